@@ -1,0 +1,129 @@
+"""The closed union of what can happen in a flow.
+
+`archiver.flowdock.decode` makes these from frames; `archiver.domain.fold` makes messages from them.
+Every event has the base `Event`; a type checker counts the cases of `Happening`. Which text a kind of
+message shows is decided once, when it is decoded: here content is text and `detail`.
+"""
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from archiver.domain.model import Attachment, EventId, FlowId, Json, Thread, ThreadId, UserId
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """What every event says of itself."""
+
+    id: EventId
+    flow: FlowId | None
+    """The flow that the event names; None in a private conversation, and in some listings."""
+    to: UserId | None
+    """Who a private message is for; None in a flow."""
+    kind: str
+    """Flowdock's ``event``, as received."""
+    user: UserId | None
+    """Who did it; ``"0"`` or None for an integration."""
+    sent_at: datetime | None
+    """None when the event does not tell, or tells a time that does not exist."""
+
+
+class Posted(Event, frozen=True, kw_only=True):
+    """A message as the service showed it: new on the stream, or as it is now in a listing."""
+
+    content: str
+    detail: Json
+    tags: tuple[str, ...]
+    edited_at: datetime | None
+    thread_id: ThreadId | None
+    thread: Thread | None
+    parent: EventId | None
+    """The message that a comment belongs to: its ``influx:ID`` tag."""
+    attachments: tuple[Attachment, ...]
+    reactions: tuple[tuple[str, tuple[UserId, ...]], ...]
+    app: str | None
+    uuid: str | None
+    external_user_name: str | None
+
+
+class ContentEdited(Event, frozen=True, kw_only=True):
+    """Flowdock's ``message-edit``. Editing a chat message to nothing deletes it."""
+
+    target: EventId
+    content: str
+    detail: Json
+    """What ``updated_content`` says beside text: a comment's ``{title, text}``; else None."""
+    tags: tuple[str, ...] | None
+    """``updated_tags``, the full list; None when the edit leaves the tags alone."""
+    new_kind: str | None
+    """``updated_event``; None when the message stays of its kind."""
+
+
+class TagsChanged(Event, frozen=True, kw_only=True):
+    """Flowdock's ``tag-change``: tags put on or taken off one message, read receipts included."""
+
+    target: EventId
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+class MessageDeleted(Event, frozen=True, kw_only=True):
+    """Flowdock's ``message-delete``: a file or an inbox item is removed, not emptied."""
+
+    target: EventId
+
+
+class ReactionChanged(Event, frozen=True, kw_only=True):
+    """Flowdock's ``emoji-reaction``: `Event.user` puts an emoji on a message or takes it off."""
+
+    target: EventId
+    emoji: str
+    present: bool
+
+
+class Rethreaded(Event, frozen=True, kw_only=True):
+    """Flowdock's ``message-change`` that names ``thread_id``: a message moves to another thread."""
+
+    target: EventId
+    thread_id: ThreadId | None
+    thread: Thread | None
+
+
+class ThreadChanged(Event, frozen=True, kw_only=True):
+    """Flowdock's ``thread-change``: the thread's new state."""
+
+    thread: Thread
+
+
+class Noted(Event, frozen=True, kw_only=True):
+    """An event that changes no message: of a kind unknown here, or one about flows and people.
+
+    It is journalled and counted, never guessed at.
+    """
+
+
+Mutation = ContentEdited | TagsChanged | MessageDeleted | ReactionChanged | Rethreaded
+"""What changes one message that exists already."""
+
+Happening = Posted | Mutation | ThreadChanged | Noted
+
+
+class Signal(Struct, frozen=True, kw_only=True):
+    """What the service sends and never stores: presence, typing, receipts, read markers."""
+
+    kind: str
+    flow: FlowId | None
+    to: UserId | None
+    user: UserId | None
+    sent_at: datetime | None
+    id: EventId | None
+    """Signals with an id take it from the flow's sequence: the head moves, nothing is stored."""
+
+
+class Rejected(Struct, frozen=True, kw_only=True):
+    """Input that cannot be placed: not JSON, not an object, no id, no flow."""
+
+    reason: str
+
+
+Decoded = Happening | Signal | Rejected

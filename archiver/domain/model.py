@@ -1,0 +1,102 @@
+"""The things of chat: flows, people, messages, threads, files.
+
+Values are frozen `msgspec.Struct`s: they behave like frozen dataclasses and are made several times
+faster, which counts on a path that makes a few of them for every event. Ids are types, since a
+message id, an event id and a flow's key are all numbers and must not be mixed.
+"""
+
+from datetime import datetime
+from typing import Any, NewType
+
+from msgspec import Struct
+
+FlowId = NewType("FlowId", str)
+"""Flowdock's id of a flow: a UUID, in old flows ``organization:flow``; for a private conversation,
+which has none, its path."""
+
+EventId = NewType("EventId", int)
+"""Grows within its flow, with holes; unique only there. A message's id is that of its event."""
+
+UserId = NewType("UserId", str)
+"""Numeric text; ``"0"`` stands for an integration or an anonymous sender."""
+
+ThreadId = NewType("ThreadId", str)
+
+Json = Any
+"""What JSON can hold; only Postgres and the people who query it look inside."""
+
+
+class Flow(Struct, frozen=True, kw_only=True):
+    """A flow, or a private conversation, as its service lists it (secrets left out)."""
+
+    id: FlowId
+    path: str
+    """``organization/flow``, or ``private/<me>/<other>``."""
+    organization: str | None = None
+    name: str | None = None
+    access_mode: str | None = None
+    joined: bool = True
+    disabled: bool = False
+
+
+class User(Struct, frozen=True, kw_only=True):
+    """A person or an integration's account."""
+
+    id: UserId
+    nick: str | None = None
+    name: str | None = None
+    email: str | None = None
+    disabled: bool = False
+
+
+class Thread(Struct, frozen=True, kw_only=True):
+    """The state of a thread, as an event that belongs to it showed it."""
+
+    id: ThreadId
+    title: str | None = None
+    status: str | None = None
+    external_url: str | None = None
+    application: str | None = None
+    activities: int | None = None
+    internal_comments: int | None = None
+    external_comments: int | None = None
+    updated_at: datetime | None = None
+    detail: Json = None
+    """The thread as received."""
+
+
+class Attachment(Struct, frozen=True, kw_only=True):
+    """A file that hangs on a message: what is said about it, not its bytes."""
+
+    file_name: str | None = None
+    content_type: str | None = None
+    size_bytes: int | None = None
+    path: str | None = None
+    """Where the service serves it, below the API's base URL."""
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """What the flow would show now at one id."""
+
+    id: EventId
+    event: str
+    """Flowdock's name of the kind: ``message``, ``comment``, ``file``, …"""
+    user: UserId | None
+    sent_at: datetime | None
+    content: str
+    """The readable text; empty once a chat message is deleted."""
+    tags: tuple[str, ...]
+    """As the service spells and orders them; no two are equal when case is folded."""
+    thread: ThreadId | None
+    parent: EventId | None
+    edited_at: datetime | None
+    edits: int
+    deleted_at: datetime | None
+    attachments: tuple[Attachment, ...]
+    reactions: tuple[tuple[str, tuple[UserId, ...]], ...]
+    """Emoji, and who reacted with it."""
+    app: str | None
+    uuid: str | None
+    external_user_name: str | None
+    detail: Json
+    """What is not plain text: the content of a file, an activity, an integration's item."""

@@ -1,0 +1,1 @@
+"""What Flowdock says, and how to ask it: the wire, and nothing that is stored."""

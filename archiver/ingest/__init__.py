@@ -1,0 +1,1 @@
+"""The only writer: what the wire said becomes journal, rows and coverage."""

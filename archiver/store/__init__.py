@@ -1,0 +1,1 @@
+"""The only package that speaks SQL: functions on the caller's transaction."""
