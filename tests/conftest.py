@@ -8,6 +8,7 @@ skipped has proved nothing, so a skipped test fails the run as well.
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,6 +94,13 @@ def created(admin: psycopg.Connection, template: str) -> Iterator[str]:
     try:
         yield name
     finally:
+        # A connection closed a moment ago ends within a millisecond; DROP would look again only
+        # after a hundred.
+        busy = "SELECT FROM pg_stat_activity WHERE datname = %s"
+        for _ in range(20):
+            if admin.execute(busy, [name]).rowcount == 0:
+                break
+            time.sleep(0.001)
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
