@@ -1,8 +1,8 @@
 """The closed union of what can happen in a flow.
 
-`archiver.flowdock.decode` makes these from frames; `archiver.domain.fold` makes messages from them.
-Every event has the base `Event`; a type checker counts the cases of `Happening`. Which text a kind of
-message shows is decided once, when it is decoded: here content is text and `detail`.
+`archiver.flowdock.decode` makes these from frames; `archiver.domain.fold` makes messages from
+them. Every event has the base `Event`; a type checker counts the cases of `Happening`. Which text
+a kind of message shows is decided once, when it is decoded: here content is text and `detail`.
 """
 
 from datetime import datetime

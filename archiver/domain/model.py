@@ -6,7 +6,7 @@ message id, an event id and a flow's key are all numbers and must not be mixed.
 """
 
 from datetime import datetime
-from typing import Any, NewType
+from typing import Any, Literal, NewType
 
 from msgspec import Struct
 
@@ -100,3 +100,25 @@ class Message(Struct, frozen=True, kw_only=True):
     external_user_name: str | None
     detail: Json
     """What is not plain text: the content of a file, an activity, an integration's item."""
+    removed: bool
+    """Deleted for good by ``message-delete``; an emptied chat message can be edited again."""
+    as_of: EventId
+    """The newest id that this state reflects: older facts need a replay."""
+
+
+RevisionKind = Literal["created", "edited", "tagged", "moved", "deleted", "listed"]
+"""``listed``: a listing showed a change whose event never came."""
+
+
+class Revision(Struct, frozen=True, kw_only=True):
+    """One entry of a message's history."""
+
+    id: EventId
+    """The event that made it; of a listing, its position."""
+    kind: RevisionKind
+    at: datetime | None
+    user: UserId | None
+    """None when a listing showed the change: it does not tell who made it."""
+    content: str | None
+    """None when it was edited before anybody here saw it."""
+    tags: tuple[str, ...]

@@ -1,0 +1,135 @@
+"""What is proven complete, as sets of ids.
+
+`Ranges` is a set of event ids kept as disjoint ranges. `Continuity` watches what arrives on one
+stream connection and says which ids an unbroken connection proves: everything between the first and
+the newest id seen in a flow.
+It claims late: events may arrive out of order within `settling` time, and a connection that is cut
+in between must not have claimed what was still to come.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Self
+
+from msgspec import Struct
+
+
+class Ranges(Struct, frozen=True):
+    """A set of ids, as sorted, disjoint, non-adjacent ranges; both ends belong to a range."""
+
+    spans: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def of(cls, spans: Iterable[tuple[int, int]]) -> Self:
+        """The union of *spans*, in any order, overlapping or not; empty ones are left out."""
+        merged: list[tuple[int, int]] = []
+        for first, last in sorted(span for span in spans if span[0] <= span[1]):
+            if merged and first <= merged[-1][1] + 1:
+                merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+            else:
+                merged.append((first, last))
+        return cls(tuple(merged))
+
+    def __or__(self, other: "Ranges") -> "Ranges":
+        """The union."""
+        return Ranges.of((*self.spans, *other.spans))
+
+    def __sub__(self, other: "Ranges") -> "Ranges":
+        """What is in this set and not in *other*."""
+        left: list[tuple[int, int]] = []
+        for first, last in self.spans:
+            start = first
+            for gone_first, gone_last in other.spans:
+                if gone_last < start or gone_first > last:
+                    continue
+                left.append((start, gone_first - 1))
+                start = gone_last + 1
+            left.append((start, last))
+        return Ranges.of(left)
+
+    def __contains__(self, id_: int) -> bool:
+        """Tell whether *id_* belongs to the set."""
+        return any(first <= id_ <= last for first, last in self.spans)
+
+    def __bool__(self) -> bool:
+        """Tell whether there is anything in the set."""
+        return bool(self.spans)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """The ranges, lowest first."""
+        return iter(self.spans)
+
+    def size(self) -> int:
+        """How many ids the set holds."""
+        return sum(last - first + 1 for first, last in self.spans)
+
+    def clip(self, first: int, last: int) -> "Ranges":
+        """The part of the set between *first* and *last*, both included."""
+        return Ranges.of((max(a, first), min(b, last)) for a, b in self.spans)
+
+
+def gaps(proven: Ranges, due: int) -> Iterator[tuple[int, int]]:
+    """What nothing proves among the ids 1 to *due*, newest first.
+
+    Newest first: what people look for is recent, and a backfill cut short is still of use.
+    """
+    return reversed((Ranges.of([(1, due)]) - proven).spans)
+
+
+class Continuity:
+    """What one flow's part of one unbroken connection proves.
+
+    It is fed in the order of arrival, with the seconds of a clock that does not go back. What
+    arrives before *since* is kept but starts no claim: it may be a replay, of which nobody knows
+    how complete it is.
+    """
+
+    def __init__(self, *, since: float) -> None:
+        self._since = since
+        self._first: int | None = None
+        self._newest = 0
+        self._waiting: deque[tuple[float, int]] = deque()
+
+    def arrived(self, id_: int, *, at: float) -> None:
+        """Note that the event or signal *id_* arrived and is kept."""
+        if at < self._since:
+            return
+        if self._first is None:
+            self._first = id_
+        if id_ > self._newest:
+            self._newest = id_
+            self._waiting.append((at, id_))
+
+    def settled(self, *, before: float) -> tuple[int, int] | None:
+        """The range proven by what arrived *before*; None if the last call told it already."""
+        last = None
+        while self._waiting and self._waiting[0][0] <= before:
+            last = self._waiting.popleft()[1]
+        if last is None or self._first is None:
+            return None
+        return (self._first, last)
+
+
+class Head:
+    """The newest id a flow is known to have, and the newest it is known to have had for a while.
+
+    A message is listable about a second after it was sent, so what is younger than the settling
+    time is neither due nor proven by a listing.
+    """
+
+    def __init__(self) -> None:
+        self.newest = 0
+        self._settled = 0
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def seen(self, id_: int, *, at: float) -> None:
+        """Note that the flow had reached *id_* at the time *at*."""
+        if id_ > self.newest:
+            self.newest = id_
+            self._seen.append((at, id_))
+
+    def settled(self, *, before: float) -> int:
+        """The newest id that was known *before*; 0 when none was."""
+        while self._seen and self._seen[0][0] <= before:
+            self._settled = self._seen.popleft()[1]
+        return self._settled

@@ -1,0 +1,273 @@
+"""What a message is, given all that is known of it.
+
+Facts come in any order, repeated, from streams and from listings, and must always give the same
+message. Two things make it so. A fact has a *position*: an event's own id, or for a listing the
+newest id the flow was known to have when the listing was asked for; facts are folded in the order
+of their positions. And content has an *edit time* of the server's: an older edit never replaces a
+newer one, whatever their positions, since a listing may be served from a lagging index.
+
+A message that is first seen in a listing had a life before: it is folded from a `sketch`, so that
+mutations older than the listing find something to act on, and the listing then has its say.
+
+`fold` continues from a stored message when a fact is newer than all it holds (nearly always);
+`replay` starts from nothing. Both give the same: that is a law, see ``tests/domain/test_fold.py``.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import assert_never
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from archiver.domain.events import (
+    ContentEdited,
+    MessageDeleted,
+    Mutation,
+    Posted,
+    ReactionChanged,
+    Rethreaded,
+    TagsChanged,
+)
+from archiver.domain.model import EventId, Message, Revision, RevisionKind, UserId
+
+DELETED_BY_EMPTYING = frozenset({"message", "comment"})
+"""Kinds whose deletion is an edit to nothing; others are removed by ``message-delete``."""
+
+BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
+EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+class Showing(Struct, frozen=True, kw_only=True):
+    """The service showed the message: on the stream when it was new, or in a listing."""
+
+    message: Posted
+    as_of: EventId
+    """A listing tells of everything up to this id; on the stream it is the message's own."""
+    shown_at: datetime | None = None
+    """When the listing was asked for; None on the stream. Tells apart listings of one position."""
+
+
+Fact = Showing | Mutation
+
+
+def position(fact: Fact) -> EventId:
+    """The id up to which *fact* tells what the message is."""
+    return fact.as_of if isinstance(fact, Showing) else fact.id
+
+
+def target(fact: Fact) -> EventId:
+    """The id of the message that *fact* is about."""
+    return fact.message.id if isinstance(fact, Showing) else fact.target
+
+
+def order(fact: Fact) -> tuple[int, bool, datetime, bytes]:
+    """Sort facts by position, listings after the event of theirs; the rest breaks ties."""
+    shown_at = fact.shown_at if isinstance(fact, Showing) else None
+    return (
+        position(fact),
+        isinstance(fact, Showing),
+        shown_at or BEFORE_ALL,
+        msgspec.msgpack.encode(fact),
+    )
+
+
+def replay(facts: Iterable[Fact]) -> tuple[Message, tuple[Revision, ...]] | None:
+    """Fold all that is known of one message; order and repeats do not matter.
+
+    None when nothing showed the message yet: mutations alone wait for it.
+    """
+    in_order = sorted(facts, key=order)
+    first = next((fact for fact in in_order if isinstance(fact, Showing)), None)
+    if first is None:
+        return None
+    message, created = sketch(first)
+    return extend(message, [created], in_order)
+
+
+def extend(
+    message: Message, history: Sequence[Revision], facts: Sequence[Fact]
+) -> tuple[Message, tuple[Revision, ...]]:
+    """Fold *facts*, sorted by `order` and newer than all that *message* holds, into it."""
+    revisions = list(history)
+    for fact in facts:
+        folded = fold(message, fact)
+        if revision := revise(message, folded, fact):
+            revisions.append(revision)
+        message = folded
+    return message, tuple(revisions)
+
+
+def sketch(first: Showing) -> tuple[Message, Revision]:
+    """The message as it must have been before *first* was said of it.
+
+    Its first content is known only if nobody had edited it by then.
+    """
+    shown = first.message
+    known = shown.edited_at is None
+    message = Message(
+        id=shown.id,
+        event=shown.kind,
+        user=shown.user,
+        sent_at=shown.sent_at,
+        content=shown.content if known else "",
+        tags=shown.tags,
+        thread=shown.thread_id,
+        parent=shown.parent,
+        edited_at=None,
+        edits=0,
+        deleted_at=None,
+        attachments=shown.attachments,
+        reactions=shown.reactions,
+        app=shown.app,
+        uuid=shown.uuid,
+        external_user_name=shown.external_user_name,
+        detail=shown.detail if known else None,
+        removed=False,
+        as_of=shown.id,
+    )
+    created = Revision(
+        id=shown.id,
+        kind="created",
+        at=shown.sent_at,
+        user=shown.user,
+        content=shown.content if known else None,
+        tags=shown.tags,
+    )
+    return message, created
+
+
+def fold(message: Message, fact: Fact) -> Message:
+    """The message after *fact*, which is newer than all that *message* holds."""
+    match fact:
+        case Showing():
+            folded = _shown(message, fact.message)
+        case ContentEdited():
+            folded = _edited(message, fact)
+        case TagsChanged():
+            folded = replace(message, tags=change_tags(message.tags, fact.added, fact.removed))
+        case ReactionChanged():
+            folded = replace(message, reactions=_react(message.reactions, fact))
+        case Rethreaded():
+            folded = replace(message, thread=fact.thread_id)
+        case MessageDeleted():
+            at = fact.sent_at or message.edited_at or message.sent_at or EPOCH
+            folded = replace(message, deleted_at=at, removed=True)
+        case _:
+            assert_never(fact)
+    return replace(folded, as_of=max(message.as_of, position(fact)))
+
+
+def revise(before: Message, after: Message, fact: Fact) -> Revision | None:
+    """What *fact* added to the history; None when people would see no difference.
+
+    Read receipts (``:unread:`` tags) and reactions are not revisions: they are in the journal.
+    """
+    kind = _revision_kind(before, after, fact)
+    if kind is None:
+        return None
+    if isinstance(fact, Showing):
+        at = fact.message.edited_at if before.edited_at != after.edited_at else fact.shown_at
+        user = None
+    else:
+        at, user = fact.sent_at, fact.user
+    return Revision(
+        id=position(fact), kind=kind, at=at, user=user, content=after.content, tags=after.tags
+    )
+
+
+def change_tags(
+    tags: tuple[str, ...], added: Iterable[str], removed: Iterable[str]
+) -> tuple[str, ...]:
+    """*tags* without *removed*, then *added* at the end; compared case-folded, spelling kept."""
+    gone = {tag.casefold() for tag in removed}
+    kept = {tag.casefold(): tag for tag in tags if tag.casefold() not in gone}
+    for tag in added:
+        kept.setdefault(tag.casefold(), tag)
+    return tuple(kept.values())
+
+
+def is_receipt(tag: str) -> bool:
+    """Tell whether *tag* only says that somebody has not read the message yet."""
+    return tag.startswith(":unread:")
+
+
+def _shown(message: Message, shown: Posted) -> Message:
+    """A listing is the whole truth at its position, but for content that was edited later."""
+    folded = replace(
+        message,
+        user=shown.user,
+        sent_at=shown.sent_at,
+        tags=shown.tags,
+        thread=shown.thread_id,
+        parent=shown.parent,
+        reactions=shown.reactions,
+        app=shown.app,
+        uuid=shown.uuid,
+        external_user_name=shown.external_user_name,
+    )
+    if not _is_current(shown.edited_at, message):
+        return folded
+    return _with_content(
+        replace(folded, attachments=shown.attachments, detail=shown.detail, event=shown.kind),
+        shown.content,
+        shown.edited_at,
+    )
+
+
+def _edited(message: Message, edit: ContentEdited) -> Message:
+    folded = message if edit.tags is None else replace(message, tags=edit.tags)
+    if not _is_current(edit.sent_at, message):
+        return folded
+    folded = replace(
+        folded,
+        event=edit.new_kind or message.event,
+        detail=message.detail if edit.detail is None else edit.detail,
+    )
+    return _with_content(folded, edit.content, edit.sent_at)
+
+
+def _is_current(edited_at: datetime | None, message: Message) -> bool:
+    """Tell whether content of *edited_at* is at least as new as the message's."""
+    return (edited_at or BEFORE_ALL) >= (message.edited_at or BEFORE_ALL)
+
+
+def _with_content(message: Message, content: str, edited_at: datetime | None) -> Message:
+    emptied = edited_at is not None and not content and message.event in DELETED_BY_EMPTYING
+    is_new_edit = edited_at is not None and edited_at != message.edited_at
+    return replace(
+        message,
+        content=content,
+        edited_at=edited_at,
+        edits=message.edits + (is_new_edit and not emptied),
+        deleted_at=message.deleted_at if message.removed else (edited_at if emptied else None),
+    )
+
+
+def _react(
+    reactions: tuple[tuple[str, tuple[UserId, ...]], ...], change: ReactionChanged
+) -> tuple[tuple[str, tuple[UserId, ...]], ...]:
+    by_emoji = dict(reactions)
+    user = change.user or UserId("0")
+    others = tuple(one for one in by_emoji.get(change.emoji, ()) if one != user)
+    by_emoji[change.emoji] = (*others, user) if change.present else others
+    return tuple(sorted((emoji, users) for emoji, users in by_emoji.items() if users))
+
+
+def _revision_kind(before: Message, after: Message, fact: Fact) -> RevisionKind | None:
+    if after.deleted_at is not None and before.deleted_at is None:
+        return "deleted"
+    changed_content = (before.content, before.event) != (after.content, after.event)
+    changed_tags = _visible(before.tags) != _visible(after.tags)
+    if isinstance(fact, Showing):
+        return "listed" if changed_content or changed_tags else None
+    if changed_content:
+        return "edited"
+    if changed_tags:
+        return "tagged"
+    return "moved" if before.thread != after.thread else None
+
+
+def _visible(tags: tuple[str, ...]) -> set[str]:
+    return {tag.casefold() for tag in tags if not is_receipt(tag)}

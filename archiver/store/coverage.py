@@ -1,0 +1,137 @@
+"""The ledger: what is proven complete, by which witness, and each page that proved it.
+
+Sets of ids only grow, by union, so whoever writes them, in whatever order, the result is the same.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+from sqlalchemy import bindparam, func, select, update
+from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, Range
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from archiver.domain.coverage import Ranges
+from archiver.store.schema import ledger, pages
+
+Purpose = Literal["backfill", "audit", "verify", "head"]
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """What the ledger says of one flow."""
+
+    streamed: Ranges = Ranges()
+    listed: Ranges = Ranges()
+    head: int = 0
+    due: int = 0
+    """Up to here all is old enough to be proven; 0 when the flow was never seen to hold any."""
+
+    @property
+    def proven(self) -> Ranges:
+        """What any witness proves."""
+        return self.streamed | self.listed
+
+
+class PageRow(Struct, frozen=True, kw_only=True):
+    """One request for a page: what was asked and what it proved.
+
+    Bounds are ids, both included.
+    """
+
+    flow_key: int
+    run: str
+    purpose: Purpose
+    asked: tuple[int, int]
+    proven: tuple[int, int] | None
+    messages: int
+    as_of: int
+    requested_at: datetime
+    error: str | None = None
+
+
+async def lock(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
+    """Wait until no other transaction writes to these flows, and keep them until the end of this.
+
+    In the order of their keys, so that two writers never wait for each other.
+    """
+    await tx.execute(
+        select(ledger.c.flow_key)
+        .where(ledger.c.flow_key == func.any(bindparam("keys", sorted(set(flow_keys)))))
+        .order_by(ledger.c.flow_key)
+        .with_for_update(key_share=True)
+    )
+
+
+async def advance(tx: AsyncConnection, gains: Mapping[int, Standing], *, now: datetime) -> None:
+    """Add to what is proven and known of flows; what a gain leaves out stays as it is."""
+    statement = (
+        update(ledger)
+        .where(ledger.c.flow_key == bindparam("its_flow"))
+        .values(
+            streamed=ledger.c.streamed + bindparam("more_streamed", type_=INT8MULTIRANGE),
+            listed=ledger.c.listed + bindparam("more_listed", type_=INT8MULTIRANGE),
+            head=func.greatest(ledger.c.head, bindparam("to_head")),
+            due=func.greatest(ledger.c.due, bindparam("to_due")),
+            due_at=bindparam("now"),
+        )
+    )
+    rows = [
+        {
+            "its_flow": flow_key,
+            "more_streamed": _multirange(gain.streamed),
+            "more_listed": _multirange(gain.listed),
+            "to_head": max(gain.head, gain.due),
+            "to_due": gain.due,
+            "now": now,
+        }
+        for flow_key, gain in gains.items()
+    ]
+    await tx.execute(statement, rows)
+
+
+async def add_pages(tx: AsyncConnection, rows: Sequence[PageRow]) -> None:
+    """Keep what requests proved, or why they failed."""
+    await tx.execute(
+        pages.insert(),
+        [
+            {
+                "flow_key": row.flow_key,
+                "run": row.run,
+                "purpose": row.purpose,
+                "asked": _range(row.asked),
+                "proven": row.proven and _range(row.proven),
+                "messages": row.messages,
+                "as_of": row.as_of,
+                "requested_at": row.requested_at,
+                "error": row.error,
+            }
+            for row in rows
+        ],
+    )
+
+
+async def standings(tx: AsyncConnection) -> dict[int, Standing]:
+    """What the ledger says of every flow."""
+    rows = await tx.execute(select(ledger))
+    return {
+        row.flow_key: Standing(
+            streamed=_ranges(row.streamed),
+            listed=_ranges(row.listed),
+            head=row.head,
+            due=row.due,
+        )
+        for row in rows
+    }
+
+
+def _range(span: tuple[int, int]) -> Range[int]:
+    return Range(span[0], span[1] + 1)
+
+
+def _multirange(ranges: Ranges) -> list[Range[int]]:
+    return [_range(span) for span in ranges]
+
+
+def _ranges(multirange: Iterable[Range[int]]) -> Ranges:
+    return Ranges.of((span.lower or 0, (span.upper or 0) - 1) for span in multirange)

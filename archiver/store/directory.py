@@ -1,0 +1,103 @@
+"""Flows and people: who they are, and when they were first and last seen.
+
+A flow's row comes into being when the flow is listed, or when the first event names it. Nothing
+here is ever deleted: flows are renamed, left and disabled, and their history stays.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from archiver.domain.model import Flow, FlowId, User
+from archiver.store.schema import flows, ledger, users
+
+
+async def flow_keys(tx: AsyncConnection) -> dict[FlowId, int]:
+    """The key of every known flow."""
+    rows = await tx.execute(select(flows.c.flow_id, flows.c.flow_key))
+    return {FlowId(flow_id): flow_key for flow_id, flow_key in rows}
+
+
+async def see_flows(
+    tx: AsyncConnection, listed: Sequence[Flow], *, now: datetime
+) -> dict[FlowId, int]:
+    """Store flows as the service lists them; returns their keys."""
+    new = insert(flows)
+    shown = ["path", "organization", "name", "access_mode", "joined", "disabled", "last_seen_at"]
+    statement = new.on_conflict_do_update(
+        index_elements=[flows.c.flow_id], set_={name: new.excluded[name] for name in shown}
+    )
+    rows = [
+        {
+            "flow_id": flow.id,
+            "path": flow.path,
+            "organization": flow.organization,
+            "name": flow.name,
+            "access_mode": flow.access_mode,
+            "joined": flow.joined,
+            "disabled": flow.disabled,
+            "first_seen_at": now,
+            "last_seen_at": now,
+        }
+        for flow in sorted(listed, key=lambda flow: flow.id)
+    ]
+    if rows:
+        await tx.execute(statement, rows)
+    return await _keys(tx, [flow.id for flow in listed])
+
+
+async def name_flows(
+    tx: AsyncConnection, named: Iterable[FlowId], *, now: datetime
+) -> dict[FlowId, int]:
+    """Make sure that flows which events name have rows; returns their keys.
+
+    Until a listing tells its path, a flow goes by its id.
+    """
+    ids = sorted(set(named))
+    rows = [{"flow_id": id_, "path": id_, "first_seen_at": now} for id_ in ids]
+    await tx.execute(insert(flows).on_conflict_do_nothing(), rows)
+    return await _keys(tx, ids)
+
+
+async def lose_flow(tx: AsyncConnection, flow_id: FlowId) -> None:
+    """Note that the flow cannot be read any more: left, disabled or refused."""
+    await tx.execute(update(flows).where(flows.c.flow_id == flow_id).values(joined=False))
+
+
+async def see_users(tx: AsyncConnection, listed: Sequence[User], *, now: datetime) -> None:
+    """Store people as the service lists them."""
+    if not listed:
+        return
+    new = insert(users)
+    shown = ["nick", "name", "email", "disabled", "last_seen_at"]
+    statement = new.on_conflict_do_update(
+        index_elements=[users.c.user_id], set_={name: new.excluded[name] for name in shown}
+    )
+    rows = [
+        {
+            "user_id": user.id,
+            "nick": user.nick,
+            "name": user.name,
+            "email": user.email,
+            "disabled": user.disabled,
+            "first_seen_at": now,
+            "last_seen_at": now,
+        }
+        for user in sorted(listed, key=lambda user: user.id)
+    ]
+    await tx.execute(statement, rows)
+
+
+async def _keys(tx: AsyncConnection, ids: Sequence[FlowId]) -> dict[FlowId, int]:
+    """The keys of flows that have rows; their rows in the ledger are made if need be."""
+    rows = await tx.execute(
+        select(flows.c.flow_id, flows.c.flow_key).where(flows.c.flow_id.in_(ids))
+    )
+    keys = {FlowId(flow_id): flow_key for flow_id, flow_key in rows}
+    if keys:
+        new = [{"flow_key": key} for key in sorted(keys.values())]
+        await tx.execute(insert(ledger).on_conflict_do_nothing(), new)
+    return keys

@@ -1,0 +1,125 @@
+"""Connections to Postgres, and what its errors mean.
+
+An error is classed by its SQLSTATE, since the classes that drivers raise mislead: a row that
+Postgres refuses may come as an operational error, a server turned standby as an internal one.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from enum import Enum
+
+import psycopg
+from sqlalchemy import text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from archiver.errors import ArchiverError
+
+REFUSED_VALUE = frozenset({"22", "23", "54"})
+SERVER_AWAY = frozenset({"08", "40", "53", "55", "57", "58"})
+READ_ONLY = "25006"
+
+
+class Fault(Enum):
+    """Whose fault a database error is, and so what to do about it."""
+
+    ROW = "row"
+    """Postgres refuses what a row holds: find the row, set it aside, keep the rest."""
+    SERVER = "server"
+    """The server is away, overloaded, full or read-only: try again until it is back."""
+    OURS = "ours"
+    """A statement or a right is wrong: stop."""
+
+
+DatabaseError = (DBAPIError, psycopg.Error)
+"""What a statement may raise: by SQLAlchemy, or by psycopg itself while it copies."""
+
+
+class DatabaseUnreachable(ArchiverError):
+    """No connection could be made; set ARCHIVER_DATABASE_URL to a server that can be reached."""
+
+
+def database_url(url: str) -> URL:
+    """*url* for SQLAlchemy and psycopg.
+
+    Raises:
+        ArchiverError: it is not a PostgreSQL URL.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as exc:
+        raise ArchiverError(
+            "ARCHIVER_DATABASE_URL is not a URL: expected postgresql://user@host:5432/database"
+        ) from exc
+    if parsed.get_backend_name() not in {"postgresql", "postgres"}:
+        raise ArchiverError(
+            f"ARCHIVER_DATABASE_URL names {parsed.drivername!r}: only postgresql:// works"
+        )
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def create_engine(url: str, *, pool_size: int = 5) -> AsyncEngine:
+    """An engine of at most *pool_size* connections; nothing is connected yet."""
+    return create_async_engine(
+        database_url(url),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_pre_ping=False,
+        hide_parameters=True,  # chat must not reach logs through error texts
+        connect_args={
+            "application_name": "archiver",
+            "options": "-c timezone=UTC",
+            "connect_timeout": 10,
+        },
+    )
+
+
+@asynccontextmanager
+async def connect(url: str, *, pool_size: int = 5) -> AsyncIterator[AsyncEngine]:
+    """An engine that has been seen to work, disposed of at the end.
+
+    Raises:
+        DatabaseUnreachable: no connection could be made; the reason is in the text.
+    """
+    engine = create_engine(url, pool_size=pool_size)
+    try:
+        try:
+            async with engine.connect() as tx:
+                await tx.execute(text("SELECT 1"))
+        except (OperationalError, InterfaceError) as exc:
+            raise DatabaseUnreachable(
+                f"cannot reach the database {_safe(engine.url)}: {_first_line(exc.orig)}; "
+                "set ARCHIVER_DATABASE_URL to a PostgreSQL server that can be reached, "
+                "or unset it to use the embedded one"
+            ) from exc
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+def fault(error: DBAPIError | psycopg.Error) -> Fault:
+    """Tell whose fault *error* is, by its SQLSTATE (PostgreSQL's appendix A)."""
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            return Fault.SERVER
+        cause: BaseException | None = error.orig
+    else:
+        cause = error
+    state = getattr(cause, "sqlstate", None)
+    if state is None:
+        # No answer of the server's: the connection broke, or the client could not encode a value.
+        return Fault.ROW if isinstance(cause, psycopg.DataError) else Fault.SERVER
+    if state[:2] in REFUSED_VALUE:
+        return Fault.ROW
+    if state[:2] in SERVER_AWAY or state == READ_ONLY:
+        return Fault.SERVER
+    return Fault.OURS
+
+
+def _safe(url: URL) -> str:
+    return url.render_as_string(hide_password=True).replace("postgresql+psycopg", "postgresql", 1)
+
+
+def _first_line(error: BaseException | None) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,261 @@
+"""The tables, declared once; the migrations must lead to just these (a test compares them).
+
+Three tables hold what cannot be made again: `journal` (each form in which an event was received,
+verbatim), `sightings` (when a listing last showed a form that the journal had already) and
+`rejects`. `messages`, `revisions` and `threads` are the replay of these and can be dropped and
+rebuilt. `ledger` and `pages` hold what is proven. A flow is a small number here, since it is in
+every key.
+
+Whoever writes events of a flow first locks its row of `ledger`: so what a transaction reads of the
+flow stays true until it commits, and rows can be copied in without looking for conflicts again.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, INT8MULTIRANGE, INT8RANGE, JSONB, UUID
+from sqlalchemy.types import TypeEngine
+
+SCHEMA = "store"
+
+metadata = MetaData(
+    schema=SCHEMA,
+    naming_convention={
+        "ix": "%(table_name)s_%(column_0_N_name)s",
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+    },
+)
+
+
+def _time(name: str, *, optional: bool = False) -> Column[datetime]:
+    return Column(name, DateTime(timezone=True), nullable=optional)
+
+
+def _optional(name: str, type_: type[TypeEngine[Any]]) -> Column[Any]:
+    return Column(name, type_, nullable=True)
+
+
+def _flow_key(*, primary_key: bool = False) -> Column[int]:
+    # No foreign key: its trigger costs more than the row, and rows of `flows` are never deleted.
+    return Column("flow_key", Integer, primary_key=primary_key, nullable=False, autoincrement=False)
+
+
+flows = Table(
+    "flows",
+    metadata,
+    Column("flow_key", Integer, Identity(always=True), primary_key=True),
+    Column("flow_id", Text, nullable=False, unique=True, comment="Flowdock's id"),
+    Column("path", Text, nullable=False, comment="organization/flow, or private/<me>/<other>"),
+    _optional("organization", Text),
+    _optional("name", Text),
+    _optional("access_mode", Text),
+    _optional("joined", Boolean),
+    _optional("disabled", Boolean),
+    _time("first_seen_at"),
+    _time("last_seen_at", optional=True),
+    Index("flows_path", "path"),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    _optional("nick", Text),
+    _optional("name", Text),
+    _optional("email", Text),
+    _optional("disabled", Boolean),
+    _time("first_seen_at"),
+    _time("last_seen_at"),
+)
+
+journal = Table(
+    "journal",
+    metadata,
+    _flow_key(primary_key=True),
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column(
+        "form",
+        SmallInteger,
+        primary_key=True,
+        autoincrement=False,
+        comment="0 for the first form in which the event was received, then counted up",
+    ),
+    Column("digest", UUID(as_uuid=False), nullable=False, comment="BLAKE2b of the payload"),
+    Column("witness", Text, nullable=False, comment="stream, list or import"),
+    Column("event", Text, nullable=False),
+    _optional("user_id", Text),
+    _time("sent_at", optional=True),
+    Column("target_id", BigInteger, nullable=True, comment="the message that the event changes"),
+    _time("received_at"),
+    Column(
+        "as_of",
+        BigInteger,
+        nullable=False,
+        comment="up to which id it tells the state: the event's own, or a listing's head",
+    ),
+    Column("payload", JSON, nullable=False, comment="verbatim"),
+    Index(
+        "journal_target",
+        "flow_key",
+        "target_id",
+        postgresql_where=text("target_id IS NOT NULL"),
+    ),
+)
+
+sightings = Table(
+    "sightings",
+    metadata,
+    _flow_key(primary_key=True),
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("form", SmallInteger, primary_key=True, autoincrement=False),
+    Column("as_of", BigInteger, nullable=False),
+    _time("shown_at"),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    _flow_key(primary_key=True),
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("event", Text, nullable=False),
+    _optional("user_id", Text),
+    _time("sent_at", optional=True),
+    Column("content", Text, nullable=False),
+    Column("tags", ARRAY(Text), nullable=False),
+    _optional("thread_id", Text),
+    _optional("parent_id", BigInteger),
+    _time("edited_at", optional=True),
+    Column("edits", Integer, nullable=False),
+    _time("deleted_at", optional=True),
+    Column("removed", Boolean, nullable=False),
+    Column("attachments", JSONB, nullable=True, comment="null when there are none"),
+    Column("reactions", JSONB, nullable=True, comment="null when there are none"),
+    _optional("app", Text),
+    _optional("uuid", Text),
+    _optional("external_user_name", Text),
+    _optional("detail", JSONB),
+    Column("as_of", BigInteger, nullable=False, comment="the newest id that this row reflects"),
+    Column(
+        "revisions",
+        Integer,
+        nullable=False,
+        comment="rows in revisions; 0 while the message is as it was created",
+    ),
+    postgresql_with={"fillfactor": "90"},
+)
+
+revisions = Table(
+    "revisions",
+    metadata,
+    _flow_key(primary_key=True),
+    Column("message_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("ordinal", Integer, primary_key=True, autoincrement=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    _time("at", optional=True),
+    _optional("user_id", Text),
+    _optional("content", Text),
+    Column("tags", ARRAY(Text), nullable=False),
+)
+
+threads = Table(
+    "threads",
+    metadata,
+    _flow_key(primary_key=True),
+    Column("thread_id", Text, primary_key=True),
+    _optional("title", Text),
+    _optional("status", Text),
+    _optional("external_url", Text),
+    _optional("application", Text),
+    _optional("activities", Integer),
+    _optional("internal_comments", Integer),
+    _optional("external_comments", Integer),
+    _time("updated_at", optional=True),
+    _optional("detail", JSONB),
+    Column("as_of", BigInteger, nullable=False, comment="the event that showed it so"),
+)
+
+signals = Table(
+    "signals",
+    metadata,
+    Column("signal_key", BigInteger, Identity(always=True), primary_key=True),
+    _optional("flow_key", Integer),
+    Column("event", Text, nullable=False),
+    _optional("user_id", Text),
+    _time("at"),
+    Column("payload", JSON, nullable=False),
+    Index("signals_at", "at"),
+)
+
+rejects = Table(
+    "rejects",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    _time("received_at"),
+    Column("origin", Text, nullable=False, comment="which stream, page or file it came by"),
+    Column("reason", Text, nullable=False),
+    Column("raw", LargeBinary, nullable=False),
+    Column("digest", UUID(as_uuid=False), nullable=False, comment="BLAKE2b of origin and raw"),
+    Index("rejects_digest", "digest", unique=True),
+)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    _flow_key(primary_key=True),
+    Column("streamed", INT8MULTIRANGE, nullable=False, server_default=text("'{}'")),
+    Column("listed", INT8MULTIRANGE, nullable=False, server_default=text("'{}'")),
+    Column(
+        "head",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="the newest id that the flow is known to have",
+    ),
+    Column(
+        "due",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="up to here the settling time is over: what is not proven is a gap",
+    ),
+    _time("due_at", optional=True),
+    postgresql_with={"fillfactor": "50"},
+)
+
+pages = Table(
+    "pages",
+    metadata,
+    Column("page_key", BigInteger, Identity(always=True), primary_key=True),
+    _flow_key(),
+    Column("run", UUID(as_uuid=False), nullable=False),
+    Column("purpose", Text, nullable=False, comment="backfill, audit, verify or head"),
+    Column("asked", INT8RANGE, nullable=False),
+    Column("proven", INT8RANGE, nullable=True, comment="null when the request failed"),
+    Column("messages", Integer, nullable=False),
+    Column("as_of", BigInteger, nullable=False),
+    _time("requested_at"),
+    Column("answered_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    _optional("error", Text),
+    Index("pages_flow", "flow_key", "requested_at"),
+    Index("pages_failed", "flow_key", postgresql_where=text("error IS NOT NULL")),
+)
