@@ -1,0 +1,152 @@
+"""A frame to the fields that events share, whatever they hold: JSON read fast, or else carefully.
+
+Everything in an `Envelope` can be stored: no text holds NUL or a lone surrogate (Postgres has
+neither), no number is too long to be written as JSON again, nothing nests deeper than `MAX_DEPTH`.
+"""
+
+import json
+import re
+from typing import Any, NoReturn
+
+import msgspec
+
+from archiver.domain.events import Rejected
+
+MAX_DEPTH = 400
+"""How deep arrays and objects may nest: well within what Python and Postgres take."""
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|([\[{])|[\]}]', re.DOTALL)
+
+
+class Envelope(msgspec.Struct, gc=False):
+    """The fields of an event that mean something here, unchecked; None when absent."""
+
+    event: Any = None
+    id: Any = None
+    flow: Any = None
+    to: Any = None
+    user: Any = None
+    sent: Any = None
+    created_at: Any = None
+    edited: Any = None
+    persist: Any = None
+    content: Any = None
+    tags: Any = None
+    attachments: Any = None
+    emojiReactions: Any = None  # noqa: N815  (Flowdock's spelling)
+    thread_id: Any = None
+    thread: Any = None
+    app: Any = None
+    uuid: Any = None
+    external_user_name: Any = None
+    title: Any = None
+    body: Any = None
+    full_body: Any = None
+    author: Any = None
+    message_id: Any = None
+    patch: Any = None
+    user_id: Any = None
+
+
+_FAST = msgspec.json.Decoder(Envelope)
+
+
+def read(frame: bytes) -> Envelope | Rejected:
+    """Read the JSON object in *frame*; never raise on what the server sends."""
+    try:
+        if not frame.isascii():
+            frame.decode()  # fields that are skipped are not checked otherwise
+        if b"\\" in frame and b"\\u0000" in frame:
+            return _read_carefully(frame)
+        envelope = _FAST.decode(frame)
+    except UnicodeDecodeError:
+        return Rejected(reason="not UTF-8")
+    except RecursionError:
+        return Rejected(reason="nested too deeply")
+    except msgspec.DecodeError:
+        return _read_carefully(frame)
+    if is_too_deep(frame):
+        return Rejected(reason="nested too deeply")
+    return envelope
+
+
+def read_json(frame: bytes) -> Any:
+    """Return the JSON value in *frame*, made storable; numbers too large to keep are text.
+
+    Raises:
+        ValueError: *frame* is not UTF-8, not JSON, or nested too deeply.
+    """
+    try:
+        value = json.loads(
+            frame.decode(),
+            parse_constant=_refuse,
+            parse_float=_float_or_text,
+            parse_int=_int_or_text,
+        )
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if is_too_deep(frame):
+        raise ValueError("nested too deeply")
+    return _storable(value)
+
+
+def is_too_deep(frame: bytes) -> bool:
+    """Tell whether the JSON text *frame* nests deeper than `MAX_DEPTH`."""
+    if len(frame) <= 2 * MAX_DEPTH or frame.count(b"[") + frame.count(b"{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for token in _BRACKETS.finditer(frame):
+        if token[1]:
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        elif token[0][0] != 0x22:
+            depth -= 1
+    return False
+
+
+def _read_carefully(frame: bytes) -> Envelope | Rejected:
+    """Read what msgspec refuses and others may send: lone surrogates, huge numbers."""
+    try:
+        value = read_json(frame)
+    except UnicodeDecodeError:
+        return Rejected(reason="not UTF-8")
+    except ValueError as exc:
+        return Rejected(reason=str(exc) if "nested" in str(exc) else f"not JSON: {exc}")
+    if not isinstance(value, dict):
+        return Rejected(reason="not a JSON object")
+    return Envelope(**{name: value[name] for name in Envelope.__struct_fields__ if name in value})
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def _float_or_text(literal: str) -> float | str:
+    number = float(literal)
+    return literal if number in (float("inf"), float("-inf")) else number
+
+
+def _int_or_text(literal: str) -> int | str:
+    try:
+        return int(literal)
+    except ValueError:  # more digits than Python reads, or writes again
+        return literal
+
+
+def _storable(value: Any) -> Any:
+    """Return *value* with U+FFFD in place of every NUL and lone surrogate, in keys too."""
+    # Loops, not comprehensions: those cost a Python frame each, and nesting goes to MAX_DEPTH.
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            value[index] = _storable(item)
+        return value
+    if isinstance(value, dict):
+        storable = {}
+        for key, item in value.items():
+            storable[_UNSTORABLE.sub("\ufffd", key)] = _storable(item)
+        return storable
+    return value

@@ -1,0 +1,178 @@
+"""Single fields of events: from whatever JSON holds to typed values, or None.
+
+Nothing here raises, and nothing is guessed: a value of the wrong shape is no value.
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from archiver.domain.model import Attachment, EventId, FlowId, Json, Thread, ThreadId, UserId
+
+MAX_EVENT_ID = 2**63 - 1
+MAX_COUNT = 2**31 - 1
+MAX_NAME_LENGTH = 255
+"""Of names and ids: what is longer is none, and no index of Postgres would take it."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EXACT_IN_SECONDS = 4_000_000_000_000  # until 2096 a float of seconds tells every millisecond
+_PARENT = re.compile(r"influx:([0-9]{1,19})")
+
+
+def read_id(value: Any) -> EventId | None:
+    """Return an event's or message's id."""
+    fits = type(value) is int and 0 < value <= MAX_EVENT_ID
+    return value if fits else None
+
+
+def read_user(value: Any) -> UserId | None:
+    """Return a user's id: text on the wire, a number in old answers and in ``flow-add``."""
+    if type(value) is int and -MAX_EVENT_ID <= value <= MAX_EVENT_ID:
+        value = str(value)
+    fits = type(value) is str and 0 < len(value) <= MAX_NAME_LENGTH
+    return value if fits else None
+
+
+def read_flow(value: Any) -> FlowId | None:
+    """Return a flow's id."""
+    fits = type(value) is str and 0 < len(value) <= MAX_NAME_LENGTH
+    return value if fits else None
+
+
+def read_thread_id(value: Any) -> ThreadId | None:
+    """Return a thread's id."""
+    fits = type(value) is str and 0 < len(value) <= MAX_NAME_LENGTH
+    return value if fits else None
+
+
+def read_name(value: Any) -> str | None:
+    """Return a short text that is not empty."""
+    if isinstance(value, str) and 0 < len(value) <= MAX_NAME_LENGTH:
+        return value
+    return None
+
+
+def read_text(value: Any) -> str | None:
+    """Return a text."""
+    return value if isinstance(value, str) else None
+
+
+def read_moment(value: Any) -> datetime | None:
+    """Return the time of milliseconds since 1970, or of ISO 8601 text; UTC unless the text says."""
+    try:
+        if type(value) is int:
+            if 0 <= value < _EXACT_IN_SECONDS:
+                return datetime.fromtimestamp(value / 1000, UTC)
+            return _EPOCH + timedelta(milliseconds=value)
+        if isinstance(value, str) and len(value) <= MAX_NAME_LENGTH:
+            moment = datetime.fromisoformat(value)
+            return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        if isinstance(value, float):
+            return _EPOCH + timedelta(milliseconds=value)
+    except (ValueError, OverflowError):
+        pass
+    return None
+
+
+def read_tags(value: Any) -> tuple[str, ...]:
+    """Return tags in their order, the first spelling of each.
+
+    A list, or text with commas between; numbers in a list are tags too.
+    """
+    if not value:
+        return ()
+    if isinstance(value, str):
+        return _distinct(part.strip() for part in value.split(","))
+    if not isinstance(value, list):
+        return ()
+    try:
+        if "" not in (folded := {tag.casefold() for tag in value}) and len(folded) == len(value):
+            return tuple(value)
+    except AttributeError:
+        pass
+    return _distinct(str(tag) if type(tag) is int else tag for tag in value)
+
+
+def _distinct(tags: Iterable[Any]) -> tuple[str, ...]:
+    spellings: dict[str, str] = {}
+    for tag in tags:
+        if isinstance(tag, str) and tag:
+            spellings.setdefault(tag.casefold(), tag)
+    return tuple(spellings.values())
+
+
+def parent_of(tags: tuple[str, ...]) -> EventId | None:
+    """Return the message that a comment belongs to: its tag ``influx:ID`` (message types)."""
+    for tag in tags:
+        if tag.startswith("influx:") and (match := _PARENT.fullmatch(tag)):
+            return read_id(int(match[1]))
+    return None
+
+
+def read_attachments(value: Any, kind: str, content: Any) -> tuple[Attachment, ...]:
+    """Return the attachments in the list *value*; without any, the one that a ``file`` is."""
+    listed = value if isinstance(value, list) else []
+    if not listed:
+        if kind != "file" or not isinstance(content, dict):
+            return ()
+        listed = [content]
+    return tuple(_attachment(item) for item in listed if isinstance(item, dict))
+
+
+def _attachment(item: dict[str, Any]) -> Attachment:
+    size = item.get("file_size")
+    return Attachment(
+        file_name=read_text(item.get("file_name")),
+        content_type=read_text(item.get("content_type")),
+        size_bytes=size if type(size) is int and 0 <= size <= MAX_EVENT_ID else None,
+        path=read_text(item.get("path")),
+    )
+
+
+def read_reactions(value: Any) -> tuple[tuple[str, tuple[UserId, ...]], ...]:
+    """Return who reacted with what, from ``{emoji: [user, …]}``, ordered by emoji."""
+    if not isinstance(value, dict):
+        return ()
+    reactions = []
+    for emoji, users in sorted(value.items()):
+        if isinstance(users, list):
+            known = dict.fromkeys(user for user in map(read_user, users) if user is not None)
+            if known and emoji:
+                reactions.append((emoji, tuple(known)))
+    return tuple(reactions)
+
+
+def read_thread(value: Any, thread_id: ThreadId | None) -> Thread | None:
+    """Return the thread as the snapshot *value* shows it; None without an id, its own or given."""
+    if not isinstance(value, dict):
+        return None
+    known_id = read_thread_id(value.get("id")) or thread_id
+    if known_id is None:
+        return None
+    return Thread(
+        id=known_id,
+        title=read_text(value.get("title")),
+        status=_named(value.get("status"), "value"),
+        external_url=read_text(value.get("external_url")),
+        application=_application(value.get("source")),
+        activities=_count(value.get("activities")),
+        internal_comments=_count(value.get("internal_comments")),
+        external_comments=_count(value.get("external_comments")),
+        updated_at=read_moment(value.get("updated_at")),
+        detail=value,
+    )
+
+
+def _application(source: Json) -> str | None:
+    """Return the name of the source's application: text in the documentation, an object in fact."""
+    return _named(source.get("application"), "name") if isinstance(source, dict) else None
+
+
+def _named(value: Json, name: str) -> str | None:
+    """Return *value*, or what it holds under *name*, when it is text."""
+    return read_text(value.get(name) if isinstance(value, dict) else value)
+
+
+def _count(value: Json) -> int | None:
+    return value if type(value) is int and 0 <= value <= MAX_COUNT else None

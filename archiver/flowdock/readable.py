@@ -1,0 +1,189 @@
+"""The text that people read and search in a message, and what it holds beside that text.
+
+Chat is text as it comes. Activities are HTML; what integrations sent before them is free-form JSON,
+of which the parts worth reading are taken by the names they commonly have. Derived text is bounded
+by `MAX_TEXT_LENGTH`; the whole is in the detail.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from archiver.domain.model import Json
+from archiver.flowdock.envelope import Envelope
+from archiver.flowdock.markup import plain_text
+
+MAX_TEXT_LENGTH = 100_000
+
+_TITLED = frozenset({"activity", "discussion"})
+_HEADLINES = frozenset(
+    {
+        "title",
+        "subject",
+        "page_title",
+        "issue_key",
+        "issue_summary",
+        "name",
+        "question",
+    }
+)
+_TEXTS = frozenset(
+    {
+        "text",
+        "body",
+        "message",
+        "description",
+        "comment_body",
+        "comment_content_summary",
+        "content_summary",
+        "content",
+        "issue_description",
+        "version_comment",
+        "answer",
+        "ref",
+    }
+)
+_PARTS = frozenset(
+    {
+        "article",
+        "audit_status",
+        "comment",
+        "commits",
+        "forum",
+        "issue",
+        "kudo",
+        "pull_request",
+        "stories",
+        "suggestion",
+        "ticket",
+        "message",
+        "messages",
+        "content",
+    }
+)
+"""What is entered in search of text: the thing that happened, not who did it or where."""
+
+
+def text_of(kind: str, body: Envelope) -> str:
+    """Return the readable text of a message of *kind*; empty when it has none."""
+    content = body.content
+    if kind in _TITLED:
+        return _lines(_html(body.title), _html(body.body)) or _text(content)
+    if isinstance(content, str):
+        return content
+    return _READERS.get(kind, _text)(content)
+
+
+def detail_of(kind: str, body: Envelope) -> Json:
+    """Return what a message of *kind* says beside its text; None when its text is all.
+
+    Of activities and discussions, whose content is empty: title, body and author, as received.
+    """
+    content = body.content
+    if kind in _TITLED:
+        detail = {"title": body.title, "body": body.body, "author": body.author}
+        more = {"full_body": body.full_body, "content": content}
+        return detail | {name: value for name, value in more.items() if value is not None}
+    if content is None or isinstance(content, str):
+        return None
+    if kind == "comment" and isinstance(content, dict):
+        return beside_text(content)
+    return content
+
+
+def beside_text(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what a comment's ``{title, text}`` says beside the text (message types)."""
+    return {name: value for name, value in content.items() if name != "text"}
+
+
+def _comment(content: Json) -> str:
+    text = content.get("text") if isinstance(content, dict) else None
+    return text if isinstance(text, str) else ""
+
+
+def _file(content: Json) -> str:
+    name = content.get("file_name") if isinstance(content, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def _action(content: Json) -> str:
+    """Tell an action in words: "add rss feed: http://…"; real ones differ from those documented."""
+    if not isinstance(content, dict):
+        return _text(content)
+    kind = content.get("type")
+    words = kind.replace("_", " ") if isinstance(kind, str) else ""
+    said = (content.get(name) for name in ("description", "message", "recipient_email"))
+    told = next((text for text in map(_item, said) if text), "")
+    return f"{words}: {told}"[:MAX_TEXT_LENGTH] if words and told else words or told
+
+
+def _item(value: Json) -> str:
+    """Return a description: text, a list of names, or an object about one person."""
+    if isinstance(value, dict):
+        value = next((value[name] for name in ("email", "user", "nick") if value.get(name)), None)
+    if isinstance(value, list):
+        return ", ".join(filter(None, map(_scalar, value)))
+    return _scalar(value)
+
+
+def _mail(content: Json) -> str:
+    if not isinstance(content, dict):
+        return _text(content)
+    is_html = "html" in _scalar(content.get("contentType")).lower()
+    body = content.get("content")
+    parts = body if isinstance(body, list) else [body]
+    texts = (_html(part) if is_html else _text(part) for part in parts)
+    return _lines(_scalar(content.get("subject")), *texts)
+
+
+def _profile(content: Json) -> str:
+    user = content.get("user") if isinstance(content, dict) else None
+    return _scalar(user.get("nick")) if isinstance(user, dict) else ""
+
+
+_READERS = {
+    "comment": _comment,
+    "file": _file,
+    "action": _action,
+    "mail": _mail,
+    "user-edit": _profile,
+}
+
+
+def _text(value: Json) -> str:
+    """Return what is readable in free-form *value*, headlines first, each text once."""
+    if isinstance(value, dict | list):
+        found = list(_readable(value, levels=3))
+        found.sort(key=lambda named: named[0] in _TEXTS)
+        return _lines(*dict.fromkeys(text for _, text in found))
+    return _scalar(value)
+
+
+def _readable(value: dict[str, Any] | list[Any], *, levels: int) -> Iterator[tuple[str, str]]:
+    """Yield the readable texts by name, those of outer objects first."""
+    if isinstance(value, list):
+        for item in value[:20]:
+            if isinstance(item, dict):
+                yield from _readable(item, levels=levels)
+        return
+    inner = []
+    for name, item in value.items():
+        if (name in _HEADLINES or name in _TEXTS) and isinstance(item, str):
+            yield name, item
+        elif name in _PARTS and isinstance(item, dict | list) and levels > 1:
+            inner.append(item)
+    for item in inner:
+        yield from _readable(item, levels=levels - 1)
+
+
+def _html(value: Json) -> str:
+    return plain_text(value[:MAX_TEXT_LENGTH]) if isinstance(value, str) else ""
+
+
+def _scalar(value: Json) -> str:
+    if isinstance(value, str):
+        return value
+    return str(value) if type(value) in {int, float} else ""
+
+
+def _lines(*texts: str) -> str:
+    return "\n".join(filter(None, (text.strip() for text in texts)))[:MAX_TEXT_LENGTH]
