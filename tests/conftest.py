@@ -5,6 +5,7 @@ that user may create databases), else a private one. Without any, the tests fail
 skipped has proved nothing, so a skipped test fails the run as well.
 """
 
+import asyncio
 import os
 import shutil
 import tempfile
@@ -18,6 +19,8 @@ import psycopg
 import pytest
 
 from archiver.embedded import run_server
+from archiver.store import migrating
+from archiver.store.engine import create_engine
 
 # What a power cut would cost does not matter here.
 UNSAFE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -25,6 +28,13 @@ UNSAFE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"
 
 def migrate(url: str) -> None:
     """Make the schema in the empty database at *url*; called once per process, for the template."""
+
+    async def run() -> None:
+        engine = create_engine(url)
+        await migrating.migrate(engine)
+        await engine.dispose()
+
+    asyncio.run(run())
 
 
 @pytest.fixture(scope="session")
@@ -54,10 +64,10 @@ def postgres_admin(postgres_url: str) -> Iterator[psycopg.Connection]:
 def template_database(postgres_url: str, postgres_admin: psycopg.Connection) -> Iterator[str]:
     """The name of a migrated database to which nobody is connected."""
     with created(postgres_admin, "template0") as name:
-        # Roles belong to the whole server, which other processes may be migrating on.
-        postgres_admin.execute("SELECT pg_advisory_lock(hashtext('archiver tests migrate'))")
+        # Roles belong to the whole server, on which another process may be migrating now.
+        postgres_admin.execute("SELECT pg_advisory_lock(hashtext('archiver tests'))")
         migrate(named(postgres_url, name))
-        postgres_admin.execute("SELECT pg_advisory_unlock(hashtext('archiver tests migrate'))")
+        postgres_admin.execute("SELECT pg_advisory_unlock(hashtext('archiver tests'))")
         yield name
 
 
