@@ -32,7 +32,7 @@ class Fault(Enum):
     """A statement or a right is wrong: stop."""
 
 
-DatabaseError = (DBAPIError, psycopg.Error)
+DatabaseError = (DBAPIError, psycopg.Error, UnicodeError)
 """What a statement may raise: by SQLAlchemy, or by psycopg itself while it copies."""
 
 
@@ -98,18 +98,18 @@ async def connect(url: str, *, pool_size: int = 5) -> AsyncIterator[AsyncEngine]
         await engine.dispose()
 
 
-def fault(error: DBAPIError | psycopg.Error) -> Fault:
+def fault(error: DBAPIError | psycopg.Error | UnicodeError) -> Fault:
     """Tell whose fault *error* is, by its SQLSTATE (PostgreSQL's appendix A)."""
+    cause: BaseException | None = error
     if isinstance(error, DBAPIError):
         if error.connection_invalidated:
             return Fault.SERVER
-        cause: BaseException | None = error.orig
-    else:
-        cause = error
+        cause = error.orig
     state = getattr(cause, "sqlstate", None)
     if state is None:
         # No answer of the server's: the connection broke, or the client could not encode a value.
-        return Fault.ROW if isinstance(cause, psycopg.DataError) else Fault.SERVER
+        unencodable = isinstance(cause, psycopg.DataError | UnicodeError)
+        return Fault.ROW if unencodable else Fault.SERVER
     if state[:2] in REFUSED_VALUE:
         return Fault.ROW
     if state[:2] in SERVER_AWAY or state == READ_ONLY:

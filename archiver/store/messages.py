@@ -4,14 +4,12 @@ All of it is derived: `archiver.domain.fold` makes it of the journal, and here i
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict
 from sqlalchemy import (
-    ColumnElement,
     Row,
     Text,
     Tuple,
@@ -27,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from archiver.domain.model import Attachment, EventId, Message, Revision, Thread, ThreadId
+from archiver.domain.model import Attachment, EventId, Message, Revision, Thread
 from archiver.store.bulk import Key, copy, key_table, keys_of
 from archiver.store.schema import messages, revisions, threads
 
@@ -45,6 +43,7 @@ class Held(Struct, frozen=True):
 class Shown(Struct, frozen=True):
     """A thread as the event *as_of* showed it."""
 
+    flow_key: int
     thread: Thread
     as_of: EventId
 
@@ -112,31 +111,33 @@ async def write_history(tx: AsyncConnection, histories: Mapping[Key, History]) -
     await copy(tx, revisions, REVISION_COLUMNS, rows)
 
 
-async def show_threads(tx: AsyncConnection, shown: Mapping[tuple[int, ThreadId], Shown]) -> None:
+async def show_threads(tx: AsyncConnection, shown: Iterable[Shown]) -> None:
     """Store the state of threads; the state that the newest event showed wins."""
     new = insert(threads)
     columns = [column.name for column in threads.columns if not column.primary_key]
-    stored_rank = _rank(threads.c.as_of, threads.c.updated_at)
+    stored = _rank(threads.c)
     statement = new.on_conflict_do_update(
         index_elements=[threads.c.flow_key, threads.c.thread_id],
         set_={name: new.excluded[name] for name in columns},
-        where=stored_rank < _rank(new.excluded.as_of, new.excluded.updated_at),
+        where=stored < _rank(new.excluded),
     )
-    rows = [
-        {"flow_key": flow_key, "thread_id": one.thread.id, **_thread_fields(one)}
-        for (flow_key, _), one in shown.items()
-    ]
-    await tx.execute(statement, rows)
+    await tx.execute(statement, [_thread_row(one) for one in shown])
 
 
-def _rank(as_of: ColumnElement[int], updated_at: ColumnElement[datetime]) -> Tuple:
-    return tuple_(as_of, func.coalesce(updated_at, func.to_timestamp(0)))
+def _rank(row: Any) -> Tuple:
+    """The order in which states of a thread are newer; total, so that any arrival ends the same."""
+    updated_at = func.coalesce(row.updated_at, func.to_timestamp(0))
+    return tuple_(row.as_of, updated_at, cast(row.detail, Text).collate("C"))
 
 
-def _thread_fields(shown: Shown) -> dict[str, object]:
+def _thread_row(shown: Shown) -> dict[str, object]:
     fields = asdict(shown.thread)
-    del fields["id"]
-    return {**fields, "as_of": shown.as_of}
+    return {
+        "flow_key": shown.flow_key,
+        "thread_id": fields.pop("id"),
+        "as_of": shown.as_of,
+        **fields,
+    }
 
 
 def _fields(one: Held) -> dict[str, object]:

@@ -1,0 +1,162 @@
+"""The one writer: a batch becomes journal, rows and coverage, together or not at all.
+
+In one transaction: lock the flows; journal the forms that are new (`archiver.ingest.novelty`); fold
+what they tell into the messages they are about (`archiver.ingest.folding`); note what is proven.
+
+What Postgres refuses is found by halving the batch, set aside with the rejects, and not claimed.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from msgspec.structs import replace
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
+
+from archiver.domain.coverage import Ranges
+from archiver.domain.events import Rejected, Signal
+from archiver.ingest.batch import Applied, Arrival, Batch
+from archiver.ingest.folding import change_messages
+from archiver.ingest.novelty import sort_out
+from archiver.store import coverage, journal, messages
+from archiver.store.coverage import Standing
+from archiver.store.engine import DatabaseError, Fault, fault
+from archiver.store.journal import Reject, StoredSignal
+
+log = logging.getLogger(__name__)
+
+LONGEST_PAUSE_SECONDS = 5.0
+
+
+async def apply_patiently(engine: AsyncEngine, batch: Batch) -> Applied:
+    """`apply`, again and again while the database is away; what else goes wrong is raised."""
+    retrying = AsyncRetrying(
+        retry=retry_if_exception(_is_server_away),
+        wait=wait_random_exponential(multiplier=0.1, max=LONGEST_PAUSE_SECONDS),
+        before_sleep=_tell_database_away,
+    )
+    return await retrying(apply, engine, batch)
+
+
+async def apply(engine: AsyncEngine, batch: Batch) -> Applied:
+    """Archive *batch*: journal, rows and coverage land together or not at all.
+
+    Raises:
+        DBAPIError, psycopg.Error: the database is away, or a statement of ours is wrong.
+    """
+    try:
+        async with engine.begin() as tx:
+            return await write(tx, batch)
+    except DatabaseError as error:
+        if fault(error) is not Fault.ROW or not batch.arrivals:
+            raise
+        reason = str(getattr(error, "orig", error)).partition("\n")[0]
+    return await _apply_halves(engine, batch, reason)
+
+
+async def _apply_halves(engine: AsyncEngine, batch: Batch, reason: str) -> Applied:
+    """Archive all of *batch* but what Postgres refuses, and then claim what is left to claim."""
+    arrivals = batch.arrivals
+    if len(arrivals) == 1:
+        log.warning("event refused by Postgres", extra={"origin": arrivals[0].origin})
+        refused = _as_reject(arrivals[0], reason)
+        applied = await apply(engine, replace(batch, arrivals=[refused], gains={}, pages=()))
+        key = (arrivals[0].flow_key, arrivals[0].id)
+        if key[0] is not None and key[1] is not None:
+            applied = replace(applied, refused=frozenset({key}))
+    else:
+        half = len(arrivals) // 2
+        applied = Applied()
+        for part in (arrivals[:half], arrivals[half:]):
+            applied += await apply(engine, replace(batch, arrivals=part, gains={}, pages=()))
+    proven = without(batch, applied.refused)
+    await apply(engine, replace(proven, arrivals=()))
+    return applied
+
+
+def without(batch: Batch, refused: Iterable[tuple[int, int]]) -> Batch:
+    """*batch* with no claim of the ids *refused*."""
+    gains = dict(batch.gains)
+    for flow_key, id_ in refused:
+        if gain := gains.get(flow_key):
+            hole = Ranges(((id_, id_),))
+            gains[flow_key] = replace(
+                gain, streamed=gain.streamed - hole, listed=gain.listed - hole
+            )
+    return replace(batch, gains=gains)
+
+
+async def write(tx: AsyncConnection, batch: Batch) -> Applied:
+    """Write *batch* on the caller's transaction."""
+    heads = batch.heads()
+    await coverage.lock(tx, {*heads, *batch.gains})
+    new = await sort_out(tx, batch.arrivals)
+    changed = await change_messages(tx, new.facts)
+    signals, rejects = _asides(batch.arrivals)
+    if new.threads:
+        await messages.show_threads(tx, new.threads)
+    if signals:
+        await journal.add_signals(tx, signals)
+    if rejects:
+        await journal.add_rejects(tx, rejects)
+    if gains := _with_heads(batch.gains, heads):
+        await coverage.advance(tx, gains, now=batch.now)
+    if batch.pages:
+        await coverage.add_pages(tx, batch.pages)
+    return Applied(
+        events=len(new.entries),
+        repeated=new.repeated,
+        signals=len(signals),
+        rejected=len(rejects),
+        messages=changed,
+    )
+
+
+def _asides(arrivals: Iterable[Arrival]) -> tuple[list[StoredSignal], list[Reject]]:
+    signals, rejects = [], []
+    for arrival in arrivals:
+        match arrival.decoded:
+            case Signal() as signal:
+                signals.append(_stored_signal(arrival, signal))
+            case Rejected(reason=reason):
+                rejects.append(
+                    Reject(
+                        received_at=arrival.received_at,
+                        origin=arrival.origin,
+                        reason=reason,
+                        raw=arrival.frame,
+                    )
+                )
+            case _:
+                pass
+    return signals, rejects
+
+
+def _stored_signal(arrival: Arrival, signal: Signal) -> StoredSignal:
+    return StoredSignal(
+        flow_key=arrival.flow_key,
+        event=signal.kind,
+        user=signal.user,
+        at=signal.sent_at or arrival.received_at,
+        payload=arrival.frame.decode(),
+    )
+
+
+def _with_heads(gains: Mapping[int, Standing], heads: Mapping[int, int]) -> dict[int, Standing]:
+    merged = dict(gains)
+    for flow_key, head in heads.items():
+        gain = merged.get(flow_key, Standing())
+        merged[flow_key] = replace(gain, head=max(gain.head, head))
+    return merged
+
+
+def _as_reject(arrival: Arrival, reason: str) -> Arrival:
+    return replace(arrival, decoded=Rejected(reason=reason))
+
+
+def _is_server_away(error: BaseException) -> bool:
+    return isinstance(error, DatabaseError) and fault(error) is Fault.SERVER
+
+
+def _tell_database_away(state: RetryCallState) -> None:
+    log.warning("database away, trying again", extra={"attempt": state.attempt_number})

@@ -1,0 +1,86 @@
+"""What one transaction archives."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from msgspec import Struct
+
+from archiver.domain.events import Decoded, Event, Mutation, Posted, Signal
+from archiver.domain.fold import Fact, Showing
+from archiver.domain.model import EventId
+from archiver.store.coverage import PageRow, Standing
+from archiver.store.journal import Witness
+
+
+class Arrival(Struct, frozen=True, kw_only=True):
+    """One frame, what it says, and how it came."""
+
+    frame: bytes
+    decoded: Decoded
+    flow_key: int | None
+    """None when it names no flow; an event always has one."""
+    witness: Witness
+    origin: str
+    """The stream, page or file it came by, for people."""
+    received_at: datetime
+    listed_as_of: EventId | None = None
+    """Of a listing, the newest id that its flow was known to have; None on the stream."""
+
+    @property
+    def id(self) -> EventId | None:
+        """The id it takes in its flow, if any."""
+        return self.decoded.id if isinstance(self.decoded, Event | Signal) else None
+
+
+class Batch(Struct, frozen=True, kw_only=True):
+    """Frames, and what is proven once they are kept."""
+
+    now: datetime
+    arrivals: Sequence[Arrival] = ()
+    gains: Mapping[int, Standing] = {}
+    """By flow key: what is proven and known beside what `arrivals` tell."""
+    pages: Sequence[PageRow] = ()
+
+    def heads(self) -> dict[int, int]:
+        """By flow key: the newest id that the arrivals tell of."""
+        heads: dict[int, int] = {}
+        for arrival in self.arrivals:
+            if arrival.flow_key is not None and arrival.id is not None:
+                heads[arrival.flow_key] = max(heads.get(arrival.flow_key, 0), arrival.id)
+        return heads
+
+
+class Applied(Struct, frozen=True, kw_only=True):
+    """What became of a batch."""
+
+    events: int = 0
+    """Events that are new to the journal, in any form."""
+    repeated: int = 0
+    signals: int = 0
+    rejected: int = 0
+    messages: int = 0
+    """Messages whose rows were made or changed."""
+    refused: frozenset[tuple[int, int]] = frozenset()
+    """Flow key and id of events that Postgres refused; they lie with the rejects."""
+
+    def __add__(self, other: "Applied") -> "Applied":
+        """Both together."""
+        return Applied(
+            events=self.events + other.events,
+            repeated=self.repeated + other.repeated,
+            signals=self.signals + other.signals,
+            rejected=self.rejected + other.rejected,
+            messages=self.messages + other.messages,
+            refused=self.refused | other.refused,
+        )
+
+
+def fact_of(event: Event, *, position: EventId, shown_at: datetime | None) -> Fact | None:
+    """What *event* tells of a message; None when it tells of none.
+
+    *position* and *shown_at* are those of the listing that showed it; on the stream they are the
+    event's own id, and None.
+    """
+    if isinstance(event, Posted):
+        return Showing(message=event, as_of=position, shown_at=shown_at)
+    return event if isinstance(event, Mutation) else None

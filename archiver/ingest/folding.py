@@ -1,0 +1,101 @@
+"""Facts into rows: messages and their history, brought up to date.
+
+A message whose new facts are newer than its row is folded on from the row. Any other is replayed
+from the journal, so late and repeated facts cost time but never truth. The journal holds the new
+facts already, in the same transaction.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from archiver.domain.events import Event
+from archiver.domain.fold import Fact, Showing, extend, order, original, position, replay, target
+from archiver.domain.model import EventId, Message, Revision
+from archiver.errors import Corruption
+from archiver.flowdock.decode import decode, decode_listed
+from archiver.ingest.batch import fact_of
+from archiver.store import journal, messages
+from archiver.store.bulk import Key
+from archiver.store.journal import Entry
+from archiver.store.messages import Held, History
+
+
+async def change_messages(tx: AsyncConnection, facts: Mapping[Key, list[Fact]]) -> int:
+    """Bring the messages that *facts* are about up to date; returns how many changed."""
+    if not facts:
+        return 0
+    held = await messages.held(tx, facts)
+    shown = [key for key in facts if key not in held and _shows(facts[key])]
+    late = [key for key, one in held.items() if min(map(position, facts[key])) <= one.message.as_of]
+    waiting = _by_message(await journal.targeting(tx, shown)) if shown else {}
+    known = _by_message(await journal.about(tx, late)) if late else {}
+
+    histories: dict[Key, History] = {}
+    added, changed = {}, {}
+    for key in shown:
+        added[key] = _replayed(key, [*facts[key], *waiting.get(key, ())], histories)
+    for key, one in held.items():
+        if key in known:
+            changed[key] = _replayed(key, known[key], histories)
+        else:
+            changed[key] = _extended(key, one, sorted(facts[key], key=order), histories)
+    if added:
+        await messages.add(tx, added)
+    if changed:
+        await messages.change(tx, changed)
+    if histories:
+        await messages.write_history(tx, histories)
+    return len(added) + len(changed)
+
+
+def _replayed(key: Key, facts: Iterable[Fact], histories: dict[Key, History]) -> Held:
+    folded = replay(facts)
+    if folded is None:
+        raise Corruption(f"a message is stored that nothing in the journal shows: {key}")
+    return _with_history(key, *folded, histories)
+
+
+def _extended(key: Key, held: Held, facts: Sequence[Fact], histories: dict[Key, History]) -> Held:
+    message, new = extend(held.message, [], facts)
+    if not new:
+        return Held(message, held.revisions)
+    if held.revisions == 0:
+        return _with_history(key, message, (original(held.message), *new), histories)
+    histories[key] = History(held.revisions, new)
+    return Held(message, held.revisions + len(new))
+
+
+def _with_history(
+    key: Key, message: Message, revisions: Sequence[Revision], histories: dict[Key, History]
+) -> Held:
+    """A message with its whole history; one entry alone is not stored, since the row tells it."""
+    kept = tuple(revisions) if len(revisions) > 1 else ()
+    histories[key] = History(0, kept)
+    return Held(message, len(kept))
+
+
+def _by_message(entries: Iterable[Entry]) -> dict[Key, list[Fact]]:
+    facts: dict[Key, list[Fact]] = {}
+    for entry in entries:
+        if fact := read_fact(entry):
+            facts.setdefault((entry.flow_key, target(fact)), []).append(fact)
+    return facts
+
+
+def read_fact(entry: Entry) -> Fact | None:
+    """What a journalled event tells of a message; None when it tells of none."""
+    is_streamed = entry.witness == "stream"
+    event = (decode if is_streamed else decode_listed)(entry.payload.encode())
+    if not isinstance(event, Event):
+        return None
+    was_listed = not is_streamed or entry.as_of > entry.id
+    return fact_of(
+        event,
+        position=EventId(entry.as_of),
+        shown_at=entry.received_at if was_listed else None,
+    )
+
+
+def _shows(facts: Iterable[Fact]) -> bool:
+    return any(isinstance(fact, Showing) for fact in facts)

@@ -1,0 +1,104 @@
+"""What a batch brings that the journal does not hold yet.
+
+Of each event that arrives there are three cases: a form never seen is journalled; a form that is
+known but that a newer listing shows again leaves a sighting; anything else is a repetition and
+leaves nothing. The flows are locked, so what is looked up stays true until the transaction ends.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from archiver.domain.events import Event, Posted, Rethreaded, ThreadChanged
+from archiver.domain.fold import Fact, target
+from archiver.errors import Corruption
+from archiver.ingest.batch import Arrival, fact_of
+from archiver.store import journal
+from archiver.store.bulk import Key
+from archiver.store.journal import Entry, KnownForm, Sighting
+from archiver.store.messages import Shown
+
+
+@dataclass(slots=True)
+class Novelty:
+    """What a batch brings that the journal did not hold."""
+
+    entries: list[Entry] = field(default_factory=list)
+    sightings: list[Sighting] = field(default_factory=list)
+    facts: dict[Key, list[Fact]] = field(default_factory=dict)
+    threads: list[Shown] = field(default_factory=list)
+    repeated: int = 0
+
+
+async def sort_out(tx: AsyncConnection, arrivals: Iterable[Arrival]) -> Novelty:
+    """Journal what is new in *arrivals*, and say what is to be folded."""
+    new = Novelty()
+    events = [arrival for arrival in arrivals if isinstance(arrival.decoded, Event)]
+    if not events:
+        return new
+    forms = await journal.known(tx, {_key(arrival) for arrival in events})
+    for arrival in events:
+        _place(new, arrival, forms.setdefault(_key(arrival), []))
+    if new.entries:
+        await journal.append(tx, new.entries)
+    if new.sightings:
+        await journal.sight(tx, new.sightings)
+    return new
+
+
+def _place(new: Novelty, arrival: Arrival, forms: list[KnownForm]) -> None:
+    """Decide whether *arrival* is a new form, a newer sighting of a known one, or a repetition."""
+    event = arrival.decoded
+    assert isinstance(event, Event)  # noqa: S101
+    flow_key, id_ = _key(arrival)
+    as_of = event.id if arrival.listed_as_of is None else max(event.id, arrival.listed_as_of)
+    shown_at = None if arrival.listed_as_of is None else arrival.received_at
+    digest = journal.digest(arrival.frame)
+    number = next((n for n, form in enumerate(forms) if form.digest == digest), None)
+    if number is None:
+        form = KnownForm(len(forms), digest, as_of, arrival.received_at)
+        forms.append(form)
+        new.entries.append(_entry(arrival, event, form))
+        new.threads.extend(_threads_of(flow_key, event))
+    elif shown_at and (as_of, shown_at) > (forms[number].as_of, forms[number].shown_at):
+        form = replace(forms[number], as_of=as_of, shown_at=shown_at)
+        forms[number] = form
+        new.sightings.append(
+            Sighting(flow_key=flow_key, id=id_, form=form.form, as_of=as_of, shown_at=shown_at)
+        )
+        new.repeated += 1
+    else:
+        new.repeated += 1
+        return
+    if fact := fact_of(event, position=as_of, shown_at=shown_at):
+        new.facts.setdefault((flow_key, target(fact)), []).append(fact)
+
+
+def _entry(arrival: Arrival, event: Event, form: KnownForm) -> Entry:
+    return Entry(
+        flow_key=_key(arrival)[0],
+        id=event.id,
+        form=form.form,
+        digest=form.digest,
+        witness=arrival.witness,
+        event=event.kind,
+        user=event.user,
+        sent_at=event.sent_at,
+        target=getattr(event, "target", None),
+        payload=arrival.frame.decode(),
+        as_of=form.as_of,
+        received_at=arrival.received_at,
+    )
+
+
+def _threads_of(flow_key: int, event: Event) -> Iterable[Shown]:
+    if isinstance(event, Posted | ThreadChanged | Rethreaded) and event.thread:
+        yield Shown(flow_key, event.thread, event.id)
+
+
+def _key(arrival: Arrival) -> Key:
+    if arrival.flow_key is None or arrival.id is None:
+        raise Corruption("an event without flow or id came to be written")
+    return arrival.flow_key, arrival.id
