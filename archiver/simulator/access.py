@@ -1,0 +1,157 @@
+"""Who asks, and with which parameters; how answers and refusals look."""
+
+import binascii
+import json
+from base64 import b64decode
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from archiver.simulator import wire
+from archiver.simulator.directory import Directory, NoSuchThing
+from archiver.simulator.entities import Flow, User
+from archiver.simulator.world import World
+
+WORLD = web.AppKey("world", World)
+
+MAX_HEAD_BYTES = 8192
+"""A request whose head is longer is answered with 400."""
+
+Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Refused(Exception):
+    """A request answered with an error; *errors* names the wrong parameters."""
+
+    def __init__(
+        self, status: int, message: str, errors: Mapping[str, list[str]] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body: dict[str, Any] = {"message": message}
+        if errors is not None:
+            self.body["errors"] = errors
+
+
+def invalid(**errors: str) -> Refused:
+    """Return the refusal of wrong parameters: 400, each with what is wrong about it."""
+    named = {name: [problem] for name, problem in errors.items()}
+    return Refused(400, "Validation error", named)
+
+
+def answer(
+    body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """Return *body* (JSON, or bytes of it already) as an answer of the API."""
+    encoded = body if isinstance(body, bytes) else wire.encode(body)
+    return web.Response(
+        body=encoded, status=status, headers=headers,
+        content_type="application/json", charset="utf-8",
+    )  # fmt: skip
+
+
+@web.middleware
+async def limit_head(request: web.Request, handler: Endpoint) -> web.StreamResponse:
+    """Refuse what nginx in front of Flowdock refused: a request head over 8 KiB."""
+    line = len(request.method) + len(request.raw_path.encode()) + len("  HTTP/1.1\r\n")
+    lines = sum(len(name) + len(value) + len(": \r\n") for name, value in request.raw_headers)
+    if line + lines + len("\r\n") > MAX_HEAD_BYTES:
+        return web.Response(status=400, text="<html><h1>400 Bad Request</h1></html>",
+                            content_type="text/html")  # fmt: skip
+    return await handler(request)
+
+
+@web.middleware
+async def speak_json(request: web.Request, handler: Endpoint) -> web.StreamResponse:
+    """Turn refusals, and addresses that lead nowhere, into answers of the API."""
+    try:
+        return await handler(request)
+    except Refused as refusal:
+        headers = {"WWW-Authenticate": 'Basic realm="Flowdock"'} if refusal.status == 401 else None
+        return answer(refusal.body, status=refusal.status, headers=headers)
+    except NoSuchThing:
+        return answer({"message": "not found"}, status=404)
+    except web.HTTPNotFound:
+        return answer({"message": "not found"}, status=404)
+    except web.HTTPMethodNotAllowed:
+        return answer({"message": "method not allowed"}, status=405)
+
+
+def authenticated(endpoint: Endpoint) -> Endpoint:
+    """Let only users in, and name the user in the ``Flowdock-User`` header of the answer."""
+
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        user = user_of(request, request.app[WORLD].directory)
+        if user is None or user.disabled:
+            raise Refused(401, "unauthorized")
+        request["user"] = user
+        response = await endpoint(request)
+        if not response.prepared:
+            response.headers["Flowdock-User"] = str(user.id)
+        return response
+
+    return guarded
+
+
+def asker(request: web.Request) -> User:
+    """Return the user that a request was authenticated as."""
+    user: User = request["user"]
+    return user
+
+
+def user_of(request: web.Request, directory: Directory) -> User | None:
+    """Return whose credentials a request carries.
+
+    A token as the Basic user name (whatever the password), e-mail address and password, a Bearer
+    token, or ``access_token`` in the address.
+    """
+    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return directory.user_of_secret(credentials.strip())
+    if scheme.lower() == "basic":
+        try:
+            name, _, password = b64decode(credentials, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+        return directory.user_of_secret(name) or directory.user_of_login(name, password)
+    return directory.user_of_secret(request.query.get("access_token", ""))
+
+
+def readable_flow(request: web.Request, name: str) -> Flow:
+    """Return a flow that the asker has joined; else refuse: 403, or 404 when it is hidden."""
+    directory = request.app[WORLD].directory
+    flow = visible_flow(request, name)
+    if asker(request).id not in flow.members:
+        raise Refused(403, f"no access to {name}")
+    return directory.flow(name)
+
+
+def visible_flow(request: web.Request, name: str) -> Flow:
+    """Return a flow that the asker may know of; raise `NoSuchThing`."""
+    directory = request.app[WORLD].directory
+    flow = directory.flow(name)
+    if not directory.is_visible(flow, asker(request)):
+        raise NoSuchThing(name)
+    return flow
+
+
+async def parameters(request: web.Request) -> dict[str, Any]:
+    """Return the parameters of a request: of its address and of its body, JSON or a form."""
+    given: dict[str, Any] = dict(request.query)
+    if not request.can_read_body:
+        return given
+    if request.content_type in {"application/x-www-form-urlencoded", "multipart/form-data"}:
+        return given | dict(await request.post())
+    try:
+        body = json.loads(await request.read() or b"{}")
+    except (ValueError, RecursionError):
+        raise Refused(400, "malformed JSON") from None
+    if not isinstance(body, dict):
+        raise Refused(400, "a JSON object is expected")
+    return given | {name: value for name, value in body.items() if value is not None}
+
+
+def is_true(value: object) -> bool:
+    """Tell whether a boolean parameter says yes, as JSON or as text."""
+    return str(value).lower() in {"1", "true"}

@@ -1,0 +1,124 @@
+"""``/_simulator/…``: the truth, the faults and the traffic, for tests that run elsewhere."""
+
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from archiver.simulator import truth, wire
+from archiver.simulator.access import WORLD, answer, invalid, parameters
+from archiver.simulator.faults import Faults, from_json
+from archiver.simulator.streaming import FAULTS, Streams
+
+BATCH = 500
+"""How many lines of the truth are written at a time."""
+
+
+class Playing(Protocol):
+    """What the control endpoints need of a simulator."""
+
+    faults: Faults
+    streams: Streams
+
+    async def play(
+        self, *, seed: int, events: int, rate: float = ..., at: int | None = ...
+    ) -> None:
+        """Let operations happen."""
+
+    async def disconnect_streams(self) -> None:
+        """Cut all streams."""
+
+    def go_live(self, *, seed: int, rate: float) -> None:
+        """Let operations happen until stopped."""
+
+    def stop_live(self) -> None:
+        """Stop them."""
+
+
+def add_routes(router: web.UrlDispatcher, simulator: Playing) -> None:
+    """Serve the control endpoints; they ask for no credentials."""
+
+    async def play(request: web.Request) -> web.StreamResponse:
+        given = await parameters(request)
+        events = _number(given, "events")
+        if not events:
+            simulator.go_live(seed=_number(given, "seed"), rate=float(given.get("rate") or 1))
+            return answer({"live": True})
+        at = _number(given, "at") if "at" in given else None
+        rate = float(given.get("rate") or 0)
+        await simulator.play(seed=_number(given, "seed"), events=events, rate=rate, at=at)
+        return answer({"played": events})
+
+    async def stop_traffic(request: web.Request) -> web.StreamResponse:
+        simulator.stop_live()
+        return answer({})
+
+    async def disconnect(request: web.Request) -> web.StreamResponse:
+        await simulator.disconnect_streams()
+        return answer({})
+
+    async def stats(request: web.Request) -> web.StreamResponse:
+        streams = simulator.streams
+        published = request.app[WORLD].log.published
+        return answer({
+            "connections": len(streams.connections),
+            "events_published": published,
+            "events_sent": streams.events_sent,
+            "backlog_bytes": streams.backlog_bytes(),
+            "lagged": streams.lagged,
+        })  # fmt: skip
+
+    router.add_get("/_simulator/truth", tell_truth)
+    router.add_get("/_simulator/faults", list_faults)
+    router.add_post("/_simulator/faults", add_faults)
+    router.add_delete("/_simulator/faults", clear_faults)
+    router.add_get("/_simulator/stats", stats)
+    router.add_post("/_simulator/play", play)
+    router.add_post("/_simulator/stop_traffic", stop_traffic)
+    router.add_post("/_simulator/disconnect", disconnect)
+
+
+async def tell_truth(request: web.Request) -> web.StreamResponse:
+    """Answer with the records of the truth, one JSON object a line; ``flow`` asks for one flow."""
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    await response.prepare(request)
+    lines: list[bytes] = []
+    for record in truth.records(request.app[WORLD].directory, request.query.get("flow")):
+        lines.append(wire.encode(record))
+        if len(lines) >= BATCH:
+            await response.write(b"\n".join(lines) + b"\n")
+            lines.clear()
+    if lines:
+        await response.write(b"\n".join(lines) + b"\n")
+    return response
+
+
+async def list_faults(request: web.Request) -> web.StreamResponse:
+    """Answer with the schedule and with what has fired."""
+    faults = request.app[FAULTS]
+    return answer({"faults": faults.describe(), "fired": faults.fired})
+
+
+async def add_faults(request: web.Request) -> web.StreamResponse:
+    """Add one fault, or those of ``{"faults": [...]}``."""
+    given = await parameters(request)
+    try:
+        listed = given["faults"] if "faults" in given else [given]
+        added = [from_json(fault) for fault in listed]
+    except (ValueError, TypeError) as wrong:
+        raise invalid(faults=str(wrong)) from None
+    for fault in added:
+        request.app[FAULTS].add(fault)
+    return await list_faults(request)
+
+
+async def clear_faults(request: web.Request) -> web.StreamResponse:
+    """Take every fault off the schedule."""
+    request.app[FAULTS].clear()
+    return await list_faults(request)
+
+
+def _number(given: dict[str, Any], name: str) -> int:
+    try:
+        return int(str(given.get(name) or 0))
+    except ValueError:
+        raise invalid(**{name: "is not a number"}) from None

@@ -1,0 +1,195 @@
+"""What a Flowdock holds: organizations, users, flows, conversations, threads, messages."""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+Json = dict[str, Any]
+
+INTEGRATION = "0"
+"""The ``user`` of what no user of the organization sent."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class User:
+    """One account; its secrets too, since a simulator hands them out."""
+
+    id: int
+    nick: str
+    name: str
+    email: str
+    password: str = field(repr=False)
+    token: str = field(repr=False)
+    access_token: str = field(repr=False)
+    website: str | None = None
+    disabled: bool = False
+    admin: bool = False
+    status: str | None = None
+    last_activity: int = 0
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Organization:
+    """Who owns flows and users; *slug* is the ``parameterized_name`` of addresses."""
+
+    id: int
+    slug: str
+    name: str
+    users: dict[int, User] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Thread:
+    """What messages hang together by. *encoded* keeps its JSON until it changes."""
+
+    id: str
+    flow: str
+    title: str
+    created_at: int
+    updated_at: int
+    initial_message: int
+    body: str | None = ""
+    external_url: str | None = None
+    status: Json | None = None
+    source: Json | None = None
+    fields: list[Json] = field(default_factory=list)
+    actions: list[Json] = field(default_factory=list)
+    activities: int = 0
+    internal_comments: int = 0
+    external_comments: int = 0
+    encoded: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Message:
+    """A stored event as it is now. *encoded* keeps its listed JSON until it changes.
+
+    Times are milliseconds. *listable_at* is when List Messages begins to show it; *extra* holds the
+    top-level fields that only some kinds have (``title``, ``body``, ``author``).
+    """
+
+    id: int
+    event: str
+    user: str | None
+    sent: int
+    listable_at: int
+    content: Any
+    tags: list[str]
+    flow: str | None = None
+    to: str | None = None
+    app: str | None = "chat"
+    uuid: str | None = None
+    edited: int | None = None
+    thread: Thread | None = None
+    attachments: list[Json] = field(default_factory=list)
+    reactions: dict[str, list[str]] = field(default_factory=dict)
+    external_user_name: str | None = None
+    extra: Json = field(default_factory=dict)
+    encoded: bytes | None = field(default=None, repr=False)
+
+    def is_deleted(self) -> bool:
+        """Tell whether it was deleted as chat messages are: edited to nothing."""
+        return self.content == "" and self.edited is not None
+
+
+class Timeline:
+    """The stored messages of one flow or conversation, found by id."""
+
+    __slots__ = ("_ids", "_messages", "gone", "head")
+
+    def __init__(self, head: int = 0) -> None:
+        self.head = head
+        """The newest id that was given out, whatever became of it."""
+        self.gone: dict[int, Message] = {}
+        """What was stored once and can be found no more."""
+        self._ids: list[int] = []
+        self._messages: dict[int, Message] = {}
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __iter__(self) -> Iterator[Message]:
+        return (self._messages[id_] for id_ in self._ids)
+
+    def get(self, id_: int) -> Message | None:
+        """Return the message of that id, unless there is none or it is gone."""
+        return self._messages.get(id_)
+
+    def add(self, message: Message) -> None:
+        """Keep *message*."""
+        insort(self._ids, message.id)
+        self._messages[message.id] = message
+
+    def remove(self, id_: int) -> None:
+        """Take a message away: it is neither listed nor shown from now on."""
+        self.gone[id_] = self._messages.pop(id_)
+        del self._ids[bisect_left(self._ids, id_)]
+
+    def nth_newest(self, back: int) -> Message | None:
+        """Return the message that *back* others follow; None when there are not so many."""
+        return self._messages[self._ids[-1 - back]] if back < len(self._ids) else None
+
+    def newest_first(self, since: int | None, until: int | None) -> Iterator[Message]:
+        """Yield what lies between both ids, neither included, from the newest on."""
+        low, high = self._between(since, until)
+        return (self._messages[self._ids[place]] for place in range(high - 1, low - 1, -1))
+
+    def oldest_first(self, since: int | None, until: int | None) -> Iterator[Message]:
+        """Yield what lies between both ids, neither included, from the oldest on."""
+        low, high = self._between(since, until)
+        return (self._messages[self._ids[place]] for place in range(low, high))
+
+    def _between(self, since: int | None, until: int | None) -> tuple[int, int]:
+        low = 0 if since is None else bisect_right(self._ids, since)
+        high = len(self._ids) if until is None else bisect_left(self._ids, until)
+        return low, max(low, high)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Flow:
+    """A team's chat. *members* maps who joined to whether they keep it open."""
+
+    id: str
+    organization: Organization
+    slug: str
+    name: str
+    access_mode: str
+    api_token: str = field(repr=False)
+    invitation: str = field(repr=False)
+    description: str = ""
+    disabled: bool = False
+    members: dict[int, bool] = field(default_factory=dict)
+    timeline: Timeline = field(default_factory=Timeline)
+    threads: dict[str, Thread] = field(default_factory=dict)
+    by_external_id: dict[str, Thread] = field(default_factory=dict)
+
+    @property
+    def path(self) -> str:
+        """``organization/flow``, as addresses and filters name it."""
+        return f"{self.organization.slug}/{self.slug}"
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Conversation:
+    """What two users say to each other."""
+
+    users: tuple[User, User]
+    timeline: Timeline = field(default_factory=Timeline)
+    closed_by: set[int] = field(default_factory=set)
+
+    @property
+    def path(self) -> str:
+        """``private/<lower id>/<higher id>``."""
+        return f"private/{self.users[0].id}/{self.users[1].id}"
+
+    def other(self, user: User) -> User:
+        """Return whom *user* talks to."""
+        return self.users[1] if user is self.users[0] else self.users[0]
+
+
+Place = Flow | Conversation
+"""Where a message can stand."""
+
+Clock = Callable[[], int]
+"""Says the time, in milliseconds since 1970."""

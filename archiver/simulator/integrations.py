@@ -1,0 +1,87 @@
+"""What arrives from other services: activities and discussions, each about a thread of its own."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from archiver.simulator.access import invalid
+from archiver.simulator.entities import Flow, Json, Message, Thread
+from archiver.simulator.world import World
+
+EVENTS = frozenset({"activity", "discussion"})
+
+
+def integrate(world: World, flow: Flow, given: Mapping[str, Any]) -> Message:
+    """Post what an integration sends with the flow's token; raise `Refused` when it is incomplete.
+
+    The thread is found, or begun, by ``external_thread_id``; ``thread`` sets its fields.
+    """
+    event = str(given.get("event") or "")
+    if event == "message":
+        return _push_chat(world, flow, given)
+    if event not in EVENTS:
+        raise invalid(event="is not included in the list")
+    title, author = given.get("title"), given.get("author")
+    if not title or not isinstance(author, dict) or not author.get("name"):
+        raise invalid(title="can't be blank", author="can't be blank")
+    thread = _thread(world, flow, given)
+    extra: Json = {
+        "title": str(title),
+        "body": given.get("body"),
+        "author": author,
+        "_application": 104,
+        "_project": 220,
+    }
+    return world.post(
+        flow,
+        None,
+        None,
+        event=event,
+        thread=thread,
+        app="influx",
+        uuid=str(given["uuid"]) if given.get("uuid") else None,
+        tags=[str(tag) for tag in given.get("tags") or ()],
+        extra=extra,
+    )
+
+
+def _push_chat(world: World, flow: Flow, given: Mapping[str, Any]) -> Message:
+    name, content = given.get("external_user_name"), given.get("content")
+    if not name or not isinstance(content, str) or not content:
+        raise invalid(content="can't be blank", external_user_name="can't be blank")
+    return world.post(flow, None, content, external_user_name=str(name))
+
+
+def _thread(world: World, flow: Flow, given: Mapping[str, Any]) -> Thread:
+    external = str(given.get("external_thread_id") or "")
+    fields = given.get("thread")
+    fields = fields if isinstance(fields, dict) else {}
+    thread = flow.by_external_id.get(external)
+    if thread is None:
+        title = str(fields.get("title") or given.get("title"))
+        initial = flow.timeline.head + 1
+        thread = world.begin_thread(flow, title, sent=world.clock(), initial=initial)
+        thread.source = _source(flow)
+        if external:
+            flow.by_external_id[external] = thread
+    thread.title = str(fields.get("title") or thread.title)
+    thread.body = fields.get("body", thread.body)
+    thread.external_url = fields.get("external_url", thread.external_url)
+    thread.status = fields.get("status", thread.status)
+    thread.fields = fields.get("fields", thread.fields)
+    thread.actions = fields.get("actions", thread.actions)
+    thread.encoded = None
+    return thread
+
+
+def _source(flow: Flow) -> Json:
+    return {
+        "id": 104,
+        "name": "Builds",
+        "url": f"https://api.flowdock.com/flows/{flow.path}/sources/104",
+        "application": {
+            "id": 104,
+            "name": "GitHub",
+            "url": "https://github.com",
+            "icon_url": "https://api.flowdock.com/icons/104.png",
+        },
+    }

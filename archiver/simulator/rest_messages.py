@@ -1,0 +1,273 @@
+"""Messages of flows, threads and private conversations: send, list, show, edit, delete."""
+
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from archiver.simulator import listing, wire
+from archiver.simulator import tags as tagging
+from archiver.simulator.access import (
+    WORLD,
+    Endpoint,
+    Refused,
+    answer,
+    asker,
+    authenticated,
+    invalid,
+    parameters,
+    readable_flow,
+)
+from archiver.simulator.directory import NoSuchThing
+from archiver.simulator.entities import Flow, Message, Place, Thread, User
+from archiver.simulator.world import CHAT, World
+
+MAX_TEXT = 8096
+"""Characters that a message may have (docs/messages)."""
+
+POSTABLE = frozenset({"message", "comment", "status", "line", "file", "action"})
+
+Finder = Callable[[web.Request], Place]
+
+
+def add_routes(router: web.UrlDispatcher) -> None:
+    """Serve the messages resources."""
+    flow = "/flows/{organization}/{flow}"
+    for base, find in ((flow, flow_of), ("/private/{user}", conversation_of)):
+        one = base + r"/messages/{message:\d+}"
+        router.add_get(base + "/messages", _listing(find))
+        router.add_post(base + "/messages", _sending(find))
+        router.add_get(one, _showing(find))
+        router.add_put(one, _editing(find))
+        router.add_patch(one, _editing(find))
+        router.add_delete(one, _deleting(find))
+        router.add_post(one + "/emoji_reaction", _reacting(find))
+    router.add_post(flow + r"/messages/{message:\d+}/comments", _commenting)
+    router.add_post(flow + r"/messages/{message:\d+}/rethread", _rethreading)
+    router.add_get(flow + "/threads/{thread}/messages", _listing(flow_of))
+    router.add_post(flow + "/threads/{thread}/messages", _sending(flow_of))
+
+
+def flow_of(request: web.Request) -> Flow:
+    """Return the flow that the address names, if the asker may read it."""
+    return readable_flow(request, "{organization}/{flow}".format(**request.match_info))
+
+
+def conversation_of(request: web.Request) -> Place:
+    """Return the asker's conversation with the user that the address names."""
+    directory = request.app[WORLD].directory
+    named = request.match_info["user"]
+    other = directory.users.get(int(named)) if named.isdecimal() else None
+    if other is None or other is asker(request):
+        raise NoSuchThing(named)
+    return directory.conversation(asker(request), other)
+
+
+def thread_of(flow: Place, thread_id: object) -> Thread | None:
+    """Return the thread that a parameter names; None when it names none."""
+    if not thread_id or not isinstance(flow, Flow):
+        return None
+    try:
+        return flow.threads[str(thread_id)]
+    except KeyError:
+        raise NoSuchThing(str(thread_id)) from None
+
+
+def _listing(find: Finder) -> Endpoint:
+    @authenticated
+    async def list_messages(request: web.Request) -> web.StreamResponse:
+        place, world = find(request), request.app[WORLD]
+        thread = thread_of(place, request.match_info.get("thread"))
+        try:
+            query = listing.parse(world, await parameters(request), thread=thread)
+        except ValueError as wrong:
+            raise invalid(**{str(wrong): "is invalid"}) from None
+        page = listing.select(place, query, now=world.clock())
+        return answer(b"[" + b",".join(map(wire.listed_message, page)) + b"]")
+
+    return list_messages
+
+
+def _sending(find: Finder) -> Endpoint:
+    @authenticated
+    async def send(request: web.Request) -> web.StreamResponse:
+        given = await parameters(request)
+        place = find(request)
+        given.setdefault("thread_id", request.match_info.get("thread"))
+        return sent(request, place, create(request.app[WORLD], place, asker(request), given))
+
+    return send
+
+
+def sent(request: web.Request, place: Place, message: Message) -> web.Response:
+    """Return the answer to a message that was stored: 201, with a link to its comments."""
+    headers = {}
+    if isinstance(place, Flow):
+        address = f"{request.url.origin()}/flows/{place.path}/messages/{message.id}/comments"
+        headers["Link"] = f'<{address}>; rel="comments"'
+    return answer(wire.listed_message(message), status=201, headers=headers)
+
+
+def create(world: World, place: Place, user: User, given: Mapping[str, Any]) -> Message:
+    """Store the message that parameters describe; raise `Refused` with what is wrong."""
+    event = str(given.get("event") or "message")
+    if event not in POSTABLE:
+        raise invalid(event="is not included in the list")
+    tags = tagging.from_parameter(given.get("tags"))
+    thread = thread_of(place, given.get("thread_id"))
+    if event == "file":
+        return world.upload(place, user, thread=thread, tags=tags, **_file(given.get("content")))
+    text = checked_text(given.get("content"))
+    if event == "comment":
+        return _comment(world, place, user, given.get("message"), text, tags)
+    name = given.get("external_user_name")
+    message = world.post(
+        place,
+        None if name and isinstance(place, Flow) else user,
+        text,
+        event=event,
+        tags=tags,
+        thread=thread,
+        uuid=str(given["uuid"]) if given.get("uuid") else None,
+        external_user_name=str(name) if name else None,
+    )
+    if event == "status":
+        user.status = text
+    return message
+
+
+def checked_text(content: object) -> str:
+    """Return the text of a message; raise `Refused` when there is none, or too much."""
+    if not isinstance(content, str) or not content.strip():
+        raise invalid(content="can't be blank")
+    if len(content) > MAX_TEXT:
+        raise invalid(content=f"is too long (maximum is {MAX_TEXT} characters)")
+    return content
+
+
+def _comment(
+    world: World, place: Place, user: User, parent: object, text: str, tags: list[str]
+) -> Message:
+    if not isinstance(place, Flow) or not str(parent or "").isdecimal():
+        raise invalid(message="can't be blank")
+    try:
+        return world.comment(place, user, int(str(parent)), text, tags=tags)
+    except ValueError:
+        raise invalid(message="must not be a comment") from None
+
+
+def _file(content: object) -> dict[str, Any]:
+    if isinstance(content, web.FileField):
+        return {
+            "file_name": content.filename,
+            "content_type": content.content_type,
+            "data": content.file.read(),
+        }
+    if not isinstance(content, dict) or not content.get("data") or not content.get("file_name"):
+        raise invalid(content="can't be blank")
+    try:
+        data = b64decode(str(content["data"]))
+    except ValueError:
+        raise invalid(content="is not Base64") from None
+    kind = str(content.get("content_type") or "application/octet-stream")
+    return {"file_name": str(content["file_name"]), "content_type": kind, "data": data}
+
+
+def _showing(find: Finder) -> Endpoint:
+    @authenticated
+    async def show(request: web.Request) -> web.StreamResponse:
+        return answer(wire.listed_message(_named(request, find(request))))
+
+    return show
+
+
+def _editing(find: Finder) -> Endpoint:
+    @authenticated
+    async def edit(request: web.Request) -> web.StreamResponse:
+        given = await parameters(request)
+        place, user, world = find(request), asker(request), request.app[WORLD]
+        message = _named(request, place)
+        tags = tagging.from_parameter(given["tags"]) if "tags" in given else None
+        if "content" in given:
+            if message.event not in CHAT or message.user != str(user.id):
+                raise Refused(403, "only your own messages and comments can be edited")
+            text = checked_text(given["content"])
+            world.edit(place, message.id, text, user=user, tags=tags)
+        elif tags is not None:
+            _replace_tags(world, place, message, user, tags)
+        return answer({})
+
+    return edit
+
+
+def _replace_tags(
+    world: World, place: Place, message: Message, user: User, tags: list[str]
+) -> None:
+    wanted = {tag.casefold(): tag for tag in world.normalized(tags)}
+    present = {tag.casefold() for tag in message.tags}
+    world.change_tags(
+        place,
+        message.id,
+        add=[tag for folded, tag in wanted.items() if folded not in present],
+        remove=[tag for tag in message.tags if tag.casefold() not in wanted],
+        user=user,
+    )
+
+
+def _deleting(find: Finder) -> Endpoint:
+    @authenticated
+    async def delete(request: web.Request) -> web.StreamResponse:
+        place, user = find(request), asker(request)
+        message = _named(request, place)
+        own = message.user == str(user.id)
+        if message.app != "influx" and not (own and message.event in CHAT | {"file"}):
+            raise Refused(403, "this message cannot be deleted")
+        request.app[WORLD].delete(place, message.id, user=user)
+        if message.event in CHAT:
+            return answer({})
+        return web.Response(status=204, content_type="application/json")
+
+    return delete
+
+
+def _reacting(find: Finder) -> Endpoint:
+    @authenticated
+    async def react(request: web.Request) -> web.StreamResponse:
+        given = await parameters(request)
+        place = find(request)
+        message, emoji = _named(request, place), str(given.get("emoji") or "")
+        if not emoji or given.get("type") not in {"add", "remove"}:
+            raise invalid(emoji="can't be blank")
+        present = given["type"] == "add"
+        request.app[WORLD].react(place, message.id, asker(request), emoji, present=present)
+        return answer({})
+
+    return react
+
+
+@authenticated
+async def _commenting(request: web.Request) -> web.StreamResponse:
+    given = await parameters(request)
+    flow = flow_of(request)
+    parent = _named(request, flow)
+    given |= {"event": given.get("event") or "comment", "message": parent.id}
+    if given["event"] == "file":
+        given["thread_id"] = parent.thread.id if parent.thread else None
+    return sent(request, flow, create(request.app[WORLD], flow, asker(request), given))
+
+
+@authenticated
+async def _rethreading(request: web.Request) -> web.StreamResponse:
+    given = await parameters(request)
+    flow = flow_of(request)
+    message = _named(request, flow)
+    thread = thread_of(flow, given.get("thread_id"))
+    if thread is None:
+        raise invalid(thread_id="can't be blank")
+    request.app[WORLD].rethread(flow, message.id, thread, user=asker(request))
+    return answer({})
+
+
+def _named(request: web.Request, place: Place) -> Message:
+    return request.app[WORLD].find(place, int(request.match_info["message"]))

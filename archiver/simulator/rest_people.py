@@ -1,0 +1,171 @@
+"""Users, organizations, private conversations, threads and files."""
+
+from aiohttp import web
+
+from archiver.simulator import membership, wire
+from archiver.simulator.access import (
+    WORLD,
+    Refused,
+    answer,
+    asker,
+    authenticated,
+    invalid,
+    is_true,
+    parameters,
+    visible_flow,
+)
+from archiver.simulator.directory import NoSuchThing
+from archiver.simulator.entities import Conversation, Organization, Thread, User
+from archiver.simulator.rest_messages import conversation_of, flow_of
+
+
+def add_routes(router: web.UrlDispatcher) -> None:
+    """Serve everything that is neither flow nor message."""
+    router.add_get("/user", show_me)
+    router.add_get("/users", list_users)
+    router.add_get(r"/users/{user:\d+}", show_user)
+    router.add_put(r"/users/{user:\d+}", update_user)
+    router.add_get("/organizations", list_organizations)
+    router.add_get("/organizations/find", find_organization)
+    router.add_get("/organizations/{organization}", show_organization)
+    router.add_get("/organizations/{organization}/users", list_organization_users)
+    router.add_get("/flows/{organization}/{flow}/users", list_flow_users)
+    router.add_post("/flows/{organization}/{flow}/users", add_flow_user)
+    router.add_get("/private", list_conversations)
+    router.add_get("/private/{user}", show_conversation)
+    router.add_put("/private/{user}", update_conversation)
+
+
+@authenticated
+async def show_me(request: web.Request) -> web.StreamResponse:
+    """Answer with the asker."""
+    return answer(wire.user_object(asker(request)))
+
+
+@authenticated
+async def list_users(request: web.Request) -> web.StreamResponse:
+    """Answer with all users of the asker's organizations."""
+    found = {user.id: user for each in _own(request) for user in each.users.values()}
+    return answer([wire.user_object(user) for user in found.values() if not user.disabled])
+
+
+@authenticated
+async def show_user(request: web.Request) -> web.StreamResponse:
+    """Answer with one user."""
+    return answer(wire.user_object(_user(request)))
+
+
+@authenticated
+async def update_user(request: web.Request) -> web.StreamResponse:
+    """Change the asker's own profile."""
+    user = _user(request)
+    if user is not asker(request):
+        raise Refused(403, "only your own profile can be changed")
+    given = await parameters(request)
+    changes = {name: str(given[name]) for name in ("nick", "email", "name") if given.get(name)}
+    membership.change_user(request.app[WORLD], user, **changes)
+    return answer(wire.user_object(user))
+
+
+@authenticated
+async def list_organizations(request: web.Request) -> web.StreamResponse:
+    """Answer with the asker's organizations."""
+    return answer([wire.organization_in_full(each) for each in _own(request)])
+
+
+@authenticated
+async def find_organization(request: web.Request) -> web.StreamResponse:
+    """Answer with the organization of an id."""
+    wanted = str((await parameters(request)).get("id"))
+    for organization in _own(request):
+        if str(organization.id) == wanted:
+            return answer(wire.organization_in_full(organization))
+    raise NoSuchThing(wanted)
+
+
+@authenticated
+async def show_organization(request: web.Request) -> web.StreamResponse:
+    """Answer with one organization."""
+    return answer(wire.organization_in_full(_organization(request)))
+
+
+@authenticated
+async def list_organization_users(request: web.Request) -> web.StreamResponse:
+    """Answer with the users of one organization."""
+    users = _organization(request).users.values()
+    return answer([wire.user_object(user) | {"admin": user.admin} for user in users])
+
+
+@authenticated
+async def list_flow_users(request: web.Request) -> web.StreamResponse:
+    """Answer with the users of one flow."""
+    flow = flow_of(request)
+    people = flow.organization.users.values()
+    return answer([wire.member_object(user, flow) for user in people if user.id in flow.members])
+
+
+@authenticated
+async def add_flow_user(request: web.Request) -> web.StreamResponse:
+    """Add a user of the organization to a flow."""
+    flow = flow_of(request)
+    named = str((await parameters(request)).get("id", ""))
+    user = flow.organization.users.get(int(named)) if named.isdecimal() else None
+    if user is None:
+        raise invalid(id="is not a user of the organization")
+    if user.id not in flow.members:
+        membership.join(request.app[WORLD], flow, user)
+    return answer({})
+
+
+@authenticated
+async def list_conversations(request: web.Request) -> web.StreamResponse:
+    """Answer with the private conversations of the asker."""
+    me = asker(request)
+    talks = request.app[WORLD].directory.conversations_of(me)
+    return answer([wire.conversation_object(talk, me) for talk in talks])
+
+
+@authenticated
+async def show_conversation(request: web.Request) -> web.StreamResponse:
+    """Answer with one private conversation."""
+    return answer(wire.conversation_object(_conversation(request), asker(request)))
+
+
+@authenticated
+async def update_conversation(request: web.Request) -> web.StreamResponse:
+    """Open or close one private conversation."""
+    talk, me = _conversation(request), asker(request)
+    given = await parameters(request)
+    if "open" in given:
+        if is_true(given["open"]):
+            talk.closed_by.discard(me.id)
+        else:
+            talk.closed_by.add(me.id)
+    return answer(wire.conversation_object(talk, me))
+
+
+def _own(request: web.Request) -> list[Organization]:
+    organizations = request.app[WORLD].directory.organizations.values()
+    return [each for each in organizations if asker(request).id in each.users]
+
+
+def _organization(request: web.Request) -> Organization:
+    slug = request.match_info["organization"]
+    for organization in _own(request):
+        if organization.slug == slug:
+            return organization
+    raise NoSuchThing(slug)
+
+
+def _user(request: web.Request) -> User:
+    named = int(request.match_info["user"])
+    for organization in _own(request):
+        if named in organization.users:
+            return organization.users[named]
+    raise NoSuchThing(str(named))
+
+
+def _conversation(request: web.Request) -> Conversation:
+    talk = conversation_of(request)
+    assert isinstance(talk, Conversation)
+    return talk

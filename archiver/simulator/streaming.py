@@ -1,0 +1,281 @@
+"""The streams: who listens to what, and the bytes that each connection gets."""
+
+import asyncio
+import re
+import socket
+import struct
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+
+from aiohttp import web
+
+from archiver.simulator.access import WORLD, Refused, asker, is_true, readable_flow
+from archiver.simulator.entities import Flow, User
+from archiver.simulator.faults import KEEPALIVES, Fault, Faults, How
+from archiver.simulator.log import Published, StreamLog, cursor_of
+from archiver.simulator.world import World
+
+FAULTS = web.AppKey("faults", Faults)
+STREAMS_ONLY = web.AppKey("streams_only", bool)
+
+_STREAM_PATH = re.compile(r"/flows(/(?!all$|find$)[^/]+/[^/]+)?")
+
+
+def is_stream(request: web.Request) -> bool:
+    """Tell whether a request is for a stream, as far as its port and parameters tell.
+
+    The port of the API serves streams as well: ``GET /flows`` with ``filter``, ``user`` or
+    ``accept``, or whose Accept header wants an event-stream.
+    """
+    if request.app[STREAMS_ONLY]:
+        return True
+    if request.method != "GET" or not _STREAM_PATH.fullmatch(request.path):
+        return False
+    if request.query.keys() & {"filter", "user", "accept", "active"}:
+        return True
+    return "text/event-stream" in request.headers.get("Accept", "")
+
+
+class Connection:
+    """One client on a stream: what it follows, what is still to be written to it."""
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        user: User,
+        flows: Iterable[Flow],
+        private: bool,
+        presence: bool,
+        event_stream: bool,
+    ) -> None:
+        self.path = path
+        self.user = user
+        self.flows = frozenset(flow.id for flow in flows)
+        self.private = private
+        self.presence = presence
+        self.event_stream = event_stream
+        self.transport: asyncio.Transport | None = None
+        self.queue: deque[bytes] = deque()
+        self.queued_bytes = 0
+        self.wake = asyncio.Event()
+
+    def concerns(self, event: Published) -> bool:
+        """Tell whether *event* belongs on this connection."""
+        if event.flow is not None:
+            return event.flow in self.flows
+        if event.presence:
+            return self.presence
+        return self.private and self.user.id in event.users
+
+    def offer(self, event: Published) -> None:
+        """Queue *event* to be written."""
+        frame = event.event_frame if self.event_stream else event.json_frame
+        self.queue.append(frame)
+        self.queued_bytes += len(frame)
+        self.wake.set()
+
+    def abort(self) -> None:
+        """Cut the connection now."""
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class Streams:
+    """All stream connections.
+
+    Newlines (or comments) keep an idle one alive each *keepalive_seconds*; a client that lets more
+    than *max_lag_bytes* pile up is cut off. *replays* tells whether ``Last-Event-ID`` is honoured.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        faults: Faults,
+        *,
+        keepalive_seconds: float,
+        max_lag_bytes: int,
+        replays: bool,
+    ) -> None:
+        self.connections: set[Connection] = set()
+        self.events_sent = 0
+        self.lagged = 0
+        """How many clients were cut off because they read too slowly."""
+        self._by_flow: dict[str, set[Connection]] = {}
+        self._elsewhere: set[Connection] = set()
+        self._faults = faults
+        self._keepalive_seconds = keepalive_seconds
+        self._max_lag_bytes = max_lag_bytes
+        self._replays = replays
+        self._log: StreamLog = world.log
+        world.log.listeners.append(self._deliver)
+        faults.on_change.append(self.wake_all)
+
+    def backlog_bytes(self) -> int:
+        """Return how much the connection that lags most has still to be sent."""
+        return max((connection.queued_bytes for connection in self.connections), default=0)
+
+    def abort_all(self) -> None:
+        """Cut every connection now."""
+        for connection in list(self.connections):
+            connection.abort()
+
+    def wake_all(self) -> None:
+        """Let every connection look at the faults anew."""
+        for connection in self.connections:
+            connection.wake.set()
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Answer ``GET /flows`` and ``GET /flows/:organization/:flow`` with a stream."""
+        connection = self._connect(request)
+        response = web.StreamResponse(headers=_head(connection))
+        await response.prepare(request)
+        assert isinstance(request.transport, asyncio.Transport)
+        connection.transport = request.transport
+        self._follow(connection)
+        try:
+            self._replay(request, connection)
+            await response.write(_keepalive(connection))
+            await self._write(connection, response)
+        except ConnectionError:
+            pass
+        finally:
+            self._leave(connection)
+        return response
+
+    def _connect(self, request: web.Request) -> Connection:
+        query = request.query
+        named = [name.strip() for name in query.get("filter", "").split(",") if name.strip()]
+        if "flow" in request.match_info:
+            named = ["{organization}/{flow}".format(**request.match_info)]
+        private = is_true(query.get("user"))
+        if not named and not private:
+            raise Refused(400, "either filter or user must be given")
+        kind = query.get("accept") or request.headers.get("Accept") or ""
+        return Connection(
+            path=request.path,
+            user=asker(request),
+            # One flow that cannot be read refuses the whole stream.
+            flows=[readable_flow(request, name) for name in named],
+            private=private,
+            presence=is_true(query.get("presence")),
+            event_stream="text/event-stream" in kind,
+        )
+
+    def _replay(self, request: web.Request, connection: Connection) -> None:
+        last = request.headers.get("Last-Event-ID")
+        cursor = cursor_of(last) if last and self._replays else None
+        if cursor is not None and connection.event_stream:
+            for event in self._log.since(cursor):
+                if connection.concerns(event):
+                    connection.offer(event)
+        if request.query.get("active") in {"true", "idle"}:
+            world = request.app[WORLD]
+            now = world.clock()
+            seen = {"last_activity": now} if request.query["active"] == "true" else {}
+            for flow in connection.flows:
+                world.signal(world.directory.flow(flow), connection.user, "activity.user", seen,
+                             persist=False)  # fmt: skip
+
+    async def _write(self, connection: Connection, response: web.StreamResponse) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._keepalive_seconds):
+                    await connection.wake.wait()
+            except TimeoutError:
+                connection.queue.append(_keepalive(connection))
+            connection.wake.clear()
+            frames = list(connection.queue)
+            connection.queue.clear()
+            connection.queued_bytes = 0
+            if not self._faults.concern_stream(connection.path):
+                await response.write(b"".join(frames))
+                self.events_sent += sum(frame not in KEEPALIVES for frame in frames)
+            elif await self._write_badly(connection, response, frames):
+                return
+
+    async def _write_badly(
+        self, connection: Connection, response: web.StreamResponse, frames: list[bytes]
+    ) -> bool:
+        """Write *frames* as the faults have it; tell whether the response ends here."""
+        for frame in frames or [b""]:
+            verdict = self._faults.on_stream(connection, connection.path, frame)
+            if verdict.chunk:
+                await response.write(verdict.chunk)
+                self.events_sent += frame not in KEEPALIVES
+            match verdict.fault:
+                case Fault(kind="silence") as fault:
+                    await _keep_silent(connection, fault.seconds)
+                case Fault(kind="cut" | "cut_inside_character") as fault:
+                    await drop(connection.transport, fault.how)
+                    return True
+                case _:
+                    pass
+        return False
+
+    def _deliver(self, event: Published) -> None:
+        listening = self._elsewhere if event.flow is None else self._by_flow.get(event.flow, ())
+        for connection in listening:
+            if event.flow is not None or connection.concerns(event):
+                connection.offer(event)
+                if connection.queued_bytes > self._max_lag_bytes:
+                    # The page "Streaming API" names lag of the client among the reasons.
+                    self.lagged += 1
+                    connection.abort()
+
+    def _follow(self, connection: Connection) -> None:
+        self.connections.add(connection)
+        for flow in connection.flows:
+            self._by_flow.setdefault(flow, set()).add(connection)
+        if connection.private or connection.presence:
+            self._elsewhere.add(connection)
+
+    def _leave(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        self._elsewhere.discard(connection)
+        self._faults.forget(connection)
+        for flow in connection.flows:
+            self._by_flow[flow].discard(connection)
+
+
+async def drop(transport: asyncio.Transport | None, how: How) -> None:
+    """End a connection, once what was written has left; ``end`` leaves that to the answer."""
+    if transport is None or how == "end":
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            while transport.get_write_buffer_size():  # noqa: ASYNC110 - nobody tells of an empty buffer
+                await asyncio.sleep(0.001)
+    if how == "reset":
+        connected = transport.get_extra_info("socket")
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+async def _keep_silent(connection: Connection, seconds: float | None) -> None:
+    """Write nothing for *seconds*; what is for ever silent loses what it should have sent."""
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                await connection.wake.wait()
+                connection.wake.clear()
+                if seconds is None:
+                    connection.queue.clear()
+                    connection.queued_bytes = 0
+    except TimeoutError:
+        connection.wake.set()
+
+
+def _keepalive(connection: Connection) -> bytes:
+    return b":\n" if connection.event_stream else b"\n"
+
+
+def _head(connection: Connection) -> dict[str, str]:
+    kind = "text/event-stream" if connection.event_stream else "application/json"
+    return {
+        "Content-Type": kind,
+        "Cache-Control": "no-cache",
+        "Server": "Florence",
+        "Flowdock-User": str(connection.user.id),
+    }
