@@ -1,0 +1,92 @@
+"""./run, and the lock it installs from."""
+
+import importlib.util
+import re
+import subprocess
+import tomllib
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+ROOT = Path(__file__).parent.parent
+LOCK = tomllib.loads((ROOT / "uv.lock").read_text())
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="module")
+def run() -> ModuleType:
+    loader = SourceFileLoader("run", str(ROOT / "run"))
+    spec = importlib.util.spec_from_loader("run", loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+def test_alone_it_lists_its_commands_each_with_a_line(run: ModuleType) -> None:
+    told = subprocess.run([ROOT / "run"], capture_output=True, text=True, check=True).stdout
+    assert {"demo", "test", "check", "format", "lock", "build"} <= set(run.COMMANDS)
+    for name in run.COMMANDS:
+        assert re.search(rf"^  {name} +\S", told, re.MULTILINE)
+
+
+def test_an_unknown_command_is_refused_before_anything_is_set_up() -> None:
+    done = subprocess.run([ROOT / "run", "tset"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "no command 'tset': ./run lists them\n")
+
+
+def test_a_set_up_is_repeated_when_the_lock_or_the_project_changes(
+    run: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOCK", "PROJECT", "STAMP"):
+        monkeypatch.setattr(run, name, tmp_path / name)
+    run.LOCK.write_text("lock")
+    run.PROJECT.write_text("project")
+    assert not run.is_current()
+    run.STAMP.write_text(run.stamp())
+    assert run.is_current()
+    run.LOCK.write_text("another lock")
+    assert not run.is_current()
+
+
+def test_a_check_counts_what_failed_and_what_was_skipped(run: ModuleType, tmp_path: Path) -> None:
+    report = tmp_path / "report.xml"
+    assert run.counted(report) == (0, 0)
+    report.write_text(
+        '<testsuites><testsuite tests="9" failures="1" errors="2" skipped="3"/></testsuites>'
+    )
+    assert run.counted(report) == (3, 6)
+
+
+def test_pip_is_held_to_every_version_of_the_lock(run: ModuleType) -> None:
+    pins = [Requirement(line) for line in run.locked()]
+    assert {(pin.name, str(pin.specifier)) for pin in pins} == {
+        (package["name"], f"=={package['version']}")
+        for package in LOCK["package"]
+        if package["name"] != PROJECT["name"]
+    }
+
+
+def test_the_lock_names_only_the_public_hosts() -> None:
+    text = (ROOT / "uv.lock").read_text()
+    hosts = set(re.findall(r'"(?:https?|file)://([^/"]*)', text))
+    assert hosts == {"pypi.org", "files.pythonhosted.org"}
+    places = {key for package in LOCK["package"] for key in package["source"]}
+    assert places == {"registry", "editable"}
+
+
+def test_the_lock_is_of_this_project() -> None:
+    (own,) = (package for package in LOCK["package"] if package["name"] == PROJECT["name"])
+    extras = PROJECT["optional-dependencies"]
+    texts = [*PROJECT["dependencies"], *(text for extra in extras.values() for text in extra)]
+    asked = {(asking.name, asking.specifier) for asking in map(Requirement, texts)}
+    assert asked == {
+        (entry["name"], SpecifierSet(entry.get("specifier", "")))
+        for entry in own["metadata"]["requires-dist"]
+    }
+    assert own["metadata"]["provides-extras"] == list(extras)
+    assert LOCK["requires-python"] == PROJECT["requires-python"]
