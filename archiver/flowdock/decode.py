@@ -43,34 +43,11 @@ from archiver.flowdock.fields import (
 )
 from archiver.flowdock.readable import beside_text, detail_of, text_of
 
-MESSAGES = frozenset(
-    {
-        "message",
-        "comment",
-        "status",
-        "line",
-        "file",
-        "action",
-        "activity",
-        "discussion",
-        "mail",
-        "twitter",
-        "rss",
-        "vcs",
-        "jira",
-        "confluence",
-        "svn",
-        "hg",
-        "mercurial",
-        "kiln",
-        "perforce",
-        "zendesk",
-        "uservoice",
-        "pivotaltracker",
-        "trello",
-        "user-edit",
-    }
-)
+_CHAT = {"message", "comment", "status", "line", "file", "action", "user-edit"}
+_INBOX = {"activity", "discussion", "mail", "twitter", "rss", "zendesk", "uservoice", "trello"}
+_REPOSITORIES = {"vcs", "svn", "hg", "mercurial", "kiln", "perforce"}
+_TRACKERS = {"jira", "confluence", "pivotaltracker"}
+MESSAGES = frozenset(_CHAT | _INBOX | _REPOSITORIES | _TRACKERS)
 """The kinds that are messages: the service streams them, and lists them later."""
 
 SIGNALS = frozenset({"activity.user", "message-receive", "presence", "flow-add", "flow-remove"})

@@ -1,0 +1,255 @@
+"""Flowdock's REST API, as one account sees it.
+
+Every call is a GET, asked again while errors are transient and patience lasts. The token goes into
+the Authorization header and nowhere else; redirects are not followed, so it stays with its host.
+"""
+
+import random
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from datetime import datetime
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from msgspec import Struct
+from yarl import URL
+
+from archiver.domain.model import Flow, User, UserId
+from archiver.flowdock.directory import PRIVATE, conversation_of, flow_of, user_of
+from archiver.flowdock.envelope import read_json
+from archiver.flowdock.fields import read_user
+from archiver.flowdock.pages import Page, split
+from archiver.flowdock.refusals import (
+    AnswerTooLong,
+    BadAnswer,
+    FlowRefused,
+    Redirected,
+    StatusRefused,
+    TokenRefused,
+)
+from archiver.flowdock.retry import DELAYS, Delays, Gate, retry_after, retrying
+
+T = TypeVar("T")
+
+MAX_PAGE = 100
+"""The most messages that one page holds (messages documentation)."""
+
+
+def authorization(token: str) -> str:
+    """Return the header of Basic authentication with *token* as user name (rest documentation)."""
+    return "Basic " + b64encode(f"{token}:".encode()).decode()
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What a call may cost."""
+
+    patience_seconds: float = 60.0
+    """How long a call is asked again before its error is raised."""
+    answer_seconds: float = 60.0
+    """How long one request may take, its body included."""
+    connect_seconds: float = 10.0
+    body_bytes: int = 256 * 1024 * 1024
+    """How long an answer may be, decompressed."""
+
+
+LIMITS = Limits()
+
+
+class _Answer(Struct, frozen=True):
+    status: int
+    body: bytes
+    requested_at: datetime
+    answered_at: datetime
+
+
+class Client:
+    """One account at one API. Its calls may run side by side; the gate says how many do.
+
+    Every call raises `TokenRefused` when the token is unknown, `Redirected`, `StatusRefused`,
+    `BadAnswer` or `AnswerTooLong` by the answer, and aiohttp's errors or `TimeoutError` when no
+    answer came in time.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        base_url: str,
+        token: str,
+        *,
+        gate: Gate,
+        clock: Callable[[], datetime],
+        chance: random.Random,
+        limits: Limits = LIMITS,
+        delays: Delays = DELAYS,
+    ) -> None:
+        self._session = session
+        self._base = base_url.rstrip("/")
+        self._headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "Authorization": authorization(token),
+        }
+        self._gate = gate
+        self._clock = clock
+        self._limits = limits
+        self._delays = delays
+        self._chance = chance
+        self._timeout = aiohttp.ClientTimeout(
+            total=limits.answer_seconds, sock_connect=limits.connect_seconds
+        )
+        self.user_id: UserId | None = None
+        """Whose token it is, as the last answer told."""
+
+    async def me(self) -> User:
+        """Return the account's own user."""
+        user = await self._ask("/user", lambda answer: _required(user_of(read_json(answer.body))))
+        self.user_id = user.id
+        return user
+
+    async def flows(self) -> list[Flow]:
+        """Return the flows that the account has joined."""
+        return _known(map(flow_of, await self._ask("/flows", _items)))
+
+    async def users(self) -> list[User]:
+        """Return the people of all organizations that the account belongs to."""
+        return _known(map(user_of, await self._ask("/users", _items)))
+
+    async def conversations(self) -> list[Flow]:
+        """Return the account's private conversations."""
+        me = self.user_id or (await self.me()).id
+        return _known(conversation_of(item, me) for item in await self._ask("/private", _items))
+
+    async def page(
+        self,
+        flow_path: str,
+        *,
+        since: int | None = None,
+        until: int | None = None,
+        newest: bool,
+        limit: int = MAX_PAGE,
+    ) -> Page:
+        """Return messages with ids above *since* and below *until*; at most *limit*, of one end.
+
+        Raises:
+            FlowRefused: there is no such flow, or not for this account.
+        """
+        asked = {"limit": limit, "since_id": since, "until_id": until}
+        query = {name: str(value) for name, value in asked.items() if value is not None}
+        if not newest:
+            query["sort"] = "asc"
+
+        def read(answer: _Answer) -> Page:
+            if answer.status != 200:
+                raise FlowRefused(flow_path, answer.status)
+            return Page(
+                path=flow_path,
+                since=since,
+                until=until,
+                newest=newest,
+                limit=limit,
+                frames=split(answer.body),
+                requested_at=answer.requested_at,
+                answered_at=answer.answered_at,
+            )
+
+        return await self._ask(_messages(flow_path), read, query, accepted={200, 403, 404})
+
+    async def show(self, flow_path: str, message_id: int) -> bytes | None:
+        """Return one message as the server shows it; None when there is none.
+
+        A lost flow looks the same as a lost message: who concludes something from None makes sure
+        that the flow can still be read.
+
+        Raises:
+            FlowRefused: the flow is not for this account.
+        """
+
+        def read(answer: _Answer) -> bytes | None:
+            if answer.status == 403:
+                raise FlowRefused(flow_path, answer.status)
+            body = answer.body.strip()
+            if not (body.startswith(b"{") and body.endswith(b"}")):
+                raise ValueError("a proxy's 404 is none of Flowdock's")
+            return body if answer.status == 200 else None
+
+        path = f"{_messages(flow_path)}/{message_id}"
+        return await self._ask(path, read, accepted={200, 403, 404})
+
+    async def _ask(
+        self,
+        path: str,
+        read: Callable[[_Answer], T],
+        query: Mapping[str, str] | None = None,
+        *,
+        accepted: AbstractSet[int] = frozenset({200}),
+    ) -> T:
+        """Return what *read* makes of the answer; its ValueError says that the answer is bad."""
+
+        async def ask_once() -> T:
+            async with self._gate.request():
+                answer = await self._send(path, query or {}, accepted)
+            try:
+                return read(answer)
+            except ValueError:
+                raise BadAnswer(path, answer.body) from None
+
+        again = retrying(self._limits.patience_seconds, self._delays, self._chance)
+        return await again(ask_once)
+
+    async def _send(
+        self, path: str, query: Mapping[str, str], accepted: AbstractSet[int]
+    ) -> _Answer:
+        url = URL(f"{self._base}{path}?{urlencode(query)}".rstrip("?"), encoded=True)
+        requested_at = self._clock()
+        async with self._session.get(
+            url, headers=self._headers, timeout=self._timeout, allow_redirects=False
+        ) as response:
+            status = response.status
+            self.user_id = read_user(response.headers.get("Flowdock-User")) or self.user_id
+            if status in {429, 503}:
+                self._gate.hold(retry_after(response.headers, now=self._clock()) or 0.0)
+            if status == 401:
+                raise TokenRefused
+            if 300 <= status < 400:
+                raise Redirected(path, status=status, setting="ARCHIVER_API_URL")
+            if status not in accepted:
+                raise StatusRefused(path, status)
+            body = await self._read(path, response)
+        return _Answer(status, body, requested_at, self._clock())
+
+    async def _read(self, path: str, response: aiohttp.ClientResponse) -> bytes:
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > self._limits.body_bytes:
+                response.close()
+                raise AnswerTooLong(path, self._limits.body_bytes)
+        return bytes(body)
+
+
+def _items(answer: _Answer) -> list[Any]:
+    items = read_json(answer.body)
+    if not isinstance(items, list):
+        raise ValueError("not a list")  # noqa: TRY004  (the answer is bad, not the call)
+    return items
+
+
+def _required(value: T | None) -> T:
+    if value is None:
+        raise ValueError("nothing to be known by")
+    return value
+
+
+def _known(values: Iterable[T | None]) -> list[T]:
+    return [value for value in values if value is not None]
+
+
+def _messages(flow_path: str) -> str:
+    """Return where the messages of a flow, or of a private conversation, are listed."""
+    if flow_path.startswith(PRIVATE):
+        other = flow_path.rpartition("/")[2]
+        return f"/private/{quote(other, safe='')}/messages"
+    flow = "/".join(quote(segment, safe="") for segment in flow_path.split("/"))
+    return f"/flows/{flow}/messages"

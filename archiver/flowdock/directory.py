@@ -1,0 +1,100 @@
+"""Flows, conversations and people, as the REST API lists them: JSON to values.
+
+Only what is named here is taken: flow objects carry a secret ``api_token`` and a ``join_url``.
+"""
+
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from archiver.domain.events import Rejected
+from archiver.domain.model import Flow, FlowId, User, UserId
+from archiver.flowdock.envelope import read
+from archiver.flowdock.fields import read_flow, read_name, read_text, read_user
+
+_MISLEADING = frozenset("/\\,?#")
+"""What would make a name lead elsewhere in a path or a list of paths."""
+
+PRIVATE = "private/"
+"""How the path of a private conversation starts: ``private/<me>/<other>``."""
+
+
+def flow_of(item: Any) -> Flow | None:
+    """Return the flow that a JSON object describes; None without id or path."""
+    if not isinstance(item, dict):
+        return None
+    flow_id = read_flow(item.get("id"))
+    path = _path_of(item)
+    if flow_id is None or path is None:
+        return None
+    organization = item.get("organization")
+    if isinstance(organization, dict):
+        organization = organization.get("name")
+    return Flow(
+        id=flow_id,
+        path=path,
+        organization=read_text(organization),
+        name=read_text(item.get("name")),
+        access_mode=read_text(item.get("access_mode")),
+        joined=item.get("joined") is not False,
+        disabled=item.get("disabled") is True,
+    )
+
+
+def conversation_of(item: Any, me: UserId) -> Flow | None:
+    """Return the conversation that a JSON object describes, seen by *me*."""
+    other = read_user(item.get("id")) if isinstance(item, dict) else None
+    if other is None or not (other.isascii() and other.isdigit()):
+        return None
+    path = f"{PRIVATE}{me}/{other}"
+    return Flow(id=FlowId(path), path=path, name=read_text(item.get("name")))
+
+
+def user_of(item: Any) -> User | None:
+    """Return the person that a JSON object describes (users documentation); None without id."""
+    user_id = read_user(item.get("id")) if isinstance(item, dict) else None
+    if user_id is None:
+        return None
+    return User(
+        id=user_id,
+        nick=read_text(item.get("nick")),
+        name=read_text(item.get("name")),
+        email=read_text(item.get("email")),
+        disabled=item.get("disabled") is True,
+    )
+
+
+def profile_of(frame: bytes) -> User | None:
+    """Return the person whose profile an event carries: ``user-edit``, ``user-change`` and joins.
+
+    Such events tell what changed; fields they leave out are None, not empty.
+    """
+    body = read(frame)
+    if isinstance(body, Rejected) or not isinstance(body.content, dict):
+        return None
+    return user_of(body.content.get("user"))
+
+
+def _path_of(item: dict[str, Any]) -> str | None:
+    """Return ``organization/flow``: from the flow's URL, its names, or an id of the old form."""
+    organization = item.get("organization")
+    if isinstance(organization, dict):
+        organization = organization.get("parameterized_name")
+    url = read_text(item.get("url")) or ""
+    candidates: tuple[list[Any], ...] = (
+        _segments_after_flows(url),
+        [organization, item.get("parameterized_name")],
+        (read_text(item.get("id")) or "").split("/"),
+    )
+    for segments in candidates:
+        names = [name for name in map(read_name, segments) if name and not _MISLEADING & {*name}]
+        if len(segments) == len(names) == 2 and not {".", ".."} & {*names}:
+            return "/".join(names)
+    return None
+
+
+def _segments_after_flows(url: str) -> list[str]:
+    try:
+        _, _, path = urlsplit(url).path.rpartition("/flows/")
+    except ValueError:
+        return []
+    return [unquote(segment) for segment in path.split("/")]

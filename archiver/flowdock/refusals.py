@@ -1,0 +1,72 @@
+"""What goes wrong on the wire, by what one can do about it.
+
+None of these carries a request's headers: aiohttp's own errors about answers do, and with them the
+token.
+"""
+
+from archiver.errors import ArchiverError
+
+
+class TokenRefused(ArchiverError):
+    """Flowdock does not know the token (401)."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Flowdock refused the token (401); set ARCHIVER_TOKEN to a personal API token"
+        )
+
+
+class Redirected(ArchiverError):
+    """The host sends elsewhere; credentials do not follow."""
+
+    def __init__(self, path: str, *, status: int, setting: str) -> None:
+        super().__init__(f"{path} was answered with a redirect ({status}); correct {setting}")
+
+
+class FlowRefused(ArchiverError):
+    """There is no such flow, or the account may not see it."""
+
+    def __init__(self, path: str, status: int) -> None:
+        super().__init__(f"Flowdock refused {path} ({status}); join the flow, or leave it out")
+        self.path = path
+        self.status = status
+
+
+class ShardRefused(ArchiverError):
+    """At least one flow of a stream is lost; the server does not say which (403, 404)."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"Flowdock refused a stream for one of its flows ({status})")
+        self.status = status
+
+
+class HeadTooLong(ArchiverError):
+    """A stream's request names more flows than the server takes in one head (400, 414, 431)."""
+
+    def __init__(self, status: int, *, flows: int) -> None:
+        super().__init__(f"Flowdock refused a stream of {flows} flows as too long ({status})")
+        self.status = status
+        self.flows = flows
+
+
+class AnswerTooLong(ArchiverError):
+    """An answer is longer than it may be."""
+
+    def __init__(self, path: str, limit_bytes: int) -> None:
+        super().__init__(f"the answer to {path} is longer than {limit_bytes} bytes")
+
+
+class StatusRefused(ArchiverError):
+    """Any other status that is no success."""
+
+    def __init__(self, path: str, status: int) -> None:
+        super().__init__(f"{path} was answered with status {status}")
+        self.status = status
+
+
+class BadAnswer(ArchiverError):
+    """A success that holds something else: a proxy's page, or JSON cut short."""
+
+    def __init__(self, path: str, body: bytes) -> None:
+        start = body[:80].decode(errors="replace")
+        super().__init__(f"{path} was answered with what is not asked for: {start!r}")

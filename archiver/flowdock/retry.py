@@ -1,0 +1,171 @@
+"""What may succeed when asked again, and when to ask.
+
+`is_transient` decides, `Delays` says how long to wait, `Backoff` counts for one stream and
+`retrying` for one REST call. A `Gate` stands before each host and is shared by all tasks that talk
+to it: it keeps the rate the operator set, and it waits when the host asks for it.
+"""
+
+import asyncio
+import math
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+import tenacity
+from msgspec import Struct
+
+from archiver.flowdock.refusals import BadAnswer, StatusRefused
+
+MAX_RETRY_AFTER_SECONDS = 3600.0
+
+
+def is_transient(exc: BaseException) -> bool:
+    """Tell whether the same request might succeed later."""
+    match exc:
+        case StatusRefused(status=status):
+            return is_transient_status(status)
+        case aiohttp.ClientConnectorCertificateError():
+            return False
+        case aiohttp.ClientConnectionError() | aiohttp.ClientPayloadError() | TimeoutError():
+            return True
+        case BadAnswer():
+            return True
+        case _:
+            return False
+
+
+def is_transient_status(status: int) -> bool:
+    """Tell whether a status is about now, not about the request."""
+    # 409 is transient on Flowdock's streams: its own client asks again.
+    return status in {408, 409, 425, 429} or status >= 500
+
+
+def retry_after(headers: Mapping[str, str], *, now: datetime) -> float | None:
+    """Return how many seconds the server asks to wait; at most `MAX_RETRY_AFTER_SECONDS`.
+
+    ``Retry-After`` is seconds or a date (RFC 9110, 10.2.3); a date is read by the server's own
+    clock when the answer tells it.
+    """
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value), MAX_RETRY_AFTER_SECONDS)
+    until = _read_date(value)
+    if until is None:
+        return None
+    seconds = (until - (_read_date(headers.get("Date", "")) or now)).total_seconds()
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
+
+
+def _read_date(value: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(value)
+        return date.replace(tzinfo=UTC) if date.tzinfo is None else date
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+class Delays(Struct, frozen=True, kw_only=True):
+    """How long to wait before asking again: the figures of Flowdock's own Node client."""
+
+    error_step_seconds: float = 0.2
+    error_limit_seconds: float = 10.0
+    refusal_start_seconds: float = 2.0
+    refusal_limit_seconds: float = 120.0
+    steady_seconds: float = 5.0
+    """A connection that lasted as long may be followed by another at once."""
+
+    def after_error(self, errors: int) -> float:
+        """Return the delay after so many errors of the network, one after the other."""
+        return min(self.error_step_seconds * errors, self.error_limit_seconds)
+
+    def after_refusal(self, refusals: int) -> float:
+        """Return the delay after so many answers without success, one after the other."""
+        doubled = math.ldexp(self.refusal_start_seconds, min(refusals - 1, 30))
+        return min(doubled, self.refusal_limit_seconds)
+
+
+DELAYS = Delays()
+
+
+class Backoff:
+    """The delays of one stream, which is connected for ever; each is jittered downwards by half."""
+
+    def __init__(self, delays: Delays, chance: random.Random) -> None:
+        self._delays = delays
+        self._chance = chance
+        self._errors = self._refusals = self._breaks = 0
+
+    def after_error(self) -> float:
+        """Return the delay after an error of the network before any answer."""
+        self._errors += 1
+        return self._jittered(self._delays.after_error(self._errors))
+
+    def after_refusal(self) -> float:
+        """Return the delay after an answer that is no stream."""
+        self._refusals += 1
+        return self._jittered(self._delays.after_refusal(self._refusals))
+
+    def after_end(self, lasted_seconds: float) -> float:
+        """Return the delay after a stream that had begun: none, unless it broke off at once."""
+        self._errors = self._refusals = 0
+        self._breaks = 0 if lasted_seconds >= self._delays.steady_seconds else self._breaks + 1
+        return self._jittered(self._delays.after_error(self._breaks))
+
+    def _jittered(self, seconds: float) -> float:
+        return seconds * self._chance.uniform(0.5, 1.0)
+
+
+def retrying(
+    patience_seconds: float, delays: Delays, chance: random.Random
+) -> tenacity.AsyncRetrying:
+    """Return what asks again while errors are transient and patience lasts, then raises the last."""
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        exc = state.outcome.exception() if state.outcome else None
+        refused = isinstance(exc, StatusRefused | BadAnswer)
+        after = delays.after_refusal if refused else delays.after_error
+        return after(state.attempt_number) * chance.uniform(0.5, 1.0)
+
+    return tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception(is_transient),
+        wait=wait,
+        stop=tenacity.stop_before_delay(patience_seconds),
+        reraise=True,
+    )
+
+
+class Gate:
+    """Lets requests to one host pass: in order, not too many at once, not too many a second."""
+
+    def __init__(self, *, requests_per_second: float, concurrency: int) -> None:
+        self._interval = 1 / requests_per_second
+        self._slots = asyncio.Semaphore(concurrency)
+        self._order = asyncio.Lock()
+        self._next_at = 0.0
+        self._held_until = 0.0
+
+    @asynccontextmanager
+    async def request(self) -> AsyncIterator[None]:
+        """Hold one of the slots while a request is under way, from the moment it may be sent."""
+        async with self._slots:
+            await self.turn()
+            yield
+
+    async def turn(self) -> None:
+        """Wait until the next request may be sent; those who wait longest go first."""
+        clock = asyncio.get_running_loop().time
+        async with self._order:
+            while True:
+                wait = max(self._next_at, self._held_until) - clock()
+                if wait <= 0:
+                    break
+                await asyncio.sleep(wait)  # and look again: the host may have asked for more
+            self._next_at = clock() + self._interval
+
+    def hold(self, seconds: float) -> None:
+        """Let nobody pass for so long: the host asked for it."""
+        until = asyncio.get_running_loop().time() + seconds
+        self._held_until = max(self._held_until, until)

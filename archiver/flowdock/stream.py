@@ -1,0 +1,252 @@
+"""What happens on the connection of one shard, for ever.
+
+`follow` connects, cuts what comes into frames, notices silence, and connects again::
+
+    async with aclosing(follow(session, url, shard, …)) as occurrences:
+        async for occurrence in occurrences:
+            match occurrence:
+                case Opened(): …
+                case Frames(frames=frames): …
+                case Closed(): …
+
+What comes between one `Opened` and the next `Closed` came on one unbroken connection. Nothing is
+read ahead beyond a small buffer: a consumer that is slow slows the server.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from datetime import datetime
+from typing import Literal
+
+import aiohttp
+from msgspec import Struct
+from yarl import URL
+
+from archiver.flowdock.client import authorization
+from archiver.flowdock.framing import MAX_FRAME_BYTES, EventStreamFramer, JsonFramer
+from archiver.flowdock.refusals import HeadTooLong, Redirected, ShardRefused, TokenRefused
+from archiver.flowdock.retry import (
+    DELAYS,
+    MAX_RETRY_AFTER_SECONDS,
+    Backoff,
+    Delays,
+    Gate,
+    is_transient_status,
+    retry_after,
+)
+from archiver.flowdock.shards import Shard, query_of
+
+Format = Literal["event-stream", "json"]
+_ACCEPT = {"event-stream": "text/event-stream", "json": "application/json"}
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10.0)
+
+
+class Opened(Struct, frozen=True, kw_only=True):
+    """A connection stands: what happens from now on is seen."""
+
+    connection: int
+    """Which one since `follow` began, from 1."""
+    opened_at: datetime
+
+
+class Frames(Struct, frozen=True, kw_only=True):
+    """Frames, in the order in which they came."""
+
+    frames: list[bytes]
+    received_at: datetime
+
+
+class Closed(Struct, frozen=True, kw_only=True):
+    """The connection is no more, or none came about; the next is tried after *retry_in_seconds*."""
+
+    connection: int | None
+    """Which one; None when none came about."""
+    reason: str
+    retry_in_seconds: float
+
+
+Occurrence = Opened | Frames | Closed
+
+
+async def follow(
+    session: aiohttp.ClientSession,
+    base_url: str,
+    shard: Shard,
+    *,
+    token: str,
+    gate: Gate,
+    clock: Callable[[], datetime],
+    chance: random.Random,
+    stream_format: Format = "event-stream",
+    silence_seconds: float = 90.0,
+    delays: Delays = DELAYS,
+    frame_limit_bytes: int = MAX_FRAME_BYTES,
+) -> AsyncGenerator[Occurrence, None]:
+    """Yield what happens on *shard*, connection after connection; ends only by being closed.
+
+    A connection without a byte for *silence_seconds* is taken as cut: the server sends keep-alives
+    more often (its own IRC gateway waits 90 s).
+
+    Raises:
+        TokenRefused: the token is unknown.
+        ShardRefused: one of the flows at least is lost; list them anew.
+        HeadTooLong: the server takes fewer flows in one request; halve the shard.
+        Redirected: the stream is elsewhere.
+    """
+    stream = _Stream(
+        session,
+        URL(f"{base_url.rstrip('/')}/flows?{query_of(shard)}", encoded=True),
+        flows=len(shard.flows),
+        headers={
+            "Accept": _ACCEPT[stream_format],
+            "Accept-Encoding": "identity",
+            "Authorization": authorization(token),
+        },
+        gate=gate,
+        clock=clock,
+        backoff=Backoff(delays, chance),
+        silence_seconds=silence_seconds,
+        frame_limit_bytes=frame_limit_bytes,
+    )
+    while True:
+        pause = 0.0
+        async with aclosing(stream.connect()) as occurrences:
+            async for occurrence in occurrences:
+                yield occurrence
+                if isinstance(occurrence, Closed):
+                    pause = occurrence.retry_in_seconds
+        await asyncio.sleep(pause)
+
+
+class _Stream:
+    """What lasts from one connection to the next: the position, the delays, the count."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: URL,
+        *,
+        flows: int,
+        headers: Mapping[str, str],
+        gate: Gate,
+        clock: Callable[[], datetime],
+        backoff: Backoff,
+        silence_seconds: float,
+        frame_limit_bytes: int,
+    ) -> None:
+        self._session = session
+        self._url = url
+        self._flows = flows
+        self._headers = headers
+        self._gate = gate
+        self._clock = clock
+        self._backoff = backoff
+        self._silence_seconds = silence_seconds
+        self._frame_limit_bytes = frame_limit_bytes
+        self._connections = 0
+        self._last_event_id = ""
+
+    async def connect(self) -> AsyncGenerator[Occurrence, None]:
+        """Yield what happens on one connection, the last of it a `Closed`."""
+        await self._gate.turn()
+        try:
+            async with asyncio.timeout(self._silence_seconds):
+                response = await self._request()
+        except (aiohttp.ClientError, OSError) as exc:
+            delay = self._backoff.after_error()
+            yield Closed(connection=None, reason=_reason(exc), retry_in_seconds=delay)
+            return
+        try:
+            framer = self._framer(response)
+            if framer is None:
+                yield self._refusal(response)
+                return
+            async with aclosing(self._listen(response, framer)) as occurrences:
+                async for occurrence in occurrences:
+                    yield occurrence
+        finally:
+            response.close()
+
+    async def _request(self) -> aiohttp.ClientResponse:
+        headers = dict(self._headers)
+        if self._last_event_id:
+            headers["Last-Event-ID"] = self._last_event_id
+        return await self._session.get(
+            self._url, headers=headers, timeout=_TIMEOUT, allow_redirects=False
+        )
+
+    async def _listen(
+        self, response: aiohttp.ClientResponse, framer: JsonFramer | EventStreamFramer
+    ) -> AsyncGenerator[Occurrence, None]:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        self._connections += 1
+        yield Opened(connection=self._connections, opened_at=self._clock())
+        while isinstance(received := await self._receive(response), bytes):
+            if frames := framer.feed(received):
+                yield Frames(frames=frames, received_at=self._clock())
+                if isinstance(framer, EventStreamFramer):
+                    self._last_event_id = _sendable(framer.last_event_id)
+        delay = self._backoff.after_end(clock() - began)
+        if isinstance(framer, EventStreamFramer):
+            delay = max(delay, min(framer.retry_seconds or 0.0, MAX_RETRY_AFTER_SECONDS))
+        yield Closed(connection=self._connections, reason=received, retry_in_seconds=delay)
+
+    async def _receive(self, response: aiohttp.ClientResponse) -> bytes | str:
+        """Return the next bytes, or why there are no more."""
+        try:
+            async with asyncio.timeout(self._silence_seconds):
+                return await response.content.readany() or "ended"
+        except TimeoutError:
+            return "silence"
+        except (aiohttp.ClientError, OSError) as exc:
+            return _reason(exc)
+
+    def _framer(self, response: aiohttp.ClientResponse) -> JsonFramer | EventStreamFramer | None:
+        """Return what cuts the answer; None when the answer is no stream."""
+        if response.status != 200:
+            return None
+        match response.content_type:
+            case "application/json":
+                return JsonFramer(self._frame_limit_bytes)
+            case "text/event-stream":
+                last = self._last_event_id
+                return EventStreamFramer(self._frame_limit_bytes, last_event_id=last)
+            case _:
+                return None
+
+    def _refusal(self, response: aiohttp.ClientResponse) -> Closed:
+        """Return how an answer that is no stream ends the attempt, or raise what it says."""
+        status = response.status
+        asked = retry_after(response.headers, now=self._clock()) or 0.0
+        if status in {429, 503}:
+            self._gate.hold(asked)
+        if status == 401:
+            raise TokenRefused
+        if 300 <= status < 400:
+            raise Redirected("/flows", status=status, setting="ARCHIVER_STREAM_URL")
+        if status in {403, 404}:
+            raise ShardRefused(status)
+        if self._last_event_id and not is_transient_status(status):
+            self._last_event_id = ""  # perhaps it is the position that the server does not take
+        elif status in {400, 414, 431} and self._flows > 1:
+            raise HeadTooLong(status, flows=self._flows)
+        reason = f"status {status}" if status != 200 else f"{response.content_type}, not a stream"
+        delay = max(self._backoff.after_refusal(), asked)
+        return Closed(connection=None, reason=reason, retry_in_seconds=delay)
+
+
+def _reason(exc: BaseException) -> str:
+    """Return what happened, in words that repeat nothing of the request."""
+    if isinstance(exc, TimeoutError):
+        return "no answer"
+    if isinstance(exc, aiohttp.ClientPayloadError):
+        return "cut"
+    return f"cut: {type(exc).__name__}"
+
+
+def _sendable(event_id: str) -> str:
+    """Return *event_id* when a header can hold it."""
+    return event_id if event_id.isprintable() else ""
