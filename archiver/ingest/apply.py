@@ -7,7 +7,8 @@ What Postgres refuses is found by halving the batch, set aside with the rejects,
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -19,23 +20,29 @@ from archiver.ingest.batch import Applied, Arrival, Batch
 from archiver.ingest.folding import change_messages
 from archiver.ingest.novelty import sort_out
 from archiver.store import coverage, journal, messages
-from archiver.store.coverage import Standing
 from archiver.store.engine import DatabaseError, Fault, fault
 from archiver.store.journal import Reject, StoredSignal
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 LONGEST_PAUSE_SECONDS = 5.0
 
 
 async def apply_patiently(engine: AsyncEngine, batch: Batch) -> Applied:
     """`apply`, again and again while the database is away; what else goes wrong is raised."""
-    retrying = AsyncRetrying(
-        retry=retry_if_exception(_is_server_away),
-        wait=wait_random_exponential(multiplier=0.1, max=LONGEST_PAUSE_SECONDS),
-        before_sleep=_tell_database_away,
-    )
-    return await retrying(apply, engine, batch)
+    return await _patiently()(apply, engine, batch)
+
+
+async def when_possible(engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    """Do *work* in a transaction, again and again while the database is away."""
+
+    async def once() -> T:
+        async with engine.begin() as tx:
+            return await work(tx)
+
+    return await _patiently()(once)
 
 
 async def apply(engine: AsyncEngine, batch: Batch) -> Applied:
@@ -88,8 +95,7 @@ def without(batch: Batch, refused: Iterable[tuple[int, int]]) -> Batch:
 
 async def write(tx: AsyncConnection, batch: Batch) -> Applied:
     """Write *batch* on the caller's transaction."""
-    heads = batch.heads()
-    await coverage.lock(tx, {*heads, *batch.gains})
+    await coverage.lock(tx, batch.flow_keys())
     new = await sort_out(tx, batch.arrivals)
     changed = await change_messages(tx, new.facts)
     signals, rejects = _asides(batch.arrivals)
@@ -99,8 +105,8 @@ async def write(tx: AsyncConnection, batch: Batch) -> Applied:
         await journal.add_signals(tx, signals)
     if rejects:
         await journal.add_rejects(tx, rejects)
-    if gains := _with_heads(batch.gains, heads):
-        await coverage.advance(tx, gains, now=batch.now)
+    if batch.gains:
+        await coverage.advance(tx, batch.gains, now=batch.now)
     if batch.pages:
         await coverage.add_pages(tx, batch.pages)
     return Applied(
@@ -142,16 +148,16 @@ def _stored_signal(arrival: Arrival, signal: Signal) -> StoredSignal:
     )
 
 
-def _with_heads(gains: Mapping[int, Standing], heads: Mapping[int, int]) -> dict[int, Standing]:
-    merged = dict(gains)
-    for flow_key, head in heads.items():
-        gain = merged.get(flow_key, Standing())
-        merged[flow_key] = replace(gain, head=max(gain.head, head))
-    return merged
-
-
 def _as_reject(arrival: Arrival, reason: str) -> Arrival:
     return replace(arrival, decoded=Rejected(reason=reason))
+
+
+def _patiently() -> AsyncRetrying:
+    return AsyncRetrying(
+        retry=retry_if_exception(_is_server_away),
+        wait=wait_random_exponential(multiplier=0.1, max=LONGEST_PAUSE_SECONDS),
+        before_sleep=_tell_database_away,
+    )
 
 
 def _is_server_away(error: BaseException) -> bool:

@@ -38,16 +38,13 @@ class Batch(Struct, frozen=True, kw_only=True):
     now: datetime
     arrivals: Sequence[Arrival] = ()
     gains: Mapping[int, Standing] = {}
-    """By flow key: what is proven and known beside what `arrivals` tell."""
+    """By flow key: what is proven once `arrivals` are kept."""
     pages: Sequence[PageRow] = ()
 
-    def heads(self) -> dict[int, int]:
-        """By flow key: the newest id that the arrivals tell of."""
-        heads: dict[int, int] = {}
-        for arrival in self.arrivals:
-            if arrival.flow_key is not None and arrival.id is not None:
-                heads[arrival.flow_key] = max(heads.get(arrival.flow_key, 0), arrival.id)
-        return heads
+    def flow_keys(self) -> set[int]:
+        """The flows that it writes to."""
+        named = {arrival.flow_key for arrival in self.arrivals if arrival.flow_key is not None}
+        return named | self.gains.keys()
 
 
 class Applied(Struct, frozen=True, kw_only=True):

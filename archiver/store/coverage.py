@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, func, select, type_coerce, update
 from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, Range
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -23,7 +23,6 @@ class Standing(Struct, frozen=True, kw_only=True):
 
     streamed: Ranges = Ranges()
     listed: Ranges = Ranges()
-    head: int = 0
     due: int = 0
     """Up to here all is old enough to be proven; 0 when the flow was never seen to hold any."""
 
@@ -64,14 +63,13 @@ async def lock(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
 
 
 async def advance(tx: AsyncConnection, gains: Mapping[int, Standing], *, now: datetime) -> None:
-    """Add to what is proven and known of flows; what a gain leaves out stays as it is."""
+    """Add to what is proven and due of flows; what a gain leaves out stays as it is."""
     statement = (
         update(ledger)
         .where(ledger.c.flow_key == bindparam("its_flow"))
         .values(
             streamed=ledger.c.streamed + bindparam("more_streamed", type_=INT8MULTIRANGE),
             listed=ledger.c.listed + bindparam("more_listed", type_=INT8MULTIRANGE),
-            head=func.greatest(ledger.c.head, bindparam("to_head")),
             due=func.greatest(ledger.c.due, bindparam("to_due")),
             due_at=bindparam("now"),
         )
@@ -81,7 +79,6 @@ async def advance(tx: AsyncConnection, gains: Mapping[int, Standing], *, now: da
             "its_flow": flow_key,
             "more_streamed": _multirange(gain.streamed),
             "more_listed": _multirange(gain.listed),
-            "to_head": max(gain.head, gain.due),
             "to_due": gain.due,
             "now": now,
         }
@@ -118,7 +115,6 @@ async def standings(tx: AsyncConnection) -> dict[int, Standing]:
         row.flow_key: Standing(
             streamed=_ranges(row.streamed),
             listed=_ranges(row.listed),
-            head=row.head,
             due=row.due,
         )
         for row in rows
@@ -135,3 +131,15 @@ def _multirange(ranges: Ranges) -> list[Range[int]]:
 
 def _ranges(multirange: Iterable[Range[int]]) -> Ranges:
     return Ranges.of((span.lower or 0, (span.upper or 0) - 1) for span in multirange)
+
+
+async def open_gaps(tx: AsyncConnection) -> dict[int, Ranges]:
+    """By flow key: what is due and not proven; flows without gaps are left out."""
+    due = func.int8multirange(func.int8range(1, ledger.c.due, "[]"))
+    missing = (due - ledger.c.streamed - ledger.c.listed).label("missing")
+    rows = await tx.execute(
+        select(ledger.c.flow_key, type_coerce(missing, INT8MULTIRANGE)).where(
+            ledger.c.due > 0, ~func.isempty(missing)
+        )
+    )
+    return {flow_key: _ranges(spans) for flow_key, spans in rows}

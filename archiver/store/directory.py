@@ -62,9 +62,9 @@ async def name_flows(
     return await _keys(tx, ids)
 
 
-async def lose_flow(tx: AsyncConnection, flow_id: FlowId) -> None:
+async def lose_flow(tx: AsyncConnection, *, flow_key: int) -> None:
     """Note that the flow cannot be read any more: left, disabled or refused."""
-    await tx.execute(update(flows).where(flows.c.flow_id == flow_id).values(joined=False))
+    await tx.execute(update(flows).where(flows.c.flow_key == flow_key).values(joined=False))
 
 
 async def see_users(tx: AsyncConnection, listed: Sequence[User], *, now: datetime) -> None:

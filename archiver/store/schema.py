@@ -225,13 +225,6 @@ ledger = Table(
     Column("streamed", INT8MULTIRANGE, nullable=False, server_default=text("'{}'")),
     Column("listed", INT8MULTIRANGE, nullable=False, server_default=text("'{}'")),
     Column(
-        "head",
-        BigInteger,
-        nullable=False,
-        server_default=text("0"),
-        comment="the newest id that the flow is known to have",
-    ),
-    Column(
         "due",
         BigInteger,
         nullable=False,

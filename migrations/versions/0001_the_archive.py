@@ -90,13 +90,6 @@ def _create_tables() -> None:
             "listed", postgresql.INT8MULTIRANGE(), server_default=sa.text("'{}'"), nullable=False
         ),
         sa.Column(
-            "head",
-            sa.BigInteger(),
-            server_default=sa.text("0"),
-            nullable=False,
-            comment="the newest id that the flow is known to have",
-        ),
-        sa.Column(
             "due",
             sa.BigInteger(),
             server_default=sa.text("0"),

@@ -1,0 +1,120 @@
+"""Which part of which gap is asked for next; no I/O.
+
+The ledger says what is missing; the agenda cuts it into *slices* that can be paged side by side,
+hands out the newest first, and forgets them when the ledger is read again. So nothing needs to be
+kept: a slice that failed or was interrupted is still a gap.
+
+How wide a slice is follows from how dense the flow is, which is known once a page of it has been
+seen: a private conversation may have ten messages among a billion ids. Until then a gap is one slice.
+"""
+
+from collections.abc import Mapping
+from heapq import heapify, heappop
+
+from msgspec import Struct
+
+from archiver.domain.coverage import Ranges
+
+SLICE_MESSAGES = 1000
+"""About as many messages as one slice should hold: ten pages."""
+
+MOST_SLICES = 64
+"""Of one gap: where a flow gets sparser, slices are wider than its newest page tells."""
+
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 600.0
+
+
+class Slice(Struct, frozen=True, order=True):
+    """A range of ids of one flow; the lesser is asked for first."""
+
+    age: int
+    """How many ids it lies below the flow's newest gap end: the newest come first, in all flows."""
+    flow_key: int
+    first: int
+    last: int
+
+
+class _Rest(Struct, frozen=True):
+    missing: Ranges
+    failures: int
+    until: float
+
+
+class Agenda:
+    """The slices to ask for; times are the event loop's seconds."""
+
+    def __init__(self) -> None:
+        self._open: list[Slice] = []
+        self._under_way: set[Slice] = set()
+        self._widths: dict[int, int] = {}
+        self._resting: dict[int, list[_Rest]] = {}
+
+    @property
+    def has_open(self) -> bool:
+        """Tell whether something is to be asked for now."""
+        return bool(self._open)
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing is left to ask for, and nothing is being asked for."""
+        return not self._open and not self._under_way
+
+    def plan(self, gaps: Mapping[int, Ranges], *, now: float) -> None:
+        """Replace what is open by *gaps*, by flow key, leaving out what is under way or resting."""
+        self._open = [
+            one
+            for flow_key, missing in gaps.items()
+            for one in self._slices(flow_key, missing - self._left_out(flow_key, now))
+        ]
+        heapify(self._open)
+
+    def take(self) -> Slice | None:
+        """The next slice to ask for, now under way; None when there is none."""
+        if not self._open:
+            return None
+        taken = heappop(self._open)
+        self._under_way.add(taken)
+        return taken
+
+    def done(self, taken: Slice) -> None:
+        """Note that nobody asks for *taken* any more."""
+        self._under_way.discard(taken)
+
+    def rest(self, flow_key: int, missing: Ranges, *, now: float) -> float:
+        """Let what could not be proven rest, longer each time; returns how long, in seconds."""
+        resting = self._resting.get(flow_key, [])
+        again = [one for one in resting if one.missing - missing != one.missing]
+        failures = 1 + max((one.failures for one in again), default=0)
+        pause = min(FIRST_PAUSE_SECONDS * float(1 << min(failures - 1, 30)), LONGEST_PAUSE_SECONDS)
+        others = [one for one in resting if one not in again]
+        self._resting[flow_key] = [*others, _Rest(missing, failures, now + pause)]
+        return pause
+
+    def is_known(self, flow_key: int) -> bool:
+        """Tell whether the density of the flow is known."""
+        return flow_key in self._widths
+
+    def learn(self, flow_key: int, *, ids: int, messages: int) -> None:
+        """Note that *messages* were found among so many *ids*."""
+        if messages:
+            self._widths[flow_key] = max(1, ids * SLICE_MESSAGES // messages)
+
+    def _left_out(self, flow_key: int, now: float) -> Ranges:
+        asked = [(one.first, one.last) for one in self._under_way if one.flow_key == flow_key]
+        for one in self._resting.get(flow_key, ()):
+            if one.until > now:
+                asked.extend(one.missing)
+        return Ranges.of(asked)
+
+    def _slices(self, flow_key: int, missing: Ranges) -> list[Slice]:
+        if not missing:
+            return []
+        newest = missing.spans[-1][1]
+        slices = []
+        for first, last in missing:
+            width = max(self._widths.get(flow_key, last), (last - first) // MOST_SLICES + 1)
+            for end in range(last, first - 1, -width):
+                start = max(first, end - width + 1)
+                slices.append(Slice(newest - end, flow_key, start, end))
+        return slices

@@ -1,0 +1,142 @@
+"""Filling gaps: what no witness proves is asked for, page by page, until it is proven.
+
+The ledger is the plan: the gaps are read out of it again and again, and workers ask for slices of
+them, newest first. Each page is archived and proves its part in one transaction, so a kill costs
+one page. Nothing asks for ids younger than the settling time: they may not be listable yet.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import NoReturn
+
+import aiohttp
+
+from archiver.domain.coverage import Ranges
+from archiver.errors import ArchiverError
+from archiver.flowdock.client import MAX_PAGE
+from archiver.flowdock.refusals import FlowRefused, TokenRefused
+from archiver.ingest.agenda import Agenda, Slice
+from archiver.ingest.pages import Reading
+from archiver.ingest.source import Source
+
+log = logging.getLogger(__name__)
+
+PLAN_SECONDS = 1.0
+"""How often the gaps are read out of the ledger."""
+
+UNANSWERED = (ArchiverError, aiohttp.ClientError, TimeoutError)
+"""What asking for a page raises when the service does not give one."""
+
+
+class Desk:
+    """Where the planner and the workers meet."""
+
+    def __init__(self) -> None:
+        self.agenda = Agenda()
+        self.planned = asyncio.Event()
+        self.idle = asyncio.Event()
+
+
+async def backfill(source: Source, *, workers: int, until_done: bool = False) -> None:
+    """Fill the gaps of the account's flows, for ever or until none is left that can be filled.
+
+    Raises:
+        TokenRefused: the account is locked out.
+    """
+    desk = Desk()
+    async with asyncio.TaskGroup() as group:
+        hands = [group.create_task(_work(source, desk)) for _ in range(workers)]
+        await _plan(source, desk, until_done=until_done)
+        for hand in hands:
+            hand.cancel()
+
+
+async def _plan(source: Source, desk: Desk, *, until_done: bool) -> None:
+    """Keep the agenda true; returns when nothing is left to ask for, if that is wanted."""
+    clock = asyncio.get_running_loop().time
+    while True:
+        gaps = await source.gaps()
+        desk.agenda.plan(gaps, now=clock())
+        if until_done and desk.agenda.is_empty:
+            return
+        desk.idle.clear()
+        desk.planned.set()
+        desk.planned.clear()
+        if desk.agenda.has_open:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PLAN_SECONDS):
+                    await desk.idle.wait()
+        else:
+            await asyncio.sleep(PLAN_SECONDS)
+
+
+async def _work(source: Source, desk: Desk) -> NoReturn:
+    """Take slices off the agenda and fill them."""
+    clock = asyncio.get_running_loop().time
+    while True:
+        taken = desk.agenda.take()
+        if taken is None:
+            desk.idle.set()
+            await desk.planned.wait()
+            continue
+        try:
+            await _fill(source, desk.agenda, taken)
+        except TokenRefused:
+            raise
+        except FlowRefused as refusal:
+            await source.lose(taken.flow_key, reason=str(refusal))
+        except UNANSWERED as error:
+            pause = desk.agenda.rest(taken.flow_key, Ranges(((1, taken.last),)), now=clock())
+            await source.fail(
+                taken.flow_key, taken.first, taken.last, purpose="backfill", error=str(error)
+            )
+            log.warning(
+                "page not given, trying again",
+                extra={"flow": source.paths.get(taken.flow_key), "in_seconds": pause},
+            )
+        finally:
+            desk.agenda.done(taken)
+
+
+async def _fill(source: Source, agenda: Agenda, taken: Slice) -> None:
+    """Ask for all that *taken* covers.
+
+    The first page of a flow is the newest: it tells how dense the flow is. If there is more, the
+    rest goes back to the ledger, to be cut into slices that are asked for side by side.
+    """
+    flow_key, first, last = taken.flow_key, taken.first, taken.last
+    if not agenda.is_known(flow_key):
+        reading = await _ask(source, agenda, taken, first, last, newest=True)
+        if not reading.ids:
+            return
+        agenda.learn(flow_key, ids=last - reading.ids[0] + 1, messages=len(reading.ids))
+        if len(reading.ids) == MAX_PAGE:
+            return
+        last = reading.ids[0] - 1
+    while first <= last:
+        reading = await _ask(source, agenda, taken, first, last, newest=False)
+        if not reading.ids:
+            return
+        first = reading.ids[-1] + 1
+
+
+async def _ask(
+    source: Source, agenda: Agenda, taken: Slice, first: int, last: int, *, newest: bool
+) -> Reading:
+    """Ask for one page; what it should have proven and did not rests for a while."""
+    clock = asyncio.get_running_loop().time
+    reading = await source.ask(taken.flow_key, first, last, newest=newest, purpose="backfill")
+    if reading.trouble is None:
+        return reading
+    missing = Ranges(((first, last),)) - reading.proven
+    pause = agenda.rest(taken.flow_key, missing, now=clock())
+    log.warning(
+        "page proves less than it should",
+        extra={
+            "flow": source.paths.get(taken.flow_key),
+            "reason": reading.trouble,
+            "in_seconds": pause,
+        },
+    )
+    return reading

@@ -1,0 +1,83 @@
+"""What the open connections prove, flow by flow.
+
+Fed in the order in which things are written, so that nothing is claimed which is not kept. A claim
+ends with its connection, with input that could not be placed (it may have been any flow's event),
+and with an event that Postgres refused.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from archiver.domain.coverage import Continuity, Ranges
+from archiver.domain.events import Rejected
+from archiver.ingest.intake import Began, Came, Ended, Item
+from archiver.store.coverage import Standing
+
+
+@dataclass(slots=True)
+class _Connection:
+    since: float
+    flows: dict[int, Continuity] = field(default_factory=dict)
+
+
+class Claims:
+    """The claims of all connections; times are the event loop's seconds."""
+
+    def __init__(self, *, settling_seconds: float) -> None:
+        self._settling_seconds = settling_seconds
+        self._connections: dict[int, _Connection] = {}
+        self._gained: dict[int, Ranges] = {}
+
+    def note(self, items: Iterable[Item]) -> None:
+        """Note *items*, in the order in which they came."""
+        for item in items:
+            match item:
+                case Began():
+                    # What comes at once may be a replay, of unknown completeness.
+                    since = item.at + self._settling_seconds
+                    self._connections[item.connection] = _Connection(since)
+                case Came():
+                    self._note_arrival(item)
+                case Ended():
+                    self._settle(item.connection, now=item.at)
+                    self._connections.pop(item.connection, None)
+
+    def take(self, *, now: float) -> dict[int, Standing]:
+        """By flow key: what has been proven since the last call."""
+        for connection in self._connections:
+            self._settle(connection, now=now)
+        gains = {
+            flow_key: Standing(streamed=ranges, due=ranges.spans[-1][1])
+            for flow_key, ranges in self._gained.items()
+        }
+        self._gained.clear()
+        return gains
+
+    def refuse(self, flow_keys: Iterable[int], *, now: float) -> None:
+        """Begin anew for flows of which an event could not be kept."""
+        for flow_key in flow_keys:
+            for connection in self._connections.values():
+                if flow_key in connection.flows:
+                    connection.flows[flow_key] = Continuity(since=now)
+
+    def _note_arrival(self, item: Came) -> None:
+        connection = self._connections.get(item.connection)
+        if connection is None:
+            return
+        arrival = item.arrival
+        if isinstance(arrival.decoded, Rejected):
+            self._settle(item.connection, now=item.at)
+            self._connections[item.connection] = _Connection(item.at)
+        elif arrival.flow_key is not None and arrival.id is not None:
+            flows = connection.flows
+            if arrival.flow_key not in flows:
+                flows[arrival.flow_key] = Continuity(since=connection.since)
+            flows[arrival.flow_key].arrived(arrival.id, at=item.at)
+
+    def _settle(self, connection: int, *, now: float) -> None:
+        if connection not in self._connections:
+            return
+        before = now - self._settling_seconds
+        for flow_key, continuity in self._connections[connection].flows.items():
+            if claim := continuity.settled(before=before):
+                self._gained[flow_key] = self._gained.get(flow_key, Ranges()) | Ranges((claim,))

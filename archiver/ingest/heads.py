@@ -1,0 +1,50 @@
+"""How far each flow has come, and how far it had come a while ago.
+
+Everything that hears of ids tells it here: streams, pages, the ledger at the start. What is
+*settled* was known for the settling time, so the service lists it if it ever will: only that is due
+to be proven, and only that bounds what is asked for.
+"""
+
+from collections.abc import Mapping
+
+from archiver.domain.coverage import Head
+
+
+class Heads:
+    """The heads of flows, by flow key; times are seconds of a clock that does not go back."""
+
+    def __init__(self, *, settling_seconds: float) -> None:
+        self.settling_seconds = settling_seconds
+        self._heads: dict[int, Head] = {}
+        self._restored: dict[int, int] = {}
+        self._taken: dict[int, int] = {}
+
+    def restore(self, dues: Mapping[int, int]) -> None:
+        """Take over what the ledger knows to be due."""
+        for flow_key, due in dues.items():
+            self._restored[flow_key] = max(due, self._restored.get(flow_key, 0))
+            self._taken[flow_key] = max(due, self._taken.get(flow_key, 0))
+
+    def seen(self, flow_key: int, id_: int, *, at: float) -> None:
+        """Note that the flow had reached *id_* at the time *at*."""
+        self._heads.setdefault(flow_key, Head()).seen(id_, at=at)
+
+    def newest(self, flow_key: int) -> int:
+        """The newest id that the flow is known to have; 0 when none is."""
+        head = self._heads.get(flow_key)
+        return max(head.newest if head else 0, self._restored.get(flow_key, 0))
+
+    def settled(self, flow_key: int, *, now: float) -> int:
+        """The newest id that was known before the settling time; 0 when none was."""
+        head = self._heads.get(flow_key)
+        known = head.settled(before=now - self.settling_seconds) if head else 0
+        return max(known, self._restored.get(flow_key, 0))
+
+    def take_due(self, *, now: float) -> dict[int, int]:
+        """By flow key: what has become due since it was last taken."""
+        due = {}
+        for flow_key in self._heads:
+            settled = self.settled(flow_key, now=now)
+            if settled > self._taken.get(flow_key, 0):
+                self._taken[flow_key] = due[flow_key] = settled
+        return due

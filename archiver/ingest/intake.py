@@ -1,0 +1,100 @@
+"""What has been read and is not yet written: a queue with a bound on its bytes.
+
+Streams put, the writer takes. When the writer falls behind, putting waits, so reading from the
+socket stops, and memory stays bounded whatever the service sends. A batch closes when it is big
+enough, or after a short while: a quiet flow is not kept waiting.
+"""
+
+import asyncio
+from collections import deque
+
+from msgspec import Struct
+
+from archiver.ingest.batch import Arrival
+
+
+class Began(Struct, frozen=True):
+    """A connection to these flows is open: from here on nothing is missed until `Ended`."""
+
+    connection: int
+    at: float
+
+
+class Came(Struct, frozen=True):
+    """A frame arrived on a connection; *at* in the loop's seconds."""
+
+    connection: int
+    at: float
+    arrival: Arrival
+
+
+class Ended(Struct, frozen=True):
+    """The connection is no more."""
+
+    connection: int
+    at: float
+
+
+Item = Began | Came | Ended
+
+ITEM_BYTES = 500
+"""What an item weighs beside its frame."""
+
+
+def weight(item: Item) -> int:
+    """Roughly the bytes of memory that *item* takes: a frame, and what was decoded from it."""
+    return ITEM_BYTES + (3 * len(item.arrival.frame) if isinstance(item, Came) else 0)
+
+
+class Intake:
+    """The queue between the streams of all shards and one writer."""
+
+    def __init__(self, *, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
+        self._items: deque[Item] = deque()
+        self._filled = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._drained.set()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What is waiting to be written."""
+        return self._bytes
+
+    async def put(self, item: Item) -> None:
+        """Add *item* as soon as there is room: that is, while the queue is below its limit."""
+        while self._bytes >= self._limit_bytes:
+            self._drained.clear()
+            await self._drained.wait()
+        self._items.append(item)
+        self._bytes += weight(item)
+        self._filled.set()
+
+    async def take(
+        self, *, most: int, linger_seconds: float, patience_seconds: float
+    ) -> list[Item]:
+        """Take up to *most* items.
+
+        Waits until there is one, and then *linger_seconds* for others to come with it; returns none
+        when nothing came for *patience_seconds*.
+        """
+        if not self._items:
+            self._filled.clear()
+            try:
+                async with asyncio.timeout(patience_seconds):
+                    await self._filled.wait()
+            except TimeoutError:
+                return []
+        if len(self._items) < most and self._bytes < self._limit_bytes:
+            await asyncio.sleep(linger_seconds)
+        taken: list[Item] = []
+        taken_bytes = 0
+        # Half a queueful at most, so that reading goes on while a batch of large events is written.
+        while self._items and len(taken) < most and taken_bytes * 2 <= self._limit_bytes:
+            item = self._items.popleft()
+            taken.append(item)
+            taken_bytes += weight(item)
+        self._bytes -= taken_bytes
+        self._drained.set()
+        return taken

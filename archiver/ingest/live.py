@@ -1,0 +1,124 @@
+"""From streams to the archive: `listen` reads, `write_forever` writes, an `Intake` lies between.
+
+One writer serves all streams, so that a batch holds what all flows said in a moment. Whatever is
+known of a connection (that it began, that it ended) goes through the same queue as its frames: the
+writer claims only what it has written.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from itertools import count
+from typing import NoReturn
+
+from msgspec import Struct
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from archiver.domain.events import Decoded, Event, Rejected
+from archiver.domain.model import UserId
+from archiver.flowdock.decode import decode
+from archiver.flowdock.stream import Closed, Frames, Occurrence, Opened
+from archiver.ingest.apply import apply_patiently
+from archiver.ingest.batch import Arrival, Batch
+from archiver.ingest.claims import Claims
+from archiver.ingest.heads import Heads
+from archiver.ingest.intake import Began, Came, Ended, Intake
+from archiver.ingest.names import Names, flow_named
+
+log = logging.getLogger(__name__)
+
+CLAIM_SECONDS = 0.5
+"""How often claims are written: they are late by the settling time anyway."""
+
+connections = count(1)
+
+
+class Pace(Struct, frozen=True, kw_only=True):
+    """When a batch is big enough, and how long it waits to become so."""
+
+    batch_events: int = 1000
+    linger_seconds: float = 0.03
+
+
+async def listen(
+    occurrences: AsyncIterator[Occurrence],
+    intake: Intake,
+    *,
+    names: Names,
+    me: UserId,
+    origin: str,
+) -> None:
+    """Put what happens on one shard's connections into *intake*."""
+    clock = asyncio.get_running_loop().time
+    connection = next(connections)
+    async for occurrence in occurrences:
+        match occurrence:
+            case Opened():
+                connection = next(connections)
+                log.info("stream opened", extra={"stream": origin})
+                await intake.put(Began(connection, clock()))
+            case Frames(frames=frames, received_at=received_at):
+                at = clock()
+                for frame in frames:
+                    arrival = await receive(
+                        frame, names=names, me=me, origin=origin, received_at=received_at
+                    )
+                    await intake.put(Came(connection, at, arrival))
+            case Closed(reason=reason, retry_in_seconds=retry_in):
+                log.warning(
+                    "stream closed",
+                    extra={"stream": origin, "reason": reason, "retry_in_seconds": retry_in},
+                )
+                await intake.put(Ended(connection, clock()))
+
+
+async def receive(
+    frame: bytes, *, names: Names, me: UserId, origin: str, received_at: datetime
+) -> Arrival:
+    """Decode *frame* and find its flow; an event that names none is rejected."""
+    decoded: Decoded = decode(frame)
+    flow_key = None
+    if not isinstance(decoded, Rejected):
+        flow = flow_named(decoded, me=me)
+        if flow is not None:
+            flow_key = await names.key(flow, now=received_at)
+        elif isinstance(decoded, Event):
+            decoded = Rejected(reason="no flow")
+    return Arrival(
+        frame=frame,
+        decoded=decoded,
+        flow_key=flow_key,
+        witness="stream",
+        origin=origin,
+        received_at=received_at,
+    )
+
+
+async def write_forever(
+    engine: AsyncEngine, intake: Intake, heads: Heads, *, pace: Pace, now: Callable[[], datetime]
+) -> NoReturn:
+    """Archive what comes into *intake*, batch by batch; waits while the database is away."""
+    clock = asyncio.get_running_loop().time
+    claims = Claims(settling_seconds=heads.settling_seconds)
+    claim_at = clock()
+    while True:
+        items = await intake.take(
+            most=pace.batch_events,
+            linger_seconds=pace.linger_seconds,
+            patience_seconds=CLAIM_SECONDS,
+        )
+        claims.note(items)
+        gains = {}
+        if clock() >= claim_at:
+            claim_at = clock() + CLAIM_SECONDS
+            gains = claims.take(now=clock())
+        came = [item for item in items if isinstance(item, Came)]
+        if not came and not gains:
+            continue
+        batch = Batch(now=now(), arrivals=[item.arrival for item in came], gains=gains)
+        applied = await apply_patiently(engine, batch)
+        claims.refuse({flow_key for flow_key, _ in applied.refused}, now=clock())
+        for item in came:
+            if item.arrival.flow_key is not None and item.arrival.id is not None:
+                heads.seen(item.arrival.flow_key, item.arrival.id, at=item.at)

@@ -1,0 +1,62 @@
+"""Which flow an event belongs to: from what it says to the key of its rows.
+
+Events name a flow by its id. Old ones say ``organization:flow`` for a flow that has a random id
+now, so both spellings of a path lead to the flow as well. A private event names nobody's flow, but
+its sender and its recipient, one of whom is the account's own user.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from archiver.domain.events import Event, Signal
+from archiver.domain.model import Flow, FlowId, UserId
+from archiver.store import directory
+
+
+class Names:
+    """The flows that an archive knows, by all the names they go by."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._keys: dict[str, int] = {}
+
+    async def load(self) -> None:
+        """Learn the flows that the archive has."""
+        async with self._engine.connect() as tx:
+            self._keys.update(
+                (str(name), key) for name, key in (await directory.flow_keys(tx)).items()
+            )
+
+    async def see(self, flows: Iterable[Flow], *, now: datetime) -> dict[FlowId, int]:
+        """Store flows as the service lists them; returns their keys."""
+        listed = list(flows)
+        async with self._engine.begin() as tx:
+            keys = await directory.see_flows(tx, listed, now=now)
+        for flow in listed:
+            self._keys[flow.id] = self._keys[flow.path] = keys[flow.id]
+            self._keys[flow.path.replace("/", ":", 1)] = keys[flow.id]
+        return keys
+
+    async def key(self, name: FlowId, *, now: datetime) -> int:
+        """The key of the flow that goes by *name*; a row is made for one that is new."""
+        if name not in self._keys:
+            async with self._engine.begin() as tx:
+                named = await directory.name_flows(tx, [name], now=now)
+            self._keys[name] = named[name]
+        return self._keys[name]
+
+
+def private_path(me: UserId, other: UserId) -> FlowId:
+    """What the conversation of *me* with *other* is called: Flowdock gives it no id."""
+    return FlowId(f"private/{me}/{other}")
+
+
+def flow_named(event: Event | Signal, *, me: UserId) -> FlowId | None:
+    """The flow that *event* names; None when it names none."""
+    if event.flow is not None:
+        return event.flow
+    if event.to is None or event.user is None:
+        return None
+    return private_path(me, event.user if event.to == me else event.to)

@@ -1,0 +1,114 @@
+"""A page of List Messages as a batch: what it brings, and what it proves.
+
+A page asked for between two ids proves the part of that range that it reaches over: from the end it
+was asked from to its last message, or all of it when it is empty. A short page is no proof of more.
+An element that cannot be read leaves a hole, since nobody knows its id; and a page that holds what
+was not asked for proves nothing at all.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from msgspec import Struct
+
+from archiver.domain.coverage import Ranges
+from archiver.domain.events import Event, Rejected
+from archiver.domain.model import EventId
+from archiver.flowdock.decode import decode_listed
+from archiver.flowdock.pages import Page
+from archiver.ingest.batch import Arrival, Batch
+from archiver.store.coverage import PageRow, Purpose, Standing
+
+
+class Reading(Struct, frozen=True, kw_only=True):
+    """What a page says."""
+
+    arrivals: tuple[Arrival, ...]
+    ids: tuple[int, ...]
+    """Of the elements that could be read, ascending."""
+    proven: Ranges
+    trouble: str | None
+    """Why not all that it reaches over is proven; None when it is."""
+
+
+def read_page(page: Page, *, flow_key: int, as_of: int) -> Reading:
+    """Decode *page*, asked for when the flow was known to have come to *as_of*."""
+    arrivals = tuple(
+        Arrival(
+            frame=frame,
+            decoded=decode_listed(frame),
+            flow_key=flow_key,
+            witness="list",
+            origin=f"list {page.path}",
+            received_at=page.answered_at,
+            listed_as_of=EventId(as_of),
+        )
+        for frame in page.frames
+    )
+    ids = tuple(sorted({one.decoded.id for one in arrivals if isinstance(one.decoded, Event)}))
+    proven, trouble = _proof(page, arrivals, ids)
+    return Reading(arrivals=arrivals, ids=ids, proven=proven, trouble=trouble)
+
+
+def batch_of(
+    page: Page,
+    reading: Reading,
+    *,
+    flow_key: int,
+    as_of: int,
+    run: str,
+    purpose: Purpose,
+    now: datetime,
+) -> Batch:
+    """The batch that archives a page, with its row in the ledger."""
+    first, last = bounds(page)
+    spans = reading.proven.spans
+    row = PageRow(
+        flow_key=flow_key,
+        run=run,
+        purpose=purpose,
+        asked=(first, last),
+        proven=(spans[0][0], spans[-1][1]) if spans else None,
+        messages=len(reading.arrivals),
+        as_of=as_of,
+        requested_at=page.requested_at,
+        error=reading.trouble,
+    )
+    gains = {flow_key: Standing(listed=reading.proven)} if spans else {}
+    return Batch(now=now, arrivals=reading.arrivals, gains=gains, pages=[row])
+
+
+def bounds(page: Page) -> tuple[int, int]:
+    """The ids that *page* was asked for, both included."""
+    return (page.since or 0) + 1, (page.until or 2**63 - 1) - 1
+
+
+def _proof(
+    page: Page, arrivals: tuple[Arrival, ...], ids: tuple[int, ...]
+) -> tuple[Ranges, str | None]:
+    first, last = bounds(page)
+    if any(not first <= id_ <= last for id_ in ids):
+        return Ranges(), "the page holds messages that were not asked for"
+    if page.until is None:
+        # Nobody knows yet what may still come to be listed at the open end.
+        return Ranges(), None
+    unread = sum(isinstance(one.decoded, Rejected) for one in arrivals)
+    if unread:
+        return _around_holes(arrivals), f"{unread} messages of the page could not be read"
+    if not ids:
+        return Ranges(((first, last),)), None
+    return Ranges(((ids[0], last),) if page.newest else ((first, ids[-1]),)), None
+
+
+def _around_holes(arrivals: Iterable[Arrival]) -> Ranges:
+    """What is proven between neighbours that both could be read."""
+    spans = []
+    before: int | None = None
+    for arrival in arrivals:
+        id_ = arrival.id
+        if id_ is not None and before is not None and before <= id_:
+            spans.append((before, id_))
+        elif id_ is not None:
+            spans.append((id_, id_))
+        before = id_
+    return Ranges.of(spans)

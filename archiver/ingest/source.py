@@ -1,0 +1,141 @@
+"""Asking an account's API for messages, and archiving what it answers."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+
+from msgspec.structs import replace
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from archiver.domain.coverage import Ranges
+from archiver.flowdock.client import MAX_PAGE, Client
+from archiver.flowdock.pages import Page
+from archiver.flowdock.refusals import AnswerTooLong
+from archiver.ingest.apply import apply_patiently, when_possible
+from archiver.ingest.batch import Batch
+from archiver.ingest.heads import Heads
+from archiver.ingest.pages import Reading, batch_of, bounds, read_page
+from archiver.store import coverage, directory
+from archiver.store.coverage import PageRow, Purpose, Standing
+
+log = logging.getLogger(__name__)
+
+
+class Source:
+    """The flows of one account that can be asked for, by flow key, and the way to ask."""
+
+    def __init__(
+        self,
+        client: Client,
+        engine: AsyncEngine,
+        heads: Heads,
+        *,
+        run: str,
+        now: Callable[[], datetime],
+    ) -> None:
+        self.client = client
+        self.engine = engine
+        self.heads = heads
+        self.paths: dict[int, str] = {}
+        self._run = run
+        self._now = now
+
+    async def ask(
+        self,
+        flow_key: int,
+        first: int,
+        last: int,
+        *,
+        newest: bool,
+        purpose: Purpose,
+    ) -> Reading:
+        """Ask for one page of the messages from *first* to *last*, and archive it.
+
+        `Reading.proven` says what the archive now has proof of.
+
+        Raises:
+            FlowRefused: the flow is lost. And all that `Client.page` raises.
+        """
+        as_of = self.heads.settled(flow_key, now=asyncio.get_running_loop().time())
+        page = await self._page(self.paths[flow_key], first - 1, last + 1, newest=newest)
+        reading = read_page(page, flow_key=flow_key, as_of=as_of)
+        batch = batch_of(
+            page,
+            reading,
+            flow_key=flow_key,
+            as_of=as_of,
+            run=self._run,
+            purpose=purpose,
+            now=self._now(),
+        )
+        applied = await apply_patiently(self.engine, batch)
+        if not applied.refused:
+            return reading
+        refused = Ranges.of((id_, id_) for _, id_ in applied.refused)
+        trouble = f"Postgres refused {len(applied.refused)} messages of the page"
+        await self.fail(flow_key, *bounds(page), purpose=purpose, error=trouble)
+        return replace(reading, proven=reading.proven - refused, trouble=trouble)
+
+    async def look_at_head(self, flow_key: int) -> int:
+        """Ask for the newest message of a flow; what is new is archived, and nothing is proven.
+
+        Returns its id; 0 for a flow without messages.
+        """
+        at = asyncio.get_running_loop().time()
+        as_of = self.heads.settled(flow_key, now=at)
+        path = self.paths[flow_key]
+        page = await self.client.page(path, newest=True, limit=1)
+        reading = read_page(page, flow_key=flow_key, as_of=as_of)
+        newest = max(reading.ids, default=0)
+        if newest > self.heads.newest(flow_key) or reading.trouble:
+            await apply_patiently(self.engine, Batch(now=self._now(), arrivals=reading.arrivals))
+        if newest:
+            self.heads.seen(flow_key, newest, at=at)
+        return newest
+
+    async def gaps(self) -> dict[int, Ranges]:
+        """By flow key: what is due and not proven, of the flows that can be asked for."""
+        clock = asyncio.get_running_loop().time
+        dues = {key: Standing(due=due) for key, due in self.heads.take_due(now=clock()).items()}
+        if dues:
+            await apply_patiently(self.engine, Batch(now=self._now(), gains=dues))
+        missing = await when_possible(self.engine, coverage.open_gaps)
+        return {flow_key: ids for flow_key, ids in missing.items() if flow_key in self.paths}
+
+    async def lose(self, flow_key: int, *, reason: str) -> None:
+        """Set a flow aside that cannot be read any more; it comes back when it is listed again."""
+        path = self.paths.pop(flow_key, None)
+        log.warning("flow lost", extra={"flow": path, "reason": reason})
+        await when_possible(self.engine, partial(directory.lose_flow, flow_key=flow_key))
+
+    async def fail(
+        self, flow_key: int, first: int, last: int, *, purpose: Purpose, error: str
+    ) -> None:
+        """Note in the ledger that a request failed, and why."""
+        row = PageRow(
+            flow_key=flow_key,
+            run=self._run,
+            purpose=purpose,
+            asked=(first, last),
+            proven=None,
+            messages=0,
+            as_of=0,
+            requested_at=self._now(),
+            error=error,
+        )
+        await apply_patiently(self.engine, Batch(now=self._now(), pages=[row]))
+
+    async def _page(self, path: str, since: int, until: int, *, newest: bool) -> Page:
+        """A page; of messages that are too large together, fewer."""
+        limit = MAX_PAGE
+        while True:
+            try:
+                return await self.client.page(
+                    path, since=since, until=until, newest=newest, limit=limit
+                )
+            except AnswerTooLong:
+                if limit == 1:
+                    raise
+                limit = max(1, limit // 10)
