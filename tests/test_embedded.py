@@ -196,11 +196,9 @@ def test_what_was_committed_survives_a_killed_postgres(home: Path) -> None:
     assert "was interrupted" in (home / "postgres.log").read_text()
 
 
-@pytest.mark.parametrize(
-    "content", ["", "12", f"{os.getpid()}\n/elsewhere\n1\n5432\n/tmp\n\n1 1\n"]
-)
+@pytest.mark.parametrize("content", ["", "12", "{pid}\n/elsewhere\n1\n5432\n/tmp\n\n1 1\n"])
 def test_a_stale_pid_file_does_not_stop_it(home: Path, content: str) -> None:
-    (home / "data/postmaster.pid").write_text(content)
+    (home / "data/postmaster.pid").write_text(content.format(pid=os.getpid()))
     with run_server(home) as server:
         assert server.answers()
 
