@@ -44,14 +44,10 @@ def postgres_url() -> Iterator[str]:
     if given:
         yield given.replace("postgresql+psycopg://", "postgresql://", 1)
         return
-    binaries = os.environ.get("ARCHIVER_POSTGRES_BIN")
-    with (
-        tempfile.TemporaryDirectory(prefix="archiver-tests-", dir=in_memory()) as home,
-        run_server(
-            Path(home), binaries=Path(binaries) if binaries else None, settings=UNSAFE
-        ) as it,
-    ):
-        yield it.url
+    chosen = os.environ.get("ARCHIVER_POSTGRES_BIN")
+    binaries = Path(chosen) if chosen else None
+    with swift_directory() as home, run_server(home, binaries=binaries, settings=UNSAFE) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="session")
@@ -87,12 +83,27 @@ def bare_database_url(postgres_url: str, postgres_admin: psycopg.Connection) -> 
         yield named(postgres_url, name)
 
 
-def in_memory() -> Path | None:
-    """A directory in memory with room for some hundred databases, if the system has one."""
-    place = Path("/dev/shm")
-    if os.access(place, os.W_OK) and shutil.disk_usage(place).free > 2_000_000_000:
-        return place
-    return None
+@pytest.fixture
+def swift_path() -> Iterator[Path]:
+    """A directory as tmp_path, but in memory if there is room, and gone after the test."""
+    with swift_directory() as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def swift_module_path() -> Iterator[Path]:
+    """A directory as swift_path, for all tests of a module."""
+    with swift_directory() as path:
+        yield path
+
+
+@contextmanager
+def swift_directory() -> Iterator[Path]:
+    memory = Path("/dev/shm")
+    roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2_000_000_000
+    base = memory if roomy else None
+    with tempfile.TemporaryDirectory(prefix="archiver-tests-", dir=base) as path:
+        yield Path(path)
 
 
 @contextmanager

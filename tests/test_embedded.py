@@ -31,17 +31,16 @@ INSTALLED = [None, *SYSTEM.glob("*/bin")]
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cluster(swift_module_path: Path) -> Path:
     """A home whose server has run and stopped; tests copy it."""
-    home = tmp_path_factory.mktemp("cluster")
-    with run_server(home) as server:
+    with run_server(swift_module_path) as server:
         ask(server, "CREATE TABLE said (what text)")
-    return home
+    return swift_module_path
 
 
 @pytest.fixture
-def home(cluster: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(cluster, tmp_path / "home"))
+def home(cluster: Path, swift_path: Path) -> Path:
+    return Path(shutil.copytree(cluster, swift_path / "home"))
 
 
 @pytest.fixture
@@ -107,10 +106,10 @@ def tools(directory: Path, *names: str) -> str:
 @pytest.mark.parametrize("locale", ["C", "fr_FR.UTF-8"])
 @pytest.mark.parametrize("binaries", INSTALLED, ids=str)
 def test_letters_are_known_beyond_ascii_whatever_the_locale_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, binaries: Path | None, locale: str
+    swift_path: Path, monkeypatch: pytest.MonkeyPatch, binaries: Path | None, locale: str
 ) -> None:
     monkeypatch.setenv("LC_ALL", locale)
-    with run_server(tmp_path, binaries=binaries) as server:
+    with run_server(swift_path, binaries=binaries) as server:
         ask(server, "CREATE EXTENSION pg_trgm")
         assert ask(server, "SELECT lower('ÀÉ'), upper('привет')") == ("àé", "ПРИВЕТ")
         assert ask(server, "SELECT cardinality(show_trgm('Привет')) > 3") == (True,)
@@ -119,8 +118,8 @@ def test_letters_are_known_beyond_ascii_whatever_the_locale_here(
 
 
 @pytest.mark.parametrize("name", ["two words, a comma, 100% 'quoted'", "длинный" * 12, "x" * 200])
-def test_any_path_will_do(cluster: Path, tmp_path: Path, name: str) -> None:
-    home = Path(shutil.copytree(cluster, tmp_path / name))
+def test_any_path_will_do(cluster: Path, swift_path: Path, name: str) -> None:
+    home = Path(shutil.copytree(cluster, swift_path / name))
     with run_server(home) as server:
         assert ask(server, "SELECT 1") == (1,)
         assert mode(server.socket_dir) == 0o700
@@ -128,11 +127,11 @@ def test_any_path_will_do(cluster: Path, tmp_path: Path, name: str) -> None:
 
 
 def test_only_its_owner_reaches_it_and_nothing_around_it_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    swift_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ARCHIVER_TOKEN", "secret")
-    tmp_path.chmod(0o700)
-    home = tmp_path / "new" / "home"
+    swift_path.chmod(0o700)
+    home = swift_path / "new" / "home"
     with run_server(home) as server:
         assert {mode(home), mode(server.socket_dir), mode(home / "data")} == {0o700}
         assert mode(home / "postgres.log") == 0o600
@@ -140,7 +139,7 @@ def test_only_its_owner_reaches_it_and_nothing_around_it_changes(
         environ = Path(f"/proc/{server.pid}/environ").read_bytes()
         assert b"PATH=" in environ
         assert b"secret" not in environ
-    assert mode(tmp_path) == 0o700
+    assert mode(swift_path) == 0o700
 
 
 def test_it_stops_with_the_block_and_keeps_what_it_holds(home: Path) -> None:
@@ -174,10 +173,10 @@ def test_a_killed_process_leaves_no_server(
 
 
 def test_a_server_left_behind_is_ended_first(
-    home: Path, tmp_path: Path, other_process: Callable[..., subprocess.Popen[str]]
+    home: Path, swift_path: Path, other_process: Callable[..., subprocess.Popen[str]]
 ) -> None:
     # Without setpriv there is no death signal.
-    parent = other_process(home, PATH=tools(tmp_path / "bin", "unshare", "true"))
+    parent = other_process(home, PATH=tools(swift_path / "bin", "unshare", "true"))
     left, _ = said_by(parent)
     parent.kill()
     parent.wait()
@@ -203,10 +202,10 @@ def test_a_stale_pid_file_does_not_stop_it(home: Path, content: str) -> None:
         assert server.answers()
 
 
-def test_half_a_cluster_is_made_anew(tmp_path: Path) -> None:
-    (tmp_path / "data.new").mkdir()
-    (tmp_path / "data.new" / "PG_VERSION").write_text("18")
-    with run_server(tmp_path) as server:
+def test_half_a_cluster_is_made_anew(swift_path: Path) -> None:
+    (swift_path / "data.new").mkdir()
+    (swift_path / "data.new" / "PG_VERSION").write_text("18")
+    with run_server(swift_path) as server:
         assert server.answers()
 
 
@@ -224,9 +223,9 @@ def test_a_cluster_of_another_version_is_refused(home: Path) -> None:
         choose_binaries(home)
 
 
-def test_binaries_that_are_not_there_are_named_with_their_setting(tmp_path: Path) -> None:
+def test_binaries_that_are_not_there_are_named_with_their_setting(swift_path: Path) -> None:
     with pytest.raises(ArchiverError, match=r"/nowhere: set ARCHIVER_POSTGRES_BIN"):
-        choose_binaries(tmp_path, Path("/nowhere"))
+        choose_binaries(swift_path, Path("/nowhere"))
 
 
 def test_a_directory_that_cannot_be_made_is_named() -> None:
@@ -288,9 +287,9 @@ if ROOT:
             assert server.answers()
 
     def test_root_is_told_when_it_can_be_nobody_else(
-        home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+        home: Path, monkeypatch: pytest.MonkeyPatch, swift_path: Path
     ) -> None:
-        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setenv("PATH", str(swift_path))
         with (
             pytest.raises(ArchiverError, match="does not run as root"),
             run_server(home),
