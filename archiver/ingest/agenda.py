@@ -5,7 +5,8 @@ hands out the newest first, and forgets them when the ledger is read again. So n
 kept: a slice that failed or was interrupted is still a gap.
 
 How wide a slice is follows from how dense the flow is, which is known once a page of it has been
-seen: a private conversation may have ten messages among a billion ids. Until then a gap is one slice.
+seen: a private conversation may have ten messages among a billion ids. Until then a gap is one
+slice.
 """
 
 from collections.abc import Mapping

@@ -67,6 +67,10 @@ class Intake:
         while self._bytes >= self._limit_bytes:
             self._drained.clear()
             await self._drained.wait()
+        self.put_now(item)
+
+    def put_now(self, item: Item) -> None:
+        """Add *item*, room or not: for what takes none, when waiting is not possible."""
         self._items.append(item)
         self._bytes += weight(item)
         self._filled.set()

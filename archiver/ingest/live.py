@@ -41,48 +41,54 @@ class Pace(Struct, frozen=True, kw_only=True):
     linger_seconds: float = 0.03
 
 
-async def listen(
-    occurrences: AsyncIterator[Occurrence],
-    intake: Intake,
-    *,
-    names: Names,
-    me: UserId,
-    origin: str,
-) -> None:
-    """Put what happens on one shard's connections into *intake*."""
+class Listener(Struct, frozen=True, kw_only=True):
+    """Whom what is heard goes to."""
+
+    intake: Intake
+    names: Names
+    me: UserId
+    origin: str
+    """The stream, for people."""
+    on_opened: Callable[[], None]
+    """Called when a connection stands: what was said before it may have been missed."""
+    on_heard: Callable[[Arrival], None]
+    """Called with each arrival, before it is written."""
+
+
+async def listen(occurrences: AsyncIterator[Occurrence], listener: Listener) -> None:
+    """Put what happens on one shard's connections into the intake."""
     clock = asyncio.get_running_loop().time
-    connection = next(connections)
-    async for occurrence in occurrences:
-        match occurrence:
-            case Opened():
-                connection = next(connections)
-                log.info("stream opened", extra={"stream": origin})
-                await intake.put(Began(connection, clock()))
-            case Frames(frames=frames, received_at=received_at):
-                at = clock()
-                for frame in frames:
-                    arrival = await receive(
-                        frame, names=names, me=me, origin=origin, received_at=received_at
-                    )
-                    await intake.put(Came(connection, at, arrival))
-            case Closed(reason=reason, retry_in_seconds=retry_in):
-                log.warning(
-                    "stream closed",
-                    extra={"stream": origin, "reason": reason, "retry_in_seconds": retry_in},
-                )
-                await intake.put(Ended(connection, clock()))
+    about = {"stream": listener.origin}
+    connection = 0
+    try:
+        async for occurrence in occurrences:
+            match occurrence:
+                case Opened():
+                    connection = next(connections)
+                    log.info("stream opened", extra=about)
+                    listener.intake.put_now(Began(connection, clock()))
+                    listener.on_opened()
+                case Frames(frames=frames, received_at=received_at):
+                    at = clock()
+                    for frame in frames:
+                        arrival = await receive(frame, listener, received_at=received_at)
+                        listener.on_heard(arrival)
+                        await listener.intake.put(Came(connection, at, arrival))
+                case Closed(reason=reason, retry_in_seconds=pause):
+                    log.warning("stream closed", extra={**about, "reason": reason, "again": pause})
+                    listener.intake.put_now(Ended(connection, clock()))
+    finally:
+        listener.intake.put_now(Ended(connection, clock()))
 
 
-async def receive(
-    frame: bytes, *, names: Names, me: UserId, origin: str, received_at: datetime
-) -> Arrival:
+async def receive(frame: bytes, listener: Listener, *, received_at: datetime) -> Arrival:
     """Decode *frame* and find its flow; an event that names none is rejected."""
     decoded: Decoded = decode(frame)
     flow_key = None
     if not isinstance(decoded, Rejected):
-        flow = flow_named(decoded, me=me)
+        flow = flow_named(decoded, me=listener.me)
         if flow is not None:
-            flow_key = await names.key(flow, now=received_at)
+            flow_key = await listener.names.key(flow, now=received_at)
         elif isinstance(decoded, Event):
             decoded = Rejected(reason="no flow")
     return Arrival(
@@ -90,7 +96,7 @@ async def receive(
         decoded=decoded,
         flow_key=flow_key,
         witness="stream",
-        origin=origin,
+        origin=listener.origin,
         received_at=received_at,
     )
 

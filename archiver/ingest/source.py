@@ -22,6 +22,9 @@ from archiver.store.coverage import PageRow, Purpose, Standing
 
 log = logging.getLogger(__name__)
 
+STREAM_FIRST_SECONDS = 2.0
+"""What an open stream proves needs no page: its claims, made every half second, come first."""
+
 
 class Source:
     """The flows of one account that can be asked for, by flow key, and the way to ask."""
@@ -97,8 +100,8 @@ class Source:
 
     async def gaps(self) -> dict[int, Ranges]:
         """By flow key: what is due and not proven, of the flows that can be asked for."""
-        clock = asyncio.get_running_loop().time
-        dues = {key: Standing(due=due) for key, due in self.heads.take_due(now=clock()).items()}
+        now = asyncio.get_running_loop().time() - STREAM_FIRST_SECONDS
+        dues = {key: Standing(due=due) for key, due in self.heads.take_due(now=now).items()}
         if dues:
             await apply_patiently(self.engine, Batch(now=self._now(), gains=dues))
         missing = await when_possible(self.engine, coverage.open_gaps)

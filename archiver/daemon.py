@@ -1,0 +1,262 @@
+"""The daemon: one task group of streams, backfill and their writer; cancelling is the way to stop.
+
+Nothing needs to be drained: what was not committed is asked for again. An account that is locked
+out stops alone, and is told; the others go on.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import NoReturn
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import aiohttp
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from archiver.domain.model import UserId
+from archiver.errors import ArchiverError
+from archiver.flowdock.client import Client, Limits
+from archiver.flowdock.refusals import TokenRefused
+from archiver.flowdock.retry import Gate
+from archiver.flowdock.stream import follow
+from archiver.ingest.account import Account, Plan
+from archiver.ingest.apply import when_possible
+from archiver.ingest.backfill import UNANSWERED, backfill
+from archiver.ingest.heads import Heads
+from archiver.ingest.intake import Intake
+from archiver.ingest.live import Pace, write_forever
+from archiver.ingest.names import Names
+from archiver.ingest.source import Source
+from archiver.settings import Account as AccountSettings
+from archiver.settings import Settings
+from archiver.store import coverage, journal
+
+log = logging.getLogger(__name__)
+
+PRUNE_SECONDS = 3600.0
+CONTACT_SECONDS = 30.0
+"""How often an account that cannot be reached is tried again while others go on."""
+
+PAGE_LIMITS = Limits(patience_seconds=10.0)
+"""A page that is not given within this is asked for again later; others have their turn."""
+
+
+class LockedOut(ArchiverError):
+    """The token of an account was refused."""
+
+    def __init__(self, accounts: Iterable[str]) -> None:
+        names = ", ".join(sorted(accounts))
+        super().__init__(
+            f"Flowdock refused the token of account {names} (401); "
+            "set ARCHIVER_TOKEN (or token in [[accounts]]) to a personal API token"
+        )
+
+
+class Unreachable(ArchiverError):
+    """There is no service where an account is said to be."""
+
+    def __init__(self, account: AccountSettings, error: Exception) -> None:
+        super().__init__(
+            f"no answer from {account.api_url} for account {account.name}: "
+            f"{str(error) or type(error).__name__}; correct ARCHIVER_API_URL"
+        )
+
+
+def utc_now() -> datetime:
+    """The time of the wall clock."""
+    return datetime.now(UTC)
+
+
+class Works:
+    """What all accounts of a process share."""
+
+    def __init__(
+        self, settings: Settings, engine: AsyncEngine, session: aiohttp.ClientSession
+    ) -> None:
+        self.settings = settings
+        self.engine = engine
+        self.session = session
+        self.heads = Heads(settling_seconds=settings.ingest.settling_seconds)
+        self.intake = Intake(limit_bytes=settings.ingest.buffer_bytes)
+        self.names = Names(engine)
+        self.chance = random.Random()  # noqa: S311  (it only spreads delays)
+        self.run = str(uuid4())
+        self._gates: dict[str, Gate] = {}
+
+    async def load(self) -> None:
+        """Take over what the archive knows."""
+        await self.names.load()
+        standings = await when_possible(self.engine, coverage.standings)
+        self.heads.restore({key: standing.due for key, standing in standings.items()})
+
+    def gate(self, url: str) -> Gate:
+        """The gate before the host of *url*: one for all accounts."""
+        host = urlsplit(url).netloc
+        if host not in self._gates:
+            backfilling = self.settings.backfill
+            self._gates[host] = Gate(
+                requests_per_second=backfilling.requests_per_second,
+                concurrency=backfilling.concurrency,
+            )
+        return self._gates[host]
+
+    def source(self, account: AccountSettings) -> Source:
+        """The REST side of *account*."""
+        client = Client(
+            self.session,
+            account.api_url,
+            account.token,
+            gate=self.gate(account.api_url),
+            clock=utc_now,
+            chance=self.chance,
+            limits=PAGE_LIMITS,
+        )
+        return Source(client, self.engine, self.heads, run=self.run, now=utc_now)
+
+    def account(self, account: AccountSettings) -> Account:
+        """*account*, ready to run."""
+        settings = self.settings
+        plan = Plan(
+            name=account.name,
+            wanted=account.wants,
+            private=account.private,
+            request_line_bytes=settings.stream.request_line_bytes,
+            refresh_seconds=settings.directory.refresh_seconds,
+            head_seconds=settings.backfill.head_seconds,
+            workers=settings.backfill.concurrency,
+        )
+        follow_shard = partial(
+            follow,
+            self.session,
+            account.stream_url,
+            token=account.token,
+            gate=self.gate(account.stream_url),
+            clock=utc_now,
+            chance=self.chance,
+            stream_format=settings.stream.format,
+            silence_seconds=settings.stream.silence_seconds,
+        )
+        return Account(
+            plan,
+            self.source(account),
+            follow=follow_shard,
+            names=self.names,
+            intake=self.intake,
+            now=utc_now,
+        )
+
+
+@asynccontextmanager
+async def works(settings: Settings, engine: AsyncEngine) -> AsyncIterator[Works]:
+    """What all accounts share, with the archive's knowledge taken over."""
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
+    ) as session:
+        shared = Works(settings, engine, session)
+        await shared.load()
+        yield shared
+
+
+async def run(settings: Settings, engine: AsyncEngine, *, stop: asyncio.Event) -> None:
+    """Archive all accounts until *stop* is set.
+
+    Raises:
+        LockedOut: the token of an account was refused; at once when no other account is left.
+        Unreachable: the only account could not be reached at the start.
+    """
+    accounts = settings.require_accounts()
+    locked_out: set[str] = set()
+    async with works(settings, engine) as shared, asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(_write(shared)),
+            group.create_task(_prune(shared)),
+            *(group.create_task(_work(shared, one, locked_out)) for one in accounts),
+        ]
+        await stop.wait()
+        for task in tasks:
+            task.cancel()
+    if locked_out:
+        raise LockedOut(locked_out)
+
+
+async def backfill_once(
+    settings: Settings, engine: AsyncEngine, *, on_found: Callable[[int], None]
+) -> None:
+    """Fill all gaps of all accounts up to the present, and return.
+
+    *on_found* is called with the number of flows when their heads are known and filling begins.
+
+    Raises:
+        TokenRefused, Unreachable: an account cannot be asked.
+    """
+    async with works(settings, engine) as shared:
+        sources = []
+        for one in settings.require_accounts():
+            account = shared.account(one)
+            await _contact(shared, one)
+            await account.look_up()
+            await account.look_at_heads()
+            sources.append(account.source)
+        on_found(sum(len(source.paths) for source in sources))
+        await asyncio.sleep(settings.ingest.settling_seconds)
+        for source in sources:
+            await backfill(source, workers=settings.backfill.concurrency, until_done=True)
+
+
+async def _work(shared: Works, account: AccountSettings, locked_out: set[str]) -> None:
+    """Archive one account; returns if its token is refused and there are others to go on with."""
+    accounts = shared.settings.accounts
+    while account.name not in locked_out:
+        try:
+            me = await _contact(shared, account)
+        except Unreachable as unreachable:
+            if len(accounts) == 1:
+                raise
+            log.error(str(unreachable), extra={"account": account.name})  # noqa: TRY400
+            await asyncio.sleep(CONTACT_SECONDS)
+        except TokenRefused:
+            locked_out.add(account.name)
+        else:
+            try:
+                await shared.account(account).run(me)
+            except* TokenRefused:
+                locked_out.add(account.name)
+    log.error("token refused: account stopped", extra={"account": account.name})
+    if len(locked_out) == len(accounts):
+        raise LockedOut(locked_out)
+
+
+async def _contact(shared: Works, account: AccountSettings) -> UserId:
+    """Ask who the account's user is.
+
+    Raises:
+        TokenRefused: the service does not know the token.
+        Unreachable: there is no such service.
+    """
+    client = shared.source(account).client
+    try:
+        return (await client.me()).id
+    except TokenRefused:
+        raise
+    except UNANSWERED as error:
+        raise Unreachable(account, error) from error
+
+
+async def _write(shared: Works) -> NoReturn:
+    ingest = shared.settings.ingest
+    pace = Pace(batch_events=ingest.batch_events, linger_seconds=ingest.linger_seconds)
+    await write_forever(shared.engine, shared.intake, shared.heads, pace=pace, now=utc_now)
+
+
+async def _prune(shared: Works) -> NoReturn:
+    """Drop signals whose time is over."""
+    retention = timedelta(days=shared.settings.signals.retention_days)
+    while True:
+        before = utc_now() - retention
+        await when_possible(shared.engine, partial(journal.drop_signals, before=before))
+        await asyncio.sleep(PRUNE_SECONDS)

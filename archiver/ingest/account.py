@@ -1,0 +1,235 @@
+"""One account at work: its flows looked up, their streams followed, their gaps filled.
+
+Each shard of flows is followed by a task of its own. When the directory changes, or the service
+refuses a shard, the shards are dealt out anew and only those that differ are exchanged. A flow that
+cannot be read is left aside for a while and does not take the others down.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
+from datetime import datetime
+from typing import NoReturn
+
+from msgspec import Struct
+
+from archiver.domain.events import Signal
+from archiver.domain.model import UserId
+from archiver.errors import Corruption
+from archiver.flowdock.refusals import FlowRefused, HeadTooLong, ShardRefused, TokenRefused
+from archiver.flowdock.shards import Shard, assign, line_bytes
+from archiver.flowdock.stream import Occurrence
+from archiver.ingest.backfill import UNANSWERED, backfill
+from archiver.ingest.batch import Arrival
+from archiver.ingest.directory import Wanted, look_up
+from archiver.ingest.intake import Intake
+from archiver.ingest.live import Listener, listen
+from archiver.ingest.names import Names
+from archiver.ingest.source import Source
+
+log = logging.getLogger(__name__)
+
+MEMBERSHIP = frozenset({"flow-add", "flow-remove"})
+"""Signals that say that the account's flows have changed."""
+
+SHORTEST_LINE_BYTES = 256
+FIRST_PAUSE_SECONDS = 2.0
+LONGEST_PAUSE_SECONDS = 120.0
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """What an account archives, and how eagerly."""
+
+    name: str
+    wanted: Wanted
+    private: bool
+    request_line_bytes: int = 4096
+    refresh_seconds: float = 300.0
+    head_seconds: float = 60.0
+    workers: int = 4
+
+
+Follow = Callable[[Shard], AsyncGenerator[Occurrence, None]]
+
+
+class Account:
+    """The tasks of one account and what they share."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        source: Source,
+        *,
+        follow: Follow,
+        names: Names,
+        intake: Intake,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._plan = plan
+        self.source = source
+        self._follow = follow
+        self._names = names
+        self._intake = intake
+        self._now = now
+        self._me = UserId("")
+        self._tasks: dict[Shard, asyncio.Task[NoReturn]] = {}
+        self._line_bytes = plan.request_line_bytes
+        self._stale = asyncio.Event()
+        self._aside: dict[str, float] = {}
+        self._unknown: set[int] = set()
+        self._head_due: dict[int, float] = {}
+
+    async def run(self, me: UserId) -> NoReturn:
+        """Archive the account's flows, for ever; *me* is its user.
+
+        Raises:
+            TokenRefused: the account is locked out; among others in a group.
+        """
+        self._me = me
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_shards(group))
+            group.create_task(self._watch_heads())
+            group.create_task(backfill(self.source, workers=self._plan.workers))
+        raise Corruption("the tasks of an account have ended")
+
+    async def look_up(self) -> None:
+        """Ask for the account's flows, and leave out those that were refused a short while ago."""
+        clock = asyncio.get_running_loop().time
+        paths = await look_up(
+            self.source.client,
+            self.source.engine,
+            self._names,
+            wanted=self._plan.wanted,
+            private=self._plan.private,
+            now=self._now,
+        )
+        self.source.paths = {
+            key: path for key, path in paths.items() if self._aside.get(path, 0.0) <= clock()
+        }
+        for key in self.source.paths:
+            self._head_due.setdefault(key, clock() + self.source.heads.settling_seconds)
+
+    async def _keep_shards(self, group: asyncio.TaskGroup) -> NoReturn:
+        """Follow all flows, and go on doing so as they come and go."""
+        while True:
+            self._stale.clear()
+            try:
+                await self.look_up()
+            except TokenRefused:
+                raise
+            except UNANSWERED as error:
+                log.warning("flows not listed", extra={"account": self._plan.name, "reason": error})
+            else:
+                await self._deal_out(group)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._plan.refresh_seconds):
+                    await self._stale.wait()
+
+    async def _deal_out(self, group: asyncio.TaskGroup) -> None:
+        flows = [path for path in self.source.paths.values() if not path.startswith("private/")]
+        shards = assign(
+            flows, tuple(self._tasks), private=self._plan.private, limit_bytes=self._line_bytes
+        )
+        for shard in self._tasks.keys() - set(shards):
+            task = self._tasks.pop(shard)
+            task.cancel()
+            await asyncio.wait([task])
+        for number, shard in enumerate(shards, 1):
+            if shard not in self._tasks:
+                origin = f"{self._plan.name} {number}"
+                self._tasks[shard] = group.create_task(self._follow_shard(shard, origin))
+
+    async def _follow_shard(self, shard: Shard, origin: str) -> NoReturn:
+        listener = Listener(
+            intake=self._intake,
+            names=self._names,
+            me=self._me,
+            origin=origin,
+            on_opened=lambda: self._opened(shard),
+            on_heard=self._heard,
+        )
+        clock = asyncio.get_running_loop().time
+        refusals = 0
+        while True:
+            began = clock()
+            try:
+                async with aclosing(self._follow(shard)) as occurrences:
+                    await listen(occurrences, listener)
+            except HeadTooLong:
+                self._line_bytes = max(SHORTEST_LINE_BYTES, line_bytes(shard) // 2)
+                self._stale.set()
+            except ShardRefused as refusal:
+                log.warning("stream refused", extra={"stream": origin, "status": refusal.status})
+                await self._find_lost(shard)
+            refusals = 0 if clock() - began > LONGEST_PAUSE_SECONDS else refusals + 1
+            pause = FIRST_PAUSE_SECONDS * float(1 << min(refusals, 30))
+            await asyncio.sleep(min(pause, LONGEST_PAUSE_SECONDS))
+
+    async def _find_lost(self, shard: Shard) -> None:
+        """Ask for each flow of *shard* alone: the service does not say which it refused."""
+        keys = {path: key for key, path in self.source.paths.items()}
+        for path in shard.flows:
+            if path in keys:
+                await self._look_at_head(keys[path])
+        self._stale.set()
+
+    async def _look_at_head(self, flow_key: int) -> None:
+        path = self.source.paths[flow_key]
+        try:
+            await self.source.look_at_head(flow_key)
+        except TokenRefused:
+            raise
+        except FlowRefused as refusal:
+            clock = asyncio.get_running_loop().time
+            self._aside[path] = clock() + self._plan.refresh_seconds
+            await self.source.lose(flow_key, reason=str(refusal))
+            self._stale.set()
+        except UNANSWERED as error:
+            log.warning("head not told", extra={"flow": path, "reason": error})
+
+    async def look_at_heads(self) -> None:
+        """Learn how far each flow has come."""
+        turns = asyncio.Semaphore(self._plan.workers)
+
+        async def look_in_turn(flow_key: int) -> None:
+            async with turns:
+                await self._look_at_head(flow_key)
+
+        async with asyncio.TaskGroup() as group:
+            for flow_key in list(self.source.paths):
+                group.create_task(look_in_turn(flow_key))
+
+    async def _watch_heads(self) -> NoReturn:
+        """Ask for the newest message of each flow now and then, and soon after a reconnection.
+
+        A stream may be connected and bring nothing; and what was said while it was not connected
+        shows only here, when the flow is quiet afterwards.
+        """
+        clock = asyncio.get_running_loop().time
+        while True:
+            due = sorted(
+                (at, key) for key, at in self._head_due.items() if key in self.source.paths
+            )
+            for _, flow_key in (one for one in due if one[0] <= clock()):
+                self._head_due[flow_key] = clock() + self._plan.head_seconds
+                if flow_key in self.source.paths:
+                    await self._look_at_head(flow_key)
+            await asyncio.sleep(0.1)
+
+    def _opened(self, shard: Shard) -> None:
+        """What came just before the connection is listable after the settling time."""
+        clock = asyncio.get_running_loop().time
+        for key, path in self.source.paths.items():
+            if path in shard.flows or (shard.private and path.startswith("private/")):
+                self._head_due[key] = clock() + self.source.heads.settling_seconds
+
+    def _heard(self, arrival: Arrival) -> None:
+        """Look the flows up anew when one is spoken of that is not known, or when told to."""
+        key = arrival.flow_key
+        is_new = key is not None and key not in self.source.paths and key not in self._unknown
+        if key is not None and is_new:
+            self._unknown.add(key)
+        told = isinstance(arrival.decoded, Signal) and arrival.decoded.kind in MEMBERSHIP
+        if is_new or told:
+            self._stale.set()
