@@ -82,10 +82,7 @@ def authenticated(endpoint: Endpoint) -> Endpoint:
     """Let only users in, and name the user in the ``Flowdock-User`` header of the answer."""
 
     async def guarded(request: web.Request) -> web.StreamResponse:
-        user = user_of(request, request.app[WORLD].directory)
-        if user is None or user.disabled:
-            raise Refused(401, "unauthorized")
-        request["user"] = user
+        user = asker(request)
         response = await endpoint(request)
         if not response.prepared:
             response.headers["Flowdock-User"] = str(user.id)
@@ -95,8 +92,10 @@ def authenticated(endpoint: Endpoint) -> Endpoint:
 
 
 def asker(request: web.Request) -> User:
-    """Return the user that a request was authenticated as."""
-    user: User = request["user"]
+    """Return the user whose credentials a request carries; refuse it (401) when nobody's."""
+    user = user_of(request, request.app[WORLD].directory)
+    if user is None or user.disabled:
+        raise Refused(401, "unauthorized")
     return user
 
 
@@ -139,7 +138,7 @@ def visible_flow(request: web.Request, name: str) -> Flow:
 async def parameters(request: web.Request) -> dict[str, Any]:
     """Return the parameters of a request: of its address and of its body, JSON or a form."""
     given: dict[str, Any] = dict(request.query)
-    if not request.can_read_body:
+    if not request.body_exists:
         return given
     if request.content_type in {"application/x-www-form-urlencoded", "multipart/form-data"}:
         return given | dict(await request.post())

@@ -48,11 +48,11 @@ def add_routes(router: web.UrlDispatcher, simulator: Playing) -> None:
         await simulator.play(seed=_number(given, "seed"), events=events, rate=rate, at=at)
         return answer({"played": events})
 
-    async def stop_traffic(request: web.Request) -> web.StreamResponse:
+    async def stop_traffic(_: web.Request) -> web.StreamResponse:
         simulator.stop_live()
         return answer({})
 
-    async def disconnect(request: web.Request) -> web.StreamResponse:
+    async def disconnect(_: web.Request) -> web.StreamResponse:
         await simulator.disconnect_streams()
         return answer({})
 
@@ -102,7 +102,7 @@ async def add_faults(request: web.Request) -> web.StreamResponse:
     """Add one fault, or those of ``{"faults": [...]}``."""
     given = await parameters(request)
     try:
-        listed = given["faults"] if "faults" in given else [given]
+        listed = given.get("faults", [given])
         added = [from_json(fault) for fault in listed]
     except (ValueError, TypeError) as wrong:
         raise invalid(faults=str(wrong)) from None

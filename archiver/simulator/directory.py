@@ -1,4 +1,4 @@
-"""Who and what there is: organizations, users, flows, private conversations; and who may see what."""
+"""Who and what there is: organizations, users, flows, conversations; and who may see what."""
 
 from random import Random
 

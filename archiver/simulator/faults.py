@@ -1,13 +1,13 @@
 """What shall go wrong, as data; and the schedule that lets it happen and counts it.
 
-A fault fires when all of its ``after_…`` are reached, *times* times. Bytes and events are counted on
-each connection, from when it was opened or the fault was added, whichever is later; requests and
+A fault fires when all of its ``after_…`` are reached, *times* times. Bytes and events are counted
+on each connection, from when it was opened or the fault was added, whichever is later; requests and
 seconds from when the fault was added.
 """
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
@@ -23,14 +23,14 @@ KEEPALIVES = frozenset({b"", b"\n", b":\n"})
 class Fault:
     """One thing that shall go wrong, where and when.
 
-    =========================  =====================================================================
-    ``cut``                    the connection ends after so many bytes or events, *how* as told
-    ``cut_inside_character``   the same, between two bytes of the next character that has several
-    ``silence``                nothing more comes for *seconds*, or ever; the connection stays
-    ``status``                 the request is answered with *status*, *retry_after*, *body* (HTML)
-    ``repeat``                 the last *frames* events come once more
-    ``refuse``                 all connections drop, and new ones are refused for *seconds*
-    =========================  =====================================================================
+    ========================  ================================================================
+    ``cut``                   the connection ends after so many bytes or events, *how* as told
+    ``cut_inside_character``  the same, between two bytes of the next wide character
+    ``silence``               nothing more comes for *seconds*, or ever; it stays connected
+    ``status``                the answer is *status*, with *retry_after*, *body* (HTML)
+    ``repeat``                the last *frames* events come once more
+    ``refuse``                all connections drop, and new ones are refused for *seconds*
+    ========================  ================================================================
     """
 
     kind: Kind
@@ -48,7 +48,7 @@ class Fault:
     seconds: float | None = None
     frames: int = 1
     how: How = "abort"
-    """``abort`` drops the connection, ``reset`` resets it, ``end`` ends the answer in good order."""
+    """``abort`` drops the connection, ``reset`` resets it, ``end`` ends it in good order."""
     status: int = 503
     retry_after: str | None = None
     body: str | None = None
@@ -107,7 +107,7 @@ class Verdict:
 
 
 class Faults:
-    """The schedule. *now* says the time in seconds, *refuse* closes one side for so many seconds."""
+    """The schedule. *now* says the time in seconds; *refuse* closes one side for some seconds."""
 
     def __init__(self, *, now: Callable[[], float], refuse: Callable[[Side, float], None]) -> None:
         self.on_change: list[Callable[[], None]] = []
@@ -197,18 +197,7 @@ class Faults:
             return None
         if not self._is_time(armed):
             return None
-        match fault.kind:
-            case "cut" if fault.after_bytes is not None:
-                return Verdict(chunk=frame[:first], fault=fault)
-            case "cut_inside_character":
-                place = next((at for at in range(first, len(frame)) if frame[at] >= 0xC0), None)
-                return None if place is None else Verdict(chunk=frame[: place + 1], fault=fault)
-            case "repeat":
-                if frame in KEEPALIVES:
-                    return None
-                return Verdict(chunk=frame + b"".join(progress.recent), fault=fault)
-            case _:
-                return Verdict(chunk=frame, fault=fault)
+        return _happening(fault, frame, first, progress.recent)
 
     def _is_time(self, armed: _Armed) -> bool:
         fault = armed.fault
@@ -229,3 +218,19 @@ class Faults:
     def _changed(self) -> None:
         for callback in self.on_change:
             callback()
+
+
+def _happening(fault: Fault, frame: bytes, first: int, recent: Iterable[bytes]) -> Verdict | None:
+    """Tell what *fault*, due from byte *first* of *frame* on, makes of it; None: nothing."""
+    match fault.kind:
+        case "cut" if fault.after_bytes is not None:
+            return Verdict(chunk=frame[:first], fault=fault)
+        case "cut_inside_character":
+            place = next((at for at in range(first, len(frame)) if frame[at] >= 0xC0), None)
+            return None if place is None else Verdict(chunk=frame[: place + 1], fault=fault)
+        case "repeat" if frame in KEEPALIVES:
+            return None
+        case "repeat":
+            return Verdict(chunk=frame + b"".join(recent), fault=fault)
+        case _:
+            return Verdict(chunk=frame, fault=fault)

@@ -1,4 +1,4 @@
-"""Flows: list, all, get, find, create, update; and the messages resources without a flow's address."""
+"""Flows: list, all, get, find, create, update; and messages sent without a flow's address."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def add_routes(router: web.UrlDispatcher) -> None:
 
 @authenticated
 async def list_flows(request: web.Request) -> web.StreamResponse:
-    """Answer with the flows that the asker joined; at ``/flows/all`` with those to be joined too."""
+    """Answer with the flows that the asker joined; at ``/flows/all``, or may join."""
     given, user = await parameters(request), asker(request)
     directory = request.app[WORLD].directory
     everything = request.path.endswith("/all")

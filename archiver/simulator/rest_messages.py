@@ -20,7 +20,7 @@ from archiver.simulator.access import (
     readable_flow,
 )
 from archiver.simulator.directory import NoSuchThing
-from archiver.simulator.entities import Flow, Message, Place, Thread, User
+from archiver.simulator.entities import Conversation, Flow, Message, Place, Thread, User
 from archiver.simulator.world import CHAT, World
 
 MAX_TEXT = 8096
@@ -54,7 +54,7 @@ def flow_of(request: web.Request) -> Flow:
     return readable_flow(request, "{organization}/{flow}".format(**request.match_info))
 
 
-def conversation_of(request: web.Request) -> Place:
+def conversation_of(request: web.Request) -> Conversation:
     """Return the asker's conversation with the user that the address names."""
     directory = request.app[WORLD].directory
     named = request.match_info["user"]
@@ -120,7 +120,7 @@ def create(world: World, place: Place, user: User, given: Mapping[str, Any]) -> 
         return world.upload(place, user, thread=thread, tags=tags, **_file(given.get("content")))
     text = checked_text(given.get("content"))
     if event == "comment":
-        return _comment(world, place, user, given.get("message"), text, tags)
+        return _comment(world, place, user, text, parent=given.get("message"), tags=tags)
     name = given.get("external_user_name")
     message = world.post(
         place,
@@ -147,7 +147,7 @@ def checked_text(content: object) -> str:
 
 
 def _comment(
-    world: World, place: Place, user: User, parent: object, text: str, tags: list[str]
+    world: World, place: Place, user: User, text: str, *, parent: object, tags: list[str]
 ) -> Message:
     if not isinstance(place, Flow) or not str(parent or "").isdecimal():
         raise invalid(message="can't be blank")

@@ -12,10 +12,9 @@ from archiver.simulator.access import (
     invalid,
     is_true,
     parameters,
-    visible_flow,
 )
 from archiver.simulator.directory import NoSuchThing
-from archiver.simulator.entities import Conversation, Organization, Thread, User
+from archiver.simulator.entities import Organization, User
 from archiver.simulator.rest_messages import conversation_of, flow_of
 
 
@@ -128,13 +127,13 @@ async def list_conversations(request: web.Request) -> web.StreamResponse:
 @authenticated
 async def show_conversation(request: web.Request) -> web.StreamResponse:
     """Answer with one private conversation."""
-    return answer(wire.conversation_object(_conversation(request), asker(request)))
+    return answer(wire.conversation_object(conversation_of(request), asker(request)))
 
 
 @authenticated
 async def update_conversation(request: web.Request) -> web.StreamResponse:
     """Open or close one private conversation."""
-    talk, me = _conversation(request), asker(request)
+    talk, me = conversation_of(request), asker(request)
     given = await parameters(request)
     if "open" in given:
         if is_true(given["open"]):
@@ -163,9 +162,3 @@ def _user(request: web.Request) -> User:
         if named in organization.users:
             return organization.users[named]
     raise NoSuchThing(str(named))
-
-
-def _conversation(request: web.Request) -> Conversation:
-    talk = conversation_of(request)
-    assert isinstance(talk, Conversation)
-    return talk

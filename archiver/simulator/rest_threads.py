@@ -9,7 +9,7 @@ from archiver.simulator import wire
 from archiver.simulator.access import WORLD, answer, asker, authenticated, invalid, parameters
 from archiver.simulator.directory import NoSuchThing
 from archiver.simulator.entities import Thread, User
-from archiver.simulator.rest_messages import flow_of, thread_of
+from archiver.simulator.rest_messages import flow_of
 from archiver.simulator.world import World
 
 MOST = 100
@@ -46,9 +46,9 @@ async def list_threads(request: web.Request) -> web.StreamResponse:
         and _is_of(thread, given.get("application"))
     ]
     found.sort(key=lambda thread: (thread.updated_at, thread.initial_message), reverse=True)
-    page = found[:limit]
+    page = _page(found, limit)
     headers = {}
-    if len(found) > limit:
+    if len(found) > len(page):
         query = {"limit": str(limit), "until": wire.iso(page[-1].updated_at)}
         following = request.url.update_query(query)
         headers["Link"] = f'<{following}>; rel="next"'
@@ -58,8 +58,9 @@ async def list_threads(request: web.Request) -> web.StreamResponse:
 @authenticated
 async def show_thread(request: web.Request) -> web.StreamResponse:
     """Answer with one thread."""
-    thread = thread_of(flow_of(request), request.match_info["thread"])
-    assert thread is not None
+    thread = flow_of(request).threads.get(request.match_info["thread"])
+    if thread is None:
+        raise NoSuchThing(request.path)
     return answer(wire.thread_bytes(thread))
 
 
@@ -81,6 +82,15 @@ async def download(request: web.Request) -> web.StreamResponse:
     except KeyError:
         raise NoSuchThing(request.path) from None
     return web.Response(body=data, headers={"Content-Type": kind})
+
+
+def _page(found: list[Thread], limit: int) -> list[Thread]:
+    """Return the first of *found*; the next page begins at a time, so no time stands on both."""
+    if len(found) <= limit or found[limit].updated_at != found[limit - 1].updated_at:
+        return found[:limit]
+    border = found[limit].updated_at
+    before = [thread for thread in found if thread.updated_at > border]
+    return before or [thread for thread in found if thread.updated_at == border]
 
 
 def _may_read(world: World, path: str, user: User) -> bool:

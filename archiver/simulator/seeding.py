@@ -11,15 +11,35 @@ HISTORY_ENDS_AT = 1_690_000_000_000
 
 DAY = 86_400_000
 
-_NAMES = (
-    "Anna Virtanen|Mike Johnson|Jackie O'Neil|José Álvarez|Søren Kjær|Юлия Иванова|山田 太郎|"
-    "Łukasz Nowak|Zoë Müller|Hubot|فاطمة علي|Nguyễn Văn An|Aoife Byrne|Olu Adeyemi|李 小龙|Ada L"
-).split("|")
-_NICKS = (
-    "Anna|Mike|Jackie|Jose|soren|Yulia|Taro|Lukasz|zoe|Hubot|Fatima|An_Nguyen|Aoife|olu|Li|ada.l"
+_PEOPLE = (
+    ("Anna", "Anna Virtanen"),
+    ("Mike", "Mike Johnson"),
+    ("Jackie", "Jackie O'Neil"),
+    ("Jose", "José Álvarez"),
+    ("soren", "Søren Kjær"),
+    ("Yulia", "Юлия Иванова"),
+    ("Taro", "山田 太郎"),
+    ("Lukasz", "Łukasz Nowak"),
+    ("zoe", "Zoë Müller"),
+    ("Hubot", "Hubot"),
+    ("Fatima", "فاطمة علي"),
+    ("An_Nguyen", "Nguyễn Văn An"),
+    ("Aoife", "Aoife Byrne"),
+    ("olu", "Olu Adeyemi"),
+    ("Li", "李 小龙"),
+    ("ada.l", "Ada L"),
 )
 _FLOWS = (
-    "Main|Development|Operations|Random|Design Über|Support|Releases|日本チーム|Sales|Incidents"
+    ("main", "Main"),
+    ("development", "Development"),
+    ("operations", "Operations"),
+    ("random", "Random"),
+    ("design-uber", "Design Über"),
+    ("support", "Support"),
+    ("releases", "Releases"),
+    ("japan", "日本チーム"),
+    ("sales", "Sales"),
+    ("incidents", "Incidents"),
 )
 
 
@@ -30,26 +50,23 @@ def settle(world: World, *, flows: int, users: int, token: str | None) -> User:
     """
     chance = world.chance
     acme = world.directory.add_organization("acme", "Acme")
-    nicks = _NICKS.split("|")
     people = []
     for index in range(max(1, users)):
-        suffix = str(index // len(nicks) + 1) if index >= len(nicks) else ""
+        nick, name = _PEOPLE[index % len(_PEOPLE)]
         people.append(
             world.directory.add_user(
                 acme,
-                nick=nicks[index % len(nicks)] + suffix,
-                name=_NAMES[index % len(_NAMES)],
+                nick=nick + (str(index // len(_PEOPLE) + 1) if index >= len(_PEOPLE) else ""),
+                name=name,
                 token=token if index == 0 else None,
                 admin=index == 0,
             )
         )
-    names = _FLOWS.split("|")
     modes = ("organization", "invitation", "link")
     for index in range(flows):
-        name = names[index] if index < len(names) else f"Flow {index + 1}"
-        slug = _slug(name) if index < len(names) else f"flow-{index + 1}"
-        mode = modes[index % 3]
-        flow = world.directory.add_flow(acme, slug=slug, name=name, access_mode=mode)
+        further = (f"flow-{index + 1}", f"Flow {index + 1}")
+        slug, name = _FLOWS[index] if index < len(_FLOWS) else further
+        flow = world.directory.add_flow(acme, slug=slug, name=name, access_mode=modes[index % 3])
         joined = [people[0], *(user for user in people[1:] if chance.random() < 0.8)]
         flow.members |= {user.id: True for user in joined}
     return people[0]
@@ -65,8 +82,8 @@ def write_history(
     if not messages or not world.flows:
         return
     now = until - days * DAY
-    # Some three operations in four store a message.
-    pause = days * DAY * 3 // (messages * 4)
+    # Some four operations in five store a message; a little less, so as not to be late.
+    pause = days * DAY * 7 // (messages * 10)
     chance = Random(f"{seed}/history")
     traffic = Traffic(world, seed)
     with world.unheard(), world.at(lambda: now):
@@ -80,8 +97,3 @@ def _stored(world: World) -> int:
     directory = world.directory
     flows = sum(len(flow.timeline) for flow in directory.flows.values())
     return flows + sum(len(talk.timeline) for talk in directory.conversations.values())
-
-
-def _slug(name: str) -> str:
-    known = {"Design Über": "design-uber", "日本チーム": "japan"}
-    return known.get(name, name.lower())

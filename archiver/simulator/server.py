@@ -75,7 +75,12 @@ class Simulator:
         me = settle(world, flows=flows, users=users, token=token)
         write_history(world, seed=seed, messages=history, until=history_until)
         refusals: list[Callable[[Side, float], None]] = []
-        faults = Faults(now=time.monotonic, refuse=lambda side, many: refusals[0](side, many))
+
+        def refuse(side: Side, seconds: float) -> None:
+            for begin in refusals:
+                begin(side, seconds)
+
+        faults = Faults(now=time.monotonic, refuse=refuse)
         streams = Streams(
             world,
             faults,

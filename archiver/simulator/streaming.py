@@ -56,7 +56,7 @@ class Connection:
         self.private = private
         self.presence = presence
         self.event_stream = event_stream
-        self.transport: asyncio.Transport | None = None
+        self.transport: asyncio.BaseTransport | None = None
         self.queue: deque[bytes] = deque()
         self.queued_bytes = 0
         self.wake = asyncio.Event()
@@ -78,7 +78,7 @@ class Connection:
 
     def abort(self) -> None:
         """Cut the connection now."""
-        if self.transport is not None:
+        if isinstance(self.transport, asyncio.Transport):
             self.transport.abort()
 
 
@@ -131,7 +131,6 @@ class Streams:
         connection = self._connect(request)
         response = web.StreamResponse(headers=_head(connection))
         await response.prepare(request)
-        assert isinstance(request.transport, asyncio.Transport)
         connection.transport = request.transport
         self._follow(connection)
         try:
@@ -215,13 +214,14 @@ class Streams:
         return False
 
     def _deliver(self, event: Published) -> None:
-        listening = self._elsewhere if event.flow is None else self._by_flow.get(event.flow, ())
-        for connection in listening:
+        listening = self._elsewhere if event.flow is None else self._by_flow.get(event.flow, set())
+        for connection in list(listening):
             if event.flow is not None or connection.concerns(event):
                 connection.offer(event)
                 if connection.queued_bytes > self._max_lag_bytes:
                     # The page "Streaming API" names lag of the client among the reasons.
                     self.lagged += 1
+                    self._leave(connection)
                     connection.abort()
 
     def _follow(self, connection: Connection) -> None:
@@ -239,9 +239,9 @@ class Streams:
             self._by_flow[flow].discard(connection)
 
 
-async def drop(transport: asyncio.Transport | None, how: How) -> None:
+async def drop(transport: asyncio.BaseTransport | None, how: How) -> None:
     """End a connection, once what was written has left; ``end`` leaves that to the answer."""
-    if transport is None or how == "end":
+    if not isinstance(transport, asyncio.Transport) or how == "end":
         return
     with suppress(TimeoutError):
         async with asyncio.timeout(1):

@@ -13,7 +13,7 @@ _WORDS_FOR_EVERYONE = frozenset({"everyone", "everybody", "all", "anyone", "anyb
 # Letters, digits, underscore, and the marks that stand upon letters; \w alone leaves these out.
 _WORD = r"\w\u0300-\u036f\u093e-\u094d\u0e31-\u0e3a\u0e47-\u0e4e"
 _HASHTAG = re.compile(
-    rf"(?<![{_WORD}/&#＃@])[#＃](?!https?://)([{_WORD}](?:[{_WORD}\-]*[{_WORD}])?)"
+    rf"(?<![{_WORD}/&#\uff03@])[#\uff03](?!https?://)([{_WORD}](?:[{_WORD}\-]*[{_WORD}])?)"
 )
 _MENTION = re.compile(rf"(?<![{_WORD}@/])@(?!https?://)(@?[{_WORD}](?:[{_WORD}.\-]*[{_WORD}])?)")
 
@@ -24,14 +24,14 @@ _TOP = (
     "com|org|edu|gov|net|mil|int|info|biz|name|io|co|me|tv|ly|ws|it|jp|fi|uk|de|fr|es|se|no|nl|ru|"
     "cn|kr|in|us|ca|au|br|ch|at|be|dk|pl|pt|eu|za|ar|nz|ie|is|il|mx|tr|ua|cz|gr|hu|to|cc|gl"
 )
-_PATH = rf"(?:[/?#][^\s<>\"\u3000-\u303f]*)?"
+_PATH = r"(?:[/?#][^\s<>\"\u3000-\u303f]*)?"
 _WITH_SCHEME = re.compile(
-    rf"(?<![$#＃@{_LETTER}])https?://"
-    rf"(?:(?:\d{{1,3}}\.){{3}}\d{{1,3}}|(?:[^\W_]|[\u2600-\u27bf])(?:[\w\-\u2600-\u27bf]*)"
+    rf"(?<![$#\uff03@{_LETTER}])https?://"
+    rf"(?P<host>(?:\d{{1,3}}\.){{3}}\d{{1,3}}|(?:[^\W_]|[\u2600-\u27bf])(?:[\w\-\u2600-\u27bf]*)"
     rf"(?:\.[\w\-\u2600-\u27bf]+)*)(?::\d+)?{_PATH}"
 )
 _BARE = re.compile(
-    rf"(?<![$#＃@.\-/:_{_LETTER}])(?:{_LABEL}\.)*{_DOMAIN}\.(?:{_TOP})(?![{_LETTER}_.\-]*[{_LETTER}])"
+    rf"(?<![$#\uff03@.\-/:_{_LETTER}])(?:{_LABEL}\.)*{_DOMAIN}\.(?:{_TOP})(?![{_LETTER}_.\-]*[{_LETTER}])"
     rf"(?:/[a-zA-Z0-9/._~%+\-?=&#]*)?"
 )
 
@@ -43,7 +43,7 @@ def outside_quotes(text: str) -> str:
 
 def hashtags(text: str) -> list[str]:
     """Return the hashtags of a text in order, without ``#``; none from quotes and links."""
-    if "#" not in text and "＃" not in text:
+    if "#" not in text and "\uff03" not in text:
         return []
     return _HASHTAG.findall(_WITH_SCHEME.sub(" ", outside_quotes(text)))
 
@@ -57,7 +57,9 @@ def has_link(text: str) -> bool:
     """Tell whether a text contains a link, with its scheme or without."""
     if "." not in text and "://" not in text:
         return False
-    return bool(_WITH_SCHEME.search(text) or _BARE.search(text))
+    if any(_is_host(found["host"]) for found in _WITH_SCHEME.finditer(text)):
+        return True
+    return _BARE.search(text) is not None
 
 
 def of_text(text: str, ids_by_nick: Mapping[str, int]) -> list[str]:
@@ -100,10 +102,19 @@ def changed(tags: Iterable[str], *, add: Iterable[str], remove: Iterable[str]) -
     return list(kept.values())
 
 
+def _is_host(host: str) -> bool:
+    labels = host.split(".")
+    if any(label.strip("-_") != label for label in labels):
+        return False
+    if len(labels) == 1 or host.replace(".", "").isdecimal():
+        return True
+    return len(labels[-1]) > 1 and "_" not in labels[-1] + labels[-2]
+
+
 def _stored(tag: str, ids_by_nick: Mapping[str, int]) -> str | None:
     if tag.startswith("@"):
         return _mention(tag[1:], ids_by_nick)
-    return tag.lstrip("#＃")
+    return tag.lstrip("#\uff03")
 
 
 def _mention(name: str, ids_by_nick: Mapping[str, int]) -> str | None:

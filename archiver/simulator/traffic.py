@@ -2,7 +2,7 @@
 
 from bisect import bisect
 from collections.abc import Callable
-from itertools import accumulate
+from itertools import accumulate, islice
 from random import Random
 
 from archiver.simulator import text
@@ -37,6 +37,7 @@ class Traffic:
             (50, self._tag),
             (25, self._react),
             (15, self._delete),
+            (8, self._remove),
             (4, self._rethread),
             (4, self._change_thread),
             (22, self._private),
@@ -166,6 +167,12 @@ class Traffic:
         if message is None or message.is_deleted() or message.event not in deletable:
             return self._chat(flow, user)
         return self._world.delete(flow, message.id)
+
+    def _remove(self, flow: Flow, user: User) -> None:
+        for message in islice(flow.timeline.newest_first(None, None), RECENT):
+            if message.event == "file" or message.app == "influx":
+                return self._world.delete(flow, message.id)
+        return self._file(flow, user)
 
     def _rethread(self, flow: Flow, user: User) -> None:
         moved, target = self._recent(flow), self._recent(flow)

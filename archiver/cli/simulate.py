@@ -1,0 +1,148 @@
+"""``archiver simulate``: a Flowdock on this machine, to develop, demonstrate and judge against."""
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from archiver.errors import ArchiverError
+from archiver.simulator.faults import Fault, from_json
+from archiver.simulator.seeding import HISTORY_ENDS_AT
+from archiver.simulator.server import Simulator
+
+
+class Misasked(ArchiverError):
+    """What the options ask for cannot be had: a taken port, a file that holds no faults."""
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8700, show_default=True, help="Port of the API; 0 for any.")
+@click.option("--stream-port", default=8701, show_default=True, help="Port of the streams.")
+@click.option("--seed", default=1, show_default=True, help="The same seed gives the same world.")
+@click.option("--flows", default=3, show_default=True, help="How many flows.")
+@click.option("--users", default=5, show_default=True, help="How many users.")
+@click.option("--history", default=300, show_default=True, help="Messages stored already, in all.")
+@click.option(
+    "--history-until",
+    default="fixed",
+    show_default=True,
+    help="When the history ends: 'now', an ISO time, or 'fixed' (July 2023, the same every run).",
+)
+@click.option("--rate", default=0.0, show_default=True, help="Live events a second; 0 for none.")
+@click.option(
+    "--listing-delay", default=1.0, show_default=True, help="Seconds until a message is listed."
+)
+@click.option("--keepalive", default=25.0, show_default=True, help="Seconds between keep-alives.")
+@click.option(
+    "--replay",
+    type=click.Choice(["all", "none"]),
+    default="all",
+    show_default=True,
+    help="What an event-stream repeats after Last-Event-ID.",
+)
+@click.option("--replay-window", default=10_000, show_default=True, help="Events kept for replay.")
+@click.option(
+    "--faults",
+    "faults_file",
+    type=click.Path(path_type=Path),
+    help='A JSON file: a list of faults, or {"faults": [...]}.',
+)
+@click.option("--token", help="The API token that is let in; drawn from the seed unless given.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object when ready.")
+def simulate(
+    *, faults_file: Path | None, as_json: bool, history_until: str, **settings: Any
+) -> None:
+    """Run a Flowdock with a world of its own, until interrupted."""
+    try:
+        faults = [] if faults_file is None else read_faults(faults_file)
+        until = _milliseconds(history_until)
+        asyncio.run(_run(settings, until=until, faults=faults, as_json=as_json))
+    except ArchiverError as error:
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(2) from None
+
+
+def read_faults(path: Path) -> list[Fault]:
+    """Return the faults of a JSON file; raise `Misasked` that says what is wrong."""
+    try:
+        document = json.loads(path.read_bytes())
+        listed = document["faults"] if isinstance(document, dict) else document
+        return [from_json(each) for each in listed]
+    except OSError as error:
+        raise Misasked(f"--faults {path}: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise Misasked(f"--faults {path}: {error}") from None
+
+
+async def _run(
+    settings: Mapping[str, Any], *, until: int, faults: list[Fault], as_json: bool
+) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        async with Simulator.start(
+            seed=settings["seed"],
+            flows=settings["flows"],
+            users=settings["users"],
+            history=settings["history"],
+            history_until=until,
+            listing_delay_seconds=settings["listing_delay"],
+            keepalive_seconds=settings["keepalive"],
+            replay=settings["replay"],
+            replay_window=settings["replay_window"],
+            host=settings["host"],
+            port=settings["port"],
+            stream_port=settings["stream_port"],
+            token=settings["token"],
+        ) as flowdock:
+            for fault in faults:
+                flowdock.faults.add(fault)
+            if settings["rate"] > 0:
+                flowdock.go_live(seed=settings["seed"], rate=settings["rate"])
+            _announce(flowdock, as_json=as_json)
+            await stop.wait()
+    except OSError as error:
+        where = f"{settings['host']}, ports {settings['port']} and {settings['stream_port']}"
+        raise Misasked(
+            f"cannot listen on {where}: {error.strerror}; choose with --port and --stream-port"
+        ) from None
+
+
+def _announce(flowdock: Simulator, *, as_json: bool) -> None:
+    flows = [flow.path for flow in flowdock.world.flows]
+    if as_json:
+        ready = {"api_url": flowdock.api_url, "stream_url": flowdock.stream_url,
+                 "token": flowdock.token, "email": flowdock.me.email,
+                 "password": flowdock.me.password, "user": flowdock.me.id,
+                 "flows": flows}  # fmt: skip
+        click.echo(json.dumps(ready))
+        return
+    stored = sum(len(flow.timeline) for flow in flowdock.world.flows)
+    click.echo(f"A Flowdock with {len(flows)} flows and {stored} messages in them is running.")
+    click.echo(f"  API      {flowdock.api_url}")
+    click.echo(f"  streams  {flowdock.stream_url}")
+    click.echo(f"  truth    {flowdock.api_url}/_simulator/truth")
+    click.echo("To point an archiver at it:\n")
+    click.echo(f"export ARCHIVER_API_URL={flowdock.api_url} \\")
+    click.echo(f"       ARCHIVER_STREAM_URL={flowdock.stream_url} \\")
+    click.echo(f"       ARCHIVER_TOKEN={flowdock.token}")
+
+
+def _milliseconds(text: str) -> int:
+    if text == "fixed":
+        return HISTORY_ENDS_AT
+    if text == "now":
+        return time.time_ns() // 1_000_000
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise Misasked(f"--history-until {text!r}: not an ISO time, 'now' or 'fixed'") from None
+    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -1,0 +1,73 @@
+import json
+
+import aiohttp
+
+
+async def lines(flowdock, path) -> list[dict]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(flowdock.api_url + path) as response,
+    ):
+        return [json.loads(line) async for line in response.content]
+
+
+async def test_the_truth_told_outside_is_the_truth_inside(flowdock):
+    told = await lines(flowdock, "/_simulator/truth")
+    truth = flowdock.world.truth()
+    messages = [record for record in told if record["kind"] == "message"]
+    inside = [message for flow in truth["flows"].values() for message in flow["messages"]]
+    assert messages == inside
+    assert [record for record in told if record["kind"] == "user"] == truth["users"]
+
+
+async def test_the_truth_of_one_flow_can_be_asked_for(flowdock):
+    told = await lines(flowdock, "/_simulator/truth?flow=acme/main")
+    assert {record["flow"] for record in told} == {"acme/main"}
+    flow, *rest = told
+    assert flow["head"] == flowdock.world.flows[0].timeline.head
+    assert flow["stored"] == sum(record["kind"] == "message" for record in rest)
+
+
+async def test_traffic_is_played_from_outside_and_counted(flowdock, api, connect):
+    stream = await connect("/flows?filter=acme/main&user=1")
+    await stream.read_head()
+    await flowdock.connected()
+    status, _, body = await api("POST", "/_simulator/play", json={"seed": 3, "events": 40})
+    assert (status, body) == (200, {"played": 40})
+    await flowdock.delivered()
+    stats = await api.get("/_simulator/stats")
+    assert stats["connections"] == 1
+    assert stats["events_published"] >= stats["events_sent"] > 0
+
+
+async def test_endless_traffic_is_begun_and_stopped_from_outside(flowdock, api, connect):
+    stream = await connect("/flows?filter=acme/main,acme/development,acme/operations&user=1")
+    await stream.read_head()
+    await flowdock.connected()
+    await api("POST", "/_simulator/play", json={"seed": 3, "rate": 1000})
+    await stream.until(lambda body: body.count(b"\r\n") >= 5)
+    await api("POST", "/_simulator/stop_traffic")
+    published = flowdock.world.log.published
+    await api.get("/flows")
+    assert flowdock.world.log.published == published
+
+
+async def test_faults_are_added_told_and_cleared_from_outside(flowdock, api):
+    fault = {"kind": "status", "on": "rest", "path": "/user", "status": 500}
+    status, _, body = await api("POST", "/_simulator/faults", json=fault)
+    assert (status, body["fired"]) == (200, {"status": 0})
+    assert (await api("GET", "/user"))[0] == 500
+    told = await api.get("/_simulator/faults")
+    assert told["fired"] == {"status": 1}
+    assert told["faults"][0]["path"] == "/user"
+    assert (await api("DELETE", "/_simulator/faults"))[2]["faults"] == []
+    status, _, body = await api("POST", "/_simulator/faults", json={"faults": [{"kind": "x"}]})
+    assert status == 400
+
+
+async def test_all_streams_are_cut_from_outside(flowdock, api, connect):
+    stream = await connect("/flows?user=1")
+    await stream.read_head()
+    await flowdock.connected()
+    await api("POST", "/_simulator/disconnect")
+    assert await stream.to_the_end() == "cut"

@@ -1,0 +1,95 @@
+import pytest
+
+
+async def test_joined_flows_are_listed_with_their_secrets(api, flowdock):
+    flows = await api.get("/flows")
+    assert [flow["parameterized_name"] for flow in flows] == ["main", "development", "operations"]
+    assert all(flow["joined"] and flow["open"] and flow["api_token"] for flow in flows)
+    assert ["join_url" in flow for flow in flows] == [True, False, True]
+    assert "users" not in flows[0]
+    assert flows[0]["organization"]["parameterized_name"] == "acme"
+
+
+async def test_users_are_listed_with_their_flow_when_asked_for(api):
+    flows = await api.get("/flows", users=1)
+    assert flows[0]["users"][0]["nick"] == "Anna"
+    assert flows[0]["users"][0]["in_flow"] is True
+
+
+async def test_all_flows_include_those_to_be_joined_but_no_invitation(api, flowdock):
+    directory = flowdock.world.directory
+    acme = directory.organizations["acme"]
+    directory.add_flow(acme, slug="public", name="Public", access_mode="organization")
+    directory.add_flow(acme, slug="closed", name="Closed", access_mode="invitation")
+    names = [flow["name"] for flow in await api.get("/flows/all")]
+    assert names[-1] == "Public"
+    assert "Public" not in [flow["name"] for flow in await api.get("/flows")]
+    assert (await api("GET", "/flows/acme/public/messages"))[0] == 403
+    assert (await api("GET", "/flows/acme/closed/messages"))[0] == 404
+
+
+async def test_a_flow_is_found_by_address_and_by_id(api, flowdock):
+    by_address = await api.get("/flows/acme/main")
+    assert by_address["users"]
+    assert await api.get("/flows/find", id=by_address["id"]) == by_address
+    assert (await api("GET", "/flows/find?id=nothing"))[0] == 404
+    assert (await api("GET", "/flows/acme/nothing"))[0] == 404
+
+
+async def test_a_flow_is_created_with_its_founder_alone(api):
+    status, _, flow = await api("POST", "/flows/acme", json={"name": "My flow"})
+    assert (status, flow["parameterized_name"]) == (201, "my-flow")
+    assert [user["id"] for user in flow["users"]] == [1]
+    assert (await api("POST", "/flows/acme", json={"name": "x" * 101}))[0] == 400
+    assert (await api("POST", "/flows/nowhere", json={"name": "x"}))[0] == 404
+
+
+async def test_opening_a_flow_joins_it(api, flowdock):
+    directory = flowdock.world.directory
+    acme = directory.organizations["acme"]
+    directory.add_flow(acme, slug="public", name="Public", access_mode="organization")
+    status, _, flow = await api("PUT", "/flows/acme/public", json={"open": True})
+    assert (status, flow["joined"], flow["open"]) == (200, True, True)
+    (joined,) = await api.get("/flows/acme/public/messages")
+    assert (joined["event"], joined["content"]["type"]) == ("action", "join")
+
+
+async def test_a_disabled_flow_disappears(api, flowdock):
+    assert (await api("PUT", "/flows/acme/main", json={"disabled": True}))[0] == 200
+    assert len(await api.get("/flows")) == 2
+    assert (await api("GET", "/flows/acme/main/messages"))[0] == 404
+    assert (await api("PUT", "/flows/acme/main", json={"disabled": False}))[0] == 200
+    assert len(await api.get("/flows")) == 3
+
+
+async def test_a_renamed_flow_keeps_its_id_and_address(api):
+    before = await api.get("/flows/acme/main")
+    await api("PUT", "/flows/acme/main", json={"name": "Other", "access_mode": "link"})
+    after = await api.get("/flows/acme/main")
+    assert (after["id"], after["name"], after["access_mode"]) == (before["id"], "Other", "link")
+
+
+async def test_only_an_administrator_changes_a_flow(as_user, flowdock):
+    flow, other = flowdock.world.flows[0], flowdock.world.users[1]
+    flow.members[other.id] = True
+    changed = await as_user(other)("PUT", "/flows/acme/main", json={"name": "Mine"})
+    assert changed[0] == 403
+
+
+@pytest.mark.parametrize("parameters", [{"limit": 0}, {"since": "yesterday"}])
+async def test_a_wrong_parameter_of_the_threads_is_refused(api, parameters):
+    assert (await api("GET", "/flows/acme/main/threads", params=parameters))[0] == 400
+
+
+async def test_threads_are_paged_newest_first_by_their_link(api, flowdock):
+    read, address = [], "/flows/acme/main/threads?limit=20"
+    while address:
+        status, headers, page = await api("GET", address)
+        assert status == 200
+        read += [thread["id"] for thread in page]
+        link = headers.get("Link", "")
+        address = link.partition(">")[0].removeprefix("<").removeprefix(flowdock.api_url)
+        assert not link or 'rel="next"' in link
+    threads = flowdock.world.flows[0].threads.values()
+    newest = sorted(threads, key=lambda thread: (-thread.updated_at, -thread.initial_message))
+    assert read == [thread.id for thread in newest]

@@ -1,0 +1,74 @@
+import asyncio
+import json
+import signal
+import socket
+import sys
+
+import aiohttp
+import pytest
+
+from archiver.cli.simulate import simulate
+
+COMMAND = [sys.executable, "-c", f"from {simulate.callback.__module__} import simulate; simulate()"]
+
+
+async def run(*options: str) -> asyncio.subprocess.Process:
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(*COMMAND, *options, stdout=pipe, stderr=pipe)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_it_says_where_it_runs_and_stops_within_a_second_of_a_signal(number):
+    process = await run("--port", "0", "--stream-port", "0", "--json", "--rate", "50",
+                        "--token", "secret")  # fmt: skip
+    ready = json.loads(await process.stdout.readline())
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(ready["stream_url"] + "/flows?filter=acme/main&access_token=secret") as stream,
+    ):
+        assert (stream.status, ready["token"]) == (200, "secret")
+        assert await stream.content.readuntil(b"\r\n")
+        process.send_signal(number)
+        async with asyncio.timeout(1):
+            await process.wait()
+    assert process.returncode == 0
+    assert await process.stderr.read() == b""
+
+
+async def test_it_prints_an_environment_to_paste():
+    process = await run("--port", "0", "--stream-port", "0", "--history", "0")
+    printed = b""
+    while b"ARCHIVER_TOKEN=" not in printed:
+        printed += await process.stdout.readline()
+    process.terminate()
+    await process.wait()
+    assert b"export ARCHIVER_API_URL=http://127.0.0.1:" in printed
+    assert b"ARCHIVER_STREAM_URL=http://127.0.0.1:" in printed
+
+
+async def test_a_taken_port_is_one_line_and_status_2():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        process = await run("--port", str(taken.getsockname()[1]), "--history", "0")
+        out, err = await process.communicate()
+    assert process.returncode == 2
+    assert err.count(b"\n") == 1
+    assert b"--port" in err
+    assert out == b""
+
+
+async def test_a_file_of_faults_is_read_or_refused(tmp_path):
+    faults = tmp_path / "faults.json"
+    faults.write_text('[{"kind": "status", "on": "rest", "status": 500}]')
+    process = await run("--port", "0", "--stream-port", "0", "--json", "--faults", str(faults))
+    ready = json.loads(await process.stdout.readline())
+    async with aiohttp.ClientSession() as session, session.get(ready["api_url"] + "/user") as one:
+        assert one.status == 500
+    process.terminate()
+    await process.wait()
+    faults.write_text('[{"kind": "fire"}]')
+    process = await run("--faults", str(faults))
+    _, err = await process.communicate()
+    assert (process.returncode, err.count(b"\n")) == (2, 1)
+    assert b"faults.json" in err
