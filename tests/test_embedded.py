@@ -186,6 +186,14 @@ def test_a_server_left_behind_is_ended_first(
         assert is_gone(left)
 
 
+def test_a_program_left_in_the_data_directory_is_left_alone(home: Path) -> None:
+    with subprocess.Popen(["sleep", "60"], cwd=home / "data") as program:
+        with run_server(home) as server:
+            assert server.answers()
+        assert program.poll() is None
+        program.kill()
+
+
 def test_what_was_committed_survives_a_killed_postgres(home: Path) -> None:
     with run_server(home) as server:
         ask(server, "INSERT INTO said VALUES ('committed')")

@@ -190,13 +190,15 @@ def _at_work_in(data: Path) -> list[int]:
     pids = []
     for link in Path("/proc").glob("[0-9]*/cwd"):
         with suppress(OSError):
-            if str(link.readlink()) == str(data):
+            # Not a shell that somebody left there.
+            is_server = link.with_name("comm").read_text() == "postgres\n"
+            if is_server and link.readlink() == data:
                 pids.append(int(link.parent.name))
     return pids
 
 
 def _waits(what: str) -> Iterator[None]:
-    """Yield every 20 ms; tell of it once when it takes long; give up in the end."""
+    """Yield again and again; tell of it once when it takes long; give up in the end."""
     began = time.monotonic()
     told = False
     while (waited := time.monotonic() - began) < START_SECONDS:
@@ -204,7 +206,8 @@ def _waits(what: str) -> Iterator[None]:
         if waited > NOTICE_SECONDS and not told:
             told = True
             log.warning("waiting for postgres", extra={"reason": what})
-        time.sleep(0.02)
+        # Each refused attempt is a line in the log of a server that recovers for minutes.
+        time.sleep(0.02 if waited < NOTICE_SECONDS else 1)
     raise ArchiverError(f"{what}, for {START_SECONDS} seconds")
 
 
