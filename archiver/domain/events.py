@@ -12,8 +12,12 @@ from msgspec import Struct
 from archiver.domain.model import Attachment, EventId, FlowId, Json, Thread, ThreadId, UserId
 
 
-class Event(Struct, frozen=True, kw_only=True):
-    """What every event says of itself."""
+class Event(Struct, frozen=True):
+    """What every event says of itself.
+
+    Read one by one by the hundred thousand: its fields, and those of `Posted`, may be given by
+    position, as names cost msgspec 1.3 µs more.
+    """
 
     id: EventId
     flow: FlowId | None
@@ -28,7 +32,7 @@ class Event(Struct, frozen=True, kw_only=True):
     """None when the event does not tell, or tells a time that does not exist."""
 
 
-class Posted(Event, frozen=True, kw_only=True):
+class Posted(Event, frozen=True):
     """A message as the service showed it: new on the stream, or as it is now in a listing."""
 
     content: str

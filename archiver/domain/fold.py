@@ -78,12 +78,17 @@ def replay(facts: Iterable[Fact]) -> tuple[Message, tuple[Revision, ...]] | None
 
     None when nothing showed the message yet: mutations alone wait for it.
     """
-    in_order = sorted(facts, key=order)
+    in_order = _once_each(sorted(facts, key=order))
     first = next((fact for fact in in_order if isinstance(fact, Showing)), None)
     if first is None:
         return None
     message, created = sketch(first)
     return extend(message, [created], in_order)
+
+
+def _once_each(in_order: Sequence[Fact]) -> list[Fact]:
+    pairs = zip(in_order, [None, *in_order], strict=False)
+    return [fact for fact, before in pairs if fact != before]
 
 
 def extend(
@@ -127,15 +132,20 @@ def sketch(first: Showing) -> tuple[Message, Revision]:
         removed=False,
         as_of=shown.id,
     )
-    created = Revision(
-        id=shown.id,
+    created = original(message)
+    return message, created if known else replace(created, content=None)
+
+
+def original(message: Message) -> Revision:
+    """The first revision of a message that is still as it was created."""
+    return Revision(
+        id=message.id,
         kind="created",
-        at=shown.sent_at,
-        user=shown.user,
-        content=shown.content if known else None,
-        tags=shown.tags,
+        at=message.sent_at,
+        user=message.user,
+        content=message.content,
+        tags=_visible(message.tags),
     )
-    return message, created
 
 
 def fold(message: Message, fact: Fact) -> Message:
@@ -172,8 +182,9 @@ def revise(before: Message, after: Message, fact: Fact) -> Revision | None:
         user = None
     else:
         at, user = fact.sent_at, fact.user
+    tags = _visible(after.tags)
     return Revision(
-        id=position(fact), kind=kind, at=at, user=user, content=after.content, tags=after.tags
+        id=position(fact), kind=kind, at=at, user=user, content=after.content, tags=tags
     )
 
 
@@ -258,16 +269,21 @@ def _react(
 def _revision_kind(before: Message, after: Message, fact: Fact) -> RevisionKind | None:
     if after.deleted_at is not None and before.deleted_at is None:
         return "deleted"
-    changed_content = (before.content, before.event) != (after.content, after.event)
-    changed_tags = _visible(before.tags) != _visible(after.tags)
+    edited = (before.content, before.event, before.edited_at) != (
+        after.content,
+        after.event,
+        after.edited_at,
+    )
+    tagged = _visible(before.tags) != _visible(after.tags)
+    moved = before.thread != after.thread
     if isinstance(fact, Showing):
-        return "listed" if changed_content or changed_tags else None
-    if changed_content:
+        return "listed" if edited or tagged or moved else None
+    if edited:
         return "edited"
-    if changed_tags:
+    if tagged:
         return "tagged"
-    return "moved" if before.thread != after.thread else None
+    return "moved" if moved else None
 
 
-def _visible(tags: tuple[str, ...]) -> set[str]:
-    return {tag.casefold() for tag in tags if not is_receipt(tag)}
+def _visible(tags: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(tag for tag in tags if not is_receipt(tag))

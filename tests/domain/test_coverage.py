@@ -1,0 +1,94 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archiver.domain.coverage import Continuity, Head, Ranges, gaps
+
+spans = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), max_size=8)
+
+
+def ids(ranges: Ranges) -> set[int]:
+    return {id_ for first, last in ranges for id_ in range(first, last + 1)}
+
+
+@given(spans)
+def test_a_set_of_ranges_holds_just_the_ids_of_its_spans(given_spans):
+    ranges = Ranges.of(given_spans)
+
+    assert ids(ranges) == {id_ for a, b in given_spans for id_ in range(a, b + 1)}
+    assert ranges.size() == len(ids(ranges))
+    assert all(id_ in ranges for id_ in ids(ranges))
+
+
+@given(spans, spans)
+def test_union_and_difference_are_those_of_sets(left, right):
+    a, b = Ranges.of(left), Ranges.of(right)
+
+    assert ids(a | b) == ids(a) | ids(b)
+    assert ids(a - b) == ids(a) - ids(b)
+    assert a | b == b | a
+    assert (a | b).spans == Ranges.of((a | b).spans).spans
+
+
+@given(spans, st.integers(1, 60), st.integers(1, 60))
+def test_clipping_keeps_what_lies_between(given_spans, first, last):
+    ranges = Ranges.of(given_spans)
+
+    assert ids(ranges.clip(first, last)) == ids(ranges) & set(range(first, last + 1))
+
+
+@given(spans, st.integers(0, 60))
+def test_gaps_are_what_is_due_and_not_proven_newest_first(given_spans, due):
+    proven = Ranges.of(given_spans)
+    found = list(gaps(proven, due))
+
+    assert {id_ for a, b in found for id_ in range(a, b + 1)} == set(range(1, due + 1)) - ids(
+        proven
+    )
+    assert found == sorted(found, reverse=True)
+
+
+@given(st.permutations(range(5, 25)), st.integers(0, 20), st.integers(0, 5))
+def test_a_connection_claims_nothing_that_may_still_be_on_its_way(arrivals, cut, settling):
+    """Events may be late by less than the settling time; then the connection is cut."""
+    late = sorted(range(len(arrivals)), key=lambda at: at + (arrivals[at] % (settling + 1)))
+    order = [sorted(arrivals)[at] for at in late]
+    continuity = Continuity(since=0)
+    for at, id_ in enumerate(order[:cut]):
+        continuity.arrived(id_, at=at)
+
+    claim = continuity.settled(before=cut - 1 - settling)
+
+    if claim:
+        assert set(range(claim[0], claim[1] + 1)) <= set(order[:cut])
+
+
+def test_what_came_before_the_claims_begin_is_not_claimed():
+    continuity = Continuity(since=10)
+    for at, id_ in [(1, 3), (2, 7), (11, 9), (12, 14)]:
+        continuity.arrived(id_, at=at)
+
+    assert continuity.settled(before=20) == (9, 14)
+
+
+def test_a_claim_is_told_once_and_grows_from_the_same_beginning():
+    continuity = Continuity(since=0)
+    continuity.arrived(5, at=1)
+    assert continuity.settled(before=1) == (5, 5)
+    assert continuity.settled(before=2) is None
+
+    continuity.arrived(9, at=3)
+    assert continuity.settled(before=2) is None
+    assert continuity.settled(before=3) == (5, 9)
+
+
+def test_a_head_settles_when_it_has_been_known_for_a_while():
+    head = Head()
+    head.seen(5, at=1)
+    head.seen(9, at=4)
+    head.seen(7, at=5)
+
+    assert head.newest == 9
+    assert head.settled(before=0) == 0
+    assert head.settled(before=3) == 5
+    assert head.settled(before=4) == 9
+    assert head.settled(before=1) == 9

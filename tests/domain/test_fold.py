@@ -1,0 +1,217 @@
+from datetime import timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from archiver.domain.events import ContentEdited, MessageDeleted, TagsChanged
+from archiver.domain.fold import Showing, change_tags, extend, order, position, replay
+from archiver.domain.model import EventId, Message
+from tests.domain.happenings import BEGIN, Life, about, lives, posted
+
+
+def shows(message: Message, life: Life) -> bool:
+    """Whether *message* is what the server shows at the end of *life*."""
+    shown = life.shown
+    return (
+        message.content == shown.content
+        and message.tags == shown.tags
+        and message.edited_at == shown.edited_at
+        and message.thread == shown.thread_id
+        and message.reactions == shown.reactions
+        and message.removed == life.removed
+        and (message.deleted_at is not None)
+        == (life.removed or (shown.content == "" and shown.edited_at is not None))
+    )
+
+
+@given(lives(), st.randoms(use_true_random=False))
+def test_any_order_and_any_repetition_give_the_same_message(life, random):
+    facts = [*life.facts, *random.choices(life.facts, k=5)]
+    random.shuffle(facts)
+
+    assert replay(facts) == replay(life.facts)
+
+
+@given(lives())
+def test_the_events_of_a_message_give_what_the_server_shows(life):
+    message, _ = replay(life.facts)
+
+    assert shows(message, life)
+
+
+@given(lives(), st.data())
+def test_any_interleaving_of_stream_and_listings_gives_what_the_server_shows(life, data):
+    """Whatever part of the listings was asked for, whatever part of the events came before."""
+    listed = data.draw(st.lists(st.sampled_from(life.listings), max_size=4))
+    facts = data.draw(st.permutations([*life.facts, *listed]))
+
+    message, _ = replay(facts)
+
+    assert shows(message, life)
+
+
+@given(lives(), st.data())
+def test_a_listing_makes_up_for_every_event_missed_before_it(life, data):
+    at = data.draw(st.integers(0, len(life.listings) - 1))
+    listing = life.listings[at]
+    after = [fact for fact in life.facts if position(fact) > listing.as_of]
+    before = [fact for fact in life.facts if position(fact) <= listing.as_of]
+    heard = data.draw(st.lists(st.sampled_from(before), unique_by=id))
+
+    message, _ = replay([*heard, listing, *after])
+
+    assert shows(message, life)
+
+
+@given(lives(), st.data())
+def test_folding_on_from_a_stored_message_is_the_same_as_replaying_all(life, data):
+    listed = data.draw(st.lists(st.sampled_from(life.listings), max_size=3))
+    # Strictly newer than what is stored, which is when the archive folds on instead of replaying.
+    facts = sorted([*life.facts, *listed], key=order)
+    at = data.draw(st.integers(1, len(facts)))
+    while at < len(facts) and position(facts[at]) <= position(facts[at - 1]):
+        at += 1
+    stored = replay(facts[:at])
+
+    assert extend(*stored, facts[at:]) == replay(facts)
+
+
+@given(lives())
+def test_mutations_before_their_target_wait_for_it(life):
+    original, *mutations = life.facts
+
+    assert replay(mutations) is None
+    message, _ = replay([*mutations, original])
+    assert shows(message, life)
+
+
+@given(lives())
+def test_history_begins_with_the_creation_and_ends_with_what_is_shown(life):
+    message, revisions = replay(life.facts)
+
+    assert revisions[0].kind == "created"
+    assert revisions[-1].content == message.content
+    assert revisions[-1].tags == tuple(tag for tag in message.tags if ":unread:" not in tag)
+    assert [revision.id for revision in revisions] == sorted({r.id for r in revisions})
+
+
+@given(
+    st.lists(st.sampled_from(["a", "A", "b", "ß", "SS"])),
+    st.lists(st.sampled_from(["a", "A", "b", "ß"])),
+    st.lists(st.sampled_from(["a", "B", "ss"])),
+)
+def test_tags_are_a_set_that_ignores_case(tags, added, removed):
+    changed = change_tags(tuple(tags), added, removed)
+
+    expected = ({*map(str.casefold, tags)} - {*map(str.casefold, removed)}) | {
+        *map(str.casefold, added)
+    }
+    assert sorted(tag.casefold() for tag in changed) == sorted(expected)
+
+
+def edit(id_: int, content: str, **changes: object) -> ContentEdited:
+    event = ContentEdited(
+        **about(id_, "message-edit"), content=content, detail=None, tags=None, new_kind=None
+    )
+    return replace(event, **changes)
+
+
+def shown(*, as_of: int, **changes: object) -> Showing:
+    shown_at = BEGIN + timedelta(seconds=as_of) if as_of > 10 else None
+    return Showing(message=posted(**changes), as_of=EventId(as_of), shown_at=shown_at)
+
+
+def folded(*facts) -> Message:
+    message, _ = replay(facts)
+    return message
+
+
+def test_editing_to_nothing_deletes_and_keeps_the_last_content_in_the_history():
+    message, revisions = replay([shown(as_of=10), edit(20, "")])
+
+    assert message.content == ""
+    assert message.deleted_at == BEGIN + timedelta(seconds=20)
+    assert message.edits == 0
+    assert [(r.kind, r.content) for r in revisions] == [("created", "one"), ("deleted", "")]
+
+
+def test_an_emptied_message_can_be_edited_back():
+    message = folded(shown(as_of=10), edit(20, ""), edit(30, "again"))
+
+    assert (message.content, message.deleted_at) == ("again", None)
+
+
+def test_a_listing_from_a_lagging_index_does_not_undo_an_edit():
+    stale = shown(as_of=30, content="one")
+
+    assert folded(shown(as_of=10), edit(20, "two"), stale).content == "two"
+
+
+def test_a_listing_shows_an_edit_whose_event_never_came():
+    message, revisions = replay(
+        [shown(as_of=10), shown(as_of=40, content="two", edited_at=BEGIN + timedelta(seconds=20))]
+    )
+
+    assert message.edits == 1
+    assert [(r.kind, r.at, r.user) for r in revisions][1:] == [
+        ("listed", BEGIN + timedelta(seconds=20), None)
+    ]
+
+
+def test_a_message_first_listed_after_an_edit_has_no_known_first_content():
+    edited_at = BEGIN + timedelta(seconds=20)
+    _, revisions = replay([shown(as_of=40, content="two", edited_at=edited_at)])
+
+    assert [(r.kind, r.content) for r in revisions] == [("created", None), ("listed", "two")]
+
+
+def test_two_edits_of_one_millisecond_are_told_apart_by_their_ids():
+    first, second = edit(20, "two"), edit(21, "three", sent_at=BEGIN + timedelta(seconds=20))
+
+    assert folded(second, shown(as_of=10), first).content == "three"
+
+
+def test_a_listing_that_knows_of_an_edit_outweighs_an_edit_of_the_same_time_it_had_seen():
+    at = BEGIN + timedelta(seconds=20)
+    listing = shown(as_of=25, content="three", edited_at=at)
+
+    assert folded(shown(as_of=10), edit(20, "two"), listing).content == "three"
+
+
+def test_what_was_deleted_for_good_stays_deleted_whatever_a_stale_listing_shows():
+    deleted = MessageDeleted(**about(20, "message-delete"))
+    message = folded(shown(as_of=10, kind="file"), deleted, shown(as_of=30, kind="file"))
+
+    assert message.deleted_at == BEGIN + timedelta(seconds=20)
+    assert message.content == "one"
+
+
+def test_a_tag_change_missed_before_a_listing_is_made_up_for_and_one_after_it_counts():
+    listing = shown(as_of=30, tags=("a",))
+    late = TagsChanged(**about(20, "tag-change"), added=("late",), removed=())
+    newer = TagsChanged(**about(40, "tag-change"), added=("b",), removed=("A",))
+
+    assert folded(listing, late).tags == ("a",)
+    assert folded(listing, late, newer).tags == ("b",)
+
+
+def test_read_receipts_are_no_revisions():
+    read = TagsChanged(**about(20, "tag-change"), added=(), removed=(":unread:2",))
+    message, revisions = replay([shown(as_of=10, tags=(":unread:2", "x")), read])
+
+    assert message.tags == ("x",)
+    assert [revision.kind for revision in revisions] == ["created"]
+
+
+def test_an_edit_may_change_tags_and_kind():
+    change = edit(20, "/me waves", tags=("x",), new_kind="line")
+    message = folded(shown(as_of=10, tags=("y",)), change)
+
+    assert (message.event, message.tags) == ("line", ("x",))
+
+
+def test_an_older_edit_that_comes_late_changes_nothing():
+    message = folded(shown(as_of=10), edit(30, "three"), edit(20, "two"))
+
+    assert (message.content, message.edits) == ("three", 2)
