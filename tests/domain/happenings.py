@@ -5,7 +5,9 @@ with an id and a time, and listings that show the state as it was. What comes ou
 could be heard of it, and the state that the server would show in the end.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from hypothesis import strategies as st
 from msgspec import Struct
@@ -19,8 +21,8 @@ from archiver.domain.events import (
     Rethreaded,
     TagsChanged,
 )
-from archiver.domain.fold import Fact, Showing
-from archiver.domain.model import EventId, ThreadId, UserId
+from archiver.domain.fold import Fact, Showing, replay
+from archiver.domain.model import EventId, Message, Revision, ThreadId, UserId
 
 BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
 TAGS = ("todo", "Bug", ":unread:2", ":unread:3", "ÄPFEL")
@@ -62,7 +64,7 @@ def posted(**changes: object) -> Posted:
     return replace(plain, **changes)
 
 
-def about(id_: int, kind: str) -> dict[str, object]:
+def about(id_: int, kind: str) -> dict[str, Any]:
     """What every event that changes the message says of itself."""
     return {
         "id": EventId(id_),
@@ -127,4 +129,12 @@ def _change(draw: st.DrawFn, state: Posted, change: str, id_: int) -> tuple[Post
             thread = ThreadId(draw(st.sampled_from("ab")))
             moved = Rethreaded(**about(id_, "message-change"), thread_id=thread, thread=None)
             return replace(state, thread_id=thread), moved
-    return state, MessageDeleted(**about(id_, "message-delete"))
+        case _:
+            return state, MessageDeleted(**about(id_, "message-delete"))
+
+
+def told(facts: Iterable[Fact]) -> tuple[Message, tuple[Revision, ...]]:
+    """What `replay` makes of *facts*, one of which shows the message."""
+    replayed = replay(facts)
+    assert replayed is not None
+    return replayed

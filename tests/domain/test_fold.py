@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from archiver.domain.events import ContentEdited, MessageDeleted, TagsChanged
 from archiver.domain.fold import Showing, change_tags, extend, order, position, replay
 from archiver.domain.model import EventId, Message
-from tests.domain.happenings import BEGIN, Life, about, lives, posted
+from tests.domain.happenings import BEGIN, Life, about, lives, posted, told
 
 
 def shows(message: Message, life: Life) -> bool:
@@ -35,7 +35,7 @@ def test_any_order_and_any_repetition_give_the_same_message(life, random):
 
 @given(lives())
 def test_the_events_of_a_message_give_what_the_server_shows(life):
-    message, _ = replay(life.facts)
+    message, _ = told(life.facts)
 
     assert shows(message, life)
 
@@ -46,7 +46,7 @@ def test_any_interleaving_of_stream_and_listings_gives_what_the_server_shows(lif
     listed = data.draw(st.lists(st.sampled_from(life.listings), max_size=4))
     facts = data.draw(st.permutations([*life.facts, *listed]))
 
-    message, _ = replay(facts)
+    message, _ = told(facts)
 
     assert shows(message, life)
 
@@ -59,7 +59,7 @@ def test_a_listing_makes_up_for_every_event_missed_before_it(life, data):
     before = [fact for fact in life.facts if position(fact) <= listing.as_of]
     heard = data.draw(st.lists(st.sampled_from(before), unique_by=id))
 
-    message, _ = replay([*heard, listing, *after])
+    message, _ = told([*heard, listing, *after])
 
     assert shows(message, life)
 
@@ -72,7 +72,7 @@ def test_folding_on_from_a_stored_message_is_the_same_as_replaying_all(life, dat
     at = data.draw(st.integers(1, len(facts)))
     while at < len(facts) and position(facts[at]) <= position(facts[at - 1]):
         at += 1
-    stored = replay(facts[:at])
+    stored = told(facts[:at])
 
     assert extend(*stored, facts[at:]) == replay(facts)
 
@@ -82,13 +82,13 @@ def test_mutations_before_their_target_wait_for_it(life):
     original, *mutations = life.facts
 
     assert replay(mutations) is None
-    message, _ = replay([*mutations, original])
+    message, _ = told([*mutations, original])
     assert shows(message, life)
 
 
 @given(lives())
 def test_history_begins_with_the_creation_and_ends_with_what_is_shown(life):
-    message, revisions = replay(life.facts)
+    message, revisions = told(life.facts)
 
     assert revisions[0].kind == "created"
     assert revisions[-1].content == message.content
@@ -123,12 +123,12 @@ def shown(*, as_of: int, **changes: object) -> Showing:
 
 
 def folded(*facts) -> Message:
-    message, _ = replay(facts)
+    message, _ = told(facts)
     return message
 
 
 def test_editing_to_nothing_deletes_and_keeps_the_last_content_in_the_history():
-    message, revisions = replay([shown(as_of=10), edit(20, "")])
+    message, revisions = told([shown(as_of=10), edit(20, "")])
 
     assert message.content == ""
     assert message.deleted_at == BEGIN + timedelta(seconds=20)
@@ -149,7 +149,7 @@ def test_a_listing_from_a_lagging_index_does_not_undo_an_edit():
 
 
 def test_a_listing_shows_an_edit_whose_event_never_came():
-    message, revisions = replay(
+    message, revisions = told(
         [shown(as_of=10), shown(as_of=40, content="two", edited_at=BEGIN + timedelta(seconds=20))]
     )
 
@@ -161,7 +161,7 @@ def test_a_listing_shows_an_edit_whose_event_never_came():
 
 def test_a_message_first_listed_after_an_edit_has_no_known_first_content():
     edited_at = BEGIN + timedelta(seconds=20)
-    _, revisions = replay([shown(as_of=40, content="two", edited_at=edited_at)])
+    _, revisions = told([shown(as_of=40, content="two", edited_at=edited_at)])
 
     assert [(r.kind, r.content) for r in revisions] == [("created", None), ("listed", "two")]
 
@@ -198,7 +198,7 @@ def test_a_tag_change_missed_before_a_listing_is_made_up_for_and_one_after_it_co
 
 def test_read_receipts_are_no_revisions():
     read = TagsChanged(**about(20, "tag-change"), added=(), removed=(":unread:2",))
-    message, revisions = replay([shown(as_of=10, tags=(":unread:2", "x")), read])
+    message, revisions = told([shown(as_of=10, tags=(":unread:2", "x")), read])
 
     assert message.tags == ("x",)
     assert [revision.kind for revision in revisions] == ["created"]
