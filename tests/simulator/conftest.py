@@ -1,6 +1,7 @@
 import asyncio
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import aiohttp
 import pytest
@@ -16,14 +17,14 @@ class Api:
         self.session = session
         self.base = base
 
-    async def __call__(self, method: str, path: str, **options):
+    async def __call__(self, method: str, path: str, **options: Any) -> tuple[int, Any, Any]:
         async with self.session.request(method, self.base + path, **options) as response:
             text = await response.text()
             kind = response.content_type
             body = await response.json() if text and kind == "application/json" else None
             return response.status, response.headers, body
 
-    async def get(self, path: str, **params: str | int):
+    async def get(self, path: str, **params: str | int) -> Any:
         status, _, body = await self("GET", path, params=params)
         assert status == 200, (status, body)
         return body
@@ -101,11 +102,18 @@ async def api(flowdock: Simulator, as_user: Callable[[User], Api]) -> Api:
 
 
 @pytest.fixture
-async def connect(flowdock: Simulator) -> AsyncIterator[Callable]:
+async def connect(flowdock: Simulator) -> AsyncIterator[Callable[..., Awaitable[Wire]]]:
     """Open a stream: ``await connect("/flows?filter=…", Accept="…")``."""
     opened: list[Wire] = []
 
-    async def open_stream(path: str, *, of: Simulator = flowdock, user=None, port="stream", **more):
+    async def open_stream(
+        path: str,
+        *,
+        of: Simulator = flowdock,
+        user: User | None = None,
+        port: str = "stream",
+        **more: str,
+    ) -> Wire:
         url = of.stream_url if port == "stream" else of.api_url
         host, number = url.removeprefix("http://").split(":")
         wire = Wire(*await asyncio.open_connection(host, int(number)))

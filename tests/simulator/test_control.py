@@ -1,9 +1,10 @@
 import json
+from typing import Any
 
 import aiohttp
 
 
-async def lines(flowdock, path) -> list[dict]:
+async def lines(flowdock, path) -> list[dict[str, Any]]:
     async with (
         aiohttp.ClientSession() as session,
         session.get(flowdock.api_url + path) as response,

@@ -1,22 +1,25 @@
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
+from archiver.simulator.entities import Message
 from archiver.simulator.faults import Fault, from_json
+from archiver.simulator.server import Simulator
 
 STREAM = "/flows/acme/main"
 MESSAGES = "/flows/acme/main/messages"
 
 
-async def opened(flowdock, connect, **headers):
-    stream = await connect(STREAM, **headers)
+async def opened(flowdock: Simulator, connect: Any) -> Any:
+    stream = await connect(STREAM)
     assert await stream.read_head() == 200
     await flowdock.connected()
     return stream
 
 
-def post(flowdock, text="hello"):
+def post(flowdock: Simulator, text: str = "hello") -> Message:
     return flowdock.world.post(flowdock.world.flows[0], flowdock.me, text)
 
 

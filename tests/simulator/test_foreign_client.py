@@ -3,9 +3,10 @@
 import asyncio
 import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
-import flowdock as foreign
+import flowdock as foreign  # type: ignore[import-untyped]
 import pytest
 
 from archiver.simulator.server import Simulator
@@ -100,7 +101,7 @@ async def test_an_integration_presents_itself(flowdock, main, monkeypatch):
 
 
 async def test_it_reads_the_event_stream(flowdock, main):
-    read: list[dict] = []
+    read: list[dict[str, Any]] = []
     reading = threading.Thread(target=_read, args=(main.events, read), daemon=True)
     reading.start()
     await flowdock.connected()
@@ -114,7 +115,7 @@ async def test_it_reads_the_event_stream(flowdock, main):
     assert stored == {m.id for m in main_flow.timeline.oldest_first(read[0]["id"] - 1, None)}
 
 
-def _read(events: Callable, read: list[dict]) -> None:
+def _read(events: Callable[[], Iterator[dict[str, Any]]], read: list[dict[str, Any]]) -> None:
     for event in events():
         read.append(event)
         if event["content"] == "the end":

@@ -1,4 +1,5 @@
 from base64 import b64encode
+from typing import Any
 
 import aiohttp
 import pytest
@@ -9,14 +10,15 @@ MAIN = "/flows/acme/main"
 MESSAGES = f"{MAIN}/messages"
 
 
-async def send(api, content, path=MESSAGES, **more):
+async def send(api: Any, content: Any, path: str = MESSAGES, **more: Any) -> dict[str, Any]:
     given = {"event": "message", "content": content} | more
     status, _, body = await api("POST", path, json=given)
     assert status == 201, body
-    return body
+    sent: dict[str, Any] = body
+    return sent
 
 
-def ids(page) -> list[int]:
+def ids(page: list[dict[str, Any]]) -> list[int]:
     return [message["id"] for message in page]
 
 

@@ -7,9 +7,13 @@ import sys
 import aiohttp
 import pytest
 
-from archiver.cli.simulate import simulate
 
-COMMAND = [sys.executable, "-c", f"from {simulate.callback.__module__} import simulate; simulate()"]
+COMMAND = [sys.executable, "-c", "from archiver.cli.simulate import simulate; simulate()"]
+
+
+async def line(process: asyncio.subprocess.Process) -> bytes:
+    assert process.stdout is not None
+    return await process.stdout.readline()
 
 
 async def run(*options: str) -> asyncio.subprocess.Process:
@@ -21,7 +25,7 @@ async def run(*options: str) -> asyncio.subprocess.Process:
 async def test_it_says_where_it_runs_and_stops_within_a_second_of_a_signal(number):
     process = await run("--port", "0", "--stream-port", "0", "--json", "--rate", "50",
                         "--token", "secret")  # fmt: skip
-    ready = json.loads(await process.stdout.readline())
+    ready = json.loads(await line(process))
     async with (
         aiohttp.ClientSession() as session,
         session.get(ready["stream_url"] + "/flows?filter=acme/main&access_token=secret") as stream,
@@ -32,6 +36,7 @@ async def test_it_says_where_it_runs_and_stops_within_a_second_of_a_signal(numbe
         async with asyncio.timeout(1):
             await process.wait()
     assert process.returncode == 0
+    assert process.stderr is not None
     assert await process.stderr.read() == b""
 
 
@@ -39,7 +44,7 @@ async def test_it_prints_an_environment_to_paste():
     process = await run("--port", "0", "--stream-port", "0", "--history", "0")
     printed = b""
     while b"ARCHIVER_TOKEN=" not in printed:
-        printed += await process.stdout.readline()
+        printed += await line(process)
     process.terminate()
     await process.wait()
     assert b"export ARCHIVER_API_URL=http://127.0.0.1:" in printed
@@ -62,7 +67,7 @@ async def test_a_file_of_faults_is_read_or_refused(tmp_path):
     faults = tmp_path / "faults.json"
     faults.write_text('[{"kind": "status", "on": "rest", "status": 500}]')
     process = await run("--port", "0", "--stream-port", "0", "--json", "--faults", str(faults))
-    ready = json.loads(await process.stdout.readline())
+    ready = json.loads(await line(process))
     async with aiohttp.ClientSession() as session, session.get(ready["api_url"] + "/user") as one:
         assert one.status == 500
     process.terminate()

@@ -11,7 +11,7 @@ NICKS = {"mike": 2, "j.r": 3}
         ("plain", []),
         ("#Case kept #case once", ["Case", "case"]),
         ("(#one )#two [#three], #four.", ["one", "two", "three", "four"]),
-        ("word#no #日本語。 \uff03\uff57\uff49\uff44\uff45", ["日本語", "\uff57\uff49\uff44\uff45"]),
+        ("word#no #日本語。 \uff03\uff57\uff49\uff44", ["日本語", "\uff57\uff49\uff44"]),
         ("http://example.com/#anchor #after", ["after"]),
         ("said:\n    #quoted\n#outside", ["outside"]),
         ("#foo-bar- #16 #e\u0301t\u00e9", ["foo-bar", "16", "e\u0301t\u00e9"]),

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,7 @@ from archiver.simulator.world import World
 
 
 @pytest.fixture
-def heard() -> list[dict]:
+def heard() -> list[dict[str, Any]]:
     return []
 
 
