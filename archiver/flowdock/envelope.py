@@ -14,6 +14,7 @@ from archiver.domain.events import Rejected
 
 MAX_DEPTH = 400
 """How deep arrays and objects may nest: well within what Python and Postgres take."""
+_SHALLOW_BYTES = 2 * MAX_DEPTH  # every bracket needs its partner
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|([\[{])|[\]}]', re.DOTALL)
@@ -66,7 +67,7 @@ def read(frame: bytes) -> Envelope | Rejected:
         return Rejected(reason="nested too deeply")
     except msgspec.DecodeError:
         return _read_carefully(frame)
-    if is_too_deep(frame):
+    if len(frame) > _SHALLOW_BYTES and is_too_deep(frame):
         return Rejected(reason="nested too deeply")
     return envelope
 
@@ -93,7 +94,7 @@ def read_json(frame: bytes) -> Any:
 
 def is_too_deep(frame: bytes) -> bool:
     """Tell whether the JSON text *frame* nests deeper than `MAX_DEPTH`."""
-    if len(frame) <= 2 * MAX_DEPTH or frame.count(b"[") + frame.count(b"{") <= MAX_DEPTH:
+    if len(frame) <= _SHALLOW_BYTES or frame.count(b"[") + frame.count(b"{") <= MAX_DEPTH:
         return False
     depth = 0
     for token in _BRACKETS.finditer(frame):

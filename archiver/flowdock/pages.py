@@ -65,4 +65,8 @@ def _split_by_brackets(body: bytes) -> tuple[bytes, ...]:
                 break
     if depth or start != len(body):
         raise ValueError("an array without end, or with more after it")
-    return () if elements == [b""] else tuple(elements)
+    if elements == [b""]:
+        return ()
+    if b"" in elements:
+        raise ValueError("an empty element")
+    return tuple(elements)

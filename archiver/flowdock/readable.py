@@ -14,7 +14,9 @@ from archiver.flowdock.markup import plain_text
 
 MAX_TEXT_LENGTH = 100_000
 
-_TITLED = frozenset({"activity", "discussion"})
+TITLED = frozenset({"activity", "discussion"})
+"""The kinds whose text is a title and a body, not their content."""
+
 _HEADLINES = frozenset(
     {
         "title",
@@ -66,7 +68,7 @@ _PARTS = frozenset(
 def text_of(kind: str, body: Envelope) -> str:
     """Return the readable text of a message of *kind*; empty when it has none."""
     content = body.content
-    if kind in _TITLED:
+    if kind in TITLED:
         return _lines(_html(body.title), _html(body.body)) or _text(content)
     if isinstance(content, str):
         return content
@@ -79,7 +81,7 @@ def detail_of(kind: str, body: Envelope) -> Json:
     Of activities and discussions, whose content is empty: title, body and author, as received.
     """
     content = body.content
-    if kind in _TITLED:
+    if kind in TITLED:
         detail = {"title": body.title, "body": body.body, "author": body.author}
         more = {"full_body": body.full_body, "content": content}
         return detail | {name: value for name, value in more.items() if value is not None}

@@ -121,7 +121,7 @@ class Backoff:
 def retrying(
     patience_seconds: float, delays: Delays, chance: random.Random
 ) -> tenacity.AsyncRetrying:
-    """Return what asks again while errors are transient and patience lasts, then raises the last."""
+    """Return what asks again while errors are transient and patience lasts; it raises the last."""
 
     def wait(state: tenacity.RetryCallState) -> float:
         exc = state.outcome.exception() if state.outcome else None

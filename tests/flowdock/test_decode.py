@@ -1,0 +1,398 @@
+"""What frames say, and that nothing that anybody sends can raise or be stored as what it is not."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archiver.domain.events import (
+    ContentEdited,
+    Decoded,
+    Happening,
+    MessageDeleted,
+    Noted,
+    Posted,
+    ReactionChanged,
+    Rejected,
+    Rethreaded,
+    Signal,
+    TagsChanged,
+    ThreadChanged,
+)
+from archiver.flowdock.decode import decode, decode_listed
+
+FLOW = "6f4a1c9e-0c34-4be2-9f3a-5d2b8b1e7a10"
+
+CHAT: dict[str, Any] = {
+    "app": "chat",
+    "attachments": [],
+    "created_at": "2014-03-02T09:30:00.250Z",
+    "event": "message",
+    "flow": FLOW,
+    "id": 5100,
+    "sent": 1393752600250,
+    "tags": [],
+    "user": "31",
+    "uuid": "Zk3-q_1mBv0T",
+}
+
+THREAD = {
+    "id": "aaaabbbbccccddddeeeeffff000",
+    "title": "Door does not close",
+    "body": "",
+    "external_url": "https://tracker.example/7",
+    "status": {"value": "open", "color": "green"},
+    "fields": [],
+    "source": {"id": 3, "application": {"id": 9, "name": "Tracker"}},
+    "activities": 2,
+    "internal_comments": 1,
+    "external_comments": 0,
+    "updated_at": "2014-03-02T09:31:00.000Z",
+}
+
+FILE = {
+    "file_name": "plan.pdf",
+    "content_type": "application/pdf",
+    "file_size": 20480,
+    "path": "/files/12/0123456789abcdef/plan.pdf",
+}
+
+INBOX = CHAT | {"app": "influx", "user": "0"}
+
+
+def chat(**fields: Any) -> dict[str, Any]:
+    return CHAT | fields
+
+
+def change(event: str, **content: Any) -> dict[str, Any]:
+    """An event that changes message 5000."""
+    return chat(event=event, app=None, content={"message": 5000} | content)
+
+
+MESSAGES = [
+    chat(content="Good morning"),
+    chat(event="status", content="at lunch"),
+    chat(event="line", content="waves"),
+    chat(event="comment", content={"title": "Parent", "text": "Agreed"}, tags=["influx:4999"]),
+    chat(event="file", content=FILE, attachments=[FILE], tags=[":file"]),
+    chat(event="action", content={"type": "join", "description": ""}),
+    chat(event="user-edit", content={"user": {"id": 31, "nick": "Ada", "email": "a@b.example"}}),
+    INBOX
+    | {
+        "event": "activity",
+        "content": None,
+        "title": 'opened <a href="https://tracker.example/7">#7</a>',
+        "body": "<p>It sticks &amp; squeaks</p><p>badly</p>",
+        "author": {"name": "Bo"},
+        "thread_id": THREAD["id"],
+        "thread": THREAD,
+    },
+    INBOX | {"event": "discussion", "content": None, "title": "said", "body": "Why?<br>How?"},
+    INBOX | {"event": "mail", "content": {"subject": "Minutes", "content": "See below"}},
+    INBOX | {"event": "rss", "content": {"title": "Release 2", "content": "It is out"}},
+    INBOX | {"event": "twitter", "content": {"text": "hello #world", "user": {"name": "Bo"}}},
+    INBOX | {"event": "vcs", "content": {"event": "push", "commits": [{"message": "Fix it"}]}},
+    INBOX | {"event": "jira", "content": {"issue_key": "T-1", "issue_summary": "Broken"}},
+]
+
+MUTATIONS = [
+    change("message-edit", updated_content="Good evening"),
+    change("tag-change", add=["done"], remove=[":unread:31"]),
+    change("message-delete"),
+    change("emoji-reaction", emoji="+1", type="add"),
+    chat(
+        event="message-change",
+        message_id=5000,
+        patch=["thread_id"],
+        content={"thread_id": THREAD["id"]},
+    ),
+    chat(event="thread-change", thread_id=THREAD["id"], content=THREAD),
+]
+
+SIGNALS = [
+    chat(event="activity.user", content={"last_activity": 1393752600000}, persist=False),
+    chat(event="message-receive", content={"message": 5000}, persist=False),
+    {"event": "presence", "content": {"user_id": 31, "state": 2000000}, "user_id": 31},
+    {"event": "flow-add", "user": 31, "content": {"id": FLOW, "name": "Main", "open": True}},
+    {"event": "flow-remove", "user": 31, "content": {"id": FLOW}},
+    {"event": "markers", "content": {"read": {"flows": {FLOW: 5000}}}},
+]
+
+EVENTS = [*MESSAGES, *MUTATIONS, *SIGNALS]
+
+HUGE = {"@float": "-1e999", "@int": "9" * 5000}
+"""Numbers that Python cannot hold, and what stands for them until they are written."""
+
+texts = st.text(
+    st.characters(codec=None, exclude_categories=[]) | st.sampled_from("\0\ud800\udfff")
+)
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([0, -1, 2**63 - 1, 2**63, 10**400, *HUGE])
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts
+    | st.sampled_from(["influx:9", "2014-03-02T09:30:00Z", "0001-01-01T00:00:00+23:59"])
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> dict[str, Any]:
+    """An event of a real shape, with some of its values, at any depth, replaced by others."""
+    event: dict[str, Any] = json.loads(json.dumps(draw(st.sampled_from(EVENTS))))
+    for _ in range(draw(st.integers(1, 3))):
+        place = event
+        key = draw(st.sampled_from([*event, "thread", "emojiReactions", "edited", "to", "persist"]))
+        while isinstance(inner := place.get(key), dict) and inner and draw(st.booleans()):
+            place, key = inner, draw(st.sampled_from(list(inner)))
+        place[key] = draw(values)
+    return event
+
+
+def dumps(value: Any) -> bytes:
+    """JSON text with the huge numbers in place."""
+    text = json.dumps(value)
+    for sign, literal in HUGE.items():
+        text = text.replace(f'"{sign}"', literal)
+    return text.encode()
+
+
+def frame(event: dict[str, Any]) -> bytes:
+    return json.dumps(event, ensure_ascii=False).encode()
+
+
+def shown(event: dict[str, Any]) -> Any:
+    """Whatever is decoded, for its fields to be looked at."""
+    return decode(frame(event))
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Every text that a value holds, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from texts_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from texts_in(item)
+    elif isinstance(value, msgspec.Struct):
+        yield from texts_in(msgspec.structs.asdict(value))
+
+
+def assert_sound(read: Callable[[bytes], Decoded], content: bytes) -> Decoded:
+    """Whatever *read* makes of *content* is of the union, the same each time, and storable."""
+    value: Decoded = read(content)
+    again = read(content)
+
+    assert type(value) in get_args(Decoded)
+    assert value == again
+    for text in texts_in(value):
+        assert "\0" not in text
+        text.encode()
+    json.dumps([getattr(value, "detail", None), getattr(getattr(value, "thread", 0), "detail", 0)])
+    if not isinstance(value, Signal | Rejected):
+        assert 0 < value.id < 2**63
+        assert value.kind
+    return value
+
+
+@given(st.binary() | st.text().map(str.encode))
+def test_no_bytes_raise(content: Any) -> None:
+    assert_sound(decode, content)
+    assert not isinstance(assert_sound(decode_listed, content), Signal)
+
+
+@given(st.dictionaries(st.sampled_from([*EVENTS[0], "thread", "content"]) | texts, values))
+def test_no_json_object_raises(value: Any) -> None:
+    content = dumps(value)
+    assert_sound(decode, content)
+    assert not isinstance(assert_sound(decode_listed, content), Signal)
+
+
+@given(mutated())
+def test_no_event_of_a_nearly_right_shape_raises(event: Any) -> None:
+    content = dumps(event)
+    assert_sound(decode, content)
+    assert not isinstance(assert_sound(decode_listed, content), Signal)
+
+
+@given(st.sampled_from(EVENTS), st.data())
+def test_no_damaged_frame_raises(event: Any, data: Any) -> None:
+    content = bytearray(frame(event))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        content[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    assert_sound(decode, bytes(content))
+
+
+@given(st.sampled_from(EVENTS), st.sampled_from(["content", "tags", "title", "body"]), st.text())
+def test_both_ways_of_reading_json_agree(event: Any, field: Any, text: Any) -> None:
+    """Marked with a lone surrogate elsewhere, a frame is read carefully, and means the same."""
+    fields = {"content": text, "tags": [text], "title": text, "body": text}
+    plain = event | {field: fields[field].replace("\0", "") if field != "tags" else fields[field]}
+    careful = frame(plain)[:-1] + b', "elsewhere": "\\ud800"}'
+
+    assert decode(careful) == decode(frame(plain))
+
+
+@pytest.mark.parametrize("event", MESSAGES, ids=lambda event: event["event"])
+def test_every_kind_of_message_is_a_message_streamed_and_listed(event: Any) -> None:
+    streamed = decode(frame(event))
+
+    assert isinstance(streamed, Posted)
+    assert streamed == decode_listed(frame(event))
+    assert (streamed.id, streamed.flow, streamed.kind) == (5100, FLOW, event["event"])
+    assert streamed.sent_at == datetime(2014, 3, 2, 9, 30, 0, 250_000, UTC)
+
+
+@pytest.mark.parametrize("event", MUTATIONS, ids=lambda event: event["event"])
+def test_every_kind_of_change_is_a_change_streamed_and_listed(event: Any) -> None:
+    streamed = decode(frame(event))
+
+    assert isinstance(streamed, get_args(Happening))
+    assert not isinstance(streamed, Posted | Noted)
+    assert streamed == decode_listed(frame(event))
+
+
+@pytest.mark.parametrize("event", SIGNALS, ids=lambda event: event["event"])
+def test_what_the_service_never_stores_is_a_signal(event: Any) -> None:
+    assert isinstance(decode(frame(event)), Signal)
+
+
+def test_of_a_field_given_twice_the_last_counts() -> None:
+    twice = b'{"event":"action","id":1,"flow":"f","sent":1,"sent":"2014-03-02T09:30:00Z"}'
+
+    event = decode(twice)
+    assert isinstance(event, Posted)
+    assert event.sent_at == datetime(2014, 3, 2, 9, 30, tzinfo=UTC)
+
+
+def test_a_private_message_names_no_flow() -> None:
+    event = {k: v for k, v in chat(content="x", to="32", id=9492901419).items() if k != "flow"}
+    posted = shown(event)
+
+    assert (posted.flow, posted.to, posted.id) == (None, "32", 9492901419)
+
+
+@pytest.mark.parametrize(
+    "event_id", [0, -1, 2**63, 10**30, 1.0, "5", True, [], {}], ids=lambda value: repr(value)[:20]
+)
+def test_an_id_is_a_positive_64_bit_number(event_id: Any) -> None:
+    event = chat(content="x", id=event_id)
+
+    assert decode(frame(event)) == Rejected(reason="an id out of range")
+    assert decode_listed(frame(event)) == Rejected(reason="an id out of range")
+    assert isinstance(decode(frame(chat(content="x", id=2**63 - 1))), Posted)
+
+
+@pytest.mark.parametrize("kind", ["message", "tag-change", "flow-change", "never-heard-of"])
+def test_an_event_without_id_is_rejected_unless_it_is_a_signal(kind: Any) -> None:
+    assert decode(frame({"event": kind, "flow": FLOW})) == Rejected(reason="no id")
+
+
+@pytest.mark.parametrize("kind", [None, "", 5, [], "x" * 300])
+def test_an_event_without_kind_is_rejected(kind: Any) -> None:
+    assert decode(frame(chat(event=kind))) == Rejected(reason="no kind of event")
+
+
+def test_what_is_never_listed_is_noted_though_its_kind_is_a_message() -> None:
+    event = chat(content="x", persist=False)
+
+    assert isinstance(decode(frame(event)), Noted)
+    assert isinstance(decode_listed(frame(event)), Posted)
+
+
+@pytest.mark.parametrize("kind", ["flow-change", "user-change", "backend.user.block", "unheard-of"])
+def test_other_kinds_are_noted_when_streamed_and_messages_when_listed(kind: Any) -> None:
+    event = chat(event=kind, content="31")
+
+    assert isinstance(decode(frame(event)), Noted)
+    assert isinstance(decode_listed(frame(event)), Posted)
+
+
+def test_a_comment_belongs_to_the_message_of_its_tag() -> None:
+    parents = {"influx:4999": 4999, "influx:x": None, ":influx:4999": None, "influx:0": None}
+    for tag, parent in parents.items():
+        assert shown(chat(event="comment", content={}, tags=["a", tag])).parent == parent
+
+
+def test_an_edit_tells_text_tags_and_kind() -> None:
+    plain = decode(frame(change("message-edit", updated_content="")))
+    full = decode(
+        frame(
+            change(
+                "message-edit",
+                updated_content={"title": "T", "text": "new"},
+                updated_tags=["A", "a"],
+                updated_event="comment",
+            )
+        )
+    )
+
+    assert isinstance(plain, ContentEdited)
+    assert (plain.target, plain.content, plain.detail, plain.tags) == (5000, "", None, None)
+    assert isinstance(full, ContentEdited)
+    assert (full.content, full.detail) == ("new", {"title": "T"})
+    assert (full.tags, full.new_kind) == (("A",), "comment")
+
+
+def test_changes_tell_what_they_change() -> None:
+    tags = decode(frame(change("tag-change", add=["a"], remove=None)))
+    off = decode(frame(change("emoji-reaction", emoji="+1", type="remove")))
+    moved = decode(frame(MUTATIONS[4]))
+
+    assert isinstance(tags, TagsChanged)
+    assert (tags.target, tags.added, tags.removed) == (5000, ("a",), ())
+    assert isinstance(off, ReactionChanged)
+    assert (off.target, off.emoji, off.present, off.user) == (5000, "+1", False, "31")
+    assert isinstance(moved, Rethreaded)
+    assert (moved.target, moved.thread_id) == (5000, THREAD["id"])
+    assert isinstance(decode(frame(MUTATIONS[2])), MessageDeleted)
+    assert isinstance(decode(frame(MUTATIONS[5])), ThreadChanged)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        *[
+            change(kind, message=None)
+            for kind in ("message-delete", "tag-change", "emoji-reaction")
+        ],
+        change("tag-change", message="5000"),
+        change("message-edit"),
+        change("message-edit", updated_content=None),
+        change("message-edit", updated_content={"title": "T"}),
+        change("message-edit", message=0, updated_content="x"),
+        chat(event="message-edit", content="x"),
+        change("emoji-reaction", emoji="+1", type="toggle"),
+        change("emoji-reaction", emoji="", type="add"),
+        change("emoji-reaction", emoji="+1", type="add") | {"user": None},
+        chat(event="message-change", message_id=5000, patch=["tags"], content={"tags": []}),
+        chat(event="message-change", patch=["thread_id"], content={"thread_id": "t"}),
+        chat(event="thread-change", content={"title": "T"}),
+        chat(event="thread-change", content=None, thread_id="t"),
+    ],
+)
+def test_a_change_that_does_not_say_what_it_changes_is_noted(event: Any) -> None:
+    assert isinstance(decode(frame(event)), Noted)
+
+
+def test_signals_name_their_flow_and_user_where_they_can() -> None:
+    presence, added = shown(SIGNALS[2]), shown(SIGNALS[3])
+
+    assert (presence.user, presence.flow, presence.id) == ("31", None, None)
+    assert (added.user, added.flow, added.id) == ("31", FLOW, None)
+    assert shown(SIGNALS[0]).id == 5100
