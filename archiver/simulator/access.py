@@ -53,7 +53,7 @@ def answer(
 
 @web.middleware
 async def limit_head(request: web.Request, handler: Endpoint) -> web.StreamResponse:
-    """Refuse what nginx in front of Flowdock refused: a request head over 8 KiB."""
+    """Refuse, as the service did, a request whose head is over 8 KiB."""
     line = len(request.method) + len(request.raw_path.encode()) + len("  HTTP/1.1\r\n")
     lines = sum(len(name) + len(value) + len(": \r\n") for name, value in request.raw_headers)
     if line + lines + len("\r\n") > MAX_HEAD_BYTES:
@@ -64,7 +64,15 @@ async def limit_head(request: web.Request, handler: Endpoint) -> web.StreamRespo
 
 @web.middleware
 async def speak_json(request: web.Request, handler: Endpoint) -> web.StreamResponse:
-    """Turn refusals, and addresses that lead nowhere, into answers of the API."""
+    """Turn refusals into answers of the API, and name the asker in ``Flowdock-User``."""
+    response = await _answered(request, handler)
+    user = user_of(request, request.app[WORLD].directory)
+    if user is not None and not response.prepared:
+        response.headers["Flowdock-User"] = str(user.id)
+    return response
+
+
+async def _answered(request: web.Request, handler: Endpoint) -> web.StreamResponse:
     try:
         return await handler(request)
     except Refused as refusal:
@@ -79,14 +87,11 @@ async def speak_json(request: web.Request, handler: Endpoint) -> web.StreamRespo
 
 
 def authenticated(endpoint: Endpoint) -> Endpoint:
-    """Let only users in, and name the user in the ``Flowdock-User`` header of the answer."""
+    """Let only users in."""
 
     async def guarded(request: web.Request) -> web.StreamResponse:
-        user = asker(request)
-        response = await endpoint(request)
-        if not response.prepared:
-            response.headers["Flowdock-User"] = str(user.id)
-        return response
+        asker(request)
+        return await endpoint(request)
 
     return guarded
 

@@ -57,15 +57,7 @@ def add_routes(router: web.UrlDispatcher, simulator: Playing) -> None:
         return answer({})
 
     async def stats(request: web.Request) -> web.StreamResponse:
-        streams = simulator.streams
-        published = request.app[WORLD].log.published
-        return answer({
-            "connections": len(streams.connections),
-            "events_published": published,
-            "events_sent": streams.events_sent,
-            "backlog_bytes": streams.backlog_bytes(),
-            "lagged": streams.lagged,
-        })  # fmt: skip
+        return answer(_stats(simulator.streams, request.app[WORLD].log.published))
 
     router.add_get("/_simulator/truth", tell_truth)
     router.add_get("/_simulator/faults", list_faults)
@@ -115,6 +107,16 @@ async def clear_faults(request: web.Request) -> web.StreamResponse:
     """Take every fault off the schedule."""
     request.app[FAULTS].clear()
     return await list_faults(request)
+
+
+def _stats(streams: Streams, published: int) -> dict[str, int]:
+    return {
+        "connections": len(streams.connections),
+        "events_published": published,
+        "events_sent": streams.events_sent,
+        "backlog_bytes": streams.backlog_bytes(),
+        "lagged": streams.lagged,
+    }
 
 
 def _number(given: dict[str, Any], name: str) -> int:

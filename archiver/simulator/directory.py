@@ -1,5 +1,6 @@
 """Who and what there is: organizations, users, flows, conversations; and who may see what."""
 
+from collections.abc import Mapping
 from random import Random
 
 from archiver.simulator.entities import Conversation, Flow, Organization, Timeline, User
@@ -19,6 +20,7 @@ class Directory:
         self.conversations: dict[tuple[int, int], Conversation] = {}
         self._by_path: dict[str, Flow] = {}
         self._by_secret: dict[str, User] = {}
+        self._nicks: dict[str, int] | None = None
         self._chance = chance
 
     def add_organization(self, slug: str, name: str) -> Organization:
@@ -48,6 +50,7 @@ class Directory:
             admin=admin,
         )
         self.users[user.id] = organization.users[user.id] = user
+        self.forget_nicks()
         self._by_secret |= {user.token: user, user.access_token: user}
         return user
 
@@ -114,6 +117,18 @@ class Directory:
             if user.email.casefold() == folded:
                 return user if user.password == password else None
         return None
+
+    def ids_by_nick(self) -> Mapping[str, int]:
+        """Return the ids of all who can be mentioned, by case-folded nick."""
+        # The service ignored mentions of disabled users.
+        if self._nicks is None:
+            active = (user for user in self.users.values() if not user.disabled)
+            self._nicks = {user.nick.casefold(): user.id for user in active}
+        return self._nicks
+
+    def forget_nicks(self) -> None:
+        """Look the nicks up anew: someone came, was disabled, or has another."""
+        self._nicks = None
 
     def conversation(self, one: User, other: User) -> Conversation:
         """Return what both say to each other; it begins when first asked for."""

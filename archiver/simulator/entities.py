@@ -60,6 +60,17 @@ class Thread:
     external_comments: int = 0
     encoded: bytes | None = field(default=None, repr=False)
 
+    def count(self, message: "Message") -> None:
+        """Take note of a message that was posted in the thread."""
+        self.updated_at = message.sent
+        if message.event == "activity":
+            self.activities += 1
+        elif message.event == "discussion":
+            self.external_comments += 1
+        else:
+            self.internal_comments += 1
+        self.encoded = None
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Message:
@@ -87,6 +98,13 @@ class Message:
     external_user_name: str | None = None
     extra: Json = field(default_factory=dict)
     encoded: bytes | None = field(default=None, repr=False)
+
+    def text(self) -> str | None:
+        """Return its plain text, of a comment the ``text``; None for what is not text."""
+        content = self.content
+        if self.event == "comment" and isinstance(content, dict):
+            content = content["text"]
+        return content if isinstance(content, str) else None
 
     def is_deleted(self) -> bool:
         """Tell whether it was deleted as chat messages are: edited to nothing."""

@@ -2,7 +2,7 @@
 
 A fault fires when all of its ``after_…`` are reached, *times* times. Bytes and events are counted
 on each connection, from when it was opened or the fault was added, whichever is later; requests and
-seconds from when the fault was added.
+seconds from when the fault was added. The newline that opens a stream does not count.
 """
 
 import asyncio
@@ -107,14 +107,17 @@ class Verdict:
 
 
 class Faults:
-    """The schedule. *now* says the time in seconds; *refuse* closes one side for some seconds."""
+    """The schedule. *now* says the time in seconds.
 
-    def __init__(self, *, now: Callable[[], float], refuse: Callable[[Side, float], None]) -> None:
+    Who closes a side for some seconds (``refuse``), and who waits for new faults, sets ``on_…``.
+    """
+
+    def __init__(self, *, now: Callable[[], float]) -> None:
         self.on_change: list[Callable[[], None]] = []
+        self.on_refuse: list[Callable[[Side, float], None]] = []
         self._armed: list[_Armed] = []
         self._history: Counter[str] = Counter()
         self._now = now
-        self._refuse = refuse
 
     @property
     def fired(self) -> Mapping[str, int]:
@@ -209,7 +212,8 @@ class Faults:
         armed.fired += 1
         self._history[armed.fault.name] += 1
         if armed.fault.kind == "refuse":
-            self._refuse(armed.fault.on, armed.fault.seconds or 1.0)
+            for refuse in self.on_refuse:
+                refuse(armed.fault.on, armed.fault.seconds or 1.0)
 
     def _fire_unprompted(self, armed: _Armed) -> None:
         if armed in self._armed and not armed.is_spent():

@@ -6,7 +6,7 @@ from itertools import islice
 
 from archiver.simulator import tags as tagging
 from archiver.simulator.entities import Message, Place, Thread
-from archiver.simulator.world import World, text_of
+from archiver.simulator.world import World
 
 MOST = 100
 USUAL = 30
@@ -84,7 +84,7 @@ def _matches(message: Message, query: Query) -> bool:
         if not (any(hits) if query.any_tag else all(hits)):
             return False
     if query.words:
-        text = (text_of(message) or "").casefold()
+        text = (message.text() or "").casefold()
         return all(word in text for word in query.words)
     return True
 

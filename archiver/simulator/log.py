@@ -30,6 +30,8 @@ class StreamLog:
     def __init__(self, window: int) -> None:
         self.published = 0
         """How many events were published so far: the cursor of the newest."""
+        self.muted = False
+        """Whether nothing is published at present."""
         self.listeners: list[Callable[[Published], None]] = []
         self._kept: deque[Published] = deque(maxlen=window)
 
@@ -42,6 +44,8 @@ class StreamLog:
         presence: bool = False,
     ) -> None:
         """Give *body* (one JSON object; or any bytes, to poison a stream) to all who listen."""
+        if self.muted:
+            return
         self.published += 1
         event = Published(
             cursor=self.published,

@@ -58,13 +58,20 @@ def change_user(world: World, user: User, **changes: Any) -> None:
     """Change a profile: one ``user-edit`` in each flow of the user, each with an id of its own."""
     for name, value in changes.items():
         setattr(user, name, value)
-    world.forget_nicks()
+    world.directory.forget_nicks()
     for flow in world.directory.flows_of(user):
         world.post(flow, user, {"user": wire.user_object(user)}, event="user-edit")
+
+
+def show_presence(world: World, user: User, state: int) -> None:
+    """Tell streams with ``presence=1`` a state: 0 offline, 1000000 idle, 2000000 active."""
+    content = {"user_id": user.id, "state": state, "updated_at": wire.iso(world.clock())}
+    body = {"event": "presence", "content": content, "user_id": user.id}
+    world.log.publish(wire.encode(body), flow=None, presence=True)
 
 
 def _tell_user(world: World, event: str, flow: Flow, user: User) -> None:
     content = {"id": flow.id, "name": flow.name, "organization": flow.organization.name,
                "open": flow.members[user.id]}  # fmt: skip
     body = {"user": user.id, "event": event, "content": content}
-    world.tell([user], body)
+    world.log.publish(wire.encode(body), flow=None, users=frozenset({user.id}))

@@ -20,7 +20,7 @@ from archiver.simulator.access import (
 from archiver.simulator.directory import NoSuchThing
 from archiver.simulator.entities import Flow
 from archiver.simulator.integrations import integrate
-from archiver.simulator.rest_messages import create, sent
+from archiver.simulator.sending import create, sent
 
 MAX_NAME = 100
 ACCESS_MODES = frozenset({"invitation", "link", "organization"})

@@ -5,8 +5,9 @@ import asyncio
 from aiohttp import web
 
 from archiver.simulator.access import Endpoint
+from archiver.simulator.connection import drop
 from archiver.simulator.faults import Fault, Side
-from archiver.simulator.streaming import FAULTS, drop, is_stream
+from archiver.simulator.streaming import FAULTS, is_stream
 
 CONTROL = "/_simulator"
 

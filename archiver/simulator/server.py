@@ -74,13 +74,7 @@ class Simulator:
         world = World(seed=seed, clock=clock, listing_delay_ms=delay, replay_window=replay_window)
         me = settle(world, flows=flows, users=users, token=token)
         write_history(world, seed=seed, messages=history, until=history_until)
-        refusals: list[Callable[[Side, float], None]] = []
-
-        def refuse(side: Side, seconds: float) -> None:
-            for begin in refusals:
-                begin(side, seconds)
-
-        faults = Faults(now=time.monotonic, refuse=refuse)
+        faults = Faults(now=time.monotonic)
         streams = Streams(
             world,
             faults,
@@ -91,14 +85,12 @@ class Simulator:
         failure: BaseException | None = None
         async with asyncio.TaskGroup() as group:
             simulator = cls(world, me, faults, streams, group)
-            refusals.append(simulator._begin_refusal)
+            faults.on_refuse.append(simulator._begin_refusal)
             try:
                 await simulator._open(host, port, stream_port)
                 yield simulator
-            except BaseException as raised:  # noqa: BLE001 - raised again outside of the group,
-                failure = (
-                    raised  # so that a test's own exception does not come out as a group of one
-                )
+            except BaseException as raised:  # noqa: BLE001 - raised again, outside of the group:
+                failure = raised  # what a test raises shall not come out as a group of one
             finally:
                 await simulator._close()
         if failure is not None:
@@ -197,8 +189,8 @@ class Simulator:
         app[STREAMS_ONLY] = side == "stream"
         stream = authenticated(self.streams.serve)
         if side == "stream":
-            app.router.add_get("/flows", stream)
-            app.router.add_get("/flows/{organization}/{flow}", stream)
+            app.router.add_get("/flows", stream, allow_head=False)
+            app.router.add_get("/flows/{organization}/{flow}", stream, allow_head=False)
             return app
         app.router.add_get("/flows", _either(stream, rest_flows.list_flows))
         rest_flows.add_routes(app.router)

@@ -2,17 +2,12 @@
 
 import asyncio
 import re
-import socket
-import struct
-from collections import deque
-from collections.abc import Iterable
-from contextlib import suppress
 
 from aiohttp import web
 
 from archiver.simulator.access import WORLD, Refused, asker, is_true, readable_flow
-from archiver.simulator.entities import Flow, User
-from archiver.simulator.faults import KEEPALIVES, Fault, Faults, How
+from archiver.simulator.connection import Connection, drop, head, keep_silent, keepalive
+from archiver.simulator.faults import KEEPALIVES, Fault, Faults
 from archiver.simulator.log import Published, StreamLog, cursor_of
 from archiver.simulator.world import World
 
@@ -35,51 +30,6 @@ def is_stream(request: web.Request) -> bool:
     if request.query.keys() & {"filter", "user", "accept", "active"}:
         return True
     return "text/event-stream" in request.headers.get("Accept", "")
-
-
-class Connection:
-    """One client on a stream: what it follows, what is still to be written to it."""
-
-    def __init__(
-        self,
-        *,
-        path: str,
-        user: User,
-        flows: Iterable[Flow],
-        private: bool,
-        presence: bool,
-        event_stream: bool,
-    ) -> None:
-        self.path = path
-        self.user = user
-        self.flows = frozenset(flow.id for flow in flows)
-        self.private = private
-        self.presence = presence
-        self.event_stream = event_stream
-        self.transport: asyncio.BaseTransport | None = None
-        self.queue: deque[bytes] = deque()
-        self.queued_bytes = 0
-        self.wake = asyncio.Event()
-
-    def concerns(self, event: Published) -> bool:
-        """Tell whether *event* belongs on this connection."""
-        if event.flow is not None:
-            return event.flow in self.flows
-        if event.presence:
-            return self.presence
-        return self.private and self.user.id in event.users
-
-    def offer(self, event: Published) -> None:
-        """Queue *event* to be written."""
-        frame = event.event_frame if self.event_stream else event.json_frame
-        self.queue.append(frame)
-        self.queued_bytes += len(frame)
-        self.wake.set()
-
-    def abort(self) -> None:
-        """Cut the connection now."""
-        if isinstance(self.transport, asyncio.Transport):
-            self.transport.abort()
 
 
 class Streams:
@@ -129,13 +79,13 @@ class Streams:
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answer ``GET /flows`` and ``GET /flows/:organization/:flow`` with a stream."""
         connection = self._connect(request)
-        response = web.StreamResponse(headers=_head(connection))
+        response = web.StreamResponse(headers=head(connection))
         await response.prepare(request)
         connection.transport = request.transport
         self._follow(connection)
         try:
             self._replay(request, connection)
-            await response.write(_keepalive(connection))
+            await response.write(keepalive(connection))
             await self._write(connection, response)
         except ConnectionError:
             pass
@@ -183,7 +133,7 @@ class Streams:
                 async with asyncio.timeout(self._keepalive_seconds):
                     await connection.wake.wait()
             except TimeoutError:
-                connection.queue.append(_keepalive(connection))
+                connection.queue.append(keepalive(connection))
             connection.wake.clear()
             frames = list(connection.queue)
             connection.queue.clear()
@@ -205,7 +155,7 @@ class Streams:
                 self.events_sent += frame not in KEEPALIVES
             match verdict.fault:
                 case Fault(kind="silence") as fault:
-                    await _keep_silent(connection, fault.seconds)
+                    await keep_silent(connection, fault.seconds)
                 case Fault(kind="cut" | "cut_inside_character") as fault:
                     await drop(connection.transport, fault.how)
                     return True
@@ -237,45 +187,3 @@ class Streams:
         self._faults.forget(connection)
         for flow in connection.flows:
             self._by_flow[flow].discard(connection)
-
-
-async def drop(transport: asyncio.BaseTransport | None, how: How) -> None:
-    """End a connection, once what was written has left; ``end`` leaves that to the answer."""
-    if not isinstance(transport, asyncio.Transport) or how == "end":
-        return
-    with suppress(TimeoutError):
-        async with asyncio.timeout(1):
-            while transport.get_write_buffer_size():  # noqa: ASYNC110 - nobody tells of an empty buffer
-                await asyncio.sleep(0.001)
-    if how == "reset":
-        connected = transport.get_extra_info("socket")
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
-
-
-async def _keep_silent(connection: Connection, seconds: float | None) -> None:
-    """Write nothing for *seconds*; what is for ever silent loses what it should have sent."""
-    try:
-        async with asyncio.timeout(seconds):
-            while True:
-                await connection.wake.wait()
-                connection.wake.clear()
-                if seconds is None:
-                    connection.queue.clear()
-                    connection.queued_bytes = 0
-    except TimeoutError:
-        connection.wake.set()
-
-
-def _keepalive(connection: Connection) -> bytes:
-    return b":\n" if connection.event_stream else b"\n"
-
-
-def _head(connection: Connection) -> dict[str, str]:
-    kind = "text/event-stream" if connection.event_stream else "application/json"
-    return {
-        "Content-Type": kind,
-        "Cache-Control": "no-cache",
-        "Server": "Florence",
-        "Flowdock-User": str(connection.user.id),
-    }

@@ -8,7 +8,7 @@ from random import Random
 from archiver.simulator import text
 from archiver.simulator.entities import Conversation, Flow, Json, Message, Place, User
 from archiver.simulator.integrations import integrate
-from archiver.simulator.world import CHAT, World, text_of
+from archiver.simulator.world import CHAT, World
 
 RECENT = 200
 """How far back people still change what was said, in messages of one flow."""
@@ -132,7 +132,7 @@ class Traffic:
         if message is None or message.event not in CHAT or message.is_deleted():
             return self._chat(flow, user)
         ending = text.sentence(self._chance, self._nicks)
-        edited = f"{text_of(message)} {ending}"[: text.LONGEST]
+        edited = f"{message.text()} {ending}"[: text.LONGEST]
         self._world.edit(flow, message.id, edited)
         return None
 

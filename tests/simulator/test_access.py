@@ -78,6 +78,11 @@ async def test_conversations_are_listed_under_the_id_of_the_other_one(api, flowd
     assert (await api.get("/private/4"))["open"] is False
 
 
+async def test_refusals_name_the_asker_too(api):
+    _, headers, _ = await api("GET", "/flows/acme/nothing")
+    assert headers["Flowdock-User"] == "1"
+
+
 async def test_an_address_that_leads_nowhere_is_answered_in_json(api):
     assert (await api("GET", "/nowhere"))[::2] == (404, {"message": "not found"})
     assert (await api("DELETE", "/user"))[0] == 405

@@ -7,7 +7,6 @@ import sys
 import aiohttp
 import pytest
 
-
 COMMAND = [sys.executable, "-c", "from archiver.cli.simulate import simulate; simulate()"]
 
 

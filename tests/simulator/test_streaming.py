@@ -189,7 +189,7 @@ async def test_presence_comes_to_who_asks_for_it(flowdock, connect):
     stream = await connect("/flows?filter=acme/main&presence=1")
     await stream.read_head()
     await flowdock.connected()
-    flowdock.world.show_presence(flowdock.world.users[1], 2000000)
+    membership.show_presence(flowdock.world, flowdock.world.users[1], 2000000)
     (event,) = objects(await stream.until(whole(1)))
     assert event["content"]["state"] == 2000000
     assert event.keys() == {"event", "content", "user_id"}

@@ -141,5 +141,5 @@ def test_disabled_users_are_not_mentioned(world):
     mike = world.users[1]
     assert world.normalized(["@mike"]) == [":user:2"]
     mike.disabled = True
-    world.forget_nicks()
+    world.directory.forget_nicks()
     assert world.normalized(["@mike"]) == []

@@ -1,0 +1,103 @@
+"""What a request may send as a message, and what is wrong with the rest (docs/messages)."""
+
+from base64 import b64decode
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from archiver.simulator import tags as tagging
+from archiver.simulator import wire
+from archiver.simulator.access import answer, invalid
+from archiver.simulator.directory import NoSuchThing
+from archiver.simulator.entities import Flow, Message, Place, Thread, User
+from archiver.simulator.world import World
+
+MAX_TEXT = 8096
+"""Characters that a message may have (docs/messages)."""
+
+POSTABLE = frozenset({"message", "comment", "status", "line", "file", "action"})
+
+
+def thread_of(flow: Place, thread_id: object) -> Thread | None:
+    """Return the thread that a parameter names; None when it names none."""
+    if not thread_id or not isinstance(flow, Flow):
+        return None
+    try:
+        return flow.threads[str(thread_id)]
+    except KeyError:
+        raise NoSuchThing(str(thread_id)) from None
+
+
+def sent(request: web.Request, place: Place, message: Message) -> web.Response:
+    """Return the answer to a message that was stored: 201, with a link to its comments."""
+    headers = {}
+    if isinstance(place, Flow):
+        address = f"{request.url.origin()}/flows/{place.path}/messages/{message.id}/comments"
+        headers["Link"] = f'<{address}>; rel="comments"'
+    return answer(wire.listed_message(message), status=201, headers=headers)
+
+
+def create(world: World, place: Place, user: User, given: Mapping[str, Any]) -> Message:
+    """Store the message that parameters describe; raise `Refused` with what is wrong."""
+    event = str(given.get("event") or "message")
+    if event not in POSTABLE:
+        raise invalid(event="is not included in the list")
+    tags = tagging.from_parameter(given.get("tags"))
+    thread = thread_of(place, given.get("thread_id"))
+    if event == "file":
+        return world.upload(place, user, thread=thread, tags=tags, **_file(given.get("content")))
+    text = checked_text(given.get("content"))
+    if event == "comment":
+        return _comment(world, place, user, text, parent=given.get("message"), tags=tags)
+    name = given.get("external_user_name")
+    message = world.post(
+        place,
+        None if name and isinstance(place, Flow) else user,
+        text,
+        event=event,
+        tags=tags,
+        thread=thread,
+        uuid=str(given["uuid"]) if given.get("uuid") else None,
+        external_user_name=str(name) if name else None,
+    )
+    if event == "status":
+        user.status = text
+    return message
+
+
+def checked_text(content: object) -> str:
+    """Return the text of a message; raise `Refused` when there is none, or too much."""
+    if not isinstance(content, str) or not content.strip():
+        raise invalid(content="can't be blank")
+    if len(content) > MAX_TEXT:
+        raise invalid(content=f"is too long (maximum is {MAX_TEXT} characters)")
+    return content
+
+
+def _comment(
+    world: World, place: Place, user: User, text: str, *, parent: object, tags: list[str]
+) -> Message:
+    if not isinstance(place, Flow) or not str(parent or "").isdecimal():
+        raise invalid(message="can't be blank")
+    try:
+        return world.comment(place, user, int(str(parent)), text, tags=tags)
+    except ValueError:
+        raise invalid(message="must not be a comment") from None
+
+
+def _file(content: object) -> dict[str, Any]:
+    if isinstance(content, web.FileField):
+        return {
+            "file_name": content.filename,
+            "content_type": content.content_type,
+            "data": content.file.read(),
+        }
+    if not isinstance(content, dict) or not content.get("data") or not content.get("file_name"):
+        raise invalid(content="can't be blank")
+    try:
+        data = b64decode(str(content["data"]))
+    except ValueError:
+        raise invalid(content="is not Base64") from None
+    kind = str(content.get("content_type") or "application/octet-stream")
+    return {"file_name": str(content["file_name"]), "content_type": kind, "data": data}
