@@ -41,11 +41,11 @@ def add_routes(router: web.UrlDispatcher, simulator: Playing) -> None:
         given = await parameters(request)
         events = _number(given, "events")
         if not events:
-            simulator.go_live(seed=_number(given, "seed"), rate=float(given.get("rate") or 1))
+            simulator.go_live(seed=_number(given, "seed"), rate=_rate(given) or 1.0)
             return answer({"live": True})
         at = _number(given, "at") if "at" in given else None
-        rate = float(given.get("rate") or 0)
-        await simulator.play(seed=_number(given, "seed"), events=events, rate=rate, at=at)
+        seed = _number(given, "seed")
+        await simulator.play(seed=seed, events=events, rate=_rate(given), at=at)
         return answer({"played": events})
 
     async def stop_traffic(_: web.Request) -> web.StreamResponse:
@@ -117,6 +117,13 @@ def _stats(streams: Streams, published: int) -> dict[str, int]:
         "backlog_bytes": streams.backlog_bytes(),
         "lagged": streams.lagged,
     }
+
+
+def _rate(given: dict[str, Any]) -> float:
+    try:
+        return max(0.0, float(given.get("rate") or 0))
+    except (ValueError, TypeError):
+        raise invalid(rate="is not a number") from None
 
 
 def _number(given: dict[str, Any], name: str) -> int:

@@ -16,6 +16,9 @@ Kind = Literal["cut", "cut_inside_character", "silence", "status", "repeat", "re
 Side = Literal["stream", "rest"]
 How = Literal["abort", "reset", "end"]
 
+_NUMBERS = ("after_bytes", "after_events", "after_requests", "after_seconds", "times", "seconds",
+            "frames", "status")  # fmt: skip
+
 KEEPALIVES = frozenset({b"", b"\n", b":\n"})
 
 
@@ -59,6 +62,10 @@ class Fault:
                 raise ValueError(f"fault: {name} is one of {', '.join(get_args(allowed))}")
         if self.on == "rest" and self.kind in {"repeat", "cut_inside_character"}:
             raise ValueError(f"fault: {self.kind} happens on a stream only")
+        for name in _NUMBERS:
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int | float) or value < 0):
+                raise ValueError(f"fault: {name} is a number, not below 0")
         if not self.name:
             object.__setattr__(self, "name", self.kind)
 

@@ -96,7 +96,7 @@ def _file(content: object) -> dict[str, Any]:
     if not isinstance(content, dict) or not content.get("data") or not content.get("file_name"):
         raise invalid(content="can't be blank")
     try:
-        data = b64decode(str(content["data"]))
+        data = b64decode("".join(str(content["data"]).split()), validate=True)
     except ValueError:
         raise invalid(content="is not Base64") from None
     kind = str(content.get("content_type") or "application/octet-stream")

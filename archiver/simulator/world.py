@@ -51,7 +51,8 @@ class World(Chat):
             told["updated_tags"] = message.tags
         if event is not None:
             told["updated_event"] = message.event = event
-        self._mutate(place, "message-edit", told, message, user=user, persist=False)
+        when = {"sent": message.edited, "created_at": wire.iso(message.edited)}
+        self._mutate(place, "message-edit", told, message, user=user, persist=False, **when)
 
     def delete(self, place: Place, message_id: int, *, user: User | None = None) -> None:
         """Delete a message: chat is edited to nothing, anything else is gone for good."""

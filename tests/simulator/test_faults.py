@@ -192,6 +192,7 @@ async def test_cleared_faults_do_not_fire(flowdock, api):
 @pytest.mark.parametrize(
     "wrong",
     [{}, [], {"kind": "fire"}, {"kind": "cut", "on": "moon"}, {"kind": "cut", "when": 1},
+     {"kind": "cut", "after_bytes": "x"}, {"kind": "refuse", "seconds": -1},
      {"kind": "repeat", "on": "rest"}],
 )  # fmt: skip
 def test_what_is_no_fault_is_refused(wrong):

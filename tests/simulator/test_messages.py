@@ -80,6 +80,7 @@ async def test_a_status_is_sent_and_kept(api, flowdock):
         ({"event": "no-such", "content": "x"}, "event"),
         ({"event": "comment", "content": "x"}, "message"),
         ({"event": "file", "content": "x"}, "content"),
+        ({"event": "file", "content": {"data": "!!", "file_name": "x"}}, "content"),
     ],
 )
 async def test_what_is_wrong_with_a_message_is_said(api, given, wrong):
