@@ -1,7 +1,9 @@
 """A page of List Messages: the request that was made, and the answer as verbatim elements."""
 
 import re
+from collections.abc import Iterator
 from datetime import datetime
+from itertools import pairwise
 
 import msgspec
 from msgspec import Raw, Struct
@@ -48,25 +50,29 @@ def _split_by_brackets(body: bytes) -> tuple[bytes, ...]:
     """Split what msgspec refuses, as it does lone surrogates, by brackets and commas alone."""
     if not body.startswith(b"["):
         raise ValueError("not an array")
-    elements = []
-    depth, start = 0, 1
+    marks = list(_outer_marks(body))
+    if not marks or marks[-1] != len(body) - 1 or not body.endswith(b"]"):
+        raise ValueError("an array without end, or with more after it")
+    elements = tuple(body[start + 1 : end].strip() for start, end in pairwise([0, *marks]))
+    if elements == (b"",):
+        return ()
+    if b"" in elements:
+        raise ValueError("an empty element")
+    return elements
+
+
+def _outer_marks(body: bytes) -> Iterator[int]:
+    """Yield where the commas of the outer array are, and where it ends."""
+    depth = 0
     for token in _TOKENS.finditer(body):
         mark = token[0]
         if mark == b'"':
             raise ValueError("a string without end")
-        if mark in {b"[", b"{"}:
+        if mark in b"[{":
             depth += 1
-        elif depth == 1 and mark in {b",", b"]"}:
-            elements.append(body[start : token.start()].strip())
-            start = token.end()
-        if mark in {b"]", b"}"}:
+        elif depth == 1 and mark in b",]":
+            yield token.start()
+        if mark in b"]}":
             depth -= 1
             if depth == 0:
-                break
-    if depth or start != len(body):
-        raise ValueError("an array without end, or with more after it")
-    if elements == [b""]:
-        return ()
-    if b"" in elements:
-        raise ValueError("an empty element")
-    return tuple(elements)
+                return

@@ -122,6 +122,8 @@ def retrying(
     patience_seconds: float, delays: Delays, chance: random.Random
 ) -> tenacity.AsyncRetrying:
     """Return what asks again while errors are transient and patience lasts; it raises the last."""
+    clock = asyncio.get_running_loop().time
+    began = clock()
 
     def wait(state: tenacity.RetryCallState) -> float:
         exc = state.outcome.exception() if state.outcome else None
@@ -129,10 +131,13 @@ def retrying(
         after = delays.after_refusal if refused else delays.after_error
         return after(state.attempt_number) * chance.uniform(0.5, 1.0)
 
+    def stop(state: tenacity.RetryCallState) -> bool:
+        return clock() - began + state.upcoming_sleep > patience_seconds
+
     return tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception(is_transient),
         wait=wait,
-        stop=tenacity.stop_before_delay(patience_seconds),
+        stop=stop,
         reraise=True,
     )
 
