@@ -1,0 +1,119 @@
+"""The database of a command: the one of the settings, or a private one.
+
+A private server must be started from the main thread and before the event loop, so a command uses
+two blocks::
+
+    with serve_database(settings) as place:
+        asyncio.run(work(place))
+
+    async def work(place: Place) -> None:
+        async with open_database(place) as engine:
+            ...
+"""
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from archiver.embedded import run_server
+from archiver.errors import ArchiverError
+from archiver.settings import Settings
+from archiver.store import engine as store
+from archiver.store.migrating import check_schema, migrate
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+log = logging.getLogger(__name__)
+
+FORBIDDEN = "42501"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A database that can be connected to."""
+
+    url: str = field(repr=False)
+    pool_size: int
+    private: bool
+    """Whether it is on a server of ours, which nobody else looks after."""
+
+
+@contextmanager
+def serve_database(settings: Settings) -> Iterator[Place]:
+    """Run a private server while the block lasts, unless the settings name one.
+
+    Blocks until the server answers.
+    """
+    database = settings.database
+    if database.url:
+        yield Place(url=database.url, pool_size=database.pool_size, private=False)
+        return
+    home = private_home(settings)
+    log.info(
+        "using a private database; set ARCHIVER_DATABASE_URL to use a server of yours",
+        extra={"home": str(home)},
+    )
+    with run_server(home, binaries=database.postgres_bin) as server:
+        yield Place(url=server.url, pool_size=database.pool_size, private=True)
+
+
+def private_home(settings: Settings) -> Path:
+    """The directory of the private server."""
+    return settings.data_dir / "postgres"
+
+
+def require_archive(settings: Settings) -> None:
+    """Refuse to make an archive where a command is only to read one.
+
+    Raises:
+        ArchiverError: no server is named, and no private database was made yet.
+    """
+    home = private_home(settings)
+    if not settings.database.url and not (home / "data").exists():
+        raise ArchiverError(
+            f"there is no archive in {home}: set ARCHIVER_DATABASE_URL to its server or "
+            "ARCHIVER_DATA_DIR to its directory, or make one with: archiver run"
+        )
+
+
+@asynccontextmanager
+async def open_database(place: Place) -> AsyncIterator["AsyncEngine"]:
+    """An engine on an archive of this release's schema.
+
+    A private database is migrated to it. One of somebody's server is not touched.
+
+    Raises:
+        ArchiverError: it cannot be reached, or is not at this release's schema.
+    """
+    async with connect(place) as engine:
+        if place.private:
+            await migrate(engine)
+        else:
+            await check_schema(engine)
+        yield engine
+
+
+@asynccontextmanager
+async def connect(place: Place) -> AsyncIterator["AsyncEngine"]:
+    """An engine on the database, whatever it holds.
+
+    Raises:
+        ArchiverError: it cannot be reached, goes away, or gives us no right to what we need.
+    """
+    try:
+        async with store.connect(place.url, pool_size=place.pool_size) as engine:
+            yield engine
+    except store.DatabaseError as exc:
+        cause = getattr(exc, "orig", None) or exc
+        reason = str(cause).strip().partition("\n")[0]
+        if getattr(cause, "sqlstate", None) == FORBIDDEN:
+            raise ArchiverError(
+                f"the database refuses: {reason}; grant its user the right"
+            ) from exc
+        if not isinstance(exc, UnicodeError) and store.fault(exc) is store.Fault.SERVER:
+            raise store.DatabaseUnreachable(f"the database went away: {reason}") from exc
+        raise

@@ -1,0 +1,152 @@
+"""The command line: which commands there are, and what becomes of errors.
+
+A command is the click command of the same name in a module of its own, which is imported when it is
+invoked and not before. Its click object is a `archiver.cli.configuration.LoadSettings`; what it
+returns is the exit status, None for 0.
+"""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
+
+import click
+from typing_extensions import override
+
+from archiver import logs
+from archiver.cli.configuration import load_settings
+from archiver.errors import ArchiverError
+
+log = logging.getLogger("archiver")
+
+COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "Archive": {
+        "run": ("archiver.cli.run", "Follow the streams and fill the gaps, until stopped."),
+        "backfill": ("archiver.cli.backfill", "Fill the gaps that are known, then exit."),
+    },
+    "Look after it": {
+        "status": ("archiver.cli.status", "Show what is archived, proven and missing."),
+        "migrate": ("archiver.cli.migrate", "Bring the database to this release's schema."),
+    },
+    "Try it out": {
+        "demo": ("archiver.cli.demo", "Archive a simulated Flowdock before your eyes."),
+        "simulate": ("archiver.cli.simulate", "Serve a simulated Flowdock."),
+    },
+}
+"""By group: name to module and one line of help."""
+
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+
+
+class Commands(click.Group):
+    """The commands of the table, imported when they are invoked."""
+
+    @override
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for group in COMMANDS.values() for name in group]
+
+    @override
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        for group in COMMANDS.values():
+            if cmd_name in group:
+                found = getattr(import_module(group[cmd_name][0]), cmd_name)
+                if not isinstance(found, click.Command):
+                    raise TypeError(f"{group[cmd_name][0]}.{cmd_name} is no click command")
+                return found
+        return None
+
+    @override
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = get_close_matches(args[0], self.list_commands(ctx), n=1)
+            if not close:
+                raise
+            told = f"{error.message} Did you mean {close[0]!r}?"
+            raise click.UsageError(told, ctx) from error
+
+    @override
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, self.list_commands(ctx)))
+        for title, group in COMMANDS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), told) for name, (_, told) in group.items()])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="ARCHIVER_CONFIG",
+    help="The TOML file with the settings; else that of ARCHIVER_CONFIG, else none.",
+)
+@click.version_option(package_name="flowdock-archiver", message="archiver %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, config: Path | None) -> None:
+    """Keep every event of many Flowdock flows in Postgres.
+
+    Settings come from a TOML file and from ARCHIVER_* variables; the variables win.
+    """
+    ctx.obj = partial(load_settings, config)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit: 0 done, 1 our fault, 2 what the operator can mend."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command that *arguments* name; returns the exit status and tells what went wrong."""
+    try:
+        status = cli.main(list(arguments), prog_name="archiver", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not try to flush it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001
+        return _tell(error)
+    return status if isinstance(status, int) else 0
+
+
+def _tell(error: Exception) -> int:
+    """Print what went wrong, as fits the one who can mend it; returns the exit status."""
+    leaves = list(_leaves(error))
+    if all(isinstance(leaf, ArchiverError) for leaf in leaves):
+        for told in dict.fromkeys(map(str, leaves)):
+            print(f"archiver: error: {logs.hide(told)}", file=sys.stderr)  # noqa: T201
+        return 2
+    log.critical("unexpected error", exc_info=error)
+    return 1
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _terminate(number: int, frame: object) -> NoReturn:  # noqa: ARG001
+    raise SystemExit(TERMINATED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Output for people: safe, and coloured only where someone sees the colours."""
+
+import os
+import sys
+import unicodedata
+from typing import IO
+
+NEWLINES = {ord("\n"): "⏎", ord("\r"): "⏎", 0x2028: "⏎", 0x2029: "⏎", 0x85: "⏎"}
+# The pictures of control characters: ␀ to ␟, and ␡.
+PICTURES = {code: chr(0x2400 + code) for code in range(32)} | {127: "␡"}
+# What joins letters and emoji is harmless, and the words would be wrong without it.
+JOINERS = "\u200c\u200d"
+UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def is_terminal(stream: IO[str] = sys.stdout) -> bool:
+    """Tell whether a person reads *stream*, as far as one can tell."""
+    return stream.isatty()
+
+
+def has_colours(stream: IO[str] = sys.stdout) -> bool:
+    """Tell whether *stream* may be coloured: https://no-color.org."""
+    dumb = os.environ.get("TERM") == "dumb"
+    return is_terminal(stream) and not os.environ.get("NO_COLOR") and not dumb
+
+
+def make_safe(text: str) -> str:
+    """*text* on one line, and powerless over the terminal.
+
+    Line ends become ``⏎``; other control characters their pictures (``␛``); what turns the
+    direction of text, cannot be seen or is no character becomes U+FFFD.
+    """
+    text = text.replace("\r\n", "\n").translate(NEWLINES).translate(PICTURES)
+    if text.isprintable():
+        return text
+    return "".join(
+        "\ufffd" if unicodedata.category(letter) in UNSAFE and letter not in JOINERS else letter
+        for letter in text
+    )

@@ -1,0 +1,224 @@
+"""Settings: frozen values, each declared in one place.
+
+The field of a dataclass holds a key's name, type, default, range and meaning;
+`archiver.settings.reading` reads, refuses and explains by these declarations alone.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import unquote, urlsplit
+
+from archiver.errors import ArchiverError
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class SettingRefused(ArchiverError):
+    """A setting is missing, unknown, of the wrong type, or out of range; the text names it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """What is to be known of a key beside its name, type and default."""
+
+    doc: str
+    example: str
+    """As it would stand in the file."""
+    environ: str = ""
+    """ARCHIVER_<SECTION>_<KEY> unless given."""
+    least: float = -math.inf
+    most: float = math.inf
+    secret: bool = False
+    url: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """One Flowdock user whose flows are archived."""
+
+    name: Annotated[str, Key(doc="what logs and metrics call it", example='"work"')]
+    token: Annotated[
+        str,
+        Key(doc="a personal API token (flowdock.com/account/tokens)", example='"…"', secret=True),
+    ] = field(repr=False)
+    api_url: Annotated[
+        str, Key(doc="the REST API", example='"https://api.flowdock.com"', url=True)
+    ] = "https://api.flowdock.com"
+    stream_url: Annotated[
+        str, Key(doc="the streaming API", example='"https://stream.flowdock.com"', url=True)
+    ] = "https://stream.flowdock.com"
+    flows: Annotated[
+        tuple[str, ...],
+        Key(
+            doc="which flows: patterns of organization/flow, ! excludes, the last match wins",
+            example='["acme/*", "!acme/noise"]',
+        ),
+    ] = ("*",)
+    private: Annotated[bool, Key(doc="private conversations too", example="true")] = True
+
+    def wants(self, path: str) -> bool:
+        """Tell whether the flow or private conversation *path* is to be archived."""
+        return self.private if path.startswith("private/") else matches(path, self.flows)
+
+    def cleartext_urls(self) -> tuple[str, ...]:
+        """The URLs to which the token would travel unencrypted over a network."""
+        parts = [(url, urlsplit(url)) for url in (self.api_url, self.stream_url)]
+        return tuple(
+            url for url, at in parts if at.scheme == "http" and at.hostname not in LOOPBACK
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseSettings:
+    """Where the archive is kept."""
+
+    url: Annotated[
+        str | None,
+        Key(
+            doc="the PostgreSQL server; without it, a private one runs in data_dir",
+            example='"postgresql://archiver:…@db.example.com/archive"',
+            secret=True,
+        ),
+    ] = field(default=None, repr=False)
+    pool_size: Annotated[int, Key(doc="connections at most", example="5", least=2, most=100)] = 5
+    postgres_bin: Annotated[
+        Path | None,
+        Key(
+            doc="the directory of initdb and postgres, for the private server",
+            example='"/usr/lib/postgresql/17/bin"',
+            environ="ARCHIVER_POSTGRES_BIN",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamSettings:
+    """How streams are followed."""
+
+    format: Annotated[
+        Literal["event-stream", "json"], Key(doc="what to ask for", example='"event-stream"')
+    ] = "event-stream"
+    silence_seconds: Annotated[
+        float, Key(doc="a stream silent for so long counts as cut", example="90", least=1)
+    ] = 90.0
+    request_line_bytes: Annotated[
+        int,
+        Key(doc="flows beyond this get another connection", example="4096", least=256, most=65536),
+    ] = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestSettings:
+    """How what arrives is written."""
+
+    settling_seconds: Annotated[
+        float, Key(doc="ids younger than this are not yet claimed", example="3", least=0)
+    ] = 3.0
+    batch_events: Annotated[
+        int, Key(doc="events in one transaction at most", example="1000", least=1, most=100_000)
+    ] = 1000
+    linger_seconds: Annotated[
+        float, Key(doc="wait so long for a batch to fill", example="0.03", least=0, most=60)
+    ] = 0.03
+    buffer_bytes: Annotated[
+        int, Key(doc="hold so much while the database is away", example="33554432", least=65536)
+    ] = 33_554_432
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackfillSettings:
+    """How gaps are filled."""
+
+    requests_per_second: Annotated[
+        float, Key(doc="to each host, over all flows", example="10", least=0.001, most=10_000)
+    ] = 10.0
+    concurrency: Annotated[int, Key(doc="requests at a time", example="4", least=1, most=256)] = 4
+    head_seconds: Annotated[
+        float, Key(doc="ask for the newest message so often", example="60", least=1)
+    ] = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectorySettings:
+    """How flows and people are listed."""
+
+    refresh_seconds: Annotated[
+        float, Key(doc="list flows and people so often", example="300", least=1)
+    ] = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalsSettings:
+    """How long presence, typing and the like are kept."""
+
+    retention_days: Annotated[float, Key(doc="0 keeps none", example="30", least=0)] = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogsSettings:
+    """What is logged, and how."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Key(doc="the least that is told", example='"info"', environ="ARCHIVER_LOG_LEVEL"),
+    ] = "info"
+    format: Annotated[
+        Literal["console", "json"],
+        Key(doc="for people or machines", example='"console"', environ="ARCHIVER_LOG_FORMAT"),
+    ] = "console"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings of one process."""
+
+    data_dir: Annotated[
+        Path,
+        Key(doc="where the private database is kept", example='"/var/lib/archiver"'),
+    ]
+    accounts: tuple[Account, ...] = ()
+    database: DatabaseSettings = DatabaseSettings()
+    stream: StreamSettings = StreamSettings()
+    ingest: IngestSettings = IngestSettings()
+    backfill: BackfillSettings = BackfillSettings()
+    directory: DirectorySettings = DirectorySettings()
+    signals: SignalsSettings = SignalsSettings()
+    logs: LogsSettings = LogsSettings()
+
+    def require_accounts(self) -> tuple[Account, ...]:
+        """The accounts to archive.
+
+        Raises:
+            SettingRefused: there is none.
+        """
+        if not self.accounts:
+            raise SettingRefused(
+                "no account is given: set ARCHIVER_TOKEN to a personal API token "
+                "(flowdock.com/account/tokens)"
+            )
+        return self.accounts
+
+    def secrets(self) -> frozenset[str]:
+        """Every value that no output may hold."""
+        found = {account.token for account in self.accounts}
+        if self.database.url:
+            password = urlsplit(self.database.url).password
+            found |= {self.database.url, *([password, unquote(password)] if password else ())}
+        return frozenset(found)
+
+
+def matches(path: str, patterns: Sequence[str]) -> bool:
+    """Tell whether *path* is among *patterns*: ``!`` excludes, the last match wins.
+
+    ``*`` stands for any text and ``?`` for one letter; case does not matter. A list that starts
+    with an exclusion starts from all.
+    """
+    chosen = bool(patterns) and patterns[0].startswith("!")
+    for pattern in patterns:
+        if fnmatchcase(path.casefold(), pattern.removeprefix("!").casefold()):
+            chosen = not pattern.startswith("!")
+    return chosen

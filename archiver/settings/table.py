@@ -1,0 +1,90 @@
+"""All keys of the settings, as one table made from their declarations."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from archiver.settings import Account, Key, Settings
+
+PREFIX = "ARCHIVER_"
+ACCOUNTS = "accounts"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One key as it stands in the file and in the environment."""
+
+    section: str
+    """Empty for a key at the top of the file."""
+    name: str
+    kind: Any
+    """The type of its value; that of an optional one, without the None."""
+    default: Any
+    """None when there is none."""
+    key: Key
+
+    @property
+    def full_name(self) -> str:
+        """Its name in the file, with the section."""
+        return f"{self.section}.{self.name}" if self.section else self.name
+
+    @property
+    def environ(self) -> str:
+        """Its name in the environment."""
+        return self.key.environ or PREFIX + self.full_name.upper().replace(".", "_")
+
+    @property
+    def expected(self) -> str:
+        """What a value must be, for people."""
+        if self.key.url:
+            return "an http:// or https:// URL of a host, without user, query and fragment"
+        if get_origin(self.kind) is Literal:
+            return "one of " + ", ".join(get_args(self.kind))
+        if get_origin(self.kind) is tuple:
+            return "patterns of organization/flow, as a list or separated by commas"
+        words = ("at least", self.key.least), ("at most", self.key.most)
+        bounds = [f"{word} {bound:.10g}" for word, bound in words if math.isfinite(bound)]
+        names = {bool: "true or false", int: "a whole number", float: "a number"}
+        return ", ".join([names.get(self.kind, "text"), *bounds])
+
+
+def _required(kind: Any) -> Any:
+    """The type without the None of an optional one."""
+    options = [one for one in get_args(kind) if one is not NoneType]
+    return options[0] if NoneType in get_args(kind) else kind
+
+
+def settings_of(kind: type[Any], section: str = "") -> tuple[Setting, ...]:
+    """The keys that the dataclass *kind* declares."""
+    hints = get_type_hints(kind, include_extras=True)
+    return tuple(
+        Setting(
+            section=section,
+            name=one.name,
+            kind=_required(hints[one.name].__origin__),
+            default=None if one.default is MISSING else one.default,
+            key=note,
+        )
+        for one in fields(kind)
+        for note in getattr(hints[one.name], "__metadata__", ())
+    )
+
+
+SECTIONS: Mapping[str, type[Any]] = {
+    one.name: get_type_hints(Settings)[one.name]
+    for one in fields(Settings)
+    if is_dataclass(one.default)
+}
+TOP = settings_of(Settings)
+ACCOUNT = settings_of(Account, ACCOUNTS)
+"""The keys of each of ``[[accounts]]``."""
+FIRST = tuple(replace(setting, section="") for setting in ACCOUNT if setting.name != "name")
+"""The keys of an account at the top of the file: of the only one, or defaults for all."""
+SETTINGS = (
+    *TOP,
+    *FIRST,
+    *(it for name, kind in SECTIONS.items() for it in settings_of(kind, name)),
+)
+"""All keys that have a name in the environment."""
