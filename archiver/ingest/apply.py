@@ -20,7 +20,7 @@ from archiver.ingest.batch import Applied, Arrival, Batch
 from archiver.ingest.folding import change_messages
 from archiver.ingest.novelty import sort_out
 from archiver.store import coverage, journal, messages
-from archiver.store.engine import DatabaseError, Fault, fault
+from archiver.store.engine import DatabaseError, Fault, fault, transaction
 from archiver.store.journal import Reject, StoredSignal
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ async def when_possible(engine: AsyncEngine, work: Callable[[AsyncConnection], A
     """Do *work* in a transaction, again and again while the database is away."""
 
     async def once() -> T:
-        async with engine.begin() as tx:
+        async with transaction(engine) as tx:
             return await work(tx)
 
     return await _patiently()(once)
@@ -52,7 +52,7 @@ async def apply(engine: AsyncEngine, batch: Batch) -> Applied:
         DBAPIError, psycopg.Error: the database is away, or a statement of ours is wrong.
     """
     try:
-        async with engine.begin() as tx:
+        async with transaction(engine) as tx:
             return await write(tx, batch)
     except DatabaseError as error:
         if fault(error) is not Fault.ROW or not batch.arrivals:

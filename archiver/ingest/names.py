@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from archiver.domain.events import Event, Signal
 from archiver.domain.model import Flow, FlowId, UserId
 from archiver.store import directory
+from archiver.store.engine import transaction
 
 
 class Names:
@@ -32,7 +33,7 @@ class Names:
     async def see(self, flows: Iterable[Flow], *, now: datetime) -> dict[FlowId, int]:
         """Store flows as the service lists them; returns their keys."""
         listed = list(flows)
-        async with self._engine.begin() as tx:
+        async with transaction(self._engine) as tx:
             keys = await directory.see_flows(tx, listed, now=now)
         for flow in listed:
             self._keys[flow.id] = self._keys[flow.path] = keys[flow.id]
@@ -42,7 +43,7 @@ class Names:
     async def key(self, name: FlowId, *, now: datetime) -> int:
         """The key of the flow that goes by *name*; a row is made for one that is new."""
         if name not in self._keys:
-            async with self._engine.begin() as tx:
+            async with transaction(self._engine) as tx:
                 named = await directory.name_flows(tx, [name], now=now)
             self._keys[name] = named[name]
         return self._keys[name]

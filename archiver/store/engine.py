@@ -4,6 +4,7 @@ An error is classed by its SQLSTATE, since the classes that drivers raise mislea
 Postgres refuses may come as an operational error, a server turned standby as an internal one.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import Enum
@@ -12,7 +13,7 @@ import psycopg
 from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from archiver.errors import ArchiverError
 
@@ -96,6 +97,25 @@ async def connect(url: str, *, pool_size: int = 5) -> AsyncIterator[AsyncEngine]
         yield engine
     finally:
         await engine.dispose()
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction that is committed at the end of the block, or rolled back if it raises.
+
+    Who is cancelled inside leaves as cancelled, whatever the database says of a statement that was
+    cut off; the connection is in no known state then, and is thrown away.
+    """
+    async with engine.connect() as tx:
+        try:
+            async with tx.begin():
+                yield tx
+        except BaseException:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():
+                raise
+            await tx.invalidate()
+            raise asyncio.CancelledError from None
 
 
 def fault(error: DBAPIError | psycopg.Error | UnicodeError) -> Fault:

@@ -1,0 +1,240 @@
+"""The daemon in this process, against the simulator over real sockets and a real Postgres."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from archiver import daemon
+from archiver.domain.coverage import Ranges
+from archiver.settings import (
+    Account,
+    BackfillSettings,
+    DatabaseSettings,
+    DirectorySettings,
+    IngestSettings,
+    Settings,
+    StreamSettings,
+)
+from archiver.simulator.faults import Fault, Kind
+from archiver.simulator.membership import found
+from archiver.simulator.server import Simulator
+from archiver.store.engine import connect
+from tests.truth import differences, own_path
+
+SETTLING_SECONDS = 0.2
+
+
+def settings_for(
+    flowdock: Simulator, database_url: str, *, stream: StreamSettings | None = None, **account: Any
+) -> Settings:
+    only = Account(
+        **{
+            "name": "default",
+            "token": flowdock.token,
+            "api_url": flowdock.api_url,
+            "stream_url": flowdock.stream_url,
+            **account,
+        }
+    )
+    return Settings(
+        data_dir=Path("/nonexistent"),
+        accounts=(only,),
+        database=DatabaseSettings(url=database_url),
+        ingest=IngestSettings(settling_seconds=SETTLING_SECONDS),
+        backfill=BackfillSettings(requests_per_second=1000, head_seconds=1),
+        stream=stream or StreamSettings(silence_seconds=5),
+        directory=DirectorySettings(refresh_seconds=1),
+    )
+
+
+class Archive:
+    """The database under test, as people see it."""
+
+    def __init__(self, url: str, flowdock: Simulator) -> None:
+        self.url = url
+        self.flowdock = flowdock
+
+    def query(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.url) as connection:
+            return connection.execute(statement, parameters).fetchall()
+
+    def differences(self) -> list[str]:
+        return differences(self.url, self.flowdock)
+
+    def is_complete(self) -> bool:
+        """Tell whether all that the flows hold is proven, and there is no gap."""
+        heads = {
+            own: flow["messages"][-1]["id"]
+            for path, flow in self.flowdock.world.truth()["flows"].items()
+            if flow["messages"] and (own := own_path(path, flow, str(self.flowdock.me.id)))
+        }
+        proven: dict[str, list[tuple[int, int]]] = {}
+        for flow, first, last in self.query("SELECT flow, from_id, to_id FROM archive.coverage"):
+            proven.setdefault(flow, []).append((first, last))
+        ranges = {flow: Ranges.of(spans) for flow, spans in proven.items()}
+        return all(
+            not Ranges(((1, head),)) - ranges.get(flow, Ranges()) for flow, head in heads.items()
+        )
+
+    async def completed(self) -> None:
+        await until(self.is_complete)
+        assert self.differences() == []
+
+
+async def until(holds: Callable[[], bool], *, seconds: float = 30) -> None:
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110  (what is awaited happens in another process)
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def archiving(settings: Settings) -> AsyncIterator[None]:
+    """The daemon, at work while the block lasts; then it is stopped, which takes no time."""
+    stop = asyncio.Event()
+    assert settings.database.url
+    async with connect(settings.database.url) as engine:
+        running = asyncio.create_task(daemon.run(settings, engine, stop=stop))
+        try:
+            yield
+        finally:
+            stop.set()
+            async with asyncio.timeout(1):
+                await running
+
+
+@pytest.fixture
+async def flowdock() -> AsyncIterator[Simulator]:
+    async with Simulator.start(seed=7, history=300, listing_delay_seconds=0.0) as it:
+        yield it
+
+
+@pytest.fixture
+def archive(database_url: str, flowdock: Simulator) -> Archive:
+    return Archive(database_url, flowdock)
+
+
+async def test_history_is_archived_and_proven(flowdock, archive):
+    async with archiving(settings_for(flowdock, archive.url)):
+        await archive.completed()
+
+    assert archive.query("SELECT count(*) FROM archive.gaps") == [(0,)]
+    witnesses = dict(archive.query("SELECT witness, count(*) FROM archive.events GROUP BY 1"))
+    assert witnesses["list"] > 250
+
+
+@pytest.mark.parametrize("stream_format", ["event-stream", "json"])
+async def test_edits_and_tag_changes_reach_the_rows_as_they_happen(
+    flowdock, archive, stream_format
+):
+    stream = StreamSettings(format=stream_format, silence_seconds=5)
+    async with archiving(settings_for(flowdock, archive.url, stream=stream)):
+        await flowdock.connected()
+        await flowdock.play(seed=3, events=400)
+        await archive.completed()
+
+    kinds = dict(archive.query("SELECT event, count(*) FROM archive.events GROUP BY 1"))
+    assert kinds["message-edit"] > 0
+    assert kinds["tag-change"] > 0
+    revised = dict(archive.query("SELECT kind, count(*) FROM archive.revisions GROUP BY 1"))
+    assert {"created", "edited", "deleted", "tagged"} <= revised.keys()
+
+
+async def test_what_is_said_while_disconnected_is_found(flowdock, archive):
+    async with archiving(settings_for(flowdock, archive.url)):
+        await flowdock.connected()
+        await flowdock.play(seed=3, events=100)
+        await archive.completed()
+        flowdock.faults.add(Fault(kind="refuse", seconds=0.5))
+        await until(lambda: flowdock.faults.fired["refuse"] == 1)
+        flowdock.world.post(first_flow(flowdock), flowdock.me, "while nobody listened")
+        await archive.completed()
+
+    said = archive.query(
+        "SELECT flow, content FROM archive.messages WHERE content = 'while nobody listened'"
+    )
+    assert len(said) == 1
+
+
+async def test_a_connection_that_is_cut_anywhere_loses_nothing(flowdock, archive):
+    kinds: list[Kind] = ["cut", "cut_inside_character", "cut", "repeat"]
+    for at, kind in enumerate(kinds):
+        flowdock.faults.add(
+            Fault(kind=kind, name=f"{kind} {at}", after_bytes=7000 * (at + 1), frames=5)
+        )
+    async with archiving(settings_for(flowdock, archive.url)):
+        await flowdock.connected()
+        await flowdock.play(seed=5, events=600, rate=300)
+        await archive.completed()
+
+    assert all(flowdock.faults.fired.values()), flowdock.faults.fired
+
+
+async def test_a_silent_stream_is_taken_as_cut(flowdock, archive):
+    flowdock.faults.add(Fault(kind="silence", after_events=5))
+    stream = StreamSettings(silence_seconds=0.5)
+    async with archiving(settings_for(flowdock, archive.url, stream=stream)):
+        await flowdock.connected()
+        await flowdock.play(seed=5, events=60, rate=60)
+        await archive.completed()
+
+    assert flowdock.faults.fired == {"silence": 1}
+
+
+async def test_errors_of_the_service_delay_and_lose_nothing(flowdock, archive):
+    flowdock.faults.add(Fault(kind="status", name="429", on="rest", status=429, retry_after="1"))
+    flowdock.faults.add(
+        Fault(kind="status", name="502", on="rest", after_requests=5, body="<html>")
+    )
+    flowdock.faults.add(Fault(kind="status", name="stream", status=503))
+    flowdock.faults.add(Fault(kind="cut", name="page", on="rest", after_requests=8))
+    async with archiving(settings_for(flowdock, archive.url)):
+        await archive.completed()
+
+    assert all(flowdock.faults.fired.values()), flowdock.faults.fired
+
+
+async def test_flows_that_are_joined_later_are_archived(flowdock, archive):
+    async with archiving(settings_for(flowdock, archive.url)):
+        await flowdock.connected()
+        world = flowdock.world
+        flow = found(world, first_flow(flowdock).organization, "Late arrival", flowdock.me)
+        flowdock.world.post(flow, flowdock.me, "are you there?")
+        await until(lambda: not archive.differences())
+        await archive.completed()
+
+
+async def test_only_the_flows_that_are_wanted_are_archived(flowdock, archive):
+    wanted = first_flow(flowdock).path
+    async with archiving(settings_for(flowdock, archive.url, flows=(wanted,), private=False)):
+        await until(lambda: archive.query("SELECT count(*) > 0 FROM archive.messages") == [(True,)])
+
+    assert archive.query("SELECT DISTINCT flow FROM archive.messages") == [(wanted,)]
+
+
+async def test_a_refused_token_stops_the_daemon_and_names_the_setting(flowdock, archive):
+    settings = settings_for(flowdock, archive.url, token="wrong-token")
+    async with connect(archive.url) as engine:
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await daemon.run(settings, engine, stop=asyncio.Event())
+
+    (error,) = caught.value.exceptions
+    assert isinstance(error, daemon.LockedOut)
+    assert "ARCHIVER_TOKEN" in str(error)
+    assert "wrong-token" not in str(error)
+
+
+async def test_a_second_daemon_on_the_same_archive_does_no_harm(flowdock, archive):
+    settings = settings_for(flowdock, archive.url)
+    async with archiving(settings), archiving(settings):
+        await flowdock.connected(2)
+        await flowdock.play(seed=11, events=300)
+        await archive.completed()
+
+
+def first_flow(flowdock: Simulator) -> Any:
+    return next(iter(flowdock.world.directory.flows.values()))
