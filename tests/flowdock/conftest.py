@@ -1,0 +1,55 @@
+"""A small server on loopback that answers as a test tells it, and keeps what it was asked."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Server:
+    """Answers the first requests by *answers*, one each, and all others by the last of them."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.answers: list[Answer] = []
+        self.requests: list[web.Request] = []
+
+    def reply(self, *answers: Answer) -> None:
+        self.answers.extend(answers)
+
+    async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        assert isinstance(request, web.Request)
+        self.requests.append(request)
+        answer = self.answers[min(len(self.requests), len(self.answers)) - 1]
+        return await answer(request)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    it = Server()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", it.serve)
+    runner = web.AppRunner(app, shutdown_timeout=0.1, handle_signals=False)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    it.url = f"http://{host}:{port}"
+    yield it
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as it:
+        yield it
+
+
+@pytest.fixture
+def clock() -> Callable[[], datetime]:
+    """A clock that goes by one second each time that somebody looks at it."""
+    seconds = iter(range(1_000_000))
+    return lambda: datetime.fromtimestamp(1_400_000_000 + next(seconds), UTC)

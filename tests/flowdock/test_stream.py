@@ -1,0 +1,391 @@
+"""What happens on a stream when the network and the server do what they do, by a real server."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from typing_extensions import override
+
+from archiver.flowdock.refusals import HeadTooLong, Redirected, ShardRefused, TokenRefused
+from archiver.flowdock.retry import Delays, Gate
+from archiver.flowdock.shards import Shard
+from archiver.flowdock.stream import Closed, Frames, Opened, follow
+
+TOKEN = "s3cret-t0ken"
+QUICK = Delays(
+    error_step_seconds=0.001,
+    error_limit_seconds=0.01,
+    refusal_start_seconds=0.001,
+    refusal_limit_seconds=0.01,
+)
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+SHARD = Shard(flows=("acme/main", "acme/dev"), private=True)
+
+
+class Recording(Gate):
+    """A gate that tells what it was asked to hold, and does not."""
+
+    held: tuple[float, ...] = ()
+
+    @override
+    def hold(self, seconds: float) -> None:
+        self.held += (seconds,)
+
+
+def stream(*chunks: bytes, then: str = "end", content_type: str = "text/event-stream") -> Answer:
+    """A stream of *chunks*, each in a packet of its own, that ends, hangs or is cut *then*."""
+
+    async def reply(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": content_type})
+        await response.prepare(request)
+        for chunk in chunks:
+            await response.write(chunk)
+            await asyncio.sleep(0.005)
+        if then == "hang":
+            await asyncio.Event().wait()
+        if then == "cut":
+            assert request.transport is not None
+            request.transport.abort()
+        return response
+
+    return reply
+
+
+def status(code: int, **headers: str) -> Answer:
+    async def reply(_request: web.Request) -> web.Response:
+        return web.Response(
+            status=code, headers={name.replace("_", "-"): value for name, value in headers.items()}
+        )
+
+    return reply
+
+
+async def hang_up(request: web.Request) -> web.StreamResponse:
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()
+
+
+async def never(_request: web.Request) -> web.StreamResponse:
+    await asyncio.Event().wait()
+    return web.Response()
+
+
+HANG = stream(then="hang")
+
+
+@pytest.fixture
+def listen(server: Any, session: Any, clock: Any) -> Callable[..., Any]:
+    def open_stream(
+        *answers: Answer, shard: Shard = SHARD, gate: Gate | None = None, **more: Any
+    ) -> Any:
+        server.reply(*answers)
+        return follow(
+            session,
+            server.url,
+            shard,
+            token=TOKEN,
+            gate=gate or Recording(requests_per_second=1e6, concurrency=1),
+            clock=clock,
+            chance=random.Random(1),
+            delays=QUICK,
+            **more,
+        )
+
+    return open_stream
+
+
+async def until_closed(stream: Any, times: int = 1) -> list[Any]:
+    """The occurrences until so many connections, or attempts at one, are over."""
+    seen: list[Any] = []
+    async with aclosing(stream) as occurrences:
+        async for occurrence in occurrences:
+            seen.append(occurrence)
+            if isinstance(occurrence, Closed):
+                times -= 1
+                if not times:
+                    break
+    return seen
+
+
+def frames_in(seen: list[Any]) -> list[bytes]:
+    return [frame for it in seen if isinstance(it, Frames) for frame in it.frames]
+
+
+def reasons_in(seen: list[Any]) -> list[str]:
+    return [it.reason for it in seen if isinstance(it, Closed)]
+
+
+async def test_a_connection_opens_brings_frames_and_closes(listen: Any) -> None:
+    seen = await until_closed(listen(stream(b'data: {"id":1}\n\n', b'data: {"id":2}\n\n')))
+
+    assert [type(it) for it in seen] == [Opened, Frames, Frames, Closed]
+    opened, first, second, closed = seen
+    assert (opened.connection, closed.connection, closed.reason) == (1, 1, "ended")
+    assert opened.opened_at < first.received_at < second.received_at
+    assert frames_in(seen) == [b'{"id":1}', b'{"id":2}']
+
+
+async def test_the_request_tells_the_shard_and_the_token_in_the_header(
+    server: Any, listen: Any
+) -> None:
+    await until_closed(listen(stream()))
+
+    [request] = server.requests
+    assert request.rel_url.raw_path == "/flows"
+    assert request.rel_url.raw_query_string == "filter=acme%2Fmain%2Cacme%2Fdev&user=1"
+    assert request.headers["Authorization"].startswith("Basic ")
+    assert request.headers["Accept"] == "text/event-stream"
+    assert "Last-Event-ID" not in request.headers
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize(
+    ("content_type", "content"),
+    [
+        ("text/event-stream", 'id: 1\ndata: {"a":"ä😀"}\n\n:\n\ndata: {"b":2}\n\n'),
+        ("application/json", '\n{"a":"ä😀"}\r\n\n{"b":2}\r\n\n'),
+        ("application/json; charset=utf-8", '{"a":"ä😀"}\r{"b":2}\r'),
+    ],
+)
+async def test_any_cut_of_the_stream_gives_the_same_frames(
+    listen: Any, content_type: str, content: str, size: int
+) -> None:
+    sent = content.encode()
+    chunks = [sent[at : at + size] for at in range(0, len(sent), size)]
+    seen = await until_closed(listen(stream(*chunks, content_type=content_type)))
+
+    assert frames_in(seen) == ['{"a":"ä😀"}'.encode(), b'{"b":2}']
+
+
+async def test_the_answer_decides_how_frames_are_cut(server: Any, listen: Any) -> None:
+    answer = stream(b'{"id":1}\r\n', content_type="application/json")
+    asked_for_json = await until_closed(listen(answer, stream_format="json"))
+    asked_for_events = await until_closed(listen())
+
+    assert frames_in(asked_for_json) == frames_in(asked_for_events) == [b'{"id":1}']
+    accepted = [request.headers["Accept"] for request in server.requests]
+    assert accepted == ["application/json", "text/event-stream"]
+
+
+async def test_half_a_frame_is_dropped_with_its_connection(listen: Any) -> None:
+    answers = [stream(b'data: {"half":', then="cut"), stream(b'data: {"id":2}\n\n')]
+    seen = await until_closed(listen(*answers), times=2)
+
+    assert frames_in(seen) == [b'{"id":2}']
+    assert reasons_in(seen) == ["cut", "ended"]
+
+
+async def test_a_new_connection_resumes_after_the_last_whole_event(
+    server: Any, listen: Any
+) -> None:
+    first = stream(b"id: a/1\ndata: 1\n\n", b"id: a/2\ndata: ", then="cut")
+    seen = await until_closed(listen(first, stream(), stream(b"id\ndata: 3\n\n")), times=4)
+
+    positions = [request.headers.get("Last-Event-ID") for request in server.requests]
+    assert positions == [None, "a/1", "a/1", None]
+    assert [it.connection for it in seen if isinstance(it, Opened)] == [1, 2, 3, 4]
+
+
+async def test_a_position_that_no_header_can_hold_is_not_sent(server: Any, listen: Any) -> None:
+    await until_closed(listen(stream(b"id: a\x01b\ndata: 1\n\n")), times=2)
+
+    assert "Last-Event-ID" not in server.requests[1].headers
+
+
+async def test_a_position_that_the_server_refuses_is_given_up(server: Any, listen: Any) -> None:
+    answers = [stream(b"id: 7\ndata: 1\n\n"), status(400), stream()]
+    seen = await until_closed(listen(*answers), times=3)
+
+    positions = [request.headers.get("Last-Event-ID") for request in server.requests]
+    assert positions == [None, "7", None]
+    assert reasons_in(seen) == ["ended", "status 400", "ended"]
+
+
+async def test_a_position_outlives_what_passes(server: Any, listen: Any) -> None:
+    answers = [stream(b"id: 7\ndata: 1\n\n"), status(503), status(429), hang_up, stream()]
+    await until_closed(listen(*answers), times=5)
+
+    positions = [request.headers.get("Last-Event-ID") for request in server.requests]
+    assert positions[0] is None
+    assert set(positions[1:]) == {"7"}
+
+
+@pytest.mark.parametrize("begun", [b"", b'data: {"id":1}\n\n', b"data: half"])
+async def test_silence_is_noticed(listen: Any, begun: bytes) -> None:
+    chunks = [begun] if begun else []
+    seen = await until_closed(listen(stream(*chunks, then="hang"), silence_seconds=0.05), times=2)
+
+    assert reasons_in(seen) == ["silence", "silence"]
+
+
+async def test_keep_alives_are_no_silence(listen: Any) -> None:
+    chunks = [b"\n"] * 20
+    seen = await until_closed(listen(stream(*chunks), silence_seconds=0.06))
+
+    assert [type(it) for it in seen] == [Opened, Closed]
+    assert reasons_in(seen) == ["ended"]
+
+
+async def test_a_server_that_accepts_and_says_nothing_is_given_up(listen: Any) -> None:
+    seen = await until_closed(listen(never, silence_seconds=0.05))
+
+    assert seen == [
+        Closed(connection=None, reason="no answer", retry_in_seconds=seen[0].retry_in_seconds)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [
+        (hang_up, "cut: ServerDisconnectedError"),
+        (stream(b"<html>", content_type="text/html"), "text/html, not a stream"),
+        *[(status(code), f"status {code}") for code in (409, 429, 500, 502, 503, 504, 204)],
+    ],
+)
+async def test_what_is_no_stream_is_asked_again_and_feeds_no_frames(
+    listen: Any, trouble: Answer, reason: str
+) -> None:
+    # aiohttp itself asks once more when the server hangs up
+    answers = [trouble] * 3 + [stream(b"data: 1\n\n", then="hang")]
+    closed = []
+    async with aclosing(listen(*answers)) as occurrences:
+        async for occurrence in occurrences:
+            if isinstance(occurrence, Frames):
+                assert occurrence.frames == [b"1"]
+                break
+            if isinstance(occurrence, Closed):
+                closed.append(occurrence)
+
+    assert {it.reason for it in closed} <= {reason, "cut: ClientOSError"}
+    assert {it.connection for it in closed} == {None}
+    assert all(it.retry_in_seconds > 0 for it in closed)
+
+
+async def test_a_server_that_is_not_there_is_tried_again(session: Any, clock: Any) -> None:
+    gone = follow(
+        session,
+        "http://127.0.0.1:1",
+        SHARD,
+        token=TOKEN,
+        gate=Recording(requests_per_second=1e6, concurrency=1),
+        clock=clock,
+        chance=random.Random(1),
+        delays=QUICK,
+    )
+    assert reasons_in(await until_closed(gone, times=3)) == ["cut: ClientConnectorError"] * 3
+
+
+@pytest.mark.parametrize("code", [429, 503])
+async def test_the_host_is_obeyed_when_it_asks_to_wait(listen: Any, code: int) -> None:
+    gate = Recording(requests_per_second=1e6, concurrency=1)
+    [closed] = await until_closed(listen(status(code, Retry_After="7"), gate=gate))
+
+    assert gate.held == (7.0,)
+    assert closed.retry_in_seconds == 7.0
+
+
+async def test_the_stream_may_ask_to_wait_itself(listen: Any) -> None:
+    seen = await until_closed(listen(stream(b"retry: 3000\n\n")))
+
+    assert seen[-1].retry_in_seconds == 3.0
+
+
+@pytest.mark.parametrize(
+    ("trouble", "error", "words"),
+    [
+        (status(401), TokenRefused, "ARCHIVER_TOKEN"),
+        (status(403), ShardRefused, "403"),
+        (status(404), ShardRefused, "404"),
+        (status(400), HeadTooLong, "2 flows"),
+        (status(414), HeadTooLong, "414"),
+        (status(431), HeadTooLong, "431"),
+        (status(302, Location="http://127.0.0.1:1/"), Redirected, "ARCHIVER_STREAM_URL"),
+    ],
+)
+async def test_what_asking_again_does_not_cure_is_raised(
+    server: Any, listen: Any, trouble: Answer, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words) as caught:
+        await until_closed(listen(trouble))
+
+    assert len(server.requests) == 1
+    assert TOKEN not in repr(caught.value)
+
+
+async def test_a_refused_head_with_one_flow_is_asked_again(listen: Any) -> None:
+    shard = Shard(flows=("acme/main",))
+    seen = await until_closed(listen(status(400), stream(), shard=shard), times=2)
+
+    assert reasons_in(seen) == ["status 400", "ended"]
+
+
+@asynccontextmanager
+async def sockets(session: aiohttp.ClientSession) -> AsyncIterator[None]:
+    """Claims that no connection of *session* is left behind."""
+    yield
+    await asyncio.sleep(0)
+    connector = session.connector
+    assert isinstance(connector, aiohttp.TCPConnector)
+    assert not connector._acquired
+
+
+@pytest.mark.parametrize(
+    "answer", [HANG, never, status(503), stream(b"data: 1\n\n", then="hang"), hang_up]
+)
+@pytest.mark.parametrize("seconds", [0, 0.005, 0.03])
+async def test_it_can_be_cancelled_at_any_moment(
+    session: Any, listen: Any, answer: Answer, seconds: float
+) -> None:
+    async def consume() -> None:
+        await until_closed(listen(answer), times=1_000_000)
+
+    async with sockets(session):
+        task = asyncio.create_task(consume())
+        await asyncio.sleep(seconds)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(task, 1)
+
+
+async def test_it_can_be_left_in_the_middle(session: Any, listen: Any) -> None:
+    hanging = stream(b"data: 1\n\n", then="hang")
+    async with sockets(session), aclosing(listen(hanging)) as occurrences:
+        async for occurrence in occurrences:
+            if isinstance(occurrence, Frames):
+                break
+
+
+async def test_a_slow_consumer_slows_the_server(listen: Any) -> None:
+    written = 0
+
+    async def pour(request: web.Request) -> web.StreamResponse:
+        nonlocal written
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        event = b"data: " + b"x" * 65_536 + b"\n\n"
+        for _ in range(2_000):
+            await response.write(event)
+            written += len(event)
+        return response
+
+    async with aclosing(listen(pour)) as occurrences:
+        assert isinstance(await anext(occurrences), Opened)
+        before = -1
+        while before != written:  # until the server can write no more
+            before = written
+            await asyncio.sleep(0.05)
+
+    assert 0 < written < 20_000_000
+
+
+async def test_a_frame_over_the_limit_comes_out_cut(listen: Any) -> None:
+    long = b"data: " + b"x" * 1000 + b"\n\n"
+    seen = await until_closed(listen(stream(long, b"data: 1\n\n"), frame_limit_bytes=10))
+
+    assert frames_in(seen) == [b"x" * 10, b"1"]
