@@ -1,0 +1,216 @@
+"""What the archive holds, for people: counts, proofs and gaps of each flow.
+
+Built for ten million events in two thousand flows. What the ledger and the ends of indexes tell is
+exact. Counting a big table would read it all, so there the ids of each flow are cut into stretches:
+the first rows of a stretch are counted, and the rest of it is taken to go on as densely.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from msgspec import Struct
+from sqlalchemy import RowMapping, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+STRETCHES = 8
+COUNTED_ROWS = 64
+"""Of a stretch; a flow with fewer in each is counted exactly."""
+SMALL_INDEX_BYTES = 32_000_000
+"""Half a million rows or so: counted in a tenth of a second."""
+
+
+class Count(Struct, frozen=True):
+    """How many there are."""
+
+    rows: int
+    exact: bool = True
+
+    def __add__(self, other: "Count") -> "Count":
+        """Both together."""
+        return Count(self.rows + other.rows, self.exact and other.exact)
+
+
+class FlowReport(Struct, frozen=True, kw_only=True):
+    """What the archive holds of one flow, and what it lacks."""
+
+    flow: str
+    joined: bool | None
+    disabled: bool | None
+    events: Count
+    messages: Count
+    newest_at: datetime | None
+    """When the newest event happened; of one that does not tell, when it was received."""
+    newest_id: int
+    """The newest id that the flow is known to have; 0 when it never was seen to have any."""
+    lag_seconds: float | None
+    """0 when the newest id known is proven; else for how long the first of those above all that is
+    proven has been known. None when nothing is known."""
+    gaps: int
+    missing_ids: int
+    """Ids in gaps; the flow need not hold events of all of them."""
+    proven: float | None
+    """The share of ids, among those old enough to be proven, that are; None when there are none."""
+    last_error: str | None
+    """Why the newest request for a page failed; None when it did not."""
+
+
+class Totals(Struct, frozen=True, kw_only=True):
+    """What the archive holds beside events and messages."""
+
+    signals: Count
+    rejects: Count
+    database_bytes: int
+    written_at: datetime | None
+    """When the ledger of any flow was last written; it is as long as anything comes in."""
+
+
+async def flow_paths(tx: AsyncConnection) -> dict[int, str]:
+    """The path of every known flow by its key, in the order of paths."""
+    rows = await tx.execute(text("SELECT flow_key, path FROM store.flows ORDER BY path, flow_key"))
+    return {row.flow_key: row.path for row in rows}
+
+
+async def flow_reports(
+    tx: AsyncConnection, flow_keys: Sequence[int], *, now: datetime, exact: bool
+) -> list[FlowReport]:
+    """Reports of these flows, in their order; *exact* counts every row, however long it takes."""
+    keys = {"keys": list(flow_keys)}
+    rows = await tx.execute(_STANDINGS, {**keys, "now": now})
+    standings = {row["flow_key"]: row for row in rows.mappings()}
+    events = await _counts(tx, "journal", keys, exact=exact)
+    messages = await _counts(tx, "messages", keys, exact=exact)
+    return [
+        _report(standings[key], events.get(key, Count(0)), messages.get(key, Count(0)))
+        for key in flow_keys
+        if key in standings
+    ]
+
+
+async def totals(tx: AsyncConnection, *, exact: bool) -> Totals:
+    """Totals over all flows; *exact* counts every row, however long it takes."""
+    row = (await tx.execute(_TOTALS)).one()
+    return Totals(
+        signals=await _count(tx, "signals", exact=exact),
+        rejects=await _count(tx, "rejects", exact=exact),
+        database_bytes=row.bytes,
+        written_at=row.written_at,
+    )
+
+
+def _report(row: RowMapping, events: Count, messages: Count) -> FlowReport:
+    due, missing = row["due"], int(row["missing_ids"])
+    return FlowReport(
+        flow=row["path"],
+        joined=row["joined"],
+        disabled=row["disabled"],
+        events=events,
+        messages=messages,
+        newest_at=row["newest_at"],
+        newest_id=row["newest_id"],
+        lag_seconds=None if row["lag_seconds"] is None else max(0.0, float(row["lag_seconds"])),
+        gaps=row["gaps"],
+        missing_ids=missing,
+        proven=(due - missing) / due if due else None,
+        last_error=row["last_error"],
+    )
+
+
+async def _counts(
+    tx: AsyncConnection, table: str, keys: Mapping[str, object], *, exact: bool
+) -> dict[int, Count]:
+    """The rows of *table*, each event once, by flow key; flows without rows may be left out."""
+    once = "AND form = 0" if table == "journal" else ""
+    if exact or await _is_small(tx, table):
+        counted = text(
+            f"SELECT flow_key, count(*) AS rows, true AS exact FROM store.{table}"  # noqa: S608
+            f" WHERE flow_key = ANY(:keys) {once} GROUP BY flow_key"
+        )
+    else:
+        counted = text(_ESTIMATE.format(table=table, once=once)).bindparams(
+            counted=COUNTED_ROWS, stretches=STRETCHES
+        )
+    rows = await tx.execute(counted, keys)
+    return {row.flow_key: Count(int(row.rows), row.exact) for row in rows}
+
+
+async def _count(tx: AsyncConnection, table: str, *, exact: bool) -> Count:
+    """The rows of *table*; of a big one, what its last ANALYZE found."""
+    if not exact and not await _is_small(tx, table):
+        estimate = text("SELECT reltuples FROM pg_class WHERE oid = CAST(:table AS regclass)")
+        rows = int((await tx.execute(estimate, {"table": f"store.{table}"})).scalar_one())
+        if rows >= 0:
+            return Count(rows, exact=False)
+    counted = text(f"SELECT count(*) FROM store.{table}")  # noqa: S608
+    return Count((await tx.execute(counted)).scalar_one())
+
+
+async def _is_small(tx: AsyncConnection, table: str) -> bool:
+    size = text("SELECT pg_relation_size(CAST(:index AS regclass))")
+    found = await tx.execute(size, {"index": f"store.{table}_pkey"})
+    return int(found.scalar_one()) <= SMALL_INDEX_BYTES
+
+
+_ESTIMATE = """
+    SELECT asked.flow_key,
+           sum(CASE WHEN seen < :counted THEN seen
+                    ELSE round(seen::numeric * (until_id - from_id) / (last_id - from_id + 1))
+               END) AS rows,
+           bool_and(seen < :counted) AS exact
+    FROM unnest(CAST(:keys AS integer[])) AS asked(flow_key)
+    CROSS JOIN LATERAL (
+        SELECT min(id) AS lowest, max(id) - min(id) + 1 AS width
+        FROM store.{table} AS t WHERE t.flow_key = asked.flow_key
+    ) AS ends
+    CROSS JOIN generate_series(0, :stretches - 1) AS n
+    CROSS JOIN LATERAL (
+        SELECT lowest + width * n / :stretches AS from_id,
+               lowest + width * (n + 1) / :stretches AS until_id
+    ) AS stretch
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS seen, max(id) AS last_id
+        FROM (
+            SELECT id FROM store.{table} AS t
+            WHERE t.flow_key = asked.flow_key AND id >= from_id AND id < until_id {once}
+            ORDER BY id LIMIT :counted
+        ) AS first
+    ) AS counted
+    GROUP BY asked.flow_key
+"""
+
+_STANDINGS = text("""
+    SELECT f.flow_key, path, joined, disabled, newest_at, gaps, missing_ids, last_error,
+           coalesce(due, 0) AS due,
+           greatest(due, proven_to, newest_id, 0) AS newest_id,
+           CASE WHEN greatest(due, proven_to, newest_id, 0) = 0 THEN NULL
+                WHEN proven_to >= greatest(due, newest_id) THEN 0
+                ELSE extract(epoch FROM CAST(:now AS timestamptz) - coalesce(known_at, due_at))
+           END AS lag_seconds
+    FROM store.flows AS f
+    LEFT JOIN store.ledger AS l USING (flow_key)
+    CROSS JOIN LATERAL (
+        SELECT coalesce(upper(streamed + listed) - 1, 0) AS proven_to
+    ) AS proof
+    LEFT JOIN LATERAL (
+        SELECT received_at AS known_at FROM store.journal AS j
+        WHERE j.flow_key = f.flow_key AND id > proven_to ORDER BY id, form LIMIT 1
+    ) AS unproven ON true
+    LEFT JOIN LATERAL (
+        SELECT id AS newest_id, coalesce(sent_at, received_at) AS newest_at
+        FROM store.journal AS j
+        WHERE j.flow_key = f.flow_key ORDER BY id DESC, form DESC LIMIT 1
+    ) AS newest ON true
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS gaps, coalesce(sum(upper(gap) - lower(gap)), 0) AS missing_ids
+        FROM unnest(int8multirange(int8range(1, due + 1)) - streamed - listed) AS gap
+    ) AS missing
+    LEFT JOIN LATERAL (
+        SELECT error AS last_error FROM store.pages AS p
+        WHERE p.flow_key = f.flow_key ORDER BY requested_at DESC LIMIT 1
+    ) AS asked ON true
+    WHERE f.flow_key = ANY(:keys)
+""")
+
+_TOTALS = text("""
+    SELECT pg_database_size(current_database()) AS bytes,
+           (SELECT max(due_at) FROM store.ledger) AS written_at
+""")
