@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import aiohttp
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from archiver.domain.model import UserId
 from archiver.errors import ArchiverError
@@ -35,6 +34,7 @@ from archiver.ingest.source import Source
 from archiver.settings import Account as AccountSettings
 from archiver.settings import Settings
 from archiver.store import coverage, journal
+from archiver.store.engine import Engine
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +75,7 @@ def utc_now() -> datetime:
 class Works:
     """What all accounts of a process share."""
 
-    def __init__(
-        self, settings: Settings, engine: AsyncEngine, session: aiohttp.ClientSession
-    ) -> None:
+    def __init__(self, settings: Settings, engine: Engine, session: aiohttp.ClientSession) -> None:
         self.settings = settings
         self.engine = engine
         self.session = session
@@ -152,7 +150,7 @@ class Works:
 
 
 @asynccontextmanager
-async def works(settings: Settings, engine: AsyncEngine) -> AsyncIterator[Works]:
+async def works(settings: Settings, engine: Engine) -> AsyncIterator[Works]:
     """What all accounts share, with the archive's knowledge taken over."""
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
@@ -162,7 +160,7 @@ async def works(settings: Settings, engine: AsyncEngine) -> AsyncIterator[Works]
         yield shared
 
 
-async def run(settings: Settings, engine: AsyncEngine, *, stop: asyncio.Event) -> None:
+async def run(settings: Settings, engine: Engine, *, stop: asyncio.Event) -> None:
     """Archive all accounts until *stop* is set.
 
     Raises:
@@ -185,7 +183,7 @@ async def run(settings: Settings, engine: AsyncEngine, *, stop: asyncio.Event) -
 
 
 async def backfill_once(
-    settings: Settings, engine: AsyncEngine, *, on_found: Callable[[int], None]
+    settings: Settings, engine: Engine, *, on_found: Callable[[int], None]
 ) -> None:
     """Fill all gaps of all accounts up to the present, and return.
 

@@ -16,16 +16,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from archiver.embedded import run_server
 from archiver.errors import ArchiverError
 from archiver.settings import Settings
 from archiver.store import engine as store
 from archiver.store.migrating import check_schema, migrate
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncEngine
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +77,7 @@ def require_archive(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_database(place: Place) -> AsyncIterator["AsyncEngine"]:
+async def open_database(place: Place) -> AsyncIterator[store.Engine]:
     """An engine on an archive of this release's schema.
 
     A private database is migrated to it. One of somebody's server is not touched.
@@ -98,7 +94,7 @@ async def open_database(place: Place) -> AsyncIterator["AsyncEngine"]:
 
 
 @asynccontextmanager
-async def connect(place: Place) -> AsyncIterator["AsyncEngine"]:
+async def connect(place: Place) -> AsyncIterator[store.Engine]:
     """An engine on the database, whatever it holds.
 
     Raises:

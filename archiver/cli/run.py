@@ -1,6 +1,7 @@
 """`archiver run`: the daemon."""
 
 import asyncio
+import os
 import signal
 
 import click
@@ -9,6 +10,9 @@ from archiver import daemon
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, serve_database
 from archiver.settings import Settings
+
+STOP_SECONDS = 0.7
+"""How long the tasks have to leave when told to stop; they wait for nothing but a slow database."""
 
 
 @click.command
@@ -27,7 +31,13 @@ def run(load: LoadSettings) -> None:
 async def _run(settings: Settings, place: Place) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def told_to_stop() -> None:
+        stop.set()
+        # A database that does not answer must not hold us; a private one ends with this process.
+        loop.call_later(STOP_SECONDS, os._exit, 0)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, told_to_stop)
     async with open_database(place) as engine:
         await daemon.run(settings, engine, stop=stop)

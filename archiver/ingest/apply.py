@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 from msgspec.structs import replace
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from archiver.domain.coverage import Ranges
@@ -20,7 +19,7 @@ from archiver.ingest.batch import Applied, Arrival, Batch
 from archiver.ingest.folding import change_messages
 from archiver.ingest.novelty import sort_out
 from archiver.store import coverage, journal, messages
-from archiver.store.engine import DatabaseError, Fault, fault, transaction
+from archiver.store.engine import DatabaseError, Engine, Fault, Transaction, fault, transaction
 from archiver.store.journal import Reject, StoredSignal
 
 log = logging.getLogger(__name__)
@@ -30,12 +29,12 @@ T = TypeVar("T")
 LONGEST_PAUSE_SECONDS = 5.0
 
 
-async def apply_patiently(engine: AsyncEngine, batch: Batch) -> Applied:
+async def apply_patiently(engine: Engine, batch: Batch) -> Applied:
     """`apply`, again and again while the database is away; what else goes wrong is raised."""
     return await _patiently()(apply, engine, batch)
 
 
-async def when_possible(engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+async def when_possible(engine: Engine, work: Callable[[Transaction], Awaitable[T]]) -> T:
     """Do *work* in a transaction, again and again while the database is away."""
 
     async def once() -> T:
@@ -45,7 +44,7 @@ async def when_possible(engine: AsyncEngine, work: Callable[[AsyncConnection], A
     return await _patiently()(once)
 
 
-async def apply(engine: AsyncEngine, batch: Batch) -> Applied:
+async def apply(engine: Engine, batch: Batch) -> Applied:
     """Archive *batch*: journal, rows and coverage land together or not at all.
 
     Raises:
@@ -61,7 +60,7 @@ async def apply(engine: AsyncEngine, batch: Batch) -> Applied:
     return await _apply_halves(engine, batch, reason)
 
 
-async def _apply_halves(engine: AsyncEngine, batch: Batch, reason: str) -> Applied:
+async def _apply_halves(engine: Engine, batch: Batch, reason: str) -> Applied:
     """Archive all of *batch* but what Postgres refuses, and then claim what is left to claim."""
     arrivals = batch.arrivals
     if len(arrivals) == 1:
@@ -93,7 +92,7 @@ def without(batch: Batch, refused: Iterable[tuple[int, int]]) -> Batch:
     return replace(batch, gains=gains)
 
 
-async def write(tx: AsyncConnection, batch: Batch) -> Applied:
+async def write(tx: Transaction, batch: Batch) -> Applied:
     """Write *batch* on the caller's transaction."""
     await coverage.lock(tx, batch.flow_keys())
     new = await sort_out(tx, batch.arrivals)

@@ -8,13 +8,12 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from archiver.domain.model import Flow
 from archiver.flowdock.client import Client
 from archiver.ingest.apply import when_possible
 from archiver.ingest.names import Names
 from archiver.store import directory
+from archiver.store.engine import Engine
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +23,7 @@ Wanted = Callable[[str], bool]
 
 async def look_up(
     client: Client,
-    engine: AsyncEngine,
+    engine: Engine,
     names: Names,
     *,
     wanted: Wanted,

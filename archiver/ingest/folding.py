@@ -7,8 +7,6 @@ facts already, in the same transaction.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from archiver.domain.events import Event
 from archiver.domain.fold import Fact, Showing, extend, order, original, position, replay, target
 from archiver.domain.model import EventId, Message, Revision
@@ -17,11 +15,12 @@ from archiver.flowdock.decode import decode, decode_listed
 from archiver.ingest.batch import fact_of
 from archiver.store import journal, messages
 from archiver.store.bulk import Key
+from archiver.store.engine import Transaction
 from archiver.store.journal import Entry
 from archiver.store.messages import Held, History
 
 
-async def change_messages(tx: AsyncConnection, facts: Mapping[Key, list[Fact]]) -> int:
+async def change_messages(tx: Transaction, facts: Mapping[Key, list[Fact]]) -> int:
     """Bring the messages that *facts* are about up to date; returns how many changed."""
     if not facts:
         return 0

@@ -13,7 +13,6 @@ from itertools import count
 from typing import NoReturn
 
 from msgspec import Struct
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from archiver.domain.events import Decoded, Event, Rejected
 from archiver.domain.model import UserId
@@ -25,6 +24,7 @@ from archiver.ingest.claims import Claims
 from archiver.ingest.heads import Heads
 from archiver.ingest.intake import Began, Came, Ended, Intake
 from archiver.ingest.names import Names, flow_named
+from archiver.store.engine import Engine
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ async def receive(frame: bytes, listener: Listener, *, received_at: datetime) ->
 
 
 async def write_forever(
-    engine: AsyncEngine, intake: Intake, heads: Heads, *, pace: Pace, now: Callable[[], datetime]
+    engine: Engine, intake: Intake, heads: Heads, *, pace: Pace, now: Callable[[], datetime]
 ) -> NoReturn:
     """Archive what comes into *intake*, batch by batch; waits while the database is away."""
     clock = asyncio.get_running_loop().time

@@ -8,18 +8,16 @@ its sender and its recipient, one of whom is the account's own user.
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from archiver.domain.events import Event, Signal
 from archiver.domain.model import Flow, FlowId, UserId
 from archiver.store import directory
-from archiver.store.engine import transaction
+from archiver.store.engine import Engine, transaction
 
 
 class Names:
     """The flows that an archive knows, by all the names they go by."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._keys: dict[str, int] = {}
 

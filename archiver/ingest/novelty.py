@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.events import Event, Posted, Rethreaded, ThreadChanged
 from archiver.domain.fold import Fact, target
@@ -17,6 +16,7 @@ from archiver.errors import Corruption
 from archiver.ingest.batch import Arrival, fact_of
 from archiver.store import journal
 from archiver.store.bulk import Key
+from archiver.store.engine import Transaction
 from archiver.store.journal import Entry, KnownForm, Sighting
 from archiver.store.messages import Shown
 
@@ -32,7 +32,7 @@ class Novelty:
     repeated: int = 0
 
 
-async def sort_out(tx: AsyncConnection, arrivals: Iterable[Arrival]) -> Novelty:
+async def sort_out(tx: Transaction, arrivals: Iterable[Arrival]) -> Novelty:
     """Journal what is new in *arrivals*, and say what is to be folded."""
     new = Novelty()
     events = [arrival for arrival in arrivals if isinstance(arrival.decoded, Event)]

@@ -7,7 +7,6 @@ from datetime import datetime
 from functools import partial
 
 from msgspec.structs import replace
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from archiver.domain.coverage import Ranges
 from archiver.flowdock.client import MAX_PAGE, Client
@@ -19,6 +18,7 @@ from archiver.ingest.heads import Heads
 from archiver.ingest.pages import Reading, batch_of, bounds, read_page
 from archiver.store import coverage, directory
 from archiver.store.coverage import PageRow, Purpose, Standing
+from archiver.store.engine import Engine
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Source:
     def __init__(
         self,
         client: Client,
-        engine: AsyncEngine,
+        engine: Engine,
         heads: Heads,
         *,
         run: str,

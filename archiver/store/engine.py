@@ -33,6 +33,10 @@ class Fault(Enum):
     """A statement or a right is wrong: stop."""
 
 
+Engine = AsyncEngine
+Transaction = AsyncConnection
+"""A connection on which a transaction has begun; what the functions of `store` work on."""
+
 DatabaseError = (DBAPIError, psycopg.Error, UnicodeError)
 """What a statement may raise: by SQLAlchemy, or by psycopg itself while it copies."""
 
