@@ -318,10 +318,15 @@ async def test_the_host_is_obeyed_when_it_asks_to_wait(server: Any, make: Any, s
 
 async def test_a_call_given_up_frees_its_slot(server: Any, make: Any) -> None:
     gate = Gate(requests_per_second=1e6, concurrency=1)
-    server.reply(never, answer())
+    asked = asyncio.Event()
+
+    async def ask(request: web.Request) -> web.StreamResponse:
+        asked.set()
+        return await never(request)
+
+    server.reply(ask, answer())
     given_up = asyncio.create_task(make(gate=gate).flows())
-    while not server.requests:
-        await asyncio.sleep(0.001)
+    await asked.wait()
     given_up.cancel()
 
     assert await make(gate=gate).flows() == []

@@ -16,18 +16,7 @@ values = st.recursive(
     max_leaves=5,
 )
 names = st.sampled_from(
-    [
-        "id",
-        "url",
-        "organization",
-        "parameterized_name",
-        "name",
-        "joined",
-        "disabled",
-        "nick",
-        "email",
-        "access_mode",
-    ]
+    ["id", "url", "organization", "parameterized_name", "name", "joined", "disabled", "nick"]
 )
 
 
