@@ -134,12 +134,11 @@ class EventStreamFramer:
         frames: list[bytes] = []
         for line in lines:
             if not line:
-                if self._data is None:
-                    self._last_event_id = self._id
-                else:
-                    self._finish(frames)
+                self._finish(frames)
             elif line.startswith(b"data: ") and self._data is None and len(line) <= self._limit:
                 self._data = line[6:]
+            elif line.startswith(b"id: "):
+                self._read_id(line[4:])
             else:
                 self._read_field(line)
         return frames
@@ -147,11 +146,13 @@ class EventStreamFramer:
     def _finish(self, frames: list[bytes]) -> None:
         """End an event: only now may its id be sent back, since only now its data came whole."""
         self._last_event_id = self._id
-        data, self._data = self._data, None
-        if data and not data.isspace():
-            frames.append(bytes(data))
-            self.truncated += self._cut
-        self._cut = False
+        data = self._data
+        if data is not None:
+            self._data = None
+            if data and not data.isspace():
+                frames.append(bytes(data))
+                self.truncated += self._cut
+            self._cut = False
 
     def _add(self, line: bytes) -> None:
         """Add a line of data, as much as the limit leaves room for."""
@@ -174,13 +175,16 @@ class EventStreamFramer:
         if value.startswith(b" "):
             value = value[1:]
         if name == b"id":
-            # Too long for a request's head, it could not be sent back.
-            if b"\0" not in value and len(value) <= MAX_EVENT_ID_BYTES:
-                self._id = value
+            self._read_id(value)
         elif name == b"data":
             self._add(value)
         elif name == b"retry" and value.isdigit() and len(value) <= 9:
             self.retry_seconds = int(value) / 1000
+
+    def _read_id(self, value: bytes) -> None:
+        # Too long for a request's head, it could not be sent back.
+        if b"\0" not in value and len(value) <= MAX_EVENT_ID_BYTES:
+            self._id = value
 
     def _without_bom(self, chunk: bytes) -> bytes:
         """Return what follows a byte order mark; nothing while the mark may still be under way."""
