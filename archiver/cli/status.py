@@ -3,16 +3,14 @@
 import asyncio
 import json
 import math
-from collections.abc import Iterable, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 import msgspec
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from rich.cells import cell_len, set_cell_size
 
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
@@ -21,8 +19,10 @@ from archiver.settings import matches
 from archiver.store import reading
 from archiver.store.reading import Count, FlowReport, Totals
 
-EVER_SO_WIDE = 10_000
-"""Columns of what is no terminal: nothing is cut."""
+COLUMNS = ("flow", "events", "messages", "newest", "lag", "gaps", "ids", "proven")
+GAP = "  "
+NARROWEST = 8
+COMPLETE = "100%"
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,13 +52,15 @@ def status(
     gaps      ranges of ids that nothing proves yet, and the ids in them;
               many ids stand for no event, so that is a bound
     proven    the share of ids that are proven to be archived in full
+
+    Below stand the flows of which the newest request for a page failed, and why.
     """
     settings = load_settings()
     require_archive(settings)
     with serve_database(settings) as place:
         found = asyncio.run(_read(place, patterns, exact=exact))
     if as_json:
-        click.echo(json.dumps(_plain(found), ensure_ascii=False))
+        click.echo(json.dumps(_plain(found)))
     else:
         _print(found)
 
@@ -86,48 +88,40 @@ def _plain(found: Status) -> dict[str, Any]:
 
 
 def _print(found: Status) -> None:
-    terminal = is_terminal()
-    console = Console(
-        width=None if terminal else EVER_SO_WIDE,
-        no_color=not has_colours(),
-        highlight=False,
-        markup=False,
-        emoji=False,
-    )
-    with console.capture() as captured:
-        console.print(_table(found, terminal=terminal))
-        console.print(Text(_summary(found)))
-    for line in captured.get().rstrip("\n").split("\n"):
-        click.echo(line.rstrip(), color=True)
-
-
-def _table(found: Status, *, terminal: bool) -> Table:
-    table = Table(box=box.SIMPLE_HEAD if terminal else None, pad_edge=False, header_style="bold")
-    table.add_column("flow", overflow="ellipsis", no_wrap=True, ratio=None, min_width=8)
-    for name in ("events", "messages", "newest", "lag", "gaps", "ids", "proven"):
-        table.add_column(name, justify="right", no_wrap=True)
-    errors = any(one.last_error for one in found.flows)
-    if errors:
-        table.add_column("last error", overflow="ellipsis", no_wrap=True)
+    if found.flows:
+        table = "\n".join(_table([_cells(one, at=found.at) for one in found.flows]))
+        click.echo(table if has_colours() else click.unstyle(table))
     for one in found.flows:
-        table.add_row(*_cells(one, at=found.at), *([_error(one)] if errors else []))
-    return table
+        if one.last_error:
+            click.echo(f"{make_safe(one.flow)}: {make_safe(one.last_error)}")
+    click.echo(_summary(found))
 
 
-def _cells(one: FlowReport, *, at: datetime) -> Iterable[Text]:
-    away = one.joined is False or bool(one.disabled)
-    yield Text(make_safe(one.flow), style="dim" if away else "")
-    yield Text(_number(one.events))
-    yield Text(_number(one.messages))
-    yield Text("-" if one.newest_at is None else _duration((at - one.newest_at).total_seconds()))
-    yield Text("-" if one.lag_seconds is None else _duration(one.lag_seconds))
-    yield Text(f"{one.gaps:,}", style="yellow" if one.gaps else "")
-    yield Text(f"{one.missing_ids:,}", style="yellow" if one.gaps else "")
-    yield Text(_percent(one.proven), style="yellow" if one.gaps else "green")
+def _cells(one: FlowReport, *, at: datetime) -> Sequence[str]:
+    return (
+        make_safe(one.flow),
+        _number(one.events),
+        _number(one.messages),
+        "-" if one.newest_at is None else _duration((at - one.newest_at).total_seconds()),
+        "-" if one.lag_seconds is None else _duration(one.lag_seconds),
+        f"{one.gaps:,}",
+        f"{one.missing_ids:,}",
+        _percent(one.proven),
+    )
 
 
-def _error(one: FlowReport) -> Text:
-    return Text(make_safe(one.last_error or ""), style="red")
+def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The lines of a table; on a terminal, names of flows are cut to what it has room for."""
+    widest, *widths = (max(map(cell_len, column)) for column in zip(COLUMNS, *rows, strict=True))
+    room = widest
+    if is_terminal():
+        columns = shutil.get_terminal_size().columns
+        room = max(NARROWEST, min(widest, columns - sum(widths) - len(GAP) * len(widths)))
+    for number, (flow, *numbers) in enumerate([COLUMNS, *rows]):
+        name = flow if cell_len(flow) <= room else set_cell_size(flow, room - 1) + "…"
+        line = GAP.join([set_cell_size(name, room), *map(str.rjust, numbers, widths)])
+        unproven = number and not line.endswith(COMPLETE)
+        yield click.style(line, bold=not number, fg="yellow" if unproven else None)
 
 
 def _summary(found: Status) -> str:
@@ -150,14 +144,14 @@ def _sum(counts: Iterable[Count]) -> Count:
 
 
 def _number(count: Count) -> str:
-    return f"{'' if count.exact else '~'}{count.rows:,}"
+    return f"{count.rows:,}" if count.exact else f"~{int(float(f'{count.rows:.2g}')):,}"
 
 
 def _percent(share: float | None) -> str:
     """Rounded down: only what is complete reads 100%."""
     if share is None:
         return "-"
-    return "100%" if share == 1 else f"{math.floor(share * 10_000) / 100:.2f}%"
+    return COMPLETE if share == 1 else f"{math.floor(share * 10_000) / 100:.2f}%"
 
 
 def _duration(seconds: float) -> str:
