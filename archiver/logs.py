@@ -60,7 +60,8 @@ class Secrets:
             spelling
             for value in values
             if len(value) >= SHORTEST_SECRET
-            for spelling in (value, quote(value), quote(value, safe=""), _in_json(value))
+            for inner in (value, quote(value), quote(value, safe=""), _in_json(value))
+            for spelling in (inner, _in_json(inner), repr(inner)[1:-1])
         }
         # The longest first: one secret may hold another.
         longest_first = sorted(spellings, key=lambda one: (-len(one), one))

@@ -1,0 +1,133 @@
+"""Logs: one record is one line, readable, and without secrets."""
+
+import io
+import json
+import logging
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+
+from archiver import logs
+
+log = logging.getLogger("archiver.test")
+Format = Literal["console", "json"]
+TOKEN = 'tok"en/with spécial%marker'
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    """What the tests configure does not outlive them."""
+    root, package = logging.getLogger(), logging.getLogger("archiver")
+    handlers, levels = root.handlers[:], (root.level, package.level)
+    yield
+    logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    package.setLevel(levels[1])
+
+
+def configured(
+    format_: Format = "console", *, level: str = "info", colours: bool = False
+) -> io.StringIO:
+    stream = io.StringIO()
+    logs.configure(
+        level=level, format=format_, stream=stream, colours=colours, secrets=[TOKEN, "a"]
+    )
+    return stream
+
+
+def test_a_console_line_has_time_level_phrase_and_keys() -> None:
+    stream = configured()
+    log.info("page stored", extra={"flow": "acme/main", "messages": 3, "reason": "two words"})
+    time, line = stream.getvalue()[:20], stream.getvalue()[21:]
+    assert time.endswith("Z")
+    assert line == "info     page stored flow=acme/main messages=3 reason='two words'\n"
+
+
+def test_a_json_line_is_one_object_whose_own_keys_keep_their_sense() -> None:
+    stream = configured("json")
+    log.warning("stream cut", extra={"flow": "ü/x", "level": "mine", "path": object})
+    line = json.loads(stream.getvalue())
+    assert (line["message"], line["level"], line["logger"]) == ("stream cut", "warning", log.name)
+    assert (line["flow"], line["level_"], line["path"]) == ("ü/x", "mine", "<class 'object'>")
+    assert line["time"].endswith("+00:00")
+
+
+@pytest.mark.parametrize("format_", ["console", "json"])
+def test_what_chat_says_cannot_forge_a_line(format_: Format) -> None:
+    stream = configured(format_)
+    log.info("got %s", "a\nb\x1b[2J", extra={"nick": "x\n2026 info forged\u202e\x9b"})
+    assert stream.getvalue().count("\n") == 1
+    assert stream.getvalue()[:-1].isprintable()
+
+
+@pytest.mark.parametrize("format_", ["console", "json"])
+def test_no_secret_is_told_in_any_spelling(format_: Format) -> None:
+    stream = configured(format_)
+    spelled = f"{TOKEN} {json.dumps(TOKEN)} {TOKEN!r} t=tok%22en/with%20sp%C3%A9cial%25marker"
+    error = ValueError(spelled)
+    url = f"https://{TOKEN}@api"
+    log.error("failed with %s", TOKEN, exc_info=error, extra={"url": url, "token": TOKEN})
+    assert "***" in stream.getvalue()
+    assert "marker" not in stream.getvalue()
+    assert "ValueError" in stream.getvalue()
+
+
+def test_a_password_in_a_url_is_hidden_even_when_nobody_named_it() -> None:
+    stream = configured()
+    log.error("lost", extra={"url": "postgresql://ada:un%40named@db/x"})
+    log.error("lost", extra={"url": "https://:unnamed@db/x?at=a:b@c"})
+    assert "postgresql://ada:***@db/x" in stream.getvalue()
+    assert "named@" not in stream.getvalue()
+
+
+def test_what_is_too_short_for_a_secret_does_not_garble_the_rest() -> None:
+    stream = configured()
+    log.info("banana")
+    assert "banana" in stream.getvalue()
+
+
+def test_levels_are_ours_and_others_are_told_from_warnings_on() -> None:
+    stream = configured(level="debug")
+    log.debug("ours")
+    logging.getLogger("other").info("not told")
+    logging.getLogger("other").warning("told")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("of python", stacklevel=1)
+    lines = stream.getvalue().split("\n")
+    assert [line[21:].split()[:2] for line in lines[:2]] == [["debug", "ours"], ["warning", "told"]]
+    assert "logger=other" in lines[1]
+    assert "of python" in lines[2]
+
+
+def test_configuring_again_replaces_what_was() -> None:
+    first, second = configured(), configured("json", level="error")
+    log.info("too low")
+    log.error("kept")
+    assert first.getvalue() == ""
+    assert json.loads(second.getvalue())["message"] == "kept"
+
+
+def test_colours_come_only_when_asked_for() -> None:
+    plain, coloured = configured(), None
+    log.warning("x", extra={"k": 1})
+    coloured = configured(colours=True)
+    log.warning("x", extra={"k": 1})
+    assert "\x1b" not in plain.getvalue()
+    assert "\x1b[33mwarning" in coloured.getvalue()
+
+
+def test_text_of_our_own_is_hidden_by_the_same_secrets() -> None:
+    configured()
+    assert logs.hide(f"no {TOKEN}") == "no ***"
+
+
+def test_hiding_works_before_anything_is_configured() -> None:
+    ask = "from archiver import logs; print(logs.hide('x://a:b@c'))"
+    told = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert told.stdout == "x://a:***@c\n"

@@ -1,0 +1,220 @@
+"""Settings: what is taken, from where, and how the rest is refused."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archiver.errors import ArchiverError
+from archiver.settings import Account, SettingRefused, Settings, matches
+from archiver.settings.reading import read_settings
+from archiver.settings.table import ACCOUNT, SECTIONS, SETTINGS
+
+HOME = {"HOME": "/home/ada"}
+MARKER = "s3cret-marker"
+
+
+def test_every_key_has_a_name_of_its_own_a_meaning_and_an_example() -> None:
+    assert len({one.full_name for one in SETTINGS}) == len(SETTINGS)
+    assert len({one.environ for one in SETTINGS}) == len(SETTINGS)
+    assert all(one.environ.startswith("ARCHIVER_") for one in SETTINGS)
+    assert all(one.key.doc and one.key.example for one in (*SETTINGS, *ACCOUNT))
+    declared = sum(len(fields(kind)) for kind in SECTIONS.values())
+    assert declared == sum(one.section != "" for one in SETTINGS)
+
+
+def test_nothing_given_means_the_defaults() -> None:
+    assert read_settings({}, HOME) == Settings(data_dir=Path("/home/ada/.local/state/archiver"))
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda one: one.full_name)
+def test_every_default_is_a_value_that_could_be_given(setting: Any) -> None:
+    if setting.default is None:
+        return
+    value = list(setting.default) if isinstance(setting.default, tuple) else setting.default
+    section = {setting.section: {setting.name: value}} if setting.section else {setting.name: value}
+    assert read_settings(section, HOME) == read_settings({}, HOME)
+    text = ",".join(value) if isinstance(value, list) else str(value)
+    assert read_settings({}, {**HOME, setting.environ: text}) == read_settings({}, HOME)
+
+
+def test_the_environment_wins_over_the_file_and_an_empty_variable_counts_as_unset() -> None:
+    table = {"stream": {"silence_seconds": 30, "format": "json"}}
+    environ = {"ARCHIVER_STREAM_SILENCE_SECONDS": "45.5", "ARCHIVER_STREAM_FORMAT": ""}
+    stream = read_settings(table, environ).stream
+    assert (stream.silence_seconds, stream.format) == (45.5, "json")
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        (
+            {"STATE_DIRECTORY": "/var/lib/archiver:/other", "XDG_STATE_HOME": "/x"},
+            "/var/lib/archiver",
+        ),
+        ({"XDG_STATE_HOME": "/state"}, "/state/archiver"),
+        ({"XDG_STATE_HOME": "relative"}, "/home/ada/.local/state/archiver"),
+        ({"ARCHIVER_DATA_DIR": "~/chat", "STATE_DIRECTORY": "/s"}, "/home/ada/chat"),
+    ],
+)
+def test_data_lies_where_the_system_keeps_state(environ: dict[str, str], expected: str) -> None:
+    assert read_settings({}, HOME | environ).data_dir == Path(expected)
+
+
+@pytest.mark.parametrize(
+    ("table", "environ", "told"),
+    [
+        ({"stream": {"silence_second": 3}}, {}, "did you mean stream.silence_seconds?"),
+        ({"silence_seconds": 3}, {}, "silence_seconds is no setting; did you mean stream.silence"),
+        ({"strem": {}}, {}, "strem is no setting; did you mean stream?"),
+        ({"zzz": 1}, {}, "zzz is no setting; there are: data_dir, token"),
+        ({"accounts": [{"nam": "a"}]}, {}, "did you mean accounts.name?"),
+        ({"stream": 3}, {}, "write [stream]"),
+        ({"accounts": {"name": "a"}}, {}, "write [[accounts]]"),
+        (
+            {},
+            {"ARCHIVER_TOKENS": "x"},
+            "ARCHIVER_TOKENS is no setting; did you mean ARCHIVER_TOKEN?",
+        ),
+        (
+            {"stream": {"format": "xml"}},
+            {},
+            "stream.format cannot be 'xml': expected one of event-",
+        ),
+        ({"stream": {"format": 3}}, {}, "stream.format cannot be 3"),
+        ({"stream": {"silence_seconds": "90"}}, {}, "stream.silence_seconds cannot be '90'"),
+        (
+            {"stream": {"silence_seconds": True}},
+            {},
+            "cannot be True: expected a number, at least 1",
+        ),
+        ({"stream": {"silence_seconds": float("inf")}}, {}, "cannot be inf"),
+        (
+            {"ingest": {"batch_events": 1.5}},
+            {},
+            "expected a whole number, at least 1, at most 100000",
+        ),
+        ({}, {"ARCHIVER_INGEST_BATCH_EVENTS": "0"}, "ARCHIVER_INGEST_BATCH_EVENTS cannot be 0"),
+        ({}, {"ARCHIVER_STREAM_SILENCE_SECONDS": "nan"}, "cannot be nan"),
+        ({}, {"ARCHIVER_PRIVATE": "maybe"}, "cannot be 'maybe': expected true or false"),
+        ({"private": 1}, {}, "private cannot be 1: expected true or false"),
+        ({"flows": ["acme"]}, {}, "flows cannot be ['acme']: expected patterns"),
+        ({"flows": []}, {}, "flows cannot be []"),
+        ({"flows": [1]}, {}, "flows cannot be [1]"),
+        ({"api_url": "ftp://host"}, {}, "expected an http:// or https:// URL"),
+        ({"api_url": "https://"}, {}, "expected an http:// or https:// URL"),
+        ({"api_url": "https://host:port"}, {}, "expected an http:// or https:// URL"),
+        ({"data_dir": ""}, {}, "data_dir cannot be ''"),
+        ({"accounts": [{"name": "a"}]}, {}, "accounts.token is missing in account 1"),
+        (
+            {"accounts": [{"name": "a", "token": "t"}, {"name": "a", "token": "u"}]},
+            {},
+            "accounts.name is 'a' twice",
+        ),
+        ({"accounts": [{"name": "a", "token": "t"}]}, {"ARCHIVER_TOKEN": "u"}, "none at the top"),
+    ],
+)
+def test_what_cannot_be_taken_is_refused_by_name(
+    table: dict[str, Any], environ: dict[str, str], told: str
+) -> None:
+    with pytest.raises(SettingRefused) as refusal:
+        read_settings(table, environ)
+    assert isinstance(refusal.value, ArchiverError)
+    assert told in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["ARCHIVER_CONFIG", "ARCHIVER_TEST_DATABASE_URL", "OTHER"])
+def test_variables_that_are_for_others_are_left_alone(name: str) -> None:
+    assert read_settings({}, {**HOME, name: "x"}) == read_settings({}, HOME)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"token": [MARKER]},
+        {"token": MARKER + "\n"},
+        {"database": {"url": [MARKER]}},
+        {"api_url": f"https://ada:{MARKER}@host"},
+        {"token": MARKER, "accounts": [{"name": "a", "token": MARKER}]},
+    ],
+)
+def test_a_refusal_never_tells_a_secret(table: dict[str, Any]) -> None:
+    with pytest.raises(SettingRefused) as refusal:
+        read_settings(table, {})
+    assert MARKER not in str(refusal.value)
+
+
+def test_a_token_makes_the_one_account() -> None:
+    environ = {"ARCHIVER_TOKEN": MARKER, "ARCHIVER_FLOWS": "acme/*, !acme/noise"}
+    (account,) = read_settings({"api_url": "http://localhost:8700/"}, environ).require_accounts()
+    assert (account.name, account.token) == ("default", MARKER)
+    assert account.flows == ("acme/*", "!acme/noise")
+    assert account.api_url == "http://localhost:8700"
+
+
+def test_accounts_inherit_what_stands_at_the_top() -> None:
+    accounts = [{"name": "a", "token": "t1"}, {"name": "b", "token": "t2", "flows": "b/*"}]
+    found = read_settings({"flows": ["a/*"], "private": False, "accounts": accounts}, {}).accounts
+    assert [(one.name, one.flows, one.private) for one in found] == [
+        ("a", ("a/*",), False),
+        ("b", ("b/*",), False),
+    ]
+
+
+def test_without_an_account_the_message_names_the_setting() -> None:
+    with pytest.raises(SettingRefused, match="set ARCHIVER_TOKEN"):
+        read_settings({}, HOME).require_accounts()
+
+
+def test_no_secret_is_in_what_settings_print_and_all_are_among_the_secrets() -> None:
+    environ = {
+        "ARCHIVER_TOKEN": MARKER,
+        "ARCHIVER_DATABASE_URL": "postgresql://ada:p%40ss-marker@host/db",
+    }
+    settings = read_settings({}, HOME | environ)
+    assert "marker" not in repr(settings)
+    assert settings.secrets() == {
+        MARKER, "p%40ss-marker", "p@ss-marker", environ["ARCHIVER_DATABASE_URL"]
+    }  # fmt: skip
+
+
+def test_a_token_sent_in_clear_is_noticed_but_not_on_this_machine() -> None:
+    def account(api: str) -> Account:
+        return Account(name="a", token="t", api_url=api, stream_url="https://host")
+
+    assert account("http://chat.example").cleartext_urls() == ("http://chat.example",)
+    assert account("http://127.0.0.1:8700").cleartext_urls() == ()
+    assert account("https://chat.example").cleartext_urls() == ()
+
+
+@pytest.mark.parametrize(
+    ("patterns", "path", "wanted"),
+    [
+        (["*"], "acme/main", True),
+        (["acme/*"], "acme/main", True),
+        (["acme/*"], "other/main", False),
+        (["*/main"], "ACME/Main", True),
+        (["ACME/*"], "acme/main", True),
+        (["acme/*", "!acme/noise"], "acme/noise", False),
+        (["!acme/noise", "acme/*"], "acme/noise", True),
+        (["!acme/noise"], "acme/main", True),
+        (["!acme/noise"], "acme/noise", False),
+        (["acme/ma?n"], "acme/main", True),
+        ([], "acme/main", False),
+    ],
+)
+def test_the_last_pattern_that_matches_decides(
+    patterns: list[str], path: str, wanted: bool
+) -> None:
+    assert matches(path, patterns) is wanted
+
+
+@given(st.booleans(), st.lists(st.sampled_from(["*", "!*", "a/*"]), min_size=1))
+def test_patterns_of_flows_do_not_decide_on_private_conversations(
+    private: bool, patterns: list[str]
+) -> None:
+    account = Account(name="a", token="t", flows=tuple(patterns), private=private)
+    assert account.wants("private/1/2") is private
