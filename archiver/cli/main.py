@@ -30,6 +30,9 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "run": ("archiver.cli.run", "Follow the streams and fill the gaps, until stopped."),
         "backfill": ("archiver.cli.backfill", "Fill the gaps that are known, then exit."),
     },
+    "Query it": {
+        "sql": ("archiver.cli.sql", "Ask the archive's views one SQL query."),
+    },
     "Look after it": {
         "status": ("archiver.cli.status", "Show what is archived, proven and missing."),
         "migrate": ("archiver.cli.migrate", "Bring the database to this release's schema."),

@@ -1,0 +1,195 @@
+"""``archiver demo``: everything at once, for half a minute, judged at the end.
+
+A private Postgres, the simulator and the daemon are started as a user would start them. This
+process only watches them, cuts the streams once, and in the end holds the archive against the
+simulator's truth.
+"""
+
+import asyncio
+import fcntl
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from archiver.cli.configuration import LoadSettings
+from archiver.cli.database import Place, open_database, serve_database
+from archiver.cli.display import Display, choose_display
+from archiver.cli.performance import Performance, Plan
+from archiver.cli.programs import Program, run_program
+from archiver.cli.simulation import reach_simulator
+from archiver.cli.verdict import Verdict, describe, summarize
+from archiver.errors import ArchiverError
+from archiver.settings import DatabaseSettings, Settings
+
+USERS = 14
+DAEMON = {
+    "ARCHIVER_BACKFILL_REQUESTS_PER_SECOND": "100",
+    "ARCHIVER_INGEST_SETTLING_SECONDS": "2",
+    "ARCHIVER_LOG_FORMAT": "json",
+}
+"""A Flowdock on this machine need not be spared as the real one is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What is there when the demonstration begins."""
+
+    plan: Plan
+    place: Place
+    home: Path
+    simulated: Program
+    display: Display
+
+
+@click.command
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1, 86_400),
+    default=30.0,
+    show_default=True,
+    help="How long it lasts, the comparison included.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines; the last is the result.")
+@click.option("--flows", type=click.IntRange(1, 200), default=12, show_default=True)
+@click.option(
+    "--history",
+    type=click.IntRange(0, 1_000_000),
+    default=20_000,
+    show_default=True,
+    help="Messages that were there before, to be filled in.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(0.1, 2_000),
+    default=80.0,
+    show_default=True,
+    help="Live events a second.",
+)
+@click.option("--seed", default=1, show_default=True, help="The same seed gives the same history.")
+@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), hidden=True)
+@click.pass_obj
+def demo(
+    load: LoadSettings,
+    /,
+    *,
+    seconds: float,
+    as_json: bool,
+    picture: Path | None,
+    **world: Any,
+) -> int:
+    """Archive a simulated Flowdock before your eyes, and compare the archive with the truth.
+
+    Nothing of yours is touched: it has a database of its own, emptied at each start and kept
+    afterwards, which `archiver sql --demo` reads. Exit status 1: a difference was found.
+    """
+    plan = Plan(seconds=seconds, began=time.monotonic())
+    settings = demo_settings(load())
+    logging.getLogger("archiver").setLevel(logging.WARNING)
+    display = choose_display(as_json=as_json, picture=picture)
+    display.announce(f"starting; the demonstration's own database is in {settings.data_dir}")
+    with (
+        empty_directory(settings.data_dir) as home,
+        simulator(home, world) as simulated,
+        serve_database(settings) as place,
+    ):
+        stage = Stage(plan=plan, place=place, home=home, simulated=simulated, display=display)
+        verdict = asyncio.run(_perform(stage))
+    if as_json:
+        click.echo(json.dumps(summarize(verdict)))
+    else:
+        describe(verdict)
+    return 0 if verdict.is_good else 1
+
+
+def demo_settings(settings: Settings) -> Settings:
+    """The settings of the demonstration's archive: never a server that the user has named."""
+    binaries = settings.database.postgres_bin
+    return replace(
+        settings,
+        data_dir=settings.data_dir / "demo",
+        database=DatabaseSettings(postgres_bin=binaries),
+    )
+
+
+@contextmanager
+def empty_directory(home: Path) -> Iterator[Path]:
+    """*home*, made empty, and nobody else's while the block lasts.
+
+    Raises:
+        ArchiverError: another demonstration runs there, or it cannot be written.
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with (home / "lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ArchiverError(
+                    f"another demonstration runs in {home}: wait for its end, or set "
+                    "ARCHIVER_DATA_DIR to another directory"
+                ) from None
+            for old in home.iterdir():
+                if old.name != "lock":
+                    _discard(old)
+            yield home
+    except OSError as error:
+        raise ArchiverError(
+            f"no demonstration can be kept in {home}: {error}; set ARCHIVER_DATA_DIR"
+        ) from error
+
+
+def _discard(old: Path) -> None:
+    """Remove *old* at once; a server that still shuts down in it cannot come in between."""
+    doomed = old.with_name(f"{old.name}.old")
+    shutil.rmtree(doomed, ignore_errors=True)
+    old.rename(doomed)
+    if doomed.is_dir():
+        shutil.rmtree(doomed, ignore_errors=True)
+    else:
+        doomed.unlink()
+
+
+@contextmanager
+def simulator(home: Path, world: Mapping[str, Any]) -> Iterator[Program]:
+    """A simulated Flowdock on ports that are free, with a history that ends now."""
+    options = {"port": 0, "stream-port": 0, "users": USERS, "history-until": "now", **world}
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    log = home / "simulator.log"
+    with run_program("simulate", "--json", *arguments, settings={}, log=log) as program:
+        yield program
+
+
+@contextmanager
+def daemon(home: Path, told: Mapping[str, Any]) -> Iterator[Program]:
+    """The daemon, archiving what the simulator that *told* of itself serves."""
+    settings = DAEMON | {
+        "ARCHIVER_API_URL": told["api_url"],
+        "ARCHIVER_STREAM_URL": told["stream_url"],
+        "ARCHIVER_TOKEN": told["token"],
+        "ARCHIVER_DATA_DIR": str(home),
+    }
+    with run_program("run", settings=settings, log=home / "daemon.log") as program:
+        yield program
+
+
+async def _perform(stage: Stage) -> Verdict:
+    told = json.loads(stage.simulated.announcement())
+    async with open_database(stage.place) as engine, reach_simulator(told["api_url"]) as simulation:
+        with daemon(stage.home, told) as archiving, stage.display:
+            performance = Performance(
+                stage.plan,
+                engine,
+                simulation,
+                display=stage.display,
+                programs=(stage.simulated, archiving),
+                me=told["user"],
+            )
+            return await performance.run()

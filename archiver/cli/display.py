@@ -1,0 +1,171 @@
+"""Where the demonstration shows itself: on a terminal, as plain lines, as JSON, as a picture."""
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import click
+from rich.console import Console
+from rich.live import Live
+from typing_extensions import override
+
+from archiver.cli.scene import EDIT, Scene
+from archiver.cli.screen import draw
+from archiver.cli.terminal import is_terminal
+
+PLAIN_SECONDS = 3.0
+JSON_SECONDS = 1.0
+PICTURE_CELLS = (96, 28)
+NEWEST = 8
+
+
+class Display(Protocol):
+    """What shows scenes; a context, within which it has the terminal."""
+
+    def announce(self, told: str) -> None:
+        """Say something before the first scene."""
+
+    def show(self, scene: Scene) -> None:
+        """Show *scene*."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+def choose_display(*, as_json: bool, picture: Path | None) -> Display:
+    """The display that fits whoever reads our output."""
+    if picture is not None:
+        return Picture(picture)
+    if as_json:
+        return JsonLines()
+    return Screen() if is_terminal() else PlainLines()
+
+
+class Screen:
+    """A terminal: one screen, drawn again and again, and gone at the end."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False)
+        self._live = Live(console=self._console, screen=True, auto_refresh=False)
+
+    def announce(self, told: str) -> None:
+        """Say it above."""
+        click.echo(told)
+
+    def show(self, scene: Scene) -> None:
+        """Draw *scene* into the window as it is now."""
+        width, height = self._console.size
+        self._live.update(draw(scene, width=width, height=height), refresh=True)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+
+class PlainLines:
+    """Not a terminal: a line every few seconds."""
+
+    every_seconds = PLAIN_SECONDS
+
+    def __init__(self) -> None:
+        self._shown: tuple[str, float] | None = None
+
+    def announce(self, told: str) -> None:
+        """Say it in a line."""
+        click.echo(told)
+
+    def show(self, scene: Scene) -> None:
+        """Print a line when the phase has changed, and every few seconds."""
+        if self._shown is not None:
+            phase, at = self._shown
+            if phase == scene.phase and scene.now - at < self.every_seconds:
+                return
+        self._shown = scene.phase, scene.now
+        click.echo(self._line(scene))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def _line(self, scene: Scene) -> str:
+        return (
+            f"{scene.now:4.0f} s  {scene.phase:<9}  {scene.events:>7,} events"
+            f"  {scene.events_per_second:>6,.0f}/s  {scene.messages:>7,} messages"
+            f"  {scene.proven:6.1%} proven  {len(scene.open_gaps)} gaps"
+            f"  {scene.streams or 'no'} stream{'s' if scene.streams != 1 else ''}"
+        )
+
+
+class JsonLines(PlainLines):
+    """For programs: one object a line."""
+
+    every_seconds = JSON_SECONDS
+
+    @override
+    def announce(self, told: str) -> None:
+        return None
+
+    @override
+    def _line(self, scene: Scene) -> str:
+        return json.dumps(
+            {
+                "elapsed_seconds": round(scene.now, 1),
+                "phase": scene.phase,
+                "events": scene.events,
+                "events_per_second": round(scene.events_per_second, 1),
+                "messages": scene.messages,
+                "proven": round(scene.proven, 4),
+                "gaps": len(scene.open_gaps),
+                "streams": scene.streams,
+            }
+        )
+
+
+class Picture(PlainLines):
+    """The liveliest scene of all, as an SVG file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._best = -1
+
+    @override
+    def show(self, scene: Scene) -> None:
+        super().show(scene)
+        newest = list(scene.happenings.values())[-NEWEST:]
+        edits = sum(one.event == EDIT and not one.is_deleted for one in newest)
+        deletions = sum(one.is_deleted for one in newest)
+        closed = sum(gap.closed_at is not None for gap in scene.gaps.values())
+        liveliness = min(edits, 2) + min(deletions, 1) + 2 * bool(scene.open_gaps) + bool(closed)
+        if scene.cut_at is None or liveliness <= self._best or not scene.streams:
+            return
+        self._best = liveliness
+        width, height = PICTURE_CELLS
+        with Path("/dev/null").open("w") as nowhere:
+            console = Console(
+                record=True, width=width, height=height, file=nowhere, force_terminal=True
+            )
+            console.print(draw(scene, width=width, height=height))
+            console.save_svg(str(self._path), title="archiver demo")

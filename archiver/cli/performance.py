@@ -1,0 +1,141 @@
+"""The course of the demonstration: watch, cut the streams once, let it settle, compare."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from archiver.cli.comparison import Difference, Place, compare, read_truth
+from archiver.cli.display import Display
+from archiver.cli.programs import Program
+from archiver.cli.scene import Scene
+from archiver.cli.simulation import Simulation
+from archiver.cli.verdict import Verdict
+from archiver.store import showing
+from archiver.store.engine import Engine
+from archiver.store.showing import FlowShown
+
+LOOK_SECONDS = 0.4
+CUT_SECONDS = 3.0
+"""How long the streams are refused."""
+ENDING_SECONDS = 7.0
+"""What settling and comparing take, of the time that was asked for."""
+SHORTEST_LIVE_SECONDS = 5.0
+PATIENCE_SECONDS = 60.0
+"""How long the archive may take to settle after the last event."""
+NEWS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How long the demonstration lasts, from when (by the monotonic clock)."""
+
+    seconds: float
+    began: float
+
+
+class Performance:
+    """One demonstration, its programs running."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        engine: Engine,
+        simulation: Simulation,
+        *,
+        display: Display,
+        programs: Sequence[Program],
+        me: int,
+    ) -> None:
+        self._plan = plan
+        self._engine = engine
+        self._simulation = simulation
+        self._display = display
+        self._programs = programs
+        self._me = me
+        self._scene = Scene(seconds=plan.seconds)
+        self._shown: list[FlowShown] = []
+        self._news_after: dict[int, int] = {}
+
+    async def run(self) -> Verdict:
+        """Let it all happen; returns what the comparison found."""
+        began = self._now()
+        ends = max(self._plan.seconds - ENDING_SECONDS, began + SHORTEST_LIVE_SECONDS)
+        await self._watch("archiving", until=began + (ends - began) / 3)
+        self._scene.cut_at = self._now()
+        await self._simulation.refuse_streams(seconds=CUT_SECONDS)
+        await self._watch("cut off", until=min(ends, self._now() + CUT_SECONDS))
+        await self._watch("archiving", until=ends)
+        await self._simulation.stop_traffic()
+        return await self._judge()
+
+    def _now(self) -> float:
+        """Seconds since the demonstration began."""
+        return time.monotonic() - self._plan.began
+
+    async def _watch(self, phase: str, *, until: float) -> None:
+        self._scene.phase = phase
+        while self._now() < until:
+            await self._look()
+            await asyncio.sleep(min(LOOK_SECONDS, max(0.0, until - self._now())))
+
+    async def _look(self) -> None:
+        """See how the archive stands, and show it."""
+        for program in self._programs:
+            program.require_running()
+        stats = await self._simulation.stats()
+        async with self._engine.connect() as tx:
+            self._shown = await showing.flows_shown(tx)
+            for flow in self._shown:
+                # What is older than the first look is history, and no news.
+                if flow.standing.due:
+                    self._news_after.setdefault(flow.flow_key, flow.standing.due)
+            news = await showing.happenings(tx, self._news_after, most=NEWS)
+        for one in news:
+            self._news_after[one.flow_key] = max(one.id, self._news_after[one.flow_key])
+        self._scene.streams = stats.connections
+        self._scene.look(self._shown, news, now=self._now())
+        self._display.show(self._scene)
+
+    async def _judge(self) -> Verdict:
+        """Wait until the archive has settled, and compare it; once more if it had not."""
+        patience = self._now() + PATIENCE_SECONDS
+        truth = read_truth(await self._simulation.truth(), me=self._me)
+        self._scene.phase = "settling"
+        differences: list[Difference] = []
+        while True:
+            await self._look()
+            is_over = self._now() > patience
+            if self._is_settled(truth) or is_over:
+                differences = await self._compare(truth)
+                if not differences or is_over:
+                    return await self._verdict(truth, differences)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _is_settled(self, truth: dict[str, Place]) -> bool:
+        """Tell whether everything that can be listed is proven."""
+        dues = {flow.path: flow.standing.due for flow in self._shown}
+        is_known = all(dues.get(path, 0) >= place.newest for path, place in truth.items())
+        return is_known and not any(flow.gaps for flow in self._shown)
+
+    async def _compare(self, truth: dict[str, Place]) -> list[Difference]:
+        async with self._engine.connect() as tx:
+            messages = await showing.messages_shown(tx)
+            threads = await showing.threads_shown(tx)
+        return list(compare(truth, messages, threads))
+
+    async def _verdict(self, truth: dict[str, Place], differences: list[Difference]) -> Verdict:
+        places = truth.values()
+        return Verdict(
+            differences=tuple(differences),
+            flows=sum(not path.startswith("private/") for path in truth),
+            conversations=sum(path.startswith("private/") for path in truth),
+            events=self._scene.events,
+            messages=sum(len(place.messages) for place in places),
+            threads=sum(len(place.threads_in_use) for place in places),
+            deleted=sum(len(place.gone) for place in places),
+            gaps_left=len(self._scene.open_gaps),
+            gaps_closed=self._scene.gaps_closed,
+            disconnections=await self._simulation.refusals(),
+            seconds=self._now(),
+        )

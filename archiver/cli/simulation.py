@@ -1,0 +1,74 @@
+"""The simulator's control endpoints, asked from another process."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from archiver.errors import ArchiverError
+
+PATIENCE = aiohttp.ClientTimeout(total=60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """What the simulator's streams have done so far."""
+
+    connections: int
+    events_published: int
+    backlog_bytes: int
+
+
+class Simulation:
+    """A running simulator, by its address."""
+
+    def __init__(self, session: aiohttp.ClientSession, api_url: str) -> None:
+        self._session = session
+        self._url = f"{api_url}/_simulator"
+
+    async def stats(self) -> Stats:
+        """How its streams are doing."""
+        told = await self._ask("GET", "stats")
+        return Stats(**{name: told[name] for name in Stats.__dataclass_fields__})
+
+    async def truth(self) -> list[Mapping[str, Any]]:
+        """Every record of what is true now."""
+        async with self._session.get(f"{self._url}/truth") as answer:
+            answer.raise_for_status()
+            return [json.loads(line) for line in (await answer.read()).split(b"\n") if line]
+
+    async def refuse_streams(self, *, seconds: float) -> None:
+        """Drop all streams now, and refuse new ones for so long."""
+        await self._ask("POST", "faults", {"kind": "refuse", "on": "stream", "seconds": seconds})
+
+    async def refusals(self) -> int:
+        """How often the streams were dropped and refused."""
+        told = await self._ask("GET", "faults")
+        return int(told["fired"].get("refuse", 0))
+
+    async def stop_traffic(self) -> None:
+        """Let nothing more happen."""
+        await self._ask("POST", "stop_traffic")
+
+    async def _ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        async with self._session.request(method, f"{self._url}/{path}", json=body) as answer:
+            answer.raise_for_status()
+            told: dict[str, Any] = await answer.json()
+            return told
+
+
+@asynccontextmanager
+async def reach_simulator(api_url: str) -> AsyncIterator[Simulation]:
+    """The simulator at *api_url*, while the block lasts.
+
+    Raises:
+        ArchiverError: it stops answering.
+    """
+    try:
+        async with aiohttp.ClientSession(timeout=PATIENCE) as session:
+            yield Simulation(session, api_url)
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise ArchiverError(f"the simulator at {api_url} does not answer: {error}") from error

@@ -1,0 +1,116 @@
+"""What the demonstration found, for people and for programs."""
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import click
+
+from archiver.cli.comparison import Difference
+from archiver.cli.terminal import make_safe
+
+TOLD_DIFFERENCES = 20
+LONGEST_LINE = 300
+
+QUERIES = (
+    """\
+SELECT nick, count(*) AS messages, count(edited_at) AS edited
+  FROM messages GROUP BY nick ORDER BY messages DESC LIMIT 5""",
+    """\
+SELECT at, flow, kind, left(content, 40) AS content
+  FROM revisions WHERE kind IN ('edited', 'deleted') ORDER BY at DESC LIMIT 5""",
+    """\
+SELECT flow, witness, count(*) AS ranges, max(to_id) AS up_to
+  FROM coverage GROUP BY flow, witness ORDER BY flow, witness LIMIT 8""",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The archive held against the truth."""
+
+    differences: tuple[Difference, ...]
+    flows: int
+    conversations: int
+    events: int
+    """Archived, edits and the like included."""
+    messages: int
+    """Compared, field by field."""
+    threads: int
+    deleted: int
+    """Messages that the service has no more."""
+    gaps_left: int
+    gaps_closed: int
+    disconnections: int
+    """How often the streams were cut."""
+    seconds: float
+
+    @property
+    def is_equal(self) -> bool:
+        """Tell whether the archive is what it should be, and knows it."""
+        return not self.differences and not self.gaps_left
+
+    @property
+    def is_good(self) -> bool:
+        """Tell whether it is equal, and was put to the test."""
+        return self.is_equal and self.disconnections > 0
+
+
+def summarize(verdict: Verdict) -> dict[str, Any]:
+    """The verdict as one JSON object; only the first differences are spelt out."""
+    told = {name: value for name, value in asdict(verdict).items() if name != "differences"}
+    return {
+        "equal": verdict.is_equal,
+        **told,
+        "seconds": round(verdict.seconds, 1),
+        "differences": len(verdict.differences),
+        "first_differences": [asdict(one) for one in verdict.differences[:TOLD_DIFFERENCES]],
+    }
+
+
+def describe(verdict: Verdict) -> None:
+    """Tell the verdict to a person, and how to look further."""
+    for line in _lines(verdict):
+        click.echo(line)
+    for difference in verdict.differences[:TOLD_DIFFERENCES]:
+        click.echo("  " + make_safe(str(difference))[:LONGEST_LINE])
+    if len(verdict.differences) > TOLD_DIFFERENCES:
+        click.echo(f"  … and {len(verdict.differences) - TOLD_DIFFERENCES:,} more")
+    click.echo("\nThe archive is still there. Look into it with SQL:\n")
+    for query in QUERIES:
+        click.echo(f'  {command_name()} sql --demo "{query}"\n')
+
+
+def _lines(verdict: Verdict) -> Iterator[str]:
+    compared = (
+        f"{verdict.messages:,} messages and {verdict.threads:,} threads in {verdict.flows} flows "
+        f"and {verdict.conversations} private conversations"
+    )
+    colour = "green" if verdict.is_good else "red"
+    if verdict.is_equal:
+        yield click.style("The archive equals the truth.", fg=colour, bold=True)
+    elif verdict.differences:
+        found = f"{len(verdict.differences):,} differences between the archive and the truth."
+        yield click.style(found, fg=colour, bold=True)
+    else:
+        found = f"{verdict.gaps_left} gaps were not filled."
+        yield click.style(found, fg=colour, bold=True)
+    yield f"  compared       {compared}, field by field"
+    yield f"  archived       {verdict.events:,} events in {verdict.seconds:.0f} s"
+    cuts = f"{verdict.disconnections} of all streams"
+    yield f"  disconnection  {cuts if verdict.disconnections else 'none happened: nothing proven'}"
+    yield f"  gaps           {verdict.gaps_closed} found and closed, {verdict.gaps_left} left"
+
+
+def command_name() -> str:
+    """How to call this very program from the shell that called it."""
+    program = Path(sys.prefix, "bin", "archiver")
+    if not program.exists():
+        return f"{quote(sys.executable)} -m archiver.cli.main"
+    here = Path.cwd()
+    is_here = os.environ.get("PWD", str(here)) == str(here) and program.is_relative_to(here)
+    return quote(str(program.relative_to(here) if is_here else program))

@@ -1,0 +1,73 @@
+"""Queries that people write themselves: they can read, and neither change anything nor run on."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import psycopg
+from msgspec import Struct
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from archiver.errors import ArchiverError
+from archiver.store.engine import Engine, Fault, fault
+
+CANCELED = "57014"
+READ_ONLY = "25006"
+
+
+class QueryRefused(ArchiverError):
+    """Postgres does not take the query, or it took too long; the text says why."""
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """The answer to a query."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+async def ask(engine: Engine, query: str, *, schema: str, seconds: float) -> Answer:
+    """The answer to *query*, in which tables of *schema* need not be qualified.
+
+    Raises:
+        QueryRefused: it is no query, would change something, or takes longer than *seconds*.
+    """
+    try:
+        async with engine.connect() as tx:
+            await tx.execute(text("SET TRANSACTION READ ONLY"))
+            limits = {"schema": schema, "timeout": f"{seconds * 1000:.0f}"}
+            await tx.execute(_LIMITS, limits)
+            pooled = await tx.get_raw_connection()
+            connection = cast("psycopg.AsyncConnection", pooled.driver_connection)
+            # Prepared, it can be one statement only: nothing can end our transaction before it.
+            cursor = await connection.execute(query, prepare=True)
+            if cursor.description is None:
+                raise QueryRefused("this is no query that gives rows: SELECT something")
+            columns = [column.name for column in cursor.description]
+            return Answer(columns=columns, rows=await cursor.fetchall())
+    except (DBAPIError, psycopg.Error) as error:
+        told = _refusal(error, seconds)
+        if told is None:
+            raise
+        raise QueryRefused(told) from error
+
+
+_LIMITS = text(
+    "SELECT set_config('search_path', :schema, true),"
+    " set_config('statement_timeout', :timeout, true)"
+)
+
+
+def _refusal(error: DBAPIError | psycopg.Error, seconds: float) -> str | None:
+    """What is wrong with the query; None when it is not the query that is wrong."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    state = getattr(cause, "sqlstate", None)
+    if state == CANCELED:
+        return f"the query took longer than {seconds:g} seconds; allow more with --timeout"
+    if state == READ_ONLY:
+        return "the archive can be read here, not changed"
+    if fault(error) is Fault.SERVER:
+        return None
+    hint = getattr(getattr(cause, "diag", None), "message_hint", None)
+    told = str(cause).strip().partition("\n")[0]
+    return f"{told}; {hint}" if hint else told
