@@ -102,7 +102,6 @@ def expected_message(record: Row) -> dict[str, Json]:
         "content": content if isinstance(content, str) else None,
         "tags": sorted(record["tags"]),
         "thread_id": record["thread_id"],
-        "parent": _parent(record),
         "attachments": [_attachment(one) for one in record["attachments"]],
         "reactions": {emoji: sorted(who) for emoji, who in record["emojiReactions"].items()},
         "app": record["app"],
@@ -135,7 +134,6 @@ def archived_message(row: Row) -> dict[str, Json]:
         "content": row["content"] if plain else None,
         "tags": sorted(row["tags"]),
         "thread_id": row["thread_id"],
-        "parent": row["parent_id"],
         "attachments": row["attachments"],
         "reactions": {emoji: sorted(who) for emoji, who in row["reactions"].items()},
         "app": row["app"],
@@ -226,12 +224,6 @@ def _by_flow(rows: Iterable[Row], key: Callable[[Row], Any]) -> dict[str, dict[A
     for row in rows:
         found.setdefault(row["flow"], {})[key(row)] = row
     return found
-
-
-def _parent(record: Row) -> int | None:
-    """The message that a comment is about: its tag ``influx:ID``."""
-    ids = [tag.partition(":")[2] for tag in record["tags"] if tag.startswith("influx:")]
-    return next((int(id_) for id_ in ids if id_.isdecimal()), None)
 
 
 def _attachment(described: Row) -> dict[str, Json]:

@@ -102,10 +102,11 @@ def demo(
     ):
         stage = Stage(plan=plan, place=place, home=home, simulated=simulated, display=display)
         verdict = asyncio.run(_perform(stage))
-    if as_json:
-        click.echo(json.dumps(summarize(verdict)))
-    else:
-        describe(verdict)
+        # Before the programs are stopped, which takes a few seconds.
+        if as_json:
+            click.echo(json.dumps(summarize(verdict)))
+        else:
+            describe(verdict)
     return 0 if verdict.is_good else 1
 
 

@@ -2,27 +2,28 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from archiver.cli.comparison import Difference, Place, compare, read_truth
 from archiver.cli.display import Display
 from archiver.cli.programs import Program
 from archiver.cli.scene import Scene
 from archiver.cli.simulation import Simulation
-from archiver.cli.verdict import Verdict
+from archiver.cli.verdict import CUT_SECONDS, Verdict
 from archiver.store import showing
 from archiver.store.engine import Engine
 from archiver.store.showing import FlowShown
 
 LOOK_SECONDS = 0.4
-CUT_SECONDS = 3.0
-"""How long the streams are refused."""
 ENDING_SECONDS = 7.0
 """What settling and comparing take, of the time that was asked for."""
 SHORTEST_LIVE_SECONDS = 5.0
 PATIENCE_SECONDS = 60.0
-"""How long the archive may take to settle after the last event."""
+"""How long the archive may take to prove everything after the last event."""
+DOUBT_SECONDS = 5.0
+"""How long after that differences may still go away: an edit may be on its way."""
 NEWS = 8
 
 
@@ -99,14 +100,17 @@ class Performance:
 
     async def _judge(self) -> Verdict:
         """Wait until the archive has settled, and compare it; once more if it had not."""
-        patience = self._now() + PATIENCE_SECONDS
+        until = self._now() + PATIENCE_SECONDS
+        was_settled = False
         truth = read_truth(await self._simulation.truth(), me=self._me)
         self._scene.phase = "settling"
-        differences: list[Difference] = []
         while True:
             await self._look()
-            is_over = self._now() > patience
-            if self._is_settled(truth) or is_over:
+            is_settled = self._is_settled(truth)
+            if is_settled and not was_settled:
+                was_settled, until = True, self._now() + DOUBT_SECONDS
+            is_over = self._now() > until
+            if is_settled or is_over:
                 differences = await self._compare(truth)
                 if not differences or is_over:
                     return await self._verdict(truth, differences)
@@ -133,9 +137,15 @@ class Performance:
             events=self._scene.events,
             messages=sum(len(place.messages) for place in places),
             threads=sum(len(place.threads_in_use) for place in places),
-            deleted=sum(len(place.gone) for place in places),
+            edited=sum(one["edited"] is not None for one in _messages(truth)),
+            deleted=sum(one["deleted"] for one in _messages(truth)),
             gaps_left=len(self._scene.open_gaps),
             gaps_closed=self._scene.gaps_closed,
             disconnections=await self._simulation.refusals(),
             seconds=self._now(),
         )
+
+
+def _messages(truth: Mapping[str, Place]) -> Iterator[Mapping[str, Any]]:
+    for place in truth.values():
+        yield from place.messages.values()

@@ -139,10 +139,14 @@ def _gaps(scene: Scene, *, lines: int) -> Iterator[Text]:
 
 
 def _gap(gap: GapShown, now: float) -> Text:
-    told = Text(f"{_short(gap.flow)} {gap.first:,} to {gap.last:,} ", overflow="ellipsis")
+    told = Text(f"{_short(gap.flow)} {_ids(gap)} ", overflow="ellipsis")
     if gap.closed_at is not None:
         return told.append(f"closed after {gap.closed_at - gap.found_at:.1f} s", style="green")
     return told.append(f"open for {now - gap.found_at:.0f} s", style="yellow")
+
+
+def _ids(gap: GapShown) -> str:
+    return f"{gap.first}" if gap.first == gap.last else f"{gap.first} to {gap.last}"
 
 
 def _messages(scene: Scene, *, width: int, lines: int) -> Iterator[Text]:

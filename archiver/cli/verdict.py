@@ -15,6 +15,8 @@ from archiver.cli.terminal import make_safe
 
 TOLD_DIFFERENCES = 20
 LONGEST_LINE = 300
+CUT_SECONDS = 3.0
+"""How long the streams are refused."""
 
 QUERIES = (
     """\
@@ -41,8 +43,8 @@ class Verdict:
     messages: int
     """Compared, field by field."""
     threads: int
+    edited: int
     deleted: int
-    """Messages that the service has no more."""
     gaps_left: int
     gaps_closed: int
     disconnections: int
@@ -82,28 +84,36 @@ def describe(verdict: Verdict) -> None:
         click.echo(f"  … and {len(verdict.differences) - TOLD_DIFFERENCES:,} more")
     click.echo("\nThe archive is still there. Look into it with SQL:\n")
     for query in QUERIES:
-        click.echo(f'  {command_name()} sql --demo "{query}"\n')
+        click.echo(f'{command_name()} sql --demo "{query}"\n')
 
 
 def _lines(verdict: Verdict) -> Iterator[str]:
-    compared = (
-        f"{verdict.messages:,} messages and {verdict.threads:,} threads in {verdict.flows} flows "
-        f"and {verdict.conversations} private conversations"
-    )
     colour = "green" if verdict.is_good else "red"
-    if verdict.is_equal:
-        yield click.style("The archive equals the truth.", fg=colour, bold=True)
-    elif verdict.differences:
-        found = f"{len(verdict.differences):,} differences between the archive and the truth."
-        yield click.style(found, fg=colour, bold=True)
+    yield ""
+    yield click.style(_headline(verdict), fg=colour, bold=True)
+    yield (
+        f"  compared  {verdict.messages:,} messages, of which {verdict.edited:,} were edited and "
+        f"{verdict.deleted:,} deleted,"
+    )
+    yield (
+        f"            and {verdict.threads:,} threads in {verdict.flows} flows and "
+        f"{verdict.conversations} private conversations, field by field"
+    )
+    yield f"  archived  {verdict.events:,} events in {verdict.seconds:.0f} s"
+    if verdict.disconnections:
+        yield f"  cut off   {verdict.disconnections} time, for {CUT_SECONDS:g} s"
     else:
-        found = f"{verdict.gaps_left} gaps were not filled."
-        yield click.style(found, fg=colour, bold=True)
-    yield f"  compared       {compared}, field by field"
-    yield f"  archived       {verdict.events:,} events in {verdict.seconds:.0f} s"
-    cuts = f"{verdict.disconnections} of all streams"
-    yield f"  disconnection  {cuts if verdict.disconnections else 'none happened: nothing proven'}"
-    yield f"  gaps           {verdict.gaps_closed} found and closed, {verdict.gaps_left} left"
+        yield "  cut off   never: the disconnection did not happen, so nothing was put to the test"
+    yield f"  gaps      {verdict.gaps_closed} found and closed, {verdict.gaps_left} left"
+
+
+def _headline(verdict: Verdict) -> str:
+    count = len(verdict.differences)
+    if count:
+        return f"The archive differs from the truth in {count:,} value{'s' if count != 1 else ''}."
+    if verdict.gaps_left:
+        return f"The archive equals the truth, but cannot prove it: {verdict.gaps_left} gaps."
+    return "The archive equals the truth."
 
 
 def command_name() -> str:

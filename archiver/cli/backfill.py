@@ -1,0 +1,217 @@
+"""``archiver backfill``: fill the gaps that are known, then exit."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from archiver import daemon
+from archiver.cli.configuration import LoadSettings
+from archiver.cli.database import Place, open_database, serve_database
+from archiver.cli.terminal import is_terminal, make_safe
+from archiver.settings import Settings
+from archiver.store import reading
+from archiver.store.engine import Engine
+from archiver.store.reading import FlowReport
+
+LOOK_SECONDS = 0.5
+PLAIN_SECONDS = 10.0
+TOLD_FLOWS = 20
+NOT_READABLE = "no account can read this flow now"
+NOT_TOLD = "the service gave no answer that proves it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progressed:
+    """How far the wanted flows have come."""
+
+    reports: Sequence[FlowReport]
+    messages: int
+    proven: float
+    """The share of ids that is proven, every flow counting alike."""
+
+    @property
+    def gaps(self) -> int:
+        """How many gaps are left."""
+        return sum(report.gaps for report in self.reports)
+
+
+class Watcher(Protocol):
+    """Who is told how far it has come."""
+
+    def show(self, progressed: Progressed) -> None:
+        """Show it."""
+
+
+@click.command
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+@click.pass_obj
+def backfill(load: LoadSettings, /, *, as_json: bool) -> int:
+    """Fill the gaps of all flows up to the present, then exit.
+
+    The daemon may run at the same time: both read the same ledger, and what both ask for is
+    archived once. Exit status 1: some gaps could not be filled.
+    """
+    settings = load()
+    settings.require_accounts()
+    with serve_database(settings) as place:
+        done = asyncio.run(_run(settings, place, as_json=as_json))
+    if as_json:
+        click.echo(json.dumps(_summary(done)))
+    else:
+        _describe(done)
+    return 1 if done.gaps else 0
+
+
+async def _run(settings: Settings, place: Place, *, as_json: bool) -> Progressed:
+    async with open_database(place) as engine:
+        with _watching(as_json=as_json) as watcher:
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(_watch(settings, engine, watcher))
+                await daemon.backfill_once(settings, engine, on_found=_note_found)
+                watching.cancel()
+        return await _look(settings, engine)
+
+
+def _note_found(flows: int) -> None:
+    click.echo(f"filling the gaps of {flows} flows", err=True)
+
+
+async def _watch(settings: Settings, engine: Engine, watcher: Watcher) -> None:
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        watcher.show(await _look(settings, engine))
+
+
+async def _look(settings: Settings, engine: Engine) -> Progressed:
+    """How far the flows have come that the settings ask for."""
+    async with engine.connect() as tx:
+        paths = await reading.flow_paths(tx)
+        keys = [
+            key
+            for key, path in paths.items()
+            if any(account.wants(path) for account in settings.accounts)
+        ]
+        reports = await reading.flow_reports(tx, keys, now=datetime.now(UTC), exact=False)
+    shares = [report.proven for report in reports if report.proven is not None]
+    return Progressed(
+        reports=reports,
+        messages=sum(report.messages.rows for report in reports),
+        proven=sum(shares) / len(shares) if shares else 0.0,
+    )
+
+
+def _summary(done: Progressed) -> dict[str, Any]:
+    return {
+        "flows": len(done.reports),
+        "messages": done.messages,
+        "proven": done.proven,
+        "gaps_left": done.gaps,
+        "not_filled": [
+            {"flow": report.flow, "gaps": report.gaps, "reason": _reason(report)}
+            for report in done.reports
+            if report.gaps
+        ],
+    }
+
+
+def _describe(done: Progressed) -> None:
+    click.echo(f"{len(done.reports):,} flows, {done.messages:,} messages, {done.gaps:,} gaps left")
+    left = [report for report in done.reports if report.gaps]
+    for report in left[:TOLD_FLOWS]:
+        gaps = f"{report.gaps:,} gap{'s' if report.gaps != 1 else ''}"
+        click.echo(f"  {make_safe(report.flow)}: {gaps}: {make_safe(_reason(report))}")
+    if len(left) > TOLD_FLOWS:
+        click.echo(f"  … and {len(left) - TOLD_FLOWS:,} more flows: archiver status lists them")
+
+
+def _reason(report: FlowReport) -> str:
+    return report.last_error or (NOT_TOLD if report.joined else NOT_READABLE)
+
+
+@contextmanager
+def _watching(*, as_json: bool) -> Iterator[Watcher]:
+    if as_json:
+        yield Silence()
+    elif is_terminal():
+        with Progress(
+            TextColumn(" proven"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:5.1f}%"),
+            TextColumn("{task.fields[messages]} messages"),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=Console(highlight=False),
+            transient=True,
+        ) as progress:
+            yield Bar(progress)
+    else:
+        yield Lines()
+
+
+class Silence:
+    """Nobody watches."""
+
+    def show(self, progressed: Progressed) -> None:
+        """Show nothing."""
+
+
+class Bar:
+    """A bar on a terminal."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=1.0, messages="0", rate="")
+        self._pace = Pace()
+
+    def show(self, progressed: Progressed) -> None:
+        """Move the bar."""
+        rate = self._pace.rate(progressed.messages)
+        self._progress.update(
+            self._task,
+            completed=progressed.proven,
+            messages=f"{progressed.messages:,}",
+            rate=f"{rate:,.0f}/s",
+        )
+
+
+class Lines:
+    """A line now and then."""
+
+    def __init__(self) -> None:
+        self._pace = Pace()
+        self._shown_at = time.monotonic()
+
+    def show(self, progressed: Progressed) -> None:
+        """Print a line if it is time."""
+        if time.monotonic() - self._shown_at < PLAIN_SECONDS:
+            return
+        self._shown_at = time.monotonic()
+        rate = self._pace.rate(progressed.messages)
+        click.echo(
+            f"{progressed.proven:6.1%} proven, {progressed.messages:,} messages, "
+            f"{rate:,.0f} a second, {progressed.gaps:,} gaps left"
+        )
+
+
+class Pace:
+    """How fast a count has grown since it was last asked about."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, int] | None = None
+
+    def rate(self, count: int) -> float:
+        """The growth of *count*, a second."""
+        now = time.monotonic()
+        before, self._last = self._last, (now, count)
+        if before is None:
+            return 0.0
+        return max(0, count - before[1]) / max(0.001, now - before[0])
