@@ -16,7 +16,7 @@ from archiver.cli.terminal import is_terminal
 
 PLAIN_SECONDS = 3.0
 JSON_SECONDS = 1.0
-PICTURE_CELLS = (96, 28)
+PICTURE_CELLS = (100, 32)
 NEWEST = 8
 
 
@@ -158,7 +158,8 @@ class Picture(PlainLines):
         edits = sum(one.event == EDIT and not one.is_deleted for one in newest)
         deletions = sum(one.is_deleted for one in newest)
         closed = sum(gap.closed_at is not None for gap in scene.gaps.values())
-        liveliness = min(edits, 2) + min(deletions, 1) + 2 * bool(scene.open_gaps) + bool(closed)
+        halfway = 0.4 < scene.proven < 0.95
+        liveliness = min(edits, 2) + min(deletions, 1) + bool(closed) + 4 * halfway
         if scene.cut_at is None or liveliness <= self._best or not scene.streams:
             return
         self._best = liveliness

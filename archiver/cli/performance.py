@@ -16,15 +16,15 @@ from archiver.store import showing
 from archiver.store.engine import Engine
 from archiver.store.showing import FlowShown
 
-LOOK_SECONDS = 0.4
-ENDING_SECONDS = 7.0
+LOOK_SECONDS = 0.5
+ENDING_SECONDS = 9.0
 """What settling and comparing take, of the time that was asked for."""
 SHORTEST_LIVE_SECONDS = 5.0
 PATIENCE_SECONDS = 60.0
 """How long the archive may take to prove everything after the last event."""
 DOUBT_SECONDS = 5.0
 """How long after that differences may still go away: an edit may be on its way."""
-NEWS = 8
+NEWS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
