@@ -114,7 +114,14 @@ class Works:
             chance=self.chance,
             limits=PAGE_LIMITS,
         )
-        return Source(client, self.engine, self.heads, run=self.run, now=utc_now)
+        return Source(
+            client,
+            self.engine,
+            self.heads,
+            run=self.run,
+            now=utc_now,
+            audits_per_second=self.settings.audit.requests_per_second,
+        )
 
     def account(self, account: AccountSettings) -> Account:
         """*account*, ready to run."""

@@ -20,11 +20,12 @@ from archiver.settings import (
     Settings,
     StreamSettings,
 )
+from archiver.simulator import truth
 from archiver.simulator.faults import Fault, Kind
 from archiver.simulator.membership import found
 from archiver.simulator.server import Simulator
 from archiver.store.engine import connect
-from tests.truth import differences, own_path
+from tests.truth import by_flow, differences
 
 SETTLING_SECONDS = 0.2
 
@@ -64,14 +65,17 @@ class Archive:
             return connection.execute(statement, parameters).fetchall()
 
     def differences(self) -> list[str]:
-        return differences(self.url, self.flowdock)
+        return differences(self.url, self.records())
+
+    def records(self) -> list[dict[str, Any]]:
+        return list(truth.records(self.flowdock.world.directory))
 
     def is_complete(self) -> bool:
         """Tell whether all that the flows hold is proven, and there is no gap."""
+        me = str(self.flowdock.me.id)
         heads = {
-            own: flow["messages"][-1]["id"]
-            for path, flow in self.flowdock.world.truth()["flows"].items()
-            if flow["messages"] and (own := own_path(path, flow, str(self.flowdock.me.id)))
+            flow: max(record["id"] for record in records if record["kind"] == "message")
+            for flow, records in by_flow(self.records(), me).items()
         }
         proven: dict[str, list[tuple[int, int]]] = {}
         for flow, first, last in self.query("SELECT flow, from_id, to_id FROM archive.coverage"):

@@ -1,63 +1,78 @@
-"""The archive's public views against the simulator's statement of the truth, message by message."""
+"""The archive's public views against the simulator's statement of the truth, message by message.
 
-from collections.abc import Iterator
-from datetime import UTC, datetime
+An independent reading of both: it shares no code with the archiver.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
 
-from archiver.simulator.server import Simulator
-
-ME = "1"
+Record = dict[str, Any]
 
 
-def differences(database_url: str, flowdock: Simulator, *, me: str = ME) -> list[str]:
-    """Each difference as a line; none when the archive shows what the simulator shows."""
-    truth = flowdock.world.truth()["flows"]
+def differences(database_url: str, records: Iterable[Record], *, me: str = "1") -> list[str]:
+    """Each difference as a line; none when the archive shows what the simulator shows.
+
+    *records* are those of ``/_simulator/truth``; only what the user *me* can see is compared.
+    """
+    flows = by_flow(records, me)
     with psycopg.connect(database_url, row_factory=dict_row) as connection:
-        rows = connection.execute("SELECT * FROM archive.messages").fetchall()
-    archived: dict[str, dict[int, dict[str, Any]]] = {}
-    for row in rows:
-        archived.setdefault(row["flow"], {})[row["id"]] = row
-    return [
-        line
-        for path, flow in truth.items()
-        if (own := own_path(path, flow, me)) is not None
-        for line in of_flow(own, flow, archived.get(own, {}))
-    ]
+        archived: dict[str, dict[int, Record]] = {}
+        for row in connection.execute("SELECT * FROM archive.messages"):
+            archived.setdefault(row["flow"], {})[row["id"]] = row
+    return [line for path, flow in flows.items() for line in compare(path, flow, archived)]
 
 
-def own_path(path: str, flow: dict[str, Any], me: str) -> str | None:
-    """What the archive calls it; None for what the account cannot see."""
-    if not path.startswith("private/"):
-        return path if me in map(str, flow["members"]) else None
-    members = [str(member) for member in flow["members"]]
+def by_flow(records: Iterable[Record], me: str) -> dict[str, list[Record]]:
+    """The records of messages by the path of their flow as *me* sees it."""
+    paths: dict[str, str | None] = {}
+    flows: dict[str, list[Record]] = {}
+    for record in records:
+        if record["kind"] in {"flow", "conversation"}:
+            paths[record["flow"]] = own_path(record, me)
+        path = paths.get(record.get("flow", ""))
+        if path is not None and record["kind"] in {"message", "gone"}:
+            flows.setdefault(path, []).append(record)
+    return flows
+
+
+def own_path(record: Record, me: str) -> str | None:
+    """What *me*'s archive calls a flow or conversation; None for what *me* cannot see."""
+    members = [str(member) for member in record["members"]]
     if me not in members:
         return None
-    other = next(member for member in members if member != me)
-    return f"private/{me}/{other}"
+    if record["kind"] == "flow":
+        return str(record["flow"])
+    return f"private/{me}/{next(member for member in members if member != me)}"
 
 
-def of_flow(path: str, flow: dict[str, Any], rows: dict[int, dict[str, Any]]) -> Iterator[str]:
-    known = {message["id"] for message in flow["messages"]}
-    gone = {message["id"] for message in flow["gone"]}
-    for message in flow["messages"]:
-        row = rows.get(message["id"])
-        if row is None:
-            yield f"{path} {message['id']}: missing"
-            continue
-        for name, expected in expectations(message).items():
-            if row[name] != expected:
-                yield f"{path} {message['id']} {name}: {row[name]!r} is not {expected!r}"
-    for id_ in sorted(rows.keys() - known - gone):
+def compare(
+    path: str, records: Iterable[Record], archived: dict[str, dict[int, Record]]
+) -> Iterator[str]:
+    """The differences of one flow."""
+    rows = archived.get(path, {})
+    known = set()
+    for record in records:
+        known.add(record["id"])
+        row = rows.get(record["id"])
+        if record["kind"] == "gone":
+            if row is not None and row["deleted_at"] is None:
+                yield f"{path} {record['id']}: not marked as deleted"
+        elif row is None:
+            yield f"{path} {record['id']}: missing"
+        else:
+            for name, expected in expectations(record).items():
+                if row[name] != expected:
+                    yield f"{path} {record['id']} {name}: {row[name]!r} is not {expected!r}"
+    for id_ in sorted(rows.keys() - known):
         yield f"{path} {id_}: not in the flow"
-    for id_ in sorted(gone & rows.keys()):
-        if rows[id_]["deleted_at"] is None:
-            yield f"{path} {id_}: not marked as deleted"
 
 
-def expectations(message: dict[str, Any]) -> dict[str, Any]:
+def expectations(message: Record) -> Record:
+    """What the columns of ``archive.messages`` must hold for *message*."""
     expected = {
         "event": message["event"],
         "user_id": message["user"],
@@ -70,14 +85,16 @@ def expectations(message: dict[str, Any]) -> dict[str, Any]:
         "uuid": message["uuid"],
         "external_user_name": message["external_user_name"],
     }
-    if message["event"] in {"message", "status", "line"}:
-        expected["content"] = message["content"].replace("\x00", "\ufffd")
-    if message["event"] == "comment":
-        expected["content"] = message["content"]["text"].replace("\x00", "\ufffd")
+    content = message["content"]
+    if message["event"] == "comment" and isinstance(content, dict):
+        content = content["text"]
+    if message["event"] in {"message", "comment", "status", "line"}:
+        expected["content"] = content.replace("\x00", "\ufffd")
     return expected
 
 
 def moment(milliseconds: int | None) -> datetime | None:
+    """The time so many milliseconds after 1970."""
     if milliseconds is None:
         return None
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)

@@ -99,6 +99,13 @@ class ThreadChanged(Event, frozen=True, kw_only=True):
     thread: Thread
 
 
+class Vanished(Event, frozen=True):
+    """The service no longer has the message of this id: it is not listed, and Show answers 404.
+
+    No event of Flowdock's, but what the archiver found when an event must have been missed.
+    """
+
+
 class Noted(Event, frozen=True, kw_only=True):
     """An event that changes no message: of a kind unknown here, or one about flows and people.
 
@@ -109,7 +116,7 @@ class Noted(Event, frozen=True, kw_only=True):
 Mutation = ContentEdited | TagsChanged | MessageDeleted | ReactionChanged | Rethreaded
 """What changes one message that exists already."""
 
-Happening = Posted | Mutation | ThreadChanged | Noted
+Happening = Posted | Mutation | ThreadChanged | Vanished | Noted
 
 
 class Signal(Struct, frozen=True, kw_only=True):

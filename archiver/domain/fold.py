@@ -49,27 +49,42 @@ class Showing(Struct, frozen=True, kw_only=True):
     """When the listing was asked for; None on the stream. Tells apart listings of one position."""
 
 
-Fact = Showing | Mutation
+class Absence(Struct, frozen=True, kw_only=True):
+    """The service has the message no more, and nobody heard of its deletion."""
+
+    id: EventId
+    as_of: EventId
+    """As of a listing, which did not show it."""
+    shown_at: datetime
+
+
+Fact = Showing | Absence | Mutation
 
 
 def position(fact: Fact) -> EventId:
     """The id up to which *fact* tells what the message is."""
-    return fact.as_of if isinstance(fact, Showing) else fact.id
+    return fact.as_of if isinstance(fact, Showing | Absence) else fact.id
 
 
 def target(fact: Fact) -> EventId:
     """The id of the message that *fact* is about."""
-    return fact.message.id if isinstance(fact, Showing) else fact.target
+    match fact:
+        case Showing():
+            return fact.message.id
+        case Absence():
+            return fact.id
+        case _:
+            return fact.target
 
 
 def order(fact: Fact) -> tuple[int, bool, datetime, bytes]:
     """Sort facts by position, listings after the event of theirs; the rest breaks ties."""
-    shown_at = fact.shown_at if isinstance(fact, Showing) else None
+    shown_at = fact.shown_at if isinstance(fact, Showing | Absence) else None
     return (
         position(fact),
-        isinstance(fact, Showing),
+        isinstance(fact, Showing | Absence),
         shown_at or BEFORE_ALL,
-        msgspec.msgpack.encode(fact),
+        msgspec.json.encode(fact),  # of any number: MessagePack has none beyond 64 bits
     )
 
 
@@ -164,6 +179,8 @@ def fold(message: Message, fact: Fact) -> Message:
         case MessageDeleted():
             at = fact.sent_at or message.edited_at or message.sent_at or EPOCH
             folded = replace(message, deleted_at=at, removed=True)
+        case Absence():
+            folded = replace(message, deleted_at=message.deleted_at or fact.shown_at)
         case _:
             assert_never(fact)
     return replace(folded, as_of=max(message.as_of, position(fact)))
@@ -177,11 +194,14 @@ def revise(before: Message, after: Message, fact: Fact) -> Revision | None:
     kind = _revision_kind(before, after, fact)
     if kind is None:
         return None
-    if isinstance(fact, Showing):
-        at = fact.message.edited_at if before.edited_at != after.edited_at else fact.shown_at
-        user = None
-    else:
-        at, user = fact.sent_at, fact.user
+    user = None
+    match fact:
+        case Showing():
+            at = fact.message.edited_at if before.edited_at != after.edited_at else fact.shown_at
+        case Absence():
+            at = fact.shown_at
+        case _:
+            at, user = fact.sent_at, fact.user
     tags = _visible(after.tags)
     return Revision(
         id=position(fact), kind=kind, at=at, user=user, content=after.content, tags=tags
@@ -276,8 +296,9 @@ def _revision_kind(before: Message, after: Message, fact: Fact) -> RevisionKind 
     )
     tagged = _visible(before.tags) != _visible(after.tags)
     moved = before.thread != after.thread
+    revived = before.deleted_at is not None and after.deleted_at is None
     if isinstance(fact, Showing):
-        return "listed" if edited or tagged or moved else None
+        return "listed" if edited or tagged or moved or revived else None
     if edited:
         return "edited"
     if tagged:

@@ -118,7 +118,7 @@ class Revision(Struct, frozen=True, kw_only=True):
     kind: RevisionKind
     at: datetime | None
     user: UserId | None
-    """None when a listing showed the change: it does not tell who made it."""
+    """None when nobody told: a listing shows a change, but not who made it."""
     content: str | None
     """None when it was edited before anybody here saw it."""
     tags: tuple[str, ...]

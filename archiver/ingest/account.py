@@ -7,6 +7,7 @@ cannot be read is left aside for a while and does not take the others down.
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from datetime import datetime
@@ -20,7 +21,7 @@ from archiver.errors import Corruption
 from archiver.flowdock.refusals import FlowRefused, HeadTooLong, ShardRefused, TokenRefused
 from archiver.flowdock.shards import Shard, assign, line_bytes
 from archiver.flowdock.stream import Occurrence
-from archiver.ingest.backfill import UNANSWERED, backfill
+from archiver.ingest.backfill import UNANSWERED, audit, backfill
 from archiver.ingest.batch import Arrival
 from archiver.ingest.directory import Wanted, look_up
 from archiver.ingest.intake import Intake
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 MEMBERSHIP = frozenset({"flow-add", "flow-remove"})
 """Signals that say that the account's flows have changed."""
 
+FRESH_SECONDS = 1.0
 SHORTEST_LINE_BYTES = 256
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 120.0
@@ -78,6 +80,7 @@ class Account:
         self._stale = asyncio.Event()
         self._aside: dict[str, float] = {}
         self._unknown: set[int] = set()
+        self._looked_up_at = -math.inf
         self._head_due: dict[int, float] = {}
 
     async def run(self, me: UserId) -> NoReturn:
@@ -91,11 +94,13 @@ class Account:
             group.create_task(self._keep_shards(group))
             group.create_task(self._watch_heads())
             group.create_task(backfill(self.source, workers=self._plan.workers))
+            group.create_task(audit(self.source, workers=1))
         raise Corruption("the tasks of an account have ended")
 
     async def look_up(self) -> None:
         """Ask for the account's flows, and leave out those that were refused a short while ago."""
         clock = asyncio.get_running_loop().time
+        self._looked_up_at = clock()
         paths = await look_up(
             self.source.client,
             self.source.engine,
@@ -217,12 +222,19 @@ class Account:
                     await self._look_at_head(flow_key)
             await asyncio.sleep(0.1)
 
-    def _opened(self, shard: Shard) -> None:
-        """What came just before the connection is listable after the settling time."""
+    def _opened(self, shard: Shard) -> frozenset[int]:
+        """The flows on *shard*; what came before the connection is listable when it has settled."""
         clock = asyncio.get_running_loop().time
-        for key, path in self.source.paths.items():
-            if path in shard.flows or (shard.private and path.startswith("private/")):
-                self._head_due[key] = clock() + self.source.heads.settling_seconds
+        keys = frozenset(
+            key
+            for key, path in self.source.paths.items()
+            if path in shard.flows or (shard.private and path.startswith("private/"))
+        )
+        for key in keys:
+            self._head_due[key] = clock() + self.source.heads.settling_seconds
+        if clock() - self._looked_up_at > FRESH_SECONDS:
+            self._stale.set()  # a flow may have been joined, or a conversation begun, meanwhile
+        return keys
 
     def _heard(self, arrival: Arrival) -> None:
         """Look the flows up anew when one is spoken of that is not known, or when told to."""

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+NONE: frozenset[int] = frozenset()
 LONGEST_PAUSE_SECONDS = 5.0
 
 
@@ -66,7 +67,9 @@ async def _apply_halves(engine: Engine, batch: Batch, reason: str) -> Applied:
     if len(arrivals) == 1:
         log.warning("event refused by Postgres", extra={"origin": arrivals[0].origin})
         refused = _as_reject(arrivals[0], reason)
-        applied = await apply(engine, replace(batch, arrivals=[refused], gains={}, pages=()))
+        applied = await apply(
+            engine, replace(batch, arrivals=[refused], gains={}, opened=NONE, pages=())
+        )
         key = (arrivals[0].flow_key, arrivals[0].id)
         if key[0] is not None and key[1] is not None:
             applied = replace(applied, refused=frozenset({key}))
@@ -74,7 +77,9 @@ async def _apply_halves(engine: Engine, batch: Batch, reason: str) -> Applied:
         half = len(arrivals) // 2
         applied = Applied()
         for part in (arrivals[:half], arrivals[half:]):
-            applied += await apply(engine, replace(batch, arrivals=part, gains={}, pages=()))
+            applied += await apply(
+                engine, replace(batch, arrivals=part, gains={}, opened=NONE, pages=())
+            )
     proven = without(batch, applied.refused)
     await apply(engine, replace(proven, arrivals=()))
     return applied
@@ -106,6 +111,8 @@ async def write(tx: Transaction, batch: Batch) -> Applied:
         await journal.add_rejects(tx, rejects)
     if batch.gains:
         await coverage.advance(tx, batch.gains, now=batch.now)
+    if batch.opened:
+        await coverage.doubt(tx, batch.opened)
     if batch.pages:
         await coverage.add_pages(tx, batch.pages)
     return Applied(

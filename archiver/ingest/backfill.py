@@ -1,14 +1,19 @@
 """Filling gaps: what no witness proves is asked for, page by page, until it is proven.
 
-The ledger is the plan: the gaps are read out of it again and again, and workers ask for slices of
-them, newest first. Each page is archived and proves its part in one transaction, so a kill costs
+The ledger is the plan: what is wanted is read out of it again and again, and workers ask for slices
+of it, newest first. Each page is archived and proves its part in one transaction, so a kill costs
 one page. Nothing asks for ids younger than the settling time: they may not be listable yet.
+
+The audit is the same work on other ids: not on what is missing, but on what is doubted, since it
+may have been edited, tagged or deleted while nobody listened. The service does not list past edits,
+so only the messages themselves can tell.
 """
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import aiohttp
 
@@ -19,6 +24,7 @@ from archiver.flowdock.refusals import FlowRefused, TokenRefused
 from archiver.ingest.agenda import Agenda, Slice
 from archiver.ingest.pages import Reading
 from archiver.ingest.source import Source
+from archiver.store.coverage import Wanting
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +38,18 @@ UNANSWERED = (ArchiverError, aiohttp.ClientError, TimeoutError)
 class Desk:
     """Where the planner and the workers meet."""
 
-    def __init__(self) -> None:
+    def __init__(self, purpose: Literal["backfill", "audit"]) -> None:
+        self.purpose: Literal["backfill", "audit"] = purpose
         self.agenda = Agenda()
         self.planned = asyncio.Event()
         self.idle = asyncio.Event()
+
+    def choose(self, wanting: Mapping[int, Wanting]) -> dict[int, Ranges]:
+        """By flow key: the ids that are this desk's business."""
+        if self.purpose == "backfill":
+            return {key: one.missing for key, one in wanting.items()}
+        # What is missing is somebody else's, and doubted no more once it is listed.
+        return {key: one.doubted - one.missing for key, one in wanting.items()}
 
 
 async def backfill(source: Source, *, workers: int, until_done: bool = False) -> None:
@@ -44,7 +58,19 @@ async def backfill(source: Source, *, workers: int, until_done: bool = False) ->
     Raises:
         TokenRefused: the account is locked out.
     """
-    desk = Desk()
+    await _ask_all(source, Desk("backfill"), workers=workers, until_done=until_done)
+
+
+async def audit(source: Source, *, workers: int, until_done: bool = False) -> None:
+    """List again what is doubted, for ever or until nothing is.
+
+    Raises:
+        TokenRefused: the account is locked out.
+    """
+    await _ask_all(source, Desk("audit"), workers=workers, until_done=until_done)
+
+
+async def _ask_all(source: Source, desk: Desk, *, workers: int, until_done: bool) -> None:
     async with asyncio.TaskGroup() as group:
         hands = [group.create_task(_work(source, desk)) for _ in range(workers)]
         await _plan(source, desk, until_done=until_done)
@@ -56,8 +82,7 @@ async def _plan(source: Source, desk: Desk, *, until_done: bool) -> None:
     """Keep the agenda true; returns when nothing is left to ask for, if that is wanted."""
     clock = asyncio.get_running_loop().time
     while True:
-        gaps = await source.gaps()
-        desk.agenda.plan(gaps, now=clock())
+        desk.agenda.plan(desk.choose(await source.wanting()), now=clock())
         if until_done and desk.agenda.is_empty:
             return
         desk.idle.clear()
@@ -81,7 +106,7 @@ async def _work(source: Source, desk: Desk) -> NoReturn:
             await desk.planned.wait()
             continue
         try:
-            await _fill(source, desk.agenda, taken)
+            await _fill(source, desk, taken)
         except TokenRefused:
             raise
         except FlowRefused as refusal:
@@ -89,7 +114,7 @@ async def _work(source: Source, desk: Desk) -> NoReturn:
         except UNANSWERED as error:
             pause = desk.agenda.rest(taken.flow_key, Ranges(((1, taken.last),)), now=clock())
             await source.fail(
-                taken.flow_key, taken.first, taken.last, purpose="backfill", error=str(error)
+                taken.flow_key, taken.first, taken.last, purpose=desk.purpose, error=str(error)
             )
             log.warning(
                 "page not given, trying again",
@@ -99,15 +124,16 @@ async def _work(source: Source, desk: Desk) -> NoReturn:
             desk.agenda.done(taken)
 
 
-async def _fill(source: Source, agenda: Agenda, taken: Slice) -> None:
+async def _fill(source: Source, desk: Desk, taken: Slice) -> None:
     """Ask for all that *taken* covers.
 
     The first page of a flow is the newest: it tells how dense the flow is. If there is more, the
     rest goes back to the ledger, to be cut into slices that are asked for side by side.
     """
+    agenda = desk.agenda
     flow_key, first, last = taken.flow_key, taken.first, taken.last
     if not agenda.is_known(flow_key):
-        reading = await _ask(source, agenda, taken, first, last, newest=True)
+        reading = await _ask(source, desk, flow_key, first, last, newest=True)
         if not reading.ids:
             return
         agenda.learn(flow_key, ids=last - reading.ids[0] + 1, messages=len(reading.ids))
@@ -115,26 +141,26 @@ async def _fill(source: Source, agenda: Agenda, taken: Slice) -> None:
             return
         last = reading.ids[0] - 1
     while first <= last:
-        reading = await _ask(source, agenda, taken, first, last, newest=False)
+        reading = await _ask(source, desk, flow_key, first, last, newest=False)
         if not reading.ids:
             return
         first = reading.ids[-1] + 1
 
 
 async def _ask(
-    source: Source, agenda: Agenda, taken: Slice, first: int, last: int, *, newest: bool
+    source: Source, desk: Desk, flow_key: int, first: int, last: int, *, newest: bool
 ) -> Reading:
     """Ask for one page; what it should have proven and did not rests for a while."""
     clock = asyncio.get_running_loop().time
-    reading = await source.ask(taken.flow_key, first, last, newest=newest, purpose="backfill")
+    reading = await source.ask(flow_key, first, last, newest=newest, purpose=desk.purpose)
     if reading.trouble is None:
         return reading
     missing = Ranges(((first, last),)) - reading.proven
-    pause = agenda.rest(taken.flow_key, missing, now=clock())
+    pause = desk.agenda.rest(flow_key, missing, now=clock())
     log.warning(
         "page proves less than it should",
         extra={
-            "flow": source.paths.get(taken.flow_key),
+            "flow": source.paths.get(flow_key),
             "reason": reading.trouble,
             "in_seconds": pause,
         },

@@ -5,11 +5,14 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from archiver.domain.events import Decoded, Event, Mutation, Posted, Signal
-from archiver.domain.fold import Fact, Showing
+from archiver.domain.events import Decoded, Event, Mutation, Posted, Signal, Vanished
+from archiver.domain.fold import Absence, Fact, Showing
 from archiver.domain.model import EventId
 from archiver.store.coverage import PageRow, Standing
 from archiver.store.journal import Witness
+
+NOT_FOUND = "not found"
+"""What the journal calls the event that nobody sent: Show Message answered 404."""
 
 
 class Arrival(Struct, frozen=True, kw_only=True):
@@ -39,12 +42,14 @@ class Batch(Struct, frozen=True, kw_only=True):
     arrivals: Sequence[Arrival] = ()
     gains: Mapping[int, Standing] = {}
     """By flow key: what is proven once `arrivals` are kept."""
+    opened: frozenset[int] = frozenset()
+    """Flow keys: their streams were opened anew, after `gains` and before `arrivals`."""
     pages: Sequence[PageRow] = ()
 
     def flow_keys(self) -> set[int]:
         """The flows that it writes to."""
         named = {arrival.flow_key for arrival in self.arrivals if arrival.flow_key is not None}
-        return named | self.gains.keys()
+        return named | self.gains.keys() | self.opened
 
 
 class Applied(Struct, frozen=True, kw_only=True):
@@ -80,4 +85,11 @@ def fact_of(event: Event, *, position: EventId, shown_at: datetime | None) -> Fa
     """
     if isinstance(event, Posted):
         return Showing(message=event, as_of=position, shown_at=shown_at)
+    if isinstance(event, Vanished) and shown_at is not None:
+        return Absence(id=event.id, as_of=position, shown_at=shown_at)
     return event if isinstance(event, Mutation) else None
+
+
+def vanished(id_: int, *, sent_at: datetime) -> Vanished:
+    """What Show Message told at *sent_at*: there is no message of this id any more."""
+    return Vanished(id=EventId(id_), flow=None, to=None, kind=NOT_FOUND, user=None, sent_at=sent_at)

@@ -7,12 +7,12 @@ facts already, in the same transaction.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from archiver.domain.events import Event
+from archiver.domain.events import Decoded, Event
 from archiver.domain.fold import Fact, Showing, extend, order, original, position, replay, target
 from archiver.domain.model import EventId, Message, Revision
 from archiver.errors import Corruption
 from archiver.flowdock.decode import decode, decode_listed
-from archiver.ingest.batch import fact_of
+from archiver.ingest.batch import fact_of, vanished
 from archiver.store import journal, messages
 from archiver.store.bulk import Key
 from archiver.store.engine import Transaction
@@ -84,16 +84,25 @@ def _by_message(entries: Iterable[Entry]) -> dict[Key, list[Fact]]:
 
 def read_fact(entry: Entry) -> Fact | None:
     """What a journalled event tells of a message; None when it tells of none."""
-    is_streamed = entry.witness == "stream"
-    event = (decode if is_streamed else decode_listed)(entry.payload.encode())
+    event = _read_event(entry)
     if not isinstance(event, Event):
         return None
-    was_listed = not is_streamed or entry.as_of > entry.id
+    was_listed = entry.witness != "stream" or entry.as_of > entry.id
     return fact_of(
         event,
         position=EventId(entry.as_of),
         shown_at=entry.received_at if was_listed else None,
     )
+
+
+def _read_event(entry: Entry) -> Decoded:
+    match entry.witness:
+        case "stream":
+            return decode(entry.payload.encode())
+        case "show":
+            return vanished(entry.id, sent_at=entry.received_at)
+        case "list" | "import":
+            return decode_listed(entry.payload.encode())
 
 
 def _shows(facts: Iterable[Fact]) -> bool:

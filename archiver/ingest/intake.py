@@ -14,10 +14,12 @@ from archiver.ingest.batch import Arrival
 
 
 class Began(Struct, frozen=True):
-    """A connection to these flows is open: from here on nothing is missed until `Ended`."""
+    """A connection is open: from here on nothing is missed until `Ended`."""
 
     connection: int
     at: float
+    flow_keys: frozenset[int]
+    """The flows that are known to be on it."""
 
 
 class Came(Struct, frozen=True):

@@ -28,6 +28,7 @@ from archiver.store.engine import Engine
 
 log = logging.getLogger(__name__)
 
+NONE: frozenset[int] = frozenset()
 CLAIM_SECONDS = 0.5
 """How often claims are written: they are late by the settling time anyway."""
 
@@ -49,8 +50,8 @@ class Listener(Struct, frozen=True, kw_only=True):
     me: UserId
     origin: str
     """The stream, for people."""
-    on_opened: Callable[[], None]
-    """Called when a connection stands: what was said before it may have been missed."""
+    on_opened: Callable[[], frozenset[int]]
+    """Called when a connection stands; tells which flows, by key, are on it."""
     on_heard: Callable[[Arrival], None]
     """Called with each arrival, before it is written."""
 
@@ -66,8 +67,7 @@ async def listen(occurrences: AsyncIterator[Occurrence], listener: Listener) -> 
                 case Opened():
                     connection = next(connections)
                     log.info("stream opened", extra=about)
-                    listener.intake.put_now(Began(connection, clock()))
-                    listener.on_opened()
+                    listener.intake.put_now(Began(connection, clock(), listener.on_opened()))
                 case Frames(frames=frames, received_at=received_at):
                     at = clock()
                     for frame in frames:
@@ -115,14 +115,16 @@ async def write_forever(
             patience_seconds=CLAIM_SECONDS,
         )
         claims.note(items)
+        opened = NONE.union(*(item.flow_keys for item in items if isinstance(item, Began)))
         gains = {}
-        if clock() >= claim_at:
+        if opened or clock() >= claim_at:
             claim_at = clock() + CLAIM_SECONDS
             gains = claims.take(now=clock())
         came = [item for item in items if isinstance(item, Came)]
-        if not came and not gains:
+        if not came and not gains and not opened:
             continue
-        batch = Batch(now=now(), arrivals=[item.arrival for item in came], gains=gains)
+        arrivals = [item.arrival for item in came]
+        batch = Batch(now=now(), arrivals=arrivals, gains=gains, opened=opened)
         applied = await apply_patiently(engine, batch)
         claims.refuse({flow_key for flow_key, _ in applied.refused}, now=clock())
         for item in came:

@@ -6,7 +6,7 @@ An element that cannot be read leaves a hole, since nobody knows its id; and a p
 was not asked for proves nothing at all.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -53,14 +53,19 @@ def read_page(page: Page, *, flow_key: int, as_of: int) -> Reading:
 def batch_of(
     page: Page,
     reading: Reading,
+    absent: Sequence[Arrival] = (),
     *,
     flow_key: int,
     as_of: int,
+    epoch: int,
     run: str,
     purpose: Purpose,
     now: datetime,
 ) -> Batch:
-    """The batch that archives a page, with its row in the ledger."""
+    """The batch that archives a page, what it showed to be *absent*, and its row in the ledger.
+
+    *as_of* and *epoch* are what was known of the flow when the page was asked for.
+    """
     first, last = bounds(page)
     spans = reading.proven.spans
     row = PageRow(
@@ -74,8 +79,8 @@ def batch_of(
         requested_at=page.requested_at,
         error=reading.trouble,
     )
-    gains = {flow_key: Standing(listed=reading.proven)} if spans else {}
-    return Batch(now=now, arrivals=reading.arrivals, gains=gains, pages=[row])
+    gains = {flow_key: Standing(listed=reading.proven, epoch=epoch)} if spans else {}
+    return Batch(now=now, arrivals=[*reading.arrivals, *absent], gains=gains, pages=[row])
 
 
 def bounds(page: Page) -> tuple[int, int]:

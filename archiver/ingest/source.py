@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -12,12 +13,14 @@ from archiver.domain.coverage import Ranges
 from archiver.flowdock.client import MAX_PAGE, Client
 from archiver.flowdock.pages import Page
 from archiver.flowdock.refusals import AnswerTooLong
+from archiver.flowdock.retry import Gate
+from archiver.ingest.absence import look_for
 from archiver.ingest.apply import apply_patiently, when_possible
 from archiver.ingest.batch import Batch
 from archiver.ingest.heads import Heads
 from archiver.ingest.pages import Reading, batch_of, bounds, read_page
 from archiver.store import coverage, directory
-from archiver.store.coverage import PageRow, Purpose, Standing
+from archiver.store.coverage import PageRow, Purpose, Standing, Wanting
 from archiver.store.engine import Engine
 
 log = logging.getLogger(__name__)
@@ -37,11 +40,14 @@ class Source:
         *,
         run: str,
         now: Callable[[], datetime],
+        audits_per_second: float = math.inf,
     ) -> None:
         self.client = client
         self.engine = engine
         self.heads = heads
         self.paths: dict[int, str] = {}
+        self._epochs: dict[int, int] = {}
+        self._audit_gate = Gate(requests_per_second=audits_per_second, concurrency=1)
         self._run = run
         self._now = now
 
@@ -62,13 +68,28 @@ class Source:
             FlowRefused: the flow is lost. And all that `Client.page` raises.
         """
         as_of = self.heads.settled(flow_key, now=asyncio.get_running_loop().time())
+        epoch = self._epochs.get(flow_key, 0)
+        if purpose == "audit":
+            await self._audit_gate.turn()
         page = await self._page(self.paths[flow_key], first - 1, last + 1, newest=newest)
         reading = read_page(page, flow_key=flow_key, as_of=as_of)
+        absent = await look_for(
+            self.client,
+            self.engine,
+            flow_key=flow_key,
+            path=page.path,
+            proven=reading.proven,
+            listed=reading.ids,
+            as_of=as_of,
+            now=self._now(),
+        )
         batch = batch_of(
             page,
             reading,
+            absent,
             flow_key=flow_key,
             as_of=as_of,
+            epoch=epoch,
             run=self._run,
             purpose=purpose,
             now=self._now(),
@@ -98,14 +119,15 @@ class Source:
             self.heads.seen(flow_key, newest, at=at)
         return newest
 
-    async def gaps(self) -> dict[int, Ranges]:
-        """By flow key: what is due and not proven, of the flows that can be asked for."""
+    async def wanting(self) -> dict[int, Wanting]:
+        """By flow key: what is missing and what is doubted of the flows that can be asked for."""
         now = asyncio.get_running_loop().time() - STREAM_FIRST_SECONDS
         dues = {key: Standing(due=due) for key, due in self.heads.take_due(now=now).items()}
         if dues:
             await apply_patiently(self.engine, Batch(now=self._now(), gains=dues))
-        missing = await when_possible(self.engine, coverage.open_gaps)
-        return {flow_key: ids for flow_key, ids in missing.items() if flow_key in self.paths}
+        wanting = await when_possible(self.engine, coverage.wanting)
+        self._epochs = {flow_key: one.epoch for flow_key, one in wanting.items()}
+        return {flow_key: one for flow_key, one in wanting.items() if flow_key in self.paths}
 
     async def lose(self, flow_key: int, *, reason: str) -> None:
         """Set a flow aside that cannot be read any more; it comes back when it is listed again."""

@@ -14,6 +14,9 @@ from urllib.parse import unquote, urlsplit
 
 from archiver.errors import ArchiverError
 
+WEB = ("http", "https")
+# The second is libpq's other spelling, the third SQLAlchemy's own.
+POSTGRES = ("postgresql", "postgres", "postgresql+psycopg")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -33,7 +36,8 @@ class Key:
     least: float = -math.inf
     most: float = math.inf
     secret: bool = False
-    url: bool = False
+    schemes: tuple[str, ...] = ()
+    """Of a URL: those it may have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +50,10 @@ class Account:
         Key(doc="a personal API token (flowdock.com/account/tokens)", example='"…"', secret=True),
     ] = field(repr=False)
     api_url: Annotated[
-        str, Key(doc="the REST API", example='"https://api.flowdock.com"', url=True)
+        str, Key(doc="the REST API", example='"https://api.flowdock.com"', schemes=WEB)
     ] = "https://api.flowdock.com"
     stream_url: Annotated[
-        str, Key(doc="the streaming API", example='"https://stream.flowdock.com"', url=True)
+        str, Key(doc="the streaming API", example='"https://stream.flowdock.com"', schemes=WEB)
     ] = "https://stream.flowdock.com"
     flows: Annotated[
         tuple[str, ...],
@@ -81,6 +85,7 @@ class DatabaseSettings:
         Key(
             doc="the PostgreSQL server; without it, a private one runs in data_dir",
             example='"postgresql://archiver:…@db.example.com/archive"',
+            schemes=POSTGRES,
             secret=True,
         ),
     ] = field(default=None, repr=False)
@@ -143,6 +148,16 @@ class BackfillSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSettings:
+    """How what may have changed unseen is listed again."""
+
+    requests_per_second: Annotated[
+        float,
+        Key(doc="of those to each host, for listing again", example="2", least=0.001, most=10_000),
+    ] = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DirectorySettings:
     """How flows and people are listed."""
 
@@ -185,6 +200,7 @@ class Settings:
     stream: StreamSettings = StreamSettings()
     ingest: IngestSettings = IngestSettings()
     backfill: BackfillSettings = BackfillSettings()
+    audit: AuditSettings = AuditSettings()
     directory: DirectorySettings = DirectorySettings()
     signals: SignalsSettings = SignalsSettings()
     logs: LogsSettings = LogsSettings()

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct
-from sqlalchemy import bindparam, func, select, type_coerce, update
+from sqlalchemy import bindparam, case, func, select, text, type_coerce, update
 from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, Range
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,6 +25,10 @@ class Standing(Struct, frozen=True, kw_only=True):
     listed: Ranges = Ranges()
     due: int = 0
     """Up to here all is old enough to be proven; 0 when the flow was never seen to hold any."""
+    epoch: int = 0
+    """How often a stream of the flow has been opened, by any daemon."""
+    doubted: Ranges = Ranges()
+    """What may have changed while nobody listened, and was not listed since."""
 
     @property
     def proven(self) -> Ranges:
@@ -63,7 +67,11 @@ async def lock(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
 
 
 async def advance(tx: AsyncConnection, gains: Mapping[int, Standing], *, now: datetime) -> None:
-    """Add to what is proven and due of flows; what a gain leaves out stays as it is."""
+    """Add to what is proven and due of flows; what a gain leaves out stays as it is.
+
+    What was listed is doubted no more, if no stream was opened since it was asked for: the epoch of
+    a gain is the one known at the time.
+    """
     statement = (
         update(ledger)
         .where(ledger.c.flow_key == bindparam("its_flow"))
@@ -71,6 +79,13 @@ async def advance(tx: AsyncConnection, gains: Mapping[int, Standing], *, now: da
             streamed=ledger.c.streamed + bindparam("more_streamed", type_=INT8MULTIRANGE),
             listed=ledger.c.listed + bindparam("more_listed", type_=INT8MULTIRANGE),
             due=func.greatest(ledger.c.due, bindparam("to_due")),
+            doubted=case(
+                (
+                    ledger.c.epoch == bindparam("in_epoch"),
+                    ledger.c.doubted - bindparam("more_listed", type_=INT8MULTIRANGE),
+                ),
+                else_=ledger.c.doubted,
+            ),
             due_at=bindparam("now"),
         )
     )
@@ -80,11 +95,28 @@ async def advance(tx: AsyncConnection, gains: Mapping[int, Standing], *, now: da
             "more_streamed": _multirange(gain.streamed),
             "more_listed": _multirange(gain.listed),
             "to_due": gain.due,
+            "in_epoch": gain.epoch,
             "now": now,
         }
         for flow_key, gain in gains.items()
     ]
     await tx.execute(statement, rows)
+
+
+async def doubt(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
+    """Begin an epoch of flows: their streams were opened, and nobody knows what was missed.
+
+    The service does not list past edits, so all that is due has to be listed again.
+    """
+    due = func.int8multirange(func.int8range(1, ledger.c.due, "[]"))
+    await tx.execute(
+        update(ledger)
+        .where(ledger.c.flow_key == func.any(bindparam("keys", sorted(flow_keys))))
+        .values(
+            epoch=ledger.c.epoch + 1,
+            doubted=case((ledger.c.due > 0, due), else_=ledger.c.doubted),
+        )
+    )
 
 
 async def add_pages(tx: AsyncConnection, rows: Sequence[PageRow]) -> None:
@@ -108,6 +140,31 @@ async def add_pages(tx: AsyncConnection, rows: Sequence[PageRow]) -> None:
     )
 
 
+class Wanting(Struct, frozen=True, kw_only=True):
+    """What is to be asked for of one flow."""
+
+    missing: Ranges
+    """Due, and proven by nobody."""
+    doubted: Ranges
+    epoch: int
+
+
+async def wanting(tx: AsyncConnection) -> dict[int, Wanting]:
+    """By flow key: what is to be asked for, of all flows, so that every epoch is told."""
+    due = case(
+        (ledger.c.due > 0, func.int8multirange(func.int8range(1, ledger.c.due, "[]"))),
+        else_=text("'{}'::int8multirange"),
+    )
+    missing = (due - ledger.c.streamed - ledger.c.listed).label("missing")
+    columns = [type_coerce(missing, INT8MULTIRANGE), ledger.c.doubted, ledger.c.epoch]
+    return {
+        flow_key: Wanting(missing=_ranges(missing), doubted=_ranges(doubted), epoch=epoch)
+        for flow_key, missing, doubted, epoch in await tx.execute(
+            select(ledger.c.flow_key, *columns)
+        )
+    }
+
+
 async def standings(tx: AsyncConnection) -> dict[int, Standing]:
     """What the ledger says of every flow."""
     rows = await tx.execute(select(ledger))
@@ -116,6 +173,8 @@ async def standings(tx: AsyncConnection) -> dict[int, Standing]:
             streamed=_ranges(row.streamed),
             listed=_ranges(row.listed),
             due=row.due,
+            epoch=row.epoch,
+            doubted=_ranges(row.doubted),
         )
         for row in rows
     }
@@ -131,15 +190,3 @@ def _multirange(ranges: Ranges) -> list[Range[int]]:
 
 def _ranges(multirange: Iterable[Range[int]]) -> Ranges:
     return Ranges.of((span.lower or 0, (span.upper or 0) - 1) for span in multirange)
-
-
-async def open_gaps(tx: AsyncConnection) -> dict[int, Ranges]:
-    """By flow key: what is due and not proven; flows without gaps are left out."""
-    due = func.int8multirange(func.int8range(1, ledger.c.due, "[]"))
-    missing = (due - ledger.c.streamed - ledger.c.listed).label("missing")
-    rows = await tx.execute(
-        select(ledger.c.flow_key, type_coerce(missing, INT8MULTIRANGE)).where(
-            ledger.c.due > 0, ~func.isempty(missing)
-        )
-    )
-    return {flow_key: _ranges(spans) for flow_key, spans in rows}

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from archiver.store.bulk import Key, copy, key_table, keys_of
 from archiver.store.schema import journal, rejects, sightings, signals
 
-Witness = Literal["stream", "list", "import"]
+Witness = Literal["stream", "list", "show", "import"]
 
 COLUMNS = (
     "flow_key", "id", "form", "digest", "witness", "event", "user_id", "sent_at", "target_id",

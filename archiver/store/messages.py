@@ -67,6 +67,18 @@ async def held(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, Held]:
     return {(row.flow_key, row.id): Held(_message(row), row.revisions) for row in rows}
 
 
+async def ids_there(tx: AsyncConnection, flow_key: int, first: int, last: int) -> set[int]:
+    """The ids from *first* to *last* of messages that are not known to be deleted."""
+    rows = await tx.execute(
+        select(messages.c.id).where(
+            messages.c.flow_key == flow_key,
+            messages.c.id.between(first, last),
+            messages.c.deleted_at.is_(None),
+        )
+    )
+    return set(rows.scalars())
+
+
 async def add(tx: AsyncConnection, new: Mapping[Key, Held]) -> None:
     """Store messages none of which is stored."""
     rows = ((*key, *_fields(one).values()) for key, one in new.items())

@@ -100,7 +100,7 @@ journal = Table(
         comment="0 for the first form in which the event was received, then counted up",
     ),
     Column("digest", UUID(as_uuid=False), nullable=False, comment="BLAKE2b of the payload"),
-    Column("witness", Text, nullable=False, comment="stream, list or import"),
+    Column("witness", Text, nullable=False, comment="stream, list, show or import"),
     Column("event", Text, nullable=False),
     _optional("user_id", Text),
     _time("sent_at", optional=True),
@@ -232,6 +232,20 @@ ledger = Table(
         comment="up to here the settling time is over: what is not proven is a gap",
     ),
     _time("due_at", optional=True),
+    Column(
+        "epoch",
+        Integer,
+        nullable=False,
+        server_default=text("0"),
+        comment="how often a stream of the flow was opened",
+    ),
+    Column(
+        "doubted",
+        INT8MULTIRANGE,
+        nullable=False,
+        server_default=text("'{}'"),
+        comment="not listed since then: may have changed while nobody listened",
+    ),
     postgresql_with={"fillfactor": "50"},
 )
 

@@ -51,7 +51,7 @@ def _create_tables() -> None:
         sa.Column(
             "digest", sa.UUID(as_uuid=False), nullable=False, comment="BLAKE2b of the payload"
         ),
-        sa.Column("witness", sa.Text(), nullable=False, comment="stream, list or import"),
+        sa.Column("witness", sa.Text(), nullable=False, comment="stream, list, show or import"),
         sa.Column("event", sa.Text(), nullable=False),
         sa.Column("user_id", sa.Text(), nullable=True),
         sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
@@ -97,6 +97,20 @@ def _create_tables() -> None:
             comment="up to here the settling time is over: what is not proven is a gap",
         ),
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column(
+            "epoch",
+            sa.Integer(),
+            server_default=sa.text("0"),
+            nullable=False,
+            comment="how often a stream of the flow was opened",
+        ),
+        sa.Column(
+            "doubted",
+            postgresql.INT8MULTIRANGE(),
+            server_default=sa.text("'{}'"),
+            nullable=False,
+            comment="not listed since then: may have changed while nobody listened",
+        ),
         sa.PrimaryKeyConstraint("flow_key", name=op.f("ledger_pkey")),
         schema="store",
         postgresql_with={"fillfactor": "50"},
@@ -356,7 +370,7 @@ def _event_views() -> None:
             "flow": FLOW,
             "id": "the event",
             "form": "0 for the first, then counted up",
-            "witness": "how it came: stream, list or import",
+            "witness": "how it came: stream, list, show (404: the message is gone) or import",
             "received_at": "when it was first received so",
             "as_of": "the id up to which it tells the state of the message",
             "payload": "as received, byte for byte",
@@ -551,6 +565,21 @@ def _ledger_views() -> None:
             int8multirange(int8range(1, due, '[]')) - streamed - listed
         ) AS gap
         WHERE due > 0
+        """,
+    )
+    _create_view(
+        "doubts",
+        "The ranges of ids whose messages may have changed while nobody listened, and that were "
+        "not listed since; the archiver lists them again, the newest first.",
+        {
+            "flow": FLOW,
+            "from_id": "the first id of the range",
+            "to_id": "the last id of the range",
+        },
+        """
+        SELECT path, lower(range), upper(range) - 1
+        FROM store.ledger JOIN store.flows USING (flow_key)
+        CROSS JOIN LATERAL unnest(doubted) AS range
         """,
     )
 
