@@ -137,6 +137,10 @@ def test_variables_that_are_for_others_are_left_alone(name: str) -> None:
         {"token": [MARKER]},
         {"token": MARKER + "\n"},
         {"database": {"url": [MARKER]}},
+        {"database": {"url": MARKER}},
+        {"database": {"url": f"mysql://ada:{MARKER}@host/db"}},
+        {"database": {"url": f"postgresql://ada:{MARKER}@host:port/db"}},
+        {"database": {"url": f"postgresql://ada:[{MARKER}@host/db"}},
         {"api_url": f"https://ada:{MARKER}@host"},
         {"token": MARKER, "accounts": [{"name": "a", "token": MARKER}]},
     ],
@@ -145,6 +149,19 @@ def test_a_refusal_never_tells_a_secret(table: dict[str, Any]) -> None:
     with pytest.raises(SettingRefused) as refusal:
         read_settings(table, {})
     assert MARKER not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ada:p%23w@host:5432/db?sslmode=require",
+        "postgres://host/db",
+        "postgresql+psycopg://[::1]/db",
+        "postgresql://archiver@/archiver?host=/run/postgresql&port=5432",
+    ],
+)
+def test_a_database_is_named_by_a_url(url: str) -> None:
+    assert read_settings({"database": {"url": url}}, HOME).database.url == url
 
 
 def test_a_token_makes_the_one_account() -> None:

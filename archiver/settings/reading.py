@@ -5,13 +5,13 @@ type or out of range is refused by name; the value of a secret is never told.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit
 
-from archiver.settings import Account, SettingRefused, Settings
+from archiver.settings import WEB, Account, SettingRefused, Settings
 from archiver.settings.table import (
     ACCOUNT,
     ACCOUNTS,
@@ -123,8 +123,10 @@ def _take(setting: Setting, value: Any) -> Any:
     if kind is bool:
         return value if isinstance(value, bool) else None
     text = value.strip() if isinstance(value, str) and value.isprintable() else ""
-    if key.url:
-        return text.rstrip("/") if _is_web_url(text) else None
+    if key.schemes == WEB:
+        text = text.rstrip("/")
+    if key.schemes:
+        return text if _is_url(text, key.schemes) else None
     return (Path(text) if kind is Path else text) if text else None
 
 
@@ -137,17 +139,14 @@ def _patterns(value: object) -> tuple[str, ...] | None:
     return found if found and all(set(one) & set("/*?[") for one in found) else None
 
 
-def _is_web_url(text: str) -> bool:
+def _is_url(text: str, schemes: Sequence[str]) -> bool:
     try:
         parts = urlsplit(text)
-        return (
-            parts.scheme in {"http", "https"}
-            and bool(parts.hostname)
-            and parts.port != 0
-            and not (parts.query or parts.fragment or "@" in parts.netloc)
-        )
+        port = parts.port
     except ValueError:
         return False
+    bare = bool(parts.hostname) and not (parts.query or parts.fragment or "@" in parts.netloc)
+    return parts.scheme in schemes and port != 0 and (bare or schemes != WEB)
 
 
 def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:

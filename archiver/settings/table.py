@@ -6,7 +6,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from archiver.settings import Account, Key, Settings
+from archiver.settings import WEB, Account, Key, Settings
 
 PREFIX = "ARCHIVER_"
 ACCOUNTS = "accounts"
@@ -38,8 +38,13 @@ class Setting:
     @property
     def expected(self) -> str:
         """What a value must be, for people."""
-        if self.key.url:
+        if self.key.schemes == WEB:
             return "an http:// or https:// URL of a host, without user, query and fragment"
+        if self.key.schemes:
+            return (
+                f"a URL as {self.key.schemes[0]}://user:password@host:5432/database, "
+                "with what is special in a password percent-encoded"
+            )
         if get_origin(self.kind) is Literal:
             return "one of " + ", ".join(get_args(self.kind))
         if get_origin(self.kind) is tuple:

@@ -1,0 +1,79 @@
+"""``archiver backfill``: gaps filled once, told to people and programs."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import psycopg
+import pytest
+
+from archiver.cli.backfill import Progressed, _summary
+from archiver.simulator.faults import Fault
+from archiver.simulator.server import Simulator
+from tests.cli.conftest import Run
+
+
+@pytest.fixture
+async def flowdock() -> AsyncIterator[Simulator]:
+    async with Simulator.start(flows=2, history=500, listing_delay_seconds=0) as simulator:
+        yield simulator
+
+
+async def backfill(archiver: Run, flowdock: Simulator, url: str, *options: str) -> Any:
+    run = partial(
+        archiver,
+        "backfill",
+        *options,
+        ARCHIVER_API_URL=flowdock.api_url,
+        ARCHIVER_STREAM_URL=flowdock.stream_url,
+        ARCHIVER_TOKEN=flowdock.token,
+        ARCHIVER_DATABASE_URL=url,
+        ARCHIVER_BACKFILL_REQUESTS_PER_SECOND="1000",
+        ARCHIVER_INGEST_SETTLING_SECONDS="0.1",
+    )
+    return await asyncio.to_thread(run)
+
+
+async def test_all_gaps_are_filled(archiver: Run, flowdock: Simulator, database_url: str) -> None:
+    told = await backfill(archiver, flowdock, database_url, "--json")
+    assert told.returncode == 0, told.stderr
+    result = json.loads(told.stdout)
+    assert result["gaps_left"] == 0
+    assert result["not_filled"] == []
+    assert result["proven"] == 1
+    mine = [flow for flow in flowdock.world.flows if flowdock.me.id in flow.members]
+    with psycopg.connect(database_url) as db:
+        rows = db.execute("SELECT flow, count(*) FROM archive.messages GROUP BY flow").fetchall()
+    held: dict[str, int] = dict(rows)
+    assert {flow.path: held[flow.path] for flow in mine} == {
+        flow.path: len(flow.timeline) for flow in mine
+    }
+    assert result["messages"] == sum(held.values())
+
+
+async def test_it_can_be_repeated_and_speaks_to_people(
+    archiver: Run, flowdock: Simulator, database_url: str
+) -> None:
+    first = await backfill(archiver, flowdock, database_url)
+    again = await backfill(archiver, flowdock, database_url)
+    assert first.returncode == again.returncode == 0
+    assert again.stdout.endswith(" 0 gaps left\n")
+
+
+async def test_a_gap_that_stays_is_told_with_its_reason(
+    archiver: Run, flowdock: Simulator, database_url: str
+) -> None:
+    flowdock.faults.add(
+        Fault(kind="status", on="rest", path="*/acme/main/messages", status=403, times=0,
+              after_requests=1)
+    )  # fmt: skip
+    told = await backfill(archiver, flowdock, database_url)
+    assert flowdock.faults.fired["status"] > 0
+    assert told.returncode == 1
+    assert "acme/main: 1 gap: " in told.stdout
+
+
+def test_flows_without_gaps_are_not_listed() -> None:
+    assert _summary(Progressed(reports=(), messages=0, proven=0.0))["not_filled"] == []

@@ -1,0 +1,139 @@
+"""``archiver demo``: everything at once, judged by the simulator's truth."""
+
+import fcntl
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from archiver.cli.comparison import Difference
+from archiver.cli.verdict import Verdict, describe, summarize
+from tests.cli.conftest import Run
+
+SMALL = ("--seconds=6", "--flows=3", "--history=400")
+
+
+def verdict(*, differences: int = 0, gaps_left: int = 0, disconnections: int = 1) -> Verdict:
+    planted = Difference(flow="acme/main", id="7", field="content", expected="a", found="\x1b[31m")
+    return Verdict(
+        differences=(planted,) * differences,
+        flows=1,
+        conversations=0,
+        events=9,
+        messages=8,
+        threads=7,
+        edited=1,
+        deleted=1,
+        gaps_left=gaps_left,
+        gaps_closed=3,
+        disconnections=disconnections,
+        seconds=1.0,
+    )
+
+
+def children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_the_archive_equals_the_truth_after_a_disconnection(
+    archiver: Run, swift_path: Path
+) -> None:
+    place = str(swift_path)
+    told = archiver("demo", "--json", *SMALL, ARCHIVER_DATA_DIR=place)
+    assert told.returncode == 0, told.stderr + told.stdout
+    *progress, result = [json.loads(line) for line in told.stdout.splitlines()]
+    assert result["equal"] is True
+    assert result["differences"] == 0
+    assert result["flows"] == 3
+    assert result["messages"] > 400
+    assert result["events"] > result["messages"]
+    assert result["gaps_left"] == 0
+    assert result["disconnections"] == 1
+    assert {line["phase"] for line in progress} >= {"archiving", "cut off", "settling"}
+
+    counted = "SELECT count(*) AS messages FROM messages"
+    asked = archiver("sql", "--demo", "--json", counted, ARCHIVER_DATA_DIR=place)
+    assert json.loads(asked.stdout)["messages"] >= result["messages"]
+
+
+def test_a_database_of_the_users_own_is_left_alone(archiver: Run, swift_path: Path) -> None:
+    told = archiver(
+        "demo",
+        *SMALL,
+        ARCHIVER_DATA_DIR=str(swift_path),
+        ARCHIVER_DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing",
+    )
+    assert told.returncode == 0, told.stderr + told.stdout
+    assert "The archive equals the truth." in told.stdout
+    assert "sql --demo" in told.stdout
+    assert sorted(one.name for one in swift_path.iterdir()) == ["demo"]
+
+
+def test_on_a_terminal_it_ends_with_all_it_started(
+    environ: dict[str, str], swift_path: Path
+) -> None:
+    controller, terminal = pty.openpty()
+    shown = b""
+    with subprocess.Popen(
+        [sys.executable, "-m", "archiver.cli.main", "demo", "--seconds=600", *SMALL[1:]],
+        env=environ | {"ARCHIVER_DATA_DIR": str(swift_path), "TERM": "xterm-256color"},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    ) as process:
+        os.close(terminal)
+        while b"streaming" not in shown:
+            shown += os.read(controller, 65536)
+        started = children(process.pid)
+        assert len(started) == 3
+        process.send_signal(signal.SIGINT)
+        while True:
+            try:
+                if not os.read(controller, 65536):
+                    break
+            except OSError:
+                break
+        assert process.wait(30) == 130
+    os.close(controller)
+    assert "acme/main" in shown.decode(errors="replace")
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_second_demonstration_in_one_place_is_refused(archiver: Run, tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    with (tmp_path / "demo/lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        told = archiver("demo", *SMALL, ARCHIVER_DATA_DIR=str(tmp_path))
+    assert told.returncode == 2
+    assert "another demonstration runs in" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("found", "equal", "good"),
+    [
+        (verdict(), True, True),
+        (verdict(differences=1), False, False),
+        (verdict(gaps_left=1), False, False),
+        (verdict(disconnections=0), True, False),
+    ],
+)
+def test_only_an_archive_that_was_put_to_the_test_is_good(
+    found: Verdict, equal: bool, good: bool
+) -> None:
+    assert summarize(found)["equal"] is equal
+    assert found.is_good is good
+
+
+def test_differences_are_spelt_out_and_harmless(capsys: pytest.CaptureFixture[str]) -> None:
+    describe(verdict(differences=30))
+    told = capsys.readouterr().out
+    assert "The archive differs from the truth in 30 values." in told
+    assert "acme/main 7: content is " in told
+    assert "… and 10 more" in told
+    assert "\x1b[31m," not in told
+    assert json.loads(json.dumps(summarize(verdict(differences=30))))["differences"] == 30

@@ -1,0 +1,209 @@
+"""The frame: help, settings, exit statuses, and what is told when things go wrong."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import click
+import pytest
+
+from archiver.cli import main
+from archiver.errors import ArchiverError
+from tests.cli.conftest import Run
+
+MARKER = "s3cret-marker"
+TABLE = [(name, *entry) for group in main.COMMANDS.values() for name, entry in group.items()]
+
+
+def test_help_names_every_command_at_once_and_imports_none(archiver: Run) -> None:
+    began = time.monotonic()
+    told = archiver("--help")
+    took = time.monotonic() - began
+    assert told.returncode == 0
+    assert all(f"  {name} " in told.stdout and line in told.stdout for name, _, line in TABLE)
+    # 0.12 s alone on a machine; the suite runs several things at a time.
+    assert took < 2
+    ask = "import sys, archiver.cli.main; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    heavy = {"sqlalchemy", "aiohttp", "rich", "alembic", "psycopg", *(one[1] for one in TABLE)}
+    assert not heavy & set(loaded.stdout.split())
+
+
+@pytest.mark.parametrize(("name", "module", "line"), TABLE)
+def test_every_command_of_the_table_is_there(name: str, module: str, line: str) -> None:
+    command = getattr(import_module(module), name)
+    assert isinstance(command, click.Command)
+    assert line.endswith(".")
+
+
+@pytest.mark.parametrize("name", [name for name, _, _ in TABLE])
+def test_every_command_tells_how_to_use_it(archiver: Run, name: str) -> None:
+    told = archiver(name, "--help")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert f"Usage: archiver {name}" in told.stdout
+
+
+def test_the_version_is_told(archiver: Run) -> None:
+    assert archiver("--version").stdout.startswith("archiver 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["statsu"], "Did you mean 'status'?"),
+        (["zzz"], "No such command 'zzz'"),
+        (["status", "--nope"], "No such option"),
+        (["--config"], "requires an argument"),
+    ],
+)
+def test_wrong_usage_ends_with_2(archiver: Run, arguments: list[str], told: str) -> None:
+    ended = archiver(*arguments)
+    assert ended.returncode == 2
+    assert told in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"ARCHIVER_TOKENS": "x"}, "ARCHIVER_TOKENS is no setting; did you mean ARCHIVER_TOKEN?"),
+        ({"ARCHIVER_INGEST_BATCH_EVENTS": "many"}, "ARCHIVER_INGEST_BATCH_EVENTS cannot be 'many'"),
+        ({"ARCHIVER_CONFIG": "/nowhere.toml"}, "cannot read the settings in /nowhere.toml"),
+        ({"ARCHIVER_DATABASE_URL": MARKER}, "ARCHIVER_DATABASE_URL"),
+        (
+            {"ARCHIVER_DATABASE_URL": f"mysql://u:{MARKER}@h/d"},
+            "cannot be what it is: expected a URL as postgresql://",
+        ),
+        (
+            {"ARCHIVER_DATABASE_URL": f"postgresql://ada:{MARKER}@127.0.0.1:9/d"},
+            "cannot reach the database postgresql://ada:***@127.0.0.1:9/d",
+        ),
+        ({"ARCHIVER_DATABASE_URL": f"postgresql://ada:{MARKER}@h:port/d"}, "ARCHIVER_DATABASE_URL"),
+    ],
+)
+def test_what_the_operator_can_mend_is_one_line_and_ends_with_2(
+    archiver: Run, settings: dict[str, str], told: str
+) -> None:
+    ended = archiver("status", **settings)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("archiver: error: ")
+    assert ended.stderr.count("\n") == 1
+    assert told in ended.stderr
+    assert MARKER not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[strem]\n", "strem is no setting; did you mean stream?"),
+        ("stream = [\n", "are not TOML"),
+        (f'token = "{MARKER}\n', "are not TOML"),
+        (f'tokn = "{MARKER}"\n', "did you mean token?"),
+    ],
+)
+def test_a_file_that_is_wrong_is_refused(
+    archiver: Run, tmp_path: Path, text: str, told: str
+) -> None:
+    config = tmp_path / "archiver.toml"
+    config.write_text(text)
+    for ended in (
+        archiver("--config", str(config), "status"),
+        archiver("status", ARCHIVER_CONFIG=str(config)),
+    ):
+        assert ended.returncode == 2
+        assert told in ended.stderr
+        assert MARKER not in ended.stderr
+
+
+def command(job: object) -> click.Command:
+    def callback() -> object:
+        if isinstance(job, BaseException):
+            raise job
+        return job
+
+    return click.Command("probe", callback=callback)
+
+
+@pytest.mark.parametrize(
+    ("job", "status", "told"),
+    [
+        (None, 0, ""),
+        (3, 3, ""),
+        (ArchiverError("mend it"), 2, "archiver: error: mend it\n"),
+        (
+            ExceptionGroup("g", [ArchiverError("a"), ExceptionGroup("h", [ArchiverError("b")])]),
+            2,
+            "archiver: error: a\narchiver: error: b\n",
+        ),
+        (ExceptionGroup("g", [ArchiverError("same"), ArchiverError("same")]), 2, "same\n"),
+        (ArchiverError("at postgresql://u:pw@host/d"), 2, "postgresql://u:***@host/d\n"),
+        (click.UsageError("wrong"), 2, "Error: wrong\n"),
+        (KeyboardInterrupt(), 130, "\n"),
+    ],
+)
+def test_the_exit_status_tells_who_can_mend_it(
+    job: object,
+    status: int,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(main, "cli", command(job))
+    assert main.run([]) == status
+    assert capsys.readouterr().err.endswith(told)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("odd"), ExceptionGroup("g", [ArchiverError("a"), ValueError("odd")])]
+)
+def test_what_nobody_expected_is_told_with_its_traceback(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(main, "cli", command(error))
+    assert main.run([]) == 1
+    assert "ValueError: odd" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+async def test_sigterm_leaves_through_the_blocks_that_clean_up(environ: dict[str, str]) -> None:
+    code = (
+        "import asyncio, click; from archiver.cli import main\n"
+        "async def wait():\n"
+        "    try:\n"
+        "        print('ready', flush=True); await asyncio.sleep(60)\n"
+        "    finally:\n"
+        "        print('cleaned', flush=True)\n"
+        "main.cli = click.Command('probe', callback=lambda: asyncio.run(wait()))\n"
+        "main.main()\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stdout=-1, stderr=-1, env=environ
+    )
+    assert process.stdout
+    assert await process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGTERM)
+    out, err = await process.communicate()
+    assert (process.returncode, out, err) == (143, b"cleaned\n", b"")
+
+
+def test_a_reader_that_goes_away_is_no_error(environ: dict[str, str]) -> None:
+    code = (
+        "import click; from archiver.cli import main\n"
+        "main.cli = click.Command('probe', callback=lambda: click.echo('x' * 200_000))\n"
+        "main.main()\n"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        env=environ,
+        check=False,
+    )
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (1, b"")

@@ -1,0 +1,82 @@
+"""``archiver migrate``, on databases that are empty, current, newer, or not ours to change."""
+
+import json
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from archiver.store.migrating import latest
+from tests.cli.conftest import Run
+from tests.conftest import named
+
+
+def test_an_empty_database_is_migrated_and_then_left_alone(
+    archiver: Run, bare_database_url: str
+) -> None:
+    refused = archiver("status", ARCHIVER_DATABASE_URL=bare_database_url)
+    assert refused.returncode == 2
+    assert "run: archiver migrate" in refused.stderr
+
+    first = archiver("migrate", ARCHIVER_DATABASE_URL=bare_database_url)
+    assert (first.returncode, first.stdout) == (0, f"schema none → {latest()}\n")
+
+    second = archiver("migrate", ARCHIVER_DATABASE_URL=bare_database_url)
+    assert (second.returncode, second.stdout) == (0, f"schema already at {latest()}\n")
+
+    told = archiver("migrate", "--json", ARCHIVER_DATABASE_URL=bare_database_url)
+    assert json.loads(told.stdout) == {"before": latest(), "after": latest()}
+    assert archiver("status", ARCHIVER_DATABASE_URL=bare_database_url).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["migrate", "status"])
+def test_a_schema_of_a_newer_release_is_refused(
+    archiver: Run, database_url: str, command: str
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE store.schema_version SET version_num = '9999'")
+    ended = archiver(command, ARCHIVER_DATABASE_URL=database_url)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "is at schema 9999, which this release does not know" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_database_that_is_not_there_is_named(archiver: Run, postgres_url: str) -> None:
+    ended = archiver("migrate", ARCHIVER_DATABASE_URL=named(postgres_url, "nowhere"))
+    assert ended.returncode == 2
+    assert 'database "nowhere" does not exist' in ended.stderr
+
+
+def test_a_user_without_the_right_is_told_which(
+    archiver: Run, postgres_admin: psycopg.Connection, bare_database_url: str
+) -> None:
+    role = "archiver_test_stranger"
+    postgres_admin.execute(f"DROP ROLE IF EXISTS {role}")
+    postgres_admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'stranger-marker'")
+    try:
+        rest = bare_database_url.partition("@")[2]
+        url = f"postgresql://{role}:stranger-marker@{rest}"
+        ended = archiver("migrate", ARCHIVER_DATABASE_URL=url)
+    finally:
+        postgres_admin.execute(f"DROP ROLE {role}")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("archiver: error: the database refuses: permission denied")
+    assert "marker" not in ended.stderr
+
+
+def test_without_a_server_a_private_one_is_used_and_told_once(
+    archiver: Run, swift_path: Path
+) -> None:
+    settings = {"ARCHIVER_DATA_DIR": str(swift_path)}
+    unmade = archiver("status", **settings)
+    assert unmade.returncode == 2
+    assert f"there is no archive in {swift_path}/postgres" in unmade.stderr
+    assert not list(swift_path.iterdir())
+
+    made = archiver("migrate", **settings)
+    assert (made.returncode, made.stdout) == (0, f"schema none → {latest()}\n")
+    assert made.stderr.count("using a private database; set ARCHIVER_DATABASE_URL") == 1
+
+    shown = archiver("status", ARCHIVER_LOG_LEVEL="warning", **settings)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.startswith("0 flows, 0 events")

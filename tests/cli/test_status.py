@@ -1,0 +1,169 @@
+"""``archiver status``: a table for people, an object for machines."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from archiver.cli.status import _bytes, _duration, _number, _percent
+from archiver.store.reading import Count
+from tests.cli.conftest import Run
+
+EVIL = "acme/evil\x1b[31m\u202etxt\n" + "long" * 30
+
+
+@pytest.fixture
+def archive(database_url: str) -> str:
+    """Three flows: proven, with a gap and an error, and of a hostile name."""
+    recent = datetime.now(UTC) - timedelta(hours=2, minutes=3)
+    with psycopg.connect(database_url, autocommit=True) as db:
+        for path, listed, due in (
+            ("acme/main", "{[1,1201)}", 1200),
+            ("acme/ops", "{[1,1200)}", 1200),
+            (EVIL, "{}", 0),
+        ):
+            row = db.execute(
+                "INSERT INTO store.flows (flow_id, path, first_seen_at) VALUES (%s, %s, now())"
+                " RETURNING flow_key",
+                [path, path],
+            ).fetchone()
+            assert row is not None
+            db.execute(
+                "INSERT INTO store.ledger (flow_key, listed, due, due_at)"
+                " VALUES (%s, %s, %s, now())",
+                [row[0], listed, due],
+            )
+            db.execute(
+                "INSERT INTO store.journal (flow_key, id, form, digest, witness, event, sent_at,"
+                " received_at, as_of, payload) SELECT %s, id, 0, gen_random_uuid(), 'list',"
+                " 'message', %s, now(), id, '{}' FROM generate_series(1, %s) AS id",
+                [row[0], recent, due],
+            )
+        db.execute(
+            "INSERT INTO store.pages (flow_key, run, purpose, asked, messages, as_of,"
+            " requested_at, error) SELECT flow_key, gen_random_uuid(), 'backfill', '[1200,1201)',"
+            " 0, 1200, now(), %s FROM store.flows WHERE path = 'acme/ops'",
+            ["503 down\x1b[0m"],
+        )
+    return database_url
+
+
+def test_the_table_tells_each_flow_and_the_sums(archiver: Run, archive: str) -> None:
+    told = archiver(
+        "status", "--flow", "acme/*", "--flow", "!*evil*", ARCHIVER_DATABASE_URL=archive
+    )
+    assert (told.returncode, told.stderr) == (0, "")
+    head, main, ops, error, sums, rest = told.stdout.split("\n")[:-1]
+    assert head.split() == ["flow", "events", "messages", "newest", "lag", "gaps", "ids", "proven"]
+    assert main.split() == ["acme/main", "1,200", "0", "2h", "3m", "0s", "0", "0", "100%"]
+    assert ops.split()[:5] == ["acme/ops", "1,200", "0", "2h", "3m"]
+    assert ops.split()[-3:] == ["1", "1", "99.91%"]
+    assert error == "acme/ops: 503 down␛[0m"
+    assert sums == "2 flows, 2,400 events, 0 messages, 1 gaps of 1 ids"
+    assert rest.startswith("0 signals, 0 rejects, database of ")
+    assert rest.endswith(" ago")
+
+
+def test_json_is_one_object_with_all_of_it(archiver: Run, archive: str) -> None:
+    told = archiver("status", "--json", ARCHIVER_DATABASE_URL=archive)
+    assert told.stdout.count("\n") == 1
+    assert told.stdout.isascii()
+    found = json.loads(told.stdout)
+    assert [one["flow"] for one in found["flows"]] == sorted([EVIL, "acme/main", "acme/ops"])
+    assert found["flows"][-1] | {"newest_at": 0, "lag_seconds": 0} == {
+        "flow": "acme/ops",
+        "joined": None,
+        "disabled": None,
+        "events": {"rows": 1200, "exact": True},
+        "messages": {"rows": 0, "exact": True},
+        "newest_at": 0,
+        "newest_id": 1200,
+        "lag_seconds": 0,
+        "gaps": 1,
+        "missing_ids": 1,
+        "proven": 1199 / 1200,
+        "last_error": "503 down\x1b[0m",
+    }
+    assert found["totals"]["flows"] == 3
+    assert found["totals"]["events"] == {"rows": 2400, "exact": True}
+
+
+def test_no_name_has_power_over_the_output(archiver: Run, archive: str) -> None:
+    told = archiver("status", ARCHIVER_DATABASE_URL=archive)
+    assert "acme/evil␛[31m\ufffdtxt⏎long" in told.stdout
+    assert not {"\x1b", "\u202e"} & set(told.stdout)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_on_a_terminal_the_table_fits_and_is_coloured(
+    environ: dict[str, str], archive: str, columns: int
+) -> None:
+    shown = on_terminal(environ | {"ARCHIVER_DATABASE_URL": archive, "COLUMNS": str(columns)})
+    assert "\x1b[33m" in shown
+    table = [line for line in shown.split("\n") if "%" in line or "flow " in line]
+    plain = [line.replace("\x1b[", "␛").translate({27: None}) for line in table]
+    assert len(plain) == 3
+    assert all("100%" in line or "99.91%" in line or "proven" in line for line in plain)
+    bare = on_terminal(
+        environ | {"ARCHIVER_DATABASE_URL": archive, "COLUMNS": str(columns), "NO_COLOR": "1"}
+    )
+    assert "\x1b" not in bare
+    assert max(len(line) for line in bare.split("\n")[:4]) <= columns
+    assert "…" in bare
+
+
+def on_terminal(environ: dict[str, str]) -> str:
+    """What the command shows on a terminal of its own."""
+    ours, its = pty.openpty()
+    command = [sys.executable, "-m", "archiver.cli.main", "status"]
+    process = subprocess.Popen(command, env=environ | {"TERM": "xterm"}, stdout=its, stderr=its)
+    os.close(its)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(ours, 65536)
+        except OSError:  # Linux: EIO once nobody holds the other side
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(ours)
+    assert process.wait() == 0
+    return shown.decode().replace("\r\n", "\n")
+
+
+def test_a_table_of_a_command_that_is_cut_short_is_no_error(
+    environ: dict[str, str], archive: str, tmp_path: Path
+) -> None:
+    errors = tmp_path / "errors"
+    line = f"'{sys.executable}' -m archiver.cli.main status 2>'{errors}' | true"
+    subprocess.run(["sh", "-c", line], env=environ | {"ARCHIVER_DATABASE_URL": archive}, check=True)
+    assert errors.read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(-1, "0s"), (0.9, "0s"), (59, "59s"), (60, "1m 0s"), (3723, "1h 2m"), (90000, "1d 1h")],
+)
+def test_durations_have_two_units(seconds: float, told: str) -> None:
+    assert _duration(seconds) == told
+
+
+def test_numbers_do_not_claim_more_than_is_known() -> None:
+    assert _number(Count(123456)) == "123,456"
+    assert _number(Count(123456, exact=False)) == "~120,000"
+    assert [_percent(share) for share in (None, 0.0, 0.99999, 1.0)] == [
+        "-",
+        "0.00%",
+        "99.99%",
+        "100%",
+    ]
+    assert [_bytes(size) for size in (999, 1500, 8_124_095, 2e13)] == [
+        "999 B", "1.5 kB", "8.12 MB", "20.0 TB"
+    ]  # fmt: skip
