@@ -45,6 +45,7 @@ class Simulator:
         self._runners: dict[Side, web.AppRunner] = {}
         self._sites: dict[Side, web.TCPSite] = {}
         self._addresses: dict[Side, tuple[str, int]] = {}
+        self._closed_until: dict[Side, float] = {}
         self._live: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -211,9 +212,17 @@ class Simulator:
         return task
 
     async def _refuse(self, side: Side, seconds: float) -> None:
+        """Close *side* for so long; one that is closed already stays so until the later of both."""
+        clock = asyncio.get_running_loop().time
+        was_closed = side in self._closed_until
+        self._closed_until[side] = max(clock() + seconds, self._closed_until.get(side, 0.0))
+        if was_closed:
+            return
         await self._sites[side].stop()
         self._abort(side)
-        await asyncio.sleep(seconds)
+        while (left := self._closed_until[side] - clock()) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(left)
+        del self._closed_until[side]
         await self._listen(side)
 
     def _abort(self, side: Side) -> None:

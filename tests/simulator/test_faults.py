@@ -165,6 +165,24 @@ async def test_connections_are_dropped_and_refused_for_a_while(flowdock, connect
     assert await stream.read_head() == 200
 
 
+async def test_refusals_that_overlap_are_one_long_refusal(flowdock, connect):
+    stream = await opened(flowdock, connect)
+    flowdock.faults.add(Fault(kind="refuse", name="first", seconds=0.1))
+    flowdock.faults.add(Fault(kind="refuse", name="second", seconds=0.3, after_seconds=0.05))
+    assert await stream.to_the_end() == "cut"
+    loop = asyncio.get_running_loop()
+    cut_at = loop.time()
+    while True:
+        try:
+            stream = await connect(STREAM)
+            break
+        except ConnectionRefusedError:
+            await asyncio.sleep(0.01)
+    assert loop.time() - cut_at > 0.25
+    assert await stream.read_head() == 200
+    assert flowdock.faults.fired == {"first": 1, "second": 1}
+
+
 async def test_refusal_may_begin_after_an_event(flowdock, connect):
     flowdock.faults.add(Fault(kind="refuse", seconds=0.1, after_events=2))
     stream = await opened(flowdock, connect)
