@@ -30,7 +30,7 @@ from archiver.ingest.heads import Heads
 from archiver.ingest.intake import Intake
 from archiver.ingest.live import Pace, write_forever
 from archiver.ingest.names import Names
-from archiver.ingest.source import Source
+from archiver.ingest.source import STREAM_FIRST_SECONDS, Source
 from archiver.settings import Account as AccountSettings
 from archiver.settings import Settings
 from archiver.store import coverage, journal
@@ -208,7 +208,7 @@ async def backfill_once(
             await account.look_at_heads()
             sources.append(account.source)
         on_found(sum(len(source.paths) for source in sources))
-        await asyncio.sleep(settings.ingest.settling_seconds)
+        await asyncio.sleep(settings.ingest.settling_seconds + STREAM_FIRST_SECONDS)
         for source in sources:
             await backfill(source, workers=settings.backfill.concurrency, until_done=True)
 
