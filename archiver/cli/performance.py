@@ -22,8 +22,8 @@ ENDING_SECONDS = 9.0
 SHORTEST_LIVE_SECONDS = 5.0
 PATIENCE_SECONDS = 60.0
 """How long the archive may take to prove everything after the last event."""
-DOUBT_SECONDS = 5.0
-"""How long after that differences may still go away: an edit may be on its way."""
+LAST_SECONDS = 5.0
+"""How long differences may still go away when nothing is to be listed again: edits on their way."""
 NEWS = 6
 
 
@@ -101,14 +101,14 @@ class Performance:
     async def _judge(self) -> Verdict:
         """Wait until the archive has settled, and compare it; once more if it had not."""
         until = self._now() + PATIENCE_SECONDS
-        was_settled = False
+        was_listed = False
         truth = read_truth(await self._simulation.truth(), me=self._me)
         self._scene.phase = "settling"
         while True:
             await self._look()
             is_settled = self._is_settled(truth)
-            if is_settled and not was_settled:
-                was_settled, until = True, self._now() + DOUBT_SECONDS
+            if is_settled and not was_listed and not self._has_doubts():
+                was_listed, until = True, self._now() + LAST_SECONDS
             is_over = self._now() > until
             if is_settled or is_over:
                 differences = await self._compare(truth)
@@ -121,6 +121,10 @@ class Performance:
         dues = {flow.path: flow.standing.due for flow in self._shown}
         is_known = all(dues.get(path, 0) >= place.newest for path, place in truth.items())
         return is_known and not any(flow.gaps for flow in self._shown)
+
+    def _has_doubts(self) -> bool:
+        """Tell whether anything is still to be listed again, since a stream was opened."""
+        return any(flow.standing.doubted for flow in self._shown)
 
     async def _compare(self, truth: dict[str, Place]) -> list[Difference]:
         async with self._engine.connect() as tx:
