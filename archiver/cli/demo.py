@@ -32,6 +32,7 @@ from archiver.settings import DatabaseSettings, Settings
 USERS = 14
 DAEMON = {
     "ARCHIVER_BACKFILL_REQUESTS_PER_SECOND": "100",
+    "ARCHIVER_AUDIT_REQUESTS_PER_SECOND": "10",
     "ARCHIVER_INGEST_SETTLING_SECONDS": "2",
     "ARCHIVER_LOG_FORMAT": "json",
 }
@@ -129,22 +130,30 @@ def empty_directory(home: Path) -> Iterator[Path]:
     """
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with (home / "lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ArchiverError(
-                    f"another demonstration runs in {home}: wait for its end, or set "
-                    "ARCHIVER_DATA_DIR to another directory"
-                ) from None
+        lock = (home / "lock").open("a")
+    except OSError as error:
+        raise _unusable(home, error) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for old in home.iterdir():
                 if old.name != "lock":
                     _discard(old)
-            yield home
-    except OSError as error:
-        raise ArchiverError(
-            f"no demonstration can be kept in {home}: {error}; set ARCHIVER_DATA_DIR"
-        ) from error
+        except BlockingIOError:
+            raise ArchiverError(
+                f"another demonstration runs in {home}: wait for its end, or set "
+                "ARCHIVER_DATA_DIR to another directory"
+            ) from None
+        except OSError as error:
+            raise _unusable(home, error) from error
+        yield home
+
+
+def _unusable(home: Path, error: OSError) -> ArchiverError:
+    return ArchiverError(
+        f"no demonstration can be kept in {home}: {error.strerror}; "
+        "set ARCHIVER_DATA_DIR to a directory that can be written"
+    )
 
 
 def _discard(old: Path) -> None:

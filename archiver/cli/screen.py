@@ -127,7 +127,7 @@ def _gaps(scene: Scene, *, lines: int) -> Iterator[Text]:
         key=lambda gap: -(gap.closed_at or 0),
     )
     total = Text(" gaps  ", style="dim")
-    total.append(f"{len(found)} open", style="yellow" if found else "green")
+    total.append(f"{len(found)} open", style="not dim yellow" if found else "not dim green")
     total.append(f", {scene.gaps_closed} closed", style="dim")
     shown = [_gap(gap, scene.now) for gap in chain(closed[:lines], found)][: max(1, lines - 1)]
     if lines == 1:

@@ -44,7 +44,7 @@ def sql(
     """Ask the archive one SQL QUERY; nothing can be changed.
 
     The views are flows, users, messages, revisions, events, threads, attachments, signals,
-    coverage, gaps, rejects and forms.
+    coverage, gaps, doubts, rejects and forms.
     """
     settings = load()
     # Where the answer comes from is clear to who asks; the answer is all that is wanted.
