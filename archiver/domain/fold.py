@@ -93,7 +93,7 @@ def replay(facts: Iterable[Fact]) -> tuple[Message, tuple[Revision, ...]] | None
 
     None when nothing showed the message yet: mutations alone wait for it.
     """
-    in_order = _once_each(sorted(facts, key=order))
+    in_order = sorted(facts, key=order)
     first = next((fact for fact in in_order if isinstance(fact, Showing)), None)
     if first is None:
         return None
@@ -111,7 +111,7 @@ def extend(
 ) -> tuple[Message, tuple[Revision, ...]]:
     """Fold *facts*, sorted by `order` and newer than all that *message* holds, into it."""
     revisions = list(history)
-    for fact in facts:
+    for fact in _once_each(facts):
         folded = fold(message, fact)
         if revision := revise(message, folded, fact):
             revisions.append(revision)

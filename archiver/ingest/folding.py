@@ -1,8 +1,9 @@
 """Facts into rows: messages and their history, brought up to date.
 
 A message whose new facts are newer than its row is folded on from the row. Any other is replayed
-from the journal, so late and repeated facts cost time but never truth. The journal holds the new
-facts already, in the same transaction.
+from the journal, so late and repeated facts cost time but never truth; so is one that a listing
+showed again in a form that is known, since that form has moved and no longer counts where it did.
+The journal holds the new facts already, in the same transaction.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,13 +21,21 @@ from archiver.store.journal import Entry
 from archiver.store.messages import Held, History
 
 
-async def change_messages(tx: Transaction, facts: Mapping[Key, list[Fact]]) -> int:
-    """Bring the messages that *facts* are about up to date; returns how many changed."""
+async def change_messages(tx: Transaction, facts: Mapping[Key, list[Fact]], moved: set[Key]) -> int:
+    """Bring the messages that *facts* are about up to date; returns how many changed.
+
+    Forms of the messages *moved* were shown again.
+    """
     if not facts:
         return 0
     held = await messages.held(tx, facts)
-    shown = [key for key in facts if key not in held and _shows(facts[key])]
-    late = [key for key, one in held.items() if min(map(position, facts[key])) <= one.message.as_of]
+    shown = [key for key in facts if key not in held and key not in moved and _shows(facts[key])]
+    late = {
+        key
+        for key in facts
+        if key in moved
+        or (key in held and min(map(position, facts[key])) <= held[key].message.as_of)
+    }
     waiting = _by_message(await journal.targeting(tx, shown)) if shown else {}
     known = _by_message(await journal.about(tx, late)) if late else {}
 
@@ -34,9 +43,12 @@ async def change_messages(tx: Transaction, facts: Mapping[Key, list[Fact]]) -> i
     added, changed = {}, {}
     for key in shown:
         added[key] = _replayed(key, [*facts[key], *waiting.get(key, ())], histories)
+    for key in late:
+        if key not in held and _shows(known.get(key, ())):
+            added[key] = _replayed(key, known[key], histories)
     for key, one in held.items():
-        if key in known:
-            changed[key] = _replayed(key, known[key], histories)
+        if key in late:
+            changed[key] = _replayed(key, known.get(key, ()), histories)
         else:
             changed[key] = _extended(key, one, sorted(facts[key], key=order), histories)
     if added:
@@ -57,19 +69,19 @@ def _replayed(key: Key, facts: Iterable[Fact], histories: dict[Key, History]) ->
 
 def _extended(key: Key, held: Held, facts: Sequence[Fact], histories: dict[Key, History]) -> Held:
     message, new = extend(held.message, [], facts)
-    if not new:
-        return Held(message, held.revisions)
-    if held.revisions == 0:
-        return _with_history(key, message, (original(held.message), *new), histories)
-    histories[key] = History(held.revisions, new)
+    first = original(held.message)
+    if held.revisions == 0 and (new or first != original(message)):
+        return _with_history(key, message, (first, *new), histories)
+    if new:
+        histories[key] = History(held.revisions, new)
     return Held(message, held.revisions + len(new))
 
 
 def _with_history(
     key: Key, message: Message, revisions: Sequence[Revision], histories: dict[Key, History]
 ) -> Held:
-    """A message with its whole history; one entry alone is not stored, since the row tells it."""
-    kept = tuple(revisions) if len(revisions) > 1 else ()
+    """A message with its whole history; none is stored while the row tells all of it."""
+    kept = () if list(revisions) == [original(message)] else tuple(revisions)
     histories[key] = History(0, kept)
     return Held(message, len(kept))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from archiver.domain.events import Event, Posted, Rethreaded, ThreadChanged
-from archiver.domain.fold import Fact, target
+from archiver.domain.fold import BEFORE_ALL, Fact, target
 from archiver.errors import Corruption
 from archiver.ingest.batch import Arrival, fact_of
 from archiver.store import journal
@@ -28,6 +28,8 @@ class Novelty:
     entries: list[Entry] = field(default_factory=list)
     sightings: list[Sighting] = field(default_factory=list)
     facts: dict[Key, list[Fact]] = field(default_factory=dict)
+    moved: set[Key] = field(default_factory=set)
+    """Messages of which a form that the journal holds was shown again, at a newer position."""
     threads: list[Shown] = field(default_factory=list)
     repeated: int = 0
 
@@ -58,20 +60,22 @@ def _place(new: Novelty, arrival: Arrival, forms: list[KnownForm]) -> None:
     digest = journal.digest(arrival.frame)
     number = next((n for n, form in enumerate(forms) if form.digest == digest), None)
     if number is None:
-        form = KnownForm(len(forms), digest, as_of, arrival.received_at)
+        form = KnownForm(len(forms), digest, as_of, shown_at or BEFORE_ALL)
         forms.append(form)
         new.entries.append(_entry(arrival, event, form))
-        new.threads.extend(_threads_of(flow_key, event))
     elif shown_at and (as_of, shown_at) > (forms[number].as_of, forms[number].shown_at):
         form = replace(forms[number], as_of=as_of, shown_at=shown_at)
         forms[number] = form
         new.sightings.append(
             Sighting(flow_key=flow_key, id=id_, form=form.form, as_of=as_of, shown_at=shown_at)
         )
+        new.moved.add((flow_key, id_))
         new.repeated += 1
     else:
         new.repeated += 1
         return
+    # Of a form shown again as well: a listing may tell of a thread what the stream was not asked.
+    new.threads.extend(_threads_of(flow_key, event))
     if fact := fact_of(event, position=as_of, shown_at=shown_at):
         new.facts.setdefault((flow_key, target(fact)), []).append(fact)
 

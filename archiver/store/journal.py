@@ -5,15 +5,26 @@ Each is kept once. When a listing shows a form that is here already, only the po
 newest sighting is kept, since the same words said later can outweigh what came in between.
 """
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Literal
 from uuid import UUID
 
 from msgspec import Struct
 from msgspec.structs import asdict, astuple
-from sqlalchemy import Join, TableValuedAlias, Text, and_, cast, delete, func, select, tuple_
+from sqlalchemy import (
+    Join,
+    TableValuedAlias,
+    Text,
+    and_,
+    case,
+    cast,
+    delete,
+    func,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -26,11 +37,17 @@ COLUMNS = (
     "flow_key", "id", "form", "digest", "witness", "event", "user_id", "sent_at", "target_id",
     "payload", "as_of", "received_at",
 )  # fmt: skip
+BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 _ENTRY = [journal.c[name] for name in COLUMNS[:9]] + [cast(journal.c.payload, Text)]
 NEWEST_SIGHTING = (
     func.coalesce(sightings.c.as_of, journal.c.as_of),
     func.coalesce(sightings.c.shown_at, journal.c.received_at),
 )
+_WITNESS = case(
+    (and_(journal.c.witness == "stream", sightings.c.as_of.is_not(None)), "list"),
+    else_=journal.c.witness,
+)
+_SHOWN_AT = case((_WITNESS == "stream", BEFORE_ALL), else_=NEWEST_SIGHTING[1])
 
 
 class Entry(Struct, frozen=True):
@@ -70,7 +87,10 @@ class Reject(Struct, frozen=True, kw_only=True):
 
 
 class KnownForm(Struct, frozen=True):
-    """A form that the journal holds, and the position of its newest sighting."""
+    """A form that the journal holds, and the position of its newest sighting.
+
+    A form that only a stream brought was never shown by a listing: any is newer.
+    """
 
     form: int
     digest: str
@@ -96,7 +116,12 @@ def digest(payload: bytes) -> str:
 async def known(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, list[KnownForm]]:
     """The forms that the journal holds of each of *keys*; none for what is new."""
     statement = select(
-        journal.c.flow_key, journal.c.id, journal.c.form, journal.c.digest, *NEWEST_SIGHTING
+        journal.c.flow_key,
+        journal.c.id,
+        journal.c.form,
+        journal.c.digest,
+        NEWEST_SIGHTING[0],
+        _SHOWN_AT,
     ).select_from(_forms_of(key_table()))
     forms: dict[Key, list[KnownForm]] = {}
     for flow_key, id_, *form in await tx.execute(statement, keys_of(keys)):
@@ -121,17 +146,19 @@ async def sight(tx: AsyncConnection, seen: Sequence[Sighting]) -> None:
     await tx.execute(statement, [asdict(one) for one in seen])
 
 
-async def about(tx: AsyncConnection, keys: Sequence[Key]) -> list[Entry]:
+async def about(tx: AsyncConnection, keys: Collection[Key]) -> list[Entry]:
     """All that the journal holds of the messages *keys*: their own forms, and what targets them.
 
-    A form that a listing showed again carries the position and time of its newest sighting.
+    A form that a listing showed again carries the position and time of its newest sighting, and
+    the listing is its witness.
     """
-    own = select(*_ENTRY, *NEWEST_SIGHTING).select_from(_forms_of(key_table()))
+    fields = [_WITNESS if column is journal.c.witness else column for column in _ENTRY]
+    own = select(*fields, *NEWEST_SIGHTING).select_from(_forms_of(key_table()))
     rows = await tx.execute(own, keys_of(keys))
     return [Entry(*tuple(row)) for row in rows] + await targeting(tx, keys)
 
 
-async def targeting(tx: AsyncConnection, keys: Sequence[Key]) -> list[Entry]:
+async def targeting(tx: AsyncConnection, keys: Collection[Key]) -> list[Entry]:
     """The events that change the messages *keys*."""
     asked = key_table()
     statement = select(*_ENTRY, journal.c.as_of, journal.c.received_at).join_from(

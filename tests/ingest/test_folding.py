@@ -1,0 +1,111 @@
+"""Facts into rows, whatever the order: the happenings that once made a difference."""
+
+from collections.abc import Sequence
+from itertools import permutations
+
+import psycopg
+import pytest
+
+from archiver.ingest.apply import apply
+from archiver.ingest.batch import Batch
+from tests.ingest.arriving import (
+    NOW,
+    SENT,
+    Heard,
+    derived,
+    edit,
+    frame,
+    new_flow,
+    running,
+    tag_change,
+)
+
+
+@pytest.fixture
+def archive(database_url):
+    """Archives arrivals, one batch each, in a flow of their own; returns the flow's rows."""
+    with (
+        running(database_url) as (run, engine),
+        psycopg.connect(database_url, autocommit=True) as admin,
+    ):
+
+        async def archived(batches: Sequence[Sequence[Heard]]) -> int:
+            flow_key = await new_flow(engine)
+            for batch in batches:
+                arrivals = [heard.arrival(flow_key) for heard in batch]
+                await apply(engine, Batch(now=NOW, arrivals=arrivals))
+            return flow_key
+
+        yield lambda *batches: derived(admin, run(archived(batches)))
+
+
+def stream(payload: bytes, seconds: int = 0) -> Heard:
+    return Heard(payload, seconds)
+
+
+def listing(payload: bytes, as_of: int, seconds: int = 0) -> Heard:
+    return Heard(payload, seconds, as_of)
+
+
+PLAIN = frame(10)
+TAGGED = frame(10, tags=["todo"])
+RETOLD = frame(10, user="2", sent=SENT + 99)
+UNKNOWN = frame(10, "flow-rename", thread={"id": "t", "title": "a title"})
+OPPOSED = tag_change(20, 10, add=["todo", "Bug"], remove=["todo"])
+
+HAPPENINGS = {
+    "a form that listings show again after another": [
+        listing(PLAIN, 12), listing(TAGGED, 14), listing(PLAIN, 16),
+    ],
+    "a streamed form that a listing shows again after another": [
+        stream(PLAIN), listing(TAGGED, 14), listing(PLAIN, 16),
+    ],
+    "forms that take turns": [
+        listing(PLAIN, 12), listing(TAGGED, 14), listing(PLAIN, 16, 1), listing(TAGGED, 18),
+    ],
+    "forms that take turns while the head stands still": [
+        stream(PLAIN, 9), listing(TAGGED, 10, 1), listing(PLAIN, 10, 2),
+    ],
+    "a listing that tells another sender, and then a change": [
+        stream(PLAIN), listing(RETOLD, 15), stream(tag_change(20, 10, add=["todo"])),
+    ],
+    "a listing that tells another time, and nothing else": [
+        stream(PLAIN), listing(RETOLD, 15),
+    ],
+    "an event unknown on the stream and then listed": [
+        stream(UNKNOWN), listing(UNKNOWN, 15), stream(tag_change(13, 10, add=["todo"])),
+    ],
+    "an unknown event that is listed while the head stands still": [
+        stream(UNKNOWN), listing(UNKNOWN, 10, 1), stream(tag_change(13, 10, add=["todo"])),
+    ],
+    "a change in two forms that say the same": [
+        stream(PLAIN), stream(OPPOSED), stream(OPPOSED + b" "),
+    ],
+    "an edit of itself": [
+        stream(edit(10, 10, "myself")), listing(PLAIN, 12), listing(edit(10, 10, "myself"), 12),
+    ],
+    "numbers that JSON keeps and machines do not": [
+        stream(frame(10, "vcs", content={"n": 10**25, "x": 1e300, "y": -0.0})),
+        stream(tag_change(20, 10, add=["todo"])), stream(tag_change(21, 10, remove=["todo"])),
+    ],
+    "threads shown by events of one id": [
+        stream(frame(10, thread={"id": "t", "title": "one"}, thread_id="t")),
+        listing(frame(10, thread={"id": "t", "title": "two"}, thread_id="t"), 15),
+        stream(frame(9, thread={"id": "t", "title": "three"}, thread_id="t")),
+    ],
+    "a message deleted and then listed": [
+        stream(PLAIN), stream(frame(15, "message-delete", content={"message": 10})),
+        listing(TAGGED, 20),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("happening", HAPPENINGS)
+def test_the_order_of_arrival_makes_no_difference(archive, happening):
+    arrivals = HAPPENINGS[happening]
+    expected = archive(arrivals)
+    assert expected["messages"]
+    for order in permutations(arrivals):
+        assert archive(*([one] for one in order)) == expected
+        assert archive(order) == expected
+        assert archive(order[:1], order[1:]) == expected
