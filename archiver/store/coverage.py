@@ -15,6 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from archiver.domain.coverage import Ranges
 from archiver.store.schema import ledger, pages
 
+NEWEST_PROVABLE = 2**63 - 2
+"""Postgres notes the end of a range as the id after it: of the very last id there is none."""
+
 Purpose = Literal["backfill", "audit", "verify", "head"]
 
 
@@ -94,7 +97,7 @@ async def advance(tx: AsyncConnection, gains: Mapping[int, Standing], *, now: da
             "its_flow": flow_key,
             "more_streamed": _multirange(gain.streamed),
             "more_listed": _multirange(gain.listed),
-            "to_due": gain.due,
+            "to_due": min(gain.due, NEWEST_PROVABLE),
             "in_epoch": gain.epoch,
             "now": now,
         }
@@ -181,7 +184,7 @@ async def standings(tx: AsyncConnection) -> dict[int, Standing]:
 
 
 def _range(span: tuple[int, int]) -> Range[int]:
-    return Range(span[0], span[1] + 1)
+    return Range(span[0], min(span[1], NEWEST_PROVABLE) + 1)
 
 
 def _multirange(ranges: Ranges) -> list[Range[int]]:

@@ -1,0 +1,123 @@
+"""The ledger in Postgres: unions that commute, gaps that agree, locks that do not cross."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from archiver.domain.coverage import Ranges, gaps
+from archiver.store import coverage
+from archiver.store.coverage import NEWEST_PROVABLE, PageRow, Standing
+from archiver.store.engine import connect, transaction
+from tests.ingest.arriving import NOW, new_flow, query, running
+
+LAST = 2**63 - 1
+FEW = settings(
+    max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None
+)
+_ends = st.integers(1, 30) | st.sampled_from([LAST - 2, LAST - 1, LAST])
+_ranges = st.lists(st.tuples(_ends, _ends), max_size=3).map(Ranges.of)
+_standings = st.builds(Standing, streamed=_ranges, listed=_ranges, due=st.just(0) | _ends)
+
+
+def bounded(ranges: Ranges) -> Ranges:
+    return ranges.clip(1, NEWEST_PROVABLE)
+
+
+def test_what_is_proven_is_the_union_of_all_gains_in_any_order(database_url):
+    with running(database_url) as (run, engine):
+
+        async def stand(gains: Sequence[Standing]) -> tuple[Standing, Ranges]:
+            flow_key = await new_flow(engine)
+            for gain in gains:
+                async with transaction(engine) as tx:
+                    await coverage.advance(tx, {flow_key: gain}, now=NOW)
+            async with transaction(engine) as tx:
+                standing = (await coverage.standings(tx))[flow_key]
+                return standing, (await coverage.wanting(tx))[flow_key].missing
+
+        @FEW
+        @given(
+            st.lists(_standings, min_size=1, max_size=4).flatmap(
+                lambda gains: st.tuples(st.just(gains), st.permutations(gains))
+            )
+        )
+        def law(orders):
+            standing, missing = run(stand(orders[0]))
+            assert run(stand(orders[1])) == (standing, missing)
+            gains = orders[0]
+            assert standing.streamed == bounded(Ranges.of(s for g in gains for s in g.streamed))
+            assert standing.listed == bounded(Ranges.of(s for g in gains for s in g.listed))
+            assert standing.due == min(max(gain.due for gain in gains), NEWEST_PROVABLE)
+            assert missing == Ranges.of(gaps(standing.proven, standing.due))
+
+        law()
+
+
+def test_the_view_of_gaps_and_the_view_of_coverage_agree_with_the_ledger(database_url):
+    with running(database_url) as (run, engine):
+
+        async def prove() -> None:
+            flow_key = await new_flow(engine)
+            gain = Standing(streamed=Ranges(((5, 9),)), listed=Ranges(((20, LAST),)), due=LAST)
+            async with transaction(engine) as tx:
+                await coverage.advance(tx, {flow_key: gain}, now=NOW)
+
+        run(prove())
+    spans = query(database_url, "SELECT witness, from_id, to_id FROM archive.coverage ORDER BY 2")
+    assert spans == [("stream", 5, 9), ("list", 20, LAST - 1)]
+    told = query(database_url, "SELECT from_id, to_id, attempts FROM archive.gaps ORDER BY 1")
+    assert told == [(1, 4, 0), (10, 19, 0)]
+
+
+async def test_a_failed_request_is_told_with_the_gap(database_url):
+    async with connect(database_url) as engine:
+        flow_key = await new_flow(engine)
+        row = PageRow(
+            flow_key=flow_key,
+            run="00000000-0000-0000-0000-000000000000",
+            purpose="backfill",
+            asked=(3, LAST),
+            proven=None,
+            messages=0,
+            as_of=0,
+            requested_at=NOW,
+            error="503",
+        )
+        async with transaction(engine) as tx:
+            await coverage.advance(tx, {flow_key: Standing(due=9)}, now=NOW)
+            await coverage.add_pages(tx, [row])
+    told = query(database_url, "SELECT from_id, to_id, attempts, last_error FROM archive.gaps")
+    assert told == [(1, 9, 1, "503")]
+
+
+async def test_two_that_lock_the_same_flows_in_opposite_orders_do_not_wait_for_each_other(
+    database_url,
+):
+    async with connect(database_url) as engine:
+        flows = [await new_flow(engine) for _ in range(20)]
+
+        async def write(order: Sequence[int]) -> None:
+            for _ in range(10):
+                async with transaction(engine) as tx:
+                    await coverage.lock(tx, order)
+                    gains = {flow_key: Standing(due=1) for flow_key in order}
+                    await coverage.advance(tx, gains, now=NOW)
+
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            for order in (flows, flows[::-1], flows[5:] + flows[:5]):
+                group.create_task(write(order))
+
+
+async def test_who_locks_a_flow_keeps_others_from_writing_to_it(database_url):
+    async with connect(database_url) as engine:
+        one, other = await new_flow(engine), await new_flow(engine)
+        async with transaction(engine) as tx:
+            await coverage.lock(tx, [one])
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1), transaction(engine) as second:
+                    await coverage.lock(second, [one])
+            async with asyncio.timeout(5), transaction(engine) as second:
+                await coverage.lock(second, [other])
