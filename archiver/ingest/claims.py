@@ -56,6 +56,8 @@ class Claims:
     def refuse(self, flow_keys: Iterable[int], *, now: float) -> None:
         """Begin anew for flows of which an event could not be kept."""
         for flow_key in flow_keys:
+            # What was proven since the last call may hold the event that was refused just now.
+            self._gained.pop(flow_key, None)
             for connection in self._connections.values():
                 if flow_key in connection.flows:
                     connection.flows[flow_key] = Continuity(since=now)
