@@ -94,12 +94,13 @@ def _proof(
     first, last = bounds(page)
     if any(not first <= id_ <= last for id_ in ids):
         return Ranges(), "the page holds messages that were not asked for"
+    unread = sum(isinstance(one.decoded, Rejected) for one in arrivals)
+    trouble = f"{unread} messages of the page could not be read" if unread else None
     if page.until is None:
         # Nobody knows yet what may still come to be listed at the open end.
-        return Ranges(), None
-    unread = sum(isinstance(one.decoded, Rejected) for one in arrivals)
+        return Ranges(), trouble
     if unread:
-        return _around_holes(arrivals), f"{unread} messages of the page could not be read"
+        return _around_holes(arrivals), trouble
     if not ids:
         return Ranges(((first, last),)), None
     return Ranges(((ids[0], last),) if page.newest else ((first, ids[-1]),)), None

@@ -1,0 +1,93 @@
+"""Pages of List Messages: what they bring and what they prove."""
+
+import pytest
+
+from archiver.domain.coverage import Ranges
+from archiver.flowdock.pages import Page
+from archiver.ingest.pages import read_page
+from tests.ingest.arriving import NOW, frame
+
+UNREADABLE = b'{"event": "message", "content": "no id"}'
+
+
+def page(
+    *frames: bytes, since: int | None = 10, until: int | None = 50, newest: bool = False
+) -> Page:
+    return Page(
+        path="acme/main",
+        since=since,
+        until=until,
+        newest=newest,
+        limit=100,
+        frames=frames,
+        requested_at=NOW,
+        answered_at=NOW,
+    )
+
+
+def reading(*frames: bytes, **asked):
+    return read_page(page(*frames, **asked), flow_key=1, as_of=60)
+
+
+@pytest.mark.parametrize(
+    ("frames", "asked", "proven"),
+    [
+        ((frame(20), frame(30)), {}, ((11, 30),)),
+        ((frame(20), frame(30)), {"newest": True}, ((20, 49),)),
+        ((), {}, ((11, 49),)),
+        ((), {"newest": True}, ((11, 49),)),
+        ((frame(11),), {}, ((11, 11),)),
+        ((frame(49),), {"newest": True}, ((49, 49),)),
+        ((frame(20),), {"since": None}, ((1, 20),)),
+        ((frame(20),), {"until": None}, ()),
+        ((frame(20),), {"until": None, "newest": True}, ()),
+        ((), {"until": None}, ()),
+    ],
+)
+def test_a_page_proves_what_it_reaches_over(frames, asked, proven):
+    told = reading(*frames, **asked)
+    assert told.proven == Ranges(proven)
+    assert told.trouble is None
+
+
+@pytest.mark.parametrize("stray", [10, 50, 51, 2**63 - 1])
+def test_a_page_with_what_was_not_asked_for_proves_nothing(stray):
+    told = reading(frame(20), frame(stray))
+    assert not told.proven
+    assert told.trouble
+    assert {one.id for one in told.arrivals} == {20, stray}
+
+
+@pytest.mark.parametrize("newest", [True, False])
+def test_what_cannot_be_read_leaves_a_hole_between_its_neighbours(newest):
+    told = reading(frame(20), frame(22), UNREADABLE, frame(30), frame(33), newest=newest)
+    assert told.proven == Ranges(((20, 22), (30, 33)))
+    assert told.trouble is not None
+    assert "1 message" in told.trouble
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_what_cannot_be_read_at_an_end_may_lie_anywhere_beyond(at):
+    frames = [frame(20)]
+    frames.insert(at, UNREADABLE)
+    assert reading(*frames).proven == Ranges(((20, 20),))
+
+
+def test_a_page_of_which_nothing_can_be_read_proves_nothing_and_tells():
+    told = reading(UNREADABLE)
+    assert not told.proven
+    assert told.trouble
+    assert len(told.arrivals) == 1
+
+
+def test_a_newest_message_that_cannot_be_read_is_told():
+    told = reading(UNREADABLE, since=None, until=None, newest=True)
+    assert told.trouble
+    assert not told.proven
+
+
+def test_elements_out_of_order_and_repeated_are_read_all_the_same():
+    told = reading(frame(30), frame(20), frame(30))
+    assert told.ids == (20, 30)
+    assert told.proven == Ranges(((11, 30),))
+    assert all(one.listed_as_of == 60 for one in told.arrivals)
