@@ -7,11 +7,13 @@ its sender and its recipient, one of whom is the account's own user.
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 
 from archiver.domain.events import Event, Signal
 from archiver.domain.model import Flow, FlowId, UserId
+from archiver.ingest.apply import when_possible
 from archiver.store import directory
-from archiver.store.engine import Engine, transaction
+from archiver.store.engine import Engine
 
 
 class Names:
@@ -31,8 +33,8 @@ class Names:
     async def see(self, flows: Iterable[Flow], *, now: datetime) -> dict[FlowId, int]:
         """Store flows as the service lists them; returns their keys."""
         listed = list(flows)
-        async with transaction(self._engine) as tx:
-            keys = await directory.see_flows(tx, listed, now=now)
+        see = partial(directory.see_flows, listed=listed, now=now)
+        keys = await when_possible(self._engine, see)
         for flow in listed:
             self._keys[flow.id] = self._keys[flow.path] = keys[flow.id]
             self._keys[flow.path.replace("/", ":", 1)] = keys[flow.id]
@@ -41,8 +43,8 @@ class Names:
     async def key(self, name: FlowId, *, now: datetime) -> int:
         """The key of the flow that goes by *name*; a row is made for one that is new."""
         if name not in self._keys:
-            async with transaction(self._engine) as tx:
-                named = await directory.name_flows(tx, [name], now=now)
+            name_it = partial(directory.name_flows, named=[name], now=now)
+            named = await when_possible(self._engine, name_it)
             self._keys[name] = named[name]
         return self._keys[name]
 

@@ -1,0 +1,69 @@
+"""Which flow an event belongs to."""
+
+import psycopg
+import pytest
+
+from archiver.domain.events import Event
+from archiver.domain.model import Flow, FlowId, UserId
+from archiver.flowdock.decode import decode
+from archiver.ingest.names import Names, flow_named
+from archiver.store.engine import connect
+from tests.ingest.arriving import NOW, frame
+
+ME = UserId("1")
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"flow": "uuid"}, "uuid"),
+        ({"flow": "acme:main"}, "acme:main"),
+        ({"flow": None, "user": "2", "to": "1"}, "private/1/2"),
+        ({"flow": None, "user": "1", "to": "2"}, "private/1/2"),
+        ({"flow": None, "user": 2, "to": 1}, "private/1/2"),
+        ({"flow": None, "user": "1", "to": "1"}, "private/1/1"),
+        ({"flow": None, "to": None}, None),
+        ({"flow": None, "to": "1", "user": None}, None),
+    ],
+)
+def test_an_event_names_its_flow_or_the_people_of_its_conversation(fields, named):
+    event = decode(frame(1, **fields))
+    assert isinstance(event, Event)
+    assert flow_named(event, me=ME) == named
+
+
+async def test_all_spellings_of_a_listed_flow_lead_to_one_key(database_url):
+    async with connect(database_url) as engine:
+        names = Names(engine)
+        flow = Flow(id=FlowId("uuid"), path="acme/main")
+        (key,) = (await names.see([flow], now=NOW)).values()
+        for spelling in ("uuid", "acme/main", "acme:main"):
+            assert await names.key(FlowId(spelling), now=NOW) == key
+
+
+async def test_a_flow_that_events_name_is_known_after_a_restart(database_url):
+    async with connect(database_url) as engine:
+        key = await Names(engine).key(FlowId("uuid"), now=NOW)
+        later = Names(engine)
+        await later.load()
+        assert await later.key(FlowId("uuid"), now=NOW) == key
+
+
+async def test_a_name_is_found_although_the_database_was_away(database_url):
+    async with connect(database_url) as engine:
+        names = Names(engine)
+        await names.key(FlowId("one"), now=NOW)
+        cut_all(database_url)
+        await names.key(FlowId("two"), now=NOW)
+        cut_all(database_url)
+        await names.see([Flow(id=FlowId("three"), path="acme/three")], now=NOW)
+
+
+def cut_all(database_url: str) -> None:
+    """End all connections to the database but the one that asks for it."""
+    with psycopg.connect(database_url) as connection:
+        ended = connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        ).rowcount
+    assert ended > 0
