@@ -1,0 +1,131 @@
+"""What streams prove: never more than what was written, whatever happens to them."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archiver.domain.coverage import Ranges
+from archiver.ingest.claims import Claims
+from archiver.ingest.intake import Began, Came, Ended, Item
+from tests.ingest.arriving import frame, streamed
+
+SETTLING = 1.0
+FLOWS = (1, 2)
+
+
+def came(id_: int, *, at: float, flow_key: int = 1, connection: int = 1) -> Came:
+    return Came(connection, at, streamed(frame(id_), flow_key))
+
+
+def unreadable(*, at: float, connection: int = 1) -> Came:
+    return Came(connection, at, streamed(b"{", 1))
+
+
+def began(*, at: float, connection: int = 1) -> Began:
+    return Began(connection, at, frozenset())
+
+
+def claimed(*items, now: float = 100.0) -> dict[int, Ranges]:
+    claims = Claims(settling_seconds=SETTLING)
+    claims.note(items)
+    return {key: gain.streamed for key, gain in claims.take(now=now).items()}
+
+
+def test_an_unbroken_connection_proves_from_its_first_event_to_its_newest():
+    items = [began(at=0), came(5, at=2), came(9, at=3), came(7, at=3, flow_key=2)]
+    assert claimed(*items) == {1: Ranges(((5, 9),)), 2: Ranges(((7, 7),))}
+
+
+def test_what_comes_while_the_connection_is_young_may_be_a_replay():
+    assert claimed(began(at=0), came(5, at=0.5), came(9, at=1)) == {1: Ranges(((9, 9),))}
+
+
+def test_what_is_younger_than_the_settling_time_is_not_claimed():
+    items = [began(at=0), came(5, at=2), came(9, at=3)]
+    assert claimed(*items, now=3.5) == {1: Ranges(((5, 5),))}
+
+
+def test_the_end_of_a_connection_claims_what_had_settled_and_no_more():
+    assert claimed(began(at=0), came(5, at=2), came(9, at=3), Ended(1, 3.5)) == {
+        1: Ranges(((5, 5),))
+    }
+
+
+def test_nothing_is_proven_across_two_connections():
+    items = [began(at=0), came(5, at=2), Ended(1, 9)]
+    items += [began(at=10, connection=2), came(9, at=12, connection=2)]
+    assert claimed(*items) == {1: Ranges(((5, 5), (9, 9)))}
+
+
+def test_nothing_is_proven_across_input_that_could_not_be_placed():
+    items = [began(at=0), came(5, at=2), unreadable(at=4), came(9, at=5)]
+    assert claimed(*items) == {1: Ranges(((5, 5), (9, 9)))}
+
+
+def test_a_claim_is_due_and_told_once():
+    claims = Claims(settling_seconds=SETTLING)
+    claims.note([began(at=0), came(5, at=2)])
+    (gain,) = claims.take(now=9).values()
+    assert gain.due == 5
+    assert claims.take(now=10) == {}
+
+
+def test_a_refused_event_is_claimed_by_nobody():
+    claims = Claims(settling_seconds=SETTLING)
+    claims.note([began(at=0), came(5, at=2), came(6, at=2), came(7, at=2, flow_key=2)])
+    claims.refuse([1], now=2)
+    claims.note([came(8, at=3)])
+    gains = claims.take(now=9)
+    assert gains[1].streamed == Ranges(((8, 8),))
+    assert gains[2].streamed == Ranges(((7, 7),))
+
+
+def test_a_refused_event_is_not_claimed_by_a_connection_that_ended_meanwhile():
+    claims = Claims(settling_seconds=SETTLING)
+    claims.note([began(at=0), came(5, at=2), came(6, at=2), Ended(1, 9)])
+    claims.refuse([1], now=9)
+    assert claims.take(now=10) == {}
+
+
+@st.composite
+def happenings(draw):
+    """What comes of two connections, in the order of time; each id is sent once to each."""
+    at = 0.0
+    items: list[Item] = []
+    for _ in range(draw(st.integers(1, 30))):
+        at += draw(st.sampled_from([0.0, 0.3, 2.0]))
+        connection = draw(st.integers(1, 2))
+        kind = draw(st.sampled_from(["began", "ended", "unreadable", *["came"] * 5]))
+        match kind:
+            case "began":
+                items.append(began(at=at, connection=connection))
+            case "ended":
+                items.append(Ended(connection, at))
+            case "unreadable":
+                items.append(unreadable(at=at, connection=connection))
+            case _:
+                flow_key = draw(st.sampled_from(FLOWS))
+                id_ = draw(st.integers(1, 40))
+                items.append(came(id_, at=at, flow_key=flow_key, connection=connection))
+    return items
+
+
+@given(happenings(), st.data())
+def test_both_ends_of_a_claim_were_written_and_nothing_refused_is_in_it(items, data):
+    claims = Claims(settling_seconds=SETTLING)
+    written: set[tuple[int, int]] = set()
+    while items:
+        size = data.draw(st.integers(1, len(items)))
+        batch, items = items[:size], items[size:]
+        now = batch[-1].at
+        claims.note(batch)
+        # The writer takes claims before it writes, and leaves out what is refused in this batch.
+        gains = claims.take(now=now) if data.draw(st.booleans()) else {}
+        arrivals = [item.arrival for item in batch if isinstance(item, Came)]
+        keys = {(one.flow_key or 0, one.id) for one in arrivals if one.id is not None}
+        refused = {key for key in sorted(keys) if key[1] % 7 == 0}
+        claims.refuse({key for key, _ in refused}, now=now)
+        written |= keys - refused
+        for flow_key, gain in gains.items():
+            for first, last in gain.streamed:
+                for end in (first, last):
+                    assert (flow_key, end) in written or (flow_key, end) in refused
