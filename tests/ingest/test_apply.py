@@ -1,0 +1,201 @@
+"""The one writer: what Postgres refuses is set aside alone, and nothing else is lost."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+from msgspec.structs import replace
+
+from archiver.domain.coverage import Ranges
+from archiver.domain.events import Posted, Rejected
+from archiver.domain.model import EventId, Thread, ThreadId, UserId
+from archiver.ingest.apply import apply, without
+from archiver.ingest.batch import Applied, Arrival, Batch
+from archiver.store.coverage import Standing
+from tests.ingest.arriving import NOW, edit, frame, listed, new_flow, query, running, streamed
+
+THREAD = Thread(id=ThreadId("t"), activities=2**31)
+
+POISONS: dict[str, dict[str, Any]] = {
+    "text with NUL": {"content": "a\0b"},
+    "text with half a character": {"content": "\ud800"},
+    "a tag with NUL": {"tags": ("good", "a\0b")},
+    "a detail with NUL, which jsonb has not": {"detail": {"a": "\0"}},
+    "a detail with half a character": {"detail": {"a": "\ud800"}},
+    "an id beyond 64 bits": {"id": EventId(2**63)},
+    "a parent beyond 64 bits": {"parent": EventId(2**63)},
+    "a thread's count beyond 32 bits": {"thread": THREAD},
+    "a user with NUL": {"user": UserId("\0")},
+}
+
+
+class Archive:
+    """A flow of its own, to apply batches to and to look at."""
+
+    def __init__(self, url: str, run: Any, engine: Any) -> None:
+        self.url = url
+        self.flow_key: int = run(new_flow(engine))
+        self._run, self._engine = run, engine
+
+    def apply(self, *arrivals: Arrival, **changes: Any) -> Applied:
+        batch = Batch(now=NOW, arrivals=arrivals, **changes)
+        applied: Applied = self._run(apply(self._engine, batch))
+        return applied
+
+    def streamed(self, payload: bytes, **changes: Any) -> Arrival:
+        arrival = streamed(payload, self.flow_key)
+        assert isinstance(arrival.decoded, Posted)
+        return replace(arrival, decoded=replace(arrival.decoded, **changes))
+
+    def ids(self, table: str) -> set[int]:
+        return {id_ for (id_,) in query(self.url, f"SELECT id FROM store.{table}")}
+
+    def rejects(self) -> list[tuple[Any, ...]]:
+        return query(self.url, "SELECT origin, reason, raw FROM archive.rejects ORDER BY id")
+
+    def standing(self) -> list[tuple[Any, ...]]:
+        return query(self.url, "SELECT witness, from_id, to_id FROM archive.coverage ORDER BY 2")
+
+
+@pytest.fixture
+def archive(database_url):
+    with running(database_url) as (run, engine):
+        yield Archive(database_url, run, engine)
+
+
+@pytest.mark.parametrize("poison", POISONS)
+def test_what_postgres_refuses_is_set_aside_and_the_rest_lands(archive, poison):
+    arrivals = [archive.streamed(frame(id_)) for id_ in range(1, 8)]
+    arrivals[3] = archive.streamed(frame(4), **POISONS[poison])
+    gain = Standing(streamed=Ranges(((1, 7),)), due=7)
+
+    applied = archive.apply(*arrivals, gains={archive.flow_key: gain})
+
+    assert applied.refused == {(archive.flow_key, arrivals[3].id)}
+    assert (applied.events, applied.rejected) == (6, 1)
+    assert archive.ids("journal") == archive.ids("messages") == {1, 2, 3, 5, 6, 7}
+    ((origin, reason, raw),) = archive.rejects()
+    assert (origin, raw) == ("default 1", arrivals[3].frame)
+    assert reason
+    if arrivals[3].id == 4:
+        assert archive.standing() == [("stream", 1, 3), ("stream", 5, 7)]
+
+
+def test_a_payload_that_is_no_json_for_postgres_is_set_aside(archive):
+    bad = replace(archive.streamed(frame(2)), frame=b"{'id': 2}")
+    archive.apply(archive.streamed(frame(1)), bad, archive.streamed(frame(3)))
+    assert archive.ids("journal") == {1, 3}
+    assert [raw for _, _, raw in archive.rejects()] == [b"{'id': 2}"]
+
+
+def test_several_poisons_are_found_among_many_and_again_when_they_come_again(archive):
+    bad = {3, 4, 50, 99, 100}
+    arrivals = [
+        archive.streamed(frame(id_), **({"content": "\0"} if id_ in bad else {}))
+        for id_ in range(1, 101)
+    ]
+    gain = Standing(listed=Ranges(((1, 100),)))
+    for repeated in (0, 95):
+        applied = archive.apply(*arrivals, gains={archive.flow_key: gain})
+        assert {id_ for _, id_ in applied.refused} == bad
+        assert archive.ids("messages") == set(range(1, 101)) - bad
+        assert len(archive.rejects()) == len(bad)
+        assert archive.standing() == [("list", 1, 2), ("list", 5, 49), ("list", 51, 98)]
+        assert (applied.events, applied.repeated) == (95 - repeated, repeated)
+
+
+def test_a_batch_of_poison_alone_claims_nothing(archive):
+    gain = Standing(streamed=Ranges(((1, 2),)), due=2)
+    arrivals = [archive.streamed(frame(id_), content="\0") for id_ in (1, 2)]
+    archive.apply(*arrivals, gains={archive.flow_key: gain})
+    assert archive.standing() == []
+    assert query(archive.url, "SELECT from_id, to_id FROM archive.gaps") == [(1, 2)]
+
+
+def test_a_batch_that_is_applied_twice_changes_nothing(archive):
+    arrivals = [archive.streamed(frame(1)), streamed(edit(2, 1, "new"), archive.flow_key)]
+    rejected = streamed(b"{", archive.flow_key)
+    first = archive.apply(*arrivals, rejected)
+    again = archive.apply(*arrivals, rejected)
+    assert (first.events, first.repeated, first.messages) == (2, 0, 1)
+    assert (again.events, again.repeated, again.messages) == (0, 2, 0)
+    assert len(archive.rejects()) == 1
+
+
+def test_a_batch_without_anything_is_applied(archive):
+    assert archive.apply() == Applied()
+
+
+def test_signals_and_rejects_land_without_any_event(archive):
+    nowhere = replace(streamed(frame(1, "presence"), 1), flow_key=None)
+    unplaced = replace(nowhere, decoded=Rejected(reason="no flow"))
+    applied = archive.apply(nowhere, unplaced)
+    assert (applied.events, applied.signals, applied.rejected) == (0, 1, 1)
+    assert query(archive.url, "SELECT flow, event FROM archive.signals") == [(None, "presence")]
+
+
+def test_a_message_said_thousands_of_times_in_one_batch_is_kept_once(archive):
+    arrivals = [archive.streamed(frame(1))] * 3000
+    arrivals += [listed(frame(1), archive.flow_key, as_of=n % 50) for n in range(2000)]
+    applied = archive.apply(*arrivals)
+    assert (applied.events, applied.repeated, applied.messages) == (1, 4999, 1)
+    assert query(archive.url, "SELECT as_of, revisions FROM store.messages") == [(49, 0)]
+
+
+def test_a_message_in_hundreds_of_forms_keeps_them_all(archive):
+    arrivals = [listed(frame(1, tags=[f"t{n}"]), archive.flow_key, as_of=n) for n in range(1, 301)]
+    archive.apply(*arrivals[:150])
+    archive.apply(*arrivals[150:])
+    assert query(archive.url, "SELECT count(*), max(form) FROM archive.forms") == [(300, 299)]
+    stored = "SELECT count(*), max(ordinal) FROM store.revisions"
+    assert query(archive.url, stored) == [(300, 299)]
+    assert query(archive.url, "SELECT tags, revisions FROM store.messages") == [(["t300"], 300)]
+
+
+def test_two_thousand_flows_fit_into_one_batch(database_url):
+    with running(database_url) as (run, engine):
+        with psycopg.connect(database_url) as admin:
+            admin.execute(
+                "INSERT INTO store.flows (flow_id, path, first_seen_at) "
+                "SELECT n, n, now() FROM generate_series(1, 2000) AS n"
+            )
+            admin.execute("INSERT INTO store.ledger (flow_key) SELECT flow_key FROM store.flows")
+            keys = [key for (key,) in admin.execute("SELECT flow_key FROM store.flows")]
+        arrivals = [streamed(frame(7), key) for key in keys]
+        gains = {key: Standing(streamed=Ranges(((7, 7),)), due=7) for key in keys}
+        applied = run(apply(engine, Batch(now=NOW, arrivals=arrivals, gains=gains)))
+    assert applied.events == 2000
+    held = "SELECT count(DISTINCT flow) FROM archive.coverage JOIN archive.messages USING (flow)"
+    assert query(database_url, held) == [(2000,)]
+
+
+def test_an_event_of_another_flow_with_the_same_id_is_another_event(database_url):
+    with running(database_url) as (run, engine):
+        flows = [run(new_flow(engine)) for _ in range(2)]
+        arrivals = [streamed(frame(1), flow_key) for flow_key in flows]
+        arrivals.append(streamed(edit(2, 1, "changed"), flows[0]))
+        run(apply(engine, Batch(now=NOW, arrivals=arrivals)))
+    told = query(database_url, "SELECT content FROM store.messages ORDER BY flow_key")
+    assert told == [("changed",), ("hello",)]
+
+
+def test_times_at_the_ends_of_the_calendar_are_kept(archive):
+    ends = [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)]
+    archive.apply(*(archive.streamed(frame(n), sent_at=at) for n, at in enumerate(ends, 1)))
+    assert archive.rejects() == []
+    changes = [streamed(edit(9, n, "new"), archive.flow_key) for n in (1, 2)]
+    archive.apply(*changes)
+    assert [
+        at for (at,) in query(archive.url, "SELECT sent FROM archive.messages ORDER BY id")
+    ] == ends
+
+
+def test_without_takes_exactly_the_refused_ids_out_of_both_witnesses():
+    gain = Standing(streamed=Ranges(((1, 9),)), listed=Ranges(((5, 20),)), due=20)
+    batch = Batch(now=NOW, gains={1: gain, 2: gain})
+    left = without(batch, [(1, 5), (1, 9), (3, 1)]).gains
+    assert left[1].streamed == Ranges(((1, 4), (6, 8)))
+    assert left[1].listed == Ranges(((6, 8), (10, 20)))
+    assert left[1].due == 20
+    assert left[2] == gain

@@ -1,0 +1,320 @@
+"""The invariants of `archiver`, by their names there."""
+
+import ast
+import asyncio
+import random
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from archiver.domain.coverage import Ranges
+from archiver.errors import Corruption
+from archiver.ingest import folding
+from archiver.ingest.apply import apply
+from archiver.ingest.batch import Batch
+from archiver.store import journal, messages
+from archiver.store.coverage import Standing
+from archiver.store.engine import connect, transaction
+from archiver.store.messages import History
+from tests.ingest.applying import SENTENCES, everything, tell
+from tests.ingest.arriving import (
+    NOW,
+    Heard,
+    cut,
+    derived,
+    frame,
+    hearsay,
+    new_flow,
+    running,
+    streamed,
+    tag_change,
+)
+from tests.ingest.foreign import foreign
+
+ROOT = Path(__file__).parent.parent
+FEW = settings(
+    max_examples=40,
+    deadline=None,
+    # To shrink what fails in a database takes minutes, and it is small as it is.
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=list(HealthCheck),
+    database=None,
+)
+
+
+@pytest.fixture
+def admin(database_url: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+async def archived(engines: Sequence[AsyncEngine], batches: Sequence[Sequence[Heard]]) -> int:
+    """Archive *batches* in a flow of their own, dealt out to *engines* that work side by side."""
+    flow_key = await new_flow(engines[0])
+
+    async def work(engine: AsyncEngine, mine: Sequence[Sequence[Heard]]) -> None:
+        for batch in mine:
+            await apply(
+                engine, Batch(now=NOW, arrivals=[heard.arrival(flow_key) for heard in batch])
+            )
+
+    async with asyncio.TaskGroup() as group:
+        for number, engine in enumerate(engines):
+            group.create_task(work(engine, batches[number :: len(engines)]))
+    return flow_key
+
+
+async def rebuilt(engine: AsyncEngine, admin: psycopg.Connection, flow_key: int) -> None:
+    """Drop what is derived of a flow and replay it from the journal."""
+    keys = admin.execute(
+        "SELECT DISTINCT flow_key, unnest(ARRAY[id, target_id]) FROM store.journal "
+        "WHERE flow_key = %s",
+        [flow_key],
+    )
+    with_ids = [(key, id_) for key, id_ in keys if id_ is not None]
+    async with transaction(engine) as tx:
+        for table in ("messages", "revisions", "threads"):
+            await tx.exec_driver_sql(f"DELETE FROM store.{table} WHERE flow_key = {flow_key}")
+        entries = await journal.about(tx, with_ids)
+        histories: dict[tuple[int, int], History] = {}
+        held = {
+            key: folding._replayed(key, facts, histories)
+            for key, facts in folding._by_message(entries).items()
+            if folding._shows(facts)
+        }
+        await messages.add(tx, held)
+        await messages.write_history(tx, histories)
+
+
+JOURNAL = (
+    "SELECT id, form, payload::text, witness, event, received_at, as_of "
+    "FROM store.journal WHERE flow_key = %s ORDER BY id, form"
+)
+
+
+def test_the_journal_is_append_only(database_url, admin):
+    with running(database_url) as (run, engine):
+
+        @FEW
+        @given(hearsay().flatmap(cut))
+        def law(batches):
+            flow_key = run(new_flow(engine))
+            before: set[tuple[object, ...]] = set()
+            for batch in batches:
+                arrivals = [heard.arrival(flow_key) for heard in batch]
+                run(apply(engine, Batch(now=NOW, arrivals=arrivals)))
+                after = admin.execute(JOURNAL, [flow_key]).fetchall()
+                assert before <= set(after)
+                before = set(after)
+            received = {heard.payload for batch in batches for heard in batch}
+            kept = [str(row[2]).encode() for row in before]
+            assert sorted(kept) == sorted(received)
+
+        law()
+
+
+@st.composite
+def twice_told(draw: st.DrawFn) -> tuple[list[list[Heard]], list[list[Heard]]]:
+    """The same, as it came to one archive and to another."""
+    heard = draw(hearsay())
+    return draw(cut(heard)), draw(cut(heard))
+
+
+def test_a_row_is_the_replay_of_its_journal(database_url, admin):
+    with running(database_url) as (run, engine):
+
+        @FEW
+        @given(twice_told())
+        def law(told):
+            here, there = (run(archived([engine], batches)) for batches in told)
+            expected = derived(admin, here)
+            assert derived(admin, there) == expected
+            run(rebuilt(engine, admin, here))
+            again = derived(admin, here)
+            assert again["messages"] == expected["messages"]
+            assert again["revisions"] == expected["revisions"]
+
+        law()
+
+
+def test_two_that_write_side_by_side_make_the_same_rows(database_url, admin):
+    with running(database_url, engines=2) as (run, one, other):
+
+        @FEW
+        @given(twice_told())
+        def law(told):
+            alone, together = run(archived([one], told[0])), run(archived([one, other], told[1]))
+            assert derived(admin, together) == derived(admin, alone)
+
+        law()
+
+
+TABLES = ("journal", "messages", "revisions", "threads", "signals", "rejects", "ledger", "pages")
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_journal_rows_and_coverage_land_together(database_url, admin, table):
+    with running(database_url) as (run, engine):
+        flow_key = run(new_flow(engine))
+        admin.execute(
+            "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'no more' USING ERRCODE = '58000'; END $$"
+        )
+        admin.execute(
+            f"CREATE TRIGGER fail BEFORE INSERT OR UPDATE ON store.{table} "
+            "FOR EACH ROW EXECUTE FUNCTION fail()"
+        )
+        with pytest.raises((DBAPIError, psycopg.Error)):
+            run(apply(engine, everything(flow_key)))
+        assert landed(admin) == {}
+
+        admin.execute(f"DROP TRIGGER fail ON store.{table}")
+        run(apply(engine, everything(flow_key)))
+        assert landed(admin).keys() == set(TABLES)
+
+
+def landed(admin: psycopg.Connection) -> dict[str, int]:
+    """How many rows the tables hold that hold any; an empty ledger's rows do not count."""
+    counts = {
+        table: admin.execute(
+            f"SELECT count(*) FROM store.{table}" + (" WHERE due > 0" if table == "ledger" else "")
+        ).fetchall()[0][0]
+        for table in TABLES
+    }
+    return {table: count for table, count in counts.items() if count}
+
+
+def test_coverage_never_claims_an_id_that_the_archive_does_not_hold(database_url, admin):
+    with running(database_url) as (run, engine):
+
+        @FEW
+        @given(st.sets(st.integers(1, 12), min_size=1), st.sets(st.integers(1, 12)))
+        def law(ids, refused):
+            flow_key = run(new_flow(engine))
+            arrivals = [streamed(frame(id_), flow_key) for id_ in sorted(ids)]
+            # What Postgres refuses although it could be read: of that there is hardly any.
+            arrivals = [
+                replace(one, frame=b"not JSON") if one.id in refused else one for one in arrivals
+            ]
+            proven = Ranges(((min(ids), max(ids)),))
+            gain = Standing(streamed=proven, listed=proven, due=12)
+            batch = Batch(now=NOW, arrivals=arrivals, gains={flow_key: gain})
+            applied = run(apply(engine, batch))
+
+            assert {id_ for _, id_ in applied.refused} == ids & refused
+            claimed = admin.execute(
+                "SELECT id FROM generate_series(1, 12) AS id, store.ledger "
+                "WHERE flow_key = %s AND (streamed @> id::bigint OR listed @> id::bigint)",
+                [flow_key],
+            )
+            expected = set(range(min(ids), max(ids) + 1)) - (ids & refused)
+            assert {id_ for (id_,) in claimed} == expected
+            held = admin.execute("SELECT id FROM store.journal WHERE flow_key = %s", [flow_key])
+            assert {id_ for (id_,) in held} == ids - refused
+
+        law()
+
+
+def test_foreign_data_cannot_stop_the_daemon_and_our_own_corruption_must(database_url, admin):
+    with running(database_url) as (run, engine):
+        flow_key = run(new_flow(engine))
+        applied = run(apply(engine, Batch(now=NOW, arrivals=foreign(flow_key))))
+        assert applied.refused == frozenset()
+        assert applied.events + applied.signals + applied.rejected == len(foreign(flow_key))
+
+        admin.execute("DELETE FROM store.journal")
+        late = streamed(tag_change(2, 2, add=["todo"]), flow_key)
+        with pytest.raises(Corruption):
+            run(apply(engine, Batch(now=NOW, arrivals=[late])))
+        assert landed(admin).get("journal", 0) == 0
+
+
+WRITERS = {
+    "journal": {"append", "sight", "add_signals", "add_rejects"},
+    "messages": {"add", "change", "write_history", "show_threads"},
+    "coverage": {"advance", "doubt", "add_pages"},
+}
+
+
+def test_there_is_one_writer():
+    writing = {
+        (path.relative_to(ROOT).as_posix(), name.value.id, name.attr)
+        for path in ROOT.glob("archiver/**/*.py")
+        if not path.is_relative_to(ROOT / "archiver" / "store")
+        for name in ast.walk(ast.parse(path.read_text()))
+        if isinstance(name, ast.Attribute)
+        and isinstance(name.value, ast.Name)
+        and name.attr in WRITERS.get(name.value.id, ())
+    }
+    assert {path for path, _, _ in writing if not path.startswith("archiver/ingest/")} == set()
+    called = {(module, function) for _, module, function in writing}
+    assert called >= {("journal", "append"), ("messages", "add"), ("coverage", "advance")}
+    for path in ROOT.glob("archiver/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module is not None:
+                module = node.module.removeprefix("archiver.store.")
+                names = {alias.name for alias in node.names}
+                assert not names & WRITERS.get(module, set()), f"{path} imports {names}"
+
+
+async def test_a_kill_at_any_instruction_costs_nothing(database_url, admin):
+    async with connect(database_url) as engine:
+        undisturbed, disturbed = await new_flow(engine), await new_flow(engine)
+        await tell(engine, undisturbed)
+        for chapters in (1, 17, 33):
+            kill_after(chapters, admin, database_url, disturbed)
+            assert unheld(admin, disturbed) == 0
+        await tell(engine, disturbed)
+    assert derived(admin, disturbed) == derived(admin, undisturbed)
+
+
+def kill_after(chapters: int, admin: psycopg.Connection, database_url: str, flow_key: int) -> None:
+    """Let a process write, and kill it when so many chapters are there."""
+    program = [sys.executable, "-m", "tests.ingest.applying", database_url, str(flow_key)]
+    due = "SELECT due FROM store.ledger WHERE flow_key = %s"
+    with subprocess.Popen(program, cwd=ROOT) as writer:
+        while admin.execute(due, [flow_key]).fetchall()[0][0] < chapters * SENTENCES:
+            assert writer.poll() is None
+        writer.kill()
+
+
+def unheld(admin: psycopg.Connection, flow_key: int) -> int:
+    """How many messages are claimed and not there."""
+    statement = (
+        "SELECT count(*) FROM store.ledger, generate_series(1, due) AS id "
+        "WHERE flow_key = %(flow)s AND streamed @> id AND (id - 1) %% %(size)s < 6 AND NOT EXISTS "
+        "(SELECT FROM store.messages m WHERE m.flow_key = %(flow)s AND m.id = id)"
+    )
+    asked = {"flow": flow_key, "size": SENTENCES}
+    return int(admin.execute(statement, asked).fetchall()[0][0])
+
+
+async def test_a_connection_ended_at_any_statement_costs_nothing(database_url, admin):
+    async with connect(database_url) as engine:
+        undisturbed, disturbed = await new_flow(engine), await new_flow(engine)
+        await tell(engine, undisturbed)
+        telling = asyncio.create_task(tell(engine, disturbed))
+        ended = 0
+        while not telling.done():
+            await asyncio.to_thread(
+                admin.execute, "SELECT pg_sleep(%s)", [random.Random(ended).random() / 20]
+            )
+            if ended < 25:
+                ended += admin.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND state = 'active' "
+                    "AND pid <> pg_backend_pid()"
+                ).rowcount
+        await telling
+    assert ended > 0
+    assert unheld(admin, disturbed) == 0
+    assert derived(admin, disturbed) == derived(admin, undisturbed)
