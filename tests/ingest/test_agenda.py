@@ -1,0 +1,100 @@
+"""What is asked for next: all of what is missing, once at a time, newest first."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archiver.domain.coverage import Ranges
+from archiver.ingest.agenda import (
+    FIRST_PAUSE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    MOST_SLICES,
+    Agenda,
+    Slice,
+)
+
+_ends = st.integers(1, 300) | st.integers(1, 2**63 - 2)
+_gaps = st.dictionaries(
+    st.integers(1, 3),
+    st.lists(st.tuples(_ends, _ends), min_size=1, max_size=4).map(Ranges.of).filter(bool),
+    max_size=3,
+)
+
+
+def all_of(agenda: Agenda) -> list[tuple[int, int, int]]:
+    """Take everything that is open, as flow, first and last."""
+    slices = []
+    while one := agenda.take():
+        slices.append((one.flow_key, one.first, one.last))
+    return slices
+
+
+@given(_gaps, st.dictionaries(st.integers(1, 3), st.tuples(st.integers(1, 10**9), _ends)))
+def test_everything_missing_is_handed_out_once(gaps, densities):
+    agenda = Agenda()
+    for flow_key, (messages, ids) in densities.items():
+        agenda.learn(flow_key, ids=ids, messages=messages)
+    agenda.plan(gaps, now=0)
+    handed: dict[int, list[tuple[int, int]]] = {}
+    for flow_key, first, last in all_of(agenda):
+        handed.setdefault(flow_key, []).append((first, last))
+    for flow_key, missing in gaps.items():
+        assert Ranges.of(handed[flow_key]) == missing
+        assert sum(last - first + 1 for first, last in handed[flow_key]) == missing.size()
+        assert len(handed[flow_key]) <= len(missing.spans) * (MOST_SLICES + 1)
+    assert handed.keys() == gaps.keys()
+
+
+@given(st.lists(_gaps, min_size=1, max_size=5), st.data())
+def test_work_under_way_is_never_handed_out_again(plans, data):
+    agenda = Agenda()
+    under_way: list[Slice] = []
+    for gaps in plans:
+        agenda.plan(gaps, now=0)
+        for _ in range(data.draw(st.integers(0, 4))):
+            if one := agenda.take():
+                for other in under_way:
+                    apart = one.last < other.first or other.last < one.first
+                    assert apart or one.flow_key != other.flow_key
+                under_way.append(one)
+        while under_way and data.draw(st.booleans()):
+            agenda.done(under_way.pop())
+    assert agenda.is_empty is (not agenda.has_open and not under_way)
+
+
+@given(_gaps.filter(bool), st.lists(st.floats(0, 5), max_size=5))
+def test_what_failed_rests_and_is_handed_out_again(gaps, waits):
+    agenda, now = Agenda(), 0.0
+    for wait in waits:
+        now += wait
+        agenda.plan(gaps, now=now)
+        for flow_key, first, last in all_of(agenda):
+            agenda.rest(flow_key, Ranges(((first, last),)), now=now)
+        for one in list(agenda._under_way):
+            agenda.done(one)
+        agenda.plan(gaps, now=now)
+        assert not agenda.has_open
+    agenda.plan(gaps, now=now + LONGEST_PAUSE_SECONDS)
+    assert {flow_key for flow_key, _, _ in all_of(agenda)} == gaps.keys()
+
+
+def test_rests_grow_and_have_a_bound():
+    agenda, missing = Agenda(), Ranges(((1, 9),))
+    pauses = [agenda.rest(1, missing, now=0) for _ in range(2000)]
+    assert pauses[:3] == [FIRST_PAUSE_SECONDS, 2 * FIRST_PAUSE_SECONDS, 4 * FIRST_PAUSE_SECONDS]
+    assert pauses[-1] == LONGEST_PAUSE_SECONDS
+    assert agenda.rest(2, missing, now=0) == FIRST_PAUSE_SECONDS
+
+
+def test_the_newest_of_every_flow_comes_first():
+    agenda = Agenda()
+    agenda.learn(1, ids=1000, messages=1000)
+    agenda.plan({1: Ranges(((1, 5000),)), 2: Ranges(((1, 10),))}, now=0)
+    taken = all_of(agenda)
+    assert taken[:2] == [(1, 4001, 5000), (2, 1, 10)]
+    assert [last for flow_key, _, last in taken if flow_key == 1] == [5000, 4000, 3000, 2000, 1000]
+
+
+def test_a_flow_of_unknown_density_is_asked_for_in_one_piece():
+    agenda = Agenda()
+    agenda.plan({1: Ranges(((1, 10**12),))}, now=0)
+    assert all_of(agenda) == [(1, 1, 10**12)]

@@ -1,0 +1,101 @@
+"""The queue between streams and writer: bounded, in order, and nothing is lost by cancelling."""
+
+import asyncio
+
+import pytest
+
+from archiver.ingest.intake import Came, Ended, Intake, weight
+from tests.ingest.arriving import frame, streamed
+
+ITEM = Came(1, 0.0, streamed(frame(1, content="x" * 500), 1))
+WEIGHT = weight(ITEM)
+
+
+async def taken(intake: Intake, *, most: int = 1000, patience: float = 0.01) -> list[object]:
+    return list(await intake.take(most=most, linger_seconds=0, patience_seconds=patience))
+
+
+def filled(count: int, *, limit_items: int = 100) -> Intake:
+    intake = Intake(limit_bytes=limit_items * WEIGHT)
+    for number in range(count):
+        intake.put_now(Ended(number, 0.0))
+    return intake
+
+
+async def test_items_come_out_in_the_order_in_which_they_went_in():
+    intake = filled(10)
+    items = await taken(intake, most=4) + await taken(intake)
+    assert items == [Ended(number, 0.0) for number in range(10)]
+    assert intake.waiting_bytes == 0
+
+
+async def test_who_puts_into_a_full_queue_waits_until_there_is_room():
+    intake = Intake(limit_bytes=WEIGHT)
+    await intake.put(ITEM)
+    putting = [asyncio.create_task(intake.put(ITEM)) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert not any(task.done() for task in putting)
+    assert intake.waiting_bytes == WEIGHT
+
+    for _ in range(4):
+        assert await taken(intake) == [ITEM]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert intake.waiting_bytes <= WEIGHT
+    await asyncio.gather(*putting)
+
+
+async def test_an_item_larger_than_the_queue_passes_alone():
+    intake = Intake(limit_bytes=10)
+    await intake.put(ITEM)
+    assert await taken(intake) == [ITEM]
+
+
+async def test_half_a_queueful_at_most_is_taken_at_once():
+    intake = Intake(limit_bytes=10 * WEIGHT)
+    for _ in range(10):
+        await intake.put(ITEM)
+    assert len(await taken(intake)) == 6
+    assert intake.waiting_bytes == 4 * WEIGHT
+
+
+async def test_nothing_comes_when_nothing_was_put_in_time():
+    assert await taken(filled(0)) == []
+
+
+async def test_what_comes_soon_after_is_taken_with_it():
+    intake = Intake(limit_bytes=10 * WEIGHT)
+    taking = asyncio.create_task(intake.take(most=1000, linger_seconds=0.05, patience_seconds=5))
+    await asyncio.sleep(0)
+    await intake.put(ITEM)
+    await asyncio.sleep(0)
+    await intake.put(ITEM)
+    assert await taking == [ITEM, ITEM]
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_taker_that_is_cancelled_at_any_turn_takes_nothing_away(turns):
+    intake = filled(0)
+    taking = asyncio.create_task(intake.take(most=10, linger_seconds=0, patience_seconds=5))
+    await asyncio.sleep(0)
+    intake.put_now(ITEM)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    taking.cancel()
+    try:
+        got = list(await taking)
+    except asyncio.CancelledError:
+        got = []
+    assert got + await taken(intake) == [ITEM]
+
+
+async def test_a_putter_that_is_cancelled_has_put_nothing_and_blocks_nobody():
+    intake = Intake(limit_bytes=WEIGHT)
+    await intake.put(ITEM)
+    first, second = (asyncio.create_task(intake.put(item)) for item in (ITEM, Ended(2, 0.0)))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await taken(intake) == [ITEM]
+    await second
+    assert first.cancelled()
+    assert await taken(intake) == [Ended(2, 0.0)]
