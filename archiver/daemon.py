@@ -91,6 +91,10 @@ class Works:
         await self.names.load()
         standings = await when_possible(self.engine, coverage.standings)
         self.heads.restore({key: standing.due for key, standing in standings.items()})
+        # What was kept and not yet claimed when the last process ended is due before long.
+        now = asyncio.get_running_loop().time()
+        for flow_key, id_ in (await when_possible(self.engine, journal.newest)).items():
+            self.heads.seen(flow_key, id_, at=now)
 
     def gate(self, url: str) -> Gate:
         """The gate before the host of *url*: one for all accounts."""

@@ -13,6 +13,7 @@ from archiver import daemon
 from archiver.domain.coverage import Ranges
 from archiver.settings import (
     Account,
+    AuditSettings,
     BackfillSettings,
     DatabaseSettings,
     DirectorySettings,
@@ -48,6 +49,7 @@ def settings_for(
         database=DatabaseSettings(url=database_url),
         ingest=IngestSettings(settling_seconds=SETTLING_SECONDS),
         backfill=BackfillSettings(requests_per_second=1000, head_seconds=1),
+        audit=AuditSettings(requests_per_second=1000),
         stream=stream or StreamSettings(silence_seconds=5),
         directory=DirectorySettings(refresh_seconds=1),
     )
@@ -88,6 +90,11 @@ class Archive:
     async def completed(self) -> None:
         await until(self.is_complete)
         assert self.differences() == []
+
+    async def certain(self) -> None:
+        """Wait until nothing is doubted any more."""
+        doubts = "SELECT count(*) FROM archive.doubts"
+        await until(lambda: self.query(doubts) == [(0,)])
 
 
 async def until(holds: Callable[[], bool], *, seconds: float = 30) -> None:
@@ -162,6 +169,73 @@ async def test_what_is_said_while_disconnected_is_found(flowdock, archive):
         "SELECT flow, content FROM archive.messages WHERE content = 'while nobody listened'"
     )
     assert len(said) == 1
+
+
+@asynccontextmanager
+async def unconnected(flowdock: Simulator) -> AsyncIterator[Any]:
+    """Nobody hears what is done inside; yields the first flow."""
+    flowdock.faults.add(Fault(kind="refuse", seconds=0.4))
+    await until(lambda: flowdock.faults.fired["refuse"] == 1)
+    yield first_flow(flowdock)
+    await flowdock.connected()
+
+
+async def test_edits_and_tags_that_nobody_heard_are_found(flowdock, archive):
+    flow, world = first_flow(flowdock), flowdock.world
+    edited, tagged, deleted = (world.post(flow, flowdock.me, f"message {n}") for n in range(3))
+    async with archiving(settings_for(flowdock, archive.url)):
+        await archive.completed()
+        async with unconnected(flowdock):
+            world.edit(flow, edited.id, "changed meanwhile")
+            world.change_tags(flow, tagged.id, add=["unheard"])
+            world.delete(flow, deleted.id)
+        await until(lambda: archive.differences() == [])
+        await archive.certain()
+
+    assert archive.differences() == []
+    kinds = archive.query(
+        "SELECT kind, content FROM archive.revisions WHERE flow = %s AND message_id = ANY(%s)"
+        " AND kind NOT IN ('created') ORDER BY message_id",
+        flow.path,
+        [edited.id, tagged.id, deleted.id],
+    )
+    assert kinds == [("listed", "changed meanwhile"), ("listed", "message 1"), ("deleted", "")]
+
+
+async def test_a_file_that_was_deleted_unheard_is_asked_for_and_marked(flowdock, archive):
+    flow, world = first_flow(flowdock), flowdock.world
+    file = world.upload(
+        flow, flowdock.me, file_name="plan.txt", content_type="text/plain", data=b"plan"
+    )
+    async with archiving(settings_for(flowdock, archive.url)):
+        await archive.completed()
+        async with unconnected(flowdock):
+            world.delete(flow, file.id)
+        await until(lambda: archive.differences() == [])
+        await archive.certain()
+
+    assert archive.differences() == []
+    (row,) = archive.query(
+        "SELECT content, deleted_at IS NOT NULL FROM archive.messages WHERE flow = %s AND id = %s",
+        flow.path,
+        file.id,
+    )
+    assert row == ("plan.txt", True)
+
+
+async def test_a_history_that_the_service_puts_away_is_kept(flowdock, archive):
+    async with archiving(settings_for(flowdock, archive.url)):
+        await archive.completed()
+        before = archive.query("SELECT count(*) FROM archive.messages WHERE deleted_at IS NULL")
+        async with unconnected(flowdock) as flow:
+            for message in list(flow.timeline)[:60]:
+                flow.timeline.remove(message.id)
+        epochs = "SELECT count(*) FROM store.ledger WHERE epoch > 1 AND due > 0"
+        await until(lambda: archive.query(epochs) > [(0,)])
+        await archive.certain()
+
+    after = archive.query("SELECT count(*) FROM archive.messages WHERE deleted_at IS NULL")
+    assert after == before
 
 
 async def test_a_connection_that_is_cut_anywhere_loses_nothing(flowdock, archive):

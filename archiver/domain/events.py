@@ -54,9 +54,10 @@ class ContentEdited(Event, frozen=True, kw_only=True):
     """Flowdock's ``message-edit``. Editing a chat message to nothing deletes it."""
 
     target: EventId
-    content: str
+    content: str | None
+    """None when the edit leaves the text alone."""
     detail: Json
-    """What ``updated_content`` says beside text: a comment's ``{title, text}``; else None."""
+    """What ``updated_content`` says beside text: a comment's ``{title}``; else None."""
     tags: tuple[str, ...] | None
     """``updated_tags``, the full list; None when the edit leaves the tags alone."""
     new_kind: str | None

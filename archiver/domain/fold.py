@@ -232,7 +232,7 @@ def _shown(message: Message, shown: Posted) -> Message:
         sent_at=shown.sent_at,
         tags=shown.tags,
         thread=shown.thread_id,
-        parent=shown.parent,
+        parent=message.parent if shown.parent is None else shown.parent,
         reactions=shown.reactions,
         app=shown.app,
         uuid=shown.uuid,
@@ -251,12 +251,11 @@ def _edited(message: Message, edit: ContentEdited) -> Message:
     folded = message if edit.tags is None else replace(message, tags=edit.tags)
     if not _is_current(edit.sent_at, message):
         return folded
-    folded = replace(
-        folded,
-        event=edit.new_kind or message.event,
-        detail=message.detail if edit.detail is None else edit.detail,
-    )
-    return _with_content(folded, edit.content, edit.sent_at)
+    folded = replace(folded, event=edit.new_kind or message.event)
+    if edit.content is None:
+        return folded
+    detail = message.detail if edit.detail is None else edit.detail
+    return _with_content(replace(folded, detail=detail), edit.content, edit.sent_at)
 
 
 def _is_current(edited_at: datetime | None, message: Message) -> bool:

@@ -89,6 +89,7 @@ class Message(Struct, frozen=True, kw_only=True):
     """As the service spells and orders them; no two are equal when case is folded."""
     thread: ThreadId | None
     parent: EventId | None
+    """The message that a comment is about; it stays, should the tag that told it be taken off."""
     edited_at: datetime | None
     edits: int
     deleted_at: datetime | None

@@ -156,17 +156,17 @@ def _content_edited(body: Envelope, head: Head) -> ContentEdited | Noted:
     content = _object(body.content)
     target, edit = read_id(content.get("message")), content.get("updated_content")
     text = edit.get("text") if isinstance(edit, dict) else edit
-    if target is None or not isinstance(text, str):
-        # Without its new text an edit is no edit; and to no text it would be a deletion.
+    tags, new_kind = content.get("updated_tags"), read_name(content.get("updated_event"))
+    changes = isinstance(text, str) or tags is not None or new_kind is not None
+    if target is None or not changes:
         return Noted(*head)
-    tags = content.get("updated_tags")
     return ContentEdited(
         *head,
         target=target,
-        content=text,
+        content=text if isinstance(text, str) else None,
         detail=beside_text(edit) if isinstance(edit, dict) else None,
         tags=None if tags is None else read_tags(tags),
-        new_kind=read_name(content.get("updated_event")),
+        new_kind=new_kind,
     )
 
 

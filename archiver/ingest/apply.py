@@ -110,7 +110,8 @@ async def write(tx: Transaction, batch: Batch) -> Applied:
     if rejects:
         await journal.add_rejects(tx, rejects)
     if batch.gains:
-        await coverage.advance(tx, batch.gains, now=batch.now)
+        unsure = await _unsure(tx, batch.arrivals)
+        await coverage.advance(tx, batch.gains, unsure=unsure, now=batch.now)
     if batch.opened:
         await coverage.doubt(tx, batch.opened)
     if batch.pages:
@@ -122,6 +123,26 @@ async def write(tx: Transaction, batch: Batch) -> Applied:
         rejected=len(rejects),
         messages=changed,
     )
+
+
+async def _unsure(tx: Transaction, arrivals: Iterable[Arrival]) -> dict[int, Ranges]:
+    """By flow key: listed messages of which something newer than the listing is known.
+
+    What comes after the listing's position was heard one by one; an event that was missed among
+    them may have been in the listing, and was outweighed by what was heard before it.
+    """
+    listed: dict[tuple[int, int], int] = {
+        (arrival.flow_key, arrival.id): arrival.listed_as_of
+        for arrival in arrivals
+        if arrival.listed_as_of is not None and arrival.flow_key is not None and arrival.id
+    }
+    if not listed:
+        return {}
+    unsure: dict[int, list[tuple[int, int]]] = {}
+    for (flow_key, id_), as_of in (await messages.positions(tx, listed)).items():
+        if as_of > max(id_, listed[flow_key, id_]):
+            unsure.setdefault(flow_key, []).append((id_, id_))
+    return {flow_key: Ranges.of(spans) for flow_key, spans in unsure.items()}
 
 
 def _asides(arrivals: Iterable[Arrival]) -> tuple[list[StoredSignal], list[Reject]]:

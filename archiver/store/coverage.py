@@ -5,6 +5,7 @@ Sets of ids only grow, by union, so whoever writes them, in whatever order, the 
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Literal
 
 from msgspec import Struct
@@ -14,6 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.coverage import Ranges
 from archiver.store.schema import ledger, pages
+
+NOTHING: Mapping[int, Ranges] = MappingProxyType({})
 
 NEWEST_PROVABLE = 2**63 - 2
 """Postgres notes the end of a range as the id after it: of the very last id there is none."""
@@ -69,11 +72,17 @@ async def lock(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
     )
 
 
-async def advance(tx: AsyncConnection, gains: Mapping[int, Standing], *, now: datetime) -> None:
+async def advance(
+    tx: AsyncConnection,
+    gains: Mapping[int, Standing],
+    *,
+    unsure: Mapping[int, Ranges] = NOTHING,
+    now: datetime,
+) -> None:
     """Add to what is proven and due of flows; what a gain leaves out stays as it is.
 
     What was listed is doubted no more, if no stream was opened since it was asked for: the epoch of
-    a gain is the one known at the time.
+    a gain is the one known at the time. What is *unsure* by flow key stays doubted all the same.
     """
     statement = (
         update(ledger)
@@ -85,7 +94,7 @@ async def advance(tx: AsyncConnection, gains: Mapping[int, Standing], *, now: da
             doubted=case(
                 (
                     ledger.c.epoch == bindparam("in_epoch"),
-                    ledger.c.doubted - bindparam("more_listed", type_=INT8MULTIRANGE),
+                    ledger.c.doubted - bindparam("assured", type_=INT8MULTIRANGE),
                 ),
                 else_=ledger.c.doubted,
             ),
@@ -97,6 +106,7 @@ async def advance(tx: AsyncConnection, gains: Mapping[int, Standing], *, now: da
             "its_flow": flow_key,
             "more_streamed": _multirange(gain.streamed),
             "more_listed": _multirange(gain.listed),
+            "assured": _multirange(gain.listed - unsure.get(flow_key, Ranges())),
             "to_due": min(gain.due, NEWEST_PROVABLE),
             "in_epoch": gain.epoch,
             "now": now,

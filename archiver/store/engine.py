@@ -53,7 +53,7 @@ def database_url(url: str) -> URL:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError as exc:
+    except (ArgumentError, ValueError) as exc:
         raise ArchiverError(
             "ARCHIVER_DATABASE_URL is not a URL: expected postgresql://user@host:5432/database"
         ) from exc

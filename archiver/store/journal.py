@@ -23,13 +23,14 @@ from sqlalchemy import (
     delete,
     func,
     select,
+    true,
     tuple_,
 )
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.store.bulk import Key, copy, key_table, keys_of
-from archiver.store.schema import journal, rejects, sightings, signals
+from archiver.store.schema import flows, journal, rejects, sightings, signals
 
 Witness = Literal["stream", "list", "show", "import"]
 
@@ -168,6 +169,19 @@ async def targeting(tx: AsyncConnection, keys: Collection[Key]) -> list[Entry]:
     )
     rows = await tx.execute(statement, keys_of(keys))
     return [Entry(*tuple(row)) for row in rows]
+
+
+async def newest(tx: AsyncConnection) -> dict[int, int]:
+    """By flow key: the newest id in the journal; flows without events are left out."""
+    last = (
+        select(journal.c.id)
+        .where(journal.c.flow_key == flows.c.flow_key)
+        .order_by(journal.c.id.desc())
+        .limit(1)
+        .lateral("last")
+    )
+    rows = await tx.execute(select(flows.c.flow_key, last.c.id).join_from(flows, last, true()))
+    return {flow_key: id_ for flow_key, id_ in rows}  # noqa: C416  (typed so, dict() is not)
 
 
 async def add_signals(tx: AsyncConnection, received: Sequence[StoredSignal]) -> None:

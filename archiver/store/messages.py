@@ -67,6 +67,18 @@ async def held(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, Held]:
     return {(row.flow_key, row.id): Held(_message(row), row.revisions) for row in rows}
 
 
+async def positions(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, int]:
+    """The newest id that each stored message among *keys* reflects."""
+    asked = key_table()
+    statement = select(messages.c.flow_key, messages.c.id, messages.c.as_of).join_from(
+        asked,
+        messages,
+        and_(messages.c.flow_key == asked.c.flow_key, messages.c.id == asked.c.id),
+    )
+    rows = await tx.execute(statement, keys_of(keys))
+    return {(flow_key, id_): as_of for flow_key, id_, as_of in rows}
+
+
 async def ids_there(tx: AsyncConnection, flow_key: int, first: int, last: int) -> set[int]:
     """The ids from *first* to *last* of messages that are not known to be deleted."""
     rows = await tx.execute(
