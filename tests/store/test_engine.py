@@ -1,0 +1,188 @@
+"""Connections: whose fault an error is, and what cancelling leaves behind."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+import psycopg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from archiver.errors import ArchiverError
+from archiver.store.bulk import copy
+from archiver.store.engine import (
+    DatabaseError,
+    DatabaseUnreachable,
+    Engine,
+    Fault,
+    connect,
+    create_engine,
+    fault,
+    transaction,
+)
+from archiver.store.engine import (
+    database_url as url_of,
+)
+from archiver.store.schema import rejects, signals
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[Engine]:
+    async with connect(database_url, pool_size=2) as it:
+        yield it
+
+
+async def raised(engine: Engine, statement: str, **parameters: object) -> Fault:
+    with pytest.raises(DatabaseError) as caught:
+        async with transaction(engine) as tx:
+            await tx.execute(text(statement), parameters)
+    assert isinstance(caught.value, DBAPIError | UnicodeError)
+    return fault(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("SELECT 1 / 0", Fault.ROW),
+        ("SELECT '{'::jsonb", Fault.ROW),
+        ("SELECT 9223372036854775807 + 1", Fault.ROW),
+        ("SELECT repeat('a', 1024 * 1024 * 1024)", Fault.ROW),
+        ("SELECT nothing", Fault.OURS),
+        ("SELECT FROM store.nothing", Fault.OURS),
+        ("SELEC 1", Fault.OURS),
+        ("SET TRANSACTION READ ONLY; CREATE TABLE t ()", Fault.SERVER),
+        ("SET LOCAL statement_timeout = 1; SELECT pg_sleep(10)", Fault.SERVER),
+        ("SELECT pg_terminate_backend(pg_backend_pid())", Fault.SERVER),
+        ("DO $$ BEGIN RAISE 'full' USING ERRCODE = '53100'; END $$", Fault.SERVER),
+        ("DO $$ BEGIN RAISE 'deadlock' USING ERRCODE = '40P01'; END $$", Fault.SERVER),
+    ],
+)
+async def test_the_state_that_postgres_tells_says_whose_fault_it_is(engine, statement, expected):
+    assert await raised(engine, statement) is expected
+
+
+@pytest.mark.parametrize("value", ["a\0b", "\ud800"])
+async def test_what_the_client_cannot_send_is_the_rows_fault(engine, value):
+    assert await raised(engine, "SELECT CAST(:value AS text)", value=value) is Fault.ROW
+
+
+@pytest.mark.parametrize("broken", ["\0", "\ud800", 10**40, "{"])
+async def test_what_copy_refuses_is_the_rows_fault_and_nothing_is_copied(engine, broken):
+    values = {"flow_key": 1, "event": "e", "at": "now", "payload": "{}"}
+    name = "flow_key" if isinstance(broken, int) else "payload" if broken == "{" else "event"
+    rows = [tuple(values.values()), tuple({**values, name: broken}.values())]
+    with pytest.raises(DatabaseError) as caught:
+        async with transaction(engine) as tx:
+            await copy(tx, signals, list(values), rows)
+    assert isinstance(caught.value, psycopg.Error | UnicodeError)
+    assert fault(caught.value) is Fault.ROW
+    async with transaction(engine) as tx:
+        assert (await tx.execute(text("SELECT count(*) FROM store.signals"))).scalar() == 0
+
+
+async def test_a_server_that_goes_away_while_rows_are_copied_is_the_servers_fault(
+    engine, database_url
+):
+    with psycopg.connect(database_url, autocommit=True) as admin:
+
+        def rows() -> Iterator[Sequence[object]]:
+            for number in range(100_000):
+                if number == 1000:
+                    ended = admin.execute(
+                        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                    )
+                    assert ended.rowcount > 0
+                yield (None, "x" * 1000, "now", "{}")
+
+        with pytest.raises(DatabaseError) as caught:
+            async with transaction(engine) as tx:
+                await copy(tx, signals, ["flow_key", "event", "at", "payload"], rows())
+    assert isinstance(caught.value, DBAPIError | psycopg.Error)
+    assert fault(caught.value) is Fault.SERVER
+    async with transaction(engine) as tx:
+        assert (await tx.execute(text("SELECT count(*) FROM store.signals"))).scalar() == 0
+
+
+NASTY = ["", "\\", "\\N", "\\.", "a\tb", "a\nb", "\r\n", "\b\f\v", "{}", '"', ",", "NULL", "\u2028"]
+
+
+async def test_copied_values_are_what_they_were(engine):
+    rows = [
+        ("now", origin, None if origin == "\\N" else origin, origin.encode() + b"\0\xff\\", n)
+        for n, origin in enumerate(NASTY)
+    ]
+    names = ["received_at", "origin", "reason", "raw", "digest"]
+    async with transaction(engine) as tx:
+        await tx.execute(text("ALTER TABLE store.rejects ALTER reason DROP NOT NULL"))
+        copied = [(*row[:4], f"00000000-0000-0000-0000-{row[4]:012}") for row in rows]
+        await copy(tx, rejects, names, copied)
+        stored = await tx.execute(text("SELECT origin, reason, raw FROM store.rejects ORDER BY id"))
+        assert [tuple(row) for row in stored] == [row[1:4] for row in rows]
+
+
+@pytest.mark.parametrize("statement", ["SELECT pg_sleep(0.5)", "COPY"])
+async def test_who_is_cancelled_in_a_transaction_leaves_as_cancelled(engine, statement):
+    begun = asyncio.Event()
+
+    def rows() -> Iterator[Sequence[object]]:
+        while True:
+            begun.set()
+            yield (None, "x" * 1000, "now", "{}")
+
+    async def work() -> None:
+        async with transaction(engine) as tx:
+            if statement == "COPY":
+                await copy(tx, signals, ["flow_key", "event", "at", "payload"], rows())
+            begun.set()
+            await tx.execute(text(statement))
+
+    for _ in range(5):  # more often than the pool has connections
+        begun.clear()
+        task = asyncio.create_task(work())
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    async with asyncio.timeout(10), transaction(engine) as tx:
+        assert (await tx.execute(text("SELECT count(*) FROM store.signals"))).scalar() == 0
+
+
+async def test_a_transaction_that_raises_leaves_nothing_behind(engine):
+    async def fail() -> None:
+        async with transaction(engine) as tx:
+            await tx.execute(text("CREATE TABLE t ()"))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await fail()
+    async with transaction(engine) as tx:
+        assert (await tx.execute(text("SELECT to_regclass('t')"))).scalar() is None
+
+
+@pytest.mark.parametrize("url", ["", "nonsense", "mysql://host/db", "http://host", "postgresql"])
+def test_what_is_no_url_of_postgres_is_refused_with_the_settings_name(url):
+    with pytest.raises(ArchiverError, match="ARCHIVER_DATABASE_URL"):
+        url_of(url)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
+def test_all_names_of_postgres_lead_to_the_same_driver(scheme):
+    assert url_of(f"{scheme}://host/db").drivername == "postgresql+psycopg"
+
+
+async def test_a_server_that_is_not_there_is_told_without_its_password():
+    with pytest.raises(DatabaseUnreachable) as caught:
+        async with connect("postgresql://me:secret@127.0.0.1:1/db"):
+            pass
+    assert "127.0.0.1" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+async def test_values_do_not_reach_the_texts_of_errors(database_url):
+    engine = create_engine(database_url)
+    with pytest.raises(DBAPIError) as caught:
+        async with transaction(engine) as tx:
+            await tx.execute(text("SELECT CAST(:value AS int) / 0"), {"value": 424242})
+    await engine.dispose()
+    assert "424242" not in str(caught.value)

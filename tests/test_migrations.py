@@ -1,0 +1,190 @@
+"""The migrations lead to the schema that is declared, and the views are those that are promised."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection
+
+from archiver.errors import ArchiverError
+from archiver.store import migrating
+from archiver.store.engine import Engine, connect
+from archiver.store.migrating import SchemaMismatch, check_schema, latest, migrate
+from archiver.store.schema import SCHEMA, metadata
+from tests.ingest.arriving import query
+
+ROOT = Path(__file__).parent.parent
+
+CONTRACT = {
+    "attachments": "flow message_id position file_name content_type file_size path sha256",
+    "coverage": "flow witness from_id to_id",
+    "events": "flow id event user_id sent received_at witness target_id payload",
+    "flows": "flow flow_id organization name access_mode joined disabled first_seen_at"
+    " last_seen_at",
+    "forms": "flow id form witness received_at as_of payload",
+    "gaps": "flow from_id to_id found_at attempts last_error",
+    "messages": "flow id event user_id nick sent content tags thread_id parent_id edited_at edits"
+    " deleted_at attachments reactions app uuid external_user_name detail",
+    "rejects": "id received_at origin reason raw",
+    "revisions": "flow message_id revision at user_id kind content tags",
+    "signals": "flow event user_id at payload",
+    "threads": "flow thread_id title status external_url application activities internal_comments"
+    " external_comments updated_at detail",
+    "users": "user_id nick name email disabled first_seen_at last_seen_at",
+}
+
+COLUMNS = """
+    SELECT c.relname, string_agg(a.attname, ' ' ORDER BY a.attnum)
+    FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+    WHERE c.relnamespace = 'archive'::regnamespace AND c.relkind = 'v' GROUP BY 1
+"""
+
+WITHOUT_COMMENT = """
+    SELECT c.relname, a.attname
+    FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum >= 0
+    WHERE c.relnamespace = 'archive'::regnamespace
+      AND coalesce(col_description(c.oid, a.attnum), '') = ''
+    UNION ALL
+    SELECT relname, NULL FROM pg_class
+    WHERE relnamespace = 'archive'::regnamespace AND coalesce(obj_description(oid), '') = ''
+"""
+
+
+def test_the_views_are_those_that_are_promised(database_url):
+    views = dict(query(database_url, COLUMNS))
+    promised = {name: views.get(name) for name in CONTRACT}
+    assert promised == CONTRACT
+
+
+def test_every_view_and_every_column_says_what_it_means(database_url):
+    assert query(database_url, WITHOUT_COMMENT) == []
+    assert query(database_url, "SELECT obj_description('archive'::regnamespace)")[0][0]
+
+
+async def test_the_migrations_lead_to_the_schema_that_is_declared(database_url):
+    async with connect(database_url) as engine, engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+def differences(connection: Connection) -> list[object]:
+    options = {
+        "version_table": "schema_version",
+        "version_table_schema": SCHEMA,
+        "include_schemas": True,
+        "include_name": lambda name, kind, _parents: kind != "schema" or name == SCHEMA,
+        "compare_type": True,
+        "compare_server_default": True,
+    }
+    context = MigrationContext.configure(connection, opts=options)
+    return list(compare_metadata(context, metadata))
+
+
+async def test_an_empty_database_is_migrated_once_and_again_without_harm(bare_database_url):
+    async with connect(bare_database_url) as engine:
+        assert await migrate(engine) == (None, latest())
+        assert await migrate(engine) == (latest(), latest())
+        await check_schema(engine)
+
+
+async def test_two_that_migrate_at_once_do_not_hinder_each_other(bare_database_url):
+    async with connect(bare_database_url) as one, connect(bare_database_url) as other:
+        told = await asyncio.gather(migrate(one), migrate(other))
+        assert sorted(told, key=lambda pair: pair[0] or "") == [
+            (None, latest()),
+            (latest(), latest()),
+        ]
+        await check_schema(one)
+
+
+async def test_a_migration_that_is_cut_off_leaves_nothing_and_no_lock(bare_database_url):
+    async with connect(bare_database_url) as engine:
+        with psycopg.connect(bare_database_url) as blocker:
+            # The first migration makes this schema, too, and has to wait for it.
+            blocker.execute("CREATE SCHEMA archive")
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(2):
+                    await migrate(engine)
+            blocker.rollback()
+        assert await migrate(engine) == (None, latest())
+
+
+async def test_down_to_nothing_and_up_again_gives_the_same(bare_database_url):
+    async with connect(bare_database_url) as engine:
+        await migrate(engine)
+        before = query(bare_database_url, COLUMNS)
+        await downgrade(engine)
+        left = "SELECT count(*) FROM pg_class WHERE relnamespace = 'store'::regnamespace"
+        named = " AND relname <> ALL ('{schema_version,schema_version_pkc}')"
+        assert query(bare_database_url, left + named) == [(0,)]
+        assert await migrate(engine) == (None, latest())
+        assert sorted(query(bare_database_url, COLUMNS)) == sorted(before)
+        async with engine.connect() as connection:
+            assert await connection.run_sync(differences) == []
+
+
+async def downgrade(engine: Engine) -> None:
+    def run(connection: Connection) -> None:
+        config = migrating._config()
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+
+    async with engine.connect() as connection:
+        await connection.run_sync(run)
+        await connection.commit()
+
+
+async def test_a_database_without_archive_is_refused_with_what_to_do(bare_database_url):
+    async with connect(bare_database_url) as engine:
+        with pytest.raises(SchemaMismatch, match="archiver migrate"):
+            await check_schema(engine)
+
+
+async def test_a_database_of_a_newer_release_is_refused_and_left_alone(database_url):
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute("UPDATE store.schema_version SET version_num = '9999'")
+    async with connect(database_url) as engine:
+        for work in (check_schema, migrate):
+            with pytest.raises(SchemaMismatch, match="9999"):
+                await work(engine)
+        assert issubclass(SchemaMismatch, ArchiverError)
+    assert query(database_url, "SELECT version_num FROM store.schema_version") == [("9999",)]
+
+
+def test_a_wheel_migrates_where_nothing_else_is(bare_database_url, tmp_path):
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        archive.extractall(tmp_path / "site")
+    assert "archiver/_migrations/env.py" in names
+    assert not [name for name in names if name.startswith(("migrations/", "tests/"))]
+
+    program = (
+        "import asyncio, sys\n"
+        "from archiver.store import engine, migrating\n"
+        "async def main():\n"
+        "    async with engine.connect(sys.argv[1]) as database:\n"
+        "        print(migrating.__file__, *await migrating.migrate(database))\n"
+        "asyncio.run(main())\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, bare_database_url],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    place, *revisions = ran.stdout.split()
+    assert Path(place).is_relative_to(tmp_path / "site")
+    assert revisions == ["None", latest()]
+    assert query(bare_database_url, "SELECT count(*) FROM archive.messages") == [(0,)]
