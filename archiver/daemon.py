@@ -122,6 +122,7 @@ class Works:
             client,
             self.engine,
             self.heads,
+            self.names,
             run=self.run,
             now=utc_now,
             audits_per_second=self.settings.audit.requests_per_second,
@@ -138,6 +139,7 @@ class Works:
             refresh_seconds=settings.directory.refresh_seconds,
             head_seconds=settings.backfill.head_seconds,
             workers=settings.backfill.concurrency,
+            audit_cycle=timedelta(days=settings.audit.cycle_days),
         )
         follow_shard = partial(
             follow,

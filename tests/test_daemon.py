@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +237,30 @@ async def test_a_history_that_the_service_puts_away_is_kept(flowdock, archive):
 
     after = archive.query("SELECT count(*) FROM archive.messages WHERE deleted_at IS NULL")
     assert after == before
+
+
+async def test_what_a_stream_keeps_back_is_found_and_the_stream_opened_anew(flowdock, archive):
+    flow, world = first_flow(flowdock), flowdock.world
+    async with archiving(settings_for(flowdock, archive.url)):
+        await archive.completed()
+        connections = set(flowdock.streams.connections)
+        with world.unheard():
+            world.post(flow, flowdock.me, "kept back")
+        await until(lambda: connections.isdisjoint(flowdock.streams.connections))
+        await until(lambda: archive.differences() == [])
+
+
+async def test_what_changes_behind_our_back_is_found_when_all_is_listed_again(flowdock, archive):
+    flow, world = first_flow(flowdock), flowdock.world
+    message = world.post(flow, flowdock.me, "as it was")
+    settings = settings_for(flowdock, archive.url)
+    often = replace(settings, audit=AuditSettings(requests_per_second=1000, cycle_days=0))
+    async with archiving(often):
+        await archive.completed()
+        await archive.certain()
+        with world.unheard():
+            world.edit(flow, message.id, "as it is")
+        await until(lambda: archive.differences() == [])
 
 
 async def test_a_connection_that_is_cut_anywhere_loses_nothing(flowdock, archive):

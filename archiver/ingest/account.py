@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NoReturn
 
 from msgspec import Struct
@@ -28,6 +28,7 @@ from archiver.ingest.intake import Intake
 from archiver.ingest.live import Listener, listen
 from archiver.ingest.names import Names
 from archiver.ingest.source import Source
+from archiver.ingest.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,9 @@ MEMBERSHIP = frozenset({"flow-add", "flow-remove"})
 """Signals that say that the account's flows have changed."""
 
 FRESH_SECONDS = 1.0
+WATCH_SECONDS = 0.1
+FIRST_TRUST_SECONDS = 60.0
+LONGEST_TRUST_SECONDS = 3600.0
 SHORTEST_LINE_BYTES = 256
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 120.0
@@ -50,6 +54,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     refresh_seconds: float = 300.0
     head_seconds: float = 60.0
     workers: int = 4
+    audit_cycle: timedelta = timedelta(days=30)
 
 
 Follow = Callable[[Shard], AsyncGenerator[Occurrence, None]]
@@ -81,7 +86,11 @@ class Account:
         self._aside: dict[str, float] = {}
         self._unknown: set[int] = set()
         self._looked_up_at = -math.inf
-        self._head_due: dict[int, float] = {}
+        self._watch = Watch(
+            every_seconds=plan.head_seconds, settling_seconds=source.heads.settling_seconds
+        )
+        self._reconnected_at: dict[Shard, float] = {}
+        self._trust_seconds: dict[Shard, float] = {}
 
     async def run(self, me: UserId) -> NoReturn:
         """Archive the account's flows, for ever; *me* is its user.
@@ -94,7 +103,7 @@ class Account:
             group.create_task(self._keep_shards(group))
             group.create_task(self._watch_heads())
             group.create_task(backfill(self.source, workers=self._plan.workers))
-            group.create_task(audit(self.source, workers=1))
+            group.create_task(audit(self.source, workers=1, cycle=self._plan.audit_cycle))
         raise Corruption("the tasks of an account have ended")
 
     async def look_up(self) -> None:
@@ -109,11 +118,12 @@ class Account:
             private=self._plan.private,
             now=self._now,
         )
+        for key in self.source.paths.keys() - paths.keys():
+            await self.source.lose(key, reason="not listed any more")
         self.source.paths = {
             key: path for key, path in paths.items() if self._aside.get(path, 0.0) <= clock()
         }
-        for key in self.source.paths:
-            self._head_due.setdefault(key, clock() + self.source.heads.settling_seconds)
+        self._watch.expect(self.source.paths, now=clock())
 
     async def _keep_shards(self, group: asyncio.TaskGroup) -> NoReturn:
         """Follow all flows, and go on doing so as they come and go."""
@@ -180,18 +190,39 @@ class Account:
         self._stale.set()
 
     async def _look_at_head(self, flow_key: int) -> None:
+        clock = asyncio.get_running_loop().time
         path = self.source.paths[flow_key]
         try:
-            await self.source.look_at_head(flow_key)
+            newest = await self.source.look_at_head(flow_key)
         except TokenRefused:
             raise
         except FlowRefused as refusal:
-            clock = asyncio.get_running_loop().time
             self._aside[path] = clock() + self._plan.refresh_seconds
             await self.source.lose(flow_key, reason=str(refusal))
             self._stale.set()
         except UNANSWERED as error:
             log.warning("head not told", extra={"flow": path, "reason": error})
+        else:
+            if self._watch.looked(flow_key, newest, now=clock()):
+                self._reconnect(path)
+
+    def _reconnect(self, path: str) -> None:
+        """Follow the shard of *path* on another connection: this one keeps things back.
+
+        If that does not help, it is done ever more rarely, since each time all is listed again.
+        """
+        now = asyncio.get_running_loop().time()
+        shard = next((shard for shard in self._tasks if path in shard.flows), None)
+        if shard is None:
+            return
+        trust = self._trust_seconds.get(shard, 0.0)
+        if now - self._reconnected_at.get(shard, -math.inf) < trust:
+            return
+        log.warning("stream keeps messages back: reconnecting", extra={"flow": path})
+        self._reconnected_at[shard] = now
+        self._trust_seconds[shard] = min(max(2 * trust, FIRST_TRUST_SECONDS), LONGEST_TRUST_SECONDS)
+        self._tasks.pop(shard).cancel()
+        self._stale.set()
 
     async def look_at_heads(self) -> None:
         """Learn how far each flow has come."""
@@ -206,21 +237,13 @@ class Account:
                 group.create_task(look_in_turn(flow_key))
 
     async def _watch_heads(self) -> NoReturn:
-        """Ask for the newest message of each flow now and then, and soon after a reconnection.
-
-        A stream may be connected and bring nothing; and what was said while it was not connected
-        shows only here, when the flow is quiet afterwards.
-        """
+        """Look at the newest message of each flow now and then, and soon after a connection."""
         clock = asyncio.get_running_loop().time
         while True:
-            due = sorted(
-                (at, key) for key, at in self._head_due.items() if key in self.source.paths
-            )
-            for _, flow_key in (one for one in due if one[0] <= clock()):
-                self._head_due[flow_key] = clock() + self._plan.head_seconds
+            for flow_key in self._watch.due(now=clock()):
                 if flow_key in self.source.paths:
                     await self._look_at_head(flow_key)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(WATCH_SECONDS)
 
     def _opened(self, shard: Shard) -> frozenset[int]:
         """The flows on *shard*; what came before the connection is listable when it has settled."""
@@ -230,8 +253,7 @@ class Account:
             for key, path in self.source.paths.items()
             if path in shard.flows or (shard.private and path.startswith("private/"))
         )
-        for key in keys:
-            self._head_due[key] = clock() + self.source.heads.settling_seconds
+        self._watch.opened(keys, now=clock())
         if clock() - self._looked_up_at > FRESH_SECONDS:
             self._stale.set()  # a flow may have been joined, or a conversation begun, meanwhile
         return keys
@@ -239,6 +261,8 @@ class Account:
     def _heard(self, arrival: Arrival) -> None:
         """Look the flows up anew when one is spoken of that is not known, or when told to."""
         key = arrival.flow_key
+        if key is not None and arrival.id is not None:
+            self._watch.heard(key, arrival.id)
         is_new = key is not None and key not in self.source.paths and key not in self._unknown
         if key is not None and is_new:
             self._unknown.add(key)

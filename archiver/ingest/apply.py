@@ -8,6 +8,7 @@ What Postgres refuses is found by halving the batch, set aside with the rejects,
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import timedelta
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -20,7 +21,7 @@ from archiver.ingest.folding import change_messages
 from archiver.ingest.novelty import sort_out
 from archiver.store import coverage, journal, messages
 from archiver.store.engine import DatabaseError, Engine, Fault, Transaction, fault, transaction
-from archiver.store.journal import Reject, StoredSignal
+from archiver.store.journal import Entry, Reject, StoredSignal
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,8 @@ T = TypeVar("T")
 
 NONE: frozenset[int] = frozenset()
 LONGEST_PAUSE_SECONDS = 5.0
+CONTRADICTION_PAUSE = timedelta(minutes=1)
+"""A service that never streams some kind of event must not have its flows listed for ever."""
 
 
 async def apply_patiently(engine: Engine, batch: Batch) -> Applied:
@@ -112,8 +115,12 @@ async def write(tx: Transaction, batch: Batch) -> Applied:
     if batch.gains:
         unsure = await _unsure(tx, batch.arrivals)
         await coverage.advance(tx, batch.gains, unsure=unsure, now=batch.now)
+    if contradicted := await _contradicted(tx, new.entries):
+        log.warning("a stream did not bring what it should have", extra={"flows": contradicted})
+        before = batch.now - CONTRADICTION_PAUSE
+        await coverage.doubt(tx, contradicted, before=before, most=len(contradicted))
     if batch.opened:
-        await coverage.doubt(tx, batch.opened)
+        await coverage.open_streams(tx, batch.opened)
     if batch.pages:
         await coverage.add_pages(tx, batch.pages)
     return Applied(
@@ -143,6 +150,12 @@ async def _unsure(tx: Transaction, arrivals: Iterable[Arrival]) -> dict[int, Ran
         if as_of > max(id_, listed[flow_key, id_]):
             unsure.setdefault(flow_key, []).append((id_, id_))
     return {flow_key: Ranges.of(spans) for flow_key, spans in unsure.items()}
+
+
+async def _contradicted(tx: Transaction, entries: Iterable[Entry]) -> set[int]:
+    """The flows of which a listing shows an event that a stream should have brought and did not."""
+    listed = [(one.flow_key, one.id) for one in entries if one.form == 0 and one.witness == "list"]
+    return await coverage.claimed_by_stream(tx, listed) if listed else set()
 
 
 def _asides(arrivals: Iterable[Arrival]) -> tuple[list[StoredSignal], list[Reject]]:

@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import timedelta
 from typing import Literal, NoReturn
 
 import aiohttp
@@ -61,13 +62,19 @@ async def backfill(source: Source, *, workers: int, until_done: bool = False) ->
     await _ask_all(source, Desk("backfill"), workers=workers, until_done=until_done)
 
 
-async def audit(source: Source, *, workers: int, until_done: bool = False) -> None:
-    """List again what is doubted, for ever or until nothing is.
+async def audit(source: Source, *, workers: int, cycle: timedelta) -> NoReturn:
+    """List again what is doubted; in quiet times, what was listed more than a *cycle* ago.
 
     Raises:
-        TokenRefused: the account is locked out.
+        TokenRefused: the account is locked out; among others in a group.
     """
-    await _ask_all(source, Desk("audit"), workers=workers, until_done=until_done)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_ask_all(source, Desk("audit"), workers=workers, until_done=False))
+        while True:
+            await asyncio.sleep(PLAN_SECONDS)
+            wanting = await source.wanting()
+            if not any(one.missing or one.doubted for one in wanting.values()):
+                await source.doubt_oldest(cycle)
 
 
 async def _ask_all(source: Source, desk: Desk, *, workers: int, until_done: bool) -> None:

@@ -40,6 +40,10 @@ class Names:
             self._keys[flow.path.replace("/", ":", 1)] = keys[flow.id]
         return keys
 
+    def is_another(self, name: FlowId, flow_key: int) -> bool:
+        """Tell whether *name* is that of a flow which is known, and not that of *flow_key*."""
+        return self._keys.get(name, flow_key) != flow_key
+
     async def key(self, name: FlowId, *, now: datetime) -> int:
         """The key of the flow that goes by *name*; a row is made for one that is new."""
         if name not in self._keys:

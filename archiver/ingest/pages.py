@@ -6,14 +6,14 @@ An element that cannot be read leaves a hole, since nobody knows its id; and a p
 was not asked for proves nothing at all.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from msgspec import Struct
 
 from archiver.domain.coverage import Ranges
-from archiver.domain.events import Event, Rejected
-from archiver.domain.model import EventId
+from archiver.domain.events import Event, Happening, Rejected
+from archiver.domain.model import EventId, FlowId
 from archiver.flowdock.decode import decode_listed
 from archiver.flowdock.pages import Page
 from archiver.ingest.batch import Arrival, Batch
@@ -31,12 +31,18 @@ class Reading(Struct, frozen=True, kw_only=True):
     """Why not all that it reaches over is proven; None when it is."""
 
 
-def read_page(page: Page, *, flow_key: int, as_of: int) -> Reading:
-    """Decode *page*, asked for when the flow was known to have come to *as_of*."""
+def read_page(
+    page: Page, *, flow_key: int, as_of: int, is_foreign: Callable[[FlowId], bool]
+) -> Reading:
+    """Decode *page*, asked for when the flow was known to have come to *as_of*.
+
+    An element that names a flow which *is_foreign* is not this flow's, whoever mixed them up: it is
+    rejected, and the page proves nothing around it.
+    """
     arrivals = tuple(
         Arrival(
             frame=frame,
-            decoded=decode_listed(frame),
+            decoded=_at_home(decode_listed(frame), is_foreign),
             flow_key=flow_key,
             witness="list",
             origin=f"list {page.path}",
@@ -48,6 +54,14 @@ def read_page(page: Page, *, flow_key: int, as_of: int) -> Reading:
     ids = tuple(sorted({one.decoded.id for one in arrivals if isinstance(one.decoded, Event)}))
     proven, trouble = _proof(page, arrivals, ids)
     return Reading(arrivals=arrivals, ids=ids, proven=proven, trouble=trouble)
+
+
+def _at_home(
+    decoded: Happening | Rejected, is_foreign: Callable[[FlowId], bool]
+) -> Happening | Rejected:
+    if isinstance(decoded, Event) and decoded.flow is not None and is_foreign(decoded.flow):
+        return Rejected(reason="it names another flow than the one that was asked for")
+    return decoded
 
 
 def batch_of(

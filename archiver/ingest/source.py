@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from msgspec.structs import replace
@@ -18,6 +18,7 @@ from archiver.ingest.absence import look_for
 from archiver.ingest.apply import apply_patiently, when_possible
 from archiver.ingest.batch import Batch
 from archiver.ingest.heads import Heads
+from archiver.ingest.names import Names
 from archiver.ingest.pages import Reading, batch_of, bounds, read_page
 from archiver.store import coverage, directory
 from archiver.store.coverage import PageRow, Purpose, Standing, Wanting
@@ -37,6 +38,7 @@ class Source:
         client: Client,
         engine: Engine,
         heads: Heads,
+        names: Names,
         *,
         run: str,
         now: Callable[[], datetime],
@@ -46,6 +48,7 @@ class Source:
         self.engine = engine
         self.heads = heads
         self.paths: dict[int, str] = {}
+        self._names = names
         self._epochs: dict[int, int] = {}
         self._audit_gate = Gate(requests_per_second=audits_per_second, concurrency=1)
         self._run = run
@@ -72,7 +75,7 @@ class Source:
         if purpose == "audit":
             await self._audit_gate.turn()
         page = await self._page(self.paths[flow_key], first - 1, last + 1, newest=newest)
-        reading = read_page(page, flow_key=flow_key, as_of=as_of)
+        reading = self._read(page, flow_key, as_of)
         absent = await look_for(
             self.client,
             self.engine,
@@ -111,7 +114,7 @@ class Source:
         as_of = self.heads.settled(flow_key, now=at)
         path = self.paths[flow_key]
         page = await self.client.page(path, newest=True, limit=1)
-        reading = read_page(page, flow_key=flow_key, as_of=as_of)
+        reading = self._read(page, flow_key, as_of)
         newest = max(reading.ids, default=0)
         if newest > self.heads.newest(flow_key) or reading.trouble:
             await apply_patiently(self.engine, Batch(now=self._now(), arrivals=reading.arrivals))
@@ -128,6 +131,12 @@ class Source:
         wanting = await when_possible(self.engine, coverage.wanting)
         self._epochs = {flow_key: one.epoch for flow_key, one in wanting.items()}
         return {flow_key: one for flow_key, one in wanting.items() if flow_key in self.paths}
+
+    async def doubt_oldest(self, cycle: timedelta) -> None:
+        """Have the flow listed again that was so longest ago, if that is more than a *cycle*."""
+        before = self._now() - cycle
+        again = partial(coverage.doubt, flow_keys=list(self.paths), before=before, most=1)
+        await when_possible(self.engine, again)
 
     async def lose(self, flow_key: int, *, reason: str) -> None:
         """Set a flow aside that cannot be read any more; it comes back when it is listed again."""
@@ -151,6 +160,10 @@ class Source:
             error=error,
         )
         await apply_patiently(self.engine, Batch(now=self._now(), pages=[row]))
+
+    def _read(self, page: Page, flow_key: int, as_of: int) -> Reading:
+        is_foreign = partial(self._names.is_another, flow_key=flow_key)
+        return read_page(page, flow_key=flow_key, as_of=as_of, is_foreign=is_foreign)
 
     async def _page(self, path: str, since: int, until: int, *, newest: bool) -> Page:
         """A page; of messages that are too large together, fewer."""

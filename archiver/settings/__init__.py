@@ -143,8 +143,8 @@ class BackfillSettings:
     ] = 10.0
     concurrency: Annotated[int, Key(doc="requests at a time", example="4", least=1, most=256)] = 4
     head_seconds: Annotated[
-        float, Key(doc="ask for the newest message so often", example="60", least=1)
-    ] = 60.0
+        float, Key(doc="ask for each flow's newest message so often", example="45", least=1)
+    ] = 45.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +155,9 @@ class AuditSettings:
         float,
         Key(doc="of those to each host, for listing again", example="2", least=0.001, most=10_000),
     ] = 2.0
+    cycle_days: Annotated[
+        float, Key(doc="in quiet times, list everything again so often", example="30", least=0)
+    ] = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,17 +9,23 @@ from types import MappingProxyType
 from typing import Literal
 
 from msgspec import Struct
-from sqlalchemy import bindparam, case, func, select, text, type_coerce, update
+from sqlalchemy import and_, bindparam, case, func, select, text, type_coerce, update
 from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, Range
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.coverage import Ranges
+from archiver.store.bulk import Key, key_table, keys_of
 from archiver.store.schema import ledger, pages
 
 NOTHING: Mapping[int, Ranges] = MappingProxyType({})
 
 NEWEST_PROVABLE = 2**63 - 2
 """Postgres notes the end of a range as the id after it: of the very last id there is none."""
+
+_ALL_DUE = case(
+    (ledger.c.due > 0, func.int8multirange(func.int8range(1, ledger.c.due, "[]"))),
+    else_=text("'{}'::int8multirange"),
+)
 
 Purpose = Literal["backfill", "audit", "verify", "head"]
 
@@ -84,6 +90,8 @@ async def advance(
     What was listed is doubted no more, if no stream was opened since it was asked for: the epoch of
     a gain is the one known at the time. What is *unsure* by flow key stays doubted all the same.
     """
+    assured = ledger.c.doubted - bindparam("assured", type_=INT8MULTIRANGE)
+    in_epoch = ledger.c.epoch == bindparam("in_epoch")
     statement = (
         update(ledger)
         .where(ledger.c.flow_key == bindparam("its_flow"))
@@ -91,14 +99,15 @@ async def advance(
             streamed=ledger.c.streamed + bindparam("more_streamed", type_=INT8MULTIRANGE),
             listed=ledger.c.listed + bindparam("more_listed", type_=INT8MULTIRANGE),
             due=func.greatest(ledger.c.due, bindparam("to_due")),
-            doubted=case(
-                (
-                    ledger.c.epoch == bindparam("in_epoch"),
-                    ledger.c.doubted - bindparam("assured", type_=INT8MULTIRANGE),
-                ),
-                else_=ledger.c.doubted,
-            ),
             due_at=bindparam("now"),
+            doubted=case((in_epoch, assured), else_=ledger.c.doubted),
+            assured_at=case(
+                (
+                    and_(in_epoch, ~func.isempty(ledger.c.doubted), func.isempty(assured)),
+                    bindparam("now"),
+                ),
+                else_=ledger.c.assured_at,
+            ),
         )
     )
     rows = [
@@ -116,20 +125,57 @@ async def advance(
     await tx.execute(statement, rows)
 
 
-async def doubt(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
+async def open_streams(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
     """Begin an epoch of flows: their streams were opened, and nobody knows what was missed.
 
     The service does not list past edits, so all that is due has to be listed again.
     """
-    due = func.int8multirange(func.int8range(1, ledger.c.due, "[]"))
     await tx.execute(
         update(ledger)
         .where(ledger.c.flow_key == func.any(bindparam("keys", sorted(flow_keys))))
-        .values(
-            epoch=ledger.c.epoch + 1,
-            doubted=case((ledger.c.due > 0, due), else_=ledger.c.doubted),
-        )
+        .values(epoch=ledger.c.epoch + 1, doubted=_ALL_DUE, assured_at=None)
     )
+
+
+async def doubt(
+    tx: AsyncConnection, flow_keys: Iterable[int], *, before: datetime, most: int
+) -> int:
+    """Have all that is due of flows listed again, if they have been without doubt since *before*.
+
+    Of these, the *most* that have been so for longest; a flow that is being listed again already is
+    left to it. Returns how many they were.
+    """
+    chosen = (
+        select(ledger.c.flow_key)
+        .where(
+            ledger.c.flow_key == func.any(bindparam("keys", sorted(flow_keys))),
+            ledger.c.due > 0,
+            func.isempty(ledger.c.doubted),
+            func.coalesce(ledger.c.assured_at, func.to_timestamp(0)) < before,
+        )
+        .order_by(ledger.c.assured_at.nulls_first(), ledger.c.flow_key)
+        .limit(most)
+        .with_for_update(key_share=True)
+    )
+    result = await tx.execute(
+        update(ledger)
+        .where(ledger.c.flow_key.in_(chosen.scalar_subquery()))
+        .values(doubted=_ALL_DUE, assured_at=None)
+    )
+    return result.rowcount
+
+
+async def claimed_by_stream(tx: AsyncConnection, keys: Iterable[Key]) -> set[int]:
+    """The flows in which an id among *keys* lies in a range that a stream has proven."""
+    asked = key_table()
+    rows = await tx.execute(
+        select(ledger.c.flow_key)
+        .distinct()
+        .join_from(asked, ledger, ledger.c.flow_key == asked.c.flow_key)
+        .where(ledger.c.streamed.contains(asked.c.id)),
+        keys_of(keys),
+    )
+    return set(rows.scalars())
 
 
 async def add_pages(tx: AsyncConnection, rows: Sequence[PageRow]) -> None:
@@ -164,17 +210,18 @@ class Wanting(Struct, frozen=True, kw_only=True):
 
 async def wanting(tx: AsyncConnection) -> dict[int, Wanting]:
     """By flow key: what is to be asked for, of all flows, so that every epoch is told."""
-    due = case(
-        (ledger.c.due > 0, func.int8multirange(func.int8range(1, ledger.c.due, "[]"))),
-        else_=text("'{}'::int8multirange"),
-    )
-    missing = (due - ledger.c.streamed - ledger.c.listed).label("missing")
-    columns = [type_coerce(missing, INT8MULTIRANGE), ledger.c.doubted, ledger.c.epoch]
+    missing = _ALL_DUE - ledger.c.streamed - ledger.c.listed
+    # Nearly all are empty, and null is cheaper to read than a set.
+    sets = [
+        type_coerce(func.nullif(ids, text("'{}'::int8multirange")), INT8MULTIRANGE)
+        for ids in (missing, ledger.c.doubted)
+    ]
+    rows = await tx.execute(select(ledger.c.flow_key, *sets, ledger.c.epoch))
     return {
-        flow_key: Wanting(missing=_ranges(missing), doubted=_ranges(doubted), epoch=epoch)
-        for flow_key, missing, doubted, epoch in await tx.execute(
-            select(ledger.c.flow_key, *columns)
+        flow_key: Wanting(
+            missing=_ranges(missing or ()), doubted=_ranges(doubted or ()), epoch=epoch
         )
+        for flow_key, missing, doubted, epoch in rows
     }
 
 

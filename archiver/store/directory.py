@@ -45,6 +45,7 @@ async def see_flows(
         for flow in sorted(listed, key=lambda flow: flow.id)
     ]
     if rows:
+        await _free_paths(tx, listed)
         await tx.execute(statement, rows)
     return await _keys(tx, [flow.id for flow in listed])
 
@@ -89,6 +90,21 @@ async def see_users(tx: AsyncConnection, listed: Sequence[User], *, now: datetim
         for user in sorted(listed, key=lambda user: user.id)
     ]
     await tx.execute(statement, rows)
+
+
+async def _free_paths(tx: AsyncConnection, listed: Sequence[Flow]) -> None:
+    """Take the paths of *listed* flows from others that had them: flows deleted, or renamed.
+
+    A path that named two flows would mix their messages in every view. The one that had it goes by
+    its path and id until it is listed again.
+    """
+    theirs = {flow.path: flow.id for flow in listed}
+    had = select(flows.c.flow_id, flows.c.path).where(flows.c.path.in_(theirs))
+    for flow_id, path in (await tx.execute(had)).all():
+        if theirs[path] != flow_id:
+            await tx.execute(
+                update(flows).where(flows.c.flow_id == flow_id).values(path=f"{path}@{flow_id}")
+            )
 
 
 async def _keys(tx: AsyncConnection, ids: Sequence[FlowId]) -> dict[FlowId, int]:

@@ -246,6 +246,12 @@ ledger = Table(
         server_default=text("'{}'"),
         comment="not listed since then: may have changed while nobody listened",
     ),
+    Column(
+        "assured_at",
+        DateTime(timezone=True),
+        nullable=True,
+        comment="when the last doubt was gone; null while there is one",
+    ),
     postgresql_with={"fillfactor": "50"},
 )
 

@@ -111,6 +111,12 @@ def _create_tables() -> None:
             nullable=False,
             comment="not listed since then: may have changed while nobody listened",
         ),
+        sa.Column(
+            "assured_at",
+            sa.DateTime(timezone=True),
+            nullable=True,
+            comment="when the last doubt was gone; null while there is one",
+        ),
         sa.PrimaryKeyConstraint("flow_key", name=op.f("ledger_pkey")),
         schema="store",
         postgresql_with={"fillfactor": "50"},

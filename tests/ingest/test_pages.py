@@ -3,6 +3,7 @@
 import pytest
 
 from archiver.domain.coverage import Ranges
+from archiver.domain.events import Rejected
 from archiver.flowdock.pages import Page
 from archiver.ingest.pages import read_page
 from tests.ingest.arriving import NOW, frame
@@ -26,7 +27,8 @@ def page(
 
 
 def reading(*frames: bytes, **asked):
-    return read_page(page(*frames, **asked), flow_key=1, as_of=60)
+    asked_for = page(*frames, **asked)
+    return read_page(asked_for, flow_key=1, as_of=60, is_foreign=lambda name: name == "other")
 
 
 @pytest.mark.parametrize(
@@ -91,3 +93,12 @@ def test_elements_out_of_order_and_repeated_are_read_all_the_same():
     assert told.ids == (20, 30)
     assert told.proven == Ranges(((11, 30),))
     assert all(one.listed_as_of == 60 for one in told.arrivals)
+
+
+def test_an_element_of_another_flow_is_rejected_and_proves_nothing_around_it():
+    told = reading(frame(20), frame(25, flow="other"), frame(30))
+
+    assert told.proven == Ranges(((20, 20), (30, 30)))
+    assert told.ids == (20, 30)
+    (stray,) = [one for one in told.arrivals if isinstance(one.decoded, Rejected)]
+    assert stray.frame == frame(25, flow="other")

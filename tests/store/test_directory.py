@@ -1,0 +1,64 @@
+"""Flows and their paths, as the service lists them anew."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from archiver.domain.model import Flow, FlowId
+from archiver.store import directory, reading
+from archiver.store.engine import connect, transaction
+
+NOW = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def flow(id_: str, path: str) -> Flow:
+    return Flow(id=FlowId(id_), path=path)
+
+
+@pytest.fixture
+async def engine(database_url):
+    async with connect(database_url) as engine:
+        yield engine
+
+
+async def paths(engine) -> dict[str, str]:
+    async with transaction(engine) as tx:
+        by_key = await reading.flow_paths(tx)
+        keys = await directory.flow_keys(tx)
+    return {str(flow_id): by_key[key] for flow_id, key in keys.items()}
+
+
+async def see(engine, *listed: Flow) -> dict[FlowId, int]:
+    async with transaction(engine) as tx:
+        return await directory.see_flows(tx, listed, now=NOW)
+
+
+async def test_a_renamed_flow_keeps_its_key_and_its_history(engine):
+    before = await see(engine, flow("a", "acme/old"))
+    after = await see(engine, flow("a", "acme/new"))
+
+    assert before == after
+    assert await paths(engine) == {"a": "acme/new"}
+
+
+async def test_a_path_given_to_a_new_flow_is_taken_from_the_one_that_had_it(engine):
+    await see(engine, flow("a", "acme/main"))
+    await see(engine, flow("b", "acme/main"))
+
+    assert await paths(engine) == {"a": "acme/main@a", "b": "acme/main"}
+
+
+async def test_flows_that_exchange_their_paths_are_not_mixed_up(engine):
+    await see(engine, flow("a", "acme/one"), flow("b", "acme/two"))
+    await see(engine, flow("a", "acme/two"), flow("b", "acme/one"))
+
+    assert await paths(engine) == {"a": "acme/two", "b": "acme/one"}
+
+
+async def test_a_flow_that_events_name_first_gets_its_path_when_it_is_listed(engine):
+    async with transaction(engine) as tx:
+        named = await directory.name_flows(tx, [FlowId("a")], now=NOW)
+    listed = await see(engine, flow("a", "acme/main"))
+
+    assert named == listed
+    assert await paths(engine) == {"a": "acme/main"}
