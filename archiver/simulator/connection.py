@@ -11,6 +11,9 @@ from archiver.simulator.entities import Flow, User
 from archiver.simulator.faults import How
 from archiver.simulator.log import Published
 
+HOLD_SECONDS = 0.1
+"""How long an event is held back at most for others to overtake it."""
+
 
 class Connection:
     """One client on a stream: what it follows, what is still to be written to it."""
@@ -83,6 +86,19 @@ async def keep_silent(connection: Connection, seconds: float | None) -> None:
                     connection.queued_bytes = 0
     except TimeoutError:
         connection.wake.set()
+
+
+async def next_frames(connection: Connection, count: int) -> list[bytes]:
+    """Wait a moment for *count* more frames to be queued, and take what there is."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(HOLD_SECONDS):
+            while len(connection.queue) < count:
+                await connection.wake.wait()
+                connection.wake.clear()
+    taken = list(connection.queue)
+    connection.queue.clear()
+    connection.queued_bytes = 0
+    return taken
 
 
 def keepalive(connection: Connection) -> bytes:

@@ -6,7 +6,8 @@ from aiohttp import web
 
 from archiver.simulator import truth, wire
 from archiver.simulator.access import WORLD, answer, invalid, parameters
-from archiver.simulator.faults import Faults, from_json
+from archiver.simulator.faults import from_json
+from archiver.simulator.schedule import Faults
 from archiver.simulator.streaming import FAULTS, Streams
 
 BATCH = 500

@@ -114,13 +114,15 @@ class Message:
 class Timeline:
     """The stored messages of one flow or conversation, found by id."""
 
-    __slots__ = ("_ids", "_messages", "gone", "head")
+    __slots__ = ("_ids", "_messages", "concealed", "gone", "head")
 
     def __init__(self, head: int = 0) -> None:
         self.head = head
         """The newest id that was given out, whatever became of it."""
         self.gone: dict[int, Message] = {}
         """What was stored once and can be found no more."""
+        self.concealed: dict[int, Message] = {}
+        """What cannot be found at present."""
         self._ids: list[int] = []
         self._messages: dict[int, Message] = {}
 
@@ -143,6 +145,17 @@ class Timeline:
         """Take a message away: it is neither listed nor shown from now on."""
         self.gone[id_] = self._messages.pop(id_)
         del self._ids[bisect_left(self._ids, id_)]
+
+    def conceal(self, id_: int) -> None:
+        """Show a message to nobody, until `reveal`: the service has lost sight of it."""
+        self.concealed[id_] = self._messages.pop(id_)
+        del self._ids[bisect_left(self._ids, id_)]
+
+    def reveal(self) -> None:
+        """Show again what was concealed."""
+        for message in self.concealed.values():
+            self.add(message)
+        self.concealed.clear()
 
     def nth_newest(self, back: int) -> Message | None:
         """Return the message that *back* others follow; None when there are not so many."""

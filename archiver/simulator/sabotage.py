@@ -1,9 +1,11 @@
 """How faults reach requests: answered with an error, held back, cut short, dropped."""
 
 import asyncio
+import json
 
 from aiohttp import web
 
+from archiver.simulator import wire
 from archiver.simulator.access import Endpoint
 from archiver.simulator.connection import drop
 from archiver.simulator.faults import Fault, Side
@@ -21,7 +23,7 @@ async def sabotage(request: web.Request, handler: Endpoint) -> web.StreamRespons
     fault = request.app[FAULTS].on_request(side, request.path)
     match fault:
         case None:
-            return await handler(request)
+            return _thinned(request, await handler(request))
         case Fault(kind="status"):
             return _error(fault)
         case Fault(kind="silence"):
@@ -33,6 +35,22 @@ async def sabotage(request: web.Request, handler: Endpoint) -> web.StreamRespons
             if request.transport is not None:
                 request.transport.abort()
             return web.Response(status=503)
+
+
+def _thinned(request: web.Request, whole: web.StreamResponse) -> web.StreamResponse:
+    """Leave out of a page of messages what a fault takes away."""
+    faults = request.app[FAULTS]
+    is_page = request.method == "GET" and request.path.endswith("/messages")
+    is_page = is_page and faults.concern_pages(request.path)
+    body = whole.body if is_page and isinstance(whole, web.Response) else None
+    if not isinstance(body, bytes) or whole.status != 200:
+        return whole
+    page = [wire.encode(message) for message in json.loads(body)]
+    ascending = request.query.get("sort") == "asc"
+    left = faults.on_page(request.path, page, ascending=ascending)
+    if left is None:
+        return whole
+    return web.Response(body=b"[" + b",".join(left) + b"]", content_type="application/json")
 
 
 def _error(fault: Fault) -> web.Response:

@@ -12,8 +12,9 @@ from aiohttp import web
 from archiver.simulator import control, rest_flows, rest_messages, rest_people, rest_threads
 from archiver.simulator.access import WORLD, Endpoint, authenticated, limit_head, speak_json
 from archiver.simulator.entities import Clock, User
-from archiver.simulator.faults import Faults, Side
+from archiver.simulator.faults import Side
 from archiver.simulator.sabotage import sabotage
+from archiver.simulator.schedule import Faults
 from archiver.simulator.seeding import HISTORY_ENDS_AT, settle, write_history
 from archiver.simulator.streaming import FAULTS, STREAMS_ONLY, Streams, is_stream
 from archiver.simulator.traffic import Traffic

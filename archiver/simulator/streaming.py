@@ -2,13 +2,22 @@
 
 import asyncio
 import re
+from collections import deque
 
 from aiohttp import web
 
 from archiver.simulator.access import WORLD, Refused, asker, is_true, readable_flow
-from archiver.simulator.connection import Connection, drop, head, keep_silent, keepalive
-from archiver.simulator.faults import KEEPALIVES, Fault, Faults
+from archiver.simulator.connection import (
+    Connection,
+    drop,
+    head,
+    keep_silent,
+    keepalive,
+    next_frames,
+)
+from archiver.simulator.faults import Fault
 from archiver.simulator.log import Published, StreamLog, cursor_of
+from archiver.simulator.schedule import KEEPALIVES, Faults
 from archiver.simulator.world import World
 
 FAULTS = web.AppKey("faults", Faults)
@@ -116,7 +125,8 @@ class Streams:
         last = request.headers.get("Last-Event-ID")
         cursor = cursor_of(last) if last and self._replays else None
         if cursor is not None and connection.event_stream:
-            for event in self._log.since(cursor):
+            shift = self._faults.on_replay(connection.path, self._log.published - cursor)
+            for event in self._log.since(max(0, cursor + shift)):
                 if connection.concerns(event):
                     connection.offer(event)
         if request.query.get("active") in {"true", "idle"}:
@@ -148,8 +158,18 @@ class Streams:
         self, connection: Connection, response: web.StreamResponse, frames: list[bytes]
     ) -> bool:
         """Write *frames* as the faults have it; tell whether the response ends here."""
-        for frame in frames or [b""]:
+        waiting, held_back = deque(frames or [b""]), list[bytes]()
+        while waiting:
+            frame = waiting.popleft()
+            if any(frame is one for one in held_back):
+                await response.write(frame)
+                continue
             verdict = self._faults.on_stream(connection, connection.path, frame)
+            if isinstance(verdict.fault, Fault) and verdict.fault.kind == "reorder":
+                waiting += await next_frames(connection, verdict.fault.frames - len(waiting))
+                waiting.insert(verdict.fault.frames, frame)
+                held_back.append(frame)
+                continue
             if verdict.chunk:
                 await response.write(verdict.chunk)
                 self.events_sent += frame not in KEEPALIVES

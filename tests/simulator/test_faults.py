@@ -216,3 +216,92 @@ async def test_cleared_faults_do_not_fire(flowdock, api):
 def test_what_is_no_fault_is_refused(wrong):
     with pytest.raises(ValueError, match=r"^fault: "):
         from_json(wrong)
+
+
+async def test_an_event_is_dropped_and_nothing_shows_it(flowdock, connect):
+    stream = await opened(flowdock, connect)
+    flowdock.faults.add(Fault(kind="drop", after_events=2))
+    posted = [post(flowdock, text) for text in ("one", "two", "three")]
+    await stream.until(lambda body: b"three" in body)
+    assert b"two" not in stream.body
+    assert [json.loads(frame)["id"] for frame in flowdock.faults.withheld] == [posted[1].id]
+    assert flowdock.faults.fired == {"drop": 1}
+
+
+async def test_an_event_is_overtaken_by_those_that_follow(flowdock, connect):
+    stream = await opened(flowdock, connect)
+    flowdock.faults.add(Fault(kind="reorder", after_events=2, frames=2))
+    for text in ("one", "two", "three", "four", "five"):
+        post(flowdock, text)
+    await stream.until(lambda body: b"five" in body)
+    told = [json.loads(line)["content"] for line in stream.body.split(b"\r\n") if line.strip()]
+    assert told == ["one", "three", "four", "two", "five"]
+    assert flowdock.faults.fired == {"reorder": 1}
+
+
+async def test_an_event_held_back_comes_when_nothing_overtakes_it(flowdock, connect):
+    stream = await opened(flowdock, connect)
+    flowdock.faults.add(Fault(kind="reorder", frames=5))
+    post(flowdock, "alone")
+    await stream.until(lambda body: b"alone" in body)
+    assert flowdock.faults.fired == {"reorder": 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "replayed"), [("replay_late", ["three"]), ("replay_early", ["one", "two", "three"])]
+)
+async def test_a_replay_begins_elsewhere(flowdock, connect, kind, replayed):
+    stream = await connect(STREAM, Accept="text/event-stream")
+    await stream.read_head()
+    await flowdock.connected()
+    post(flowdock, "one")
+    body = await stream.until(lambda body: body.endswith(b"}\n\n"))
+    last = body.partition(b"id: ")[2].partition(b"\n")[0].decode()
+    await flowdock.disconnect_streams()
+    for text in ("two", "three"):
+        post(flowdock, text)
+    flowdock.faults.add(Fault(kind=kind))
+    again = await connect(STREAM, Accept="text/event-stream", Last_Event_ID=last)
+    await again.read_head()
+    await again.until(lambda body: b"three" in body)
+    lines = again.body.split(b"\n")
+    told = [json.loads(line[6:])["content"] for line in lines if line.startswith(b"data: ")]
+    assert told == replayed
+    assert flowdock.faults.fired == {kind: 1}
+
+
+@pytest.mark.parametrize(("sort", "kept"), [("asc", slice(0, 3)), ("desc", slice(-3, None))])
+async def test_a_page_ends_early_though_there_are_more(flowdock, api, sort, kept):
+    whole = await api.get(MESSAGES, limit=10, sort=sort)
+    flowdock.faults.add(Fault(kind="short", on="rest", frames=3))
+    assert await api.get(MESSAGES, limit=10, sort=sort) == whole[kept]
+    assert await api.get(MESSAGES, limit=10, sort=sort) == whole
+    assert flowdock.faults.fired == {"short": 1}
+    assert flowdock.faults.withheld == []
+
+
+@pytest.mark.parametrize("frames", [2, 100])
+async def test_a_page_leaves_messages_out(flowdock, api, frames):
+    whole = await api.get(MESSAGES, limit=10)
+    flowdock.faults.add(Fault(kind="hollow", on="rest", frames=frames))
+    left = await api.get(MESSAGES, limit=10)
+    assert left == ([*whole[:4], *whole[6:]] if frames == 2 else [])
+    withheld = [json.loads(message) for message in flowdock.faults.withheld]
+    assert sorted([*left, *withheld], key=lambda message: message["id"]) == whole
+    assert flowdock.faults.fired == {"hollow": 1}
+
+
+@pytest.mark.parametrize(("kind", "on"), [("short", "stream"), ("drop", "rest")])
+def test_a_fault_stays_on_its_side(kind, on):
+    with pytest.raises(ValueError, match=kind):
+        Fault(kind=kind, on=on)
+
+
+async def test_what_is_concealed_is_shown_to_nobody_until_it_is_revealed(flowdock, api):
+    whole = await api.get(MESSAGES, limit=10)
+    timeline = flowdock.world.flows[0].timeline
+    timeline.conceal(whole[4]["id"])
+    assert whole[4] not in await api.get(MESSAGES, limit=10)
+    assert (await api("GET", f"{MESSAGES}/{whole[4]['id']}"))[0] == 404
+    timeline.reveal()
+    assert await api.get(MESSAGES, limit=10) == whole
