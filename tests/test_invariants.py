@@ -87,9 +87,9 @@ async def rebuilt(engine: AsyncEngine, admin: psycopg.Connection, flow_key: int)
         entries = await journal.about(tx, with_ids)
         histories: dict[tuple[int, int], History] = {}
         held = {
-            key: folding._replayed(key, facts, histories)
-            for key, facts in folding._by_message(entries).items()
-            if folding._shows(facts)
+            key: folding.replayed(key, facts, histories)
+            for key, facts in folding.by_message(entries).items()
+            if folding.shows(facts)
         }
         await messages.add(tx, held)
         await messages.write_history(tx, histories)

@@ -29,26 +29,26 @@ async def change_messages(tx: Transaction, facts: Mapping[Key, list[Fact]], move
     if not facts:
         return 0
     held = await messages.held(tx, facts)
-    shown = [key for key in facts if key not in held and key not in moved and _shows(facts[key])]
+    shown = [key for key in facts if key not in held and key not in moved and shows(facts[key])]
     late = {
         key
         for key in facts
         if key in moved
         or (key in held and min(map(position, facts[key])) <= held[key].message.as_of)
     }
-    waiting = _by_message(await journal.targeting(tx, shown)) if shown else {}
-    known = _by_message(await journal.about(tx, late)) if late else {}
+    waiting = by_message(await journal.targeting(tx, shown)) if shown else {}
+    known = by_message(await journal.about(tx, late)) if late else {}
 
     histories: dict[Key, History] = {}
     added, changed = {}, {}
     for key in shown:
-        added[key] = _replayed(key, [*facts[key], *waiting.get(key, ())], histories)
+        added[key] = replayed(key, [*facts[key], *waiting.get(key, ())], histories)
     for key in late:
-        if key not in held and _shows(known.get(key, ())):
-            added[key] = _replayed(key, known[key], histories)
+        if key not in held and shows(known.get(key, ())):
+            added[key] = replayed(key, known[key], histories)
     for key, one in held.items():
         if key in late:
-            changed[key] = _replayed(key, known.get(key, ()), histories)
+            changed[key] = replayed(key, known.get(key, ()), histories)
         else:
             changed[key] = _extended(key, one, sorted(facts[key], key=order), histories)
     if added:
@@ -60,7 +60,12 @@ async def change_messages(tx: Transaction, facts: Mapping[Key, list[Fact]], move
     return len(added) + len(changed)
 
 
-def _replayed(key: Key, facts: Iterable[Fact], histories: dict[Key, History]) -> Held:
+def replayed(key: Key, facts: Iterable[Fact], histories: dict[Key, History]) -> Held:
+    """The message *key* as all that is known of it tells, and into *histories* its history.
+
+    Raises:
+        Corruption: nothing in *facts* shows the message.
+    """
     folded = replay(facts)
     if folded is None:
         raise Corruption(f"a message is stored that nothing in the journal shows: {key}")
@@ -86,7 +91,8 @@ def _with_history(
     return Held(message, len(kept))
 
 
-def _by_message(entries: Iterable[Entry]) -> dict[Key, list[Fact]]:
+def by_message(entries: Iterable[Entry]) -> dict[Key, list[Fact]]:
+    """What *entries* tell of messages, by the message that each is about."""
     facts: dict[Key, list[Fact]] = {}
     for entry in entries:
         if fact := read_fact(entry):
@@ -96,7 +102,7 @@ def _by_message(entries: Iterable[Entry]) -> dict[Key, list[Fact]]:
 
 def read_fact(entry: Entry) -> Fact | None:
     """What a journalled event tells of a message; None when it tells of none."""
-    event = _read_event(entry)
+    event = read_event(entry)
     if not isinstance(event, Event):
         return None
     was_listed = entry.witness != "stream" or entry.as_of > entry.id
@@ -107,7 +113,8 @@ def read_fact(entry: Entry) -> Fact | None:
     )
 
 
-def _read_event(entry: Entry) -> Decoded:
+def read_event(entry: Entry) -> Decoded:
+    """What a journalled payload says, read as the way in which it came asks for."""
     match entry.witness:
         case "stream":
             return decode(entry.payload.encode())
@@ -117,5 +124,6 @@ def _read_event(entry: Entry) -> Decoded:
             return decode_listed(entry.payload.encode())
 
 
-def _shows(facts: Iterable[Fact]) -> bool:
+def shows(facts: Iterable[Fact]) -> bool:
+    """Tell whether any of *facts* shows the message, so that there is one to speak of."""
     return any(isinstance(fact, Showing) for fact in facts)

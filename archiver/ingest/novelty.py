@@ -75,7 +75,7 @@ def _place(new: Novelty, arrival: Arrival, forms: list[KnownForm]) -> None:
         new.repeated += 1
         return
     # Of a form shown again as well: a listing may tell of a thread what the stream was not asked.
-    new.threads.extend(_threads_of(flow_key, event))
+    new.threads.extend(threads_of(flow_key, event))
     if fact := fact_of(event, position=as_of, shown_at=shown_at):
         new.facts.setdefault((flow_key, target(fact)), []).append(fact)
 
@@ -97,7 +97,8 @@ def _entry(arrival: Arrival, event: Event, form: KnownForm) -> Entry:
     )
 
 
-def _threads_of(flow_key: int, event: Event) -> Iterable[Shown]:
+def threads_of(flow_key: int, event: Event) -> Iterable[Shown]:
+    """The thread that *event* shows, if any."""
     if isinstance(event, Posted | ThreadChanged | Rethreaded) and event.thread:
         yield Shown(flow_key, event.thread, event.id)
 
