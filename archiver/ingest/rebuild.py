@@ -1,0 +1,183 @@
+"""Derived rows made anew of the journal, a stretch of ids at a time.
+
+Messages and their history are replayed as the writer replays them. A thread shows what the newest
+event says that showed it, and no index leads from a thread to its events; so two passes find it.
+First each stored thread must be as the event shows it that it names: what is not is replaced by
+that. Then no event may show a thread newer than it is stored: what does is stored. Both hold of
+every moment of a sound archive, so the passes need not see the same moment.
+
+Each stretch is a transaction of its own, which keeps the flow from other writers; they go on in
+between. Rows that are as they should be are not written.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
+from msgspec import Struct
+
+from archiver.domain.events import Event
+from archiver.ingest.folding import by_message, read_event, replayed, shows
+from archiver.ingest.novelty import threads_of
+from archiver.store import comparing, coverage, journal, messages, rebuilding
+from archiver.store.bulk import Key
+from archiver.store.comparing import Difference
+from archiver.store.engine import Engine, Transaction, transaction
+from archiver.store.journal import Entry
+from archiver.store.messages import Held, History, Shown
+from archiver.store.rebuilding import Stretch
+
+NO_HISTORY = History(0, ())
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """What one stretch was found to be."""
+
+    done: float
+    """The share of the flow that is done."""
+    messages: int
+    differences: tuple[Difference, ...]
+    """A thread is told once in a flow."""
+
+
+class _Look(Struct, frozen=True, kw_only=True):
+    """A stretch, or some threads, as they should be, and how they are otherwise."""
+
+    flow_key: int
+    held: dict[Key, Held]
+    histories: dict[Key, History]
+    threads: list[Shown]
+    """To be stored in place of what is."""
+    differences: list[Difference]
+
+
+async def rebuild(engine: Engine, flow_key: int) -> AsyncIterator[Step]:
+    """Make the derived rows of a flow what the journal tells, and say what they were."""
+    async for step in _walk(engine, flow_key, begin=_keep_others_out, mend=_mend):
+        yield step
+
+
+async def check(engine: Engine, flow_key: int) -> AsyncIterator[Step]:
+    """Say how the derived rows of a flow differ from what the journal tells; change nothing."""
+    async for step in _walk(engine, flow_key, begin=_only_read, mend=_leave):
+        yield step
+
+
+async def _walk(
+    engine: Engine,
+    flow_key: int,
+    *,
+    begin: Callable[[Transaction, int], Awaitable[None]],
+    mend: Callable[[Transaction, _Look], Awaitable[None]],
+) -> AsyncIterator[Step]:
+    async with transaction(engine) as tx:
+        first, last = await rebuilding.bounds(tx, flow_key)
+    told: set[str] = set()
+    thread: str | None = ""
+    while thread is not None:
+        async with transaction(engine) as tx:
+            await begin(tx, flow_key)
+            look, thread = await _look_at_threads(tx, flow_key, after=thread)
+            await mend(tx, look)
+        yield _step(look, told, done=0.0)
+    after = 0
+    while True:
+        async with transaction(engine) as tx:
+            await begin(tx, flow_key)
+            stretch = await rebuilding.next_stretch(tx, flow_key, after=after)
+            if stretch is None:
+                return
+            look = await _look_at_stretch(tx, stretch)
+            await mend(tx, look)
+        after = stretch.last
+        yield _step(look, told, done=min(1.0, (after - first + 1) / (last - first + 1)))
+
+
+def _step(look: _Look, told: set[str], *, done: float) -> Step:
+    new = [one for one in look.differences if one.table != "threads" or one.id not in told]
+    told.update(one.id for one in new if one.table == "threads")
+    return Step(done=done, messages=len(look.held), differences=tuple(new))
+
+
+async def _look_at_threads(
+    tx: Transaction, flow_key: int, *, after: str
+) -> tuple[_Look, str | None]:
+    """Some stored threads, held against the events that they name; and where to go on."""
+    in_order = await rebuilding.stored_threads(tx, flow_key, after=after)
+    stored = dict(in_order)
+    entries = await journal.about(tx, {(flow_key, as_of) for as_of in stored.values()})
+    named = [shown for shown in _threads_in(entries) if stored.get(shown.thread.id) == shown.as_of]
+    newest = await comparing.newest(tx, named)
+    differences = await comparing.compare_threads(tx, flow_key, stored, newest)
+    wrong = {difference.id for difference in differences}
+    look = _Look(
+        flow_key=flow_key,
+        held={},
+        histories={},
+        threads=[shown for shown in newest if shown.thread.id in wrong],
+        differences=differences,
+    )
+    return look, in_order[-1][0] if in_order else None
+
+
+async def _look_at_stretch(tx: Transaction, stretch: Stretch) -> _Look:
+    keys = [(stretch.flow_key, id_) for id_ in stretch.ids]
+    entries = await journal.about(tx, keys)
+    facts = by_message(entries)
+    histories: dict[Key, History] = {}
+    held = {key: replayed(key, facts[key], histories) for key in keys if shows(facts.get(key, ()))}
+    own = set(stretch.ids)
+    shown = await comparing.newest(tx, list(_threads_in(one for one in entries if one.id in own)))
+    outdated = await comparing.outdated_threads(tx, shown)
+    return _Look(
+        flow_key=stretch.flow_key,
+        held=held,
+        histories=histories,
+        threads=[one for one, _ in outdated],
+        differences=[
+            *await comparing.compare_messages(tx, stretch, held),
+            *await comparing.compare_revisions(tx, stretch, histories),
+            *(difference for _, difference in outdated),
+        ],
+    )
+
+
+def _threads_in(entries: Iterable[Entry]) -> Iterable[Shown]:
+    for entry in entries:
+        event = read_event(entry)
+        if isinstance(event, Event):
+            yield from threads_of(entry.flow_key, event)
+
+
+async def _keep_others_out(tx: Transaction, flow_key: int) -> None:
+    await coverage.lock(tx, [flow_key])
+
+
+async def _only_read(tx: Transaction, flow_key: int) -> None:  # noqa: ARG001
+    await rebuilding.read_only(tx)
+
+
+async def _leave(tx: Transaction, look: _Look) -> None:
+    """Leave all as it is."""
+
+
+async def _mend(tx: Transaction, look: _Look) -> None:
+    """Make stored rows what they should be."""
+    rows = [one for one in look.differences if one.table == "messages"]
+    unfounded = {int(one.id) for one in rows if one.is_unfounded}
+    missing = {(look.flow_key, int(one.id)) for one in rows if one.is_missing}
+    altered = {(look.flow_key, int(one.id)) for one in rows} - missing
+    if missing:
+        await messages.add(tx, {key: look.held[key] for key in missing})
+    if changed := {key: look.held[key] for key in altered if key in look.held}:
+        await messages.change(tx, changed)
+    if unfounded:
+        await rebuilding.remove_messages(tx, look.flow_key, unfounded)
+    outdated = {
+        (look.flow_key, int(one.id)) for one in look.differences if one.table == "revisions"
+    }
+    if outdated:
+        histories = {key: look.histories.get(key, NO_HISTORY) for key in outdated}
+        await messages.write_history(tx, histories)
+    if threads := {one.id for one in look.differences if one.table == "threads"}:
+        await rebuilding.remove_threads(tx, look.flow_key, threads)
+    if look.threads:
+        await messages.show_threads(tx, look.threads)

@@ -1,0 +1,208 @@
+"""What is stored held against what should be, row by row and by Postgres itself.
+
+What should be stored of a stretch of ids is handed over as JSON, of which Postgres makes rows of
+the very table: so values are compared as SQL has them, however they are written in JSON or Python.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import asdict
+from sqlalchemy import Table, TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from archiver.store.bulk import Key
+from archiver.store.messages import Held, History, Shown
+from archiver.store.rebuilding import Stretch
+from archiver.store.schema import messages, revisions, threads
+
+TOLD_LETTERS = 120
+
+
+class Difference(Struct, frozen=True, kw_only=True):
+    """A derived row that is not the replay of the journal."""
+
+    table: str
+    id: str
+    """Of the message or thread."""
+    revision: int | None
+    """The ordinal of the row, in the history of a message."""
+    field: str | None
+    """None when the row is missing, or should not be there."""
+    stored: str | None
+    """The start of the value, as text; of a whole row ``row``, or None when there is none."""
+    expected: str | None
+
+    @property
+    def is_missing(self) -> bool:
+        """Tell whether the whole row is missing."""
+        return self.field is None and self.stored is None
+
+    @property
+    def is_unfounded(self) -> bool:
+        """Tell whether nothing in the journal calls for the row."""
+        return self.field is None and self.expected is None
+
+
+async def compare_messages(
+    tx: AsyncConnection, stretch: Stretch, held: Mapping[Key, Held]
+) -> list[Difference]:
+    """How the messages stored of a stretch differ from *held*, which should be stored."""
+    rows = [_message_row(key, one) for key, one in held.items()]
+    return await _differences(tx, messages, rows, "id > :after AND id <= :last", _asked(stretch))
+
+
+async def compare_revisions(
+    tx: AsyncConnection, stretch: Stretch, histories: Mapping[Key, History]
+) -> list[Difference]:
+    """How the revisions stored of a stretch differ from *histories*, which should be stored."""
+    rows = [
+        _named(asdict(revision), {"id": "revision", "user": "user_id"})
+        | {"flow_key": key[0], "message_id": key[1], "ordinal": ordinal}
+        for key, history in histories.items()
+        for ordinal, revision in enumerate(history.revisions)
+    ]
+    scope = "message_id > :after AND message_id <= :last"
+    return await _differences(tx, revisions, rows, scope, _asked(stretch))
+
+
+async def compare_threads(
+    tx: AsyncConnection, flow_key: int, asked: Collection[str], shown: Collection[Shown]
+) -> list[Difference]:
+    """How the threads *asked* for are stored otherwise than *shown*, at most one of each."""
+    rows = [_thread_row(one) for one in shown]
+    named = {"flow_key": flow_key, "threads": list(asked)}
+    return await _differences(tx, threads, rows, "thread_id = ANY(:threads)", named)
+
+
+async def newest(tx: AsyncConnection, shown: Collection[Shown]) -> list[Shown]:
+    """Of each thread among *shown* the newest state, as Postgres orders them."""
+    in_order = list(shown)
+    found = await tx.execute(_NEWEST, {"rows": _json([_thread_row(one) for one in in_order])})
+    return [in_order[number - 1] for number in found.scalars()]
+
+
+async def outdated_threads(
+    tx: AsyncConnection, shown: Collection[Shown]
+) -> list[tuple[Shown, Difference]]:
+    """Those of *shown*, at most one of each thread, that are newer than what is stored."""
+    in_order = list(shown)
+    found = await tx.execute(_OUTDATED, {"rows": _json([_thread_row(one) for one in in_order])})
+    return [
+        (
+            in_order[number - 1],
+            Difference(
+                table="threads",
+                id=in_order[number - 1].thread.id,
+                revision=None,
+                field=None if stored is None else "as_of",
+                stored=None if stored is None else str(stored),
+                expected="row" if stored is None else str(in_order[number - 1].as_of),
+            ),
+        )
+        for number, stored in found
+    ]
+
+
+async def _differences(
+    tx: AsyncConnection,
+    table: Table,
+    rows: Sequence[Mapping[str, object]],
+    scope: str,
+    asked: Mapping[str, object],
+) -> list[Difference]:
+    parameters = {"rows": _json(rows), "letters": TOLD_LETTERS, **asked}
+    found = await tx.execute(_comparison(table, scope), parameters)
+    return [
+        Difference(
+            table=table.name,
+            id=str(row.id),
+            revision=row.ordinal,
+            field=row.field,
+            stored=row.stored,
+            expected=row.expected,
+        )
+        for row in found
+    ]
+
+
+def _asked(stretch: Stretch) -> dict[str, object]:
+    return {"flow_key": stretch.flow_key, "after": stretch.after, "last": stretch.last}
+
+
+@cache
+def _comparison(table: Table, scope: str) -> TextClause:
+    """Each field in which a stored row differs from the expected one; or one row for all of it."""
+    keys = [column.name for column in table.primary_key]
+    fields = ", ".join(
+        f"('{name}', left(CAST(s.{name} AS text), :letters),"
+        f" left(CAST(e.{name} AS text), :letters),"
+        f" s.flow_key = e.flow_key AND s.{name} IS DISTINCT FROM e.{name})"
+        for name in (column.name for column in table.columns if not column.primary_key)
+    )
+    whole = (
+        "(NULL, CASE WHEN s.flow_key IS NOT NULL THEN 'row' END,"
+        " CASE WHEN e.flow_key IS NOT NULL THEN 'row' END,"
+        " s.flow_key IS NULL OR e.flow_key IS NULL)"
+    )
+    ordinal = "ordinal" if "ordinal" in keys else "CAST(NULL AS integer)"
+    return text(f"""
+        SELECT {keys[1]} AS id, {ordinal} AS ordinal, field, stored, expected
+        FROM (SELECT * FROM {table.fullname} WHERE flow_key = :flow_key AND {scope}) AS s
+        FULL JOIN json_populate_recordset(NULL::{table.fullname}, CAST(:rows AS json)) AS e
+            USING ({", ".join(keys)})
+        CROSS JOIN LATERAL (VALUES {whole}, {fields}) AS d(field, stored, expected, differs)
+        WHERE differs
+        ORDER BY {", ".join(keys)}
+    """)  # noqa: S608
+
+
+def _message_row(key: Key, held: Held) -> dict[str, object]:
+    """A row of `messages`: made here anew, so that a mistake of the writer's shows."""
+    names = {"user": "user_id", "thread": "thread_id", "parent": "parent_id"}
+    message = held.message
+    return _named(asdict(message), names) | {
+        "flow_key": key[0],
+        "attachments": message.attachments or None,
+        "reactions": dict(message.reactions) or None,
+        "revisions": held.revisions,
+    }
+
+
+def _thread_row(shown: Shown) -> dict[str, object]:
+    row = _named(asdict(shown.thread), {"id": "thread_id"})
+    return row | {"flow_key": shown.flow_key, "as_of": shown.as_of}
+
+
+def _named(fields: dict[str, Any], names: Mapping[str, str]) -> dict[str, object]:
+    return {names.get(name, name): value for name, value in fields.items()}
+
+
+def _json(rows: Sequence[Mapping[str, object]]) -> str:
+    return msgspec.json.encode(rows).decode()
+
+
+_RANK = (
+    '({0}.as_of, coalesce({0}.updated_at, to_timestamp(0)), CAST({0}.detail AS text) COLLATE "C")'
+)
+
+_SHOWN = """
+    SELECT number, shown.*
+    FROM json_array_elements(CAST(:rows AS json)) WITH ORDINALITY AS one(value, number)
+    CROSS JOIN LATERAL json_populate_record(NULL::store.threads, value) AS shown
+"""
+
+_NEWEST = text(f"""
+    SELECT DISTINCT ON (flow_key, thread_id) number FROM ({_SHOWN}) AS shown
+    ORDER BY flow_key, thread_id, {_RANK.format("shown")} DESC
+""")  # noqa: S608
+
+_OUTDATED = text(f"""
+    SELECT number, stored.as_of FROM ({_SHOWN}) AS shown
+    LEFT JOIN store.threads AS stored USING (flow_key, thread_id)
+    WHERE stored.flow_key IS NULL OR {_RANK.format("stored")} < {_RANK.format("shown")}
+    ORDER BY number
+""")  # noqa: S608
