@@ -12,7 +12,7 @@ two blocks::
 """
 
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,8 @@ class Place:
     pool_size: int
     private: bool
     """Whether it is on a server of ours, which nobody else looks after."""
+    answers: Callable[[], bool] = field(default=lambda: True, repr=False)
+    """Tells whether a server of ours is still there; it blocks for a moment."""
 
 
 @contextmanager
@@ -54,7 +56,9 @@ def serve_database(settings: Settings) -> Iterator[Place]:
         extra={"home": str(home)},
     )
     with run_server(home, binaries=database.postgres_bin) as server:
-        yield Place(url=server.url, pool_size=database.pool_size, private=True)
+        yield Place(
+            url=server.url, pool_size=database.pool_size, private=True, answers=server.answers
+        )
 
 
 def private_home(settings: Settings) -> Path:

@@ -3,14 +3,18 @@
 import asyncio
 import os
 import signal
+from typing import NoReturn
 
 import click
 
 from archiver import daemon
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, serve_database
+from archiver.errors import ArchiverError
 from archiver.settings import Settings
 
+GUARD_SECONDS = 1.0
+MISSES = 3
 STOP_SECONDS = 0.7
 """How long the tasks have to leave when told to stop; they wait for nothing but a slow database."""
 
@@ -39,5 +43,21 @@ async def _run(settings: Settings, place: Place) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop)
-    async with open_database(place) as engine:
+    async with open_database(place) as engine, asyncio.TaskGroup() as group:
+        guard = group.create_task(_guard(place))
         await daemon.run(settings, engine, stop=stop)
+        guard.cancel()
+
+
+async def _guard(place: Place) -> NoReturn:
+    """Look after a private database, which nobody else restarts.
+
+    Raises:
+        ArchiverError: it is gone; whoever starts the archiver again starts it, too.
+    """
+    missed = 0
+    while True:
+        await asyncio.sleep(GUARD_SECONDS)
+        missed = 0 if await asyncio.to_thread(place.answers) else missed + 1
+        if missed == MISSES:
+            raise ArchiverError("the private database has ended; start the archiver again")

@@ -1,0 +1,145 @@
+"""``archiver run`` as a process: how it begins, stops, dies, and begins again."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from archiver.simulator import truth
+from archiver.simulator.server import Simulator
+from tests.cli.conftest import Run
+from tests.truth import differences
+
+
+@pytest.fixture
+async def flowdock() -> AsyncIterator[Simulator]:
+    async with Simulator.start(flows=2, history=300, listing_delay_seconds=0) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def settings(flowdock: Simulator, environ: dict[str, str], swift_path: Path) -> dict[str, str]:
+    return environ | {
+        "ARCHIVER_API_URL": flowdock.api_url,
+        "ARCHIVER_STREAM_URL": flowdock.stream_url,
+        "ARCHIVER_TOKEN": flowdock.token,
+        "ARCHIVER_DATA_DIR": str(swift_path / "data"),
+        "ARCHIVER_BACKFILL_REQUESTS_PER_SECOND": "1000",
+        "ARCHIVER_AUDIT_REQUESTS_PER_SECOND": "1000",
+        "ARCHIVER_INGEST_SETTLING_SECONDS": "0.2",
+    }
+
+
+@contextmanager
+def running(settings: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """The daemon; killed at the end, should it still be there."""
+    command = [sys.executable, "-m", "archiver.cli.main", "run"]
+    with subprocess.Popen(command, env=settings, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+async def archived(flowdock: Simulator, url: str) -> None:
+    """Wait until the archive shows what the service shows."""
+    async with asyncio.timeout(40):
+        while True:
+            try:
+                records = list(truth.records(flowdock.world.directory))
+                if not await asyncio.to_thread(differences, url, records):
+                    return
+            except psycopg.Error:
+                pass
+            await asyncio.sleep(0.1)
+
+
+def child_of(pid: int, home: Path) -> int:
+    """The process of the private server: its own pid file tells a pid of another namespace."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    (server,) = [
+        int(child)
+        for child in children
+        if str(home).encode() in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+    return server
+
+
+def private_url(settings: dict[str, str]) -> str:
+    return f"postgresql://archiver@/archiver?port=5432&host={settings['ARCHIVER_DATA_DIR']}/postgres/run"
+
+
+async def test_sigterm_stops_it_within_a_second_with_status_0(flowdock, settings, database_url):
+    with running(settings | {"ARCHIVER_DATABASE_URL": database_url}) as daemon:
+        flowdock.go_live(seed=3, rate=200)
+        await flowdock.connected()
+        await asyncio.sleep(0.5)
+        began = time.monotonic()
+        daemon.send_signal(signal.SIGTERM)
+        status = await asyncio.to_thread(daemon.wait, 10)
+
+    assert time.monotonic() - began < 1
+    assert status == 0
+
+
+async def test_killed_at_any_moment_it_loses_nothing(flowdock, settings, database_url):
+    settings |= {"ARCHIVER_DATABASE_URL": database_url}
+    for pause in (0.6, 0.9, 1.3):
+        with running(settings) as daemon:
+            flowdock.go_live(seed=round(pause * 10), rate=100)
+            await flowdock.connected()
+            await asyncio.sleep(pause)
+            daemon.kill()
+            await asyncio.to_thread(daemon.wait, 10)
+            flowdock.stop_live()
+    with running(settings):
+        await archived(flowdock, database_url)
+
+
+async def test_a_private_database_that_dies_ends_it_and_the_next_start_mends_all(
+    flowdock, settings
+):
+    with running(settings) as daemon:
+        await archived(flowdock, private_url(settings))
+        home = Path(settings["ARCHIVER_DATA_DIR"], "postgres")
+        postmaster = child_of(daemon.pid, home)
+        os.kill(postmaster, signal.SIGKILL)
+        _, told = await asyncio.to_thread(daemon.communicate, None, 30)
+        assert daemon.returncode == 2
+        assert "the private database has ended" in told
+
+    with running(settings):
+        flowdock.world.post(flowdock.world.flows[0], flowdock.me, "after all")
+        await archived(flowdock, private_url(settings))
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"ARCHIVER_TOKEN": "no-such-token"}, "ARCHIVER_TOKEN"),
+        ({"ARCHIVER_API_URL": "http://127.0.0.1:9"}, "ARCHIVER_API_URL"),
+        ({"ARCHIVER_DATABASE_URL": "postgresql://127.0.0.1:9/none"}, "ARCHIVER_DATABASE_URL"),
+        ({"ARCHIVER_TOKEN": ""}, "ARCHIVER_TOKEN"),
+        ({"ARCHIVER_BACKFIL_CONCURRENCY": "4"}, "ARCHIVER_BACKFILL_CONCURRENCY"),
+    ],
+)
+async def test_a_wrong_setting_is_told_in_one_line_with_status_2(
+    archiver: Run, settings, database_url, changed, named
+):
+    given = settings | {"ARCHIVER_DATABASE_URL": database_url} | changed
+    told = await asyncio.to_thread(archiver, "run", **given)
+
+    errors = [line for line in told.stderr.splitlines() if line.startswith("archiver: error:")]
+    assert told.returncode == 2
+    assert len(errors) == 1
+    assert named in errors[0]
+    assert "Traceback" not in told.stderr
+    assert "no-such-token" not in told.stderr
