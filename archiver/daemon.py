@@ -44,6 +44,8 @@ CONTACT_SECONDS = 30.0
 
 PAGE_LIMITS = Limits(patience_seconds=10.0)
 """A page that is not given within this is asked for again later; others have their turn."""
+CONTACT_LIMITS = Limits(patience_seconds=2.0, answer_seconds=10.0)
+"""A person who has mistyped a URL is waiting."""
 
 
 class LockedOut(ArchiverError):
@@ -107,19 +109,22 @@ class Works:
             )
         return self._gates[host]
 
-    def source(self, account: AccountSettings) -> Source:
-        """The REST side of *account*."""
-        client = Client(
+    def client(self, account: AccountSettings, limits: Limits = PAGE_LIMITS) -> Client:
+        """The REST API as *account* sees it."""
+        return Client(
             self.session,
             account.api_url,
             account.token,
             gate=self.gate(account.api_url),
             clock=utc_now,
             chance=self.chance,
-            limits=PAGE_LIMITS,
+            limits=limits,
         )
+
+    def source(self, account: AccountSettings) -> Source:
+        """What *account* can be asked for."""
         return Source(
-            client,
+            self.client(account),
             self.engine,
             self.heads,
             self.names,
@@ -249,9 +254,8 @@ async def _contact(shared: Works, account: AccountSettings) -> UserId:
         TokenRefused: the service does not know the token.
         Unreachable: there is no such service.
     """
-    client = shared.source(account).client
     try:
-        return (await client.me()).id
+        return (await shared.client(account, CONTACT_LIMITS).me()).id
     except TokenRefused:
         raise
     except UNANSWERED as error:
