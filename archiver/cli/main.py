@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "Look after it": {
         "status": ("archiver.cli.status", "Show what is archived, proven and missing."),
+        "rebuild": ("archiver.cli.rebuild", "Make all derived rows anew from the journal."),
         "migrate": ("archiver.cli.migrate", "Bring the database to this release's schema."),
     },
     "Try it out": {

@@ -118,7 +118,7 @@ async def _differences(
     found = await tx.execute(_comparison(table, scope), parameters)
     return [
         Difference(
-            table=table.name,
+            table=str(table.name),
             id=str(row.id),
             revision=row.ordinal,
             field=row.field,

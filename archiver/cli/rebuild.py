@@ -1,0 +1,137 @@
+"""``archiver rebuild``: all derived rows from the journal, or only compared with it."""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+import msgspec
+
+from archiver.cli.choice import choose_flows
+from archiver.cli.configuration import LoadSettings
+from archiver.cli.database import Place, open_database, require_archive, serve_database
+from archiver.cli.progress import Tell, shown_progress
+from archiver.cli.tables import clipped, counted
+from archiver.cli.terminal import make_safe
+from archiver.ingest import rebuild as rebuilding
+from archiver.ingest.rebuild import Step
+from archiver.store.comparing import Difference
+from archiver.store.engine import Engine
+
+TOLD_DIFFERENCES = 20
+TOLD_LETTERS = 60
+
+Walk = Callable[[Engine, int], AsyncIterator[Step]]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What was found in all flows."""
+
+    flows: int = 0
+    messages: int = 0
+    rows: Counter[str] = field(default_factory=Counter)
+    """Of each table: how many differed."""
+    first: list[tuple[str, Difference]] = field(default_factory=list)
+    """By flow, the first differences."""
+
+    def add(self, flow: str, step: Step) -> None:
+        """Count what a step found."""
+        self.messages += step.messages
+        self.rows.update(table for table, *_ in {_row(one) for one in step.differences})
+        room = TOLD_DIFFERENCES - len(self.first)
+        self.first += [(flow, one) for one in step.differences[:room]]
+
+    @property
+    def differing(self) -> int:
+        """How many rows differed."""
+        return self.rows.total()
+
+
+@click.command
+@click.option("--check", is_flag=True, help="Compare only, and change nothing.")
+@click.option("--flow", "patterns", multiple=True, metavar="PATTERN", help="Only these: 'acme/*'.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+@click.pass_obj
+def rebuild(load: LoadSettings, /, *, check: bool, patterns: tuple[str, ...], as_json: bool) -> int:
+    """Make messages, revisions and threads anew from the journal.
+
+    The daemon may go on meanwhile. Rows that are as they should be are not written; those that
+    nothing in the journal calls for are removed. What differed is told.
+
+    Exit status of --check: 1 when a row differs, 0 when none does. Without --check: 0.
+    """
+    settings = load()
+    require_archive(settings)
+    began = time.monotonic()
+    walk = rebuilding.check if check else rebuilding.rebuild
+    with serve_database(settings) as place, shown_progress(quiet=as_json) as tell:
+        outcome = asyncio.run(_run(place, walk, patterns, tell))
+    if as_json:
+        seconds = round(time.monotonic() - began, 3)
+        click.echo(json.dumps({"check": check, **_plain(outcome), "seconds": seconds}))
+    else:
+        _describe(outcome, "found" if check else "mended")
+    return 1 if check and outcome.differing else 0
+
+
+async def _run(place: Place, walk: Walk, patterns: Sequence[str], tell: Tell) -> Outcome:
+    outcome = Outcome()
+    async with open_database(place) as engine:
+        async with engine.connect() as tx:
+            chosen = await choose_flows(tx, patterns)
+        for number, (flow_key, path) in enumerate(chosen.items()):
+            async for step in walk(engine, flow_key):
+                outcome.add(path, step)
+                tell((number + step.done) / len(chosen), f"{path}, {outcome.messages:,} messages")
+            outcome.flows += 1
+    return outcome
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "flows": outcome.flows,
+        "messages": outcome.messages,
+        "differing_rows": outcome.differing,
+        "by_table": dict(outcome.rows),
+        "first_differences": [
+            {"flow": flow, **msgspec.to_builtins(one)} for flow, one in outcome.first
+        ],
+    }
+
+
+def _describe(outcome: Outcome, done: str) -> None:
+    for flow, one in outcome.first:
+        click.echo(f"{make_safe(flow)} {_told(one)}")
+    if len(outcome.first) == TOLD_DIFFERENCES:
+        click.echo(f"(the first {TOLD_DIFFERENCES} differences)")
+    told = f"{counted(outcome.flows, 'flow')}, {counted(outcome.messages, 'message')}"
+    if not outcome.differing:
+        click.echo(f"{told}: every row is the replay of the journal")
+        return
+    rows = ", ".join(f"{count:,} of {table}" for table, count in sorted(outcome.rows.items()))
+    click.echo(f"{told}: {counted(outcome.differing, 'wrong row')} {done}: {rows}")
+
+
+def _told(one: Difference) -> str:
+    subject = "thread" if one.table == "threads" else "message"
+    about = f"{subject} {make_safe(one.id)}"
+    if one.revision is not None:
+        about += f" revision {one.revision}"
+    if one.is_missing:
+        return f"{about}: not stored"
+    if one.is_unfounded:
+        return f"{about}: stored, and nothing in the journal shows it"
+    stored, expected = (
+        "null" if value is None else clipped(value, TOLD_LETTERS)
+        for value in (one.stored, one.expected)
+    )
+    return f"{about} {one.field}: {stored}, by the journal {expected}"
+
+
+def _row(one: Difference) -> tuple[str, str, int | None]:
+    return one.table, one.id, one.revision

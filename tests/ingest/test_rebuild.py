@@ -1,0 +1,156 @@
+"""Derived rows are the replay of the journal, and become so again whatever was done to them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import psycopg
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from archiver.ingest.apply import apply
+from archiver.ingest.batch import Batch
+from archiver.ingest.rebuild import Step, check, rebuild
+from archiver.store import rebuilding
+from archiver.store.engine import connect
+from tests.ingest.applying import CHAPTERS, chapter, tell
+from tests.ingest.arriving import NOW, derived, edit, frame, listed, new_flow, streamed
+
+
+@pytest.fixture
+def admin(database_url: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    async with connect(database_url) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def flow_key(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> int:
+    """A flow in which much has happened; stretches are so short that there are many."""
+    monkeypatch.setattr(rebuilding, "BATCH_IDS", 7)
+    flow_key = await new_flow(engine)
+    for number in range(3):
+        await apply(engine, chapter(number, flow_key))
+    return flow_key
+
+
+async def found(steps: AsyncIterator[Step]) -> set[tuple[str, str, str | None]]:
+    """The table, id and field of each difference."""
+    return {(one.table, one.id, one.field) async for step in steps for one in step.differences}
+
+
+async def test_what_the_writer_made_is_the_replay_of_the_journal(engine, flow_key):
+    assert await found(check(engine, flow_key)) == set()
+    assert await found(rebuild(engine, flow_key)) == set()
+
+
+async def test_everything_that_was_lost_is_made_again(engine, admin, flow_key):
+    before = derived(admin, flow_key)
+    for table in ("messages", "revisions", "threads"):
+        admin.execute(f"DELETE FROM store.{table}")
+    lost = await found(rebuild(engine, flow_key))
+    assert ("messages", "1", None) in lost
+    assert ("threads", "t", None) in lost
+    assert derived(admin, flow_key) == before
+
+
+PLANTED = {
+    "messages SET content = 'forged' WHERE id = 1": ("messages", "1", "content"),
+    "messages SET tags = '{}' WHERE id = 13": ("messages", "13", "tags"),
+    "messages SET detail = '{\"more\": 1}' WHERE id = 2": ("messages", "2", "detail"),
+    "messages SET deleted_at = now() WHERE id = 3": ("messages", "3", "deleted_at"),
+    "messages SET as_of = 99 WHERE id = 14": ("messages", "14", "as_of"),
+    "messages SET id = 8 WHERE id = 4": ("messages", "8", None),
+    "revisions SET content = 'forged' WHERE message_id = 1": ("revisions", "1", "content"),
+    "revisions SET message_id = 5 WHERE message_id = 1": ("revisions", "5", None),
+    "revisions SET message_id = 9999 WHERE message_id = 1": ("revisions", "9999", None),
+    "threads SET title = 'forged'": ("threads", "t", "title"),
+    "threads SET as_of = 12": ("threads", "t", "title"),
+    "threads SET as_of = 13": ("threads", "t", None),
+    "threads SET as_of = 9999": ("threads", "t", None),
+    "threads SET thread_id = 'z'": ("threads", "z", None),
+}
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+async def test_what_was_altered_is_named_and_mended(engine, admin, flow_key, planted):
+    before = derived(admin, flow_key)
+    admin.execute(f"UPDATE store.{planted}")
+    damaged = derived(admin, flow_key)
+
+    told = await found(check(engine, flow_key))
+    assert PLANTED[planted] in told
+    assert derived(admin, flow_key) == damaged
+    assert PLANTED[planted] in await found(rebuild(engine, flow_key))
+    assert derived(admin, flow_key) == before
+    assert await found(check(engine, flow_key)) == set()
+
+
+async def test_a_thread_that_is_older_than_what_showed_it_is_found(engine, admin, flow_key):
+    before = derived(admin, flow_key)
+    admin.execute("UPDATE store.threads SET as_of = 12, title = 'chapter 0', detail = detail || "
+                  "'{\"title\": \"chapter 0\"}'")  # fmt: skip
+    assert await found(check(engine, flow_key)) == {("threads", "t", "as_of")}
+    await found(rebuild(engine, flow_key))
+    assert derived(admin, flow_key) == before
+
+
+async def test_a_message_that_nothing_shows_any_more_is_removed_and_told(engine, admin, flow_key):
+    admin.execute("DELETE FROM store.journal WHERE id = 2")
+    assert await found(rebuild(engine, flow_key)) == {("messages", "2", None)}
+    assert admin.execute("SELECT FROM store.messages WHERE id = 2").rowcount == 0
+
+
+async def test_rows_that_are_right_are_not_written(engine, admin, flow_key):
+    admin.execute("UPDATE store.messages SET content = 'forged' WHERE id = 1")
+    places = "SELECT id, ctid::text FROM store.messages WHERE id <> 1 ORDER BY id"
+    before = admin.execute(places).fetchall()
+    await found(rebuild(engine, flow_key))
+    assert admin.execute(places).fetchall() == before
+
+
+async def test_others_write_meanwhile_and_nothing_differs(engine, admin, monkeypatch):
+    monkeypatch.setattr(rebuilding, "BATCH_IDS", 20)
+    flow_key = await new_flow(engine)
+    writing = asyncio.create_task(tell(engine, flow_key))
+    meanwhile = 0
+    while not writing.done():
+        for walk in (check, rebuild):
+            async for step in walk(engine, flow_key):
+                assert step.differences == ()
+                meanwhile += not writing.done()
+    await writing
+    assert meanwhile > 10
+    assert len(derived(admin, flow_key)["messages"]) == CHAPTERS * 7
+
+
+async def test_messages_too_large_to_be_held_together_are_taken_one_by_one(
+    engine, admin, flow_key, monkeypatch
+):
+    monkeypatch.setattr(rebuilding, "BATCH_BYTES", 1)
+    before = derived(admin, flow_key)
+    admin.execute("DELETE FROM store.messages")
+    sizes = [step.messages async for step in rebuild(engine, flow_key)]
+    assert max(sizes) == 1
+    assert derived(admin, flow_key) == before
+
+
+async def test_values_are_compared_as_postgres_has_them(engine):
+    """What JSON and Python spell otherwise than Postgres is no difference."""
+    flow_key = await new_flow(engine)
+    odd = {"n": 10**25, "x": 1e22, "y": 1.50, "text": "\x00\ud800", "k\x00": [None, 0.1, -0.0]}
+    frames = [
+        frame(1, "vcs", content=odd, tags=["ä", "Ä,{}", 'qu"ote', "NULL"]),
+        frame(2, content="nul \x00 and \ud800", sent=-62135596800000, thread_id="a\x00"),
+        frame(3, thread_id="odd", thread={"id": "odd", "title": "x", "updated_at": 1e12, **odd}),
+        edit(4, 2, "then \x00"),
+    ]
+    arrivals = [streamed(one, flow_key) for one in frames]
+    arrivals.append(listed(frame(1, "vcs", content=odd, edited=5), flow_key, as_of=9))
+    applied = await apply(engine, Batch(now=NOW, arrivals=arrivals))
+    assert applied.refused == frozenset()
+    assert await found(check(engine, flow_key)) == set()
