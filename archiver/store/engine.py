@@ -71,12 +71,18 @@ def create_engine(url: str, *, pool_size: int = 5) -> AsyncEngine:
         database_url(url),
         pool_size=pool_size,
         max_overflow=0,
+        pool_timeout=None,  # a slow database slows us down; who waits for a connection waits on
         pool_pre_ping=False,
         hide_parameters=True,  # chat must not reach logs through error texts
         connect_args={
             "application_name": "archiver",
             "options": "-c timezone=UTC",
             "connect_timeout": 10,
+            # A server that falls silent, as behind a firewall that drops, is noticed in a minute.
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 60_000,
         },
     )
 
@@ -95,7 +101,7 @@ async def connect(url: str, *, pool_size: int = 5) -> AsyncIterator[AsyncEngine]
                 await tx.execute(text("SELECT 1"))
         except (OperationalError, InterfaceError) as exc:
             raise DatabaseUnreachable(
-                f"cannot reach the database {_safe(engine.url)}: {_first_line(exc.orig)}; "
+                f"cannot reach the database {_safe(engine.url)}: {first_line(exc.orig)}; "
                 "set ARCHIVER_DATABASE_URL to a PostgreSQL server that can be reached, "
                 "or unset it to use the embedded one"
             ) from exc
@@ -146,5 +152,6 @@ def _safe(url: URL) -> str:
     return url.render_as_string(hide_password=True).replace("postgresql+psycopg", "postgresql", 1)
 
 
-def _first_line(error: BaseException | None) -> str:
+def first_line(error: BaseException | None) -> str:
+    """What *error* says, without the values that Postgres tells of in the lines below."""
     return str(error).strip().partition("\n")[0]

@@ -186,3 +186,7 @@ async def test_values_do_not_reach_the_texts_of_errors(database_url):
             await tx.execute(text("SELECT CAST(:value AS int) / 0"), {"value": 424242})
     await engine.dispose()
     assert "424242" not in str(caught.value)
+
+
+async def test_who_waits_for_a_connection_is_not_turned_away(engine):
+    assert engine.sync_engine.pool.timeout() is None
