@@ -65,8 +65,14 @@ class StatusRefused(ArchiverError):
 
 
 class BadAnswer(ArchiverError):
-    """A success that holds something else: a proxy's page, or JSON cut short."""
+    """A success that holds something else: a proxy's page, or JSON cut short.
+
+    Nothing of it is quoted: it may be chat, or a flow's secret ``api_token``.
+    """
 
     def __init__(self, path: str, body: bytes) -> None:
-        start = body[:80].decode(errors="replace")
-        super().__init__(f"{path} was answered with what is not asked for: {start!r}")
+        kinds = {b"<": "HTML", b"[": "JSON", b"{": "JSON", b"": "nothing"}
+        kind = kinds.get(body.strip()[:1], "text")
+        super().__init__(
+            f"{path} was answered with what is not asked for: {kind}, {len(body)} bytes"
+        )
