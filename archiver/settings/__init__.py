@@ -156,7 +156,13 @@ class AuditSettings:
         Key(doc="of those to each host, for listing again", example="2", least=0.001, most=10_000),
     ] = 2.0
     cycle_days: Annotated[
-        float, Key(doc="in quiet times, list everything again so often", example="30", least=0)
+        float,
+        Key(
+            doc="in quiet times, list everything again so often",
+            example="30",
+            least=0,
+            most=36_500,
+        ),
     ] = 30.0
 
 
@@ -173,7 +179,9 @@ class DirectorySettings:
 class SignalsSettings:
     """How long presence, typing and the like are kept."""
 
-    retention_days: Annotated[float, Key(doc="0 keeps none", example="30", least=0)] = 30.0
+    retention_days: Annotated[
+        float, Key(doc="0 keeps none", example="30", least=0, most=36_500)
+    ] = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
