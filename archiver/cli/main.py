@@ -21,6 +21,7 @@ from typing_extensions import override
 
 from archiver import logs
 from archiver.cli.configuration import load_settings
+from archiver.cli.terminal import make_safe
 from archiver.errors import ArchiverError
 
 log = logging.getLogger("archiver")
@@ -134,7 +135,9 @@ def _tell(error: Exception) -> int:
     leaves = list(_leaves(error))
     if all(isinstance(leaf, ArchiverError) for leaf in leaves):
         for told in dict.fromkeys(map(str, leaves)):
-            print(f"archiver: error: {logs.hide(told)}", file=sys.stderr)  # noqa: T201
+            # It may quote what others said; only the line ends in it are ours.
+            lines = map(make_safe, logs.hide(told).split("\n"))
+            print("archiver: error:", "\n".join(lines), file=sys.stderr)  # noqa: T201
         return 2
     log.critical("unexpected error", exc_info=error)
     return 1
