@@ -9,10 +9,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from archiver.errors import ArchiverError
-from archiver.store.engine import Engine, Fault, fault
+from archiver.store.engine import Engine, Fault, fault, first_line
 
 CANCELED = "57014"
 READ_ONLY = "25006"
+NOT_SQL = "42601"
 
 
 class QueryRefused(ArchiverError):
@@ -39,11 +40,11 @@ async def ask(engine: Engine, query: str, *, schema: str, seconds: float) -> Ans
             await tx.execute(_LIMITS, limits)
             pooled = await tx.get_raw_connection()
             connection = cast("psycopg.AsyncConnection", pooled.driver_connection)
+            # A cursor takes a query and nothing else: COPY could write files and run programs.
             # Prepared, it can be one statement only: nothing can end our transaction before it.
-            cursor = await connection.execute(query, prepare=True)
-            if cursor.description is None:
-                raise QueryRefused("this is no query that gives rows: SELECT something")
-            columns = [column.name for column in cursor.description]
+            await connection.execute(f"DECLARE answer CURSOR FOR {query}", prepare=True)
+            cursor = await connection.execute("FETCH ALL FROM answer")
+            columns = [column.name for column in cursor.description or ()]
             return Answer(columns=columns, rows=await cursor.fetchall())
     except (DBAPIError, psycopg.Error) as error:
         told = _refusal(error, seconds)
@@ -54,7 +55,8 @@ async def ask(engine: Engine, query: str, *, schema: str, seconds: float) -> Ans
 
 _LIMITS = text(
     "SELECT set_config('search_path', :schema, true),"
-    " set_config('statement_timeout', :timeout, true)"
+    " set_config('statement_timeout', :timeout, true),"
+    " set_config('cursor_tuple_fraction', '1', true)"  # all rows are wanted, not the first soon
 )
 
 
@@ -66,8 +68,10 @@ def _refusal(error: DBAPIError | psycopg.Error, seconds: float) -> str | None:
         return f"the query took longer than {seconds:g} seconds; allow more with --timeout"
     if state == READ_ONLY:
         return "the archive can be read here, not changed"
+    if state == NOT_SQL:
+        return f"{first_line(cause)}; one query is taken and nothing else: SELECT something"
     if fault(error) is Fault.SERVER:
         return None
     hint = getattr(getattr(cause, "diag", None), "message_hint", None)
-    told = str(cause).strip().partition("\n")[0]
+    told = first_line(cause)
     return f"{told}; {hint}" if hint else told

@@ -52,8 +52,11 @@ def test_csv_has_a_header(archiver: Run, archive: str) -> None:
 @pytest.mark.parametrize(
     ("query", "reason"),
     [
-        ("DELETE FROM store.flows", "can be read here, not changed"),
+        ("SELECT lo_create(0)", "can be read here, not changed"),
+        ("DELETE FROM store.flows", "SELECT something"),
+        ("COPY (SELECT 1) TO PROGRAM 'true'", "SELECT something"),
         ("SELECT 1; COMMIT; DELETE FROM store.flows", "multiple commands"),
+        ("SELECT E'\\x1b[31m'::int", "␛[31m"),
         ("COMMIT", "SELECT something"),
         ("SELECT nonsense", "does not exist"),
         ("SELECT pg_sleep(30)", "longer than 0.2 seconds"),
