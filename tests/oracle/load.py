@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 
 from archiver.embedded import run_server
-from tests.oracle.programs import Daemon, Flowdock, wait_until
+from tests.oracle.programs import Daemon, Flowdock, migrate, wait_until
 from tests.truth import by_flow, differences
 
 ME = "1"
@@ -48,17 +48,16 @@ def trial(options: argparse.Namespace, home: Path, database_url: str) -> int:
         *("--seed", str(options.seed), "--flows", str(options.flows)),
         *("--history", str(options.history), "--users", "50"),
     )
-    daemon = Daemon(
-        home,
-        {
-            "ARCHIVER_DATABASE_URL": database_url,
-            "ARCHIVER_API_URL": flowdock.api_url,
-            "ARCHIVER_STREAM_URL": flowdock.stream_url,
-            "ARCHIVER_TOKEN": flowdock.token,
-            "ARCHIVER_BACKFILL_REQUESTS_PER_SECOND": "200",
-            "ARCHIVER_AUDIT_REQUESTS_PER_SECOND": "100",
-        },
-    )
+    settings = {
+        "ARCHIVER_DATABASE_URL": database_url,
+        "ARCHIVER_API_URL": flowdock.api_url,
+        "ARCHIVER_STREAM_URL": flowdock.stream_url,
+        "ARCHIVER_TOKEN": flowdock.token,
+        "ARCHIVER_BACKFILL_REQUESTS_PER_SECOND": "200",
+        "ARCHIVER_AUDIT_REQUESTS_PER_SECOND": "100",
+    }
+    migrate(home, settings)
+    daemon = Daemon(home, settings)
     try:
         play(options, flowdock, daemon)
         say("traffic has ended")

@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 PROGRAM = (sys.executable, "-m", "archiver.cli.main")
+JUMPING = (sys.executable, "-m", "tests.oracle.jumping")
+"""The same, with a wall clock that the judge sets."""
+
+ROOT = Path(__file__).parents[2]
 
 
 class Flowdock:
@@ -62,26 +66,62 @@ class Flowdock:
             return json.loads(answer.read() or b"null")
 
 
+def migrate(home: Path, settings: Mapping[str, str]) -> None:
+    """Make the schema, as an operator does before the first start."""
+    with (home / "migrate.log").open("wb") as log:
+        subprocess.run(
+            [*PROGRAM, "migrate"], env=surroundings(settings), stderr=log, check=True, cwd=ROOT
+        )
+
+
+def surroundings(settings: Mapping[str, str]) -> dict[str, str]:
+    """Our environment with these settings of the archiver, and no others."""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("ARCHIVER_")}
+    return {**kept, **settings}
+
+
 class Daemon:
     """``archiver run`` in a process of its own; it may be killed and started again."""
 
-    def __init__(self, home: Path, settings: Mapping[str, str]) -> None:
-        self._log = (home / "archiver.log").open("ab")
-        kept = {name: text for name, text in os.environ.items() if not name.startswith("ARCHIVER_")}
-        self._environment = {**kept, **settings}
+    def __init__(
+        self,
+        home: Path,
+        settings: Mapping[str, str],
+        *,
+        program: tuple[str, ...] = (*PROGRAM, "run"),
+        log: str = "archiver.log",
+    ) -> None:
+        self.log = home / log
+        self.starts = 0
         self.peak_bytes = 0
-        subprocess.run([*PROGRAM, "migrate"], env=self._environment, stderr=self._log, check=True)
+        self._sink = self.log.open("ab")
+        self._program = program
+        self._environment = surroundings(settings)
         self.start()
 
     def start(self) -> None:
         """Start the daemon."""
+        self.starts += 1
+        self._is_killed = False
+        self._said = self.log.stat().st_size
         self.process = subprocess.Popen(
-            [*PROGRAM, "run"], env=self._environment, stdout=self._log, stderr=self._log
+            self._program, env=self._environment, stdout=self._sink, stderr=self._sink, cwd=ROOT
         )
+
+    def ended(self) -> int | None:
+        """The status with which it ended by itself; None while it runs, or was killed."""
+        return None if self._is_killed else self.process.poll()
+
+    def last_words(self) -> str:
+        """What it has said since it was started."""
+        with self.log.open("rb") as log:
+            log.seek(self._said)
+            return log.read().decode(errors="replace")
 
     def kill(self) -> None:
         """Kill it without warning."""
         self.measure()
+        self._is_killed = True
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)
 
@@ -91,8 +131,12 @@ class Daemon:
         began = time.monotonic()
         self.process.terminate()
         self.process.wait(30)
-        self._log.close()
+        self.close()
         return time.monotonic() - began
+
+    def close(self) -> None:
+        """Write no more to its log."""
+        self._sink.close()
 
     def measure(self) -> int:
         """The most memory that it has held so far, in bytes."""

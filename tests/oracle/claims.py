@@ -1,0 +1,67 @@
+"""What the archive claims and does not hold, by the simulator's own knowledge.
+
+It looks at the views of the archive alone, in one snapshot, and at the simulator's flows.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+
+import psycopg
+
+from archiver.simulator.entities import Place
+from tests.oracle.trial import Trial
+
+Claim = tuple[str, int]
+"""Flow and id; a flow goes by Flowdock's id, a conversation by its path."""
+
+COVERAGE = "SELECT flow_id, from_id, to_id FROM archive.coverage JOIN archive.flows USING (flow)"
+HELD = "SELECT flow_id, id FROM archive.events JOIN archive.flows USING (flow)"
+
+
+def snapshot(database_url: str) -> tuple[list[tuple[str, int, int]], set[Claim]]:
+    """The ranges that are claimed and the ids that are held, at one moment.
+
+    Raises:
+        psycopg.OperationalError: the database is away.
+    """
+    with psycopg.connect(database_url, connect_timeout=2) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        return connection.execute(COVERAGE).fetchall(), set(connection.execute(HELD).fetchall())
+
+
+def false_claims(
+    trial: Trial, claimed: Iterable[tuple[str, int, int]], held: set[Claim]
+) -> Iterator[Claim]:
+    """The messages that a claimed range covers and the archive has not, though they are listed."""
+    places = own_places(trial)
+    for flow, first, last in claimed:
+        place = places.get(flow)
+        if place is None:
+            continue
+        for message in place.timeline.oldest_first(first - 1, last + 1):
+            if (flow, message.id) not in held:
+                yield flow, message.id
+
+
+def own_places(trial: Trial) -> dict[str, Place]:
+    """The flows and conversations that the account reads, by what the archive calls their id."""
+    world, me = trial.flowdock.world, trial.flowdock.me
+    places: dict[str, Place] = {flow.id: flow for flow in world.flows if me.id in flow.members}
+    for talk in world.directory.conversations_of(me):
+        places[f"private/{me.id}/{talk.other(me).id}"] = talk
+    return places
+
+
+def withheld(trial: Trial) -> set[Claim]:
+    """What the service kept from the daemon without a sign."""
+    kept = set()
+    me = trial.me
+    for frame in trial.flowdock.faults.withheld:
+        body = json.loads(frame[frame.index(b"{") : frame.rindex(b"}") + 1])
+        flow = body.get("flow")
+        if flow is None and "to" in body:
+            other = body["user"] if body["to"] == me else body["to"]
+            flow = f"private/{me}/{other}"
+        if flow is not None and "id" in body:
+            kept.add((flow, body["id"]))
+    return kept

@@ -1,0 +1,223 @@
+"""The judgment of one scenario: it runs, is watched all the while, and must come out as the truth.
+
+Judged are public results alone: the views of the schema ``archive``.
+"""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from archiver.simulator import truth
+from tests.oracle.claims import false_claims, own_places, snapshot, withheld
+from tests.oracle.postgres import Postgres
+from tests.oracle.scenario import Scenario
+from tests.oracle.trial import Trial, begin
+from tests.oracle.troubles.trouble import Trouble
+from tests.truth import differences
+
+WATCH_SECONDS = 0.15
+PATIENCE_SECONDS = 60.0
+"""How long the archive may take to become the truth once nothing more goes wrong."""
+
+AFTERPLAY_RATE = 20.0
+"""Operations a second while the last troubles wait for their chance."""
+
+SHOWN = 12
+
+
+@dataclass(slots=True, kw_only=True)
+class Judgment:
+    """What came of a scenario."""
+
+    seed: int
+    troubles: str
+    failures: list[str] = field(default_factory=list)
+    fired: Counter[str] = field(default_factory=Counter)
+    messages: int = 0
+    checks: int = 0
+    """How often the claims were looked at, at one moment each."""
+    seconds: float = 0.0
+    converged_seconds: float = 0.0
+    """From the end of all trouble to the archive being the truth."""
+    deceived: int = 0
+    """Claims of what the service had withheld without a sign; all were healed in the end."""
+    home: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+async def judge(
+    scenario: Scenario, home: Path, postgres: Postgres, *, has_small_disk: bool
+) -> Judgment:
+    """Let *scenario* happen, and judge it."""
+    judgment = Judgment(seed=scenario.seed, troubles=scenario.describe(), home=str(home))
+    began = time.monotonic()
+    async with begin(
+        scenario.seed, scenario.size, home, postgres, has_small_disk=has_small_disk
+    ) as trial:
+        watch = Watch(trial)
+        watching = [asyncio.create_task(watch.go_on()), asyncio.create_task(trial.supervise())]
+        try:
+            await happen(scenario, trial)
+            judgment.converged_seconds = await converge(trial)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the scenario has failed
+            judgment.failures += map(str, leaves(error))
+        finally:
+            for task in watching:
+                task.cancel()
+            await asyncio.wait(watching)
+        judgment.failures += [*trial.failures, *watch.failures()]
+        judgment.fired = trial.fired
+        judgment.checks, judgment.deceived = watch.checks, len(watch.deceptions)
+        judgment.messages = sum(len(place.timeline) for place in own_places(trial).values())
+    judgment.seconds = time.monotonic() - began
+    return judgment
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """What went wrong, out of the groups that it came in."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error
+
+
+async def happen(scenario: Scenario, trial: Trial) -> None:
+    """The traffic and all the troubles; returns when every one of them has happened."""
+    flowdock, size = trial.flowdock, scenario.size
+    if not scenario.is_early:
+        trial.start_daemon()
+        await flowdock.connected()
+    events = round(size.rate * size.seconds)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(flowdock.play(seed=scenario.seed, events=events, rate=size.rate))
+        if scenario.is_early:
+            await asyncio.sleep(size.seconds / 4)
+            trial.start_daemon()
+        for number, (moment, trouble) in enumerate(scenario.troubles):
+            group.create_task(suffer(trial, trouble, number=number, moment=moment))
+        calm = group.create_task(murmur(scenario, trial))
+        calm.add_done_callback(lambda _: None)
+        await all_happened(scenario, trial)
+        calm.cancel()
+
+
+async def suffer(trial: Trial, trouble: Trouble, *, number: int, moment: float) -> None:
+    """Let *trouble* happen at its moment, and count it."""
+    await asyncio.sleep(moment)
+    try:
+        await trouble.inflict(trial, trial.chance_of(f"{number}/{trouble.name}"))
+    except Exception as error:
+        raise RuntimeError(f"{trouble.name} did not happen: {error!r}") from error
+    trial.fired[trouble.name] += 1
+
+
+async def all_happened(scenario: Scenario, trial: Trial) -> None:
+    """Wait until each trouble has happened as often as it should."""
+    expected = Counter(trouble.name for _, trouble in scenario.troubles)
+    await trial.until(lambda: not expected - trial.fired, seconds=120)
+
+
+async def murmur(scenario: Scenario, trial: Trial) -> None:
+    """Let a little go on, so that what waits for an event finds one."""
+    await asyncio.sleep(scenario.size.seconds)
+    await trial.flowdock.play(seed=scenario.seed + 1, events=10**9, rate=AFTERPLAY_RATE)
+
+
+async def converge(trial: Trial) -> float:
+    """Wait until the archive shows the truth, and claims all of it; returns how long it took.
+
+    Raises:
+        AssertionError: it does not, with what differs.
+    """
+    began = time.monotonic()
+    left = ["nothing was compared"]
+    while left and time.monotonic() - began < PATIENCE_SECONDS:
+        await asyncio.sleep(0.1)
+        records = list(sayable(truth.records(trial.flowdock.world.directory)))
+        heads = {
+            flow: max((message.id for message in place.timeline), default=0)
+            for flow, place in own_places(trial).items()
+        }
+        with suppress(psycopg.OperationalError):
+            left = await asyncio.to_thread(remainder, trial.database_url, heads)
+            left += await asyncio.to_thread(differences, trial.database_url, records, me=trial.me)
+    assert not left, "\n".join(
+        [f"after {PATIENCE_SECONDS:.0f} s the archive is not the truth ({len(left)}):"]
+        + [line[:300] for line in left[:SHOWN]]
+    )
+    return time.monotonic() - began
+
+
+def remainder(database_url: str, heads: dict[str, int]) -> list[str]:
+    """What is still missing, doubted, or not yet claimed."""
+    with psycopg.connect(database_url, connect_timeout=2) as connection:
+        found = [
+            f"{view} {row}"
+            for view in ("gaps", "doubts")
+            for row in connection.execute(f"SELECT flow, from_id, to_id FROM archive.{view}")
+        ]
+        newest: dict[str, int] = dict(
+            connection.execute(
+                "SELECT flow_id, max(to_id) FROM archive.coverage"
+                " JOIN archive.flows USING (flow) GROUP BY flow_id"
+            ).fetchall()
+        )
+    return found + [
+        f"{flow}: {head} is not claimed"
+        for flow, head in heads.items()
+        if newest.get(flow, 0) < head
+    ]
+
+
+def sayable(records: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """*records* with the characters that Postgres cannot hold shown as U+FFFD, as promised."""
+    for record in records:
+        text = json.dumps(record, ensure_ascii=False)
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            text = "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)
+        yield json.loads(text)
+
+
+class Watch:
+    """Looks at the claims all the time: none may be of what is not held."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.checks = 0
+        self.deceptions: set[tuple[str, int]] = set()
+        self._trial = trial
+        self._false: dict[tuple[str, int], str] = {}
+
+    async def go_on(self) -> None:
+        """Look, again and again."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            with suppress(psycopg.OperationalError):
+                claimed, held = await asyncio.to_thread(snapshot, self._trial.database_url)
+                self.checks += 1
+                self._judge(set(false_claims(self._trial, claimed, held)))
+
+    def failures(self) -> Iterator[str]:
+        """What was claimed falsely."""
+        if self._false:
+            told = [f"{flow} {id_} {when}" for (flow, id_), when in self._false.items()]
+            yield "claimed and not held: " + "; ".join(told[:SHOWN])
+        if not self.checks:
+            yield "the claims were never looked at"
+
+    def _judge(self, wrong: set[tuple[str, int]]) -> None:
+        excused = withheld(self._trial) if wrong else set()
+        self.deceptions |= wrong & excused
+        for claim in wrong - excused:
+            self._false.setdefault(claim, time.strftime("at %H:%M:%S"))

@@ -1,0 +1,214 @@
+"""One trial: a simulated Flowdock, a database, the daemon as a process, and what befalls them."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+from archiver.simulator.server import Simulator
+from tests.oracle.doors import Door, door_to_port, door_to_socket
+from tests.oracle.postgres import Postgres, url_at
+from tests.oracle.programs import JUMPING, Daemon
+
+KEEPALIVE_SECONDS = 0.25
+SETTLING_SECONDS = 0.6
+LISTING_DELAY_SECONDS = 0.15
+
+SETTINGS = {
+    "ARCHIVER_INGEST_SETTLING_SECONDS": str(SETTLING_SECONDS),
+    "ARCHIVER_STREAM_SILENCE_SECONDS": "1",
+    "ARCHIVER_BACKFILL_REQUESTS_PER_SECOND": "300",
+    "ARCHIVER_BACKFILL_HEAD_SECONDS": "1",
+    "ARCHIVER_AUDIT_REQUESTS_PER_SECOND": "150",
+    "ARCHIVER_AUDIT_CYCLE_DAYS": "0.00002",
+    "ARCHIVER_DIRECTORY_REFRESH_SECONDS": "1",
+    "ARCHIVER_INGEST_BUFFER_BYTES": "4194304",
+}
+
+EXCUSES = (
+    "cannot reach the database",
+    "no answer from",
+    "refused the token",
+)
+"""Why the daemon may end by itself, and be started again, as its supervisor would."""
+
+UNEXPECTED_MOST = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How large the world of a trial is, how its streams behave, and what goes on in it."""
+
+    flows: int
+    users: int
+    history: int
+    rate: float
+    seconds: float
+    replay: Literal["all", "none"]
+    stream_format: str
+
+
+class ServiceClock:
+    """The clock of the simulated Flowdock, in milliseconds; it may be set ahead."""
+
+    def __init__(self) -> None:
+        self.ahead_ms = 0
+
+    def __call__(self) -> int:
+        """What it shows."""
+        return time.time_ns() // 1_000_000 + self.ahead_ms
+
+
+@dataclass(slots=True, kw_only=True)
+class Trial:
+    """What a trouble may lay its hands on."""
+
+    seed: int
+    home: Path
+    flowdock: Simulator
+    postgres: Postgres
+    has_small_disk: bool
+    database: str
+    clock: "ServiceClock"
+    stream_format: str
+    stream_door: Door
+    api_door: Door
+    database_doors: tuple[Door, Door]
+    daemons: list[Daemon] = field(default_factory=list)
+    fired: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    excused: set[tuple[str, int]] = field(default_factory=set)
+    """Flow and id of messages of which the service gave no sign when it had to."""
+    database_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by who troubles the database: one at a time."""
+    flow_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by who changes which flows there are, or what the service shows of them."""
+
+    @property
+    def database_url(self) -> str:
+        """The database past all doors."""
+        return self.postgres.url(self.database)
+
+    @property
+    def me(self) -> str:
+        """Whose archive it is."""
+        return str(self.flowdock.me.id)
+
+    def chance_of(self, what: str) -> Random:
+        """A source of chance of its own for *what*, the same for the same seed."""
+        return Random(f"{self.seed}/{what}")
+
+    def start_daemon(self) -> Daemon:
+        """Start a daemon, as many as there are beside it."""
+        number = len(self.daemons) + 1
+        daemon = Daemon(
+            self.home,
+            self.settings(),
+            program=(*JUMPING, "run"),
+            log=f"archiver-{number}.log",
+        )
+        self.daemons.append(daemon)
+        return daemon
+
+    def settings(self) -> Mapping[str, str]:
+        """The settings of the daemon."""
+        sockets = (self.home / "door-1", self.home / "door-2")
+        return SETTINGS | {
+            "ARCHIVER_DATABASE_URL": url_at(self.database, *sockets),
+            "ARCHIVER_API_URL": self.api_door.address,
+            "ARCHIVER_STREAM_URL": self.stream_door.address,
+            "ARCHIVER_TOKEN": self.flowdock.token,
+            "ARCHIVER_STREAM_FORMAT": self.stream_format,
+            "ARCHIVER_DATA_DIR": str(self.home / "none"),
+            "ARCHIVER_LOG_FORMAT": "json",
+            "JUDGE_CLOCK": str(self.home / "clock"),
+        }
+
+    def jump(self, seconds: float) -> None:
+        """Set the daemon's wall clock ahead by so many seconds, or back."""
+        (self.home / "clock").write_text(str(seconds))
+
+    async def supervise(self) -> None:
+        """Start daemons anew that end by themselves; what has no excuse is a failure."""
+        while True:
+            await asyncio.sleep(0.1)
+            for daemon in self.daemons:
+                status = daemon.ended()
+                if status is None:
+                    continue
+                said = daemon.last_words()
+                if not any(excuse in said for excuse in EXCUSES):
+                    self.failures.append(f"the daemon ended with status {status}: {said[-2000:]}")
+                    if len(self.failures) > UNEXPECTED_MOST:
+                        return
+                self.fired["(the daemon ended and was started again)"] += 1
+                await asyncio.sleep(0.3)
+                daemon.start()
+
+    async def until(self, holds: Callable[[], bool], *, seconds: float = 30) -> None:
+        """Wait until *holds*; raises TimeoutError past *seconds*."""
+        async with asyncio.timeout(seconds):
+            while not holds():  # noqa: ASYNC110 - states of several programs
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def begin(
+    seed: int, size: Size, home: Path, postgres: Postgres, *, has_small_disk: bool
+) -> AsyncIterator[Trial]:
+    """All that a trial needs, without a daemon yet; everything ends with the block."""
+    async with AsyncExitStack() as stack:
+        clock = ServiceClock()
+        flowdock = await stack.enter_async_context(
+            Simulator.start(
+                seed=seed,
+                flows=size.flows,
+                users=size.users,
+                history=size.history,
+                listing_delay_seconds=LISTING_DELAY_SECONDS,
+                keepalive_seconds=KEEPALIVE_SECONDS,
+                replay=size.replay,
+                clock=clock,
+            )
+        )
+        trial = Trial(
+            seed=seed,
+            home=home,
+            flowdock=flowdock,
+            postgres=postgres,
+            has_small_disk=has_small_disk,
+            database=stack.enter_context(postgres.database()),
+            clock=clock,
+            stream_format=size.stream_format,
+            stream_door=await stack.enter_async_context(door_to_port(flowdock.stream_url)),
+            api_door=await stack.enter_async_context(door_to_port(flowdock.api_url)),
+            database_doors=tuple_of_doors(postgres),
+        )
+        trial.jump(0)
+        for number in (1, 2):
+            (home / f"door-{number}").mkdir(mode=0o700)
+        await trial.database_doors[0].open_socket(socket_of(home, 1))
+        try:
+            yield trial
+        finally:
+            for daemon in trial.daemons:
+                daemon.kill()
+                daemon.close()
+            for door in trial.database_doors:
+                door.close()
+
+
+def tuple_of_doors(postgres: Postgres) -> tuple[Door, Door]:
+    """Two doors to one server, of which one is open at a time: its address may change."""
+    path = postgres.sockets / ".s.PGSQL.5432"
+    return door_to_socket(path), door_to_socket(path)
+
+
+def socket_of(home: Path, number: int) -> Path:
+    """Where the door of that number is looked for."""
+    return home / f"door-{number}" / ".s.PGSQL.5432"
