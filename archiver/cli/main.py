@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "Look after it": {
         "status": ("archiver.cli.status", "Show what is archived, proven and missing."),
+        "verify": ("archiver.cli.verify", "List again what is claimed, compare and repair."),
         "rebuild": ("archiver.cli.rebuild", "Make all derived rows anew from the journal."),
         "migrate": ("archiver.cli.migrate", "Bring the database to this release's schema."),
     },

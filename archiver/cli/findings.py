@@ -1,0 +1,155 @@
+"""What a verification found, for people and for programs."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import click
+
+from archiver.cli.tables import Column, clipped, counted, show_table
+from archiver.cli.terminal import make_safe
+from archiver.domain.coverage import Ranges
+from archiver.ingest.looks import Difference, Look, common
+
+COLUMNS = (
+    Column("flow"),
+    Column("listed", is_number=True),
+    Column("pages", is_number=True),
+    Column("not held", is_number=True),
+    Column("changed", is_number=True),
+    Column("vanished", is_number=True),
+    Column("two witnesses", is_number=True),
+    Column("certain", is_short=True),
+)
+TOLD_DIFFERENCES = 20
+TOLD_DOUBTS = 5
+"""Of each flow."""
+TOLD_LETTERS = 60
+UNREADABLE = "no account can read this flow now; leave it out with --flow '!{}'"
+
+
+def describe(looks: Mapping[str, Look], unreadable: Sequence[str]) -> None:
+    """Tell a person what was found in each flow, and what follows."""
+    if looks:
+        show_table(COLUMNS, [_cells(flow, look) for flow, look in sorted(looks.items())])
+    lines = [line for flow, look in sorted(looks.items()) for line in _differences(flow, look)]
+    for line in lines[:TOLD_DIFFERENCES]:
+        click.echo(line)
+    if len(lines) > TOLD_DIFFERENCES:
+        click.echo(f"… and {len(lines) - TOLD_DIFFERENCES:,} more differences: --json has them all")
+    for flow, look in sorted(looks.items()):
+        doubts = list(_doubts(look))
+        for doubt in doubts[:TOLD_DOUBTS]:
+            click.echo(f"{make_safe(flow)}: {make_safe(doubt)}")
+        if len(doubts) > TOLD_DOUBTS:
+            click.echo(f"{make_safe(flow)}: … and {len(doubts) - TOLD_DOUBTS:,} more doubts")
+    for flow in unreadable:
+        click.echo(f"{make_safe(flow)}: {UNREADABLE.format(make_safe(flow))}")
+    click.echo(_conclusion(looks, unreadable))
+
+
+def summarize(looks: Mapping[str, Look], unreadable: Sequence[str]) -> dict[str, Any]:
+    """What was found, as one JSON object."""
+    differing = sum(len(look.differences) for look in looks.values())
+    doubtful = bool(unreadable) or any(look.is_doubtful for look in looks.values())
+    return {
+        "proven": not differing and not doubtful,
+        "doubt": doubtful,
+        "differences": differing,
+        "pages": sum(look.pages for look in looks.values()),
+        "listed": sum(look.listed for look in looks.values()),
+        "flows": [_plain(flow, look) for flow, look in sorted(looks.items())],
+        "unreadable": list(unreadable),
+    }
+
+
+def _plain(flow: str, look: Look) -> dict[str, Any]:
+    return {
+        "flow": flow,
+        "pages": look.pages,
+        "listed": look.listed,
+        "claimed_ids": look.claimed.size(),
+        "two_witnesses_before": _twice(look, look.claimed, after=False),
+        "two_witnesses": _twice(look, look.claimed, after=True),
+        "changed_meanwhile": look.meanwhile,
+        "differences": [
+            {
+                "id": one.id,
+                "kind": one.kind,
+                "fields": one.fields,
+                "before": one.before,
+                "after": one.after,
+            }
+            for one in _in_order(look)
+        ],
+        "gaps": list(look.gaps),
+        "doubted": list(look.doubted),
+        "troubles": look.troubles,
+    }
+
+
+def _cells(flow: str, look: Look) -> Sequence[str]:
+    kinds = Counter(one.kind for one in look.differences.values())
+    before, after = (_twice(look, look.claimed, after=which) for which in (False, True))
+    share = _share(after, look.claimed.size())
+    return (
+        flow,
+        f"{look.listed:,}",
+        f"{look.pages:,}",
+        f"{kinds['not held']:,}",
+        f"{kinds['changed']:,}",
+        f"{kinds['vanished']:,}",
+        share if before == after else f"{_share(before, look.claimed.size())} → {share}",
+        "no" if look.is_doubtful else "yes",
+    )
+
+
+def _twice(look: Look, ids: Ranges, *, after: bool) -> int:
+    """How many of *ids* both a stream and a listing prove."""
+    standing = look.after if after else look.before
+    return common(common(standing.streamed, standing.listed), ids).size()
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part * 100 // whole}%" if whole else "-"
+
+
+def _in_order(look: Look) -> list[Difference]:
+    return sorted(look.differences.values(), key=lambda one: one.id)
+
+
+def _differences(flow: str, look: Look) -> Iterator[str]:
+    for one in _in_order(look):
+        message = f"{make_safe(flow)} {one.id}"
+        before, after = (clipped(said or "", TOLD_LETTERS) for said in (one.before, one.after))
+        match one.kind:
+            case "not held":
+                yield f"{message}: claimed, and was not there: {after}"
+            case "vanished":
+                yield f"{message}: gone from Flowdock, now marked as deleted: {before}"
+            case "changed":
+                said = f": {before} → {after}" if "content" in one.fields else ""
+                yield f"{message}: {', '.join(one.fields)} changed unheard{said}"
+
+
+def _doubts(look: Look) -> Iterator[str]:
+    yield from (
+        trouble if times == 1 else f"{trouble} ({times} times)"
+        for trouble, times in Counter(look.troubles).items()
+    )
+    for first, last in look.gaps:
+        yield f"gap from {first} to {last}: archiver backfill fills it"
+    for first, last in look.doubted:
+        yield f"{first} to {last} may have changed unheard: archiver run lists it again"
+
+
+def _conclusion(looks: Mapping[str, Look], unreadable: Sequence[str]) -> str:
+    differing = sum(len(look.differences) for look in looks.values())
+    doubtful = len(unreadable) + sum(look.is_doubtful for look in looks.values())
+    listed = sum(look.listed for look in looks.values())
+    told = f"{counted(len(looks), 'flow')}, {counted(listed, 'message')} listed: "
+    mended = f"{counted(differing, 'difference')} found and repaired" if differing else ""
+    if doubtful:
+        doubt = f"doubt remains in {counted(doubtful, 'flow')}"
+        return told + (f"{mended}; {doubt}" if mended else doubt)
+    return told + (mended or "proven, the archive has all of it as Flowdock lists it")

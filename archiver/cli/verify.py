@@ -1,0 +1,137 @@
+"""``archiver verify``: what is claimed, held against what Flowdock lists."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+
+import click
+
+from archiver import daemon
+from archiver.cli.choice import choose_flows
+from archiver.cli.configuration import LoadSettings
+from archiver.cli.database import Place, open_database, require_archive, serve_database
+from archiver.cli.findings import describe, summarize
+from archiver.cli.moments import Moment
+from archiver.cli.progress import Tell, shown_progress
+from archiver.daemon import Unreachable, Works
+from archiver.flowdock.refusals import TokenRefused
+from archiver.ingest.account import Account
+from archiver.ingest.backfill import UNANSWERED
+from archiver.ingest.looks import Look
+from archiver.ingest.source import STREAM_FIRST_SECONDS
+from archiver.ingest.verify import Means, begin
+from archiver.ingest.verify import verify as verify_flows
+from archiver.settings import Account as AccountSettings
+from archiver.settings import Settings, matches
+from archiver.store import coverage
+from archiver.store.coverage import Standing
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was found, by flow."""
+
+    looks: dict[str, Look] = field(default_factory=dict)
+    unreadable: list[str] = field(default_factory=list)
+    """Flows that were to be verified, and that no account can read now."""
+
+
+@click.command
+@click.option("--flow", "patterns", multiple=True, metavar="PATTERN", help="Only these: 'acme/*'.")
+@click.option("--since", type=Moment(), help="Only messages since then: 30d, 12h, 2024-05-31.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+@click.pass_obj
+def verify(
+    load: LoadSettings,
+    /,
+    *,
+    patterns: tuple[str, ...],
+    since: datetime | None,
+    as_json: bool,
+) -> int:
+    """List again what the archive claims to hold, compare, and repair what differs.
+
+    The daemon may go on meanwhile. Requests are as many a second as the settings allow.
+
+    \b
+    Exit status
+    0  proven: all is claimed, and is as Flowdock lists it
+    1  something differed, and is repaired
+    2  doubt remains: gaps, ranges that may have changed unheard, no answers
+    """  # noqa: D301
+    settings = load()
+    settings.require_accounts()
+    require_archive(settings)
+    with serve_database(settings) as place, shown_progress(quiet=as_json) as tell:
+        found = asyncio.run(_run(settings, place, patterns, since, tell))
+    if as_json:
+        click.echo(json.dumps(summarize(found.looks, found.unreadable)))
+    else:
+        describe(found.looks, found.unreadable)
+    if found.unreadable or any(look.is_doubtful for look in found.looks.values()):
+        return 2
+    return 1 if any(look.differences for look in found.looks.values()) else 0
+
+
+async def _run(
+    settings: Settings, place: Place, patterns: Sequence[str], since: datetime | None, tell: Tell
+) -> Findings:
+    found = Findings()
+    async with open_database(place) as engine, daemon.works(settings, engine) as works:
+        async with engine.connect() as tx:
+            chosen = await choose_flows(tx, patterns)
+        accounts = [await _meet(works, one, patterns) for one in settings.accounts]
+        await asyncio.sleep(settings.ingest.settling_seconds + STREAM_FIRST_SECONDS)
+        for source in (account.source for account in accounts):
+            mine = {key: path for key, path in source.paths.items() if path not in found.looks}
+            looks = await begin(source, mine, since=since)
+            found.looks |= {mine[key]: look for key, look in looks.items()}
+            means = Means(
+                source=source,
+                workers=settings.backfill.concurrency,
+                now=daemon.utc_now,
+                on_page=partial(_tell, tell, found),
+            )
+            await verify_flows(means, looks)
+        async with engine.connect() as tx:
+            standings = await coverage.standings(tx)
+    found.unreadable = [
+        path
+        for key, path in chosen.items()
+        if path not in found.looks
+        and standings.get(key, Standing()).due
+        and any(account.wants(path) for account in settings.accounts)
+    ]
+    return found
+
+
+async def _meet(works: Works, settings: AccountSettings, patterns: Sequence[str]) -> Account:
+    """An account that knows its flows, those that are to be verified, and how far they have come.
+
+    Raises:
+        TokenRefused: the service does not know the token.
+        Unreachable: it gives no answer.
+    """
+    account = works.account(settings)
+    try:
+        await works.client(settings, daemon.CONTACT_LIMITS).me()
+        await account.look_up()
+    except TokenRefused:
+        raise
+    except UNANSWERED as error:
+        raise Unreachable(settings, error) from error
+    if patterns:
+        paths = account.source.paths.items()
+        account.source.paths = {key: path for key, path in paths if matches(path, patterns)}
+    await account.look_at_heads()
+    return account
+
+
+def _tell(tell: Tell, found: Findings) -> None:
+    claimed = sum(look.claimed.size() for look in found.looks.values())
+    looked = sum(look.looked.size() for look in found.looks.values())
+    listed = sum(look.listed for look in found.looks.values())
+    tell(looked / claimed if claimed else 1.0, f"{listed:,} messages listed")

@@ -1,0 +1,126 @@
+"""What a verification saw of a flow, and how what it saw differs from what was stored; no I/O."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, Self
+
+from msgspec import Struct
+
+from archiver.domain.coverage import Ranges
+from archiver.store.coverage import Standing
+from archiver.store.verifying import Seen
+
+Kind = Literal["not held", "changed", "vanished"]
+
+FIELDS = {
+    "content": "content",
+    "digest": "content",
+    "event": "kind",
+    "tags": "tags",
+    "thread_id": "thread",
+    "reactions": "reactions",
+    "is_deleted": "deleted",
+}
+"""What people call what is compared."""
+
+
+class Difference(Struct, frozen=True, kw_only=True):
+    """A message that the archive claimed to know, and did not know so."""
+
+    id: int
+    kind: Kind
+    """``not held``: claimed, and not there. ``changed``: other than the service shows it.
+    ``vanished``: there, and gone from the service."""
+    fields: tuple[str, ...]
+    before: str | None
+    """The start of the content."""
+    after: str | None
+    looked_at: datetime
+
+
+@dataclass(slots=True, kw_only=True)
+class Look:
+    """What was seen of one flow."""
+
+    flow_key: int
+    scope: Ranges
+    """What was to be verified."""
+    claimed: Ranges
+    """What is claimed of that."""
+    before: Standing
+    after: Standing
+    looked: Ranges
+    """What has been listed by now."""
+    head_at: float
+    """When the newest message was last asked for, in the event loop's seconds."""
+    pages: int = 0
+    listed: int = 0
+    """Messages that the service listed."""
+    differences: dict[int, Difference] = field(default_factory=dict)
+    meanwhile: int = 0
+    """Messages that changed while they were looked at, as a stream told."""
+    troubles: list[str] = field(default_factory=list)
+    """Why not all could be verified."""
+
+    @classmethod
+    def over(cls, flow_key: int, standing: Standing, first: int, *, now: float) -> Self:
+        """What is to be looked at from the id *first* on, as the ledger stands."""
+        scope = Ranges.of([(first, standing.due)])
+        return cls(
+            flow_key=flow_key,
+            scope=scope,
+            claimed=common(standing.proven, scope),
+            before=standing,
+            after=standing,
+            looked=Ranges(),
+            head_at=now,
+        )
+
+    @property
+    def gaps(self) -> Ranges:
+        """What nobody proves."""
+        return self.scope - self.after.proven
+
+    @property
+    def doubted(self) -> Ranges:
+        """What may have changed unheard, and was not listed since."""
+        return common(self.after.doubted, self.scope) - self.gaps
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Tell whether something in scope is not certain."""
+        return bool(self.troubles or self.gaps or self.doubted)
+
+
+def compare(
+    before: Mapping[int, Seen],
+    after: Mapping[int, Seen],
+    *,
+    listed: Collection[int],
+    looked_at: datetime,
+) -> Iterator[Difference]:
+    """How messages of a claimed range stood otherwise *before* than *after* it was *listed*."""
+    for id_, is_ in after.items():
+        was = before.get(id_)
+        if was == is_:
+            continue
+        kind: Kind = "not held"
+        fields: list[str] = []
+        if was is not None:
+            fields = [name for name in FIELDS if getattr(was, name) != getattr(is_, name)]
+            gone = is_.is_deleted and not was.is_deleted and id_ not in listed
+            kind = "vanished" if gone else "changed"
+        yield Difference(
+            id=id_,
+            kind=kind,
+            fields=tuple(dict.fromkeys(FIELDS[name] for name in fields)),
+            before=None if was is None else was.content,
+            after=is_.content,
+            looked_at=looked_at,
+        )
+
+
+def common(one: Ranges, other: Ranges) -> Ranges:
+    """The ids that are in both."""
+    return one - (one - other)

@@ -1,0 +1,183 @@
+"""What is claimed, listed again and held against what the archive has.
+
+Each claimed range is asked for page by page, by the source that backfill and audit use: so what a
+page shows is archived and proven by the one writer, and what differed is repaired by being looked
+at. The rows of a page are compared as they stood before with how they stand after. What changed
+because a stream told so meanwhile is no difference; the streams' writer is given the settling time
+to catch up before that is judged.
+
+When a listing shows what a stream claimed and did not bring, the ledger doubts the whole flow. What
+was listed before that was found is then listed once more, so that no doubt is left of what was
+looked at.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+from archiver.domain.coverage import Ranges
+from archiver.flowdock.client import MAX_PAGE
+from archiver.flowdock.refusals import TokenRefused
+from archiver.ingest.apply import when_possible
+from archiver.ingest.backfill import UNANSWERED
+from archiver.ingest.looks import Look, common, compare
+from archiver.ingest.pages import Reading
+from archiver.ingest.source import Source
+from archiver.store import coverage, verifying
+from archiver.store.coverage import Standing
+
+HEAD_SECONDS = 60.0
+"""A listing tells of everything up to the head that was known; so that must not grow old."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What it takes to verify."""
+
+    source: Source
+    workers: int
+    now: Callable[[], datetime]
+    on_page: Callable[[], None]
+    """Called after each page."""
+
+
+async def verify(means: Means, looks: Mapping[int, Look]) -> None:
+    """List again what *looks*, by flow key, say is claimed; repair what differs, and note it.
+
+    Raises:
+        TokenRefused: the account is locked out; among others in a group.
+    """
+    source = means.source
+    await _list_all(means, looks, {key: look.claimed for key, look in looks.items()})
+    wanting = await source.wanting()
+    again = {
+        key: common(wanting[key].doubted, look.claimed)
+        for key, look in looks.items()
+        if key in wanting and not look.troubles
+    }
+    await _list_all(means, looks, again)
+    if any(look.differences for look in looks.values()):
+        await asyncio.sleep(source.heads.settling_seconds)
+    for look in looks.values():
+        if look.differences:
+            await _discount(means, look)
+    standings = await when_possible(source.engine, coverage.standings)
+    for key, look in looks.items():
+        look.after = standings.get(key, Standing())
+
+
+async def begin(
+    source: Source, flow_keys: Collection[int], *, since: datetime | None
+) -> dict[int, Look]:
+    """What is claimed of flows, by their keys; with *since*, of messages sent since then."""
+    await source.wanting()  # notes what is due, and learns the epochs
+    standings = await when_possible(source.engine, coverage.standings)
+    now = asyncio.get_running_loop().time()
+    looks = {}
+    for key in flow_keys:
+        first = 1
+        if since is not None:
+            sent_since = partial(verifying.first_since, flow_key=key, since=since)
+            first = await when_possible(source.engine, sent_since)
+        looks[key] = Look.over(key, standings.get(key, Standing()), first, now=now)
+    return looks
+
+
+async def _list_all(means: Means, looks: Mapping[int, Look], ranges: Mapping[int, Ranges]) -> None:
+    todo = iter([key for key, wanted in ranges.items() if wanted])
+
+    async def work() -> None:
+        for key in todo:
+            await _list_again(means, looks[key], ranges[key])
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(means.workers):
+            group.create_task(work())
+
+
+async def _list_again(means: Means, look: Look, ranges: Ranges) -> None:
+    for first, last in ranges:
+        try:
+            await _list_range(means, look, first, last)
+        except TokenRefused:
+            raise
+        except UNANSWERED as error:
+            reason = str(error) or type(error).__name__
+            look.troubles.append(reason)
+            await means.source.fail(look.flow_key, first, last, purpose="verify", error=reason)
+            return
+
+
+async def _list_range(means: Means, look: Look, first: int, last: int) -> None:
+    """List a range that is claimed, as many messages at a time as a page holds."""
+    source, flow_key = means.source, look.flow_key
+    engine = source.engine
+    while first <= last:
+        await _refresh_head(source, look)
+        looked_at = means.now()
+        full = partial(verifying.nth, flow_key=flow_key, first=first, last=last, number=MAX_PAGE)
+        bound = await when_possible(engine, full)
+        seen = partial(verifying.seen, flow_key=flow_key, first=first, last=bound)
+        before = await when_possible(engine, seen)
+        reading = await source.ask(flow_key, first, bound, newest=False, purpose="verify")
+        reached = _reach(reading, first, bound)
+        seen = partial(verifying.seen, flow_key=flow_key, first=first, last=reached)
+        after = await when_possible(engine, seen)
+        for one in compare(before, after, listed=set(reading.ids), looked_at=looked_at):
+            look.differences.setdefault(one.id, one)
+        look.pages += 1
+        look.listed += len(reading.ids)
+        look.looked = look.looked | Ranges.of([(first, reached)])
+        if reading.trouble:
+            look.troubles.append(reading.trouble)
+        else:
+            there = [id_ for id_, one in after.items() if not one.is_deleted]
+            await _note_unlisted(means, look, there, listed=reading.ids, since=looked_at)
+        means.on_page()
+        first = reached + 1
+
+
+async def _refresh_head(source: Source, look: Look) -> None:
+    clock = asyncio.get_running_loop().time
+    if clock() - look.head_at >= HEAD_SECONDS:
+        await source.look_at_head(look.flow_key)
+        await asyncio.sleep(source.heads.settling_seconds)
+        look.head_at = clock()
+
+
+def _reach(reading: Reading, first: int, bound: int) -> int:
+    """The last id that a page asked for from *first* to *bound* tells about."""
+    if reading.trouble is None:
+        return reading.proven.spans[-1][1]
+    return max((id_ for id_ in reading.ids if first <= id_ <= bound), default=bound)
+
+
+async def _note_unlisted(
+    means: Means, look: Look, there: Collection[int], *, listed: Collection[int], since: datetime
+) -> None:
+    """Note what is *there* by the archive, and the service neither lists nor says to be gone."""
+    unlisted = set(there) - set(listed)
+    if not unlisted:
+        return
+    shown = partial(verifying.shown, flow_key=look.flow_key, ids=unlisted, since=since)
+    unlisted -= await when_possible(means.source.engine, shown)
+    if unlisted:
+        look.troubles.append(
+            f"{len(unlisted)} messages that the archive holds are not listed any more, and kept: "
+            f"{min(unlisted)} to {max(unlisted)}"
+        )
+
+
+async def _discount(means: Means, look: Look) -> None:
+    """Take out what changed because a stream told so while it was looked at."""
+    ids = [one.id for one in look.differences.values() if one.kind != "not held"]
+    heard_of = partial(verifying.heard_of, flow_key=look.flow_key, ids=ids)
+    heard_at = await when_possible(means.source.engine, heard_of)
+    # What was heard just before it was looked at may not have been written yet.
+    lag = timedelta(seconds=means.source.heads.settling_seconds)
+    for id_, at in heard_at.items():
+        if at >= look.differences[id_].looked_at - lag:
+            del look.differences[id_]
+            look.meanwhile += 1

@@ -1,0 +1,99 @@
+"""What a verification needs to know of messages: how they stand, and what was heard of them."""
+
+from collections.abc import Collection
+from datetime import datetime
+
+from msgspec import Struct
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+TOLD_LETTERS = 80
+
+
+class Seen(Struct, frozen=True, kw_only=True):
+    """A message as it is stored, as far as people would see a difference."""
+
+    content: str
+    """Its start."""
+    digest: str
+    """Of the content, what belongs to it, and when it was edited."""
+    event: str
+    tags: tuple[str, ...]
+    """Without read receipts; in the order of the alphabet, since the service's own varies."""
+    thread_id: str | None
+    reactions: str
+    is_deleted: bool
+
+
+async def seen(tx: AsyncConnection, flow_key: int, first: int, last: int) -> dict[int, Seen]:
+    """The stored messages from *first* to *last*."""
+    asked = {"flow_key": flow_key, "first": first, "last": last, "letters": TOLD_LETTERS}
+    rows = await tx.execute(_SEEN, asked)
+    return {
+        row.pop("id"): Seen(**(row | {"tags": tuple(row["tags"])}))
+        for row in map(dict, rows.mappings())
+    }
+
+
+async def nth(tx: AsyncConnection, flow_key: int, first: int, last: int, *, number: int) -> int:
+    """The id of the *number*-th message from *first* on that is there; *last* if there is none."""
+    asked = {"flow_key": flow_key, "first": first, "last": last, "before": number - 1}
+    found: int | None = (await tx.execute(_NTH, asked)).scalar()
+    return last if found is None else found
+
+
+async def first_since(tx: AsyncConnection, flow_key: int, since: datetime) -> int:
+    """The id after that of the newest message that was sent before *since*."""
+    asked = {"flow_key": flow_key, "since": since}
+    newest_before: int | None = (await tx.execute(_NEWEST_BEFORE, asked)).scalar()
+    return (newest_before or 0) + 1
+
+
+async def heard_of(tx: AsyncConnection, flow_key: int, ids: Collection[int]) -> dict[int, datetime]:
+    """When a stream last told a change of each of these messages; without those it told none of."""
+    rows = await tx.execute(_HEARD_OF, {"flow_key": flow_key, "ids": list(ids)})
+    return {row.target_id: row.heard_at for row in rows}
+
+
+async def shown(
+    tx: AsyncConnection, flow_key: int, ids: Collection[int], *, since: datetime
+) -> set[int]:
+    """Those messages that the service has shown since then, in a listing or by themselves."""
+    asked = {"flow_key": flow_key, "ids": list(ids), "since": since}
+    return set((await tx.execute(_SHOWN, asked)).scalars())
+
+
+_SEEN = text("""
+    SELECT id, left(content, :letters) AS content, event, thread_id,
+           md5(concat_ws('|', md5(content), detail, attachments, edited_at)) AS digest,
+           ARRAY(SELECT tag FROM unnest(tags) AS tag
+                 WHERE NOT starts_with(tag, ':unread:') ORDER BY lower(tag)) AS tags,
+           coalesce(CAST(reactions AS text), '') AS reactions,
+           deleted_at IS NOT NULL AS is_deleted
+    FROM store.messages
+    WHERE flow_key = :flow_key AND id BETWEEN :first AND :last
+""")
+
+_NTH = text("""
+    SELECT id FROM store.messages
+    WHERE flow_key = :flow_key AND id BETWEEN :first AND :last AND deleted_at IS NULL
+    ORDER BY id OFFSET :before LIMIT 1
+""")
+
+# From the newest down, as far as the time that is asked for: no index leads to a time.
+_NEWEST_BEFORE = text("""
+    SELECT id FROM store.messages
+    WHERE flow_key = :flow_key AND sent_at < :since ORDER BY id DESC LIMIT 1
+""")
+
+_HEARD_OF = text("""
+    SELECT target_id, max(received_at) AS heard_at FROM store.journal
+    WHERE flow_key = :flow_key AND target_id = ANY(:ids) AND witness = 'stream'
+    GROUP BY target_id
+""")
+
+_SHOWN = text("""
+    SELECT DISTINCT id FROM store.journal LEFT JOIN store.sightings USING (flow_key, id, form)
+    WHERE flow_key = :flow_key AND id = ANY(:ids) AND witness <> 'show'
+      AND coalesce(shown_at, CASE WHEN witness = 'list' THEN received_at END) >= :since
+""")

@@ -1,0 +1,236 @@
+"""``archiver verify``: what is claimed is listed again, compared, and repaired."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from archiver import daemon
+from archiver.cli import verify as command
+from archiver.cli.database import Place
+from archiver.cli.findings import summarize
+from archiver.cli.moments import parse
+from archiver.cli.verify import Findings
+from archiver.ingest import backfill, source
+from archiver.ingest import verify as verification
+from archiver.settings import IngestSettings
+from archiver.simulator.entities import Flow
+from archiver.simulator.faults import Fault
+from archiver.simulator.server import Simulator
+from archiver.store.engine import connect
+from tests.cli.conftest import Run
+from tests.test_daemon import Archive, archiving, settings_for, until
+
+FLOW = "acme/main"
+
+
+@pytest.fixture
+async def flowdock() -> AsyncIterator[Simulator]:
+    async with Simulator.start(flows=2, history=150, listing_delay_seconds=0) as simulator:
+        yield simulator
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What happens in this process waits for no stream."""
+    for module in (daemon, source, command):
+        monkeypatch.setattr(module, "STREAM_FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(backfill, "PLAN_SECONDS", 0.05)
+
+
+@pytest.fixture
+async def url(flowdock: Simulator, database_url: str) -> str:
+    """An archive that holds all of it, and has proved so."""
+    settings = settings_for(flowdock, database_url)
+    async with connect(database_url) as engine:
+        await daemon.backfill_once(settings, engine, on_found=lambda _flows: None)
+    return database_url
+
+
+async def verify_here(
+    flowdock: Simulator,
+    url: str,
+    *patterns: str,
+    since: datetime | None = None,
+    settling_seconds: float = 0.2,
+) -> Findings:
+    """The same as the command, without a process of its own."""
+    place = Place(url=url, pool_size=5, private=False)
+    settings = replace(
+        settings_for(flowdock, url), ingest=IngestSettings(settling_seconds=settling_seconds)
+    )
+    return await command._run(settings, place, patterns, since, lambda _done, _where: None)
+
+
+async def verify(archiver: Run, flowdock: Simulator, url: str, *options: str) -> tuple[int, str]:
+    told = await asyncio.to_thread(
+        archiver,
+        "verify",
+        *options,
+        ARCHIVER_API_URL=flowdock.api_url,
+        ARCHIVER_STREAM_URL=flowdock.stream_url,
+        ARCHIVER_TOKEN=flowdock.token,
+        ARCHIVER_DATABASE_URL=url,
+        ARCHIVER_BACKFILL_REQUESTS_PER_SECOND="1000",
+        ARCHIVER_INGEST_SETTLING_SECONDS="0.2",
+        ARCHIVER_LOG_LEVEL="error",
+    )
+    assert told.stderr == "" or told.returncode == 2
+    return told.returncode, told.stdout + told.stderr
+
+
+def execute(url: str, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url, autocommit=True) as db:
+        done = db.execute(statement.encode(), parameters)
+        return done.fetchall() if done.description else []
+
+
+def lose(url: str, id_: int) -> None:
+    """Let the archive claim what it does not hold."""
+    for table, column in (("journal", "id"), ("messages", "id"), ("revisions", "message_id")):
+        execute(url, f"DELETE FROM store.{table} USING store.flows f WHERE path = %s"
+                f" AND {table}.flow_key = f.flow_key AND {column} = %s", FLOW, id_)  # fmt: skip
+
+
+def main_flow(flowdock: Simulator) -> Flow:
+    return next(flow for flow in flowdock.world.flows if flow.path == FLOW)
+
+
+async def test_what_differs_is_told_and_repaired_and_then_proven(archiver, flowdock, url):
+    flow, world = main_flow(flowdock), flowdock.world
+    chat = [one for one in flow.timeline if one.event == "message" and one.text()]
+    lost, forged, edited, tagged = (one.id for one in chat[10:14])
+    gone = next(one.id for one in flow.timeline if one.event == "file")
+    lose(url, lost)
+    execute(url, "UPDATE store.messages m SET content = E'for\\x1bged' FROM store.flows f"
+            " WHERE m.flow_key = f.flow_key AND path = %s AND id = %s", FLOW, forged)  # fmt: skip
+    world.edit(flow, edited, "changed while nobody listened")
+    world.change_tags(flow, tagged, add=["unheard"])
+    world.delete(flow, gone)
+
+    status, told = await verify(archiver, flowdock, url, "--flow", FLOW)
+    assert status == 1, told
+    assert f"{FLOW} {lost}: claimed, and was not there: " in told
+    assert f"{FLOW} {forged}: content changed unheard: for␛ged → " in told
+    assert " → changed while nobody listened" in told
+    assert f"{FLOW} {tagged}: tags changed unheard\n" in told
+    assert f"{FLOW} {gone}: gone from Flowdock, now marked as deleted: " in told
+    assert told.endswith(" listed: 5 differences found and repaired\n")
+
+    status, told = await verify(archiver, flowdock, url, "--json")
+    result = json.loads(told)
+    assert (status, result["proven"], result["differences"]) == (0, True, 0)
+    assert result["listed"] > 100
+    assert Archive(url, flowdock).differences() == []
+    pages = execute(url, "SELECT count(*) FROM store.pages WHERE purpose = 'verify'")
+    assert pages[0][0] > result["pages"]
+
+
+async def test_doubt_remains_while_the_service_refuses_or_something_is_missing(
+    archiver, flowdock, url
+):
+    flowdock.faults.add(
+        Fault(kind="status", on="rest", path=f"*/{FLOW}/messages", status=403, times=0,
+              after_requests=1)
+    )  # fmt: skip
+    execute(url, "UPDATE store.ledger l SET listed = listed - '{[3,6)}' FROM store.flows f"
+            " WHERE l.flow_key = f.flow_key AND path <> %s", FLOW)  # fmt: skip
+    status, told = await verify(archiver, flowdock, url)
+    assert status == 2
+    assert f"{FLOW}: Flowdock refused {FLOW} (403)" in told
+    assert "gap from 3 to 5: archiver backfill fills it" in told
+    assert "doubt remains in " in told
+
+
+async def test_a_refused_token_is_the_operators_matter(archiver, flowdock, url):
+    flowdock.faults.add(Fault(kind="status", on="rest", path="*/user", status=401, times=0))
+    status, told = await verify(archiver, flowdock, url)
+    assert status == 2
+    assert "set ARCHIVER_TOKEN" in told
+
+
+async def test_a_false_claim_of_a_stream_leaves_no_doubt_once_it_is_repaired(flowdock, url):
+    lost = list(main_flow(flowdock).timeline)[-5].id
+    execute(url, "UPDATE store.ledger SET streamed = listed, listed = '{}'")
+    lose(url, lost)
+    found = await verify_here(flowdock, url)
+    look = found.looks[FLOW]
+    assert {one.id: one.kind for one in look.differences.values()} == {lost: "not held"}
+    told = summarize(found.looks, found.unreadable)
+    assert (told["differences"], told["doubt"]) == (1, False)
+    for flow in told["flows"]:
+        assert flow["two_witnesses_before"] == 0
+        assert flow["two_witnesses"] == flow["claimed_ids"]
+    assert execute(url, "SELECT count(*) FROM archive.doubts") == [(0,)]
+
+
+async def test_a_history_that_is_listed_no_more_is_a_doubt(flowdock, url):
+    flow = main_flow(flowdock)
+    for message in list(flow.timeline)[:60]:
+        flow.timeline.remove(message.id)
+    found = await verify_here(flowdock, url, FLOW)
+    (trouble,) = found.looks[FLOW].troubles
+    assert "messages that the archive holds are not listed any more, and kept: " in trouble
+    assert found.looks[FLOW].differences == {}
+
+
+async def test_only_recent_messages_are_asked_for(flowdock, url):
+    recent = list(main_flow(flowdock).timeline)[-1].id
+    execute(url, "UPDATE store.messages SET content = 'forged', sent_at = '2020-01-01'"
+            " WHERE id <> %s", recent)  # fmt: skip
+    found = await verify_here(flowdock, url, FLOW, since=datetime(2020, 1, 2, tzinfo=UTC))
+    assert found.looks[FLOW].listed == 1
+    assert not found.looks[FLOW].differences
+
+
+async def test_a_flow_that_can_be_read_no_more_is_told(flowdock, url):
+    flow = main_flow(flowdock)
+    del flow.members[flowdock.me.id]
+    found = await verify_here(flowdock, url)
+    assert found.unreadable == [FLOW]
+
+
+async def test_the_head_is_asked_for_again_when_it_has_grown_old(flowdock, url, monkeypatch):
+    monkeypatch.setattr(verification, "HEAD_SECONDS", 0.0)
+    found = await verify_here(flowdock, url, FLOW)
+    assert not found.looks[FLOW].differences
+    assert not found.looks[FLOW].is_doubtful
+
+
+async def test_what_is_edited_while_it_is_verified_is_no_difference(flowdock, database_url):
+    archive = Archive(database_url, flowdock)
+    async with archiving(settings_for(flowdock, database_url)):
+        await flowdock.connected()
+        await archive.completed()
+        await archive.certain()
+        playing = asyncio.create_task(flowdock.play(seed=4, events=100_000, rate=60))
+        streamed = "SELECT count(*) FROM archive.coverage WHERE witness = 'stream'"
+        await until(lambda: archive.query(streamed) > [(0,)])
+        # The streams' writer shares a slow core with all that the streams are to bring.
+        found = await verify_here(flowdock, database_url, "acme/*", settling_seconds=2)
+        assert not playing.done()
+        playing.cancel()
+    looks = list(found.looks.values())
+    assert [look.differences for look in looks if look.differences] == []
+    assert [look.troubles for look in looks if look.troubles] == []
+    told = summarize(found.looks, [])
+    assert sum(flow["two_witnesses"] for flow in told["flows"]) > 0
+
+
+NOW = datetime(2024, 3, 10, 12, tzinfo=UTC)
+
+
+def test_moments_are_so_long_ago_or_dates():
+    assert parse("30d", now=NOW) == NOW - timedelta(days=30)
+    assert parse("2w", now=NOW) == NOW - timedelta(days=14)
+    assert parse("12h", now=NOW) == NOW - timedelta(hours=12)
+    assert parse("2024-03-01", now=NOW) == datetime(2024, 3, 1, tzinfo=UTC)
+    assert parse("2024-03-01T10:00+02:00", now=NOW) == datetime(2024, 3, 1, 8, tzinfo=UTC)
+    for wrong in ("", "soon", "30", "-3d"):
+        with pytest.raises(ValueError, match="Invalid isoformat"):
+            parse(wrong, now=NOW)
