@@ -39,6 +39,9 @@ from archiver.store.engine import Engine
 log = logging.getLogger(__name__)
 
 PRUNE_SECONDS = 3600.0
+PAGES_KEPT = timedelta(days=90)
+"""Of the audit; what first proved a range is kept for good."""
+
 CONTACT_SECONDS = 30.0
 """How often an account that cannot be reached is tried again while others go on."""
 
@@ -82,7 +85,10 @@ class Works:
         self.engine = engine
         self.session = session
         self.heads = Heads(settling_seconds=settings.ingest.settling_seconds)
-        self.intake = Intake(limit_bytes=settings.ingest.buffer_bytes)
+        self.intake = Intake(
+            limit_bytes=settings.ingest.buffer_bytes,
+            settling_seconds=settings.ingest.settling_seconds,
+        )
         self.names = Names(engine)
         self.chance = random.Random()  # noqa: S311  (it only spreads delays)
         self.run = str(uuid4())
@@ -269,9 +275,11 @@ async def _write(shared: Works) -> NoReturn:
 
 
 async def _prune(shared: Works) -> NoReturn:
-    """Drop signals whose time is over."""
+    """Drop signals whose time is over, and what pages proved that nobody asks after any more."""
     retention = timedelta(days=shared.settings.signals.retention_days)
     while True:
         before = utc_now() - retention
         await when_possible(shared.engine, partial(journal.drop_signals, before=before))
+        before = utc_now() - PAGES_KEPT
+        await when_possible(shared.engine, partial(coverage.drop_audits, before=before))
         await asyncio.sleep(PRUNE_SECONDS)

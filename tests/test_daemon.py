@@ -24,7 +24,7 @@ from archiver.settings import (
 )
 from archiver.simulator import truth
 from archiver.simulator.faults import Fault, Kind
-from archiver.simulator.membership import found
+from archiver.simulator.membership import found, leave
 from archiver.simulator.server import Simulator
 from archiver.store.engine import connect
 from tests.truth import by_flow, differences
@@ -98,7 +98,7 @@ class Archive:
         await until(lambda: self.query(doubts) == [(0,)])
 
 
-async def until(holds: Callable[[], bool], *, seconds: float = 30) -> None:
+async def until(holds: Callable[[], bool], *, seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110  (what is awaited happens in another process)
             await asyncio.sleep(0.02)
@@ -261,6 +261,45 @@ async def test_what_changes_behind_our_back_is_found_when_all_is_listed_again(fl
         with world.unheard():
             world.edit(flow, message.id, "as it is")
         await until(lambda: archive.differences() == [])
+
+
+async def test_a_flow_that_is_left_during_its_backfill_does_not_take_the_others_down(
+    flowdock, archive
+):
+    lost, kept = list(flowdock.world.directory.flows.values())[:2]
+    for number in range(400):
+        flowdock.world.post(lost, flowdock.me, f"message {number}")
+    settings = settings_for(flowdock, archive.url)
+    slowly = replace(settings, backfill=BackfillSettings(requests_per_second=40, head_seconds=1))
+    async with archiving(slowly):
+        await until(lambda: archive.query("SELECT 1 FROM store.pages") != [])
+        leave(flowdock.world, lost, flowdock.me)
+        flowdock.world.post(kept, flowdock.me, "we go on")
+        await until(lambda: archive.differences() == [])
+        joined = "SELECT joined FROM archive.flows WHERE flow = %s"
+        await until(lambda: archive.query(joined, lost.path) == [(False,)])
+
+
+async def test_a_stream_that_is_sent_elsewhere_is_asked_for_again(flowdock, archive):
+    flowdock.faults.add(Fault(kind="status", name="moved", status=302, times=3))
+    async with archiving(settings_for(flowdock, archive.url)):
+        await until(lambda: flowdock.faults.fired["moved"] > 0)
+        await archive.completed()
+
+
+async def test_an_id_out_of_all_proportion_is_not_believed(flowdock, archive):
+    flow = first_flow(flowdock)
+    wild = b'{"event":"message","id":4611686018427387904,"flow":"%s","content":"x","user":"1"}'
+    async with archiving(settings_for(flowdock, archive.url)):
+        await archive.completed()
+        flowdock.world.inject(flow, wild % flow.id.encode())
+        flowdock.world.post(flow, flowdock.me, "and on")
+        await archive.completed()
+
+    assert archive.query(
+        "SELECT max(to_id) < 1000000 FROM archive.coverage WHERE flow = %s", flow.path
+    ) == [(True,)]
+    assert len(archive.query("SELECT reason FROM archive.rejects")) == 1
 
 
 async def test_a_connection_that_is_cut_anywhere_loses_nothing(flowdock, archive):

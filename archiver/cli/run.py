@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 from typing import NoReturn
 
 import click
@@ -39,7 +40,9 @@ async def _run(settings: Settings, place: Place) -> None:
     def told_to_stop() -> None:
         stop.set()
         # A database that does not answer must not hold us; a private one ends with this process.
-        loop.call_later(STOP_SECONDS, os._exit, 0)
+        last_resort = threading.Timer(STOP_SECONDS, os._exit, [0])
+        last_resort.daemon = True
+        last_resort.start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop)

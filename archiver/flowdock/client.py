@@ -19,7 +19,6 @@ from yarl import URL
 from archiver.domain.model import Flow, User, UserId
 from archiver.flowdock.directory import PRIVATE, conversation_of, flow_of, user_of
 from archiver.flowdock.envelope import read_json
-from archiver.flowdock.fields import read_user
 from archiver.flowdock.pages import Page, split
 from archiver.flowdock.refusals import (
     AnswerTooLong,
@@ -207,7 +206,9 @@ class Client:
             url, headers=self._headers, timeout=self._timeout, allow_redirects=False
         ) as response:
             status = response.status
-            self.user_id = read_user(response.headers.get("Flowdock-User")) or self.user_id
+            told = response.headers.get("Flowdock-User", "")
+            if told.isascii() and told.isdigit():
+                self.user_id = UserId(told)
             if status in {429, 503}:
                 self._gate.hold(retry_after(response.headers, now=self._clock()) or 0.0)
             if status == 401:

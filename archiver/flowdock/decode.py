@@ -63,8 +63,12 @@ def decode(frame: bytes) -> Decoded:
     if kind in MESSAGES:
         # "persist: false" is said of what List Messages will never show
         return _event(body, kind, _noted if body.persist is False else _posted)
-    if kind in SIGNALS or (kind not in MUTATIONS and _is_read_marker(body.content)):
+    is_noted = kind not in MUTATIONS
+    if kind in SIGNALS or (is_noted and _is_read_marker(body.content)):
         return _signal(body, kind or "read")
+    if is_noted and kind is not None and body.id is None:
+        # What takes no id has no place in the history of a flow.
+        return _signal(body, kind)
     return _event(body, kind, MUTATIONS.get(kind or "", _noted))
 
 

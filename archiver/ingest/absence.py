@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import partial
 
 from archiver.domain.coverage import Ranges
+from archiver.domain.events import Vanished
 from archiver.domain.model import EventId
 from archiver.flowdock.client import Client
 from archiver.flowdock.decode import decode_listed
@@ -68,4 +69,7 @@ async def look_for(
                 listed_as_of=EventId(as_of),
             )
         )
+    if any(isinstance(one.decoded, Vanished) for one in found):
+        # A lost flow answers 404 as well: then this raises, and nothing is concluded.
+        await client.page(path, newest=True, limit=1)
     return found

@@ -17,9 +17,9 @@ from msgspec import Struct
 
 from archiver.domain.events import Signal
 from archiver.domain.model import UserId
-from archiver.errors import Corruption
+from archiver.errors import ArchiverError, Corruption
 from archiver.flowdock.refusals import FlowRefused, HeadTooLong, ShardRefused, TokenRefused
-from archiver.flowdock.shards import Shard, assign, line_bytes
+from archiver.flowdock.shards import Shard, assign, halve
 from archiver.flowdock.stream import Occurrence
 from archiver.ingest.backfill import UNANSWERED, audit, backfill
 from archiver.ingest.batch import Arrival
@@ -39,7 +39,6 @@ FRESH_SECONDS = 1.0
 WATCH_SECONDS = 0.1
 FIRST_TRUST_SECONDS = 60.0
 LONGEST_TRUST_SECONDS = 3600.0
-SHORTEST_LINE_BYTES = 256
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 120.0
 
@@ -81,7 +80,7 @@ class Account:
         self._now = now
         self._me = UserId("")
         self._tasks: dict[Shard, asyncio.Task[NoReturn]] = {}
-        self._line_bytes = plan.request_line_bytes
+        self._too_much: set[Shard] = set()
         self._stale = asyncio.Event()
         self._aside: dict[str, float] = {}
         self._unknown: set[int] = set()
@@ -127,33 +126,48 @@ class Account:
 
     async def _keep_shards(self, group: asyncio.TaskGroup) -> NoReturn:
         """Follow all flows, and go on doing so as they come and go."""
+        failures = 0
         while True:
             self._stale.clear()
+            wait_seconds = self._plan.refresh_seconds
             try:
                 await self.look_up()
             except TokenRefused:
                 raise
             except UNANSWERED as error:
                 log.warning("flows not listed", extra={"account": self._plan.name, "reason": error})
+                failures += 1
+                wait_seconds = min(wait_seconds, _pause(failures))
             else:
+                failures = 0
                 await self._deal_out(group)
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._plan.refresh_seconds):
+                async with asyncio.timeout(wait_seconds):
                     await self._stale.wait()
 
     async def _deal_out(self, group: asyncio.TaskGroup) -> None:
         flows = [path for path in self.source.paths.values() if not path.startswith("private/")]
         shards = assign(
-            flows, tuple(self._tasks), private=self._plan.private, limit_bytes=self._line_bytes
+            flows,
+            [part for shard in self._tasks for part in self._parts(shard)],
+            private=self._plan.private,
+            limit_bytes=self._plan.request_line_bytes,
         )
         for shard in self._tasks.keys() - set(shards):
-            task = self._tasks.pop(shard)
-            task.cancel()
-            await asyncio.wait([task])
+            if task := self._tasks.pop(shard, None):
+                task.cancel()
+                await asyncio.wait([task])
         for number, shard in enumerate(shards, 1):
             if shard not in self._tasks:
                 origin = f"{self._plan.name} {number}"
                 self._tasks[shard] = group.create_task(self._follow_shard(shard, origin))
+
+    def _parts(self, shard: Shard) -> tuple[Shard, ...]:
+        """*shard*, or its halves if the service refused it as it is."""
+        if shard not in self._too_much:
+            return (shard,)
+        self._too_much.discard(shard)
+        return halve(shard)
 
     async def _follow_shard(self, shard: Shard, origin: str) -> NoReturn:
         listener = Listener(
@@ -161,6 +175,7 @@ class Account:
             names=self._names,
             me=self._me,
             origin=origin,
+            newest=self.source.heads.newest,
             on_opened=lambda: self._opened(shard),
             on_heard=self._heard,
         )
@@ -171,15 +186,18 @@ class Account:
             try:
                 async with aclosing(self._follow(shard)) as occurrences:
                     await listen(occurrences, listener)
-            except HeadTooLong:
-                self._line_bytes = max(SHORTEST_LINE_BYTES, line_bytes(shard) // 2)
-                self._stale.set()
+            except TokenRefused:
+                raise
+            except HeadTooLong as refusal:
+                log.warning(str(refusal), extra={"stream": origin})
+                self._split(shard)
             except ShardRefused as refusal:
-                log.warning("stream refused", extra={"stream": origin, "status": refusal.status})
+                log.warning(str(refusal), extra={"stream": origin})
                 await self._find_lost(shard)
+            except ArchiverError as refusal:
+                log.error(str(refusal), extra={"stream": origin})  # noqa: TRY400
             refusals = 0 if clock() - began > LONGEST_PAUSE_SECONDS else refusals + 1
-            pause = FIRST_PAUSE_SECONDS * float(1 << min(refusals, 30))
-            await asyncio.sleep(min(pause, LONGEST_PAUSE_SECONDS))
+            await asyncio.sleep(_pause(refusals))
 
     async def _find_lost(self, shard: Shard) -> None:
         """Ask for each flow of *shard* alone: the service does not say which it refused."""
@@ -187,11 +205,21 @@ class Account:
         for path in shard.flows:
             if path in keys:
                 await self._look_at_head(keys[path])
+        if all(path in self.source.paths.values() for path in shard.flows):
+            self._split(shard)
         self._stale.set()
+
+    def _split(self, shard: Shard) -> None:
+        """Follow the halves of *shard* from now on, so that one flow does not cost the others."""
+        if len(shard.flows) > 1:
+            self._too_much.add(shard)
+            self._stale.set()
 
     async def _look_at_head(self, flow_key: int) -> None:
         clock = asyncio.get_running_loop().time
-        path = self.source.paths[flow_key]
+        path = self.source.paths.get(flow_key)
+        if path is None:
+            return
         try:
             newest = await self.source.look_at_head(flow_key)
         except TokenRefused:
@@ -248,11 +276,10 @@ class Account:
     def _opened(self, shard: Shard) -> frozenset[int]:
         """The flows on *shard*; what came before the connection is listable when it has settled."""
         clock = asyncio.get_running_loop().time
-        keys = frozenset(
-            key
-            for key, path in self.source.paths.items()
-            if path in shard.flows or (shard.private and path.startswith("private/"))
-        )
+        keys = frozenset(key for key, path in self.source.paths.items() if path in shard.flows)
+        if shard.private:
+            # Also those that are left aside: they may come back without another opening.
+            keys |= self._names.under(f"private/{self._me}/")
         self._watch.opened(keys, now=clock())
         if clock() - self._looked_up_at > FRESH_SECONDS:
             self._stale.set()  # a flow may have been joined, or a conversation begun, meanwhile
@@ -269,3 +296,8 @@ class Account:
         told = isinstance(arrival.decoded, Signal) and arrival.decoded.kind in MEMBERSHIP
         if is_new or told:
             self._stale.set()
+
+
+def _pause(failures: int) -> float:
+    """How many seconds to wait after so many failures, one after the other."""
+    return min(FIRST_PAUSE_SECONDS * float(1 << min(failures, 30)), LONGEST_PAUSE_SECONDS)

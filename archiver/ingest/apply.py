@@ -8,7 +8,7 @@ What Postgres refuses is found by halving the batch, set aside with the rejects,
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -183,9 +183,16 @@ def _stored_signal(arrival: Arrival, signal: Signal) -> StoredSignal:
         flow_key=arrival.flow_key,
         event=signal.kind,
         user=signal.user,
-        at=signal.sent_at or arrival.received_at,
+        at=_likely_time(signal.sent_at, arrival.received_at),
         payload=arrival.frame.decode(),
     )
+
+
+def _likely_time(sent_at: datetime | None, received_at: datetime) -> datetime:
+    """When a signal happened, if it may be true: this decides when it is dropped."""
+    if sent_at is None or abs(sent_at - received_at) > timedelta(days=1):
+        return received_at
+    return sent_at
 
 
 def _as_reject(arrival: Arrival, reason: str) -> Arrival:

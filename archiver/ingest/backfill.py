@@ -73,7 +73,7 @@ async def audit(source: Source, *, workers: int, cycle: timedelta) -> NoReturn:
         while True:
             await asyncio.sleep(PLAN_SECONDS)
             wanting = await source.wanting()
-            if not any(one.missing or one.doubted for one in wanting.values()):
+            if not any(one.doubted for one in wanting.values()):
                 await source.doubt_oldest(cycle)
 
 
@@ -141,7 +141,7 @@ async def _fill(source: Source, desk: Desk, taken: Slice) -> None:
     flow_key, first, last = taken.flow_key, taken.first, taken.last
     if not agenda.is_known(flow_key):
         reading = await _ask(source, desk, flow_key, first, last, newest=True)
-        if not reading.ids:
+        if not reading.ids or not reading.proven:
             return
         agenda.learn(flow_key, ids=last - reading.ids[0] + 1, messages=len(reading.ids))
         if len(reading.ids) == MAX_PAGE:
@@ -149,7 +149,7 @@ async def _fill(source: Source, desk: Desk, taken: Slice) -> None:
         last = reading.ids[0] - 1
     while first <= last:
         reading = await _ask(source, desk, flow_key, first, last, newest=False)
-        if not reading.ids:
+        if not reading.ids or not reading.proven:
             return
         first = reading.ids[-1] + 1
 

@@ -60,7 +60,7 @@ class Claims:
             self._gained.pop(flow_key, None)
             for connection in self._connections.values():
                 if flow_key in connection.flows:
-                    connection.flows[flow_key] = Continuity(since=now)
+                    connection.flows[flow_key] = Continuity(since=now + self._settling_seconds)
 
     def _note_arrival(self, item: Came) -> None:
         connection = self._connections.get(item.connection)
@@ -69,7 +69,8 @@ class Claims:
         arrival = item.arrival
         if isinstance(arrival.decoded, Rejected):
             self._settle(item.connection, now=item.at)
-            self._connections[item.connection] = _Connection(item.at)
+            since = item.at + self._settling_seconds
+            self._connections[item.connection] = _Connection(since)
         elif arrival.flow_key is not None and arrival.id is not None:
             flows = connection.flows
             if arrival.flow_key not in flows:

@@ -17,13 +17,13 @@ class Heads:
         self.settling_seconds = settling_seconds
         self._heads: dict[int, Head] = {}
         self._restored: dict[int, int] = {}
-        self._taken: dict[int, int] = {}
+        self._noted: dict[int, int] = {}
 
     def restore(self, dues: Mapping[int, int]) -> None:
         """Take over what the ledger knows to be due."""
         for flow_key, due in dues.items():
             self._restored[flow_key] = max(due, self._restored.get(flow_key, 0))
-            self._taken[flow_key] = max(due, self._taken.get(flow_key, 0))
+        self.noted(dues)
 
     def seen(self, flow_key: int, id_: int, *, at: float) -> None:
         """Note that the flow had reached *id_* at the time *at*."""
@@ -40,11 +40,16 @@ class Heads:
         known = head.settled(before=now - self.settling_seconds) if head else 0
         return max(known, self._restored.get(flow_key, 0))
 
-    def take_due(self, *, now: float) -> dict[int, int]:
-        """By flow key: what has become due since it was last taken."""
+    def due(self, *, now: float) -> dict[int, int]:
+        """By flow key: what has become due and was not `noted` in the ledger yet."""
         due = {}
         for flow_key in self._heads:
             settled = self.settled(flow_key, now=now)
-            if settled > self._taken.get(flow_key, 0):
-                self._taken[flow_key] = due[flow_key] = settled
+            if settled > self._noted.get(flow_key, 0):
+                due[flow_key] = settled
         return due
+
+    def noted(self, dues: Mapping[int, int]) -> None:
+        """Note that the ledger has *dues*."""
+        for flow_key, due in dues.items():
+            self._noted[flow_key] = max(due, self._noted.get(flow_key, 0))

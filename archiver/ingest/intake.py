@@ -6,6 +6,7 @@ enough, or after a short while: a quiet flow is not kept waiting.
 """
 
 import asyncio
+import math
 from collections import deque
 
 from msgspec import Struct
@@ -49,26 +50,39 @@ def weight(item: Item) -> int:
 
 
 class Intake:
-    """The queue between the streams of all shards and one writer."""
+    """The queue between the streams of all shards and one writer; times are the loop's seconds."""
 
-    def __init__(self, *, limit_bytes: int) -> None:
+    def __init__(self, *, limit_bytes: int, settling_seconds: float) -> None:
         self._limit_bytes = limit_bytes
+        self._settling_seconds = settling_seconds
         self._bytes = 0
         self._items: deque[Item] = deque()
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
         self._drained.set()
+        self._waiting = 0
+        self._hindered_at = 0.0
+        self._free_since = -math.inf
 
-    @property
-    def waiting_bytes(self) -> int:
-        """What is waiting to be written."""
-        return self._bytes
+    def read_up_to(self) -> float:
+        """The time up to which all that the service sent has had time to be read.
+
+        While somebody waits to put, nothing is read: what was sent before what was read last may
+        lie in a socket. Afterwards it takes the settling time until that is behind.
+        """
+        now = asyncio.get_running_loop().time()
+        is_free = not self._waiting and now - self._free_since >= self._settling_seconds
+        return now if is_free else self._hindered_at
+
+    def written_up_to(self) -> float:
+        """As `read_up_to`, of what has been taken to be written."""
+        read = self.read_up_to()
+        return min(read, self._items[0].at) if self._items else read
 
     async def put(self, item: Item) -> None:
         """Add *item* as soon as there is room: that is, while the queue is below its limit."""
         while self._bytes >= self._limit_bytes:
-            self._drained.clear()
-            await self._drained.wait()
+            await self._wait_for_room()
         self.put_now(item)
 
     def put_now(self, item: Item) -> None:
@@ -104,3 +118,15 @@ class Intake:
         self._bytes -= taken_bytes
         self._drained.set()
         return taken
+
+    async def _wait_for_room(self) -> None:
+        clock = asyncio.get_running_loop().time
+        if not self._waiting and clock() - self._free_since >= self._settling_seconds:
+            self._hindered_at = clock()
+        self._waiting += 1
+        self._drained.clear()
+        try:
+            await self._drained.wait()
+        finally:
+            self._waiting -= 1
+            self._free_since = clock()

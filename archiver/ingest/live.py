@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from msgspec import Struct
 
+from archiver.domain.coverage import is_far_beyond
 from archiver.domain.events import Decoded, Event, Rejected
 from archiver.domain.model import UserId
 from archiver.flowdock.decode import decode
@@ -50,6 +51,8 @@ class Listener(Struct, frozen=True, kw_only=True):
     me: UserId
     origin: str
     """The stream, for people."""
+    newest: Callable[[int], int]
+    """Tells how far a flow is known to have come, by its key."""
     on_opened: Callable[[], frozenset[int]]
     """Called when a connection stands; tells which flows, by key, are on it."""
     on_heard: Callable[[Arrival], None]
@@ -76,9 +79,9 @@ async def listen(occurrences: AsyncIterator[Occurrence], listener: Listener) -> 
                         await listener.intake.put(Came(connection, at, arrival))
                 case Closed(reason=reason, retry_in_seconds=pause):
                     log.warning("stream closed", extra={**about, "reason": reason, "again": pause})
-                    listener.intake.put_now(Ended(connection, clock()))
+                    listener.intake.put_now(Ended(connection, listener.intake.read_up_to()))
     finally:
-        listener.intake.put_now(Ended(connection, clock()))
+        listener.intake.put_now(Ended(connection, listener.intake.read_up_to()))
 
 
 async def receive(frame: bytes, listener: Listener, *, received_at: datetime) -> Arrival:
@@ -89,6 +92,8 @@ async def receive(frame: bytes, listener: Listener, *, received_at: datetime) ->
         flow = flow_named(decoded, me=listener.me)
         if flow is not None:
             flow_key = await listener.names.key(flow, now=received_at)
+            if decoded.id is not None and is_far_beyond(decoded.id, listener.newest(flow_key)):
+                decoded = Rejected(reason="an id out of all proportion to its flow's")
         elif isinstance(decoded, Event):
             decoded = Rejected(reason="no flow")
     return Arrival(
@@ -119,7 +124,7 @@ async def write_forever(
         gains = {}
         if opened or clock() >= claim_at:
             claim_at = clock() + CLAIM_SECONDS
-            gains = claims.take(now=clock())
+            gains = claims.take(now=intake.written_up_to())
         came = [item for item in items if isinstance(item, Came)]
         if not came and not gains and not opened:
             continue

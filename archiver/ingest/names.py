@@ -44,6 +44,10 @@ class Names:
         """Tell whether *name* is that of a flow which is known, and not that of *flow_key*."""
         return self._keys.get(name, flow_key) != flow_key
 
+    def under(self, prefix: str) -> frozenset[int]:
+        """The keys of all known flows whose names begin with *prefix*."""
+        return frozenset(key for name, key in self._keys.items() if name.startswith(prefix))
+
     async def key(self, name: FlowId, *, now: datetime) -> int:
         """The key of the flow that goes by *name*; a row is made for one that is new."""
         if name not in self._keys:

@@ -9,10 +9,10 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from archiver.domain.coverage import Ranges
+from archiver.domain.coverage import Ranges, is_far_beyond
 from archiver.flowdock.client import MAX_PAGE, Client
 from archiver.flowdock.pages import Page
-from archiver.flowdock.refusals import AnswerTooLong
+from archiver.flowdock.refusals import AnswerTooLong, FlowRefused
 from archiver.flowdock.retry import Gate
 from archiver.ingest.absence import look_for
 from archiver.ingest.apply import apply_patiently, when_possible
@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 STREAM_FIRST_SECONDS = 2.0
 """What an open stream proves needs no page: its claims, made every half second, come first."""
+
+UNSETTLED = -1
+"""No epoch: what is listed in it is doubted all the same."""
 
 
 class Source:
@@ -49,7 +52,7 @@ class Source:
         self.heads = heads
         self.paths: dict[int, str] = {}
         self._names = names
-        self._epochs: dict[int, int] = {}
+        self._epochs: dict[int, tuple[int, float]] = {}
         self._audit_gate = Gate(requests_per_second=audits_per_second, concurrency=1)
         self._run = run
         self._now = now
@@ -71,10 +74,10 @@ class Source:
             FlowRefused: the flow is lost. And all that `Client.page` raises.
         """
         as_of = self.heads.settled(flow_key, now=asyncio.get_running_loop().time())
-        epoch = self._epochs.get(flow_key, 0)
+        epoch = self._epoch(flow_key)
         if purpose == "audit":
             await self._audit_gate.turn()
-        page = await self._page(self.paths[flow_key], first - 1, last + 1, newest=newest)
+        page = await self._page(self._path(flow_key), first - 1, last + 1, newest=newest)
         reading = self._read(page, flow_key, as_of)
         absent = await look_for(
             self.client,
@@ -112,10 +115,12 @@ class Source:
         """
         at = asyncio.get_running_loop().time()
         as_of = self.heads.settled(flow_key, now=at)
-        path = self.paths[flow_key]
-        page = await self.client.page(path, newest=True, limit=1)
+        page = await self.client.page(self._path(flow_key), newest=True, limit=1)
         reading = self._read(page, flow_key, as_of)
         newest = max(reading.ids, default=0)
+        if is_far_beyond(newest, self.heads.newest(flow_key)):
+            log.error("head out of all proportion", extra={"flow": page.path, "id": newest})
+            return 0
         if newest > self.heads.newest(flow_key) or reading.trouble:
             await apply_patiently(self.engine, Batch(now=self._now(), arrivals=reading.arrivals))
         if newest:
@@ -124,13 +129,33 @@ class Source:
 
     async def wanting(self) -> dict[int, Wanting]:
         """By flow key: what is missing and what is doubted of the flows that can be asked for."""
-        now = asyncio.get_running_loop().time() - STREAM_FIRST_SECONDS
-        dues = {key: Standing(due=due) for key, due in self.heads.take_due(now=now).items()}
+        now = asyncio.get_running_loop().time()
+        dues = self.heads.due(now=now - STREAM_FIRST_SECONDS)
         if dues:
-            await apply_patiently(self.engine, Batch(now=self._now(), gains=dues))
+            gains = {flow_key: Standing(due=due) for flow_key, due in dues.items()}
+            await apply_patiently(self.engine, Batch(now=self._now(), gains=gains))
+            self.heads.noted(dues)
         wanting = await when_possible(self.engine, coverage.wanting)
-        self._epochs = {flow_key: one.epoch for flow_key, one in wanting.items()}
-        return {flow_key: one for flow_key, one in wanting.items() if flow_key in self.paths}
+        return {
+            flow_key: self._in_its_epoch(flow_key, one, now)
+            for flow_key, one in wanting.items()
+            if flow_key in self.paths
+        }
+
+    def _in_its_epoch(self, flow_key: int, one: Wanting, now: float) -> Wanting:
+        """Leave doubts alone until a listing shows what was said just before the epoch began."""
+        epoch, since = self._epochs.get(flow_key, (-1, now))
+        if epoch != one.epoch:
+            self._epochs[flow_key] = epoch, since = one.epoch, now
+        if now - since < self.heads.settling_seconds:
+            return replace(one, doubted=Ranges())
+        return one
+
+    def _epoch(self, flow_key: int) -> int:
+        """The epoch to ask in; one that is too young settles no doubt."""
+        epoch, since = self._epochs.get(flow_key, (UNSETTLED, 0.0))
+        now = asyncio.get_running_loop().time()
+        return epoch if now - since >= self.heads.settling_seconds else UNSETTLED
 
     async def doubt_oldest(self, cycle: timedelta) -> None:
         """Have the flow listed again that was so longest ago, if that is more than a *cycle*."""
@@ -141,6 +166,8 @@ class Source:
     async def lose(self, flow_key: int, *, reason: str) -> None:
         """Set a flow aside that cannot be read any more; it comes back when it is listed again."""
         path = self.paths.pop(flow_key, None)
+        if path is None:
+            return
         log.warning("flow lost", extra={"flow": path, "reason": reason})
         await when_possible(self.engine, partial(directory.lose_flow, flow_key=flow_key))
 
@@ -160,6 +187,12 @@ class Source:
             error=error,
         )
         await apply_patiently(self.engine, Batch(now=self._now(), pages=[row]))
+
+    def _path(self, flow_key: int) -> str:
+        path = self.paths.get(flow_key)
+        if path is None:
+            raise FlowRefused("a flow that was lost a moment ago", 404)
+        return path
 
     def _read(self, page: Page, flow_key: int, as_of: int) -> Reading:
         is_foreign = partial(self._names.is_another, flow_key=flow_key)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from msgspec import Struct
-from sqlalchemy import and_, bindparam, case, func, select, text, type_coerce, update
+from sqlalchemy import and_, bindparam, case, delete, func, select, text, type_coerce, update
 from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, Range
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -223,6 +223,15 @@ async def wanting(tx: AsyncConnection) -> dict[int, Wanting]:
         )
         for flow_key, missing, doubted, epoch in rows
     }
+
+
+async def drop_audits(tx: AsyncConnection, *, before: datetime) -> None:
+    """Drop the rows of pages that were listed again, and found as they were, *before*."""
+    await tx.execute(
+        delete(pages).where(
+            pages.c.purpose == "audit", pages.c.error.is_(None), pages.c.requested_at < before
+        )
+    )
 
 
 async def standings(tx: AsyncConnection) -> dict[int, Standing]:

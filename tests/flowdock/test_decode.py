@@ -298,9 +298,17 @@ def test_an_id_is_a_positive_64_bit_number(event_id: Any) -> None:
     assert isinstance(decode(frame(chat(content="x", id=2**63 - 1))), Posted)
 
 
-@pytest.mark.parametrize("kind", ["message", "tag-change", "flow-change", "never-heard-of"])
-def test_an_event_without_id_is_rejected_unless_it_is_a_signal(kind: Any) -> None:
+@pytest.mark.parametrize("kind", ["message", "tag-change", "message-delete"])
+def test_what_makes_or_changes_a_message_is_rejected_without_an_id(kind: Any) -> None:
     assert decode(frame({"event": kind, "flow": FLOW})) == Rejected(reason="no id")
+
+
+@pytest.mark.parametrize("kind", ["flow-change", "user-change", "never-heard-of"])
+def test_anything_else_without_an_id_is_a_signal(kind: Any) -> None:
+    signal = decode(frame({"event": kind, "flow": FLOW, "user": 3}))
+
+    assert isinstance(signal, Signal)
+    assert (signal.kind, signal.flow, signal.user) == (kind, FLOW, "3")
 
 
 @pytest.mark.parametrize("kind", [None, "", 5, [], "x" * 300])

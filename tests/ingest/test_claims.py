@@ -129,3 +129,9 @@ def test_both_ends_of_a_claim_were_written_and_nothing_refused_is_in_it(items, d
             for first, last in gain.streamed:
                 for end in (first, last):
                     assert (flow_key, end) in written or (flow_key, end) in refused
+
+
+def test_after_input_that_could_not_be_placed_claims_begin_when_it_has_settled():
+    """What could not be placed may be the event between two that came out of order."""
+    items = [began(at=0), came(10, at=5), unreadable(at=5.1), came(12, at=5.2), came(14, at=6.2)]
+    assert claimed(*items) == {1: Ranges(((14, 14),))}

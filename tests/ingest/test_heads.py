@@ -18,18 +18,20 @@ def test_what_was_just_seen_is_newest_but_not_settled():
 
 def test_an_unknown_flow_has_no_head():
     heads = Heads(settling_seconds=2)
-    assert (heads.newest(1), heads.settled(1, now=9), heads.take_due(now=9)) == (0, 0, {})
+    assert (heads.newest(1), heads.settled(1, now=9), heads.due(now=9)) == (0, 0, {})
 
 
 def test_what_the_ledger_knew_is_settled_and_is_not_told_again():
     heads = Heads(settling_seconds=2)
     heads.restore({1: 50})
-    assert (heads.newest(1), heads.settled(1, now=0), heads.take_due(now=0)) == (50, 50, {})
+    assert (heads.newest(1), heads.settled(1, now=0), heads.due(now=0)) == (50, 50, {})
     heads.seen(1, 40, at=0)
-    assert (heads.newest(1), heads.take_due(now=9)) == (50, {})
+    assert (heads.newest(1), heads.due(now=9)) == (50, {})
     heads.seen(1, 60, at=9)
-    assert heads.take_due(now=99) == {1: 60}
-    assert heads.take_due(now=99) == {}
+    assert heads.due(now=99) == {1: 60}
+    assert heads.due(now=99) == {1: 60}
+    heads.noted({1: 60})
+    assert heads.due(now=99) == {}
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.floats(0, 3)), max_size=30))
@@ -39,6 +41,6 @@ def test_what_is_settled_is_the_newest_that_was_seen_early_enough(seen):
         now += pause
         heads.seen(1, id_, at=now)
         told.append((now, id_))
-        due = max((one for at, one in told if at <= now - 2), default=0)
-        assert heads.settled(1, now=now) == due
+        expected = max((one for at, one in told if at <= now - 2), default=0)
+        assert heads.settled(1, now=now) == expected
         assert heads.newest(1) == max(one for _, one in told)

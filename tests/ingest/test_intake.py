@@ -16,7 +16,7 @@ async def taken(intake: Intake, *, most: int = 1000, patience: float = 0.01) -> 
 
 
 def filled(count: int, *, limit_items: int = 100) -> Intake:
-    intake = Intake(limit_bytes=limit_items * WEIGHT)
+    intake = Intake(limit_bytes=limit_items * WEIGHT, settling_seconds=0.05)
     for number in range(count):
         intake.put_now(Ended(number, 0.0))
     return intake
@@ -26,37 +26,33 @@ async def test_items_come_out_in_the_order_in_which_they_went_in():
     intake = filled(10)
     items = await taken(intake, most=4) + await taken(intake)
     assert items == [Ended(number, 0.0) for number in range(10)]
-    assert intake.waiting_bytes == 0
 
 
 async def test_who_puts_into_a_full_queue_waits_until_there_is_room():
-    intake = Intake(limit_bytes=WEIGHT)
+    intake = Intake(limit_bytes=WEIGHT, settling_seconds=0.05)
     await intake.put(ITEM)
     putting = [asyncio.create_task(intake.put(ITEM)) for _ in range(3)]
     await asyncio.sleep(0)
     assert not any(task.done() for task in putting)
-    assert intake.waiting_bytes == WEIGHT
 
     for _ in range(4):
         assert await taken(intake) == [ITEM]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert intake.waiting_bytes <= WEIGHT
     await asyncio.gather(*putting)
 
 
 async def test_an_item_larger_than_the_queue_passes_alone():
-    intake = Intake(limit_bytes=10)
+    intake = Intake(limit_bytes=10, settling_seconds=0.05)
     await intake.put(ITEM)
     assert await taken(intake) == [ITEM]
 
 
 async def test_half_a_queueful_at_most_is_taken_at_once():
-    intake = Intake(limit_bytes=10 * WEIGHT)
+    intake = Intake(limit_bytes=10 * WEIGHT, settling_seconds=0.05)
     for _ in range(10):
         await intake.put(ITEM)
     assert len(await taken(intake)) == 6
-    assert intake.waiting_bytes == 4 * WEIGHT
 
 
 async def test_nothing_comes_when_nothing_was_put_in_time():
@@ -64,7 +60,7 @@ async def test_nothing_comes_when_nothing_was_put_in_time():
 
 
 async def test_what_comes_soon_after_is_taken_with_it():
-    intake = Intake(limit_bytes=10 * WEIGHT)
+    intake = Intake(limit_bytes=10 * WEIGHT, settling_seconds=0.05)
     taking = asyncio.create_task(intake.take(most=1000, linger_seconds=0.05, patience_seconds=5))
     await asyncio.sleep(0)
     await intake.put(ITEM)
@@ -90,7 +86,7 @@ async def test_a_taker_that_is_cancelled_at_any_turn_takes_nothing_away(turns):
 
 
 async def test_a_putter_that_is_cancelled_has_put_nothing_and_blocks_nobody():
-    intake = Intake(limit_bytes=WEIGHT)
+    intake = Intake(limit_bytes=WEIGHT, settling_seconds=0.05)
     await intake.put(ITEM)
     first, second = (asyncio.create_task(intake.put(item)) for item in (ITEM, Ended(2, 0.0)))
     await asyncio.sleep(0)
@@ -99,3 +95,36 @@ async def test_a_putter_that_is_cancelled_has_put_nothing_and_blocks_nobody():
     await second
     assert first.cancelled()
     assert await taken(intake) == [Ended(2, 0.0)]
+
+
+async def test_all_is_read_while_nobody_waits():
+    intake = filled(0)
+    clock = asyncio.get_running_loop().time
+
+    assert intake.read_up_to() == pytest.approx(clock(), abs=0.02)
+    assert intake.written_up_to() == pytest.approx(clock(), abs=0.02)
+
+
+async def test_what_waits_to_be_written_holds_back_what_counts_as_written():
+    intake = filled(3)
+
+    assert intake.written_up_to() == 0.0
+    await taken(intake)
+    assert intake.written_up_to() > 0.0
+
+
+async def test_while_a_putter_waits_and_a_settling_time_after_it_nothing_more_counts_as_read():
+    clock = asyncio.get_running_loop().time
+    intake = Intake(limit_bytes=WEIGHT, settling_seconds=0.05)
+    await intake.put(ITEM)
+    hindered = clock()
+    putting = asyncio.create_task(intake.put(ITEM))
+    await asyncio.sleep(0.03)
+    assert intake.read_up_to() == pytest.approx(hindered, abs=0.02)
+
+    await taken(intake)
+    await putting
+    assert intake.read_up_to() == pytest.approx(hindered, abs=0.02)
+    while intake.read_up_to() < hindered + 0.03:  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+    assert clock() - hindered >= 0.08
