@@ -36,7 +36,9 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "Look after it": {
         "status": ("archiver.cli.status", "Show what is archived, proven and missing."),
+        "gaps": ("archiver.cli.gaps", "Show which ids nothing proves yet, and why."),
         "verify": ("archiver.cli.verify", "List again what is claimed, compare and repair."),
+        "rejects": ("archiver.cli.rejects", "Look into input that could not be placed."),
         "rebuild": ("archiver.cli.rebuild", "Make all derived rows anew from the journal."),
         "migrate": ("archiver.cli.migrate", "Bring the database to this release's schema."),
     },

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -24,7 +25,7 @@ class Column:
 
 def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     """Print *rows*, whatever they hold; texts that have no room are broken, numbers never."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(
             column.name,
@@ -47,3 +48,8 @@ def clipped(text: str, letters: int) -> str:
 def counted(count: int, thing: str) -> str:
     """So many of a *thing*, whose plural ends in s."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def moment(at: datetime | None) -> str:
+    """A time to the second, in UTC; a dash when it is not known."""
+    return "-" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"

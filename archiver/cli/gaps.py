@@ -1,0 +1,84 @@
+"""``archiver gaps``: what is missing or doubted, range by range."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+import msgspec
+
+from archiver.cli.choice import choose_flows
+from archiver.cli.configuration import LoadSettings
+from archiver.cli.database import Place, open_database, require_archive, serve_database
+from archiver.cli.tables import Column, counted, moment, show_table
+from archiver.store import missing
+from archiver.store.missing import Doubt, Gap
+
+GAP_COLUMNS = (
+    Column("flow"),
+    Column("from", is_number=True),
+    Column("to", is_number=True),
+    Column("ids", is_number=True),
+    Column("found", is_short=True),
+    Column("attempts", is_number=True),
+    Column("last error"),
+)
+DOUBT_COLUMNS = GAP_COLUMNS[:4]
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertain:
+    """What is not known for sure."""
+
+    gaps: Sequence[Gap]
+    doubts: Sequence[Doubt]
+
+
+@click.command
+@click.option("--flow", "patterns", multiple=True, metavar="PATTERN", help="Only these: 'acme/*'.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_obj
+def gaps(load: LoadSettings, /, *, patterns: tuple[str, ...], as_json: bool) -> int:
+    """Show which ids nothing proves yet, and why.
+
+    Below stand the doubts: ids that are proven, but whose messages may have changed while nobody
+    listened; archiver run and archiver verify list them again.
+
+    Exit status: 1 when there are gaps, 0 when there are none, doubts or not.
+    """
+    settings = load()
+    require_archive(settings)
+    with serve_database(settings) as place:
+        found = asyncio.run(_read(place, patterns))
+    if as_json:
+        click.echo(msgspec.json.encode({"gaps": found.gaps, "doubts": found.doubts}).decode())
+    else:
+        _describe(found)
+    return 1 if found.gaps else 0
+
+
+async def _read(place: Place, patterns: Sequence[str]) -> Uncertain:
+    async with open_database(place) as engine, engine.connect() as tx:
+        flows = list((await choose_flows(tx, patterns)).values())
+        return Uncertain(await missing.gaps(tx, flows), await missing.doubts(tx, flows))
+
+
+def _describe(found: Uncertain) -> None:
+    if found.gaps:
+        rows = [(*_range(gap), *_history(gap)) for gap in found.gaps]
+        show_table(GAP_COLUMNS, rows)
+    if found.gaps and found.doubts:
+        click.echo()
+    if found.doubts:
+        click.echo("may have changed while nobody listened:")
+        show_table(DOUBT_COLUMNS, [_range(doubt) for doubt in found.doubts])
+    doubts = f", {counted(len(found.doubts), 'doubt')}" if found.doubts else ""
+    click.echo(f"{counted(len(found.gaps), 'gap') if found.gaps else 'no gaps'}{doubts}")
+
+
+def _range(one: Gap | Doubt) -> tuple[str, ...]:
+    return one.flow, str(one.from_id), str(one.to_id), f"{one.to_id - one.from_id + 1:,}"
+
+
+def _history(gap: Gap) -> tuple[str, ...]:
+    return moment(gap.found_at), f"{gap.attempts:,}", gap.last_error or ""

@@ -1,0 +1,142 @@
+"""``archiver rejects``: input that could not be placed; to be listed, shown, and tried again."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import click
+import msgspec
+
+from archiver import daemon
+from archiver.cli.configuration import LoadSettings
+from archiver.cli.database import Place, open_database, require_archive, serve_database
+from archiver.cli.tables import Column, counted, moment, show_table
+from archiver.cli.terminal import make_safe
+from archiver.errors import ArchiverError
+from archiver.ingest import rejects as rejecting
+from archiver.ingest.rejects import Retried
+from archiver.store import rejecting as stored
+from archiver.store.engine import Engine
+from archiver.store.rejecting import Kept, Listed
+
+T = TypeVar("T")
+
+COLUMNS = (
+    Column("id", is_number=True),
+    Column("received", is_short=True),
+    Column("origin"),
+    Column("bytes", is_number=True),
+    Column("reason"),
+)
+TOLD = 20
+
+
+@click.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=50, show_default=True, help="List so many, newest."
+)
+@click.pass_context
+def rejects(ctx: click.Context, /, *, as_json: bool, limit: int) -> None:
+    """List input that could not be placed: no JSON, no id, no flow, or refused by Postgres.
+
+    It is kept byte for byte. A newer release may understand it: archiver rejects retry --all.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    load: LoadSettings = ctx.obj
+    found, count = _with_archive(load, partial(_list, most=limit))
+    if as_json:
+        click.echo(json.dumps({"rejects": msgspec.to_builtins(found), "total": count}))
+        return
+    if found:
+        show_table(COLUMNS, [_cells(one) for one in found])
+    more = f", of which the newest {len(found):,} are shown" if count > len(found) else ""
+    click.echo(f"{counted(count, 'reject')}{more}" if count else "no rejects")
+
+
+@rejects.command
+@click.argument("id_", metavar="ID", type=int)
+@click.option("--raw", "as_raw", is_flag=True, help="Write its bytes, and nothing else.")
+@click.pass_obj
+def show(load: LoadSettings, /, *, id_: int, as_raw: bool) -> None:
+    """Show one reject: what is known of it, and its bytes, made safe for a terminal."""
+    reject = _with_archive(load, partial(_show, id_=id_))
+    if reject is None:
+        raise ArchiverError(f"there is no reject {id_}: archiver rejects lists them")
+    if as_raw:
+        sys.stdout.buffer.write(reject.raw)
+        return
+    click.echo(f"received  {moment(reject.received_at)}")
+    click.echo(f"origin    {make_safe(reject.origin)}")
+    click.echo(f"reason    {make_safe(reject.reason)}")
+    click.echo(f"bytes     {len(reject.raw):,}\n")
+    click.echo(make_safe(reject.raw.decode(errors="backslashreplace")))
+
+
+@rejects.command
+@click.argument("ids", metavar="[ID]...", type=int, nargs=-1)
+@click.option("--all", "of_all", is_flag=True, help="All that there are.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_obj
+def retry(load: LoadSettings, /, *, ids: tuple[int, ...], of_all: bool, as_json: bool) -> int:
+    """Read rejects again, and archive what can be placed now; those are rejects no more.
+
+    Exit status: 0 when each of them found its place, 1 when some did not.
+    """
+    if bool(ids) == of_all:
+        raise click.UsageError("name rejects by their ids, or all of them by --all")
+    tried = _with_archive(load, partial(_retry, ids=ids))
+    left = [one for one in tried if one.reason is not None]
+    if as_json:
+        click.echo(json.dumps({"placed": len(tried) - len(left), "left": len(left),
+                               "rejects": msgspec.to_builtins(tried)}))  # fmt: skip
+    else:
+        for one in tried[:TOLD]:
+            click.echo(_told(one))
+        if len(tried) > TOLD:
+            click.echo(f"… and {len(tried) - TOLD:,} more")
+        click.echo(f"{len(tried) - len(left):,} placed, {len(left):,} left")
+    return 1 if left else 0
+
+
+def _with_archive(load: LoadSettings, work: Callable[[Engine], Awaitable[T]]) -> T:
+    settings = load()
+    require_archive(settings)
+
+    async def run(place: Place) -> T:
+        async with open_database(place) as engine:
+            return await work(engine)
+
+    with serve_database(settings) as place:
+        return asyncio.run(run(place))
+
+
+async def _list(engine: Engine, *, most: int) -> tuple[list[Listed], int]:
+    async with engine.connect() as tx:
+        return await stored.newest(tx, most=most), await stored.count(tx)
+
+
+async def _show(engine: Engine, *, id_: int) -> Kept | None:
+    async with engine.connect() as tx:
+        return await stored.kept(tx, id_)
+
+
+async def _retry(engine: Engine, *, ids: Sequence[int]) -> list[Retried]:
+    async with engine.connect() as tx:
+        wanted = ids or await stored.ids(tx)
+    return [await rejecting.retry(engine, id_, now=daemon.utc_now()) for id_ in wanted]
+
+
+def _cells(one: Listed) -> Sequence[str]:
+    return str(one.id), moment(one.received_at), one.origin, f"{one.size_bytes:,}", one.reason
+
+
+def _told(one: Retried) -> str:
+    if one.reason is not None:
+        return f"{one.id}: {make_safe(one.reason)}"
+    event = f"{make_safe(one.event or '')} {one.event_id or ''}".strip()
+    return f"{one.id}: {event} of {make_safe(one.flow or 'no flow')}"

@@ -1,0 +1,128 @@
+"""Rejects read again: what a newer release understands finds its place.
+
+A reject is archived by the one writer, and taken out of the rejects in the same transaction.
+Nothing is claimed by it: what a page or a stream could not prove at the time is still a gap.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from archiver.domain.events import Event, Happening, Rejected, Signal
+from archiver.domain.model import EventId
+from archiver.flowdock.decode import decode, decode_listed
+from archiver.ingest.apply import write
+from archiver.ingest.batch import Arrival, Batch
+from archiver.ingest.names import private_path
+from archiver.store import directory, reading, rejecting
+from archiver.store.engine import DatabaseError, Engine, Fault, Transaction, fault, transaction
+from archiver.store.rejecting import Kept
+
+LISTINGS = ("list ", "show ")
+"""How the origin of what an API answered starts; the path of the flow follows."""
+
+
+class Retried(Struct, frozen=True, kw_only=True):
+    """What became of a reject."""
+
+    id: int
+    event: str | None = None
+    """The kind of event that it turned out to be."""
+    flow: str | None = None
+    event_id: int | None = None
+    reason: str | None = None
+    """Why it still has no place; None when it has one now."""
+
+
+class _Unplaced(Exception):
+    """A reject has no place yet; the text says why."""
+
+
+async def retry(engine: Engine, id_: int, *, now: datetime) -> Retried:
+    """Archive the reject *id_*, if it can be placed now."""
+    try:
+        async with transaction(engine) as tx:
+            arrival = await _place(tx, await rejecting.kept(tx, id_), now=now)
+            await write(tx, Batch(now=now, arrivals=[arrival]))
+            await rejecting.remove(tx, [id_])
+            paths = await reading.flow_paths(tx)
+    except _Unplaced as unplaced:
+        return Retried(id=id_, reason=str(unplaced))
+    except DatabaseError as error:
+        if fault(error) is not Fault.ROW:
+            raise
+        return Retried(id=id_, reason=str(getattr(error, "orig", error)).partition("\n")[0])
+    kind = arrival.decoded.kind if isinstance(arrival.decoded, Event | Signal) else None
+    flow = None if arrival.flow_key is None else paths[arrival.flow_key]
+    return Retried(id=id_, event=kind, flow=flow, event_id=arrival.id)
+
+
+async def _place(tx: Transaction, reject: Kept | None, *, now: datetime) -> Arrival:
+    """What a reject says, and where it belongs.
+
+    Raises:
+        _Unplaced: it still says nothing, or of no flow.
+    """
+    if reject is None:
+        raise _Unplaced("there is no such reject")
+    names = await _flow_names(tx)
+    was_listed = reject.origin.startswith(LISTINGS)
+    decoded = decode_listed(reject.raw) if was_listed else decode(reject.raw)
+    if isinstance(decoded, Rejected):
+        raise _Unplaced(decoded.reason)
+    flow_key: int | None
+    if was_listed:
+        flow_key = _flow_asked(reject.origin, decoded, names)
+    else:
+        flow_key = await _flow_told(tx, decoded, names, now=now)
+    arrival = Arrival(
+        frame=reject.raw,
+        decoded=decoded,
+        flow_key=flow_key,
+        witness="list" if was_listed else "stream",
+        origin=reject.origin,
+        received_at=reject.received_at,
+    )
+    if not was_listed or flow_key is None or arrival.id is None:
+        return arrival
+    # Of a listing whose position is not known, no more is sure than that it came after the event.
+    at = reject.received_at
+    as_of = await rejecting.listed_as_of(tx, flow_key, arrival.id, at=at) or arrival.id
+    return replace(arrival, listed_as_of=EventId(as_of))
+
+
+def _flow_asked(origin: str, decoded: Happening | Signal, names: Mapping[str, int]) -> int:
+    """The flow that was asked for when the reject came."""
+    path = origin.partition(" ")[2]
+    if path not in names:
+        raise _Unplaced(f"no flow is named {path} any more")
+    if decoded.flow is not None and names.get(decoded.flow, names[path]) != names[path]:
+        raise _Unplaced("it is of another flow than was asked for")
+    return names[path]
+
+
+async def _flow_told(
+    tx: Transaction, decoded: Happening | Signal, names: Mapping[str, int], *, now: datetime
+) -> int | None:
+    """The flow that the reject names; None for a signal that names none."""
+    if decoded.flow is not None:
+        if decoded.flow in names:
+            return names[decoded.flow]
+        return (await directory.name_flows(tx, [decoded.flow], now=now))[decoded.flow]
+    if decoded.to is not None and decoded.user is not None:
+        for me, other in ((decoded.user, decoded.to), (decoded.to, decoded.user)):
+            if (path := private_path(me, other)) in names:
+                return names[path]
+    if isinstance(decoded, Signal):
+        return None
+    raise _Unplaced("no flow")
+
+
+async def _flow_names(tx: Transaction) -> dict[str, int]:
+    """Every name that flows go by: ids, paths, and the ids of old."""
+    names: dict[str, int] = {}
+    for key, path in (await reading.flow_paths(tx)).items():
+        names[path] = names[path.replace("/", ":", 1)] = key
+    return names | {str(id_): key for id_, key in (await directory.flow_keys(tx)).items()}

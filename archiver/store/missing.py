@@ -1,0 +1,51 @@
+"""What the archive does not know for sure: gaps and doubts, range by range."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from msgspec import Struct
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+class Gap(Struct, frozen=True, kw_only=True):
+    """Ids that nothing proves."""
+
+    flow: str
+    from_id: int
+    to_id: int
+    found_at: datetime | None
+    attempts: int
+    """Requests for it that have failed."""
+    last_error: str | None
+
+
+class Doubt(Struct, frozen=True, kw_only=True):
+    """Ids whose messages may have changed while nobody listened."""
+
+    flow: str
+    from_id: int
+    to_id: int
+
+
+async def gaps(tx: AsyncConnection, flows: Sequence[str]) -> list[Gap]:
+    """The gaps of these flows, the newest of each first."""
+    rows = await tx.execute(_GAPS, {"flows": list(flows)})
+    return [Gap(**row) for row in rows.mappings()]
+
+
+async def doubts(tx: AsyncConnection, flows: Sequence[str]) -> list[Doubt]:
+    """The doubts of these flows, the newest of each first."""
+    rows = await tx.execute(_DOUBTS, {"flows": list(flows)})
+    return [Doubt(**row) for row in rows.mappings()]
+
+
+_GAPS = text("""
+    SELECT flow, from_id, to_id, found_at, attempts, last_error FROM archive.gaps
+    WHERE flow = ANY(:flows) ORDER BY flow, from_id DESC
+""")
+
+_DOUBTS = text("""
+    SELECT flow, from_id, to_id FROM archive.doubts
+    WHERE flow = ANY(:flows) ORDER BY flow, from_id DESC
+""")

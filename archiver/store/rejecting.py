@@ -1,0 +1,76 @@
+"""What could not be placed: to be looked at, and to be taken out once it has its place."""
+
+from collections.abc import Collection
+from datetime import datetime
+
+from msgspec import Struct
+from sqlalchemy import BigInteger, bindparam, delete, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from archiver.store.schema import pages, rejects
+
+
+class Listed(Struct, frozen=True, kw_only=True):
+    """A reject without its bytes."""
+
+    id: int
+    received_at: datetime
+    origin: str
+    reason: str
+    size_bytes: int
+
+
+class Kept(Struct, frozen=True, kw_only=True):
+    """A reject as it was received."""
+
+    id: int
+    received_at: datetime
+    origin: str
+    reason: str
+    raw: bytes
+
+
+async def newest(tx: AsyncConnection, *, most: int) -> list[Listed]:
+    """The *most* rejects that came last, the newest first."""
+    size = func.octet_length(rejects.c.raw).label("size_bytes")
+    about = (rejects.c.id, rejects.c.received_at, rejects.c.origin, rejects.c.reason)
+    rows = await tx.execute(select(*about, size).order_by(rejects.c.id.desc()).limit(most))
+    return [Listed(**row) for row in rows.mappings()]
+
+
+async def count(tx: AsyncConnection) -> int:
+    """How many rejects there are."""
+    return (await tx.execute(select(func.count()).select_from(rejects))).scalar_one()
+
+
+async def ids(tx: AsyncConnection) -> list[int]:
+    """All rejects, the oldest first."""
+    return list((await tx.execute(select(rejects.c.id).order_by(rejects.c.id))).scalars())
+
+
+async def kept(tx: AsyncConnection, id_: int) -> Kept | None:
+    """One reject; None when there is none of this id."""
+    columns = [column for column in rejects.columns if column.name != "digest"]
+    row = (await tx.execute(select(*columns).where(rejects.c.id == id_))).mappings().first()
+    return Kept(**row) if row else None
+
+
+async def listed_as_of(tx: AsyncConnection, flow_key: int, id_: int, *, at: datetime) -> int | None:
+    """Up to which id the page told that showed *id_* at that time; None if that is not known."""
+    found = await tx.execute(
+        select(pages.c.as_of)
+        .where(
+            pages.c.flow_key == flow_key,
+            pages.c.requested_at <= at,
+            pages.c.asked.contains(bindparam("id", id_, type_=BigInteger)),
+            pages.c.messages > 0,
+        )
+        .order_by(pages.c.requested_at.desc())
+        .limit(1)
+    )
+    return found.scalar()
+
+
+async def remove(tx: AsyncConnection, placed: Collection[int]) -> None:
+    """Take out rejects that have been placed."""
+    await tx.execute(delete(rejects).where(rejects.c.id.in_(placed)))

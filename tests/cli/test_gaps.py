@@ -1,0 +1,56 @@
+"""``archiver gaps``: what nothing proves, and what may have changed unheard."""
+
+import json
+
+import psycopg
+import pytest
+
+from tests.cli.conftest import Run
+
+
+@pytest.fixture
+def archive(database_url: str) -> str:
+    """Two flows: one with gaps and a doubt, of hostile errors; and one that is proven."""
+    with psycopg.connect(database_url, autocommit=True) as db:
+        for path, listed, doubted in (
+            ("acme/main", "{[11,51),[61,101)}", "{[20,31)}"),
+            ("acme/quiet", "{[1,101)}", "{[1,2)}"),
+        ):
+            db.execute(
+                "WITH flow AS (INSERT INTO store.flows (flow_id, path, first_seen_at)"
+                " VALUES (%s, %s, now()) RETURNING flow_key)"
+                " INSERT INTO store.ledger (flow_key, listed, due, due_at, doubted)"
+                " SELECT flow_key, %s, 100, '2024-05-01 10:00Z', %s FROM flow",
+                [path, path, listed, doubted],
+            )
+        db.execute(
+            "INSERT INTO store.pages (flow_key, run, purpose, asked, messages, as_of,"
+            " requested_at, error) SELECT flow_key, gen_random_uuid(), 'backfill', '[51,61)',"
+            " 0, 100, now(), E'503 \\x1b[31mdown' FROM store.flows, generate_series(1, 3)"
+            " WHERE path = 'acme/main'"
+        )
+    return database_url
+
+
+def test_gaps_are_told_with_attempts_and_errors_and_doubts_below(
+    archiver: Run, archive: str
+) -> None:
+    told = archiver("gaps", ARCHIVER_DATABASE_URL=archive)
+    assert (told.returncode, told.stderr) == (1, "")
+    rows = [line.split() for line in told.stdout.split("\n") if "acme/" in line]
+    assert rows == [
+        ["acme/main", "51", "60", "10", "2024-05-01", "10:00:00", "3", "503", "␛[31mdown"],
+        ["acme/main", "1", "10", "10", "2024-05-01", "10:00:00", "0"],
+        ["acme/main", "20", "30", "11"],
+        ["acme/quiet", "1", "1", "1"],
+    ]
+    assert told.stdout.endswith("2 gaps, 2 doubts\n")
+
+
+def test_doubts_alone_are_no_gaps(archiver: Run, archive: str) -> None:
+    told = archiver("gaps", "--flow", "*/quiet", "--json", ARCHIVER_DATABASE_URL=archive)
+    assert told.returncode == 0
+    assert json.loads(told.stdout) == {
+        "gaps": [],
+        "doubts": [{"flow": "acme/quiet", "from_id": 1, "to_id": 1}],
+    }

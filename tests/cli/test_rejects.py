@@ -1,0 +1,117 @@
+"""``archiver rejects``: listed, shown, and placed when they can be read."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.cli.conftest import Run
+from tests.ingest.arriving import frame
+
+NOT_JSON = b"{\x1b[31m\xff not JSON"
+MESSAGE = frame(7, flow=None, content="from a listing")
+TOLD = frame(8, content="from a stream")
+PRIVATE = frame(3, flow=None, to="2", content="psst")
+FOREIGN = frame(9, flow="g")
+OLD = frame(11, flow="acme:main", content="of old")
+
+
+@pytest.fixture
+def archive(database_url: str) -> str:
+    """Rejects of which a newer release reads all but the first and the last."""
+    with psycopg.connect(database_url, autocommit=True) as db:
+        for flow_id, path in (("f", "acme/main"), ("g", "acme/ops"), *[("private/1/2",) * 2]):
+            db.execute(
+                "WITH flow AS (INSERT INTO store.flows (flow_id, path, first_seen_at)"
+                " VALUES (%s, %s, now()) RETURNING flow_key)"
+                " INSERT INTO store.ledger (flow_key) SELECT flow_key FROM flow",
+                [flow_id, path],
+            )
+        for origin, raw in (
+            ("default 1", NOT_JSON),
+            ("list acme/main", MESSAGE),
+            ("default 1", TOLD),
+            ("default 2", PRIVATE),
+            ("default 1", frame(12, "activity.user", flow=None)),
+            ("default 1", OLD),
+            ("list acme/main", FOREIGN),
+        ):
+            db.execute(
+                "INSERT INTO store.rejects (received_at, origin, reason, raw, digest)"
+                " VALUES ('2024-05-01 10:00Z', %s, E'no\\x1b flow', %s, gen_random_uuid())",
+                [origin, raw],
+            )
+        db.execute(
+            "INSERT INTO store.pages (flow_key, run, purpose, asked, messages, as_of,"
+            " requested_at) SELECT flow_key, gen_random_uuid(), 'backfill', '[1,20)', 1, 19,"
+            " '2024-05-01 09:59Z' FROM store.flows WHERE flow_id = 'f'"
+        )
+    return database_url
+
+
+def query(url: str, statement: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url) as db:
+        return db.execute(statement.encode()).fetchall()
+
+
+def test_rejects_are_listed_the_newest_first(archiver: Run, archive: str) -> None:
+    told = archiver("rejects", "--limit", "2", ARCHIVER_DATABASE_URL=archive)
+    assert (told.returncode, told.stderr) == (0, "")
+    head, _, newest, before, count = told.stdout.rstrip("\n").split("\n")
+    assert head.split() == ["id", "received", "origin", "bytes", "reason"]
+    assert newest.split()[:5] == ["7", "2024-05-01", "10:00:00", "list", "acme/main"]
+    assert newest.endswith("no␛ flow")
+    assert before.split()[0] == "6"
+    assert count == "7 rejects, of which the newest 2 are shown"
+
+
+def test_bytes_are_shown_safely_or_as_they_are(
+    archiver: Run, archive: str, environ: dict[str, str]
+) -> None:
+    told = archiver("rejects", "show", "1", ARCHIVER_DATABASE_URL=archive)
+    assert told.returncode == 0
+    assert told.stdout.endswith("\n\n{␛[31m\\xff not JSON\n")
+    raw = subprocess.run(
+        [sys.executable, "-m", "archiver.cli.main", "rejects", "show", "1", "--raw"],
+        env=environ | {"ARCHIVER_DATABASE_URL": archive},
+        capture_output=True,
+        check=True,
+    )
+    assert raw.stdout == NOT_JSON
+    told = archiver("rejects", "show", "99", ARCHIVER_DATABASE_URL=archive)
+    assert (told.returncode, told.stdout) == (2, "")
+
+
+def test_what_can_be_read_now_finds_its_place(archiver: Run, archive: str) -> None:
+    told = archiver("rejects", "retry", "2", "3", ARCHIVER_DATABASE_URL=archive)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout == (
+        "2: message 7 of acme/main\n3: message 8 of acme/main\n2 placed, 0 left\n"
+    )
+    told = archiver("rejects", "retry", "--all", "--json", ARCHIVER_DATABASE_URL=archive)
+    assert told.returncode == 1
+    result = json.loads(told.stdout)
+    assert (result["placed"], result["left"]) == (3, 2)
+    reasons = {one["id"]: one["reason"] for one in result["rejects"] if one["reason"]}
+    assert reasons.keys() == {1, 7}
+    assert reasons[7] == "it is of another flow than was asked for"
+
+    assert query(archive, "SELECT id FROM archive.rejects ORDER BY id") == [(1,), (7,)]
+    assert query(archive, "SELECT flow, id, content FROM archive.messages ORDER BY flow, id") == [
+        ("acme/main", 7, "from a listing"),
+        ("acme/main", 8, "from a stream"),
+        ("acme/main", 11, "of old"),
+        ("private/1/2", 3, "psst"),
+    ]
+    assert query(archive, "SELECT event FROM archive.signals") == [("activity.user",)]
+    assert query(archive, "SELECT as_of FROM archive.forms WHERE id = 7") == [(19,)]
+    assert query(archive, "SELECT count(*) FROM archive.flows") == [(3,)]
+
+
+def test_what_to_retry_must_be_said(archiver: Run, archive: str) -> None:
+    told = archiver("rejects", "retry", ARCHIVER_DATABASE_URL=archive)
+    assert told.returncode == 2
+    assert "--all" in told.stderr
