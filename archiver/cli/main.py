@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "status": ("archiver.cli.status", "Show what is archived, proven and missing."),
         "gaps": ("archiver.cli.gaps", "Show which ids nothing proves yet, and why."),
         "verify": ("archiver.cli.verify", "List again what is claimed, compare and repair."),
+        "explain": ("archiver.cli.explain", "Tell all that is known of one message or event."),
         "rejects": ("archiver.cli.rejects", "Look into input that could not be placed."),
         "rebuild": ("archiver.cli.rebuild", "Make all derived rows anew from the journal."),
         "migrate": ("archiver.cli.migrate", "Bring the database to this release's schema."),

@@ -1,0 +1,83 @@
+"""``archiver explain``: all that is known of one id, and how it is known."""
+
+import asyncio
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+import click
+import msgspec
+
+from archiver.cli.configuration import LoadSettings
+from archiver.cli.database import Place, open_database, require_archive, serve_database
+from archiver.cli.explanation import Explanation, describe
+from archiver.cli.terminal import make_safe
+from archiver.errors import ArchiverError
+from archiver.ingest.folding import by_message
+from archiver.ingest.tagging import tag_history
+from archiver.store import directory, explaining, journal, reading
+from archiver.store.engine import Transaction
+
+LARGEST_ID = 2**63 - 2
+
+
+@click.command
+@click.argument("flow")
+@click.argument("id_", metavar="ID", type=click.IntRange(1, LARGEST_ID))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_obj
+def explain(load: LoadSettings, /, *, flow: str, id_: int, as_json: bool) -> int:
+    """Tell all that is known of the event ID of FLOW, and how it is known.
+
+    FLOW is a path as archiver status lists it, or Flowdock's id. Of an event: the forms in which it
+    came, by stream or page, and its payload; of a message also what it is now, its history, its
+    tags, and what changed it. Of an id that is not archived: why not.
+
+    Exit status: 0 when it is archived, 1 when it is not.
+    """
+    settings = load()
+    require_archive(settings)
+    with serve_database(settings) as place:
+        found = asyncio.run(_read(place, flow, id_))
+    if as_json:
+        click.echo(msgspec.json.encode(found).decode())
+    else:
+        describe(found)
+    return 0 if found.forms else 1
+
+
+async def _read(place: Place, flow: str, id_: int) -> Explanation:
+    async with open_database(place) as engine, engine.connect() as tx:
+        paths = await reading.flow_paths(tx)
+        flow_key = await _find(tx, flow, paths)
+        path = paths[flow_key]
+        message = await explaining.message(tx, path, id_)
+        thread = message["thread_id"] if message else None
+        entries = await journal.about(tx, [(flow_key, id_)])
+        facts = by_message(entries).get((flow_key, id_), [])
+        return Explanation(
+            flow=path,
+            id=id_,
+            proof=await explaining.proof(tx, flow_key, id_),
+            forms=await explaining.forms(tx, flow_key, id_),
+            message=message,
+            revisions=await explaining.revisions(tx, path, id_),
+            tags=tag_history(facts),
+            changed_by=await explaining.targeting(tx, flow_key, id_),
+            thread=await explaining.thread(tx, path, thread) if thread else None,
+        )
+
+
+async def _find(tx: Transaction, flow: str, paths: Mapping[int, str]) -> int:
+    """The key of the flow that goes by this path or id.
+
+    Raises:
+        ArchiverError: none does.
+    """
+    by_path = {path.casefold(): key for key, path in paths.items()}
+    by_id = {str(name): key for name, key in (await directory.flow_keys(tx)).items()}
+    key = by_path.get(flow.casefold(), by_id.get(flow))
+    if key is not None:
+        return key
+    close = get_close_matches(flow.casefold(), by_path, n=1)
+    meant = f"did you mean {make_safe(close[0])}?" if close else "archiver status lists them"
+    raise ArchiverError(f"the archive has no flow {make_safe(flow)}: {meant}")

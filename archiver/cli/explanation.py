@@ -1,0 +1,155 @@
+"""An explanation of one id, for people."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+import msgspec
+from msgspec import Struct
+
+from archiver.cli.tables import counted, moment
+from archiver.cli.terminal import has_colours, make_safe
+from archiver.ingest.tagging import TagStep
+from archiver.store.explaining import Form, PageTold, Proof, Row, Targeting
+
+NOT_NOTED = "by a page that is not noted: a look at the newest message proves nothing"
+
+
+class Explanation(Struct, frozen=True, kw_only=True):
+    """All that is known of one id."""
+
+    flow: str
+    id: int
+    proof: Proof
+    forms: Sequence[Form]
+    message: Row | None
+    revisions: Sequence[Row]
+    tags: Sequence[TagStep]
+    changed_by: Sequence[Targeting]
+    thread: Row | None
+
+
+def describe(found: Explanation) -> None:
+    """Print it; nothing in it has power over the terminal."""
+    kind = found.forms[0].event if found.forms else "not archived"
+    title = f"{found.flow} {found.id}: {kind}"
+    _section(title, _proof(found.proof, found.id, is_held=bool(found.forms)))
+    for form in found.forms:
+        _section(f"form {form.form}, by {_way(form)}", _form(form))
+    _section("message now", _fields(found.message, left_out={"flow", "id"}))
+    _section("revisions", map(_revision, found.revisions))
+    _section("tags", map(_tag_step, found.tags))
+    _section("changed by", map(_change, found.changed_by))
+    _section("thread", _fields(found.thread, left_out={"flow", "detail"}))
+
+
+def _section(title: str, lines: Iterable[str]) -> None:
+    """Print *title* and *lines*, if there are any."""
+    told = list(lines)
+    if told:
+        click.echo(click.style(make_safe(title), bold=True) if has_colours() else make_safe(title))
+    for line in told:
+        click.echo(f"  {make_safe(line)}")
+
+
+def _proof(proof: Proof, id_: int, *, is_held: bool) -> Iterator[str]:
+    """Which witness speaks for the id; and of one that is not held, what follows."""
+    witnesses = [
+        name
+        for name, speaks in (("an unbroken stream", proof.streamed), ("a listing", proof.listed))
+        if speaks
+    ]
+    if witnesses and is_held:
+        yield f"what lies here is proven by {' and '.join(witnesses)}"
+    elif witnesses:
+        yield f"Flowdock has no message of this id: proven by {' and '.join(witnesses)}"
+        yield "(edits, presence and the like take ids as well, and are not listed)"
+    elif id_ <= proof.due:
+        yield "a gap: nothing proves this range yet; archiver backfill asks for it"
+        if proof.failures:
+            failed = counted(proof.failures, "request")
+            yield f"{failed} for it failed, the last because: {proof.last_error}"
+    elif id_ <= proof.newest_id:
+        yield "not proven yet: the flow came so far only a moment ago, or nobody listens"
+    else:
+        yield f"beyond the newest id that is known of the flow, {proof.newest_id}"
+    if proof.page:
+        yield f"last listed by {_page(proof.page)}"
+    if proof.doubted:
+        yield "it may have changed while nobody listened, and is to be listed again"
+
+
+def _form(form: Form) -> Iterator[str]:
+    yield f"received {moment(form.received_at)}, tells of the flow up to id {form.as_of}"
+    if form.witness == "list":
+        yield f"by {_page(form.page)}" if form.page else NOT_NOTED
+    if form.seen_again_at:
+        again = f"last shown again {moment(form.seen_again_at)}"
+        yield f"{again}, telling of the flow up to id {form.seen_again_as_of}"
+    yield from _pretty(form.payload).split("\n")
+
+
+def _way(form: Form) -> str:
+    match form.witness:
+        case "stream":
+            return "the stream"
+        case "list":
+            return "a listing"
+        case "show":
+            return "Show Message: there is none any more"
+        case other:
+            return other
+
+
+def _page(page: PageTold) -> str:
+    proven = "proved nothing" if page.proven is None else f"proved {_ids(page.proven)}"
+    messages = counted(page.messages, "message")
+    asked = f"page {page.page} ({page.purpose}, {moment(page.requested_at)})"
+    return f"{asked}: asked for {_ids(page.asked)}, held {messages}, {proven}"
+
+
+def _ids(span: tuple[int, int]) -> str:
+    return f"{span[0]} to {span[1]}"
+
+
+def _revision(row: Row) -> str:
+    by = f" by user {row['user_id']}" if row["user_id"] else ""
+    tags = f"  [{', '.join(row['tags'])}]" if row["tags"] else ""
+    said = "(not known)" if row["content"] is None else row["content"]
+    return f"{row['revision']} {row['kind']}{by}, {moment(row['at'])}: {said}{tags}"
+
+
+def _tag_step(step: TagStep) -> str:
+    changes = [f"+{tag}" for tag in step.added] + [f"-{tag}" for tag in step.removed]
+    by = f" by user {step.user}" if step.user else ""
+    way = " shown by a listing" if step.listed else by
+    return f"{step.id}{way}, {moment(step.at)}: {' '.join(changes)}"
+
+
+def _change(one: Targeting) -> str:
+    by = f" by user {one.user_id}" if one.user_id else ""
+    came = f"came by {one.witness} {moment(one.received_at)}"
+    return f"{one.id} {one.event}{by}, {moment(one.sent_at)}; {came}"
+
+
+def _fields(row: Row | None, *, left_out: set[str]) -> Iterator[str]:
+    shown = {name: value for name, value in (row or {}).items() if name not in left_out}
+    width = max(map(len, shown), default=0)
+    for name, value in shown.items():
+        if value not in (None, [], {}):
+            yield f"{name:{width}}  {_text(value)}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, datetime):
+        return moment(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _pretty(payload: str) -> str:
+    try:
+        return msgspec.json.format(payload, indent=2)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return payload

@@ -1,0 +1,66 @@
+"""How the tags of a message came to be what they are."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from msgspec import Struct
+
+from archiver.domain.fold import Absence, Fact, Showing, fold, order, position, sketch
+
+
+class TagStep(Struct, frozen=True, kw_only=True):
+    """One step in the history of a message's tags; read receipts are tags as well."""
+
+    id: int
+    """The event that made it; of a listing, its position."""
+    listed: bool
+    """Whether only a listing showed it, so that nobody is told who did it."""
+    at: datetime | None
+    user: str | None
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+def tag_history(facts: Iterable[Fact]) -> list[TagStep]:
+    """The steps that *facts*, all of one message, tell; none when nothing shows the message."""
+    in_order = sorted(facts, key=order)
+    first = next((fact for fact in in_order if isinstance(fact, Showing)), None)
+    if first is None:
+        return []
+    message, _ = sketch(first)
+    steps = []
+    if message.tags:
+        steps.append(
+            TagStep(
+                id=message.id,
+                listed=False,
+                at=message.sent_at,
+                user=message.user,
+                added=message.tags,
+                removed=(),
+            )
+        )
+    for fact in in_order:
+        folded = fold(message, fact)
+        added, removed = _beyond(folded.tags, message.tags), _beyond(message.tags, folded.tags)
+        if added or removed:
+            steps.append(_step(fact, added, removed))
+        message = folded
+    return steps
+
+
+def _step(fact: Fact, added: tuple[str, ...], removed: tuple[str, ...]) -> TagStep:
+    was_shown = isinstance(fact, Showing | Absence)
+    return TagStep(
+        id=position(fact),
+        listed=was_shown,
+        at=fact.shown_at if isinstance(fact, Showing | Absence) else fact.sent_at,
+        user=None if isinstance(fact, Showing | Absence) else fact.user,
+        added=added,
+        removed=removed,
+    )
+
+
+def _beyond(tags: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
+    known = {tag.casefold() for tag in others}
+    return tuple(tag for tag in tags if tag.casefold() not in known)

@@ -1,0 +1,188 @@
+"""All that is known of one id of a flow."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+Row = Mapping[str, Any]
+
+
+class PageTold(Struct, frozen=True, kw_only=True):
+    """A request for a page."""
+
+    page: int
+    purpose: str
+    run: str
+    asked: tuple[int, int]
+    proven: tuple[int, int] | None
+    messages: int
+    requested_at: datetime
+    error: str | None
+
+
+class Form(Struct, frozen=True, kw_only=True):
+    """A form in which the event came."""
+
+    form: int
+    witness: str
+    event: str
+    user_id: str | None
+    received_at: datetime
+    as_of: int
+    seen_again_at: datetime | None
+    """When a listing last showed the same again."""
+    seen_again_as_of: int | None
+    payload: str
+    page: PageTold | None
+    """The page it came by, if one is known."""
+
+
+class Targeting(Struct, frozen=True, kw_only=True):
+    """An event that changes the message."""
+
+    id: int
+    event: str
+    user_id: str | None
+    sent_at: datetime | None
+    witness: str
+    received_at: datetime
+
+
+class Proof(Struct, frozen=True, kw_only=True):
+    """What the ledger says of the id."""
+
+    streamed: bool
+    listed: bool
+    doubted: bool
+    due: int
+    newest_id: int
+    """The newest id of the flow that is known."""
+    failures: int
+    """Requests for it that have failed."""
+    last_error: str | None
+    page: PageTold | None
+    """The last page that proved it."""
+
+
+async def forms(tx: AsyncConnection, flow_key: int, id_: int) -> list[Form]:
+    """The forms in which the event *id_* came."""
+    rows = await tx.execute(_FORMS, {"flow_key": flow_key, "id": id_})
+    return [
+        Form(**row, page=await _page_of(tx, flow_key, id_, row))
+        for row in map(dict, rows.mappings().all())
+    ]
+
+
+async def targeting(tx: AsyncConnection, flow_key: int, id_: int) -> list[Targeting]:
+    """The events that change the message *id_*, in the order of their ids."""
+    rows = await tx.execute(_TARGETING, {"flow_key": flow_key, "id": id_})
+    return [Targeting(**row) for row in rows.mappings()]
+
+
+async def proof(tx: AsyncConnection, flow_key: int, id_: int) -> Proof:
+    """What the ledger says of the id."""
+    asked = {"flow_key": flow_key, "id": id_}
+    row = (await tx.execute(_PROOF, asked)).mappings().one()
+    page = (await tx.execute(_LAST_PROOF, asked)).mappings().first()
+    return Proof(**row, page=_page(page) if page else None)
+
+
+async def message(tx: AsyncConnection, flow: str, id_: int) -> Row | None:
+    """The row of the message as people query it."""
+    return await _first(tx, _MESSAGE, {"flow": flow, "id": id_})
+
+
+async def thread(tx: AsyncConnection, flow: str, thread_id: str) -> Row | None:
+    """The row of the thread as people query it."""
+    return await _first(tx, _THREAD, {"flow": flow, "id": thread_id})
+
+
+async def revisions(tx: AsyncConnection, flow: str, id_: int) -> Sequence[Row]:
+    """The message's history as people query it."""
+    rows = await tx.execute(_REVISIONS, {"flow": flow, "id": id_})
+    return [dict(row) for row in rows.mappings()]
+
+
+async def _first(tx: AsyncConnection, statement: Any, asked: Row) -> Row | None:
+    row = (await tx.execute(statement, asked)).mappings().first()
+    return dict(row) if row else None
+
+
+async def _page_of(
+    tx: AsyncConnection, flow_key: int, id_: int, form: Mapping[str, Any]
+) -> PageTold | None:
+    if form["witness"] != "list":
+        return None
+    asked = {"flow_key": flow_key, "id": id_, "at": form["received_at"]}
+    row = (await tx.execute(_PAGE, asked)).mappings().first()
+    return _page(row) if row else None
+
+
+def _page(row: Any) -> PageTold:
+    proven = None if row["proven_from"] is None else (row["proven_from"], row["proven_to"])
+    return PageTold(
+        page=row["page_key"],
+        purpose=row["purpose"],
+        run=row["run"],
+        asked=(row["asked_from"], row["asked_to"]),
+        proven=proven,
+        messages=row["messages"],
+        requested_at=row["requested_at"],
+        error=row["error"],
+    )
+
+
+_FORMS = text("""
+    SELECT form, witness, event, user_id, received_at, j.as_of, CAST(payload AS text) AS payload,
+           s.shown_at AS seen_again_at, s.as_of AS seen_again_as_of
+    FROM store.journal AS j LEFT JOIN store.sightings AS s USING (flow_key, id, form)
+    WHERE flow_key = :flow_key AND id = :id ORDER BY form
+""")
+
+_TARGETING = text("""
+    SELECT id, event, user_id, sent_at, witness, received_at FROM store.journal
+    WHERE flow_key = :flow_key AND target_id = :id ORDER BY id, form
+""")
+
+_PROOF = text("""
+    SELECT streamed @> CAST(:id AS bigint) AS streamed, listed @> CAST(:id AS bigint) AS listed,
+           doubted @> CAST(:id AS bigint) AS doubted, due,
+           greatest(due, (SELECT id FROM store.journal AS j WHERE j.flow_key = l.flow_key
+                          ORDER BY id DESC LIMIT 1)) AS newest_id,
+           failures, last_error
+    FROM store.ledger AS l
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS failures,
+               (array_agg(error ORDER BY page_key DESC))[1] AS last_error
+        FROM store.pages AS p
+        WHERE p.flow_key = l.flow_key AND error IS NOT NULL AND asked @> CAST(:id AS bigint)
+    ) AS failed
+    WHERE l.flow_key = :flow_key
+""")
+
+_PAGE_FIELDS = """
+    SELECT page_key, purpose, CAST(run AS text) AS run, lower(asked) AS asked_from,
+           upper(asked) - 1 AS asked_to, lower(proven) AS proven_from,
+           upper(proven) - 1 AS proven_to, messages, requested_at, error
+    FROM store.pages WHERE flow_key = :flow_key
+"""
+
+_PAGE = text(f"""
+    {_PAGE_FIELDS} AND asked @> CAST(:id AS bigint) AND messages > 0 AND requested_at <= :at
+    ORDER BY requested_at DESC LIMIT 1
+""")
+
+_LAST_PROOF = text(f"""
+    {_PAGE_FIELDS} AND proven @> CAST(:id AS bigint) ORDER BY requested_at DESC LIMIT 1
+""")
+
+_MESSAGE = text("SELECT * FROM archive.messages WHERE flow = :flow AND id = :id")
+_THREAD = text("SELECT * FROM archive.threads WHERE flow = :flow AND thread_id = :id")
+_REVISIONS = text("""
+    SELECT revision, kind, at, user_id, content, tags FROM archive.revisions
+    WHERE flow = :flow AND message_id = :id ORDER BY revision, at
+""")

@@ -1,0 +1,119 @@
+"""``archiver explain``: where an event came from, what became of it, and why an id is not there."""
+
+import asyncio
+import json
+from datetime import timedelta
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from archiver.domain.coverage import Ranges
+from archiver.ingest.apply import apply
+from archiver.ingest.batch import Batch
+from archiver.store.coverage import PageRow, Standing
+from archiver.store.engine import connect
+from tests.cli.conftest import Run
+from tests.ingest.arriving import NOW, edit, frame, listed, new_flow, streamed, tag_change
+
+THREAD = {"id": "t", "title": "a thread"}
+PAGE = "page 1 (audit, 2024-01-01 00:00:00): asked for 1 to 9, held 1 message, proved 1 to 9"
+LATER = NOW + timedelta(minutes=1)
+
+
+@pytest.fixture
+def archive(database_url: str) -> str:
+    """A flow with a message that was streamed, changed, and listed by a page; and a gap."""
+
+    async def fill() -> None:
+        async with connect(database_url) as engine:
+            flow_key = await new_flow(engine)
+            frames = [
+                frame(5, content="hel\x1blo", tags=["one"], thread_id="t", thread=THREAD),
+                edit(6, 5, "changed"),
+                tag_change(7, 5, add=["Two"], remove=["one"]),
+            ]
+            shown = frame(5, content="changed", edited=1577836800006, tags=["Two", "three"])
+            page = PageRow(
+                flow_key=flow_key, run=str(UUID(int=1)), purpose="audit", asked=(1, 9),
+                proven=(1, 9), messages=1, as_of=9, requested_at=NOW,
+            )  # fmt: skip
+            failed = PageRow(
+                flow_key=flow_key, run=str(UUID(int=1)), purpose="backfill", asked=(10, 12),
+                proven=None, messages=0, as_of=0, requested_at=NOW, error="503 down",
+            )  # fmt: skip
+            claims = Standing(streamed=Ranges(((5, 9),)), listed=Ranges(((1, 9),)), due=12)
+            arrivals = [streamed(one, flow_key) for one in frames]
+            arrivals.append(listed(shown, flow_key, as_of=9, at=LATER))
+            arrivals.append(streamed(frame(14), flow_key))
+            await apply(
+                engine,
+                Batch(now=NOW, arrivals=arrivals, gains={flow_key: claims}, pages=[page, failed]),
+            )
+
+    asyncio.run(fill())
+    with psycopg.connect(database_url, autocommit=True) as db:
+        db.execute("UPDATE store.flows SET path = 'acme/main'")
+    return database_url
+
+
+def test_a_message_is_explained_with_all_that_made_it_so(archiver: Run, archive: str) -> None:
+    told = archiver("explain", "acme/main", "5", ARCHIVER_DATABASE_URL=archive)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "\x1b" not in told.stdout
+    lines = [line.strip() for line in told.stdout.split("\n")]
+    assert lines[:4] == [
+        "acme/main 5: message",
+        "what lies here is proven by an unbroken stream and a listing",
+        f"last listed by {PAGE}",
+        "form 0, by the stream",
+    ]
+    assert "received 2024-01-01 00:00:00, tells of the flow up to id 5" in lines
+    assert '"content": "hel\\u001blo",' in lines
+    assert lines[lines.index("form 1, by a listing") + 2] == f"by {PAGE}"
+    assert ["content", "changed"] in [line.split() for line in lines]
+    assert "5 created by user 1, 2020-01-01 00:00:00: hel␛lo  [one]" in lines
+    tags = lines.index("tags")
+    assert [line.split(", ")[0] for line in lines[tags + 1 : tags + 4]] == [
+        "5 by user 1", "7 by user 1", "9 shown by a listing",
+    ]  # fmt: skip
+    assert lines[tags + 2].endswith(": +Two -one")
+    assert lines[tags + 3].endswith(": +three")
+    changed = lines.index("changed by")
+    assert [line.split(",")[0] for line in lines[changed + 1 : changed + 3]] == [
+        "6 message-edit by user 1", "7 tag-change by user 1",
+    ]  # fmt: skip
+    assert "title         a thread" in lines[lines.index("thread") :]
+
+
+def test_programs_get_one_object(archiver: Run, archive: str) -> None:
+    told = archiver("explain", "ACME/main", "5", "--json", ARCHIVER_DATABASE_URL=archive)
+    found = json.loads(told.stdout)
+    assert [form["witness"] for form in found["forms"]] == ["stream", "list"]
+    assert found["forms"][1]["page"]["purpose"] == "audit"
+    assert found["message"]["content"] == "changed"
+    assert [one["kind"] for one in found["revisions"]] == ["created", "edited", "tagged", "listed"]
+    assert [one["id"] for one in found["changed_by"]] == [6, 7]
+    assert found["proof"]["due"] == 12
+
+
+@pytest.mark.parametrize(
+    ("id_", "why"),
+    [
+        (3, "Flowdock has no message of this id: proven by a listing"),
+        (11, "a gap: nothing proves this range yet; archiver backfill asks for it"),
+        (13, "not proven yet: the flow came so far only a moment ago, or nobody listens"),
+        (99, "beyond the newest id that is known of the flow, 14"),
+    ],
+)
+def test_why_an_id_is_not_there(archiver: Run, archive: str, id_: int, why: str) -> None:
+    told = archiver("explain", "acme/main", str(id_), ARCHIVER_DATABASE_URL=archive)
+    assert told.returncode == 1
+    assert told.stdout.startswith(f"acme/main {id_}: not archived\n  {why}\n")
+    assert ("1 request for it failed, the last because: 503 down" in told.stdout) == (id_ == 11)
+
+
+def test_a_flow_that_is_not_there_is_told(archiver: Run, archive: str) -> None:
+    told = archiver("explain", "acme/man", "5", ARCHIVER_DATABASE_URL=archive)
+    assert told.returncode == 2
+    assert "did you mean acme/main?" in told.stderr
