@@ -135,11 +135,14 @@ def _change(one: Targeting) -> str:
 
 
 def _fields(row: Row | None, *, left_out: set[str]) -> Iterator[str]:
-    shown = {name: value for name, value in (row or {}).items() if name not in left_out}
+    shown = {
+        name: value
+        for name, value in (row or {}).items()
+        if name not in left_out and value not in (None, [], {})
+    }
     width = max(map(len, shown), default=0)
     for name, value in shown.items():
-        if value not in (None, [], {}):
-            yield f"{name:{width}}  {_text(value)}"
+        yield f"{name:{width}}  {_text(value)}"
 
 
 def _text(value: Any) -> str:

@@ -8,6 +8,9 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from archiver.cli.database import Place
+from archiver.cli.explain import _read
+from archiver.cli.explanation import describe
 from archiver.domain.coverage import Ranges
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
@@ -33,7 +36,8 @@ def archive(database_url: str) -> str:
                 edit(6, 5, "changed"),
                 tag_change(7, 5, add=["Two"], remove=["one"]),
             ]
-            shown = frame(5, content="changed", edited=1577836800006, tags=["Two", "three"])
+            shown = frame(5, content="changed", edited=1577836800006, tags=["Two", "three"],
+                          thread_id="t", thread=THREAD)  # fmt: skip
             page = PageRow(
                 flow_key=flow_key, run=str(UUID(int=1)), purpose="audit", asked=(1, 9),
                 proven=(1, 9), messages=1, as_of=9, requested_at=NOW,
@@ -53,7 +57,7 @@ def archive(database_url: str) -> str:
 
     asyncio.run(fill())
     with psycopg.connect(database_url, autocommit=True) as db:
-        db.execute("UPDATE store.flows SET path = 'acme/main'")
+        db.execute("UPDATE store.flows SET path = 'acme/main', flow_id = 'f'")
     return database_url
 
 
@@ -83,7 +87,7 @@ def test_a_message_is_explained_with_all_that_made_it_so(archiver: Run, archive:
     assert [line.split(",")[0] for line in lines[changed + 1 : changed + 3]] == [
         "6 message-edit by user 1", "7 tag-change by user 1",
     ]  # fmt: skip
-    assert "title         a thread" in lines[lines.index("thread") :]
+    assert lines[lines.index("thread") + 1 :] == ["thread_id  t", "title      a thread", ""]
 
 
 def test_programs_get_one_object(archiver: Run, archive: str) -> None:
@@ -97,20 +101,25 @@ def test_programs_get_one_object(archiver: Run, archive: str) -> None:
     assert found["proof"]["due"] == 12
 
 
-@pytest.mark.parametrize(
-    ("id_", "why"),
-    [
-        (3, "Flowdock has no message of this id: proven by a listing"),
-        (11, "a gap: nothing proves this range yet; archiver backfill asks for it"),
-        (13, "not proven yet: the flow came so far only a moment ago, or nobody listens"),
-        (99, "beyond the newest id that is known of the flow, 14"),
-    ],
-)
-def test_why_an_id_is_not_there(archiver: Run, archive: str, id_: int, why: str) -> None:
-    told = archiver("explain", "acme/main", str(id_), ARCHIVER_DATABASE_URL=archive)
+WHY = {
+    3: "Flowdock has no message of this id: proven by a listing",
+    11: "a gap: nothing proves this range yet; archiver backfill asks for it",
+    13: "not proven yet: the flow came so far only a moment ago, or nobody listens",
+    99: "beyond the newest id that is known of the flow, 14",
+}
+
+
+def test_why_an_id_is_not_there(
+    archiver: Run, archive: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = archiver("explain", "acme/main", "11", ARCHIVER_DATABASE_URL=archive)
+    failed = "1 request for it failed, the last because: 503 down"
     assert told.returncode == 1
-    assert told.stdout.startswith(f"acme/main {id_}: not archived\n  {why}\n")
-    assert ("1 request for it failed, the last because: 503 down" in told.stdout) == (id_ == 11)
+    assert told.stdout == f"acme/main 11: not archived\n  {WHY[11]}\n  {failed}\n"
+    place = Place(url=archive, pool_size=5, private=False)
+    for id_, why in WHY.items():
+        describe(asyncio.run(_read(place, "f", id_)))
+        assert capsys.readouterr().out.startswith(f"acme/main {id_}: not archived\n  {why}\n")
 
 
 def test_a_flow_that_is_not_there_is_told(archiver: Run, archive: str) -> None:
