@@ -5,30 +5,28 @@ import csv
 import json
 import logging
 import sys
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
+from itertools import count
 from typing import Any
 
 import click
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
 from archiver.cli.demo import demo_settings
-from archiver.cli.terminal import has_colours, is_terminal, make_safe
+from archiver.cli.tables import Column, counted, show_table
+from archiver.cli.terminal import escape_json, has_colours, is_terminal, make_safe
 from archiver.store.asking import Answer, ask
 
 SCHEMA = "archive"
-UNBOUNDED_CELLS = 10_000
 
 
 @click.command
 @click.argument("query")
-@click.option("--json", "form", flag_value="json", help="Print one JSON object a row.")
-@click.option("--csv", "form", flag_value="csv", help="Print CSV, with a header.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a row.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with a header.")
 @click.option("--demo", "of_demo", is_flag=True, help="Ask what the last demonstration archived.")
 @click.option(
     "--timeout",
@@ -39,13 +37,25 @@ UNBOUNDED_CELLS = 10_000
 )
 @click.pass_obj
 def sql(
-    load: LoadSettings, /, *, query: str, form: str | None, of_demo: bool, timeout: float
+    load: LoadSettings,
+    /,
+    *,
+    query: str,
+    as_json: bool,
+    as_csv: bool,
+    of_demo: bool,
+    timeout: float,
 ) -> None:
     """Ask the archive one SQL QUERY; nothing can be changed.
 
     The views are flows, users, messages, revisions, events, threads, attachments, signals,
     coverage, gaps, doubts, rejects and forms.
+
+    The table is for people: times are to the second, and long texts are cut unless a terminal
+    shows them. JSON and CSV hold all of it.
     """
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other")
     settings = load()
     # Where the answer comes from is clear to who asks; the answer is all that is wanted.
     logging.getLogger("archiver").setLevel(logging.WARNING)
@@ -54,9 +64,9 @@ def sql(
     require_archive(settings)
     with serve_database(settings) as place:
         answer = asyncio.run(_ask(place, query, timeout))
-    if form == "json":
+    if as_json:
         _print_json(answer)
-    elif form == "csv":
+    elif as_csv:
         _print_csv(answer)
     else:
         _print_table(answer)
@@ -68,35 +78,37 @@ async def _ask(place: Place, query: str, seconds: float) -> Answer:
 
 
 def _print_json(answer: Answer) -> None:
+    names = list(_distinct(answer.columns))
     for row in answer.rows:
-        named = dict(zip(answer.columns, row, strict=True))
-        click.echo(json.dumps(named, default=_plain, ensure_ascii=False))
+        line = json.dumps(dict(zip(names, row, strict=True)), default=_plain, ensure_ascii=False)
+        click.echo(escape_json(line) if is_terminal() else line)
+
+
+def _distinct(names: Sequence[str]) -> Iterator[str]:
+    """*names*, of which those that were there before get a number: a, a_2."""
+    taken: set[str] = set()
+    for name in names:
+        numbered = (f"{name}_{number}" for number in count(2))
+        told = name if name not in taken else next(one for one in numbered if one not in taken)
+        taken.add(told)
+        yield told
 
 
 def _print_csv(answer: Answer) -> None:
     writer = csv.writer(sys.stdout)
-    writer.writerow(answer.columns)
-    for row in answer.rows:
-        writer.writerow(["" if value is None else _text(value) for value in row])
+    for row in [answer.columns, *answer.rows]:
+        cells = ["" if value is None else _text(value) for value in row]
+        writer.writerow(map(make_safe, cells) if is_terminal() else cells)
 
 
 def _print_table(answer: Answer) -> None:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    numeric = [_is_numeric(answer, at) for at in range(len(answer.columns))]
-    for name, is_number in zip(answer.columns, numeric, strict=True):
-        table.add_column(
-            Text(make_safe(name)),
-            justify="right" if is_number else "left",
-            no_wrap=is_number,
-            overflow="fold",
-        )
-    for row in answer.rows:
-        table.add_row(*(Text("" if value is None else make_safe(_text(value))) for value in row))
-    width = None if is_terminal() else UNBOUNDED_CELLS
-    console = Console(width=width, no_color=not has_colours(), highlight=False)
-    console.print(table)
-    count = len(answer.rows)
-    console.print(Text(f"{count:,} row{'' if count == 1 else 's'}", style="dim"))
+    columns = [
+        Column(name, is_number=_is_numeric(answer, at)) for at, name in enumerate(answer.columns)
+    ]
+    rows = [["" if value is None else _cell(value) for value in row] for row in answer.rows]
+    show_table(columns, rows)
+    told = counted(len(rows), "row")
+    click.echo(click.style(told, dim=True) if has_colours() else told)
 
 
 def _is_numeric(answer: Answer, at: int) -> bool:
@@ -104,10 +116,15 @@ def _is_numeric(answer: Answer, at: int) -> bool:
     return bool(values) and all(isinstance(one, int | float | Decimal) for one in values)
 
 
+def _cell(value: Any) -> str:
+    """*value* in a table."""
+    return value.isoformat(" ", "seconds") if isinstance(value, datetime) else _text(value)
+
+
 def _text(value: Any) -> str:
-    """*value* as a cell of a table."""
+    """All of *value*."""
     if isinstance(value, datetime):
-        return value.isoformat(" ", "seconds")
+        return value.isoformat(" ")
     if isinstance(value, list | dict):
         return json.dumps(value, default=_plain, ensure_ascii=False)
     return str(_plain(value) if isinstance(value, bytes | memoryview) else value)

@@ -1,10 +1,19 @@
-"""Tables for people: as wide as they need to be, on a terminal as wide as it has room for."""
+"""Tables for people.
 
-from collections.abc import Sequence
+On a terminal, a table is as wide as there is room: texts are broken, and when even that does not
+help, each row becomes a block of lines. Elsewhere it is as wide as it needs to be, and long texts
+are cut: whoever wants all of them asks for JSON or CSV. COLUMNS says how much room there is.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
+import click
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -12,6 +21,11 @@ from rich.text import Text
 from archiver.cli.terminal import has_colours, is_terminal, make_safe
 
 UNBOUNDED_CELLS = 10_000
+CUT_CELLS = 60
+"""Of a text where no terminal breaks it."""
+BROKEN_CELLS = 12
+"""Texts are not broken into less than this."""
+GAP_CELLS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,21 +36,71 @@ class Column:
     is_number: bool = False
     is_short: bool = False
 
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether its cells are neither broken nor cut."""
+        return self.is_number or self.is_short
+
 
 def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-    """Print *rows*, whatever they hold; texts that have no room are broken, numbers never."""
+    """Print *rows*, whatever they hold; numbers are never broken nor cut."""
+    safe = [[make_safe(cell) for cell in row] for row in rows]
+    room = shutil.get_terminal_size((80 if is_terminal() else UNBOUNDED_CELLS, 24)).columns
+    if not is_terminal():
+        safe = [list(map(_cut, columns, row)) for row in safe]
+    system: Literal["auto"] | None = "auto" if has_colours() else None
+    console = Console(width=room, color_system=system, highlight=False)
+    if _least_cells(columns, safe) > room:
+        for line in _blocks(columns, safe):
+            console.print(line, soft_wrap=True)
+        return
+    with console.capture() as capture:
+        console.print(_table(columns, safe))
+    for shown in capture.get().split("\n")[:-1]:
+        click.echo(shown.rstrip(" "))
+
+
+def _table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Table:
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    for column in columns:
+    for at, column in enumerate(columns):
         table.add_column(
-            column.name,
+            Text(make_safe(column.name)),
             justify="right" if column.is_number else "left",
-            no_wrap=column.is_number or column.is_short,
+            no_wrap=column.is_whole,
             overflow="fold",
+            min_width=_least(column, [row[at] for row in rows]),
         )
     for row in rows:
-        table.add_row(*(Text(make_safe(cell)) for cell in row))
-    width = None if is_terminal() else UNBOUNDED_CELLS
-    Console(width=width, no_color=not has_colours(), highlight=False).print(table)
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _blocks(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Iterator[Text]:
+    """Each row as a heading, and a line for each of its columns."""
+    names = [make_safe(column.name) for column in columns]
+    widest = max(map(cell_len, names))
+    for number, row in enumerate(rows, start=1):
+        yield Text(f"── {number:,} ──", style="dim")
+        for name, cell in zip(names, row, strict=True):
+            line = Text(f"{name}: ".ljust(len(name) + 2 + widest - cell_len(name)), style="bold")
+            yield line.append(cell, style="not bold") if cell else Text(line.plain.rstrip())
+
+
+def _cut(column: Column, cell: str) -> str:
+    if column.is_whole or cell_len(cell) <= CUT_CELLS:
+        return cell
+    return set_cell_size(cell, CUT_CELLS - 1).rstrip() + "…"
+
+
+def _least_cells(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> int:
+    """How much room a table needs at least."""
+    least = (_least(column, [row[at] for row in rows]) for at, column in enumerate(columns))
+    return sum(least) + GAP_CELLS * (len(columns) - 1)
+
+
+def _least(column: Column, cells: Sequence[str]) -> int:
+    widest = max(map(cell_len, [make_safe(column.name), *cells]))
+    return widest if column.is_whole else min(widest, BROKEN_CELLS)
 
 
 def clipped(text: str, letters: int) -> str:

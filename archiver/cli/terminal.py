@@ -1,5 +1,6 @@
 """Output for people: safe, and coloured only where someone sees the colours."""
 
+import json
 import os
 import sys
 import unicodedata
@@ -33,7 +34,15 @@ def make_safe(text: str) -> str:
     text = text.replace("\r\n", "\n").translate(NEWLINES).translate(PICTURES)
     if text.isprintable():
         return text
-    return "".join(
-        "\ufffd" if unicodedata.category(letter) in UNSAFE and letter not in JOINERS else letter
-        for letter in text
-    )
+    return "".join("\ufffd" if _is_unsafe(letter) else letter for letter in text)
+
+
+def escape_json(line: str) -> str:
+    """*line*, which is JSON, with the same meaning and powerless over the terminal."""
+    if line.isprintable():
+        return line
+    return "".join(json.dumps(letter)[1:-1] if _is_unsafe(letter) else letter for letter in line)
+
+
+def _is_unsafe(letter: str) -> bool:
+    return unicodedata.category(letter) in UNSAFE and letter not in JOINERS

@@ -1,5 +1,6 @@
 """Queries that people write themselves: they can read, and neither change anything nor run on."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -14,6 +15,13 @@ from archiver.store.engine import Engine, Fault, fault, first_line
 CANCELED = "57014"
 READ_ONLY = "25006"
 NOT_SQL = "42601"
+NOT_UPDATABLE = "55000"
+SERVER_AWAY = frozenset({"08", "53", "57", "58"})
+"""Not all that a writer would wait for: what a query is refused for, the query must mend."""
+CHANGE = re.compile(
+    r"\s*(INSERT|UPDATE|DELETE|MERGE|TRUNCATE|CREATE|ALTER|DROP|GRANT|REVOKE|REFRESH|VACUUM)\b",
+    re.IGNORECASE,
+)
 
 
 class QueryRefused(ArchiverError):
@@ -47,7 +55,7 @@ async def ask(engine: Engine, query: str, *, schema: str, seconds: float) -> Ans
             columns = [column.name for column in cursor.description or ()]
             return Answer(columns=columns, rows=await cursor.fetchall())
     except (DBAPIError, psycopg.Error) as error:
-        told = _refusal(error, seconds)
+        told = _refusal(error, query, seconds)
         if told is None:
             raise
         raise QueryRefused(told) from error
@@ -60,18 +68,21 @@ _LIMITS = text(
 )
 
 
-def _refusal(error: DBAPIError | psycopg.Error, seconds: float) -> str | None:
+def _refusal(error: DBAPIError | psycopg.Error, query: str, seconds: float) -> str | None:
     """What is wrong with the query; None when it is not the query that is wrong."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     state = getattr(cause, "sqlstate", None)
-    if state == CANCELED:
-        return f"the query took longer than {seconds:g} seconds; allow more with --timeout"
-    if state == READ_ONLY:
-        return "the archive can be read here, not changed"
-    if state == NOT_SQL:
-        return f"{first_line(cause)}; one query is taken and nothing else: SELECT something"
-    if fault(error) is Fault.SERVER:
-        return None
-    hint = getattr(getattr(cause, "diag", None), "message_hint", None)
     told = first_line(cause)
+    if state == CANCELED:
+        unit = "second" if seconds == 1 else "seconds"
+        return f"the query took longer than {seconds:g} {unit}; allow more with --timeout"
+    if state in {READ_ONLY, NOT_UPDATABLE} or (state == NOT_SQL and CHANGE.match(query)):
+        return "the archive can be read here, not changed"
+    if state == NOT_SQL and "multiple commands" in told:
+        return "one query at a time"
+    if state == NOT_SQL:
+        return f"{told}; one query is taken and nothing else: SELECT something"
+    if state is None or state[:2] in SERVER_AWAY:
+        return None if fault(error) is Fault.SERVER else told
+    hint = getattr(getattr(cause, "diag", None), "message_hint", None)
     return f"{told}; {hint}" if hint else told

@@ -1,9 +1,10 @@
 """The command line as people use it: a process, its output and its exit status."""
 
 import os
+import pty
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,23 @@ def archiver(environ: dict[str, str]) -> Run:
         )
 
     return run
+
+
+def on_terminal(arguments: Sequence[str], environ: dict[str, str]) -> str:
+    """What the command shows on a terminal of its own."""
+    ours, its = pty.openpty()
+    command = [sys.executable, "-m", "archiver.cli.main", *arguments]
+    process = subprocess.Popen(command, env=environ | {"TERM": "xterm"}, stdout=its, stderr=its)
+    os.close(its)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(ours, 65536)
+        except OSError:  # Linux: EIO once nobody holds the other side
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(ours)
+    assert process.wait() == 0
+    return shown.decode().replace("\r\n", "\n")

@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, on_terminal
 
 
 @pytest.fixture
@@ -49,13 +49,80 @@ def test_csv_has_a_header(archiver: Run, archive: str) -> None:
     ]
 
 
+TIME = "SELECT '2023-07-01T20:41:09.79Z'::timestamptz AS at"
+
+
+def test_times_are_whole_but_in_tables(archiver: Run, archive: str) -> None:
+    csv_, json_, table = (
+        archiver("sql", *option, TIME, ARCHIVER_DATABASE_URL=archive).stdout
+        for option in (["--csv"], ["--json"], [])
+    )
+    assert csv_.splitlines()[1] == "2023-07-01 20:41:09.790000+00:00"
+    assert json.loads(json_) == {"at": "2023-07-01T20:41:09.790000+00:00"}
+    assert "20:41:09+00:00" in table
+
+
+def test_columns_of_one_name_are_told_apart_in_json(archiver: Run, archive: str) -> None:
+    query = "SELECT 1 AS a, 2 AS a, 3 AS a_2, 4 AS a"
+    told = archiver("sql", "--json", query, ARCHIVER_DATABASE_URL=archive)
+    assert json.loads(told.stdout) == {"a": 1, "a_2": 2, "a_2_2": 3, "a_3": 4}
+
+
+def test_one_form_is_asked_for_at_a_time(archiver: Run, archive: str) -> None:
+    told = archiver("sql", "--json", "--csv", "SELECT 1", ARCHIVER_DATABASE_URL=archive)
+    assert told.returncode == 2
+    assert "exclude each other" in told.stderr
+
+
+LONG = "SELECT repeat('long ', 400) AS text, 7 AS number, 'x' AS last"
+
+
+def test_a_table_in_a_pipe_is_cut_and_has_nothing_behind_its_lines(
+    archiver: Run, archive: str
+) -> None:
+    told = archiver("sql", LONG, ARCHIVER_DATABASE_URL=archive).stdout.splitlines()
+    assert max(map(len, told)) < 100
+    assert "…" in told[2]
+    assert all(line == line.rstrip() for line in told)
+    told = archiver("sql", LONG, ARCHIVER_DATABASE_URL=archive, COLUMNS="40").stdout.splitlines()
+    assert max(map(len, told)) <= 40
+
+
+def test_columns_that_have_no_room_become_lines(archive: str, environ: dict[str, str]) -> None:
+    environ |= {"ARCHIVER_DATABASE_URL": archive, "NO_COLOR": "1"}
+    broken = on_terminal(["sql", LONG], environ | {"COLUMNS": "40"})
+    assert broken.count("long") == 400
+    assert "── 1 ──" not in broken
+    lines = on_terminal(["sql", LONG], environ | {"COLUMNS": "20"}).split("\n")
+    assert lines[0] == "── 1 ──"
+    assert lines[1].startswith("text:   long long")
+    assert lines[2:] == ["number: 7", "last:   x", "1 row", ""]
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv"])
+def test_what_has_power_over_a_terminal_loses_it_there_alone(
+    archiver: Run, archive: str, environ: dict[str, str], option: str
+) -> None:
+    query = r"SELECT E'\x1b[31m\u009b\u202e日本' AS a"
+    environ |= {"ARCHIVER_DATABASE_URL": archive}
+    shown = on_terminal(["sql", option, query], environ)
+    assert not {"\x1b", "\x9b", "\u202e"} & set(shown)
+    assert "日本" in shown
+    piped = archiver("sql", option, query, ARCHIVER_DATABASE_URL=archive).stdout
+    assert "\u202e" in piped
+    if option == "--json":
+        assert json.loads(shown) == json.loads(piped) == {"a": "\x1b[31m\x9b\u202e日本"}
+
+
 @pytest.mark.parametrize(
     ("query", "reason"),
     [
         ("SELECT lo_create(0)", "can be read here, not changed"),
-        ("DELETE FROM store.flows", "SELECT something"),
+        ("DELETE FROM messages", "can be read here, not changed"),
+        ("  drop table store.flows", "can be read here, not changed"),
+        ("WITH gone AS (DELETE FROM flows RETURNING 1) SELECT 1", "data-modifying"),
         ("COPY (SELECT 1) TO PROGRAM 'true'", "SELECT something"),
-        ("SELECT 1; COMMIT; DELETE FROM store.flows", "multiple commands"),
+        ("SELECT 1; COMMIT; DELETE FROM store.flows", "one query at a time"),
         ("SELECT E'\\x1b[31m'::int", "␛[31m"),
         ("COMMIT", "SELECT something"),
         ("SELECT nonsense", "does not exist"),

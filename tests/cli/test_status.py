@@ -1,8 +1,6 @@
 """``archiver status``: a table for people, an object for machines."""
 
 import json
-import os
-import pty
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -13,7 +11,7 @@ import pytest
 
 from archiver.cli.status import _bytes, _duration, _number, _percent
 from archiver.store.reading import Count
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, on_terminal
 
 EVIL = "acme/evil\x1b[31m\u202etxt\n" + "long" * 30
 
@@ -104,38 +102,21 @@ def test_no_name_has_power_over_the_output(archiver: Run, archive: str) -> None:
 def test_on_a_terminal_the_table_fits_and_is_coloured(
     environ: dict[str, str], archive: str, columns: int
 ) -> None:
-    shown = on_terminal(environ | {"ARCHIVER_DATABASE_URL": archive, "COLUMNS": str(columns)})
+    shown = on_terminal(
+        ["status"], environ | {"ARCHIVER_DATABASE_URL": archive, "COLUMNS": str(columns)}
+    )
     assert "\x1b[33m" in shown
     table = [line for line in shown.split("\n") if "%" in line or "flow " in line]
     plain = [line.replace("\x1b[", "␛").translate({27: None}) for line in table]
     assert len(plain) == 3
     assert all("100%" in line or "99.91%" in line or "proven" in line for line in plain)
     bare = on_terminal(
-        environ | {"ARCHIVER_DATABASE_URL": archive, "COLUMNS": str(columns), "NO_COLOR": "1"}
+        ["status"],
+        environ | {"ARCHIVER_DATABASE_URL": archive, "COLUMNS": str(columns), "NO_COLOR": "1"},
     )
     assert "\x1b" not in bare
     assert max(len(line) for line in bare.split("\n")[:4]) <= columns
     assert "…" in bare
-
-
-def on_terminal(environ: dict[str, str]) -> str:
-    """What the command shows on a terminal of its own."""
-    ours, its = pty.openpty()
-    command = [sys.executable, "-m", "archiver.cli.main", "status"]
-    process = subprocess.Popen(command, env=environ | {"TERM": "xterm"}, stdout=its, stderr=its)
-    os.close(its)
-    shown = b""
-    while True:
-        try:
-            chunk = os.read(ours, 65536)
-        except OSError:  # Linux: EIO once nobody holds the other side
-            break
-        if not chunk:
-            break
-        shown += chunk
-    os.close(ours)
-    assert process.wait() == 0
-    return shown.decode().replace("\r\n", "\n")
 
 
 def test_a_table_of_a_command_that_is_cut_short_is_no_error(
