@@ -131,7 +131,9 @@ async def _meet(works: Works, settings: AccountSettings, patterns: Sequence[str]
 
 
 def _tell(tell: Tell, found: Findings) -> None:
-    claimed = sum(look.claimed.size() for look in found.looks.values())
-    looked = sum(look.looked.size() for look in found.looks.values())
+    # Flows count alike: a private conversation has few messages among very many ids.
+    shares = [
+        look.looked.size() / look.claimed.size() for look in found.looks.values() if look.claimed
+    ]
     listed = sum(look.listed for look in found.looks.values())
-    tell(looked / claimed if claimed else 1.0, f"{listed:,} messages listed")
+    tell(sum(shares) / max(1, len(shares)), f"{listed:,} messages listed")

@@ -80,7 +80,13 @@ async def compare_threads(
 
 async def newest(tx: AsyncConnection, shown: Collection[Shown]) -> list[Shown]:
     """Of each thread among *shown* the newest state, as Postgres orders them."""
-    in_order = list(shown)
+    last: dict[tuple[int, str], int] = {}
+    for one in shown:
+        key = (one.flow_key, one.thread.id)
+        last[key] = max(one.as_of, last.get(key, 0))
+    in_order = [one for one in shown if one.as_of == last[one.flow_key, one.thread.id]]
+    if len(in_order) == len(last):
+        return in_order
     found = await tx.execute(_NEWEST, {"rows": _json([_thread_row(one) for one in in_order])})
     return [in_order[number - 1] for number in found.scalars()]
 
