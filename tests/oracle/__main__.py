@@ -19,6 +19,7 @@ from pathlib import Path
 from tests.oracle.judging import Judgment, judge
 from tests.oracle.postgres import run_postgres
 from tests.oracle.scenario import CATALOGUE, draw
+from tests.oracle.siege import besiege
 
 
 def main() -> int:
@@ -31,6 +32,7 @@ def main() -> int:
     parser.add_argument("--scenarios", type=int, default=len(CATALOGUE), help="how many")
     parser.add_argument("--first", type=int, default=0, help="the seed of the first")
     parser.add_argument("--seed", type=int, help="this one alone, again")
+    parser.add_argument("--kills", type=int, help="instead: one archive, so many kills under load")
     parser.add_argument("--json", action="store_true", help="one JSON object a scenario")
     parser.add_argument("--logs", type=Path, help="where to keep the logs of what failed")
     options = parser.parse_args()
@@ -40,13 +42,17 @@ def main() -> int:
 async def run(options: argparse.Namespace) -> int:
     """Judge scenario after scenario; 1 if any failed."""
     first = options.first if options.seed is None else options.seed
-    seeds = range(first, first + (options.scenarios if options.seed is None else 1))
+    is_single = options.seed is not None or options.kills
+    seeds = range(first, first + (1 if is_single else options.scenarios))
     judgments = []
     async with run_postgres() as (postgres, has_small_disk):
         for seed in seeds:
             home = Path(tempfile.mkdtemp(prefix="archiver-trial-"))
-            scenario = draw(seed, has_small_disk=has_small_disk)
-            judgment = await judge(scenario, home, postgres, has_small_disk=has_small_disk)
+            if options.kills:
+                judgment = await besiege(seed, options.kills, home, postgres)
+            else:
+                scenario = draw(seed, has_small_disk=has_small_disk)
+                judgment = await judge(scenario, home, postgres, has_small_disk=has_small_disk)
             judgments.append(judgment)
             tell(judgment, home, options)
             shutil.rmtree(home)
@@ -56,14 +62,11 @@ async def run(options: argparse.Namespace) -> int:
 
 
 def tell(judgment: Judgment, home: Path, options: argparse.Namespace) -> None:
-    """Print one judgment, and keep the logs of one that failed."""
-    if judgment.failures:
+    """Print one judgment, and keep the logs of one that failed or was asked for by its seed."""
+    if judgment.failures or options.seed is not None:
         kept = options.logs or Path(tempfile.gettempdir())
-        shutil.copytree(
-            home,
-            kept / f"oracle-{judgment.seed}-{time.time_ns()}",
-            ignore=shutil.ignore_patterns("door-*"),
-        )
+        kept /= f"oracle-{judgment.seed}-{time.time_ns()}"
+        shutil.copytree(home, kept, ignore=shutil.ignore_patterns("door-*"))
         judgment.home = str(kept)
     if options.json:
         print(json.dumps(judgment.as_json()), flush=True)

@@ -4,10 +4,10 @@ Judged are public results alone: the views of the schema ``archive``.
 """
 
 import asyncio
-import json
+import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,10 +27,13 @@ WATCH_SECONDS = 0.15
 PATIENCE_SECONDS = 60.0
 """How long the archive may take to become the truth once nothing more goes wrong."""
 
+HAPPENING_SECONDS = 90.0
+
 AFTERPLAY_RATE = 20.0
 """Operations a second while the last troubles wait for their chance."""
 
 SHOWN = 12
+HALVES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,26 +63,38 @@ async def judge(
     scenario: Scenario, home: Path, postgres: Postgres, *, has_small_disk: bool
 ) -> Judgment:
     """Let *scenario* happen, and judge it."""
-    judgment = Judgment(seed=scenario.seed, troubles=scenario.describe(), home=str(home))
-    began = time.monotonic()
     async with begin(
         scenario.seed, scenario.size, home, postgres, has_small_disk=has_small_disk
     ) as trial:
-        watch = Watch(trial)
-        watching = [asyncio.create_task(watch.go_on()), asyncio.create_task(trial.supervise())]
-        try:
-            await happen(scenario, trial)
-            judgment.converged_seconds = await converge(trial)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the scenario has failed
-            judgment.failures += map(str, leaves(error))
-        finally:
-            for task in watching:
-                task.cancel()
-            await asyncio.wait(watching)
-        judgment.failures += [*trial.failures, *watch.failures()]
-        judgment.fired = trial.fired
-        judgment.checks, judgment.deceived = watch.checks, len(watch.deceptions)
-        judgment.messages = sum(len(place.timeline) for place in own_places(trial).values())
+        return await judge_trial(trial, scenario.describe(), happen(scenario, trial))
+
+
+async def judge_trial(
+    trial: Trial,
+    what: str,
+    happening: Coroutine[None, None, None],
+    *,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> Judgment:
+    """Watch *trial* while *happening* happens, and judge what comes of it."""
+    judgment = Judgment(seed=trial.seed, troubles=what, home=str(trial.home))
+    began = time.monotonic()
+    watch = Watch(trial)
+    watching = [asyncio.create_task(watch.go_on()), asyncio.create_task(trial.supervise())]
+    try:
+        await happening
+        judgment.converged_seconds = await converge(trial, patience_seconds=patience_seconds)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the scenario has failed
+        judgment.failures += map(str, leaves(error))
+    finally:
+        for task in watching:
+            task.cancel()
+        await asyncio.wait(watching)
+    judgment.failures += [*trial.failures, *watch.failures()]
+    judgment.failures += [str(task.exception()) for task in watching if not task.cancelled()]
+    judgment.fired = trial.fired
+    judgment.checks, judgment.deceived = watch.checks, len(watch.deceptions)
+    judgment.messages = sum(len(place.timeline) for place in own_places(trial).values())
     judgment.seconds = time.monotonic() - began
     return judgment
 
@@ -126,7 +141,10 @@ async def suffer(trial: Trial, trouble: Trouble, *, number: int, moment: float) 
 async def all_happened(scenario: Scenario, trial: Trial) -> None:
     """Wait until each trouble has happened as often as it should."""
     expected = Counter(trouble.name for _, trouble in scenario.troubles)
-    await trial.until(lambda: not expected - trial.fired, seconds=120)
+    try:
+        await trial.until(lambda: not expected - trial.fired, seconds=HAPPENING_SECONDS)
+    except TimeoutError:
+        raise RuntimeError(f"did not happen: {', '.join(expected - trial.fired)}") from None
 
 
 async def murmur(scenario: Scenario, trial: Trial) -> None:
@@ -135,7 +153,7 @@ async def murmur(scenario: Scenario, trial: Trial) -> None:
     await trial.flowdock.play(seed=scenario.seed + 1, events=10**9, rate=AFTERPLAY_RATE)
 
 
-async def converge(trial: Trial) -> float:
+async def converge(trial: Trial, *, patience_seconds: float = PATIENCE_SECONDS) -> float:
     """Wait until the archive shows the truth, and claims all of it; returns how long it took.
 
     Raises:
@@ -143,21 +161,32 @@ async def converge(trial: Trial) -> float:
     """
     began = time.monotonic()
     left = ["nothing was compared"]
-    while left and time.monotonic() - began < PATIENCE_SECONDS:
-        await asyncio.sleep(0.1)
-        records = list(sayable(truth.records(trial.flowdock.world.directory)))
-        heads = {
-            flow: max((message.id for message in place.timeline), default=0)
-            for flow, place in own_places(trial).items()
-        }
+    took = 0.0
+    while left and time.monotonic() - began < patience_seconds:
+        # The simulator lives here as well: what is looked at all the time must not starve it.
+        await asyncio.sleep(max(0.1, 3 * took))
+        asked = time.monotonic()
         with suppress(psycopg.OperationalError):
-            left = await asyncio.to_thread(remainder, trial.database_url, heads)
-            left += await asyncio.to_thread(differences, trial.database_url, records, me=trial.me)
+            left = await differing(trial)
+        took = time.monotonic() - asked
     assert not left, "\n".join(
-        [f"after {PATIENCE_SECONDS:.0f} s the archive is not the truth ({len(left)}):"]
+        [f"after {patience_seconds:.0f} s the archive is not the truth ({len(left)}):"]
         + [line[:300] for line in left[:SHOWN]]
     )
     return time.monotonic() - began
+
+
+async def differing(trial: Trial) -> list[str]:
+    """What is missing, doubted or not claimed; when nothing is, what differs from the truth."""
+    heads = {
+        flow: max((message.id for message in place.timeline), default=0)
+        for flow, place in own_places(trial).items()
+    }
+    left = await asyncio.to_thread(remainder, trial.database_url, heads)
+    if left:
+        return left
+    records = [sayable(one) for one in truth.records(trial.flowdock.world.directory)]
+    return await asyncio.to_thread(differences, trial.database_url, records, me=trial.me)
 
 
 def remainder(database_url: str, heads: dict[str, int]) -> list[str]:
@@ -181,13 +210,15 @@ def remainder(database_url: str, heads: dict[str, int]) -> list[str]:
     ]
 
 
-def sayable(records: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """*records* with the characters that Postgres cannot hold shown as U+FFFD, as promised."""
-    for record in records:
-        text = json.dumps(record, ensure_ascii=False)
-        if any("\ud800" <= letter <= "\udfff" for letter in text):
-            text = "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)
-        yield json.loads(text)
+def sayable(value: Any) -> Any:
+    """*value* with the halves of characters, which Postgres cannot hold, as U+FFFD."""
+    match value:
+        case str():
+            return HALVES.sub("\ufffd", value)
+        case dict():
+            return {sayable(name): sayable(inner) for name, inner in value.items()}
+        case _:
+            return value
 
 
 class Watch:
@@ -201,12 +232,15 @@ class Watch:
 
     async def go_on(self) -> None:
         """Look, again and again."""
+        took = 0.0
         while True:
-            await asyncio.sleep(WATCH_SECONDS)
+            await asyncio.sleep(max(WATCH_SECONDS, 2 * took))
+            began = time.monotonic()
             with suppress(psycopg.OperationalError):
                 claimed, held = await asyncio.to_thread(snapshot, self._trial.database_url)
                 self.checks += 1
                 self._judge(set(false_claims(self._trial, claimed, held)))
+            took = time.monotonic() - began
 
     def failures(self) -> Iterator[str]:
         """What was claimed falsely."""

@@ -28,7 +28,7 @@ SETTINGS = {
     "listen_addresses": "",
     "timezone": "UTC",
     "log_checkpoints": "off",
-    "max_connections": "30",
+    "max_connections": "60",
     "shared_buffers": "32MB",
     "min_wal_size": "32MB",
     "max_wal_size": "128MB",

@@ -1,5 +1,6 @@
 """What a seed stands for: a world, its traffic, what goes wrong in it, and when."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -8,9 +9,6 @@ from tests.oracle.troubles import daemon, database, wire, world
 from tests.oracle.troubles.trouble import Trouble
 
 CATALOGUE = (*wire.TROUBLES, *world.TROUBLES, *database.TROUBLES, *daemon.TROUBLES)
-
-LONG_EVERY = 10
-"""What takes half a minute happens in one of so many scenarios whose turn it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +37,18 @@ def draw(seed: int, *, has_small_disk: bool) -> Scenario:
     chosen = [turn, *chance.sample(others, chance.randint(1, 4))]
     chosen += [daemon.KILL] * chance.choice((0, 1, 1, 2))
     chance.shuffle(chosen)
+    return compose(seed, chosen)
+
+
+def named(*names: str) -> list[Trouble]:
+    """The troubles of the catalogue that go by these names."""
+    by_name = {one.name: one for one in CATALOGUE}
+    return [by_name[name] for name in names]
+
+
+def compose(seed: int, chosen: Sequence[Trouble]) -> Scenario:
+    """A scenario of the troubles *chosen*, in this order; all else is drawn from the seed."""
+    chance = Random(f"{seed}/world")
     seconds = chance.uniform(1.5, 2.5)
     moments = sorted(chance.uniform(0, seconds) for _ in chosen)
     replays = any(one.needs_replay for one in chosen)

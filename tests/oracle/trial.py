@@ -21,7 +21,7 @@ LISTING_DELAY_SECONDS = 0.15
 
 SETTINGS = {
     "ARCHIVER_INGEST_SETTLING_SECONDS": str(SETTLING_SECONDS),
-    "ARCHIVER_STREAM_SILENCE_SECONDS": "1",
+    "ARCHIVER_STREAM_SILENCE_SECONDS": "2",
     "ARCHIVER_BACKFILL_REQUESTS_PER_SECOND": "300",
     "ARCHIVER_BACKFILL_HEAD_SECONDS": "1",
     "ARCHIVER_AUDIT_REQUESTS_PER_SECOND": "150",
@@ -150,7 +150,7 @@ class Trial:
                 await asyncio.sleep(0.3)
                 daemon.start()
 
-    async def until(self, holds: Callable[[], bool], *, seconds: float = 30) -> None:
+    async def until(self, holds: Callable[[], bool], *, seconds: float = 70) -> None:
         """Wait until *holds*; raises TimeoutError past *seconds*."""
         async with asyncio.timeout(seconds):
             while not holds():  # noqa: ASYNC110 - states of several programs

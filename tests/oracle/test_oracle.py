@@ -1,0 +1,90 @@
+"""A few telling scenarios of the judge's; ``./run oracle`` runs hundreds."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from tests.oracle.claims import false_claims
+from tests.oracle.judging import converge, judge
+from tests.oracle.postgres import Postgres, run_postgres
+from tests.oracle.scenario import CATALOGUE, compose, draw, named
+from tests.oracle.trial import begin
+
+TELLING = {
+    "the service lies": (
+        "stream cut inside a character",
+        "changes behind our back",
+        "events reordered",
+        "event dropped silently",
+        "page short though there is more",
+        "replay too late",
+    ),
+    "flows come and go": (
+        "flow renamed",
+        "poison in rows",
+        "flow left and joined again",
+        "private conversation begun",
+        "changes while disconnected",
+    ),
+    "daemons are killed": (
+        "two daemons",
+        "daemon killed",
+        "stream half-open",
+        "daemon killed while it starts",
+        "daemon killed",
+    ),
+    "the database dies": (
+        "database killed in a commit",
+        "database restarted at another address",
+        "database out of connections",
+    ),
+}
+
+
+@pytest.fixture
+async def postgres() -> AsyncIterator[Postgres]:
+    async with run_postgres() as (postgres, _):
+        yield postgres
+
+
+@pytest.mark.parametrize("what", TELLING)
+async def test_the_archive_becomes_the_truth_and_claims_nothing_falsely(what, tmp_path, postgres):
+    scenario = compose(list(TELLING).index(what), named(*TELLING[what]))
+    judgment = await judge(scenario, tmp_path, postgres, has_small_disk=False)
+    assert judgment.failures == []
+    assert judgment.fired.keys() >= set(TELLING[what])
+    assert judgment.checks > 0
+
+
+async def test_an_archive_that_is_empty_is_not_the_truth(tmp_path, postgres):
+    size = compose(1, ()).size
+    async with begin(
+        1, replace(size, history=30), tmp_path, postgres, has_small_disk=False
+    ) as trial:
+        with pytest.raises(AssertionError, match="is not claimed"):
+            await converge(trial, patience_seconds=1)
+
+
+async def test_a_claim_of_what_is_not_held_is_found(tmp_path, postgres):
+    size = compose(1, ()).size
+    async with begin(
+        1, replace(size, history=30), tmp_path, postgres, has_small_disk=False
+    ) as trial:
+        flow = trial.flowdock.world.flows[0]
+        ids = [message.id for message in flow.timeline]
+        claimed = [(flow.id, 1, ids[-2])]
+        held = {(flow.id, id_) for id_ in ids if id_ != ids[3]}
+        assert list(false_claims(trial, claimed, held)) == [(flow.id, ids[3])]
+
+
+def test_a_seed_always_means_the_same_scenario():
+    assert draw(7, has_small_disk=True) == draw(7, has_small_disk=True)
+    assert draw(7, has_small_disk=True) != draw(8, has_small_disk=True)
+
+
+def test_seeds_in_a_row_go_through_the_whole_catalogue():
+    drawn = [draw(seed, has_small_disk=True) for seed in range(len(CATALOGUE))]
+    assert {one.name for one in CATALOGUE} == {
+        trouble.name for scenario in drawn for _, trouble in scenario.troubles
+    }
