@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,11 +17,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from archiver import daemon
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, serve_database
+from archiver.cli.tables import counted
 from archiver.cli.terminal import is_terminal, make_safe
-from archiver.settings import Settings
+from archiver.settings import Settings, matches
 from archiver.store import reading
 from archiver.store.engine import Engine
 from archiver.store.reading import FlowReport
+
+log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
 PLAIN_SECONDS = 10.0
@@ -41,7 +45,7 @@ class Progressed:
     @property
     def gaps(self) -> int:
         """How many gaps are left."""
-        return sum(report.gaps for report in self.reports)
+        return sum(report.gaps or 0 for report in self.reports)
 
 
 class Watcher(Protocol):
@@ -78,11 +82,25 @@ async def _run(settings: Settings, place: Place, *, as_json: bool) -> Progressed
                 watching = group.create_task(_watch(settings, engine, watcher))
                 await daemon.backfill_once(settings, engine, on_found=_note_found)
                 watching.cancel()
+        await _warn_of_idle_patterns(settings, engine)
         return await _look(settings, engine)
 
 
+async def _warn_of_idle_patterns(settings: Settings, engine: Engine) -> None:
+    """Warn of each pattern that no flow is like: it may be mistyped."""
+    async with engine.connect() as tx:
+        paths = (await reading.flow_paths(tx)).values()
+    for account in settings.accounts:
+        for pattern in account.flows:
+            if not any(matches(path, [pattern.removeprefix("!")]) for path in paths):
+                log.warning(
+                    "no flow is like this pattern",
+                    extra={"account": account.name, "pattern": pattern},
+                )
+
+
 def _note_found(flows: int) -> None:
-    click.echo(f"filling the gaps of {flows} flows", err=True)
+    click.echo(f"filling the gaps of {counted(flows, 'flow')}", err=True)
 
 
 async def _watch(settings: Settings, engine: Engine, watcher: Watcher) -> None:
@@ -124,10 +142,13 @@ def _summary(done: Progressed) -> dict[str, Any]:
 
 
 def _describe(done: Progressed) -> None:
-    click.echo(f"{len(done.reports):,} flows, {done.messages:,} messages, {done.gaps:,} gaps left")
+    click.echo(
+        f"{counted(len(done.reports), 'flow')}, {counted(done.messages, 'message')}, "
+        f"{counted(done.gaps, 'gap')} left"
+    )
     left = [report for report in done.reports if report.gaps]
     for report in left[:TOLD_FLOWS]:
-        gaps = f"{report.gaps:,} gap{'s' if report.gaps != 1 else ''}"
+        gaps = counted(report.gaps or 0, "gap")
         click.echo(f"  {make_safe(report.flow)}: {gaps}: {make_safe(_reason(report))}")
     if len(left) > TOLD_FLOWS:
         click.echo(f"  … and {len(left) - TOLD_FLOWS:,} more flows: archiver status lists them")
@@ -198,7 +219,7 @@ class Lines:
         rate = self._pace.rate(progressed.messages)
         click.echo(
             f"{progressed.proven:6.1%} proven, {progressed.messages:,} messages, "
-            f"{rate:,.0f} a second, {progressed.gaps:,} gaps left"
+            f"{rate:,.0f} a second, {counted(progressed.gaps, 'gap')} left"
         )
 
 

@@ -16,6 +16,8 @@ from archiver.simulator.faults import Fault, from_json
 from archiver.simulator.seeding import HISTORY_ENDS_AT
 from archiver.simulator.server import Simulator
 
+PORT = click.IntRange(0, 65_535)
+
 
 class Misasked(ArchiverError):
     """What the options ask for cannot be had: a taken port, a file that holds no faults."""
@@ -23,23 +25,51 @@ class Misasked(ArchiverError):
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8700, show_default=True, help="Port of the API; 0 for any.")
-@click.option("--stream-port", default=8701, show_default=True, help="Port of the streams.")
+@click.option("--port", type=PORT, default=8700, show_default=True, help="Of the API; 0 for any.")
+@click.option(
+    "--stream-port", type=PORT, default=8701, show_default=True, help="Of the streams; 0 for any."
+)
 @click.option("--seed", default=1, show_default=True, help="The same seed gives the same world.")
-@click.option("--flows", default=3, show_default=True, help="How many flows.")
-@click.option("--users", default=5, show_default=True, help="How many users.")
-@click.option("--history", default=300, show_default=True, help="Messages stored already, in all.")
+@click.option(
+    "--flows", type=click.IntRange(1, 2_000), default=3, show_default=True, help="How many flows."
+)
+@click.option(
+    "--users", type=click.IntRange(1, 10_000), default=5, show_default=True, help="How many users."
+)
+@click.option(
+    "--history",
+    type=click.IntRange(0, 10_000_000),
+    default=300,
+    show_default=True,
+    help="Messages stored already, in all.",
+)
 @click.option(
     "--history-until",
     default="fixed",
     show_default=True,
     help="When the history ends: 'now', an ISO time, or 'fixed' (July 2023, the same every run).",
 )
-@click.option("--rate", default=0.0, show_default=True, help="Live events a second; 0 for none.")
 @click.option(
-    "--listing-delay", default=1.0, show_default=True, help="Seconds until a message is listed."
+    "--rate",
+    type=click.FloatRange(0, 10_000),
+    default=0.0,
+    show_default=True,
+    help="Live events a second; 0 for none.",
 )
-@click.option("--keepalive", default=25.0, show_default=True, help="Seconds between keep-alives.")
+@click.option(
+    "--listing-delay",
+    type=click.FloatRange(0, 86_400),
+    default=1.0,
+    show_default=True,
+    help="Seconds until a message is listed.",
+)
+@click.option(
+    "--keepalive",
+    type=click.FloatRange(0.01, 86_400),
+    default=25.0,
+    show_default=True,
+    help="Seconds between keep-alives.",
+)
 @click.option(
     "--replay",
     type=click.Choice(["all", "none"]),
@@ -47,7 +77,13 @@ class Misasked(ArchiverError):
     show_default=True,
     help="What an event-stream repeats after Last-Event-ID.",
 )
-@click.option("--replay-window", default=10_000, show_default=True, help="Events kept for replay.")
+@click.option(
+    "--replay-window",
+    type=click.IntRange(0, 10_000_000),
+    default=10_000,
+    show_default=True,
+    help="Events kept for replay.",
+)
 @click.option(
     "--faults",
     "faults_file",
@@ -60,13 +96,9 @@ def simulate(
     *, faults_file: Path | None, as_json: bool, history_until: str, **settings: Any
 ) -> None:
     """Run a Flowdock with a world of its own, until interrupted."""
-    try:
-        faults = [] if faults_file is None else read_faults(faults_file)
-        until = _milliseconds(history_until)
-        asyncio.run(_run(settings, until=until, faults=faults, as_json=as_json))
-    except ArchiverError as error:
-        click.echo(f"Error: {error}", err=True)
-        raise SystemExit(2) from None
+    faults = [] if faults_file is None else read_faults(faults_file)
+    until = _milliseconds(history_until)
+    asyncio.run(_run(settings, until=until, faults=faults, as_json=as_json))
 
 
 def read_faults(path: Path) -> list[Fault]:

@@ -12,10 +12,11 @@ import click
 import msgspec
 from rich.cells import cell_len, set_cell_size
 
+from archiver.cli.choice import choose_flows
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
+from archiver.cli.tables import counted
 from archiver.cli.terminal import has_colours, is_terminal, make_safe
-from archiver.settings import matches
 from archiver.store import reading
 from archiver.store.reading import Count, FlowReport, Totals
 
@@ -41,7 +42,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 def status(
     load_settings: LoadSettings, *, as_json: bool, patterns: tuple[str, ...], exact: bool
 ) -> None:
-    r"""Show what is archived, proven and missing, flow by flow.
+    """Show what is archived, proven and missing, flow by flow.
 
     \b
     events    in the archive; ~ marks an estimate, see --exact
@@ -49,12 +50,16 @@ def status(
     newest    how long ago the newest event happened
     lag       0s when the newest id known is proven; else for how long the
               first of those above all that is proven has been known
-    gaps      ranges of ids that nothing proves yet, and the ids in them;
-              many ids stand for no event, so that is a bound
+    gaps      ranges of ids that nothing proves yet
+    ids       the ids in them; many stand for no event, so that is a bound
     proven    the share of ids that are proven to be archived in full
 
+    A - says that there is nothing to tell of: no event, no id. A ? says that
+    the flow was not measured yet: how far its ids go is not known, and so
+    neither its gaps; in JSON, null.
+
     Below stand the flows of which the newest request for a page failed, and why.
-    """
+    """  # noqa: D301
     settings = load_settings()
     require_archive(settings)
     with serve_database(settings) as place:
@@ -68,8 +73,7 @@ def status(
 async def _read(place: Place, patterns: Sequence[str], *, exact: bool) -> Status:
     now = datetime.now(UTC)
     async with open_database(place) as engine, engine.connect() as tx:
-        paths = await reading.flow_paths(tx)
-        keys = [key for key, path in paths.items() if matches(path, patterns or ["*"])]
+        keys = list(await choose_flows(tx, patterns))
         flows = await reading.flow_reports(tx, keys, now=now, exact=exact)
         return Status(at=now, flows=flows, totals=await reading.totals(tx, exact=exact))
 
@@ -81,8 +85,9 @@ def _plain(found: Status) -> dict[str, Any]:
         "flows": len(found.flows),
         "events": msgspec.to_builtins(_sum(one.events for one in found.flows)),
         "messages": msgspec.to_builtins(_sum(one.messages for one in found.flows)),
-        "gaps": sum(one.gaps for one in found.flows),
-        "missing_ids": sum(one.missing_ids for one in found.flows),
+        "gaps": sum(one.gaps or 0 for one in found.flows),
+        "missing_ids": sum(one.missing_ids or 0 for one in found.flows),
+        "not_measured": sum(one.gaps is None for one in found.flows),
     }
     return plain
 
@@ -104,8 +109,8 @@ def _cells(one: FlowReport, *, at: datetime) -> Sequence[str]:
         _number(one.messages),
         "-" if one.newest_at is None else _duration((at - one.newest_at).total_seconds()),
         "-" if one.lag_seconds is None else _duration(one.lag_seconds),
-        f"{one.gaps:,}",
-        f"{one.missing_ids:,}",
+        "?" if one.gaps is None else f"{one.gaps:,}",
+        "?" if one.missing_ids is None else f"{one.missing_ids:,}",
         _percent(one.proven),
     )
 
@@ -126,15 +131,20 @@ def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def _summary(found: Status) -> str:
     flows, totals = found.flows, found.totals
-    gaps, missing = sum(one.gaps for one in flows), sum(one.missing_ids for one in flows)
+    gaps, missing = (
+        sum(one.gaps or 0 for one in flows),
+        sum(one.missing_ids or 0 for one in flows),
+    )
+    unknown = sum(one.gaps is None for one in flows)
     written = totals.written_at
-    events = _number(_sum(one.events for one in flows))
-    messages = _number(_sum(one.messages for one in flows))
+    events = _counted(_sum(one.events for one in flows), "event")
+    messages = _counted(_sum(one.messages for one in flows), "message")
     age = f"{_duration((found.at - written).total_seconds())} ago" if written else "never"
     return (
-        f"{len(flows):,} flows, {events} events, {messages} messages, "
-        f"{gaps:,} gaps of {missing:,} ids\n"
-        f"{_number(totals.signals)} signals, {_number(totals.rejects)} rejects, "
+        f"{counted(len(flows), 'flow')}, {events}, {messages}, "
+        f"{counted(gaps, 'gap')} of {counted(missing, 'id')}"
+        f"{f', {unknown:,} not measured yet' if unknown else ''}\n"
+        f"{_counted(totals.signals, 'signal')}, {_counted(totals.rejects, 'reject')}, "
         f"database of {_bytes(totals.database_bytes)}, last written {age}"
     )
 
@@ -147,10 +157,14 @@ def _number(count: Count) -> str:
     return f"{count.rows:,}" if count.exact else f"~{int(float(f'{count.rows:.2g}')):,}"
 
 
+def _counted(count: Count, thing: str) -> str:
+    return f"{_number(count)} {thing}{'' if count == Count(1) else 's'}"
+
+
 def _percent(share: float | None) -> str:
     """Rounded down: only what is complete reads 100%."""
     if share is None:
-        return "-"
+        return "?"
     return COMPLETE if share == 1 else f"{math.floor(share * 10_000) / 100:.2f}%"
 
 

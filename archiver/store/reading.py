@@ -45,11 +45,12 @@ class FlowReport(Struct, frozen=True, kw_only=True):
     lag_seconds: float | None
     """0 when the newest id known is proven; else for how long the first of those above all that is
     proven has been known. None when nothing is known."""
-    gaps: int
-    missing_ids: int
-    """Ids in gaps; the flow need not hold events of all of them."""
+    gaps: int | None
+    """None while it is not known how far the ids of the flow go."""
+    missing_ids: int | None
+    """Ids in gaps; the flow need not hold events of all of them. None as above."""
     proven: float | None
-    """The share of ids, among those old enough to be proven, that are; None when there are none."""
+    """The share of ids, among those old enough to be proven, that are. None as above."""
     last_error: str | None
     """Why the newest request for a page failed; None when it did not."""
 
@@ -108,8 +109,8 @@ def _report(row: RowMapping, events: Count, messages: Count) -> FlowReport:
         newest_at=row["newest_at"],
         newest_id=row["newest_id"],
         lag_seconds=None if row["lag_seconds"] is None else max(0.0, float(row["lag_seconds"])),
-        gaps=row["gaps"],
-        missing_ids=missing,
+        gaps=row["gaps"] if due else None,
+        missing_ids=missing if due else None,
         proven=(due - missing) / due if due else None,
         last_error=row["last_error"],
     )

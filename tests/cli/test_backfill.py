@@ -21,7 +21,9 @@ async def flowdock() -> AsyncIterator[Simulator]:
         yield simulator
 
 
-async def backfill(archiver: Run, flowdock: Simulator, url: str, *options: str) -> Any:
+async def backfill(
+    archiver: Run, flowdock: Simulator, url: str, *options: str, **settings: str
+) -> Any:
     run = partial(
         archiver,
         "backfill",
@@ -32,6 +34,7 @@ async def backfill(archiver: Run, flowdock: Simulator, url: str, *options: str) 
         ARCHIVER_DATABASE_URL=url,
         ARCHIVER_BACKFILL_REQUESTS_PER_SECOND="1000",
         ARCHIVER_INGEST_SETTLING_SECONDS="0.1",
+        **settings,
     )
     return await asyncio.to_thread(run)
 
@@ -73,6 +76,15 @@ async def test_a_gap_that_stays_is_told_with_its_reason(
     assert flowdock.faults.fired["status"] > 0
     assert told.returncode == 1
     assert "acme/main: 1 gap: " in told.stdout
+
+
+async def test_a_pattern_that_no_flow_is_like_is_told(
+    archiver: Run, flowdock: Simulator, database_url: str
+) -> None:
+    told = await backfill(archiver, flowdock, database_url, ARCHIVER_FLOWS="acme/*,nosuch/*")
+    assert told.returncode == 0, told.stderr
+    assert "no flow is like this pattern account=default pattern=nosuch/*" in told.stderr
+    assert "pattern=acme" not in told.stderr
 
 
 def test_flows_without_gaps_are_not_listed() -> None:

@@ -63,7 +63,7 @@ def test_the_table_tells_each_flow_and_the_sums(archiver: Run, archive: str) -> 
     assert ops.split()[:5] == ["acme/ops", "1,200", "0", "2h", "3m"]
     assert ops.split()[-3:] == ["1", "1", "99.91%"]
     assert error == "acme/ops: 503 down␛[0m"
-    assert sums == "2 flows, 2,400 events, 0 messages, 1 gaps of 1 ids"
+    assert sums == "2 flows, 2,400 events, 0 messages, 1 gap of 1 id"
     assert rest.startswith("0 signals, 0 rejects, database of ")
     assert rest.endswith(" ago")
 
@@ -140,7 +140,7 @@ def test_numbers_do_not_claim_more_than_is_known() -> None:
     assert _number(Count(123456)) == "123,456"
     assert _number(Count(123456, exact=False)) == "~120,000"
     assert [_percent(share) for share in (None, 0.0, 0.99999, 1.0)] == [
-        "-",
+        "?",
         "0.00%",
         "99.99%",
         "100%",
@@ -148,3 +148,27 @@ def test_numbers_do_not_claim_more_than_is_known() -> None:
     assert [_bytes(size) for size in (999, 1500, 8_124_095, 2e13)] == [
         "999 B", "1.5 kB", "8.12 MB", "20.0 TB"
     ]  # fmt: skip
+
+
+def test_of_a_flow_that_was_not_measured_no_gaps_are_told(archiver: Run, archive: str) -> None:
+    told = archiver("status", "--flow", "*evil*", ARCHIVER_DATABASE_URL=archive)
+    assert told.stdout.split("\n")[1].split()[-6:] == ["0", "-", "-", "?", "?", "?"]
+    assert ", 0 gaps of 0 ids, 1 not measured yet\n" in told.stdout
+    told = archiver("status", "--json", "--flow", "*evil*", ARCHIVER_DATABASE_URL=archive)
+    found = json.loads(told.stdout)
+    (flow,) = found["flows"]
+    assert (flow["gaps"], flow["missing_ids"], flow["proven"]) == (None, None, None)
+    assert found["totals"]["not_measured"] == 1
+
+
+def test_a_pattern_that_no_flow_is_like_is_refused(archiver: Run, archive: str) -> None:
+    told = archiver("status", "--flow", "nosuch/*", ARCHIVER_DATABASE_URL=archive)
+    assert (told.returncode, told.stdout) == (2, "")
+    assert "no flow of the archive is named nosuch/*" in told.stderr
+
+
+def test_the_help_explains_the_columns_line_by_line(archiver: Run) -> None:
+    told = archiver("status", "--help").stdout
+    assert "\\b" not in told
+    assert "\n  ids       the ids in them" in told
+    assert "A ? says" in told

@@ -7,7 +7,7 @@ import sys
 import aiohttp
 import pytest
 
-COMMAND = [sys.executable, "-c", "from archiver.cli.simulate import simulate; simulate()"]
+COMMAND = [sys.executable, "-m", "archiver.cli.main", "simulate"]
 
 
 async def line(process: asyncio.subprocess.Process) -> bytes:
@@ -76,3 +76,14 @@ async def test_a_file_of_faults_is_read_or_refused(tmp_path):
     _, err = await process.communicate()
     assert (process.returncode, err.count(b"\n")) == (2, 1)
     assert b"faults.json" in err
+
+
+@pytest.mark.parametrize(
+    "option", ["--port=99999", "--flows=0", "--rate=-1", "--users=0", "--history=-5"]
+)
+async def test_a_world_that_cannot_be_is_refused_by_the_options_name(option):
+    process = await run(option)
+    out, err = await process.communicate()
+    assert (process.returncode, out) == (2, b"")
+    assert option.partition("=")[0].encode() in err
+    assert b"Traceback" not in err

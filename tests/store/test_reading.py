@@ -81,7 +81,7 @@ async def test_a_flow_of_which_nothing_is_known_claims_nothing(
     db: psycopg.Connection, tx: AsyncConnection
 ) -> None:
     found = await report(tx, add_flow(db, "acme/new"))
-    assert (found.events, found.gaps, found.missing_ids) == (Count(0), 0, 0)
+    assert (found.events, found.gaps, found.missing_ids) == (Count(0), None, None)
     assert (found.proven, found.lag_seconds, found.newest_at, found.newest_id) == (
         None, None, None, 0
     )  # fmt: skip
