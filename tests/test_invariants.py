@@ -225,6 +225,8 @@ WRITERS = {
     "journal": {"append", "sight", "add_signals", "add_rejects"},
     "messages": {"add", "change", "write_history", "show_threads"},
     "coverage": {"advance", "doubt", "add_pages"},
+    "rebuilding": {"remove_messages", "remove_threads"},
+    "rejecting": {"remove"},
 }
 
 
