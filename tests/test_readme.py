@@ -82,7 +82,7 @@ def test_every_command_that_the_documents_name_exists() -> None:
         f"{path.name}: {shlex.join(words)}: {wrong}"
         for path in documents
         for words in typed(path.read_text())
-        if (wrong := problem(words, importlib.import_module("archiver.cli.main").main))
+        if (wrong := problem(words, importlib.import_module("archiver.cli.main").cli))
     ]
     assert problems == []
 
