@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -41,6 +42,10 @@ def main() -> int:
 
 async def run(options: argparse.Namespace) -> int:
     """Judge scenario after scenario; 1 if any failed."""
+    this = asyncio.current_task()
+    assert this
+    # However it ends, no daemon and no server may be left behind.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     first = options.first if options.seed is None else options.seed
     is_single = options.seed is not None or options.kills
     seeds = range(first, first + (1 if is_single else options.scenarios))

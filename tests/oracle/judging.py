@@ -18,6 +18,7 @@ import psycopg
 from archiver.simulator import truth
 from tests.oracle.claims import false_claims, own_places, snapshot, withheld
 from tests.oracle.postgres import Postgres
+from tests.oracle.programs import run_once
 from tests.oracle.scenario import Scenario
 from tests.oracle.trial import Trial, begin
 from tests.oracle.troubles.trouble import Trouble
@@ -31,6 +32,12 @@ HAPPENING_SECONDS = 90.0
 
 AFTERPLAY_RATE = 20.0
 """Operations a second while the last troubles wait for their chance."""
+
+IN_DOUBT = 2
+"""The exit status of a verification that leaves doubts."""
+
+VERIFIED_EVERY = 4
+"""One scenario in so many ends with ``archiver verify``, which takes some seconds."""
 
 SHOWN = 12
 HALVES = re.compile("[\ud800-\udfff]")
@@ -84,6 +91,8 @@ async def judge_trial(
     try:
         await happening
         judgment.converged_seconds = await converge(trial, patience_seconds=patience_seconds)
+        if trial.seed % VERIFIED_EVERY == 0:
+            await verify(trial)
     except Exception as error:  # noqa: BLE001 - whatever it is, the scenario has failed
         judgment.failures += map(str, leaves(error))
     finally:
@@ -174,6 +183,22 @@ async def converge(trial: Trial, *, patience_seconds: float = PATIENCE_SECONDS) 
         + [line[:300] for line in left[:SHOWN]]
     )
     return time.monotonic() - began
+
+
+async def verify(trial: Trial) -> None:
+    """Have the archive verified by the archiver itself, with no daemon beside it.
+
+    Raises:
+        AssertionError: it finds what the judge did not find, or doubts.
+    """
+    for daemon in trial.daemons:
+        daemon.kill()
+    ran = await asyncio.to_thread(run_once, "verify", trial.settings())
+    # What the daemon had begun to doubt when it was killed is listed again by the first run.
+    if ran.returncode == IN_DOUBT:
+        ran = await asyncio.to_thread(run_once, "verify", trial.settings())
+    assert ran.returncode == 0, f"verify ends with {ran.returncode}: {ran.stdout}{ran.stderr}"
+    trial.fired["(verified by archiver verify)"] += 1
 
 
 async def differing(trial: Trial) -> list[str]:

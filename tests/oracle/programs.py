@@ -74,6 +74,18 @@ def migrate(home: Path, settings: Mapping[str, str]) -> None:
         )
 
 
+def run_once(command: str, settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command of the archiver to its end, keeping what it says."""
+    return subprocess.run(
+        [*PROGRAM, command],
+        env=surroundings(settings),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+
+
 def surroundings(settings: Mapping[str, str]) -> dict[str, str]:
     """Our environment with these settings of the archiver, and no others."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("ARCHIVER_")}
