@@ -3,8 +3,11 @@
 It looks at the views of the archive alone, in one snapshot, and at the simulator's flows.
 """
 
+import asyncio
 import json
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 import psycopg
 
@@ -13,6 +16,9 @@ from tests.oracle.trial import Trial
 
 Claim = tuple[str, int]
 """Flow and id; a flow goes by Flowdock's id, a conversation by its path."""
+
+WATCH_SECONDS = 0.15
+MOST_TOLD = 12
 
 COVERAGE = "SELECT flow_id, from_id, to_id FROM archive.coverage JOIN archive.flows USING (flow)"
 HELD = "SELECT flow_id, id FROM archive.events JOIN archive.flows USING (flow)"
@@ -65,3 +71,39 @@ def withheld(trial: Trial) -> set[Claim]:
         if flow is not None and "id" in body:
             kept.add((flow, body["id"]))
     return kept
+
+
+class Watch:
+    """Looks at the claims all the time: none may be of what is not held."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.checks = 0
+        self.deceptions: set[Claim] = set()
+        self._trial = trial
+        self._false: dict[Claim, str] = {}
+
+    async def go_on(self) -> None:
+        """Look, again and again."""
+        took = 0.0
+        while True:
+            await asyncio.sleep(max(WATCH_SECONDS, 2 * took))
+            began = time.monotonic()
+            with suppress(psycopg.OperationalError):
+                claimed, held = await asyncio.to_thread(snapshot, self._trial.database_url)
+                self.checks += 1
+                self._judge(set(false_claims(self._trial, claimed, held)))
+            took = time.monotonic() - began
+
+    def failures(self) -> Iterator[str]:
+        """What was claimed falsely."""
+        if self._false:
+            told = [f"{flow} {id_} {when}" for (flow, id_), when in self._false.items()]
+            yield "claimed and not held: " + "; ".join(told[:MOST_TOLD])
+        if not self.checks:
+            yield "the claims were never looked at"
+
+    def _judge(self, wrong: set[Claim]) -> None:
+        excused = withheld(self._trial) if wrong else set()
+        self.deceptions |= wrong & excused
+        for claim in wrong - excused:
+            self._false.setdefault(claim, time.strftime("at %H:%M:%S"))

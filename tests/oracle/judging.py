@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 
 from archiver.simulator import truth
-from tests.oracle.claims import false_claims, own_places, snapshot, withheld
+from tests.oracle.claims import Watch, own_places
 from tests.oracle.postgres import Postgres
 from tests.oracle.programs import run_once
 from tests.oracle.scenario import Scenario
@@ -24,7 +24,6 @@ from tests.oracle.trial import Trial, begin
 from tests.oracle.troubles.trouble import Trouble
 from tests.truth import differences
 
-WATCH_SECONDS = 0.15
 PATIENCE_SECONDS = 60.0
 """How long the archive may take to become the truth once nothing more goes wrong."""
 
@@ -159,6 +158,7 @@ async def all_happened(scenario: Scenario, trial: Trial) -> None:
 async def murmur(scenario: Scenario, trial: Trial) -> None:
     """Let a little go on, so that what waits for an event finds one."""
     await asyncio.sleep(scenario.size.seconds)
+    await trial.until(lambda: any(not flow.disabled for flow in trial.flowdock.world.flows))
     await trial.flowdock.play(seed=scenario.seed + 1, events=10**9, rate=AFTERPLAY_RATE)
 
 
@@ -244,39 +244,3 @@ def sayable(value: Any) -> Any:
             return {sayable(name): sayable(inner) for name, inner in value.items()}
         case _:
             return value
-
-
-class Watch:
-    """Looks at the claims all the time: none may be of what is not held."""
-
-    def __init__(self, trial: Trial) -> None:
-        self.checks = 0
-        self.deceptions: set[tuple[str, int]] = set()
-        self._trial = trial
-        self._false: dict[tuple[str, int], str] = {}
-
-    async def go_on(self) -> None:
-        """Look, again and again."""
-        took = 0.0
-        while True:
-            await asyncio.sleep(max(WATCH_SECONDS, 2 * took))
-            began = time.monotonic()
-            with suppress(psycopg.OperationalError):
-                claimed, held = await asyncio.to_thread(snapshot, self._trial.database_url)
-                self.checks += 1
-                self._judge(set(false_claims(self._trial, claimed, held)))
-            took = time.monotonic() - began
-
-    def failures(self) -> Iterator[str]:
-        """What was claimed falsely."""
-        if self._false:
-            told = [f"{flow} {id_} {when}" for (flow, id_), when in self._false.items()]
-            yield "claimed and not held: " + "; ".join(told[:SHOWN])
-        if not self.checks:
-            yield "the claims were never looked at"
-
-    def _judge(self, wrong: set[tuple[str, int]]) -> None:
-        excused = withheld(self._trial) if wrong else set()
-        self.deceptions |= wrong & excused
-        for claim in wrong - excused:
-            self._false.setdefault(claim, time.strftime("at %H:%M:%S"))
