@@ -26,6 +26,7 @@ from archiver.store.migrating import check_schema, migrate
 log = logging.getLogger(__name__)
 
 FORBIDDEN = "42501"
+AWAY = frozenset({"08", "57"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,17 +42,19 @@ class Place:
 
 
 @contextmanager
-def serve_database(settings: Settings) -> Iterator[Place]:
+def serve_database(settings: Settings, *, told_at: int = logging.DEBUG) -> Iterator[Place]:
     """Run a private server while the block lasts, unless the settings name one.
 
-    Blocks until the server answers.
+    Blocks until the server answers. Where it is, is logged at the level *told_at*, and at INFO
+    when it is made now.
     """
     database = settings.database
     if database.url:
         yield Place(url=database.url, pool_size=database.pool_size, private=False)
         return
     home = private_home(settings)
-    log.info(
+    log.log(
+        told_at if _is_made(home) else logging.INFO,
         "using a private database; set ARCHIVER_DATABASE_URL to use a server of yours",
         extra={"home": str(home)},
     )
@@ -66,6 +69,10 @@ def private_home(settings: Settings) -> Path:
     return settings.data_dir / "postgres"
 
 
+def _is_made(home: Path) -> bool:
+    return (home / "data").exists()
+
+
 def require_archive(settings: Settings) -> None:
     """Refuse to make an archive where a command is only to read one.
 
@@ -73,7 +80,7 @@ def require_archive(settings: Settings) -> None:
         ArchiverError: no server is named, and no private database was made yet.
     """
     home = private_home(settings)
-    if not settings.database.url and not (home / "data").exists():
+    if not settings.database.url and not _is_made(home):
         raise ArchiverError(
             f"there is no archive in {home}: set ARCHIVER_DATABASE_URL to its server or "
             "ARCHIVER_DATA_DIR to its directory, or make one with: archiver run"
@@ -115,5 +122,7 @@ async def connect(place: Place) -> AsyncIterator[store.Engine]:
                 f"the database refuses: {reason}; grant its user the right"
             ) from exc
         if not isinstance(exc, UnicodeError) and store.fault(exc) is store.Fault.SERVER:
-            raise store.DatabaseUnreachable(f"the database went away: {reason}") from exc
+            state = getattr(cause, "sqlstate", None)
+            happened = "went away" if state is None or state[:2] in AWAY else "cannot go on"
+            raise store.DatabaseUnreachable(f"the database {happened}: {reason}") from exc
         raise

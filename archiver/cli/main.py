@@ -50,6 +50,8 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
 }
 """By group: name to module and one line of help."""
 
+CONFIG = click.Path(path_type=Path, dir_okay=False)
+
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
@@ -68,7 +70,7 @@ class Commands(click.Group):
                 found = getattr(import_module(group[cmd_name][0]), cmd_name)
                 if not isinstance(found, click.Command):
                     raise TypeError(f"{group[cmd_name][0]}.{cmd_name} is no click command")
-                return found
+                return _with_config(found)
         return None
 
     @override
@@ -92,10 +94,30 @@ class Commands(click.Group):
                 formatter.write_dl([(name.ljust(width), told) for name, (_, told) in group.items()])
 
 
+def _with_config(command: click.Command) -> click.Command:
+    """*command*, which takes --config as well: before or after its name is one to a person."""
+    if all(one.name != "config" for one in command.params):
+        command.params.append(
+            click.Option(
+                ["--config"],
+                type=CONFIG,
+                expose_value=False,
+                callback=_choose_config,
+                help="The TOML file with the settings; also before the command's name.",
+            )
+        )
+    return command
+
+
+def _choose_config(ctx: click.Context, _option: click.Parameter, config: Path | None) -> None:
+    if config is not None:
+        ctx.obj = partial(load_settings, config)
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=CONFIG,
     envvar="ARCHIVER_CONFIG",
     help="The TOML file with the settings; else that of ARCHIVER_CONFIG, else none.",
 )
@@ -120,8 +142,12 @@ def run(arguments: Sequence[str]) -> int:
     try:
         status = cli.main(list(arguments), prog_name="archiver", standalone_mode=False)
         sys.stdout.flush()
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        hint = _help_for(error)
+        _tell_line(f"{error.format_message()}{f' (see {hint})' if hint else ''}")
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
@@ -139,12 +165,22 @@ def _tell(error: Exception) -> int:
     leaves = list(_leaves(error))
     if all(isinstance(leaf, ArchiverError) for leaf in leaves):
         for told in dict.fromkeys(map(str, leaves)):
-            # It may quote what others said; only the line ends in it are ours.
-            lines = map(make_safe, logs.hide(told).split("\n"))
-            print("archiver: error:", "\n".join(lines), file=sys.stderr)  # noqa: T201
+            _tell_line(told)
         return 2
     log.critical("unexpected error", exc_info=error)
     return 1
+
+
+def _tell_line(told: str) -> None:
+    # It may quote what others said; only the line ends in it are ours.
+    lines = map(make_safe, logs.hide(told).split("\n"))
+    print("archiver: error:", "\n".join(lines), file=sys.stderr)  # noqa: T201
+
+
+def _help_for(error: click.ClickException) -> str | None:
+    """The command that tells how to use what was used wrongly."""
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{ctx.command_path} --help" if ctx else None
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

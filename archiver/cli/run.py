@@ -1,6 +1,7 @@
 """`archiver run`: the daemon."""
 
 import asyncio
+import logging
 import os
 import signal
 import threading
@@ -29,7 +30,7 @@ def run(load: LoadSettings) -> None:
     """
     settings = load()
     settings.require_accounts()
-    with serve_database(settings) as place:
+    with serve_database(settings, told_at=logging.INFO) as place:
         asyncio.run(_run(settings, place))
 
 

@@ -100,10 +100,9 @@ async def connect(url: str, *, pool_size: int = 5) -> AsyncIterator[AsyncEngine]
             async with engine.connect() as tx:
                 await tx.execute(text("SELECT 1"))
         except (OperationalError, InterfaceError) as exc:
+            reason = first_line(exc.orig)
             raise DatabaseUnreachable(
-                f"cannot reach the database {_safe(engine.url)}: {first_line(exc.orig)}; "
-                "set ARCHIVER_DATABASE_URL to a PostgreSQL server that can be reached, "
-                "or unset it to use the embedded one"
+                f"cannot reach the database {_safe(engine.url)}: {reason}; {_advice(reason)}"
             ) from exc
         yield engine
     finally:
@@ -148,7 +147,21 @@ def fault(error: DBAPIError | psycopg.Error | UnicodeError) -> Fault:
     return Fault.OURS
 
 
+def _advice(reason: str) -> str:
+    """What to do about a connection that could not be made."""
+    # No SQLSTATE comes with it; a server that answers calls its refusal fatal.
+    if "FATAL" not in reason:
+        return (
+            "set ARCHIVER_DATABASE_URL to a PostgreSQL server that can be reached, "
+            "or unset it to use a private one"
+        )
+    if 'database "' in reason and "does not exist" in reason:
+        return "create it, or correct its name in ARCHIVER_DATABASE_URL"
+    return "the server answers: correct the user or password in ARCHIVER_DATABASE_URL, or its rules"
+
+
 def _safe(url: URL) -> str:
+    url = url.difference_update_query([name for name in url.query if "pass" in name])
     return url.render_as_string(hide_password=True).replace("postgresql+psycopg", "postgresql", 1)
 
 

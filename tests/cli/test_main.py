@@ -65,6 +65,15 @@ def test_wrong_usage_ends_with_2(archiver: Run, arguments: list[str], told: str)
     ended = archiver(*arguments)
     assert ended.returncode == 2
     assert told in ended.stderr
+    assert ended.stderr.startswith("archiver: error: ")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_without_arguments_the_help_is_shown(archiver: Run) -> None:
+    ended = archiver()
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("Usage: archiver ")
+    assert "\n  status " in ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -80,7 +89,11 @@ def test_wrong_usage_ends_with_2(archiver: Run, arguments: list[str], told: str)
         ),
         (
             {"ARCHIVER_DATABASE_URL": f"postgresql://ada:{MARKER}@127.0.0.1:9/d"},
-            "cannot reach the database postgresql://ada:***@127.0.0.1:9/d",
+            "cannot reach the database postgresql://ada:***@127.0.0.1:9/d: ",
+        ),
+        (
+            {"ARCHIVER_DATABASE_URL": f"postgresql://ada@127.0.0.1:9/d?password={MARKER}"},
+            "cannot reach the database postgresql://ada@127.0.0.1:9/d: ",
         ),
         ({"ARCHIVER_DATABASE_URL": f"postgresql://ada:{MARKER}@h:port/d"}, "ARCHIVER_DATABASE_URL"),
     ],
@@ -112,11 +125,32 @@ def test_a_file_that_is_wrong_is_refused(
     config.write_text(text)
     for ended in (
         archiver("--config", str(config), "status"),
+        archiver("status", "--config", str(config)),
         archiver("status", ARCHIVER_CONFIG=str(config)),
     ):
         assert ended.returncode == 2
         assert told in ended.stderr
+        assert str(config) in ended.stderr
         assert MARKER not in ended.stderr
+
+
+def test_what_the_environment_holds_is_not_blamed_on_the_file(
+    archiver: Run, tmp_path: Path
+) -> None:
+    config = tmp_path / "archiver.toml"
+    config.write_text("private = true\n")
+    ended = archiver("--config", str(config), "status", ARCHIVER_PRIVATE="perhaps")
+    assert ended.stderr.startswith("archiver: error: ARCHIVER_PRIVATE cannot be")
+
+
+def test_of_a_database_that_is_not_there_the_server_is_believed(
+    archiver: Run, postgres_url: str
+) -> None:
+    url = postgres_url.replace("/archiver?", "/nosuch?").replace("archiver@", f"archiver:{MARKER}@")
+    ended = archiver("status", ARCHIVER_DATABASE_URL=url)
+    assert ended.returncode == 2
+    assert 'database "nosuch" does not exist; create it, or correct its name' in ended.stderr
+    assert MARKER not in ended.stderr
 
 
 def command(job: object) -> click.Command:
@@ -141,7 +175,7 @@ def command(job: object) -> click.Command:
         ),
         (ExceptionGroup("g", [ArchiverError("same"), ArchiverError("same")]), 2, "same\n"),
         (ArchiverError("at postgresql://u:pw@host/d"), 2, "postgresql://u:***@host/d\n"),
-        (click.UsageError("wrong"), 2, "Error: wrong\n"),
+        (click.UsageError("wrong"), 2, "archiver: error: wrong (see archiver --help)\n"),
         (KeyboardInterrupt(), 130, "\n"),
     ],
 )

@@ -77,6 +77,6 @@ def test_without_a_server_a_private_one_is_used_and_told_once(
     assert (made.returncode, made.stdout) == (0, f"schema none → {latest()}\n")
     assert made.stderr.count("using a private database; set ARCHIVER_DATABASE_URL") == 1
 
-    shown = archiver("status", ARCHIVER_LOG_LEVEL="warning", **settings)
+    shown = archiver("status", **settings)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert shown.stdout.startswith("0 flows, 0 events")
