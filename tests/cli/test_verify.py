@@ -18,7 +18,7 @@ from archiver.cli.moments import parse
 from archiver.cli.verify import Findings
 from archiver.ingest import backfill, source
 from archiver.ingest import verify as verification
-from archiver.settings import IngestSettings
+from archiver.settings import IngestSettings, StreamSettings
 from archiver.simulator.entities import Flow
 from archiver.simulator.faults import Fault
 from archiver.simulator.server import Simulator
@@ -31,7 +31,9 @@ FLOW = "acme/main"
 
 @pytest.fixture
 async def flowdock() -> AsyncIterator[Simulator]:
-    async with Simulator.start(flows=2, history=150, listing_delay_seconds=0) as simulator:
+    async with Simulator.start(
+        flows=2, history=150, listing_delay_seconds=0, keepalive_seconds=1
+    ) as simulator:
         yield simulator
 
 
@@ -40,7 +42,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """What happens in this process waits for no stream."""
     for module in (daemon, source, command):
         monkeypatch.setattr(module, "STREAM_FIRST_SECONDS", 0.0)
-    monkeypatch.setattr(backfill, "PLAN_SECONDS", 0.05)
+    monkeypatch.setattr(backfill, "PLAN_SECONDS", 0.2)
 
 
 @pytest.fixture
@@ -204,7 +206,9 @@ async def test_the_head_is_asked_for_again_when_it_has_grown_old(flowdock, url, 
 
 async def test_what_is_edited_while_it_is_verified_is_no_difference(flowdock, database_url):
     archive = Archive(database_url, flowdock)
-    async with archiving(settings_for(flowdock, database_url)):
+    # Each connection has all listed again, so on a slow machine none may count as silent.
+    stream = StreamSettings(silence_seconds=60)
+    async with archiving(settings_for(flowdock, database_url, stream=stream)):
         await flowdock.connected()
         await archive.completed()
         await archive.certain()
