@@ -56,7 +56,7 @@ class Stage:
     type=click.FloatRange(1, 86_400),
     default=30.0,
     show_default=True,
-    help="How long it lasts, the comparison included.",
+    help="About how long it lasts, the comparison included.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines; the last is the result.")
 @click.option("--flows", type=click.IntRange(1, 200), default=12, show_default=True)
@@ -88,6 +88,9 @@ def demo(
 ) -> int:
     """Archive a simulated Flowdock before your eyes, and compare the archive with the truth.
 
+    That takes about 30 seconds; longer on a slow machine, which has more to catch up with when the
+    traffic ends.
+
     Nothing of yours is touched: it has a database of its own, emptied at each start and kept
     afterwards, which `archiver sql --demo` reads. Exit status 1: a difference was found.
     """
@@ -102,7 +105,11 @@ def demo(
         serve_database(settings) as place,
     ):
         stage = Stage(plan=plan, place=place, home=home, simulated=simulated, display=display)
-        verdict = asyncio.run(_perform(stage))
+        try:
+            verdict = asyncio.run(_perform(stage))
+        except KeyboardInterrupt:
+            click.echo("stopped; nothing was compared", err=True)
+            raise
         # Before the programs are stopped, which takes a few seconds.
         if as_json:
             click.echo(json.dumps(summarize(verdict)))

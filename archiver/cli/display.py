@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
 from rich.live import Live
 from typing_extensions import override
@@ -14,11 +15,14 @@ from typing_extensions import override
 from archiver.cli.scene import EDIT, Scene
 from archiver.cli.screen import draw
 from archiver.cli.terminal import is_terminal
+from archiver.store.showing import Happening
 
 PLAIN_SECONDS = 3.0
 JSON_SECONDS = 1.0
 PICTURE_CELLS = (100, 32)
 NEWEST = 8
+PICTURED = 12
+"""Messages that a picture has room for."""
 FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 
@@ -145,8 +149,13 @@ class JsonLines(PlainLines):
         )
 
 
+def _has_wide_letters(one: Happening) -> bool:
+    said = f"{one.nick}{one.content}{one.before}"
+    return cell_len(said) != len(said)
+
+
 class Picture(PlainLines):
-    """The liveliest scene of all, as an SVG file."""
+    """The liveliest scene of all, as an SVG file; without wide letters, which fonts make narrow."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -163,6 +172,8 @@ class Picture(PlainLines):
         halfway = 0.5 < scene.proven < 0.95
         liveliness = 3 * min(edits, 2) + min(deletions, 1) + bool(closed) + 4 * halfway
         if scene.cut_at is None or liveliness <= self._best or not scene.streams:
+            return
+        if any(map(_has_wide_letters, list(scene.happenings.values())[-PICTURED:])):
             return
         self._best = liveliness
         width, height = PICTURE_CELLS

@@ -17,6 +17,7 @@ from archiver.cli.terminal import make_safe
 from archiver.store.showing import Happening
 
 FEWEST_MESSAGES = 4
+SETTLING = "settling"
 BAR_CELLS = 16
 NICK_CELLS = 10
 FLOW_CELLS = 12
@@ -45,9 +46,11 @@ def draw(scene: Scene, *, width: int, height: int) -> RenderableType:
 def _title(scene: Scene, width: int) -> Text:
     title = Text(" Flowdock archiver ", style="bold")
     title.append("demo", style="dim")
-    left = f"{scene.phase}  {min(scene.now, 999):3.0f} of {scene.seconds:.0f} s "
-    title.append(left.rjust(width - title.cell_len))
-    title.stylize("dim", width - len(f"{min(scene.now, 999):3.0f} of {scene.seconds:.0f} s "))
+    # The time was chosen for the traffic; what is then left to do takes as long as it takes.
+    clock = "" if scene.phase == SETTLING else f" {scene.now:3.0f} of {scene.seconds:.0f} s"
+    phase = "closing the last gaps" if scene.phase == SETTLING else scene.phase
+    title.append(f"{phase} {clock} ".rjust(width - title.cell_len))
+    title.stylize("dim", width - len(clock) - 1)
     return title
 
 
@@ -139,7 +142,9 @@ def _gaps(scene: Scene, *, lines: int) -> Iterator[Text]:
 
 
 def _gap(gap: GapShown, now: float) -> Text:
-    told = Text(f"{_short(gap.flow)} {_ids(gap)} ", overflow="ellipsis")
+    is_private = gap.flow.startswith(f"{PRIVATE}/")
+    name = make_safe(gap.flow) if is_private else _short(gap.flow)
+    told = Text(f"{name} {_ids(gap)} ", overflow="ellipsis")
     if gap.closed_at is not None:
         return told.append(f"closed after {gap.closed_at - gap.found_at:.1f} s", style="green")
     return told.append(f"open for {now - gap.found_at:.0f} s", style="yellow")

@@ -10,8 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from archiver.cli.comparison import Difference
+from archiver.cli.scene import GapShown, Scene
+from archiver.cli.screen import draw
 from archiver.cli.verdict import Verdict, describe, summarize
 from tests.cli.conftest import Run
 
@@ -94,13 +97,15 @@ def test_on_a_terminal_it_ends_with_all_it_started(
         process.send_signal(signal.SIGINT)
         while True:
             try:
-                if not os.read(controller, 65536):
+                if not (chunk := os.read(controller, 65536)):
                     break
+                shown += chunk
             except OSError:
                 break
         assert process.wait(30) == 130
     os.close(controller)
     assert "acme/main" in shown.decode(errors="replace")
+    assert b"stopped; nothing was compared" in shown
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
 
 
@@ -137,3 +142,24 @@ def test_differences_are_spelt_out_and_harmless(capsys: pytest.CaptureFixture[st
     assert "… and 10 more" in told
     assert "\x1b[31m," not in told
     assert json.loads(json.dumps(summarize(verdict(differences=30))))["differences"] == 30
+
+
+def screen(scene: Scene) -> list[str]:
+    with Path(os.devnull).open("w") as nowhere:
+        console = Console(width=80, file=nowhere)
+        return [
+            "".join(piece.text for piece in line).rstrip()
+            for line in console.render_lines(draw(scene, width=80, height=24))
+        ]
+
+
+def test_the_clock_stands_for_the_traffic_alone() -> None:
+    during = Scene(seconds=30, phase="archiving", now=12)
+    assert screen(during)[0].endswith("archiving   12 of 30 s")
+    assert screen(Scene(seconds=30, phase="settling", now=45))[0].endswith("closing the last gaps")
+
+
+def test_a_gap_of_a_private_conversation_names_it() -> None:
+    gap = GapShown(flow="private/94929", first=1, last=9, found_at=0)
+    shown = screen(Scene(seconds=30, gaps={(gap.flow, 1, 9): gap}))
+    assert any("private/94929 1 to 9 open" in line for line in shown)
