@@ -121,7 +121,9 @@ async def archiving(settings: Settings) -> AsyncIterator[None]:
 
 @pytest.fixture
 async def flowdock() -> AsyncIterator[Simulator]:
-    async with Simulator.start(seed=7, history=300, listing_delay_seconds=0.0) as it:
+    async with Simulator.start(
+        seed=7, history=300, listing_delay_seconds=0.0, keepalive_seconds=1
+    ) as it:
         yield it
 
 
