@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from archiver.cli.scene import EDIT, Scene
 from archiver.cli.screen import draw
+from archiver.cli.tables import counted
 from archiver.cli.terminal import is_terminal
 from archiver.store.showing import Happening
 
@@ -119,7 +120,7 @@ class PlainLines:
         return (
             f"{scene.now:4.0f} s  {scene.phase:<9}  {scene.events:>7,} events"
             f"  {scene.events_per_second:>6,.0f}/s  {scene.messages:>7,} messages"
-            f"  {scene.proven:6.1%} proven  {len(scene.open_gaps)} gaps"
+            f"  {scene.proven:6.1%} proven  {counted(len(scene.open_gaps), 'gap')}"
             f"  {scene.streams or 'no'} stream{'s' if scene.streams != 1 else ''}"
         )
 
