@@ -68,8 +68,16 @@ class Unreachable(ArchiverError):
     def __init__(self, account: AccountSettings, error: Exception) -> None:
         super().__init__(
             f"no answer from {account.api_url} for account {account.name}: "
-            f"{str(error) or type(error).__name__}; correct ARCHIVER_API_URL"
+            f"{_reason(error)}; correct ARCHIVER_API_URL"
         )
+
+
+def _reason(error: Exception) -> str:
+    """What the system says, where it says something; aiohttp adds what nobody asked for."""
+    inner = getattr(error, "os_error", None)
+    if isinstance(inner, OSError):
+        return inner.strerror or str(inner)
+    return str(error) or type(error).__name__
 
 
 def utc_now() -> datetime:

@@ -85,6 +85,7 @@ class Account:
         self._aside: dict[str, float] = {}
         self._unknown: set[int] = set()
         self._looked_up_at = -math.inf
+        self._followed: tuple[int, int] | None = None
         self._watch = Watch(
             every_seconds=plan.head_seconds, settling_seconds=source.heads.settling_seconds
         )
@@ -123,6 +124,17 @@ class Account:
             key: path for key, path in paths.items() if self._aside.get(path, 0.0) <= clock()
         }
         self._watch.expect(self.source.paths, now=clock())
+        self._tell_followed()
+
+    def _tell_followed(self) -> None:
+        """Tell once, and again when it changes, what is followed: a mistyped pattern shows here."""
+        private = sum(path.startswith("private/") for path in self.source.paths.values())
+        followed = (len(self.source.paths) - private, private)
+        if followed != self._followed:
+            self._followed = followed
+            about = {"account": self._plan.name, "flows": followed[0], "conversations": private}
+            told = log.info if followed[0] else log.warning
+            told("following", extra=about)
 
     async def _keep_shards(self, group: asyncio.TaskGroup) -> NoReturn:
         """Follow all flows, and go on doing so as they come and go."""

@@ -103,8 +103,8 @@ def _checked(setting: Setting, value: Any, *, source: str) -> Any:
     taken = _take(setting, value)
     if taken is None:
         hidden = setting.key.secret or "@" in str(value)
-        shown = "what it is" if hidden else repr(value)
-        raise SettingRefused(f"{source} cannot be {shown}: expected {setting.expected}")
+        told = "is not usable" if hidden else f"cannot be {value!r}"
+        raise SettingRefused(f"{source} {told}: expected {setting.expected}")
     return taken
 
 

@@ -85,7 +85,7 @@ def test_without_arguments_the_help_is_shown(archiver: Run) -> None:
         ({"ARCHIVER_DATABASE_URL": MARKER}, "ARCHIVER_DATABASE_URL"),
         (
             {"ARCHIVER_DATABASE_URL": f"mysql://u:{MARKER}@h/d"},
-            "cannot be what it is: expected a URL as postgresql://",
+            "is not usable: expected a URL as postgresql://",
         ),
         (
             {"ARCHIVER_DATABASE_URL": f"postgresql://ada:{MARKER}@127.0.0.1:9/d"},
