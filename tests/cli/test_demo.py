@@ -90,20 +90,24 @@ def test_on_a_terminal_it_ends_with_all_it_started(
         stderr=terminal,
     ) as process:
         os.close(terminal)
-        while b"streaming" not in shown:
-            shown += os.read(controller, 65536)
-        started = children(process.pid)
-        assert len(started) == 3
-        process.send_signal(signal.SIGINT)
-        while True:
-            try:
-                if not (chunk := os.read(controller, 65536)):
+        try:
+            while b"streaming" not in shown:
+                shown += os.read(controller, 65536)
+            started = children(process.pid)
+            process.send_signal(signal.SIGINT)
+            while True:
+                try:
+                    if not (chunk := os.read(controller, 65536)):
+                        break
+                    shown += chunk
+                except OSError:
                     break
-                shown += chunk
-            except OSError:
-                break
-        assert process.wait(30) == 130
+            status = process.wait(30)
+        finally:
+            process.kill()  # it would wait for ever for somebody to read what it shows
     os.close(controller)
+    assert status == 130
+    assert len(started) >= 3
     assert "acme/main" in shown.decode(errors="replace")
     assert b"stopped; nothing was compared" in shown
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
