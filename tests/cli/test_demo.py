@@ -2,11 +2,13 @@
 
 import fcntl
 import json
+import math
 import os
 import pty
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -94,8 +96,11 @@ def test_on_a_terminal_it_ends_with_all_it_started(
             while b"streaming" not in shown:
                 shown += os.read(controller, 65536)
             started = children(process.pid)
-            process.send_signal(signal.SIGINT)
+            told_at = -math.inf
             while True:
+                if time.monotonic() - told_at > 10:  # as a person does who is not heard
+                    told_at = time.monotonic()
+                    process.send_signal(signal.SIGINT)
                 try:
                     if not (chunk := os.read(controller, 65536)):
                         break
