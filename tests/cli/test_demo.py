@@ -90,6 +90,8 @@ def test_on_a_terminal_it_ends_with_all_it_started(
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
+        # Whoever runs the tests in the background has them ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     ) as process:
         os.close(terminal)
         try:
