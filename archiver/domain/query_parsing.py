@@ -1,0 +1,271 @@
+r"""How a query is read.
+
+::
+
+    query    choice
+    choice   group (OR group)*
+    group    term ([AND] term)*
+    term     -term | (choice) | "phrase" | field:value | word
+
+A word ends at white space, or at a parenthesis that closes a group. Parentheses inside a word are
+letters of it, as in ``foo_bar()``; so is a colon after what is no field, as in ``std::vector``. A
+minus negates only what stands right behind it, and not another minus: ``--force`` is a word. In
+quotes, ``\"`` is a quote and ``\\`` a backslash.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+from unicodedata import category
+
+from archiver.domain.query import (
+    BEING,
+    FIELDS,
+    HAVING,
+    HISTORY,
+    QUOTES,
+    All,
+    BadQuery,
+    Either,
+    FieldName,
+    Filter,
+    Node,
+    Not,
+    Query,
+    Text,
+)
+from archiver.domain.query_time import read_moment
+
+LONGEST = 4_000
+DEEPEST = 30
+MOST_TERMS = 200
+
+LARGEST_ID = 2**63 - 1
+LONGEST_NAME = max(map(len, (*FIELDS, HISTORY)))
+QUOTED = frozenset(QUOTES)
+ESCAPED = QUOTED | {"\\"}
+
+NEEDS: Mapping[str, str] = {
+    "from": "a nick, as in from:alice",
+    "in": "a flow, as in in:acme/main or in:acme/*",
+    "tag": "a tag, as in tag:todo",
+    "mentions": "a nick, as in mentions:alice",
+    "thread": "the id of a thread",
+    "event": "a kind of message, as in event:file",
+    "has": "one of " + ", ".join(HAVING),
+    "is": "one of " + ", ".join(BEING),
+    "before": "a time, as in before:2024-05-31 or before:2w",
+    "after": "a time, as in after:2024-05-31 or after:2w",
+    "on": "a day, a month or a year, as in on:2024-05-31 or on:2024-05",
+    "id": "the number of a message",
+    HISTORY: "yes or no",
+}
+
+
+def parse(source: str) -> Query:
+    """The query that *source* says.
+
+    Raises:
+        BadQuery: it is not in the language; it tells where.
+    """
+    if len(source) > LONGEST:
+        raise BadQuery(f"a query is at most {LONGEST:,} letters long", source, LONGEST)
+    for at, letter in enumerate(source):
+        if category(letter) == "Cs":
+            raise BadQuery("the query is not UTF-8 here", source, at)
+        if letter == "\0":
+            raise BadQuery("a query cannot hold the character NUL", source, at)
+    return _Parser(source).query()
+
+
+class _Parser:
+    """Reads one query from left to right."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._at = 0
+        self._depth = 0
+        self._terms = 0
+        self._history = False
+
+    def query(self) -> Query:
+        root = self._choice()
+        return Query(root, self._history, self._source)
+
+    def _choice(self) -> Node | None:
+        """Groups between OR, up to the end or the parenthesis that closes this one."""
+        groups = [self._group()]
+        while (at := self._keyword("OR")) is not None:
+            groups.append(self._group())
+            if groups[-2] is None or groups[-1] is None:
+                self._refuse("OR needs something on both sides", at)
+        return joined(Either, [group for group in groups if group is not None])
+
+    def _group(self) -> Node | None:
+        terms: list[Node] = []
+        while not self._is_over() and not self._is_keyword("OR"):
+            if (at := self._keyword("AND")) is not None:
+                if not terms or self._is_over() or self._is_keyword("OR"):
+                    self._refuse("AND needs something on both sides", at)
+            elif not self._mode():
+                terms.append(self._term())
+        return joined(All, terms)
+
+    def _term(self) -> Node:
+        """What stands here; something does."""
+        source, at = self._source, self._at
+        self._terms += 1
+        if self._terms > MOST_TERMS:
+            self._refuse(f"a query has at most {MOST_TERMS} terms", at)
+        for keyword in ("OR", "AND"):
+            if self._is_keyword(keyword):
+                self._refuse(f"{keyword} needs something on both sides", at)
+        if self._field((HISTORY,)):
+            self._refuse(f"{HISTORY}: is about the whole query: take the minus away", at)
+        behind = source[at + 1 : at + 2]
+        if source[at] == "-" and behind and not behind.isspace() and behind not in "-)":
+            self._at += 1
+            term = self._term()
+            return term.term if isinstance(term, Not) else Not(term)
+        if source[at] == "(":
+            return self._parentheses()
+        if source[at] in QUOTES:
+            text = self._quoted()
+            if not text.strip():
+                self._refuse("nothing stands between the quotes", at)
+            return Text(text, is_exact=True, at=at)
+        return self._filter() or Text(self._word(), at=at)
+
+    def _parentheses(self) -> Node:
+        at = self._at
+        if self._depth == DEEPEST:
+            self._refuse(f"parentheses are nested at most {DEEPEST} deep", at)
+        self._at += 1
+        self._depth += 1
+        inner = self._choice()
+        if self._at >= len(self._source):
+            self._refuse("this parenthesis is not closed", at)
+        self._at += 1
+        self._depth -= 1
+        if inner is None:
+            self._refuse("nothing stands between the parentheses; quote them to find them", at)
+        return inner
+
+    def _quoted(self) -> str:
+        opened = self._at
+        letters: list[str] = []
+        at = opened + 1
+        while self._source[at : at + 1] not in QUOTED:
+            if at >= len(self._source):
+                self._refuse("this quote is not closed", opened)
+            if self._source[at] == "\\" and self._source[at + 1 : at + 2] in ESCAPED:
+                at += 1
+            letters.append(self._source[at])
+            at += 1
+        self._at = at + 1
+        return "".join(letters)
+
+    def _word(self) -> str:
+        """Everything up to white space, or to what closes the group around it."""
+        first, opened = self._at, 0
+        while self._at < len(self._source):
+            letter = self._source[self._at]
+            if letter.isspace() or (letter == ")" and self._depth and not opened):
+                break
+            opened += (letter == "(") - (letter == ")" and opened > 0)
+            self._at += 1
+        return self._source[first : self._at]
+
+    def _filter(self) -> Filter | None:
+        at = self._at
+        name = self._field(FIELDS)
+        if name is None:
+            return None
+        value_at, value = self._at, self._value()
+        field: FieldName = next(one for one in FIELDS if one == name)
+        read = _read_value(field, value)
+        if read is None:
+            said = f", not {' '.join(value.split())[:40]}" if value else ""
+            self._refuse(f"{field}: needs {NEEDS[field]}{said}", value_at)
+        return Filter(field, read, at)
+
+    def _mode(self) -> bool:
+        """Note what is said of the whole query, if that stands here."""
+        at = self._at
+        if self._field((HISTORY,)) is None:
+            return False
+        value = self._value().lower()
+        if self._depth:
+            self._refuse(f"{HISTORY}: is about the whole query: take it out of parentheses", at)
+        if value not in {"yes", "no"}:
+            self._refuse(f"{HISTORY}: needs {NEEDS[HISTORY]}", at)
+        self._history = value == "yes"
+        return True
+
+    def _field(self, names: Sequence[str]) -> str | None:
+        """One of *names* and its colon, if they stand here; goes on behind them."""
+        name, colon, _ = self._source[self._at : self._at + LONGEST_NAME + 1].partition(":")
+        if not colon or name.lower() not in names:
+            return None
+        self._at += len(name) + 1
+        return name.lower()
+
+    def _value(self) -> str:
+        is_quoted = self._source[self._at : self._at + 1] in QUOTED
+        return (self._quoted() if is_quoted else self._word()).strip()
+
+    def _is_over(self) -> bool:
+        """Skip white space; tell whether the group ends here."""
+        while self._at < len(self._source) and self._source[self._at].isspace():
+            self._at += 1
+        return self._at == len(self._source) or (self._depth > 0 and self._source[self._at] == ")")
+
+    def _is_keyword(self, keyword: str) -> bool:
+        end = self._at + len(keyword)
+        behind = self._source[end : end + 1]
+        is_alone = not behind or behind.isspace() or behind in "()"
+        return self._source[self._at : end] == keyword and is_alone
+
+    def _keyword(self, keyword: str) -> int | None:
+        """Where *keyword* stands, if that is here; goes on behind it."""
+        at = self._at
+        if not self._is_keyword(keyword):
+            return None
+        self._at += len(keyword)
+        return at
+
+    def _refuse(self, reason: str, at: int) -> NoReturn:
+        raise BadQuery(reason, self._source, at)
+
+
+def joined(kind: type[All] | type[Either], terms: Sequence[Node]) -> Node | None:
+    """*terms* as one node: those of the same kind are taken out of it, and one stays alone."""
+    flat: list[Node] = []
+    for term in terms:
+        flat.extend(term.terms if isinstance(term, kind) else [term])
+    if len(flat) < 2:
+        return flat[0] if flat else None
+    return kind(tuple(flat))
+
+
+def _read_value(field: FieldName, value: str) -> str | None:
+    """*value* as the query holds it; None when it is none of the field's."""
+    match field:
+        case "from" | "mentions":
+            value = value.removeprefix("@")
+        case "tag":
+            value = value.removeprefix("#")
+        case "has":
+            value = value.lower().removesuffix("s")
+            return value if value in HAVING else None
+        case "is":
+            value = value.lower()
+            return value if value in BEING else None
+        case "before" | "after" | "on":
+            value = value.lower()
+            return value if read_moment(value) else None
+        case "id":
+            is_number = value.isascii() and value.isdigit() and len(value) < 20
+            return str(int(value)) if is_number and int(value) <= LARGEST_ID else None
+        case "in" | "thread" | "event":
+            pass
+    return value or None

@@ -1,0 +1,109 @@
+"""Times as a query names them: so long ago, today, or a year, a month, a day or a moment.
+
+What is named is a span of time: ``2024-05`` is all of May. Without an offset it is in the reader's
+zone, which is handed in as a function, since the offset of a zone changes with the season.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal, TypeAlias
+
+Localize: TypeAlias = Callable[[datetime], datetime]
+"""Makes a time on the reader's clock a moment."""
+
+UNITS = {
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+    "y": timedelta(days=365),
+}
+LONGEST_AGO = timedelta(days=365 * 100)
+DAYS = {"today": 0, "yesterday": 1}
+
+_AGO = re.compile(r"([0-9]{1,9})([mhdwy])")
+_DATE = re.compile(r"([0-9]{4})(?:[-/]([0-9]{1,2})(?:[-/]([0-9]{1,2}))?)?")
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[t ][0-9]{2}:[0-9]{2}.*")
+
+
+@dataclass(frozen=True, slots=True)
+class Ago:
+    """A moment so long before now."""
+
+    age: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class DaysAgo:
+    """The day that was so many days before this one."""
+
+    days: int
+
+
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """A span that begins at *begin*: a year, a month, a day, or a moment."""
+
+    begin: datetime
+    """Without an offset, on the reader's clock."""
+    length: Literal["year", "month", "day", "moment"]
+
+
+Moment: TypeAlias = Ago | DaysAgo | Calendar
+
+
+def read_moment(text: str) -> Moment | None:
+    """What *text* names; None when it names no time."""
+    if text in DAYS:
+        return DaysAgo(DAYS[text])
+    if ago := _AGO.fullmatch(text):
+        count, unit = int(ago[1]), UNITS[ago[2]]
+        return Ago(count * unit) if count <= LONGEST_AGO / unit else None
+    try:
+        if found := _DATE.fullmatch(text):
+            return _calendar(found[1], found[2], found[3])
+        if _MOMENT.fullmatch(text):
+            begin = datetime.fromisoformat(text.upper())
+            return Calendar(begin, "moment") if 1 < begin.year < date.max.year else None
+    except ValueError:
+        return None
+    return None
+
+
+def _calendar(year: str, month: str | None, day: str | None) -> Calendar | None:
+    begin = datetime(int(year), int(month or 1), int(day or 1))  # noqa: DTZ001  (the reader's)
+    if not 1 < begin.year < date.max.year:
+        return None
+    return Calendar(begin, "day" if day else "month" if month else "year")
+
+
+def span(moment: Moment, *, now: datetime, localize: Localize) -> tuple[datetime, datetime]:
+    """The first moment of what is named, and the first after it; *now* is on the reader's clock."""
+    match moment:
+        case Ago(age):
+            at = (now - age).astimezone(UTC)
+            return at, at
+        case DaysAgo(days):
+            midnight = now.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+            begin = midnight - timedelta(days=days)
+            return localize(begin), localize(begin + timedelta(days=1))
+        case Calendar(begin, length):
+            return _aware(begin, localize), _aware(_end(begin, length), localize)
+
+
+def _end(begin: datetime, length: str) -> datetime:
+    match length:
+        case "year":
+            return begin.replace(year=begin.year + 1)
+        case "month":
+            return (begin + timedelta(days=31)).replace(day=1)
+        case "day":
+            return begin + timedelta(days=1)
+        case _:
+            return begin
+
+
+def _aware(at: datetime, localize: Localize) -> datetime:
+    return localize(at) if at.tzinfo is None else at

@@ -1,0 +1,229 @@
+"""The language of queries: what is understood, what is refused and where, and its laws."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archiver.domain.query import All, BadQuery, Either, Filter, Not, Query, Text, show, texts
+from archiver.domain.query_parsing import parse
+from archiver.domain.query_time import read_moment, span
+
+
+def said(*words: str) -> tuple[Text, ...]:
+    return tuple(map(Text, words))
+
+
+A, B, C = said("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("source", "root"),
+    [
+        ("", None),
+        (" \u3000\n", None),
+        ("a", A),
+        ("a b", All((A, B))),
+        ("a AND b", All((A, B))),
+        ("a OR b c", Either((A, All((B, C))))),
+        ("a OR (b OR c)", Either((A, B, C))),
+        ("(a OR b) c", All((Either((A, B)), C))),
+        ("a (b c)", All((A, B, C))),
+        ("((a))", A),
+        ("-a", Not(A)),
+        ("-(a b)", Not(All((A, B)))),
+        ("-(-a)", A),
+        ('"roll back"', Text("roll back", is_exact=True)),
+        ("“roll back”", Text("roll back", is_exact=True)),
+        (r'"a \"b\" \\ \n"', Text(r'a "b" \ \n', is_exact=True)),
+        ('-"a b" c', All((Not(Text("a b", is_exact=True)), C))),
+        ('"a"b', All((Text("a", is_exact=True), B))),
+        ("or and Or", All(said("or", "and", "Or"))),
+        # What is no syntax stands for itself.
+        ("foo_bar()", Text("foo_bar()")),
+        ("(foo_bar() OR a)", Either((Text("foo_bar()"), A))),
+        ("f(g(x))", Text("f(g(x))")),
+        (":)", Text(":)")),
+        ("std::vector<int>", Text("std::vector<int>")),
+        ("https://example.com/a?b=c", Text("https://example.com/a?b=c")),
+        ("--force", Text("--force")),
+        ("a - b", All(said("a", "-", "b"))),
+        ("C++20 qwen3.6 #todo @all 👍", All(said("C++20", "qwen3.6", "#todo", "@all", "👍"))),
+        ("it's", Text("it's")),
+        ("SELECT * FROM x; --", All(said("SELECT", "*", "FROM", "x;", "--"))),
+        ("再起動しました", Text("再起動しました")),
+        # Filters.
+        ("from:alice", Filter("from", "alice")),
+        ("From:@alice", Filter("from", "alice")),
+        ('from:"Jane Doe"', Filter("from", "Jane Doe")),
+        ("-in:acme/*", Not(Filter("in", "acme/*"))),
+        ("tag:#todo", Filter("tag", "todo")),
+        ("has:Files", Filter("has", "file")),
+        ("is:PRIVATE", Filter("is", "private")),
+        ("id:007", Filter("id", "7")),
+        ("before:2w", Filter("before", "2w")),
+        ("on:Yesterday", Filter("on", "yesterday")),
+        ("event:file OR thread:x", Either((Filter("event", "file"), Filter("thread", "x")))),
+        ("(from:alice)", Filter("from", "alice")),
+        ("form:alice", Text("form:alice")),
+    ],
+)
+def test_a_query_is_understood(source: str, root: object) -> None:
+    assert parse(source) == Query(root)  # type: ignore[arg-type]
+
+
+def test_history_is_about_the_whole_query() -> None:
+    assert parse("history:yes a") == parse("a HISTORY:Yes") == Query(A, history=True)
+    assert parse("a OR b history:yes").history
+    assert not parse("a history:no").history
+    assert show(parse("history:yes a")) == "a history:yes"
+
+
+@pytest.mark.parametrize(
+    ("source", "reason", "at"),
+    [
+        ("a OR", "both sides", 2),
+        ("OR a", "both sides", 0),
+        ("a OR OR b", "both sides", 2),
+        ("a AND", "both sides", 2),
+        ("-OR a", "both sides", 1),
+        ("(a OR b", "parenthesis is not closed", 0),
+        ("a ()", "nothing stands between the parentheses", 2),
+        ('a "b', "quote is not closed", 2),
+        ('a ""', "nothing stands between the quotes", 2),
+        ("from:", "needs a nick", 5),
+        ("a has:cheese", "one of file, link", 6),
+        ("is:gone", "one of deleted", 3),
+        ("before:tomorrow", "2024-05-31", 7),
+        ("on:2024-02-30", "2024-05", 3),
+        ("id:x", "number", 3),
+        ("id:99999999999999999999", "number", 3),
+        ("(history:yes a)", "whole query", 1),
+        ("-history:yes", "whole query", 1),
+        ("history:maybe", "yes or no", 0),
+        ("a \udcff", "not UTF-8", 2),
+        ("a\0", "NUL", 1),
+        ("(" * 31 + "a" + ")" * 31, "nested at most 30", 30),
+        ("a" * 4001, "4,000", 4000),
+        ("a " * 201, "200 terms", 400),
+        ('has:"x\ny"', "not x y", 4),
+    ],
+)
+def test_what_is_wrong_is_shown_where_it_stands(source: str, reason: str, at: int) -> None:
+    with pytest.raises(BadQuery, match=reason) as caught:
+        parse(source)
+    assert caught.value.at == at
+
+
+def test_the_caret_stands_below_the_place_whatever_stands_before_it() -> None:
+    with pytest.raises(BadQuery) as caught:
+        parse("再\te\u0301 has:x")
+    assert str(caught.value).split("\n") == [
+        "has: needs one of file, link, edit, reaction, thread, not x",
+        "  再 e\u0301 has:x",
+        "           ^",
+    ]
+    with pytest.raises(BadQuery) as caught:
+        parse("long " * 30 + "has:x")
+    _, shown, caret = str(caught.value).split("\n")
+    assert shown[caret.index("^")] == "x"
+    assert len(shown) < 80
+
+
+PIECES = [
+    *(
+        "a",
+        "foo_bar()",
+        "C++20",
+        '"b c"',
+        '"\\""',
+        "(",
+        ")",
+        "-",
+        "--x",
+        "OR",
+        "AND",
+        " ",
+        " ",
+        " ",
+    ),
+    *(
+        "from:x",
+        'in:"a b"',
+        "has:file",
+        "on:2024",
+        "id:7",
+        "history:yes",
+        ":",
+        "*",
+        "👍",
+        "日本",
+        "'",
+    ),
+    *("before:2w", "“", "\u2028", "\\", "tag:#", "is:edited", "-(", "thread:a(b)", "))", "e\u0301"),
+]
+anything = st.text(max_size=40) | st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
+
+
+def understood(source: str) -> Query | BadQuery:
+    try:
+        return parse(source)
+    except BadQuery as refused:
+        return refused
+
+
+@given(anything)
+def test_whatever_is_asked_is_understood_or_refused_at_a_place_inside_it(source: str) -> None:
+    found = understood(source)
+    if isinstance(found, BadQuery):
+        assert 0 <= found.at <= len(source)
+        assert str(found).count("\n") == 2
+        return
+    assert parse(show(found)) == found
+    for text in texts(found.root):
+        assert source[text.at :].startswith(text.text) or text.is_exact
+
+
+def test_only_what_a_message_must_say_counts_as_its_text() -> None:
+    assert texts(parse("a -b (c OR from:x)").root) == (A, C)
+
+
+NOW = datetime(2024, 5, 31, 12, 30, tzinfo=timezone(timedelta(hours=3)))
+
+
+def in_helsinki(at: datetime) -> datetime:
+    return at.replace(tzinfo=ZoneInfo("Europe/Helsinki"))
+
+
+@pytest.mark.parametrize(
+    ("text", "begin", "end"),
+    [
+        ("2w", "2024-05-17T09:30", "2024-05-17T09:30"),
+        ("90m", "2024-05-31T08:00", "2024-05-31T08:00"),
+        ("today", "2024-05-30T21:00", "2024-05-31T21:00"),
+        ("yesterday", "2024-05-29T21:00", "2024-05-30T21:00"),
+        ("2024", "2023-12-31T22:00", "2024-12-31T22:00"),
+        ("2024-03", "2024-02-29T22:00", "2024-03-31T21:00"),
+        ("2024/1/5", "2024-01-04T22:00", "2024-01-05T22:00"),
+        ("2024-03-31", "2024-03-30T22:00", "2024-03-31T21:00"),
+        ("2024-05-31t10:00", "2024-05-31T07:00", "2024-05-31T07:00"),
+        ("2024-05-31t10:00z", "2024-05-31T10:00", "2024-05-31T10:00"),
+    ],
+)
+def test_a_time_is_a_span_on_the_readers_clock(text: str, begin: str, end: str) -> None:
+    moment = read_moment(text)
+    assert moment is not None
+    found = span(moment, now=NOW, localize=in_helsinki)
+    assert found == tuple(datetime.fromisoformat(one).replace(tzinfo=UTC) for one in (begin, end))
+
+
+@given(
+    st.text(max_size=20)
+    | st.from_regex(r"[0-9]{1,9}[mhdwy]|[0-9]{4}[-/][0-9]{1,2}", fullmatch=True)
+)
+def test_whatever_is_called_a_time_has_a_span_or_is_none(text: str) -> None:
+    if moment := read_moment(text):
+        begin, end = span(moment, now=NOW, localize=in_helsinki)
+        assert begin <= end
