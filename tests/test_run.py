@@ -29,7 +29,7 @@ def run() -> ModuleType:
 
 def test_alone_it_lists_its_commands_each_with_a_line(run: ModuleType) -> None:
     told = subprocess.run([ROOT / "run"], capture_output=True, text=True, check=True).stdout
-    assert {"demo", "test", "check", "format", "lock", "build"} <= set(run.COMMANDS)
+    assert {"demo", "test", "fuzz", "check", "format", "lock", "build"} <= set(run.COMMANDS)
     for name in run.COMMANDS:
         assert re.search(rf"^  {name} +\S", told, re.MULTILINE)
 
@@ -89,4 +89,12 @@ def test_the_lock_is_of_this_project() -> None:
         for entry in own["metadata"]["requires-dist"]
     }
     assert own["metadata"]["provides-extras"] == list(extras)
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    assert {
+        group: {(asking.name, asking.specifier) for asking in map(Requirement, texts)}
+        for group, texts in groups.items()
+    } == {
+        group: {(entry["name"], SpecifierSet(entry["specifier"])) for entry in entries}
+        for group, entries in own["metadata"]["requires-dev"].items()
+    }
     assert LOCK["requires-python"] == PROJECT["requires-python"]

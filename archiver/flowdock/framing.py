@@ -91,8 +91,8 @@ class EventStreamFramer:
 
     def __init__(self, limit: int = MAX_FRAME_BYTES, *, last_event_id: str = "") -> None:
         self._limit = limit
-        # One byte more than a data line may hold, so that a longer one shows.
-        self._line = _Unfinished(limit + _FIELD_BYTES + 1)
+        # One byte more than a line of data or an id may hold, so that a longer one shows.
+        self._line = _Unfinished(max(limit, MAX_EVENT_ID_BYTES) + _FIELD_BYTES + 1)
         self._data: bytes | bytearray | None = None
         self._cut = False
         self._id = last_event_id.encode()
