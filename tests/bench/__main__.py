@@ -1,0 +1,56 @@
+"""How fast the archiver is, held against limits that are measured in the same run.
+
+Benches: ingest, decode. Each starts what it needs and leaves nothing behind.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+
+from tests.bench import decoding, ingest
+from tests.bench.figures import Figure, table
+from tests.bench.lab import Lab, open_lab
+from tests.bench.options import Options
+
+BENCHES: dict[str, Callable[[Lab, Options], Iterator[Figure]]] = {
+    "ingest": ingest.run,
+    "decode": decoding.run,
+}
+
+
+def main() -> int:
+    """Measure what the command line asks for; 1 if a target was missed."""
+    parser = argparse.ArgumentParser(
+        prog="./run bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of: {', '.join(BENCHES)}")
+    parser.add_argument("--quick", action="store_true", help="small and once: about a minute")
+    parser.add_argument("--json", action="store_true", help="one object a line")
+    asked = parser.parse_args()
+    if unknown := [name for name in asked.names if name not in BENCHES]:
+        parser.error(f"no bench {unknown[0]!r}; there are: {', '.join(BENCHES)}")
+    options = Options(quick=asked.quick)
+    figures = list(measure(asked.names or list(BENCHES), options, as_json=asked.json))
+    if not asked.json:
+        Console().print(table(figures))
+    return 0 if all(one.holds for one in figures) else 1
+
+
+def measure(names: list[str], options: Options, *, as_json: bool) -> Iterator[Figure]:
+    """Run these benches, one after the other; tell each figure as soon as it is known."""
+    with open_lab() as lab:
+        for name in names:
+            if not as_json:
+                print(f"{name} …", file=sys.stderr, flush=True)
+            for figure in BENCHES[name](lab, options):
+                if as_json:
+                    print(figure.as_json(), flush=True)
+                yield figure
+
+
+if __name__ == "__main__":
+    sys.exit(main())

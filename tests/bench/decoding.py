@@ -1,0 +1,93 @@
+"""Decode and fold: the same events in memory, from bytes to the rows of their messages.
+
+The limit is the parser alone: each frame becomes the envelope that the decoder begins with, which
+is the fastest that this parser can read an event. One batch is 1,000 events, as in the daemon.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from time import perf_counter
+
+import msgspec
+
+from archiver.domain.events import Event
+from archiver.domain.fold import Fact, target
+from archiver.flowdock.decode import decode
+from archiver.flowdock.envelope import Envelope
+from archiver.ingest.batch import fact_of
+from archiver.ingest.folding import replayed, shows
+from archiver.store.bulk import Key
+from archiver.store.messages import Held, History
+from tests.bench import traffic
+from tests.bench.figures import Figure, Target
+from tests.bench.lab import Lab
+from tests.bench.options import Options
+
+BATCH = 1000
+
+
+def run(lab: Lab, options: Options) -> Iterator[Figure]:
+    """Yield decode and fold against the parser, and by itself."""
+    sent = list(traffic.events(20_000 if options.quick else 200_000, flows=200))
+    frames = [(one.flow, one.frame) for one in sent]
+    values, limits = [], []
+    for _ in range(3 if options.quick else 7):
+        limits.append(len(frames) / timed(parse, frames))
+        values.append(len(frames) / timed(decode_and_fold, frames))
+    yield Figure(
+        bench="decode + fold",
+        unit="events/s",
+        values=values,
+        limits=limits,
+        target=Target("ratio", "at least", 0.4),
+    )
+    yield Figure(
+        bench="decode + fold, CPU",
+        unit="µs/event",
+        values=[1e6 / value for value in values],
+        target=Target("value", "at most", 8.0),
+    )
+
+
+Frames = Sequence[tuple[int, bytes]]
+
+
+def parse(frames: Frames) -> None:
+    """Read the JSON of each frame, and nothing else."""
+    read = msgspec.json.Decoder(Envelope).decode
+    for batch in batches(frames):
+        _ = [read(frame) for _, frame in batch]
+
+
+def decode_and_fold(frames: Frames) -> int:
+    """Make messages of *frames*, as the writer does with those that are new; returns how many."""
+    made = 0
+    for batch in batches(frames):
+        facts: dict[Key, list[Fact]] = {}
+        for flow_key, frame in batch:
+            event = decode(frame)
+            if isinstance(event, Event) and (
+                fact := fact_of(event, position=event.id, shown_at=None)
+            ):
+                facts.setdefault((flow_key, target(fact)), []).append(fact)
+        histories: dict[Key, History] = {}
+        held: dict[Key, Held] = {}
+        for key, about in facts.items():
+            if shows(about):
+                held[key] = replayed(key, about, histories)
+        made += len(held)
+    return made
+
+
+def timed(work: Callable[[Frames], object], frames: Frames) -> float:
+    """How many seconds *work* takes."""
+    began = perf_counter()
+    work(frames)
+    return perf_counter() - began
+
+
+def batches(frames: Frames) -> Iterator[Frames]:
+    """*frames*, as many at a time as one transaction takes."""
+    waiting = iter(frames)
+    while batch := list(islice(waiting, BATCH)):
+        yield batch

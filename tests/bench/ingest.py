@@ -1,0 +1,161 @@
+"""Ingest: events over real sockets until they are committed, against ``psql \\copy`` of the rows.
+
+The daemon follows the feeder's streams as it would Flowdock's. The clock runs from the first byte
+to the moment at which the last event of every flow can be read by another session; then the archive
+must hold every event, and its coverage must reach the newest of each flow. That last part is late
+by the settling time on purpose, so it is checked and not waited for on the clock.
+
+The limit: the rows of that very archive, copied out, are copied by ``psql`` into an empty one.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+
+from msgspec import Struct
+
+from tests.bench.figures import Figure, Target
+from tests.bench.lab import Archive, Feeder, Lab, cpu_seconds, wait_for
+from tests.bench.options import Options
+
+TABLES = ("journal", "messages", "revisions", "threads", "ledger")
+FLOWS = 200
+SETTLING_SECONDS = 1.0
+
+
+class Ingested(Struct, frozen=True, kw_only=True):
+    """What one run took."""
+
+    seconds: float
+    daemon_seconds: float
+    """Of processor time."""
+    postgres_seconds: float
+    peak_bytes: int
+
+
+def run(lab: Lab, options: Options) -> Iterator[Figure]:
+    """Yield the figure of ingest, and the processor time behind it."""
+    events = 50_000 if options.quick else 500_000
+    done: list[Ingested] = []
+    limits = []
+    with lab.feeder() as feeder:
+        for _ in range(options.runs(3)):
+            newest = feeder.scene(events=events, flows=FLOWS)
+            with lab.archive() as archive:
+                done.append(ingest(lab, archive, feeder, events, newest))
+                limits.append(events / copy_again(lab, archive))
+    yield Figure(
+        bench="ingest",
+        unit="events/s",
+        values=[events / one.seconds for one in done],
+        limits=limits,
+        target=Target("ratio", "at least", 0.7),
+    )
+    daemon = [one.daemon_seconds / events * 1e6 for one in done]
+    postgres = [one.postgres_seconds / events * 1e6 for one in done]
+    yield Figure(bench="ingest, CPU of daemon", unit="µs/event", values=daemon)
+    yield Figure(bench="ingest, CPU of server", unit="µs/event", values=postgres)
+
+
+def ingest(
+    lab: Lab, archive: Archive, feeder: Feeder, events: int, newest: dict[str, int]
+) -> Ingested:
+    """Have the feeder's scene archived, as fast as that goes."""
+    settings = {"ARCHIVER_INGEST_SETTLING_SECONDS": str(SETTLING_SECONDS)}
+    with lab.daemon(archive, feeder, settings) as daemon:
+        wait_for_streams(feeder)
+        keys = flow_keys(archive)
+        last = {keys[number]: id_ for number, id_ in newest.items()}
+        pid = daemon.process.pid
+        before, pg_before = cpu_seconds(pid), lab.postgres_seconds()
+        began = monotonic()
+        feeder.tell("go", rate=0)
+        wait_for(lambda: holds_all(archive, last), seconds=600)
+        seconds = monotonic() - began
+        spent, pg_spent = cpu_seconds(pid) - before, lab.postgres_seconds() - pg_before
+        held = archive.value("SELECT count(*) FROM store.journal WHERE form = 0")
+        if held != events:
+            raise AssertionError(f"{held} of {events} events are archived")
+        wait_for(lambda: covers_all(archive, last), seconds=SETTLING_SECONDS + 5)
+        return Ingested(
+            seconds=seconds,
+            daemon_seconds=spent,
+            postgres_seconds=pg_spent,
+            peak_bytes=daemon.measure(),
+        )
+
+
+def wait_for_streams(feeder: Feeder) -> None:
+    """Wait until the daemon follows all flows and has looked at their heads."""
+    asked = -1
+
+    def is_quiet() -> bool:
+        nonlocal asked
+        stats = feeder.tell("stats")
+        before, asked = asked, stats["requests"]
+        return bool(stats["connections"]) and asked == before > 0
+
+    wait_for(is_quiet, seconds=120, every_seconds=1.5 * SETTLING_SECONDS)
+
+
+def flow_keys(archive: Archive) -> dict[str, int]:
+    """The keys of the feeder's flows by their numbers."""
+    rows = archive.sql.execute("SELECT path, flow_key FROM store.flows").fetchall()
+    return {path.rpartition("-")[2]: key for path, key in rows}
+
+
+def holds_all(archive: Archive, last: dict[int, int]) -> bool:
+    """Tell whether the last event of each flow can be read; each flow is written in order."""
+    found = archive.sql.execute(
+        "SELECT count(*) FROM unnest(%s::int[], %s::bigint[]) AS last (flow_key, id)"
+        " WHERE EXISTS (SELECT FROM store.journal AS j"
+        " WHERE (j.flow_key, j.id) = (last.flow_key, last.id))",
+        [list(last), list(last.values())],
+    ).fetchone()
+    return found is not None and found[0] == len(last)
+
+
+def covers_all(archive: Archive, last: dict[int, int]) -> bool:
+    """Tell whether the last event of each flow lies in what the ledger claims."""
+    found = archive.sql.execute(
+        "SELECT count(*) FROM unnest(%s::int[], %s::bigint[]) AS last (flow_key, id)"
+        " JOIN store.ledger AS l USING (flow_key) WHERE l.streamed @> last.id",
+        [list(last), list(last.values())],
+    ).fetchone()
+    return found is not None and found[0] == len(last)
+
+
+def copy_again(lab: Lab, archive: Archive) -> float:
+    """Copy the rows of *archive* into an empty one; returns the seconds that copying in took."""
+    with dumped(lab, archive) as (columns, files), lab.archive() as empty:
+        return lab.psql(
+            empty,
+            "".join(
+                f"\\copy store.{table} ({columns[table]}) from '{file}'\n"
+                for table, file in files.items()
+            ),
+        )
+
+
+@contextmanager
+def dumped(lab: Lab, archive: Archive) -> Iterator[tuple[dict[str, str], dict[str, Path]]]:
+    """The rows of *archive* in a file for each table, and the names of their columns."""
+    columns = {
+        table: archive.value(
+            "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute"
+            f" WHERE attrelid = 'store.{table}'::regclass AND attnum > 0 AND NOT attisdropped"
+            " AND attgenerated = ''"
+        )
+        for table in TABLES
+    }
+    files = {table: lab.home / f"{table}.copy" for table in TABLES}
+    commands = "".join(
+        f"\\copy store.{table} ({columns[table]}) to '{file}'\n" for table, file in files.items()
+    )
+    lab.psql(archive, commands)
+    try:
+        yield columns, files
+    finally:
+        for file in files.values():
+            file.unlink()

@@ -1,0 +1,180 @@
+"""Where it is measured: a Postgres, databases with an empty archive, a feeder, the daemon."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+import psycopg
+
+from archiver.embedded import run_server
+from archiver.embedded.binaries import choose_binaries
+from tests.conftest import created, named
+from tests.oracle.programs import Daemon, migrate
+
+UNHURRIED = {
+    "ARCHIVER_TOKEN": "bench",
+    "ARCHIVER_LOG_LEVEL": "warning",
+    "ARCHIVER_PRIVATE": "false",
+    "ARCHIVER_BACKFILL_REQUESTS_PER_SECOND": "10000",
+}
+
+
+class Feeder:
+    """The process of `tests.bench.feeder`, and what it can be told."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-m", "tests.bench.feeder"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self.process.stdout
+        self.url = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
+
+    def scene(self, **scene: int) -> dict[str, int]:
+        """Prepare what it says; returns the newest id of each flow, by number."""
+        newest: dict[str, int] = self.tell("scene", **scene)
+        return newest
+
+    def tell(self, path: str, **query: float) -> Any:
+        """Ask it to do something, or how it is."""
+        url = f"{self.url}/_feeder/{path}?{urlencode(query)}"
+        with urllib.request.urlopen(url, timeout=600) as answer:
+            return msgspec.json.decode(answer.read())
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.close()
+        self.process.wait(10)
+        self.process.stdout.close()
+
+
+class Archive:
+    """A database with an archive in it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.sql = psycopg.connect(url, autocommit=True)
+
+    def value(self, query: str) -> Any:
+        """The one value that *query* tells."""
+        row = self.sql.execute(query.encode()).fetchone()
+        return row[0] if row else None
+
+
+class Lab:
+    """A server, and what is needed to measure on it; *template* is a migrated database there."""
+
+    def __init__(self, home: Path, url: str, admin: psycopg.Connection, template: str) -> None:
+        self.home = home
+        self.programs, _ = choose_binaries(home)
+        self._url = url
+        self._admin = admin
+        self._template = template
+
+    @contextmanager
+    def archive(self) -> Iterator[Archive]:
+        """A new and empty archive; dropped at the end. What was written before is on the disk."""
+        with created(self._admin, self._template) as name:
+            self._admin.execute("CHECKPOINT")
+            archive = Archive(named(self._url, name))
+            try:
+                yield archive
+            finally:
+                archive.sql.close()
+
+    @contextmanager
+    def feeder(self) -> Iterator[Feeder]:
+        """A feeder, ended with the block."""
+        feeder = Feeder()
+        try:
+            yield feeder
+        finally:
+            feeder.close()
+
+    @contextmanager
+    def daemon(
+        self, archive: Archive, feeder: Feeder, settings: Mapping[str, str] | None = None
+    ) -> Iterator[Daemon]:
+        """``archiver run`` on *archive*, following *feeder*; killed at the end."""
+        given = {
+            **UNHURRIED,
+            "ARCHIVER_DATABASE_URL": archive.url,
+            "ARCHIVER_API_URL": feeder.url,
+            "ARCHIVER_STREAM_URL": feeder.url,
+            **(settings or {}),
+        }
+        daemon = Daemon(self.home, given)
+        try:
+            yield daemon
+        finally:
+            if daemon.process.poll() is None:
+                daemon.kill()
+            daemon.close()
+
+    def psql(self, archive: Archive, commands: str) -> float:
+        """Let psql do *commands*; returns how many seconds it took."""
+        began = time.monotonic()
+        subprocess.run(
+            [f"{self.programs}/psql", "-qX", "-v", "ON_ERROR_STOP=1", archive.url],
+            input=commands,
+            text=True,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        return time.monotonic() - began
+
+    def postgres_seconds(self) -> float:
+        """The processor time that the server's processes have taken so far; ended ones too."""
+        server = _parent(self._admin.info.backend_pid)
+        children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+        return sum(map(cpu_seconds, [server, *map(int, children)]))
+
+
+@contextmanager
+def open_lab() -> Iterator[Lab]:
+    """A lab on a private server, or on that of ARCHIVER_TEST_DATABASE_URL; nothing remains."""
+    given = os.environ.get("ARCHIVER_TEST_DATABASE_URL")
+    with tempfile.TemporaryDirectory(prefix="archiver-bench-") as scratch, ExitStack() as stack:
+        home = Path(scratch)
+        url = given or stack.enter_context(run_server(home / "postgres")).url
+        admin = stack.enter_context(psycopg.connect(url, autocommit=True))
+        template = stack.enter_context(created(admin, "template0"))
+        migrate(home, {"ARCHIVER_DATABASE_URL": named(url, template)})
+        yield Lab(home, url, admin, template)
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def cpu_seconds(pid: int) -> float:
+    """The processor time of a process and of its children that have ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_for(holds: Callable[[], bool], *, seconds: float, every_seconds: float = 0.02) -> None:
+    """Wait until *holds*; TimeoutError past *seconds*."""
+    until = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > until:
+            raise TimeoutError(f"not within {seconds} s")
+        time.sleep(every_seconds)
+
+
+def pause(pid: int) -> None:
+    """Stop a process where it is."""
+    os.kill(pid, signal.SIGSTOP)

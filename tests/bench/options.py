@@ -1,0 +1,14 @@
+"""What was asked for on the command line."""
+
+from msgspec import Struct
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """How much is measured."""
+
+    quick: bool = False
+    full: bool = False
+
+    def runs(self, wanted: int) -> int:
+        """How often something is measured that is worth *wanted* runs."""
+        return 1 if self.quick else wanted

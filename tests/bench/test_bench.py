@@ -1,0 +1,60 @@
+"""The harness itself, on a handful of events: what is measured there must be there."""
+
+from pathlib import Path
+
+import psycopg
+import pytest
+from msgspec import json
+
+from tests.bench import decoding, ingest, traffic
+from tests.bench.figures import Figure, Target
+from tests.bench.lab import Lab
+
+
+def test_the_same_seed_gives_the_same_bytes() -> None:
+    once, again = (list(traffic.events(500, flows=3)) for _ in range(2))
+
+    assert once == again
+    sizes = sorted(len(one.frame) for one in once)
+    assert 300 < sizes[len(sizes) // 2] < 500
+
+
+def test_the_target_is_one_of_the_ratio_or_of_the_value() -> None:
+    figure = Figure(
+        bench="one",
+        unit="events/s",
+        values=[40.0, 60.0, 50.0],
+        limits=[100.0, 100.0, 50.0],
+        target=Target("ratio", "at least", 0.7),
+    )
+    assert json.decode(figure.as_json()) == {
+        "bench": "one",
+        "value": 50.0,
+        "unit": "events/s",
+        "limit": 100.0,
+        "ratio": 0.6,
+        "target": "ratio ≥ 0.7",
+        "holds": False,
+    }
+
+
+def test_decoding_and_folding_makes_messages() -> None:
+    frames = [(one.flow, one.frame) for one in traffic.events(2000, flows=5)]
+
+    assert decoding.decode_and_fold(frames) > 1500
+
+
+def test_ingest_measures_a_whole_archive(
+    tmp_path: Path,
+    postgres_url: str,
+    postgres_admin: psycopg.Connection,
+    template_database: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ingest, "SETTLING_SECONDS", 0.1)
+    lab = Lab(tmp_path, postgres_url, postgres_admin, template_database)
+    with lab.feeder() as feeder, lab.archive() as archive:
+        newest = feeder.scene(events=2000, flows=20)
+        taken = ingest.ingest(lab, archive, feeder, 2000, newest)
+        assert ingest.copy_again(lab, archive) > 0
+    assert taken.seconds > 0
