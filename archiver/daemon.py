@@ -9,6 +9,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import NoReturn
@@ -31,10 +32,11 @@ from archiver.ingest.intake import Intake
 from archiver.ingest.live import Pace, write_forever
 from archiver.ingest.names import Names
 from archiver.ingest.source import STREAM_FIRST_SECONDS, Source
+from archiver.ingest.tally import Tally
 from archiver.settings import Account as AccountSettings
 from archiver.settings import Settings
 from archiver.store import coverage, journal
-from archiver.store.engine import Engine
+from archiver.store.engine import Engine, Fault, telling
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +92,6 @@ class Works:
 
     def __init__(self, settings: Settings, engine: Engine, session: aiohttp.ClientSession) -> None:
         self.settings = settings
-        self.engine = engine
         self.session = session
         self.heads = Heads(settling_seconds=settings.ingest.settling_seconds)
         self.intake = Intake(
@@ -100,7 +101,11 @@ class Works:
         self.names = Names(engine)
         self.chance = random.Random()  # noqa: S311  (it only spreads delays)
         self.run = str(uuid4())
-        self._gates: dict[str, Gate] = {}
+        self.tally = Tally.of(account.name for account in settings.accounts)
+        self.engine = telling(engine, lambda fault, state: self.tally.failed(fault.value, state))
+        self.gates: dict[str, Gate] = {}
+        self.at_work: dict[str, Account] = {}
+        """The accounts whose tasks run, by name."""
 
     async def load(self) -> None:
         """Take over what the archive knows."""
@@ -115,13 +120,33 @@ class Works:
     def gate(self, url: str) -> Gate:
         """The gate before the host of *url*: one for all accounts."""
         host = urlsplit(url).netloc
-        if host not in self._gates:
+        if host not in self.gates:
             backfilling = self.settings.backfill
-            self._gates[host] = Gate(
+            self.gates[host] = Gate(
                 requests_per_second=backfilling.requests_per_second,
                 concurrency=backfilling.concurrency,
             )
-        return self._gates[host]
+        return self.gates[host]
+
+    def replan(self, settings: Settings) -> None:
+        """Archive the flows that *settings* want, of the accounts that are there."""
+        wanted = {account.name: account for account in settings.accounts}
+        for name in self.at_work.keys() & wanted.keys():
+            it = wanted[name]
+            self.at_work[name].replan(wanted=it.wants, private=it.private)
+        self.settings = replace(
+            self.settings,
+            accounts=tuple(
+                replace(one, flows=wanted[one.name].flows, private=wanted[one.name].private)
+                if one.name in wanted
+                else one
+                for one in self.settings.accounts
+            ),
+        )
+
+    def chosen(self, name: str) -> AccountSettings:
+        """The account of that name, with the flows that are wanted by now."""
+        return next(one for one in self.settings.accounts if one.name == name)
 
     def client(self, account: AccountSettings, limits: Limits = PAGE_LIMITS) -> Client:
         """The REST API as *account* sees it."""
@@ -143,6 +168,7 @@ class Works:
             self.heads,
             self.names,
             run=self.run,
+            tally=self.tally,
             now=utc_now,
             audits_per_second=self.settings.audit.requests_per_second,
         )
@@ -177,6 +203,7 @@ class Works:
             follow=follow_shard,
             names=self.names,
             intake=self.intake,
+            tally=self.tally.accounts[account.name],
             now=utc_now,
         )
 
@@ -196,12 +223,23 @@ async def run(settings: Settings, engine: Engine, *, stop: asyncio.Event) -> Non
     """Archive all accounts until *stop* is set.
 
     Raises:
+        All that `archive` raises.
+    """
+    settings.require_accounts()
+    async with works(settings, engine) as shared:
+        await archive(shared, stop=stop)
+
+
+async def archive(shared: Works, *, stop: asyncio.Event) -> None:
+    """Archive all accounts of *shared* until *stop* is set.
+
+    Raises:
         LockedOut: the token of an account was refused; at once when no other account is left.
         Unreachable: the only account could not be reached at the start.
     """
-    accounts = settings.require_accounts()
+    accounts = shared.settings.accounts
     locked_out: set[str] = set()
-    async with works(settings, engine) as shared, asyncio.TaskGroup() as group:
+    async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(_write(shared)),
             group.create_task(_prune(shared)),
@@ -252,10 +290,14 @@ async def _work(shared: Works, account: AccountSettings, locked_out: set[str]) -
         except TokenRefused:
             locked_out.add(account.name)
         else:
+            shared.at_work[account.name] = shared.account(shared.chosen(account.name))
             try:
-                await shared.account(account).run(me)
+                await shared.at_work[account.name].run(me)
             except* TokenRefused:
                 locked_out.add(account.name)
+            finally:
+                del shared.at_work[account.name]
+    shared.tally.accounts[account.name].state = "locked out"
     log.error("token refused: account stopped", extra={"account": account.name})
     if len(locked_out) == len(accounts):
         raise LockedOut(locked_out)
@@ -279,7 +321,20 @@ async def _contact(shared: Works, account: AccountSettings) -> UserId:
 async def _write(shared: Works) -> NoReturn:
     ingest = shared.settings.ingest
     pace = Pace(batch_events=ingest.batch_events, linger_seconds=ingest.linger_seconds)
-    await write_forever(shared.engine, shared.intake, shared.heads, pace=pace, now=utc_now)
+    clock = asyncio.get_running_loop().time
+
+    def failed(fault: Fault, state: str) -> None:
+        shared.tally.failed(fault.value, state)
+        shared.tally.writer_failed(now=clock())
+
+    await write_forever(
+        telling(shared.engine, failed),
+        shared.intake,
+        shared.heads,
+        pace=pace,
+        tally=shared.tally,
+        now=utc_now,
+    )
 
 
 async def _prune(shared: Works) -> NoReturn:

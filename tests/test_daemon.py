@@ -360,6 +360,30 @@ async def test_only_the_flows_that_are_wanted_are_archived(flowdock, archive):
     assert archive.query("SELECT DISTINCT flow FROM archive.messages") == [(wanted,)]
 
 
+async def test_other_flows_can_be_chosen_while_it_runs_and_nothing_is_lost(flowdock, archive):
+    flows = list(flowdock.world.directory.flows.values())
+    settings = settings_for(flowdock, archive.url, flows=(flows[0].path,), private=False)
+    stop = asyncio.Event()
+    async with connect(archive.url) as engine, daemon.works(settings, engine) as works:
+        running = asyncio.create_task(daemon.archive(works, stop=stop))
+        tally = works.tally.accounts["default"]
+        await until(lambda: list(tally.paths.values()) == [flows[0].path])
+        works.replan(settings_for(flowdock, archive.url))
+        await flowdock.play(seed=5, events=200, rate=400)
+        await archive.completed()
+        await until(lambda: set(tally.matched_at) >= set(tally.paths))
+        assert len(tally.paths) > 1
+        assert all(link.is_open for link in tally.links)
+        works.replan(settings)
+        await until(lambda: list(tally.paths.values()) == [flows[0].path])
+        kinds = "SELECT event, witness, count(*) FROM store.journal GROUP BY 1, 2"
+        await until(lambda: works.tally.events == {row[:2]: row[2] for row in archive.query(kinds)})
+        stop.set()
+        await running
+
+    assert works.tally.database_errors == {}
+
+
 async def test_a_refused_token_stops_the_daemon_and_names_the_setting(flowdock, archive):
     settings = settings_for(flowdock, archive.url, token="wrong-token")
     async with connect(archive.url) as engine:

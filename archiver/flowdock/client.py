@@ -188,7 +188,11 @@ class Client:
 
         async def ask_once() -> T:
             async with self._gate.request():
-                answer = await self._send(path, query or {}, accepted)
+                try:
+                    answer = await self._send(path, query or {}, accepted)
+                except (aiohttp.ClientError, OSError) as error:
+                    self._gate.answered(error)
+                    raise
             try:
                 return read(answer)
             except ValueError:
@@ -206,6 +210,7 @@ class Client:
             url, headers=self._headers, timeout=self._timeout, allow_redirects=False
         ) as response:
             status = response.status
+            self._gate.answered(status)
             told = response.headers.get("Flowdock-User", "")
             if told.isascii() and told.isdigit():
                 self.user_id = UserId(told)

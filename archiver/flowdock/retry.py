@@ -8,6 +8,7 @@ to it: it keeps the rate the operator set, and it waits when the host asks for i
 import asyncio
 import math
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -151,6 +152,12 @@ class Gate:
         self._order = asyncio.Lock()
         self._next_at = 0.0
         self._held_until = 0.0
+        self.passed = 0
+        """Requests that were let pass."""
+        self.waited_seconds = 0.0
+        """How long requests waited for their turn, together."""
+        self.answers: Counter[str] = Counter()
+        """What became of requests, by status or, without an answer, the kind of error."""
 
     @asynccontextmanager
     async def request(self) -> AsyncIterator[None]:
@@ -162,6 +169,7 @@ class Gate:
     async def turn(self) -> None:
         """Wait until the next request may be sent; those who wait longest go first."""
         clock = asyncio.get_running_loop().time
+        began = clock()
         async with self._order:
             while True:
                 wait = max(self._next_at, self._held_until) - clock()
@@ -169,6 +177,16 @@ class Gate:
                     break
                 await asyncio.sleep(wait)  # and look again: the host may have asked for more
             self._next_at = clock() + self._interval
+        self.passed += 1
+        self.waited_seconds += clock() - began
+
+    def answered(self, told: int | BaseException) -> None:
+        """Note what became of a request: its status, or the error that came instead."""
+        self.answers[str(told) if isinstance(told, int) else type(told).__name__] += 1
+
+    def held_seconds(self) -> float:
+        """How long the host still asks to be left alone."""
+        return max(0.0, self._held_until - asyncio.get_running_loop().time())
 
     def hold(self, seconds: float) -> None:
         """Let nobody pass for so long: the host asked for it."""

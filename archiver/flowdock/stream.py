@@ -155,9 +155,11 @@ class _Stream:
             async with asyncio.timeout(self._silence_seconds):
                 response = await self._request()
         except (aiohttp.ClientError, OSError) as exc:
+            self._gate.answered(exc)
             delay = self._backoff.after_error()
             yield Closed(connection=None, reason=_reason(exc), retry_in_seconds=delay)
             return
+        self._gate.answered(response.status)
         try:
             framer = self._framer(response)
             if framer is None:

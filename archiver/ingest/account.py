@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import NoReturn
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from archiver.domain.events import Signal
 from archiver.domain.model import UserId
@@ -28,6 +29,7 @@ from archiver.ingest.intake import Intake
 from archiver.ingest.live import Listener, listen
 from archiver.ingest.names import Names
 from archiver.ingest.source import Source
+from archiver.ingest.tally import AccountTally, Link
 from archiver.ingest.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class Account:
         follow: Follow,
         names: Names,
         intake: Intake,
+        tally: AccountTally,
         now: Callable[[], datetime],
     ) -> None:
         self._plan = plan
@@ -77,6 +80,7 @@ class Account:
         self._follow = follow
         self._names = names
         self._intake = intake
+        self._tally = tally
         self._now = now
         self._me = UserId("")
         self._tasks: dict[Shard, asyncio.Task[NoReturn]] = {}
@@ -99,12 +103,22 @@ class Account:
             TokenRefused: the account is locked out; among others in a group.
         """
         self._me = me
+        self._tally.begin(now=asyncio.get_running_loop().time())
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_shards(group))
             group.create_task(self._watch_heads())
             group.create_task(backfill(self.source, workers=self._plan.workers))
             group.create_task(audit(self.source, workers=1, cycle=self._plan.audit_cycle))
         raise Corruption("the tasks of an account have ended")
+
+    def replan(self, *, wanted: Wanted, private: bool) -> None:
+        """Archive other flows from now on.
+
+        A stream that is to carry other flows is opened anew; what is said meanwhile is a gap like
+        any other, and is filled.
+        """
+        self._plan = replace(self._plan, wanted=wanted, private=private)
+        self._stale.set()
 
     async def look_up(self) -> None:
         """Ask for the account's flows, and leave out those that were refused a short while ago."""
@@ -128,6 +142,7 @@ class Account:
 
     def _tell_followed(self) -> None:
         """Tell once, and again when it changes, what is followed: a mistyped pattern shows here."""
+        self._tally.paths = self.source.paths
         private = sum(path.startswith("private/") for path in self.source.paths.values())
         followed = (len(self.source.paths) - private, private)
         if followed != self._followed:
@@ -182,6 +197,10 @@ class Account:
         return halve(shard)
 
     async def _follow_shard(self, shard: Shard, origin: str) -> NoReturn:
+        with self._tally.link() as link:
+            await self._follow_for_ever(shard, origin, link)
+
+    async def _follow_for_ever(self, shard: Shard, origin: str, link: Link) -> NoReturn:
         listener = Listener(
             intake=self._intake,
             names=self._names,
@@ -190,6 +209,8 @@ class Account:
             newest=self.source.heads.newest,
             on_opened=lambda: self._opened(shard),
             on_heard=self._heard,
+            tally=self._tally,
+            link=link,
         )
         clock = asyncio.get_running_loop().time
         refusals = 0
@@ -201,12 +222,15 @@ class Account:
             except TokenRefused:
                 raise
             except HeadTooLong as refusal:
+                self._tally.end(link, "refused head")
                 log.warning(str(refusal), extra={"stream": origin})
                 self._split(shard)
             except ShardRefused as refusal:
+                self._tally.end(link, "refused flow")
                 log.warning(str(refusal), extra={"stream": origin})
                 await self._find_lost(shard)
             except ArchiverError as refusal:
+                self._tally.end(link, "refused otherwise")
                 log.error(str(refusal), extra={"stream": origin})  # noqa: TRY400
             refusals = 0 if clock() - began > LONGEST_PAUSE_SECONDS else refusals + 1
             await asyncio.sleep(_pause(refusals))
@@ -245,6 +269,8 @@ class Account:
         else:
             if self._watch.looked(flow_key, newest, now=clock()):
                 self._reconnect(path)
+            elif not self._watch.is_suspect(flow_key):
+                self._tally.match(flow_key, now=clock())
 
     def _reconnect(self, path: str) -> None:
         """Follow the shard of *path* on another connection: this one keeps things back.
@@ -259,6 +285,7 @@ class Account:
         if now - self._reconnected_at.get(shard, -math.inf) < trust:
             return
         log.warning("stream keeps messages back: reconnecting", extra={"flow": path})
+        self._tally.ended["kept_back"] += 1
         self._reconnected_at[shard] = now
         self._trust_seconds[shard] = min(max(2 * trust, FIRST_TRUST_SECONDS), LONGEST_TRUST_SECONDS)
         self._tasks.pop(shard).cancel()

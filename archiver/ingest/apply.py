@@ -7,6 +7,7 @@ What Postgres refuses is found by halving the batch, set aside with the rejects,
 """
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -129,6 +130,7 @@ async def write(tx: Transaction, batch: Batch) -> Applied:
         signals=len(signals),
         rejected=len(rejects),
         messages=changed,
+        kinds=Counter((entry.event, entry.witness) for entry in new.entries),
     )
 
 

@@ -1,5 +1,6 @@
 """What one transaction archives."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -62,6 +63,8 @@ class Applied(Struct, frozen=True, kw_only=True):
     rejected: int = 0
     messages: int = 0
     """Messages whose rows were made or changed."""
+    kinds: Mapping[tuple[str, Witness], int] = {}
+    """Of `events`, how many by kind and witness."""
     refused: frozenset[tuple[int, int]] = frozenset()
     """Flow key and id of events that Postgres refused; they lie with the rejects."""
 
@@ -73,6 +76,7 @@ class Applied(Struct, frozen=True, kw_only=True):
             signals=self.signals + other.signals,
             rejected=self.rejected + other.rejected,
             messages=self.messages + other.messages,
+            kinds=Counter(self.kinds) + Counter(other.kinds),
             refused=self.refused | other.refused,
         )
 

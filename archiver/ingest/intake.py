@@ -53,7 +53,7 @@ class Intake:
     """The queue between the streams of all shards and one writer; times are the loop's seconds."""
 
     def __init__(self, *, limit_bytes: int, settling_seconds: float) -> None:
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
         self._settling_seconds = settling_seconds
         self._bytes = 0
         self._items: deque[Item] = deque()
@@ -63,6 +63,16 @@ class Intake:
         self._waiting = 0
         self._hindered_at = 0.0
         self._free_since = -math.inf
+
+    @property
+    def held_bytes(self) -> int:
+        """Roughly the memory that is taken by what waits to be written."""
+        return self._bytes
+
+    @property
+    def held_items(self) -> int:
+        """How much waits to be written."""
+        return len(self._items)
 
     def read_up_to(self) -> float:
         """The time up to which all that the service sent has had time to be read.
@@ -81,7 +91,7 @@ class Intake:
 
     async def put(self, item: Item) -> None:
         """Add *item* as soon as there is room: that is, while the queue is below its limit."""
-        while self._bytes >= self._limit_bytes:
+        while self._bytes >= self.limit_bytes:
             await self._wait_for_room()
         self.put_now(item)
 
@@ -106,12 +116,12 @@ class Intake:
                     await self._filled.wait()
             except TimeoutError:
                 return []
-        if len(self._items) < most and self._bytes < self._limit_bytes:
+        if len(self._items) < most and self._bytes < self.limit_bytes:
             await asyncio.sleep(linger_seconds)
         taken: list[Item] = []
         taken_bytes = 0
         # Half a queueful at most, so that reading goes on while a batch of large events is written.
-        while self._items and len(taken) < most and taken_bytes * 2 <= self._limit_bytes:
+        while self._items and len(taken) < most and taken_bytes * 2 <= self.limit_bytes:
             item = self._items.popleft()
             taken.append(item)
             taken_bytes += weight(item)

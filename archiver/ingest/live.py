@@ -25,6 +25,7 @@ from archiver.ingest.claims import Claims
 from archiver.ingest.heads import Heads
 from archiver.ingest.intake import Began, Came, Ended, Intake
 from archiver.ingest.names import Names, flow_named
+from archiver.ingest.tally import AccountTally, Link, Tally
 from archiver.store.engine import Engine
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ class Listener(Struct, frozen=True, kw_only=True):
     """Called when a connection stands; tells which flows, by key, are on it."""
     on_heard: Callable[[Arrival], None]
     """Called with each arrival, before it is written."""
+    tally: AccountTally
+    link: Link
 
 
 async def listen(occurrences: AsyncIterator[Occurrence], listener: Listener) -> None:
@@ -70,6 +73,7 @@ async def listen(occurrences: AsyncIterator[Occurrence], listener: Listener) -> 
                 case Opened():
                     connection = next(connections)
                     log.info("stream opened", extra=about)
+                    listener.tally.open(listener.link)
                     listener.intake.put_now(Began(connection, clock(), listener.on_opened()))
                 case Frames(frames=frames, received_at=received_at):
                     at = clock()
@@ -79,6 +83,7 @@ async def listen(occurrences: AsyncIterator[Occurrence], listener: Listener) -> 
                         await listener.intake.put(Came(connection, at, arrival))
                 case Closed(reason=reason, retry_in_seconds=pause):
                     log.warning("stream closed", extra={**about, "reason": reason, "again": pause})
+                    listener.tally.end(listener.link, reason)
                     listener.intake.put_now(Ended(connection, listener.intake.read_up_to()))
     finally:
         listener.intake.put_now(Ended(connection, listener.intake.read_up_to()))
@@ -107,13 +112,20 @@ async def receive(frame: bytes, listener: Listener, *, received_at: datetime) ->
 
 
 async def write_forever(
-    engine: Engine, intake: Intake, heads: Heads, *, pace: Pace, now: Callable[[], datetime]
+    engine: Engine,
+    intake: Intake,
+    heads: Heads,
+    *,
+    pace: Pace,
+    tally: Tally,
+    now: Callable[[], datetime],
 ) -> NoReturn:
     """Archive what comes into *intake*, batch by batch; waits while the database is away."""
     clock = asyncio.get_running_loop().time
     claims = Claims(settling_seconds=heads.settling_seconds)
     claim_at = clock()
     while True:
+        tally.turned(now=clock())
         items = await intake.take(
             most=pace.batch_events,
             linger_seconds=pace.linger_seconds,
@@ -130,7 +142,9 @@ async def write_forever(
             continue
         arrivals = [item.arrival for item in came]
         batch = Batch(now=now(), arrivals=arrivals, gains=gains, opened=opened)
+        began = clock()
         applied = await apply_patiently(engine, batch)
+        tally.applied(applied, seconds=clock() - began)
         claims.refuse({flow_key for flow_key, _ in applied.refused}, now=clock())
         for item in came:
             if item.arrival.flow_key is not None and item.arrival.id is not None:

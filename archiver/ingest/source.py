@@ -16,10 +16,11 @@ from archiver.flowdock.refusals import AnswerTooLong, FlowRefused
 from archiver.flowdock.retry import Gate
 from archiver.ingest.absence import look_for
 from archiver.ingest.apply import apply_patiently, when_possible
-from archiver.ingest.batch import Batch
+from archiver.ingest.batch import Applied, Batch
 from archiver.ingest.heads import Heads
 from archiver.ingest.names import Names
 from archiver.ingest.pages import Reading, batch_of, bounds, read_page
+from archiver.ingest.tally import Tally
 from archiver.store import coverage, directory
 from archiver.store.coverage import PageRow, Purpose, Standing, Wanting
 from archiver.store.engine import Engine
@@ -44,6 +45,7 @@ class Source:
         names: Names,
         *,
         run: str,
+        tally: Tally,
         now: Callable[[], datetime],
         audits_per_second: float = math.inf,
     ) -> None:
@@ -55,6 +57,7 @@ class Source:
         self._epochs: dict[int, tuple[int, float]] = {}
         self._audit_gate = Gate(requests_per_second=audits_per_second, concurrency=1)
         self._run = run
+        self._tally = tally
         self._now = now
 
     async def ask(
@@ -100,7 +103,7 @@ class Source:
             purpose=purpose,
             now=self._now(),
         )
-        applied = await apply_patiently(self.engine, batch)
+        applied = await self._archive(batch)
         if not applied.refused:
             return reading
         refused = Ranges.of((id_, id_) for _, id_ in applied.refused)
@@ -122,7 +125,7 @@ class Source:
             log.error("head out of all proportion", extra={"flow": page.path, "id": newest})
             return 0
         if newest > self.heads.newest(flow_key) or reading.trouble:
-            await apply_patiently(self.engine, Batch(now=self._now(), arrivals=reading.arrivals))
+            await self._archive(Batch(now=self._now(), arrivals=reading.arrivals))
         if newest:
             self.heads.seen(flow_key, newest, at=at)
         return newest
@@ -133,7 +136,7 @@ class Source:
         dues = self.heads.due(now=now - STREAM_FIRST_SECONDS)
         if dues:
             gains = {flow_key: Standing(due=due) for flow_key, due in dues.items()}
-            await apply_patiently(self.engine, Batch(now=self._now(), gains=gains))
+            await self._archive(Batch(now=self._now(), gains=gains))
             self.heads.noted(dues)
         wanting = await when_possible(self.engine, coverage.wanting)
         return {
@@ -186,7 +189,14 @@ class Source:
             requested_at=self._now(),
             error=error,
         )
-        await apply_patiently(self.engine, Batch(now=self._now(), pages=[row]))
+        await self._archive(Batch(now=self._now(), pages=[row]))
+
+    async def _archive(self, batch: Batch) -> Applied:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        applied = await apply_patiently(self.engine, batch)
+        self._tally.applied(applied, seconds=clock() - began)
+        return applied
 
     def _path(self, flow_key: int) -> str:
         path = self.paths.get(flow_key)

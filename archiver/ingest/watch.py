@@ -43,6 +43,10 @@ class Watch:
             self._due[key] = now + self._every_seconds
         return [key for _, key in ripe]
 
+    def is_suspect(self, flow_key: int) -> bool:
+        """Tell whether the flow's stream may be keeping something back."""
+        return flow_key in self._suspect
+
     def looked(self, flow_key: int, newest: int, *, now: float) -> bool:
         """Note the *newest* message of a flow; tells whether its stream kept something back."""
         known = self._known.get(flow_key)

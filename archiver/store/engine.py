@@ -5,7 +5,7 @@ Postgres refuses may come as an operational error, a server turned standby as an
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import Enum
 
@@ -40,6 +40,10 @@ Transaction = AsyncConnection
 
 DatabaseError = (DBAPIError, psycopg.Error, UnicodeError)
 """What a statement may raise: by SQLAlchemy, or by psycopg itself while it copies."""
+
+
+OnError = Callable[[Fault, str], None]
+"""Told of an error of the database: whose fault it is, and its SQLSTATE, if the server gave one."""
 
 
 class DatabaseUnreachable(ArchiverError):
@@ -109,6 +113,11 @@ async def connect(url: str, *, pool_size: int = 5) -> AsyncIterator[AsyncEngine]
         await engine.dispose()
 
 
+def telling(engine: AsyncEngine, on_error: OnError) -> AsyncEngine:
+    """*engine*, of which each transaction that fails is told to *on_error* as well."""
+    return engine.execution_options(on_error=on_error)
+
+
 @asynccontextmanager
 async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A transaction that is committed at the end of the block, or rolled back if it raises.
@@ -116,16 +125,27 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     Who is cancelled inside leaves as cancelled, whatever the database says of a statement that was
     cut off; the connection is in no known state then, and is thrown away.
     """
-    async with engine.connect() as tx:
-        try:
-            async with tx.begin():
-                yield tx
-        except BaseException:
-            task = asyncio.current_task()
-            if task is None or not task.cancelling():
-                raise
-            await tx.invalidate()
-            raise asyncio.CancelledError from None
+    try:
+        async with engine.connect() as tx:
+            try:
+                async with tx.begin():
+                    yield tx
+            except BaseException:
+                task = asyncio.current_task()
+                if task is None or not task.cancelling():
+                    raise
+                await tx.invalidate()
+                raise asyncio.CancelledError from None
+    except DatabaseError as error:
+        on_error: OnError | None = engine.get_execution_options().get("on_error")
+        if on_error is not None:
+            on_error(fault(error), sqlstate(error))
+        raise
+
+
+def sqlstate(error: BaseException) -> str:
+    """What the server calls *error*; empty when it was not the server that raised it."""
+    return getattr(getattr(error, "orig", None) or error, "sqlstate", None) or ""
 
 
 def fault(error: DBAPIError | psycopg.Error | UnicodeError) -> Fault:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 import psycopg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from archiver.errors import ArchiverError
 from archiver.store.bulk import copy
@@ -18,6 +18,7 @@ from archiver.store.engine import (
     connect,
     create_engine,
     fault,
+    telling,
     transaction,
 )
 from archiver.store.engine import (
@@ -190,3 +191,24 @@ async def test_values_do_not_reach_the_texts_of_errors(database_url):
 
 async def test_who_waits_for_a_connection_is_not_turned_away(engine):
     assert engine.sync_engine.pool.timeout() is None
+
+
+async def test_an_error_of_the_database_is_told_once_with_its_fault_and_its_state(
+    database_url: str,
+) -> None:
+    told: list[tuple[Fault, str]] = []
+    async with connect(database_url) as engine:
+        watched = telling(engine, lambda whose, state: told.append((whose, state)))
+        async with transaction(watched) as tx:
+            await tx.execute(text("SELECT 1"))
+        with pytest.raises(DBAPIError):
+            async with transaction(watched) as tx:
+                await tx.execute(text("SELECT 1/0"))
+    gone = telling(
+        create_engine("postgresql://127.0.0.1:9/none"),
+        lambda whose, state: told.append((whose, state)),
+    )
+    with pytest.raises(OperationalError):
+        async with transaction(gone):
+            pass
+    assert told == [(Fault.ROW, "22012"), (Fault.SERVER, "")]
