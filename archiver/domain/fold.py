@@ -160,6 +160,12 @@ def original(message: Message) -> Revision:
         user=message.user,
         content=message.content,
         tags=_visible(message.tags),
+        event=message.event,
+        thread=message.thread,
+        edited_at=None,
+        edits=0,
+        deleted_at=None,
+        seen_at=None,
     )
 
 
@@ -194,17 +200,28 @@ def revise(before: Message, after: Message, fact: Fact) -> Revision | None:
     kind = _revision_kind(before, after, fact)
     if kind is None:
         return None
-    user = None
+    user = seen_at = None
     match fact:
         case Showing():
-            at = fact.message.edited_at if before.edited_at != after.edited_at else fact.shown_at
+            seen_at = fact.shown_at
+            at = fact.message.edited_at if before.edited_at != after.edited_at else seen_at
         case Absence():
-            at = fact.shown_at
+            at = seen_at = fact.shown_at
         case _:
             at, user = fact.sent_at, fact.user
-    tags = _visible(after.tags)
     return Revision(
-        id=position(fact), kind=kind, at=at, user=user, content=after.content, tags=tags
+        id=position(fact),
+        kind=kind,
+        at=at,
+        user=user,
+        content=after.content,
+        tags=_visible(after.tags),
+        event=after.event,
+        thread=after.thread,
+        edited_at=after.edited_at,
+        edits=after.edits,
+        deleted_at=after.deleted_at,
+        seen_at=seen_at,
     )
 
 

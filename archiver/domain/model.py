@@ -123,3 +123,13 @@ class Revision(Struct, frozen=True, kw_only=True):
     content: str | None
     """None when it was edited before anybody here saw it."""
     tags: tuple[str, ...]
+    """Without read receipts."""
+    event: str
+    """The kind of the message from then on; so are the fields that follow."""
+    thread: ThreadId | None
+    edited_at: datetime | None
+    edits: int
+    deleted_at: datetime | None
+    seen_at: datetime | None
+    """When a listing was asked for that showed it; None when an event told. What is not content
+    may have been so since any time before."""

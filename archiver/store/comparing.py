@@ -60,7 +60,7 @@ async def compare_revisions(
 ) -> list[Difference]:
     """How the revisions stored of a stretch differ from *histories*, which should be stored."""
     rows = [
-        _named(asdict(revision), {"id": "revision", "user": "user_id"})
+        _named(asdict(revision), {"id": "revision", "user": "user_id", "thread": "thread_id"})
         | {"flow_key": key[0], "message_id": key[1], "ordinal": ordinal}
         for key, history in histories.items()
         for ordinal, revision in enumerate(history.revisions)

@@ -127,7 +127,8 @@ async def write_history(tx: AsyncConnection, histories: Mapping[Key, History]) -
     rows = (
         (
             *key, ordinal, revision.id, revision.kind, revision.at, revision.user,
-            revision.content, list(revision.tags),
+            revision.content, list(revision.tags), revision.event, revision.thread,
+            revision.edited_at, revision.edits, revision.deleted_at, revision.seen_at,
         )
         for key, history in histories.items()
         for ordinal, revision in enumerate(history.revisions, history.first)

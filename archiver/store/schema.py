@@ -175,6 +175,12 @@ revisions = Table(
     _optional("user_id", Text),
     _optional("content", Text),
     Column("tags", ARRAY(Text), nullable=False),
+    Column("event", Text, nullable=True, comment="null: not rebuilt since it was first kept here"),
+    _optional("thread_id", Text),
+    _time("edited_at", optional=True),
+    _optional("edits", Integer),
+    _time("deleted_at", optional=True),
+    _time("seen_at", optional=True),
 )
 
 threads = Table(

@@ -133,6 +133,12 @@ _revisions = st.builds(
     user=st.none() | _users,
     content=st.none() | _text,
     tags=st.lists(_text, max_size=3).map(tuple),
+    event=_text,
+    thread=st.none() | _text.map(ThreadId),
+    edited_at=st.none() | _moments,
+    edits=st.integers(0, 2**31 - 1),
+    deleted_at=st.none() | _moments,
+    seen_at=st.none() | _moments,
 )
 
 
@@ -151,14 +157,18 @@ def test_a_history_is_replaced_from_its_start_and_added_to_elsewhere(database_ur
             run(written(flow_key, History(0, old), History(0, new), History(len(new), more)))
             rows = query(
                 database_url,
-                "SELECT revision, kind, at, user_id, content, tags FROM store.revisions "
+                "SELECT revision, kind, at, user_id, content, tags, event, thread_id, edited_at, "
+                "edits, deleted_at, seen_at FROM store.revisions "
                 "WHERE flow_key = %s AND message_id = 5 ORDER BY ordinal",
                 flow_key,
             )
             assert rows == [
-                (one.id, one.kind, one.at, one.user, one.content, list(one.tags))
+                (
+                    one.id, one.kind, one.at, one.user, one.content, list(one.tags), one.event,
+                    one.thread, one.edited_at, one.edits, one.deleted_at, one.seen_at,
+                )
                 for one in (*new, *more)
-            ]
+            ]  # fmt: skip
 
         law()
 
