@@ -2,18 +2,25 @@
 
 What is logged is a constant phrase; what it is about follows from ``extra``. One record is one
 line, whatever its values hold, but for tracebacks on the console.
+
+No line holds what was said in chat. Errors do: Postgres quotes the row that it refuses, ``int`` the
+text that is no number. So of an error only the text is told that cannot quote foreign data
+(`tell_error`), and of any other its type and where it happened.
 """
 
 import json
 import logging
 import re
 import time
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 from urllib.parse import quote
 
 from typing_extensions import override
+
+from archiver.errors import ArchiverError, Corruption
 
 PACKAGE = "archiver"
 MASK = "***"
@@ -22,6 +29,13 @@ SHORTEST_SECRET = 4
 USERINFO = re.compile(r"(?<=://)([^\s:/?#@]*):[^\s/?#@]*@")
 OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 JSON_KEYS = frozenset({"time", "level", "logger", "message", "exception"})
+QUOTING_STATES = ("22", "23", "54", "P0")
+"""Classes of SQLSTATE whose errors quote what a row holds."""
+TELLABLE = (
+    ArchiverError, Corruption, OSError, EOFError, ImportError, NameError, AttributeError, TypeError,
+    RuntimeError, MemoryError,
+)  # fmt: skip
+"""Errors whose texts name files, hosts, types and states, and never quote a value."""
 COLOURS = {logging.DEBUG: "2", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31"}
 
 
@@ -50,6 +64,22 @@ def hide(text: str) -> str:
     formatters = [handler.formatter for handler in logging.getLogger().handlers]
     hidden = [one.secrets for one in formatters if isinstance(one, Console | Json)]
     return (hidden[0] if hidden else Secrets(())).hide(text)
+
+
+def tell_error(error: BaseException) -> str:
+    """What *error* says, without anything that others said: its type, and its text if that is safe.
+
+    Of an error of Postgres the SQLSTATE and the first line, which names no row; the lines below it
+    (DETAIL, CONTEXT) may hold one.
+    """
+    kind = type(error).__name__
+    state = getattr(getattr(error, "orig", None) or error, "sqlstate", None)
+    if state:
+        quotes = state[:2] in QUOTING_STATES
+        first = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        return f"{kind}: SQLSTATE {state}" + ("" if quotes else f": {first}")
+    text = str(error) if isinstance(error, TELLABLE) and not isinstance(error, UnicodeError) else ""
+    return f"{kind}: {text}" if text else kind
 
 
 class Secrets:
@@ -95,7 +125,11 @@ class Console(logging.Formatter):
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        return self.secrets.hide(super().format(record))
+        return self.secrets.hide(super().format(_quoteless(record)))
+
+    @override
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(_traceback(ei[1]))
 
 
 class Json(logging.Formatter):
@@ -107,6 +141,7 @@ class Json(logging.Formatter):
 
     @override
     def format(self, record: logging.LogRecord) -> str:
+        record = _quoteless(record)
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -115,9 +150,47 @@ class Json(logging.Formatter):
         }
         for name, value in _extras(record).items():
             line[f"{name}_" if name in JSON_KEYS else name] = value
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+        if record.exc_info and record.exc_info[1]:
+            line["exception"] = "\n".join(_traceback(record.exc_info[1]))
         return self.secrets.hide(json.dumps(line, default=str))
+
+
+def _quoteless(record: logging.LogRecord) -> logging.LogRecord:
+    """*record*, in which each error is exchanged for what may be told of it."""
+    told = logging.makeLogRecord(vars(record))
+    told.exc_text = None  # what another formatter may have left there
+    if isinstance(record.args, tuple):
+        told.args = tuple(map(_told, record.args))
+    elif isinstance(record.args, Mapping):
+        told.args = {name: _told(value) for name, value in record.args.items()}
+    if isinstance(record.msg, BaseException):
+        told.msg = tell_error(record.msg)
+    for name, value in _extras(record).items():
+        setattr(told, name, _told(value))
+    return told
+
+
+def _told(value: object) -> object:
+    """*value*; of an error what may be told. Our own errors are sentences that need no type."""
+    if isinstance(value, ArchiverError):
+        return str(value)
+    return tell_error(value) if isinstance(value, BaseException) else value
+
+
+def _traceback(error: BaseException | None) -> Iterator[str]:
+    """Where *error* and its causes happened, the first first; the source's lines, no values."""
+    if error is None:
+        return
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None:
+        yield from _traceback(cause)
+        yield "which led to:"
+    yield "Traceback (most recent call last):"
+    yield from "".join(traceback.format_tb(error.__traceback__)).rstrip("\n").split("\n")
+    yield tell_error(error)
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from (f"  | {line}" for line in _traceback(inner))
 
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:

@@ -9,9 +9,11 @@ import warnings
 from collections.abc import Iterator
 from typing import Literal
 
+import psycopg
 import pytest
 
 from archiver import logs
+from archiver.errors import ArchiverError
 
 log = logging.getLogger("archiver.test")
 Format = Literal["console", "json"]
@@ -131,3 +133,63 @@ def test_hiding_works_before_anything_is_configured() -> None:
     ask = "from archiver import logs; print(logs.hide('x://a:b@c'))"
     told = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
     assert told.stdout == "x://a:***@c\n"
+
+
+def quoting(database_url: str) -> psycopg.Error:
+    """Postgres' own refusal of a row, with what the row says in DETAIL and CONTEXT."""
+    with psycopg.connect(database_url) as db, db.cursor() as cursor:
+        try:
+            with cursor.copy("COPY store.journal (flow_key, payload) FROM STDIN") as rows:
+                rows.write_row([1, '{"content": "our chat" oops'])
+        except psycopg.Error as error:
+            return error
+    raise AssertionError("Postgres took it")
+
+
+@pytest.mark.parametrize("format_", ["console", "json"])
+def test_what_postgres_quotes_of_a_row_reaches_no_log(
+    postgres_url: str, database_url: str, format_: Format
+) -> None:
+    error = quoting(database_url)
+    assert "our chat" in str(error)
+    stream = configured(format_)
+    log.error("lost", exc_info=error)
+    log.error("lost: %s", error, extra={"reason": error})
+    log.error("lost", exc_info=ExceptionGroup("all", [error]))
+    told = RuntimeError("while archiving")
+    told.__cause__ = error
+    log.error("lost", exc_info=told)
+    assert "chat" not in stream.getvalue()
+    assert stream.getvalue().count("SQLSTATE 22P02") == 5
+    assert "while archiving" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ValueError("invalid literal for int(): 'our chat'"), "ValueError"),
+        (KeyError("our chat"), "KeyError"),
+        (UnicodeEncodeError("utf-8", "our chat", 0, 1, "no"), "UnicodeEncodeError"),
+        (FileNotFoundError(2, "No such file", "/x"), "FileNotFoundError: [Errno 2] No such file"),
+        (ArchiverError("set ARCHIVER_TOKEN"), "ArchiverError: set ARCHIVER_TOKEN"),
+    ],
+)
+def test_an_error_tells_its_text_only_where_that_cannot_quote(error: Exception, told: str) -> None:
+    assert logs.tell_error(error).startswith(told)
+    assert "chat" not in logs.tell_error(error)
+
+
+def test_a_traceback_names_the_places_and_the_causes_in_order() -> None:
+    stream = configured("json")
+    try:
+        try:
+            int("our chat")
+        except ValueError as inner:
+            raise ArchiverError("mend it") from inner
+    except ArchiverError as error:
+        log.exception("failed", exc_info=error)
+    told = json.loads(stream.getvalue())["exception"].split("\n")
+    assert told[0] == "Traceback (most recent call last):"
+    assert 'int("our chat")' in told[2]  # a line of the source: that is ours
+    assert told[-1] == "ArchiverError: mend it"
+    assert told.index("ValueError") < told.index("which led to:")

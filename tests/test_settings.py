@@ -1,5 +1,8 @@
 """Settings: what is taken, from where, and how the rest is refused."""
 
+import json
+import re
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -9,9 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver.errors import ArchiverError
-from archiver.settings import Account, SettingRefused, Settings, matches
+from archiver.settings import Account, Settings, matches
+from archiver.settings.key import SettingRefused
 from archiver.settings.reading import read_settings
 from archiver.settings.table import ACCOUNT, SECTIONS, SETTINGS
+from archiver.settings.telling import effective, example
+from archiver.settings.urls import masked
 
 HOME = {"HOME": "/home/ada"}
 MARKER = "s3cret-marker"
@@ -23,7 +29,7 @@ def test_every_key_has_a_name_of_its_own_a_meaning_and_an_example() -> None:
     assert all(one.environ.startswith("ARCHIVER_") for one in SETTINGS)
     assert all(one.key.doc and one.key.example for one in (*SETTINGS, *ACCOUNT))
     declared = sum(len(fields(kind)) for kind in SECTIONS.values())
-    assert declared == sum(one.section != "" for one in SETTINGS)
+    assert declared == sum(one.section != "" and not one.names_file for one in SETTINGS)
 
 
 def test_nothing_given_means_the_defaults() -> None:
@@ -193,9 +199,8 @@ def test_no_secret_is_in_what_settings_print_and_all_are_among_the_secrets() -> 
     }
     settings = read_settings({}, HOME | environ)
     assert "marker" not in repr(settings)
-    assert settings.secrets() == {
-        MARKER, "p%40ss-marker", "p@ss-marker", environ["ARCHIVER_DATABASE_URL"]
-    }  # fmt: skip
+    assert settings.secrets() >= {MARKER, "p%40ss-marker", "p@ss-marker"}
+    assert not any("host" in secret for secret in settings.secrets())
 
 
 def test_a_token_sent_in_clear_is_noticed_but_not_on_this_machine() -> None:
@@ -235,3 +240,149 @@ def test_patterns_of_flows_do_not_decide_on_private_conversations(
 ) -> None:
     account = Account(name="a", token="t", flows=tuple(patterns), private=private)
     assert account.wants("private/1/2") is private
+
+
+@pytest.fixture
+def handed(tmp_path: Path) -> Path:
+    """A directory as systemd hands credentials over in."""
+    (tmp_path / "token").write_text(f"{MARKER}\n")
+    (tmp_path / "token-work").write_text(f"{MARKER}-work")
+    (tmp_path / "database-password").write_text("p@ss/marker\n")
+    return tmp_path
+
+
+def test_a_secret_may_stand_in_a_file_that_a_key_or_a_variable_names(handed: Path) -> None:
+    path = str(handed / "token")
+    for table, environ in (({"token_file": path}, {}), ({}, {"ARCHIVER_TOKEN_FILE": path})):
+        assert read_settings(table, HOME | environ).accounts[0].token == MARKER
+    entry = {"name": "work", "token_file": str(handed / "token-work")}
+    assert read_settings({"accounts": [entry]}, HOME).accounts[0].token == f"{MARKER}-work"
+
+
+def test_systemd_hands_secrets_over_and_what_is_given_otherwise_wins(handed: Path) -> None:
+    environ = {**HOME, "CREDENTIALS_DIRECTORY": str(handed)}
+    table = {"database": {"url": "postgresql://ada@host/db?sslmode=require"}}
+    settings = read_settings(table, environ)
+    assert settings.accounts[0].token == MARKER
+    assert settings.database.full_url == (
+        "postgresql://ada@host/db?sslmode=require&password=p%40ss%2Fmarker"
+    )
+    assert {"p@ss/marker", "p%40ss%2Fmarker"} <= settings.secrets()
+    assert read_settings(table | {"token": "other"}, environ).accounts[0].token == "other"
+    (handed / "token").unlink()
+    assert (
+        read_settings({"accounts": [{"name": "work"}]}, environ).accounts[0].token.endswith("-work")
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "environ", "told"),
+    [
+        ({"token_file": "/no/such"}, {}, "cannot read the secret in /no/such: No such file"),
+        ({"token": "t", "token_file": "/x"}, {}, "token is given, and so is token_file"),
+        (
+            {},
+            {"ARCHIVER_TOKEN": "t", "ARCHIVER_TOKEN_FILE": "/x"},
+            "ARCHIVER_TOKEN is given, and so is ARCHIVER_TOKEN_FILE",
+        ),
+        (
+            {"database": {"url": "postgresql://a:b@host/db", "password": "c"}},
+            {},
+            "database.url holds a password, and database.password is given",
+        ),
+    ],
+)
+def test_what_is_given_twice_or_nowhere_is_refused(
+    table: dict[str, Any], environ: dict[str, str], told: str
+) -> None:
+    with pytest.raises(SettingRefused, match=re.escape(told)):
+        read_settings(table, HOME | environ)
+
+
+def test_the_environment_names_a_file_and_wins_over_a_token_in_the_settings(handed: Path) -> None:
+    environ = {**HOME, "ARCHIVER_TOKEN_FILE": str(handed / "token")}
+    assert read_settings({"token": "other"}, environ).accounts[0].token == MARKER
+    environ = {**HOME, "ARCHIVER_TOKEN": "other"}
+    table = {"token_file": str(handed / "token")}
+    assert read_settings(table, environ).accounts[0].token == "other"
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"\xff", b"two\nlines"])
+def test_a_file_that_holds_no_secret_is_refused_and_not_quoted(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "token").write_bytes(content)
+    with pytest.raises(SettingRefused, match=re.escape(str(tmp_path))) as refusal:
+        read_settings({"token_file": str(tmp_path / "token")}, HOME)
+    assert "lines" not in str(refusal.value)
+
+
+def test_the_example_tells_every_setting_with_all_that_is_to_be_known() -> None:
+    told = example()
+    for setting in SETTINGS:
+        assert f"#{setting.name} = {setting.key.example}" in told
+        assert f"Environment: {setting.environ}." in told
+    assert all(line[:1] in {"", "#", "["} for line in told.split("\n"))
+    assert tomllib.loads(told) == {name: {} for name in SECTIONS}
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda one: one.full_name)
+def test_every_line_of_the_example_can_be_put_to_use(setting: Any, tmp_path: Path) -> None:
+    line = f"{setting.name} = {setting.key.example}"
+    if setting.names_file:
+        secret = next(one for one in SETTINGS if one.environ + "_FILE" == setting.environ)
+        (tmp_path / "secret").write_text(tomllib.loads(f"x = {secret.key.example}")["x"])
+        line = f"{setting.name} = {json.dumps(str(tmp_path / 'secret'))}"
+    section = f"[{setting.section}]\n" if setting.section else ""
+    read_settings(tomllib.loads(section + line), HOME)
+
+
+def test_the_accounts_of_the_example_can_be_put_to_use() -> None:
+    _, mark, rest = example().partition("#[[accounts]]")
+    table = tomllib.loads((mark + rest).replace("\n#", "\n").removeprefix("#"))
+    (account,) = read_settings(table, HOME).accounts
+    assert (account.name, account.flows) == ("work", ("acme/*", "!acme/noise"))
+
+
+def test_the_documentation_is_that_of_the_code() -> None:
+    document = (Path(__file__).parent.parent / "docs" / "settings.md").read_text()
+    assert f"```toml\n{example()}```" in document, (
+        "docs/settings.md is to hold what archiver config --example prints"
+    )
+
+
+def test_each_setting_is_told_with_its_source_and_without_secrets(handed: Path) -> None:
+    table = {"database": {"url": "postgresql://ada:p%40ss-marker@host/db"}, "private": False}
+    environ = {**HOME, "ARCHIVER_TOKEN_FILE": str(handed / "token"), "ARCHIVER_LOG_LEVEL": "debug"}
+    found = {one.name: (one.value, one.source) for one in effective(table, environ)}
+    assert found["token"] == ("***", f"{handed / 'token'} (ARCHIVER_TOKEN_FILE)")
+    assert found["database.url"] == ("postgresql://ada:***@host/db", "file")
+    assert found["private"] == (False, "file")
+    assert found["logs.level"] == ("debug", "ARCHIVER_LOG_LEVEL")
+    assert found["stream.silence_seconds"] == (90.0, "default")
+    assert found.keys() == {one.full_name for one in SETTINGS if not one.names_file}
+    assert "marker" not in str(found)
+
+
+def test_of_several_accounts_each_is_told(handed: Path) -> None:
+    accounts = [{"name": "work", "token": MARKER}, {"name": "club", "token": "t", "private": False}]
+    found = {
+        one.name: one.value for one in effective({"flows": ["a/*"], "accounts": accounts}, HOME)
+    }
+    assert found["accounts.work.token"] == found["accounts.club.token"] == "***"
+    assert found["accounts.club.flows"] == ["a/*"]
+    assert (found["accounts.work.private"], found["accounts.club.private"]) == (True, False)
+    assert "token" not in found
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://host/db", "postgresql://host/db"),
+        ("postgresql://a:b@host/db", "postgresql://a:***@host/db"),
+        ("postgresql://host/db?user=a&password=b%20c", "postgresql://host/db?user=a&password=***"),
+        ("postgresql://a:b@h/d?sslpassword=c&x=1", "postgresql://a:***@h/d?sslpassword=***&x=1"),
+    ],
+)
+def test_of_a_url_only_the_passwords_are_masked(url: str, shown: str) -> None:
+    assert masked(url, "***") == shown

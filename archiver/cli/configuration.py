@@ -3,68 +3,74 @@
 import os
 import sys
 import tomllib
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
 
 from archiver import logs
 from archiver.cli.terminal import has_colours
 from archiver.errors import ArchiverError
-from archiver.settings import SettingRefused, Settings
+from archiver.settings import Settings
+from archiver.settings.key import SettingRefused
 from archiver.settings.reading import read_settings
-
-URL_SECRETS = frozenset({"password", "sslpassword", "oauth_client_secret", "scram_client_key"})
-"""Options of libpq that are secret."""
-
-LoadSettings = Callable[[], Settings]
-"""`load_settings` of the file that the command line names: the click object of each command."""
+from archiver.settings.telling import Effective, effective
 
 
-def load_settings(config: Path | None) -> Settings:
-    """Read the settings and log as they say.
+@dataclass(frozen=True, slots=True)
+class LoadSettings:
+    """The way to the settings, the click object of each command; called, it reads them."""
 
-    Raises:
-        ArchiverError: the file cannot be read, or a setting cannot be taken.
-    """
-    settings = _read(config) if config else read_settings({}, os.environ)
-    logs.configure(
-        level=settings.logs.level,
-        format=settings.logs.format,
-        stream=sys.stderr,
-        colours=has_colours(sys.stderr),
-        secrets=_secrets(settings),
-    )
-    return settings
+    config: Path | None
+    """The file that the command line names."""
 
+    def __call__(self) -> Settings:
+        """Read the settings, and log as they say.
 
-def _read(config: Path) -> Settings:
-    table = _read_file(config)
-    try:
-        return read_settings(table, os.environ)
-    except SettingRefused as exc:
-        read_settings({}, os.environ)  # what the environment holds was refused: nothing to add
-        raise SettingRefused(f"{config}: {exc}") from exc
+        Raises:
+            ArchiverError: the file cannot be read, or a setting cannot be taken.
+        """
+        settings = self.read()
+        logs.configure(
+            level=settings.logs.level,
+            format=settings.logs.format,
+            stream=sys.stderr,
+            colours=has_colours(sys.stderr),
+            secrets=settings.secrets(),
+        )
+        return settings
 
+    def read(self) -> Settings:
+        """Read the settings, and log as before.
 
-def _secrets(settings: Settings) -> frozenset[str]:
-    """What no output may hold. Of the database's URL the passwords: its host is to be told."""
-    url = settings.database.url
-    if not url:
-        return settings.secrets()
-    options = parse_qsl(urlsplit(url).query)
-    return settings.secrets() - {url} | {
-        spelled
-        for name, value in options
-        if name in URL_SECRETS
-        for spelled in (value, quote(value), quote_plus(value))
-    }
+        Raises:
+            ArchiverError: the file cannot be read, or a setting cannot be taken.
+        """
+        table = self._table()
+        try:
+            return read_settings(table, os.environ)
+        except SettingRefused as exc:
+            if self.config is None:
+                raise
+            read_settings({}, os.environ)  # what the environment holds was refused: nothing to add
+            raise SettingRefused(f"{self.config}: {exc}") from exc
 
+    def tell(self) -> list[Effective]:
+        """Every setting as it holds, and where it comes from; no secret.
 
-def _read_file(config: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(config.read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise ArchiverError(f"cannot read the settings in {config}: {exc.strerror}") from exc
-    except ValueError as exc:
-        raise ArchiverError(f"the settings in {config} are not TOML: {exc}") from exc
+        Raises:
+            ArchiverError: the file cannot be read, or a setting cannot be taken.
+        """
+        self.read()
+        return effective(self._table(), os.environ)
+
+    def _table(self) -> dict[str, Any]:
+        if self.config is None:
+            return {}
+        try:
+            return tomllib.loads(self.config.read_text(encoding="utf-8"))
+        except OSError as exc:
+            raise ArchiverError(
+                f"cannot read the settings in {self.config}: {exc.strerror}"
+            ) from exc
+        except ValueError as exc:
+            raise ArchiverError(f"the settings in {self.config} are not TOML: {exc}") from exc

@@ -49,8 +49,8 @@ def serve_database(settings: Settings, *, told_at: int = logging.DEBUG) -> Itera
     when it is made now.
     """
     database = settings.database
-    if database.url:
-        yield Place(url=database.url, pool_size=database.pool_size, private=False)
+    if database.full_url:
+        yield Place(url=database.full_url, pool_size=database.pool_size, private=False)
         return
     home = private_home(settings)
     log.log(

@@ -11,7 +11,6 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -20,7 +19,7 @@ import click
 from typing_extensions import override
 
 from archiver import logs
-from archiver.cli.configuration import load_settings
+from archiver.cli.configuration import LoadSettings
 from archiver.cli.terminal import make_safe
 from archiver.errors import ArchiverError
 
@@ -42,6 +41,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "rejects": ("archiver.cli.rejects", "Look into input that could not be placed."),
         "rebuild": ("archiver.cli.rebuild", "Make all derived rows anew from the journal."),
         "migrate": ("archiver.cli.migrate", "Bring the database to this release's schema."),
+        "config": ("archiver.cli.config", "Show the settings, or an example of all of them."),
     },
     "Try it out": {
         "demo": ("archiver.cli.demo", "Archive a simulated Flowdock before your eyes."),
@@ -111,7 +111,7 @@ def _with_config(command: click.Command) -> click.Command:
 
 def _choose_config(ctx: click.Context, _option: click.Parameter, config: Path | None) -> None:
     if config is not None:
-        ctx.obj = partial(load_settings, config)
+        ctx.obj = LoadSettings(config)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -128,7 +128,7 @@ def cli(ctx: click.Context, config: Path | None) -> None:
 
     Settings come from a TOML file and from ARCHIVER_* variables; the variables win.
     """
-    ctx.obj = partial(load_settings, config)
+    ctx.obj = LoadSettings(config)
 
 
 def main() -> NoReturn:

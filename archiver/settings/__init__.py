@@ -4,40 +4,17 @@ The field of a dataclass holds a key's name, type, default, range and meaning;
 `archiver.settings.reading` reads, refuses and explains by these declarations alone.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from archiver.errors import ArchiverError
+from archiver.settings.key import POSTGRES, WEB, Key, SettingRefused
+from archiver.settings.urls import secrets_of, with_password
 
-WEB = ("http", "https")
-# The second is libpq's other spelling, the third SQLAlchemy's own.
-POSTGRES = ("postgresql", "postgres", "postgresql+psycopg")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-
-
-class SettingRefused(ArchiverError):
-    """A setting is missing, unknown, of the wrong type, or out of range; the text names it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
-    """What is to be known of a key beside its name, type and default."""
-
-    doc: str
-    example: str
-    """As it would stand in the file."""
-    environ: str = ""
-    """ARCHIVER_<SECTION>_<KEY> unless given."""
-    least: float = -math.inf
-    most: float = math.inf
-    secret: bool = False
-    schemes: tuple[str, ...] = ()
-    """Of a URL: those it may have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +24,12 @@ class Account:
     name: Annotated[str, Key(doc="what logs and metrics call it", example='"work"')]
     token: Annotated[
         str,
-        Key(doc="a personal API token (flowdock.com/account/tokens)", example='"…"', secret=True),
+        Key(
+            doc="a personal API token (flowdock.com/account/tokens)",
+            example='"0123456789abcdef0123456789abcdef"',
+            secret=True,
+            credential="token",
+        ),
     ] = field(repr=False)
     api_url: Annotated[
         str, Key(doc="the REST API", example='"https://api.flowdock.com"', schemes=WEB)
@@ -84,12 +66,30 @@ class DatabaseSettings:
         str | None,
         Key(
             doc="the PostgreSQL server; without it, a private one runs in data_dir",
-            example='"postgresql://archiver:…@db.example.com/archive"',
+            example='"postgresql://archiver@db.example.com/archive?sslmode=verify-full"',
             schemes=POSTGRES,
-            secret=True,
+            credential="database-url",
         ),
     ] = field(default=None, repr=False)
-    pool_size: Annotated[int, Key(doc="connections at most", example="5", least=2, most=100)] = 5
+    password: Annotated[
+        str | None,
+        Key(
+            doc="the password of the URL's user, when the URL holds none",
+            example='"correct-horse-battery"',
+            secret=True,
+            credential="database-password",
+        ),
+    ] = field(default=None, repr=False)
+    pool_size: Annotated[
+        int,
+        Key(
+            doc="connections to the server at most",
+            unit="connections",
+            example="5",
+            least=2,
+            most=100,
+        ),
+    ] = 5
     postgres_bin: Annotated[
         Path | None,
         Key(
@@ -98,6 +98,13 @@ class DatabaseSettings:
             environ="ARCHIVER_POSTGRES_BIN",
         ),
     ] = None
+
+    @property
+    def full_url(self) -> str | None:
+        """The URL with the password."""
+        if self.url is None or self.password is None:
+            return self.url
+        return with_password(self.url, self.password)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,11 +115,18 @@ class StreamSettings:
         Literal["event-stream", "json"], Key(doc="what to ask for", example='"event-stream"')
     ] = "event-stream"
     silence_seconds: Annotated[
-        float, Key(doc="a stream silent for so long counts as cut", example="90", least=1)
+        float,
+        Key(doc="a stream silent for so long counts as cut", unit="seconds", example="90", least=1),
     ] = 90.0
     request_line_bytes: Annotated[
         int,
-        Key(doc="flows beyond this get another connection", example="4096", least=256, most=65536),
+        Key(
+            doc="flows beyond this length of a request line get another connection",
+            unit="bytes",
+            example="4096",
+            least=256,
+            most=65536,
+        ),
     ] = 4096
 
 
@@ -121,16 +135,33 @@ class IngestSettings:
     """How what arrives is written."""
 
     settling_seconds: Annotated[
-        float, Key(doc="ids younger than this are not yet claimed", example="3", least=0)
+        float,
+        Key(doc="ids younger than this are not yet claimed", unit="seconds", example="3", least=0),
     ] = 3.0
     batch_events: Annotated[
-        int, Key(doc="events in one transaction at most", example="1000", least=1, most=100_000)
+        int,
+        Key(
+            doc="events in one transaction at most",
+            unit="events",
+            example="1000",
+            least=1,
+            most=100_000,
+        ),
     ] = 1000
     linger_seconds: Annotated[
-        float, Key(doc="wait so long for a batch to fill", example="0.03", least=0, most=60)
+        float,
+        Key(
+            doc="wait so long for a batch to fill", unit="seconds", example="0.03", least=0, most=60
+        ),
     ] = 0.03
     buffer_bytes: Annotated[
-        int, Key(doc="hold so much while the database is away", example="33554432", least=65536)
+        int,
+        Key(
+            doc="hold so much while the database is away",
+            unit="bytes",
+            example="33554432",
+            least=65536,
+        ),
     ] = 33_554_432
 
 
@@ -139,11 +170,30 @@ class BackfillSettings:
     """How gaps are filled."""
 
     requests_per_second: Annotated[
-        float, Key(doc="to each host, over all flows", example="10", least=0.001, most=10_000)
+        float,
+        Key(
+            doc="how fast pages are asked for, of each host, for all flows and accounts",
+            unit="requests a second",
+            example="10",
+            least=0.001,
+            most=10_000,
+        ),
     ] = 10.0
-    concurrency: Annotated[int, Key(doc="requests at a time", example="4", least=1, most=256)] = 4
+    concurrency: Annotated[
+        int,
+        Key(
+            doc="how many requests to each host are under way at a time",
+            unit="requests",
+            example="4",
+            least=1,
+            most=256,
+        ),
+    ] = 4
     head_seconds: Annotated[
-        float, Key(doc="ask for each flow's newest message so often", example="45", least=1)
+        float,
+        Key(
+            doc="ask for each flow's newest message so often", unit="seconds", example="45", least=1
+        ),
     ] = 45.0
 
 
@@ -153,12 +203,19 @@ class AuditSettings:
 
     requests_per_second: Annotated[
         float,
-        Key(doc="of those to each host, for listing again", example="2", least=0.001, most=10_000),
+        Key(
+            doc="how fast, at most, pages are asked for again",
+            unit="requests a second",
+            example="2",
+            least=0.001,
+            most=10_000,
+        ),
     ] = 2.0
     cycle_days: Annotated[
         float,
         Key(
             doc="in quiet times, list everything again so often",
+            unit="days",
             example="30",
             least=0,
             most=36_500,
@@ -171,7 +228,7 @@ class DirectorySettings:
     """How flows and people are listed."""
 
     refresh_seconds: Annotated[
-        float, Key(doc="list flows and people so often", example="300", least=1)
+        float, Key(doc="list flows and people so often", unit="seconds", example="300", least=1)
     ] = 300.0
 
 
@@ -180,7 +237,14 @@ class SignalsSettings:
     """How long presence, typing and the like are kept."""
 
     retention_days: Annotated[
-        float, Key(doc="0 keeps none", example="30", least=0, most=36_500)
+        float,
+        Key(
+            doc="drop them after so long; 0 keeps none",
+            unit="days",
+            example="30",
+            least=0,
+            most=36_500,
+        ),
     ] = 30.0
 
 
@@ -232,9 +296,8 @@ class Settings:
     def secrets(self) -> frozenset[str]:
         """Every value that no output may hold."""
         found = {account.token for account in self.accounts}
-        if self.database.url:
-            password = urlsplit(self.database.url).password
-            found |= {self.database.url, *([password, unquote(password)] if password else ())}
+        if self.database.full_url:
+            found |= secrets_of(self.database.full_url)
         return frozenset(found)
 
 

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from archiver.settings import WEB, Account, Key, Settings
+from archiver.settings import Account, Settings
+from archiver.settings.key import WEB, Key
 
 PREFIX = "ARCHIVER_"
 ACCOUNTS = "accounts"
@@ -24,6 +26,8 @@ class Setting:
     default: Any
     """None when there is none."""
     key: Key
+    names_file: bool = False
+    """Whether it is the path of a file that holds the value of the key before it."""
 
     @property
     def full_name(self) -> str:
@@ -45,13 +49,15 @@ class Setting:
                 f"a URL as {self.key.schemes[0]}://user:password@host:5432/database, "
                 "with what is special in a password percent-encoded"
             )
+        if self.key.is_address:
+            return "host:port, as 127.0.0.1:9471 or [::1]:9471"
         if get_origin(self.kind) is Literal:
             return "one of " + ", ".join(get_args(self.kind))
         if get_origin(self.kind) is tuple:
             return "patterns of organization/flow, as a list or separated by commas"
         words = ("at least", self.key.least), ("at most", self.key.most)
         bounds = [f"{word} {bound:.10g}" for word, bound in words if math.isfinite(bound)]
-        names = {bool: "true or false", int: "a whole number", float: "a number"}
+        names = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path"}
         return ", ".join([names.get(self.kind, "text"), *bounds])
 
 
@@ -65,16 +71,32 @@ def settings_of(kind: type[Any], section: str = "") -> tuple[Setting, ...]:
     """The keys that the dataclass *kind* declares."""
     hints = get_type_hints(kind, include_extras=True)
     return tuple(
-        Setting(
-            section=section,
-            name=one.name,
-            kind=_required(hints[one.name].__origin__),
-            default=None if one.default is MISSING else one.default,
-            key=note,
-        )
+        setting
         for one in fields(kind)
         for note in getattr(hints[one.name], "__metadata__", ())
+        for setting in _with_file(
+            Setting(
+                section=section,
+                name=one.name,
+                kind=_required(hints[one.name].__origin__),
+                default=None if one.default is MISSING else one.default,
+                key=note,
+            )
+        )
     )
+
+
+def _with_file(setting: Setting) -> tuple[Setting, ...]:
+    """*setting*, and the one that names the file with its value, if it may be given so."""
+    if not setting.key.credential:
+        return (setting,)
+    path = f"/etc/archiver/{setting.key.credential}"
+    key = Key(
+        doc=f"instead of {setting.name}: the file that holds it",
+        example=f'"{path}"',
+    )
+    name = f"{setting.name}_file"
+    return setting, replace(setting, name=name, kind=Path, default=None, key=key, names_file=True)
 
 
 SECTIONS: Mapping[str, type[Any]] = {

@@ -1,0 +1,51 @@
+"""Refusing what is no setting, by name, with what may have been meant."""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from archiver.settings.key import SettingRefused
+from archiver.settings.table import ACCOUNT, ACCOUNTS, PREFIX, SECTIONS, SETTINGS
+
+NO_SETTINGS = ("ARCHIVER_CONFIG", "ARCHIVER_TEST_")
+
+
+def refuse_unknown_variables(environ: Mapping[str, str]) -> None:
+    """Refuse a variable that looks like a setting of ours, and is none."""
+    known = [setting.environ for setting in SETTINGS]
+    for name in environ:
+        if name.startswith(PREFIX) and not name.startswith(NO_SETTINGS) and name not in known:
+            raise SettingRefused(f"{name} is no setting{_suggestion(name, known)}")
+
+
+def refuse_unknown_keys(table: Mapping[str, Any]) -> None:
+    """Refuse a key or a section of a TOML file that is none of ours."""
+    known = [setting.full_name for setting in (*SETTINGS, *ACCOUNT)]
+    for name, value in table.items():
+        if name in SECTIONS and not isinstance(value, dict):
+            raise SettingRefused(f"{name} is a section: write [{name}], and its keys below")
+        if name == ACCOUNTS and not _is_list_of_tables(value):
+            raise SettingRefused(f"{ACCOUNTS} are sections: write [[{ACCOUNTS}]] above each")
+    accounts = [f"{ACCOUNTS}.{name}" for entry in table.get(ACCOUNTS, ()) for name in entry]
+    inner = [f"{section}.{name}" for section in SECTIONS for name in table.get(section, ())]
+    outer = [name for name in table if name not in SECTIONS and name != ACCOUNTS]
+    for name in (*outer, *inner, *accounts):
+        if name not in known:
+            names = [*known, *SECTIONS, ACCOUNTS]
+            raise SettingRefused(f"{name} is no setting{_suggestion(name, names)}")
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence that names what may have been meant."""
+    names = list(known)
+    close = get_close_matches(name, names, n=1, cutoff=0.7)
+    by_last_part = {one.rpartition(".")[2]: one for one in names}
+    close = close or [
+        by_last_part[last]
+        for last in get_close_matches(name.rpartition(".")[2], by_last_part, n=1, cutoff=0.8)
+    ]
+    return f"; did you mean {close[0]}?" if close else f"; there are: {', '.join(names)}"
+
+
+def _is_list_of_tables(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)

@@ -1,0 +1,41 @@
+"""URLs of databases: their passwords put in, found, and hidden; the rest of them is no secret."""
+
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
+
+URL_SECRETS = frozenset({"password", "sslpassword", "oauth_client_secret", "scram_client_key"})
+"""Options of libpq that are secret."""
+
+
+def with_password(url: str, password: str) -> str:
+    """*url* with *password* as an option: a URL need not name a user, or a host, to put it by."""
+    mark = "&" if urlsplit(url).query else "?"
+    return f"{url}{mark}password={quote(password, safe='')}"
+
+
+def secrets_of(url: str) -> frozenset[str]:
+    """What of *url* no output may hold, in every spelling."""
+    return frozenset(
+        spelled
+        for value in _passwords(url)
+        for spelled in (
+            value,
+            unquote(value),
+            quote(value),
+            quote(value, safe=""),
+            quote_plus(value),
+        )
+    )
+
+
+def masked(url: str, mask: str) -> str:
+    """*url* with each of its passwords exchanged for *mask*."""
+    for secret in sorted(secrets_of(url), key=len, reverse=True):
+        for before in (":", "="):
+            url = url.replace(before + secret, before + mask)
+    return url
+
+
+def _passwords(url: str) -> list[str]:
+    parts = urlsplit(url)
+    options = [value for name, value in parse_qsl(parts.query) if name in URL_SECRETS]
+    return [*options, *([parts.password] if parts.password else [])]

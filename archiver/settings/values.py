@@ -1,0 +1,93 @@
+"""What a setting's value must be: text or TOML in, the setting's type out, or a refusal.
+
+The value of a secret is never told.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
+
+from archiver.settings.key import POSTGRES, WEB, SettingRefused
+from archiver.settings.table import Setting
+
+TRUTHS = {"true": True, "yes": True, "on": True, "1": True}
+TRUTHS |= {"false": False, "no": False, "off": False, "0": False}
+
+
+def parse(setting: Setting, text: str) -> Any:
+    """What *text* stands for; *text* itself if it stands for nothing."""
+    try:
+        if setting.kind is bool:
+            return TRUTHS.get(text.strip().lower(), text)
+        return setting.kind(text) if setting.kind in {int, float} else text
+    except ValueError:
+        return text
+
+
+def checked(setting: Setting, value: Any, *, source: str) -> Any:
+    """*value* as the setting's type; *source* is where it stands, for the refusal."""
+    taken = _take(setting, value)
+    if taken is None:
+        hidden = setting.key.secret or setting.key.schemes == POSTGRES or "@" in str(value)
+        told = "is not usable" if hidden else f"cannot be {value!r}"
+        raise SettingRefused(f"{source} {told}: expected {setting.expected}")
+    return taken
+
+
+def _take(setting: Setting, value: Any) -> Any:
+    """*value* as the setting's type; None if it cannot be."""
+    kind, key = setting.kind, setting.key
+    if get_origin(kind) is Literal:
+        return value if value in get_args(kind) else None
+    if get_origin(kind) is tuple:
+        return _patterns(value)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if kind in {int, float}:
+        fits = type(value) is kind and math.isfinite(value) and key.least <= value <= key.most
+        return value if fits else None
+    if kind is bool:
+        return value if isinstance(value, bool) else None
+    text = value.strip() if isinstance(value, str) and value.isprintable() else ""
+    return _take_text(setting, text) if text else None
+
+
+def _take_text(setting: Setting, text: str) -> Any:
+    """*text* as the setting's type; None if it cannot be."""
+    key = setting.key
+    if key.schemes:
+        text = text.rstrip("/") if key.schemes == WEB else text
+        return text if _is_url(text, key.schemes) else None
+    if key.is_address:
+        return text if _is_address(text) else None
+    return Path(text) if setting.kind is Path else text
+
+
+def _patterns(value: object) -> tuple[str, ...] | None:
+    """Patterns of flows, each of which may match something; None if they cannot be."""
+    listed = value.split(",") if isinstance(value, str) else value
+    if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+        return None
+    found = tuple(pattern for one in listed if (pattern := one.strip()))
+    return found if found and all(set(one) & set("/*?[") for one in found) else None
+
+
+def _is_url(text: str, schemes: Sequence[str]) -> bool:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    bare = bool(parts.hostname) and not (parts.query or parts.fragment or "@" in parts.netloc)
+    return parts.scheme in schemes and port != 0 and (bare or schemes != WEB)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(f"//{text}")
+        port = parts.port
+    except ValueError:
+        return False
+    return bool(parts.hostname) and port is not None and parts.netloc == text and "@" not in text
