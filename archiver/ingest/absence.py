@@ -1,14 +1,28 @@
 """What the archive holds and a listing does not show.
 
 Such a message was deleted unheard, or the listing is wrong: after a deletion the service's listings
-were seen to be so for minutes. So each is asked for by itself, and only a 404 counts. When most of
-a range is gone at once, the service has put its own history away, and an archive must not follow.
+were seen to be so for minutes. So each is asked for by itself, and only a 404 counts.
+
+Or the service has put its own history away, as it does when an organization keeps messages for some
+days only. An archive must not follow. What tells the two apart is the neighbourhood: people take
+out single messages, and those around them live. So from each message that is gone one walks to both
+sides over what the archive holds of the flow, as far as messages are gone, too. A row of more than
+`MASS` is a *bulk*, and all of it is kept as it is, whatever page it was that missed a part of it.
+The walk asks the archive and the service alone, so a restart or a second daemon finds the same.
+
+Inbox items outlive what is put away. So a message of a flow is also judged in the row of messages
+without them.
+
+Known limits: a person who takes out more than `MASS` files or items in a row is not followed. When
+the service puts away a few messages at a time, the first ones are taken for deleted until the row
+is long enough; so are those of a flow that never held more.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from functools import partial
+from itertools import groupby
 
 from archiver.domain.coverage import Ranges
 from archiver.domain.events import Vanished
@@ -17,15 +31,22 @@ from archiver.flowdock.client import Client
 from archiver.flowdock.decode import decode_listed
 from archiver.ingest.apply import when_possible
 from archiver.ingest.batch import Arrival, vanished
-from archiver.store import messages
+from archiver.store import places
 from archiver.store.engine import Engine
+from archiver.store.places import Place
 
 log = logging.getLogger(__name__)
 
 MASS = 20
-"""More than so many, and more than half of a range: no deletion by people."""
+"""So many messages in a row may be gone and still be deletions by people."""
 
 NOT_FOUND = b'{"message":"not found"}'
+
+Show = Callable[[int], Awaitable[bytes | None]]
+"""A message as the service shows it; None when it answers 404."""
+
+Beside = Callable[[Place, bool, bool], Awaitable[Sequence[Place]]]
+"""The `MASS` places next to one, the nearest first; of older ones? of inbox items, too?"""
 
 
 async def look_for(
@@ -44,20 +65,32 @@ async def look_for(
     Raises:
         All that `Client.show` raises.
     """
-    held: set[int] = set()
-    for first, last in proven:
-        there = partial(messages.ids_there, flow_key=flow_key, first=first, last=last)
-        held |= await when_possible(engine, there)
-    absent = sorted(held - set(listed))
-    if len(absent) > MASS and len(absent) * 2 > len(held):
+    if not proven:
+        return []
+    first, last = proven.spans[0][0], proven.spans[-1][1]
+    between = partial(places.between, flow_key=flow_key, first=first, last=last)
+    held = await when_possible(engine, between)
+    unmissed = {*listed, *(one.id for one in held if one.id not in proven)}
+    shown: dict[int, bytes | None] = {}
+
+    async def show(id_: int) -> bytes | None:
+        if id_ not in shown:
+            shown[id_] = await client.show(path, id_)
+        return shown[id_]
+
+    async def beside(place: Place, older: bool, with_inbox: bool) -> Sequence[Place]:
+        near = partial(places.beside, flow_key=flow_key, id_=place.id, older=older)
+        return await when_possible(engine, partial(near, with_inbox=with_inbox, most=MASS))
+
+    absent, kept = await sort_out(held, unmissed, show=show, beside=beside)
+    if kept:
         log.warning(
             "messages vanished in bulk, and are kept as they are",
-            extra={"flow": path, "messages": len(absent), "first": absent[0], "last": absent[-1]},
+            extra={"flow": path, "messages": len(kept), "first": kept[0], "last": kept[-1]},
         )
-        return []
     found = []
     for id_ in absent:
-        frame = await client.show(path, id_)
+        frame = shown[id_]
         found.append(
             Arrival(
                 frame=NOT_FOUND if frame is None else frame,
@@ -73,3 +106,59 @@ async def look_for(
         # A lost flow answers 404 as well: then this raises, and nothing is concluded.
         await client.page(path, newest=True, limit=1)
     return found
+
+
+async def sort_out(
+    held: Sequence[Place], unmissed: Collection[int], *, show: Show, beside: Beside
+) -> tuple[list[int], list[int]]:
+    """What is absent by itself of *held*, in the order of ids, and what is so in bulk.
+
+    *unmissed* are the ids of what a listing showed, or need not show. Of the first each has been
+    asked for by *show*; the second are not to be touched.
+    """
+    missed = [one for one in held if one.id not in unmissed and not one.is_deleted]
+    if not missed:
+        return [], []
+    # What the listing misses in such numbers need not be asked for one by one.
+    bulk = in_bulk(held, lambda one: one.id not in unmissed)
+
+    async def is_gone(place: Place) -> bool:
+        return place.is_removed or place.id in bulk or await show(place.id) is None
+
+    async def is_kept(place: Place) -> bool:
+        if place.id in bulk:
+            return True
+        return await is_gone(place) and await _is_of_bulk(place, is_gone, beside)
+
+    absent: list[int] = []
+    kept: list[int] = []
+    for one in missed:
+        (kept if await is_kept(one) else absent).append(one.id)
+    return absent, kept
+
+
+def in_bulk(row: Sequence[Place], is_gone: Callable[[Place], bool]) -> set[int]:
+    """The ids of those in *row*, which lie side by side, that are gone in bulk."""
+    bulk: set[int] = set()
+    for lane in (row, [one for one in row if not one.is_inbox]):
+        for gone, neighbours in groupby(lane, is_gone):
+            ids = [one.id for one in neighbours]
+            if gone and len(ids) > MASS:
+                bulk.update(ids)
+    return bulk
+
+
+async def _is_of_bulk(
+    place: Place, is_gone: Callable[[Place], Awaitable[bool]], beside: Beside
+) -> bool:
+    """Walk from *place*, which is gone, to both sides, until a message is there or it is a bulk."""
+    for with_inbox in (True,) if place.is_inbox else (True, False):
+        row = 1
+        for older in (True, False):
+            for near in await beside(place, older, with_inbox):
+                if not await is_gone(near):
+                    break
+                row += 1
+                if row > MASS:
+                    return True
+    return False

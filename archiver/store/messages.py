@@ -79,18 +79,6 @@ async def positions(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, int]:
     return {(flow_key, id_): as_of for flow_key, id_, as_of in rows}
 
 
-async def ids_there(tx: AsyncConnection, flow_key: int, first: int, last: int) -> set[int]:
-    """The ids from *first* to *last* of messages that are not known to be deleted."""
-    rows = await tx.execute(
-        select(messages.c.id).where(
-            messages.c.flow_key == flow_key,
-            messages.c.id.between(first, last),
-            messages.c.deleted_at.is_(None),
-        )
-    )
-    return set(rows.scalars())
-
-
 async def add(tx: AsyncConnection, new: Mapping[Key, Held]) -> None:
     """Store messages none of which is stored."""
     rows = ((*key, *_fields(one).values()) for key, one in new.items())

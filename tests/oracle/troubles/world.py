@@ -1,12 +1,13 @@
 """What happens in the flows that the daemon is told late, wrongly, or not at all."""
 
 import asyncio
+from collections.abc import Sequence
 from random import Random
 
 import psycopg
 
 from archiver.simulator import membership
-from archiver.simulator.entities import Flow, Place
+from archiver.simulator.entities import Flow, Message, Place
 from archiver.simulator.faults import Fault
 from archiver.simulator.world import CHAT, World
 from tests.oracle.trial import LISTING_DELAY_SECONDS, Trial
@@ -17,6 +18,9 @@ LATE_SECONDS = 0.4
 
 CROWD = 60
 """So many messages vanish at once, and more."""
+
+ROW = 30
+"""So many of them at least, one after the other."""
 
 DEEP = 200
 
@@ -152,7 +156,7 @@ async def talk_in_private(trial: Trial, chance: Random) -> None:
 
 
 async def vanish(trial: Trial, chance: Random) -> None:
-    """Let the service lose sight of nearly all of a flow; the archive must not follow."""
+    """Let the service lose sight of much of a flow; the archive must not follow."""
     async with trial.flow_turn:
         world = trial.flowdock.world
         flow = chance.choice(readable(trial))
@@ -160,7 +164,7 @@ async def vanish(trial: Trial, chance: Random) -> None:
             world.post(flow, chance.choice(world.users), f"one of many {number}")
         doomed = [message.id for message in flow.timeline][:-5]
         await trial.until(lambda: set(doomed) <= set(held(trial, flow)))
-        doomed = [id_ for id_ in doomed if flow.timeline.get(id_)]
+        doomed = put_away([one for one in flow.timeline if one.id in doomed], chance)
         for id_ in doomed:
             flow.timeline.conceal(id_)
         await asyncio.sleep(3)
@@ -175,6 +179,19 @@ async def vanish(trial: Trial, chance: Random) -> None:
             trial.failures.append(
                 f"{len(wrong)} messages that vanished in bulk were marked deleted"
             )
+
+
+def put_away(messages: Sequence[Message], chance: Random) -> list[int]:
+    """The ids of those that vanish: all, a row amid others, or all but what is in the inbox."""
+    match chance.choice(("all", "a row", "chat")):
+        case "all":
+            gone = messages
+        case "a row":
+            first = chance.randint(0, len(messages) - ROW)
+            gone = messages[first : first + chance.randint(ROW, len(messages))]
+        case _:
+            gone = [one for one in messages if one.app != "influx"]
+    return [one.id for one in gone]
 
 
 def held(trial: Trial, flow: Flow) -> dict[int, bool]:

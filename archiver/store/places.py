@@ -1,0 +1,49 @@
+"""Where messages stand in their flow, and next to which; what of them is there and what is not."""
+
+from msgspec import Struct
+from sqlalchemy import func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from archiver.store.schema import messages
+
+INBOX = "influx"
+"""The ``app`` of what integrations put into the team inbox (messages documentation)."""
+
+
+class Place(Struct, frozen=True):
+    """A message that is held, and whether it may be missed."""
+
+    id: int
+    is_inbox: bool
+    is_deleted: bool
+    """Known to be: by an edit to nothing, by a removal, or because it was not found."""
+    is_removed: bool
+    """By a ``message-delete``: it can be found no more."""
+
+
+_PLACES = select(
+    messages.c.id,
+    func.coalesce(messages.c.app == INBOX, text("false")),
+    messages.c.deleted_at.is_not(None),
+    messages.c.removed,
+)
+
+
+async def between(tx: AsyncConnection, flow_key: int, first: int, last: int) -> list[Place]:
+    """The messages held from *first* to *last*, in the order of ids."""
+    statement = _PLACES.where(messages.c.flow_key == flow_key, messages.c.id.between(first, last))
+    return [Place(*row) for row in await tx.execute(statement.order_by(messages.c.id))]
+
+
+async def beside(
+    tx: AsyncConnection, flow_key: int, id_: int, *, older: bool, with_inbox: bool, most: int
+) -> list[Place]:
+    """The *most* messages held next to *id_*, on one side of it, the nearest first."""
+    number = messages.c.id
+    statement = _PLACES.where(
+        messages.c.flow_key == flow_key, number < id_ if older else number > id_
+    )
+    if not with_inbox:
+        statement = statement.where(messages.c.app.is_distinct_from(INBOX))
+    statement = statement.order_by(number.desc() if older else number).limit(most)
+    return [Place(*row) for row in await tx.execute(statement)]

@@ -1,0 +1,159 @@
+"""What vanished by itself is marked, what vanished in bulk is not, however pages cut it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import groupby, pairwise
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from archiver.daemon import works
+from archiver.ingest.absence import MASS, sort_out
+from archiver.ingest.source import Source
+from archiver.settings import Account, BackfillSettings, DatabaseSettings, Settings
+from archiver.simulator.server import Simulator
+from archiver.store.engine import connect
+from archiver.store.places import Place
+from tests.ingest.arriving import query
+
+THERE, GONE, REMOVED = "there", "gone", "removed"
+
+_rows = st.lists(
+    st.tuples(
+        st.sampled_from([THERE, GONE, GONE, REMOVED]),
+        st.booleans(),
+        st.integers(1, 4) | st.integers(MASS - 1, MASS + 2),
+    ),
+    min_size=1,
+    max_size=9,
+)
+"""Messages of a flow: so many that are there or not, all of them in the inbox or none."""
+
+
+class Flow:
+    """A flow that is held by an archive, and of which the service has only a part."""
+
+    def __init__(self, rows: Sequence[tuple[str, bool, int]]) -> None:
+        states = [(state, is_inbox) for state, is_inbox, many in rows for _ in range(many)]
+        self.held = [
+            Place(id_, is_inbox, state == REMOVED, state == REMOVED)
+            for id_, (state, is_inbox) in enumerate(states)
+        ]
+        self.there = {id_ for id_, (state, _) in enumerate(states) if state == THERE}
+
+    async def show(self, id_: int) -> bytes | None:
+        return b"{}" if id_ in self.there else None
+
+    async def beside(self, place: Place, older: bool, with_inbox: bool) -> list[Place]:
+        side = self.held[: place.id][::-1] if older else self.held[place.id + 1 :]
+        return [one for one in side if with_inbox or not one.is_inbox][:MASS]
+
+    def look_at(self, first: int, last: int) -> None:
+        """List a part of it, and mark what has vanished by itself."""
+        held = self.held[first : last + 1]
+        listed = {one.id for one in held} & self.there
+        looking = sort_out(held, listed, show=self.show, beside=self.beside)
+        absent, kept = asyncio.run(looking)
+        assert sorted([*absent, *kept]) == [
+            one.id for one in held if one.id not in listed and not one.is_deleted
+        ]
+        for id_ in absent:
+            self.held[id_] = replace(self.held[id_], is_deleted=True)
+
+    def marked(self) -> set[int]:
+        return {one.id for one in self.held if one.is_deleted and not one.is_removed}
+
+    def by_themselves(self) -> set[int]:
+        """What is in no row of more than MASS that are gone, in the flow or in its chat."""
+        bulk: set[int] = set()
+        for lane in (self.held, [one for one in self.held if not one.is_inbox]):
+            for is_there, row in groupby(lane, lambda one: one.id in self.there):
+                ids = [one.id for one in row]
+                if not is_there and len(ids) > MASS:
+                    bulk.update(ids)
+        removed = {one.id for one in self.held if one.is_removed}
+        return {one.id for one in self.held} - self.there - bulk - removed
+
+
+@given(_rows, st.data())
+def test_what_is_marked_does_not_depend_on_how_pages_cut_the_flow(rows, data):
+    flow = Flow(rows)
+    size = len(flow.held)
+    cuts = sorted(data.draw(st.sets(st.integers(1, size - 1), max_size=6))) if size > 1 else []
+    pages = [(first, last - 1) for first, last in pairwise([0, *cuts, size])]
+    # Again and again, in any order: so do restarts, and two daemons.
+    for page in data.draw(st.permutations(pages)) + data.draw(st.permutations(pages)):
+        flow.look_at(*page)
+    assert flow.marked() == flow.by_themselves()
+
+
+async def test_nothing_is_asked_for_when_nothing_is_missed():
+    flow = Flow([(THERE, False, 9), (REMOVED, False, 2), (GONE, False, 3)])
+
+    async def show(_: int) -> bytes | None:
+        raise AssertionError("it was asked for")
+
+    unmissed = {one.id for one in flow.held if not one.is_removed}
+    assert await sort_out(flow.held, unmissed, show=show, beside=flow.beside) == ([], [])
+
+
+@asynccontextmanager
+async def archived(
+    database_url: str, *, integrations: bool = False
+) -> AsyncIterator[tuple[Simulator, Source, int, list[int]]]:
+    """A flow of 60 messages, archived; and its ids. With *integrations*, every third is an item."""
+    async with Simulator.start(flows=1, listing_delay_seconds=0) as flowdock:
+        flow, me = flowdock.world.flows[0], flowdock.me
+        for number in range(60):
+            if integrations and number % 3 == 0:
+                flowdock.world.post(flow, None, {"subject": "a build"}, event="mail", app="influx")
+            else:
+                flowdock.world.post(flow, me, f"number {number}")
+        account = Account(name="default", token=flowdock.token, api_url=flowdock.api_url)
+        settings = Settings(
+            data_dir=Path("/nonexistent"),
+            accounts=(account,),
+            database=DatabaseSettings(url=database_url),
+            backfill=BackfillSettings(requests_per_second=1000),
+        )
+        async with connect(database_url) as engine, works(settings, engine) as shared:
+            archive = shared.account(account)
+            await archive.look_up()
+            (flow_key,) = (
+                key for key, path in archive.source.paths.items() if path == flow.path
+            )
+            ids = [message.id for message in flow.timeline]
+            await archive.source.ask(flow_key, 1, ids[-1], newest=False, purpose="backfill")
+            yield flowdock, archive.source, flow_key, ids
+
+
+def deleted(database_url: str) -> set[int]:
+    return {
+        id_
+        for (id_,) in query(database_url, "SELECT id FROM store.messages WHERE deleted_at NOTNULL")
+    }
+
+
+async def test_the_edge_of_a_bulk_belongs_to_the_bulk_and_people_are_followed(database_url):
+    async with archived(database_url) as (flowdock, source, flow_key, ids):
+        timeline = flowdock.world.flows[0].timeline
+        for id_ in [*ids[10:40], ids[50], ids[52], ids[53]]:
+            timeline.conceal(id_)
+        # The first page and the last hold one message of the bulk each.
+        for first, last in ((1, ids[10]), (ids[11], ids[38]), (ids[39], ids[-1])):
+            await source.ask(flow_key, first, last, newest=False, purpose="audit")
+        assert deleted(database_url) == {ids[50], ids[52], ids[53]}
+
+
+async def test_inbox_items_that_outlive_a_bulk_do_not_hide_it(database_url):
+    async with archived(database_url, integrations=True) as (flowdock, source, flow_key, ids):
+        timeline = flowdock.world.flows[0].timeline
+        for number, id_ in enumerate(ids[:40]):
+            if number % 3 or number == 21:
+                timeline.conceal(id_)
+        await source.ask(flow_key, 1, ids[4], newest=False, purpose="audit")
+        await source.ask(flow_key, ids[5], ids[-1], newest=False, purpose="audit")
+        assert deleted(database_url) == {ids[21]}
