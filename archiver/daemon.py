@@ -7,7 +7,7 @@ out stops alone, and is told; the others go on.
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,18 +19,19 @@ from uuid import uuid4
 import aiohttp
 
 from archiver.domain.model import UserId
-from archiver.errors import ArchiverError
 from archiver.flowdock.client import Client, Limits
 from archiver.flowdock.refusals import TokenRefused
 from archiver.flowdock.retry import Gate
 from archiver.flowdock.stream import follow
 from archiver.ingest.account import Account, Plan
 from archiver.ingest.apply import when_possible
-from archiver.ingest.backfill import UNANSWERED, backfill
+from archiver.ingest.backfill import backfill
+from archiver.ingest.contact import CONTACT_LIMITS, LockedOut, Unreachable, make_contact
 from archiver.ingest.heads import Heads
 from archiver.ingest.intake import Intake
 from archiver.ingest.live import Pace, write_forever
 from archiver.ingest.names import Names
+from archiver.ingest.pruning import prune
 from archiver.ingest.source import STREAM_FIRST_SECONDS, Source
 from archiver.ingest.tally import Tally
 from archiver.settings import Account as AccountSettings
@@ -40,46 +41,11 @@ from archiver.store.engine import Engine, Fault, telling
 
 log = logging.getLogger(__name__)
 
-PRUNE_SECONDS = 3600.0
-PAGES_KEPT = timedelta(days=90)
-"""Of the audit; what first proved a range is kept for good."""
-
 CONTACT_SECONDS = 30.0
 """How often an account that cannot be reached is tried again while others go on."""
 
 PAGE_LIMITS = Limits(patience_seconds=10.0)
 """A page that is not given within this is asked for again later; others have their turn."""
-CONTACT_LIMITS = Limits(patience_seconds=2.0, answer_seconds=10.0)
-"""A person who has mistyped a URL is waiting."""
-
-
-class LockedOut(ArchiverError):
-    """The token of an account was refused."""
-
-    def __init__(self, accounts: Iterable[str]) -> None:
-        names = ", ".join(sorted(accounts))
-        super().__init__(
-            f"Flowdock refused the token of account {names} (401); "
-            "set ARCHIVER_TOKEN (or token in [[accounts]]) to a personal API token"
-        )
-
-
-class Unreachable(ArchiverError):
-    """There is no service where an account is said to be."""
-
-    def __init__(self, account: AccountSettings, error: Exception) -> None:
-        super().__init__(
-            f"no answer from {account.api_url} for account {account.name}: "
-            f"{_reason(error)}; correct ARCHIVER_API_URL"
-        )
-
-
-def _reason(error: Exception) -> str:
-    """What the system says, where it says something; aiohttp adds what nobody asked for."""
-    inner = getattr(error, "os_error", None)
-    if isinstance(inner, OSError):
-        return inner.strerror or str(inner)
-    return str(error) or type(error).__name__
 
 
 def utc_now() -> datetime:
@@ -239,10 +205,11 @@ async def archive(shared: Works, *, stop: asyncio.Event) -> None:
     """
     accounts = shared.settings.accounts
     locked_out: set[str] = set()
+    signals_kept = timedelta(days=shared.settings.signals.retention_days)
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(_write(shared)),
-            group.create_task(_prune(shared)),
+            group.create_task(prune(shared.engine, signals_kept=signals_kept, now=utc_now)),
             *(group.create_task(_work(shared, one, locked_out)) for one in accounts),
         ]
         await stop.wait()
@@ -304,18 +271,10 @@ async def _work(shared: Works, account: AccountSettings, locked_out: set[str]) -
 
 
 async def _contact(shared: Works, account: AccountSettings) -> UserId:
-    """Ask who the account's user is.
-
-    Raises:
-        TokenRefused: the service does not know the token.
-        Unreachable: there is no such service.
-    """
-    try:
-        return (await shared.client(account, CONTACT_LIMITS).me()).id
-    except TokenRefused:
-        raise
-    except UNANSWERED as error:
-        raise Unreachable(account, error) from error
+    for url in account.cleartext_urls():
+        log.warning("token travels unencrypted", extra={"account": account.name, "url": url})
+    client = shared.client(account, CONTACT_LIMITS)
+    return await make_contact(client, account=account.name, api_url=account.api_url)
 
 
 async def _write(shared: Works) -> NoReturn:
@@ -335,14 +294,3 @@ async def _write(shared: Works) -> NoReturn:
         tally=shared.tally,
         now=utc_now,
     )
-
-
-async def _prune(shared: Works) -> NoReturn:
-    """Drop signals whose time is over, and what pages proved that nobody asks after any more."""
-    retention = timedelta(days=shared.settings.signals.retention_days)
-    while True:
-        before = utc_now() - retention
-        await when_possible(shared.engine, partial(journal.drop_signals, before=before))
-        before = utc_now() - PAGES_KEPT
-        await when_possible(shared.engine, partial(coverage.drop_audits, before=before))
-        await asyncio.sleep(PRUNE_SECONDS)

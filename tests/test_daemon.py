@@ -12,6 +12,7 @@ import pytest
 
 from archiver import daemon
 from archiver.domain.coverage import Ranges
+from archiver.ingest.contact import LockedOut
 from archiver.settings import (
     Account,
     AuditSettings,
@@ -391,9 +392,18 @@ async def test_a_refused_token_stops_the_daemon_and_names_the_setting(flowdock, 
             await daemon.run(settings, engine, stop=asyncio.Event())
 
     (error,) = caught.value.exceptions
-    assert isinstance(error, daemon.LockedOut)
+    assert isinstance(error, LockedOut)
     assert "ARCHIVER_TOKEN" in str(error)
     assert "wrong-token" not in str(error)
+
+
+async def test_a_token_that_would_travel_in_clear_is_told(flowdock, archive, caplog):
+    elsewhere = settings_for(flowdock, archive.url, stream_url="http://chat.example")
+    async with archiving(elsewhere):
+        await until(lambda: "token travels unencrypted" in caplog.messages, seconds=10)
+
+    told = next(one for one in caplog.records if one.message == "token travels unencrypted")
+    assert told.__dict__["url"] == "http://chat.example"
 
 
 async def test_a_second_daemon_on_the_same_archive_does_no_harm(flowdock, archive):

@@ -16,10 +16,11 @@ from archiver.cli.database import Place, open_database, require_archive, serve_d
 from archiver.cli.findings import describe, summarize
 from archiver.cli.moments import Moment
 from archiver.cli.progress import Tell, shown_progress
-from archiver.daemon import Unreachable, Works
+from archiver.daemon import Works
 from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.account import Account
 from archiver.ingest.backfill import UNANSWERED
+from archiver.ingest.contact import CONTACT_LIMITS, Unreachable
 from archiver.ingest.looks import Look
 from archiver.ingest.source import STREAM_FIRST_SECONDS
 from archiver.ingest.verify import Means, begin
@@ -117,12 +118,12 @@ async def _meet(works: Works, settings: AccountSettings, patterns: Sequence[str]
     """
     account = works.account(settings)
     try:
-        await works.client(settings, daemon.CONTACT_LIMITS).me()
+        await works.client(settings, CONTACT_LIMITS).me()
         await account.look_up()
     except TokenRefused:
         raise
     except UNANSWERED as error:
-        raise Unreachable(settings, error) from error
+        raise Unreachable(settings.name, settings.api_url, error) from error
     if patterns:
         paths = account.source.paths.items()
         account.source.paths = {key: path for key, path in paths if matches(path, patterns)}

@@ -42,13 +42,18 @@ class Ranges(Struct, frozen=True):
     def __sub__(self, other: "Ranges") -> "Ranges":
         """What is in this set and not in *other*."""
         left: list[tuple[int, int]] = []
+        gone, at = other.spans, 0
         for first, last in self.spans:
+            # Both are sorted: what ends before this range ends before those that follow, too.
+            while at < len(gone) and gone[at][1] < first:
+                at += 1
             start = first
-            for gone_first, gone_last in other.spans:
-                if gone_last < start or gone_first > last:
-                    continue
-                left.append((start, gone_first - 1))
-                start = gone_last + 1
+            while at < len(gone) and gone[at][0] <= last:
+                left.append((start, gone[at][0] - 1))
+                start = gone[at][1] + 1
+                if start > last:
+                    break  # it may reach into the next range
+                at += 1
             left.append((start, last))
         return Ranges.of(left)
 
@@ -67,10 +72,6 @@ class Ranges(Struct, frozen=True):
     def size(self) -> int:
         """How many ids the set holds."""
         return sum(last - first + 1 for first, last in self.spans)
-
-    def clip(self, first: int, last: int) -> "Ranges":
-        """The part of the set between *first* and *last*, both included."""
-        return Ranges.of((max(a, first), min(b, last)) for a, b in self.spans)
 
 
 def gaps(proven: Ranges, due: int) -> Iterator[tuple[int, int]]:

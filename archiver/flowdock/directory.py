@@ -6,9 +6,7 @@ Only what is named here is taken: flow objects carry a secret ``api_token`` and 
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from archiver.domain.events import Rejected
 from archiver.domain.model import Flow, FlowId, User, UserId
-from archiver.flowdock.envelope import read
 from archiver.flowdock.fields import read_flow, read_name, read_text, read_user
 
 _MISLEADING = frozenset("/\\,?#")
@@ -61,17 +59,6 @@ def user_of(item: Any) -> User | None:
         email=read_text(item.get("email")),
         disabled=item.get("disabled") is True,
     )
-
-
-def profile_of(frame: bytes) -> User | None:
-    """Return the person whose profile an event carries: ``user-edit``, ``user-change`` and joins.
-
-    Such events tell what changed; fields they leave out are None, not empty.
-    """
-    body = read(frame)
-    if isinstance(body, Rejected) or not isinstance(body.content, dict):
-        return None
-    return user_of(body.content.get("user"))
 
 
 def _path_of(item: dict[str, Any]) -> str | None:

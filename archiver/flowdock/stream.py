@@ -56,6 +56,8 @@ class Frames(Struct, frozen=True, kw_only=True):
 
     frames: list[bytes]
     received_at: datetime
+    truncated: int = 0
+    """How many of them were too long, and are cut."""
 
 
 class Closed(Struct, frozen=True, kw_only=True):
@@ -187,8 +189,10 @@ class _Stream:
         self._connections += 1
         yield Opened(connection=self._connections, opened_at=self._clock())
         while isinstance(received := await self._receive(response), bytes):
+            before = framer.truncated
             if frames := framer.feed(received):
-                yield Frames(frames=frames, received_at=self._clock())
+                cut = framer.truncated - before
+                yield Frames(frames=frames, received_at=self._clock(), truncated=cut)
                 if isinstance(framer, EventStreamFramer):
                     self._last_event_id = _sendable(framer.last_event_id)
         delay = self._backoff.after_end(clock() - began)

@@ -71,17 +71,12 @@ async def look_for(
     between = partial(places.between, flow_key=flow_key, first=first, last=last)
     held = await when_possible(engine, between)
     unmissed = {*listed, *(one.id for one in held if one.id not in proven)}
-    shown: dict[int, bytes | None] = {}
-
-    async def show(id_: int) -> bytes | None:
-        if id_ not in shown:
-            shown[id_] = await client.show(path, id_)
-        return shown[id_]
 
     async def beside(place: Place, older: bool, with_inbox: bool) -> Sequence[Place]:
         near = partial(places.beside, flow_key=flow_key, id_=place.id, older=older)
         return await when_possible(engine, partial(near, with_inbox=with_inbox, most=MASS))
 
+    show = partial(client.show, path)
     absent, kept = await sort_out(held, unmissed, show=show, beside=beside)
     if kept:
         log.warning(
@@ -89,8 +84,7 @@ async def look_for(
             extra={"flow": path, "messages": len(kept), "first": kept[0], "last": kept[-1]},
         )
     found = []
-    for id_ in absent:
-        frame = shown[id_]
+    for id_, frame in absent.items():
         found.append(
             Arrival(
                 frame=NOT_FOUND if frame is None else frame,
@@ -110,31 +104,33 @@ async def look_for(
 
 async def sort_out(
     held: Sequence[Place], unmissed: Collection[int], *, show: Show, beside: Beside
-) -> tuple[list[int], list[int]]:
-    """What is absent by itself of *held*, in the order of ids, and what is so in bulk.
+) -> tuple[dict[int, bytes | None], list[int]]:
+    """What is absent by itself of *held*, as it is shown by id, and the ids of what is so in bulk.
 
-    *unmissed* are the ids of what a listing showed, or need not show. Of the first each has been
-    asked for by *show*; the second are not to be touched.
+    *unmissed* are the ids of what a listing showed, or need not show. What is absent in bulk is
+    not to be touched.
     """
     missed = [one for one in held if one.id not in unmissed and not one.is_deleted]
-    if not missed:
-        return [], []
     # What the listing misses in such numbers need not be asked for one by one.
     bulk = in_bulk(held, lambda one: one.id not in unmissed)
+    shown: dict[int, bytes | None] = {}
 
     async def is_gone(place: Place) -> bool:
-        return place.is_removed or place.id in bulk or await show(place.id) is None
-
-    async def is_kept(place: Place) -> bool:
-        if place.id in bulk:
+        if place.is_removed or place.id in bulk:
             return True
-        return await is_gone(place) and await _is_of_bulk(place, is_gone, beside)
+        if place.id not in shown:
+            shown[place.id] = await show(place.id)
+        return shown[place.id] is None
 
-    absent: list[int] = []
+    absent: dict[int, bytes | None] = {}
     kept: list[int] = []
     for one in missed:
-        (kept if await is_kept(one) else absent).append(one.id)
-    return absent, kept
+        if await is_gone(one) and (one.id in bulk or await _is_of_bulk(one, is_gone, beside)):
+            kept.append(one.id)
+        else:
+            absent[one.id] = shown[one.id]
+    # All may have come back, so it counts to be gone before its neighbours were seen, and after.
+    return {id_: frame or await show(id_) for id_, frame in absent.items()}, kept
 
 
 def in_bulk(row: Sequence[Place], is_gone: Callable[[Place], bool]) -> set[int]:

@@ -75,8 +75,11 @@ async def listen(occurrences: AsyncIterator[Occurrence], listener: Listener) -> 
                     log.info("stream opened", extra=about)
                     listener.tally.open(listener.link)
                     listener.intake.put_now(Began(connection, clock(), listener.on_opened()))
-                case Frames(frames=frames, received_at=received_at):
+                case Frames(frames=frames, received_at=received_at, truncated=truncated):
                     at = clock()
+                    if truncated:
+                        # Cut, they are no JSON: what there is of them lies with the rejects.
+                        log.warning("events too long, cut", extra={**about, "events": truncated})
                     for frame in frames:
                         arrival = await receive(frame, listener, received_at=received_at)
                         listener.on_heard(arrival)

@@ -1,14 +1,13 @@
 """Who an event tells about, and where flows are."""
 
-import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.domain.model import User, UserId
-from archiver.flowdock.directory import conversation_of, flow_of, profile_of, user_of
+from archiver.domain.model import UserId
+from archiver.flowdock.directory import conversation_of, flow_of, user_of
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from(["http://[", "a/b"]),
@@ -52,17 +51,3 @@ def test_a_flow_is_where_its_url_says_or_its_names(item: dict[str, Any], path: s
     flow = flow_of({"id": "6f4a1c9e"} | item)
 
     assert (flow and flow.path) == path
-
-
-@pytest.mark.parametrize(
-    ("event", "user"),
-    [
-        ({"user": {"id": 31, "nick": "Ada"}}, User(id=UserId("31"), nick="Ada")),
-        ({"user": {"nick": "Ada"}}, None),
-        ({"user": 31}, None),
-        ("31", None),
-    ],
-)
-def test_profiles_are_read_from_events(event: Any, user: User | None) -> None:
-    assert profile_of(json.dumps({"event": "user-edit", "content": event}).encode()) == user
-    assert profile_of(b"no JSON") is None

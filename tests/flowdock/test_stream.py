@@ -384,8 +384,9 @@ async def test_a_slow_consumer_slows_the_server(listen: Any) -> None:
     assert 0 < written < 20_000_000
 
 
-async def test_a_frame_over_the_limit_comes_out_cut(listen: Any) -> None:
+async def test_a_frame_over_the_limit_comes_out_cut_and_is_told(listen: Any) -> None:
     long = b"data: " + b"x" * 1000 + b"\n\n"
     seen = await until_closed(listen(stream(long, b"data: 1\n\n"), frame_limit_bytes=10))
 
     assert frames_in(seen) == [b"x" * 10, b"1"]
+    assert sum(it.truncated for it in seen if isinstance(it, Frames)) == 1

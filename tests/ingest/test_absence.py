@@ -60,7 +60,7 @@ class Flow:
         assert sorted([*absent, *kept]) == [
             one.id for one in held if one.id not in listed and not one.is_deleted
         ]
-        for id_ in absent:
+        for id_ in (id_ for id_, frame in absent.items() if frame is None):
             self.held[id_] = replace(self.held[id_], is_deleted=True)
 
     def marked(self) -> set[int]:
@@ -97,7 +97,22 @@ async def test_nothing_is_asked_for_when_nothing_is_missed():
         raise AssertionError("it was asked for")
 
     unmissed = {one.id for one in flow.held if not one.is_removed}
-    assert await sort_out(flow.held, unmissed, show=show, beside=flow.beside) == ([], [])
+    assert await sort_out(flow.held, unmissed, show=show, beside=flow.beside) == ({}, [])
+
+
+async def test_what_comes_back_while_it_is_asked_for_is_not_marked():
+    flow = Flow([(GONE, False, 60)])
+    asked = []
+
+    async def show(id_: int) -> bytes | None:
+        asked.append(id_)
+        if len(asked) == 4:
+            flow.there = {one.id for one in flow.held}
+        return await flow.show(id_)
+
+    absent, kept = await sort_out(flow.held[:5], (), show=show, beside=flow.beside)
+    assert absent == dict.fromkeys(range(5), b"{}")
+    assert kept == []
 
 
 @asynccontextmanager
@@ -122,9 +137,7 @@ async def archived(
         async with connect(database_url) as engine, works(settings, engine) as shared:
             archive = shared.account(account)
             await archive.look_up()
-            (flow_key,) = (
-                key for key, path in archive.source.paths.items() if path == flow.path
-            )
+            (flow_key,) = (key for key, path in archive.source.paths.items() if path == flow.path)
             ids = [message.id for message in flow.timeline]
             await archive.source.ask(flow_key, 1, ids[-1], newest=False, purpose="backfill")
             yield flowdock, archive.source, flow_key, ids

@@ -86,7 +86,7 @@ class Watch:
         """Look, again and again."""
         took = 0.0
         while True:
-            await asyncio.sleep(max(WATCH_SECONDS, 2 * took))
+            await asyncio.sleep(max(WATCH_SECONDS, 4 * took))
             began = time.monotonic()
             with suppress(psycopg.OperationalError):
                 claimed, held = await asyncio.to_thread(snapshot, self._trial.database_url)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from random import Random
 
 import psycopg
@@ -18,6 +19,11 @@ LATE_SECONDS = 0.4
 
 CROWD = 60
 """So many messages vanish at once, and more."""
+
+BULK = "vanished in bulk"
+"""What the daemon says when it has seen that, and does not follow."""
+
+LOOK_SECONDS = 0.3
 
 ROW = 30
 """So many of them at least, one after the other."""
@@ -162,13 +168,21 @@ async def vanish(trial: Trial, chance: Random) -> None:
         flow = chance.choice(readable(trial))
         for number in range(CROWD):
             world.post(flow, chance.choice(world.users), f"one of many {number}")
-        doomed = [message.id for message in flow.timeline][:-5]
-        await trial.until(lambda: set(doomed) <= set(held(trial, flow)))
-        doomed = put_away([one for one in flow.timeline if one.id in doomed], chance)
-        for id_ in doomed:
+        newest = [message.id for message in flow.timeline][-6]
+
+        def doomed() -> list[Message]:
+            return list(flow.timeline.oldest_first(None, newest + 1))
+
+        # What is taken out meanwhile need not have been seen by the archive.
+        while not {one.id for one in doomed()} <= (await held(trial, flow)).keys():  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_SECONDS)
+        for id_ in put_away(doomed(), chance):
             flow.timeline.conceal(id_)
-        await asyncio.sleep(3)
-        marked = {id_ for id_, is_deleted in held(trial, flow).items() if is_deleted}
+        said = words_of(trial, BULK)
+        while words_of(trial, BULK) == said:  # noqa: ASYNC110 - what another program says
+            await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(1)
+        marked = {id_ for id_, is_deleted in (await held(trial, flow)).items() if is_deleted}
         wrong = [
             id_
             for id_, message in flow.timeline.concealed.items()
@@ -194,17 +208,25 @@ def put_away(messages: Sequence[Message], chance: Random) -> list[int]:
     return [one.id for one in gone]
 
 
-def held(trial: Trial, flow: Flow) -> dict[int, bool]:
+def words_of(trial: Trial, words: str) -> int:
+    """How often the daemons have said so."""
+    return sum(daemon.log.read_text(errors="replace").count(words) for daemon in trial.daemons)
+
+
+async def held(trial: Trial, flow: Flow) -> dict[int, bool]:
     """The ids of the messages that the archive has of *flow*, and whether each is deleted."""
     query = (
         "SELECT id, deleted_at IS NOT NULL FROM archive.messages JOIN archive.flows USING (flow)"
         " WHERE flow_id = %s"
     )
-    try:
+
+    def ask() -> dict[int, bool]:
         with psycopg.connect(trial.database_url, connect_timeout=2) as connection:
             return dict(connection.execute(query, [flow.id]).fetchall())
-    except psycopg.OperationalError:
-        return {}
+
+    with suppress(psycopg.OperationalError):
+        return await asyncio.to_thread(ask)
+    return {}
 
 
 async def send_without_ids(trial: Trial, chance: Random) -> None:

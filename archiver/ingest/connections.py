@@ -1,0 +1,180 @@
+"""The streams of an account: each shard of its flows is followed by a task of its own.
+
+When the flows change, or the service refuses a shard, the shards are dealt out anew and only those
+that differ are exchanged.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import aclosing
+from typing import NoReturn
+
+from msgspec import Struct
+
+from archiver.domain.model import UserId
+from archiver.errors import ArchiverError
+from archiver.flowdock.refusals import HeadTooLong, ShardRefused, TokenRefused
+from archiver.flowdock.shards import Shard, assign, halve
+from archiver.flowdock.stream import Occurrence
+from archiver.ingest.batch import Arrival
+from archiver.ingest.intake import Intake
+from archiver.ingest.live import Listener, listen
+from archiver.ingest.names import Names
+from archiver.ingest.roster import Roster
+from archiver.ingest.tally import AccountTally, Link
+from archiver.ingest.watch import Watch
+
+log = logging.getLogger(__name__)
+
+FIRST_TRUST_SECONDS = 60.0
+LONGEST_TRUST_SECONDS = 3600.0
+FIRST_PAUSE_SECONDS = 2.0
+LONGEST_PAUSE_SECONDS = 120.0
+
+Follow = Callable[[Shard], AsyncGenerator[Occurrence, None]]
+
+
+class Lines(Struct, frozen=True, kw_only=True):
+    """How an account's streams are followed, and by whom what they bring is taken."""
+
+    request_line_bytes: int
+    follow: Follow
+    names: Names
+    intake: Intake
+    tally: AccountTally
+
+
+class Connections:
+    """The tasks that follow an account's shards."""
+
+    def __init__(self, lines: Lines, roster: Roster, watch: Watch) -> None:
+        self._lines = lines
+        self._roster = roster
+        self._watch = watch
+        self._tasks: dict[Shard, asyncio.Task[NoReturn]] = {}
+        self._too_much: set[Shard] = set()
+        self._reconnected_at: dict[Shard, float] = {}
+        self._trust_seconds: dict[Shard, float] = {}
+
+    async def deal_out(self, paths: Collection[str], me: UserId, group: asyncio.TaskGroup) -> None:
+        """Follow the flows *paths*, as the user *me*, by tasks in *group*; keep what fits."""
+        shards = assign(
+            [path for path in paths if not path.startswith("private/")],
+            [part for shard in self._tasks for part in self._parts(shard)],
+            private=self._roster.private,
+            limit_bytes=self._lines.request_line_bytes,
+        )
+        for shard in self._tasks.keys() - set(shards):
+            if task := self._tasks.pop(shard, None):
+                task.cancel()
+                await asyncio.wait([task])
+        for number, shard in enumerate(shards, 1):
+            if shard not in self._tasks:
+                origin = f"{self._lines.tally.name} {number}"
+                self._tasks[shard] = group.create_task(self._follow_shard(shard, me, origin))
+
+    def reconnect(self, path: str) -> None:
+        """Follow the shard of *path* on another connection: this one keeps things back.
+
+        If that does not help, it is done ever more rarely, since each time all is listed again.
+        """
+        now = asyncio.get_running_loop().time()
+        shard = next((shard for shard in self._tasks if path in shard.flows), None)
+        if shard is None:
+            return
+        trust = self._trust_seconds.get(shard, 0.0)
+        if now - self._reconnected_at.get(shard, -math.inf) < trust:
+            return
+        log.warning("stream keeps messages back: reconnecting", extra={"flow": path})
+        self._lines.tally.ended["kept_back"] += 1
+        self._reconnected_at[shard] = now
+        self._trust_seconds[shard] = min(max(2 * trust, FIRST_TRUST_SECONDS), LONGEST_TRUST_SECONDS)
+        self._tasks.pop(shard).cancel()
+        self._roster.stale.set()
+
+    def _parts(self, shard: Shard) -> tuple[Shard, ...]:
+        """*shard*, or its halves if the service refused it as it is."""
+        if shard not in self._too_much:
+            return (shard,)
+        self._too_much.discard(shard)
+        return halve(shard)
+
+    async def _follow_shard(self, shard: Shard, me: UserId, origin: str) -> NoReturn:
+        with self._lines.tally.link() as link:
+            await self._follow_for_ever(shard, me, origin, link)
+
+    async def _follow_for_ever(self, shard: Shard, me: UserId, origin: str, link: Link) -> NoReturn:
+        tally = self._lines.tally
+        listener = Listener(
+            intake=self._lines.intake,
+            names=self._lines.names,
+            me=me,
+            origin=origin,
+            newest=self._roster.source.heads.newest,
+            on_opened=lambda: self._opened(shard, me),
+            on_heard=self._heard,
+            tally=tally,
+            link=link,
+        )
+        clock = asyncio.get_running_loop().time
+        refusals = 0
+        while True:
+            began = clock()
+            try:
+                async with aclosing(self._lines.follow(shard)) as occurrences:
+                    await listen(occurrences, listener)
+            except TokenRefused:
+                raise
+            except HeadTooLong as refusal:
+                tally.end(link, "refused head")
+                log.warning(str(refusal), extra={"stream": origin})
+                self._split(shard)
+            except ShardRefused as refusal:
+                tally.end(link, "refused flow")
+                log.warning(str(refusal), extra={"stream": origin})
+                await self._find_lost(shard)
+            except ArchiverError as refusal:
+                tally.end(link, "refused otherwise")
+                log.error(str(refusal), extra={"stream": origin})  # noqa: TRY400
+            refusals = 0 if clock() - began > LONGEST_PAUSE_SECONDS else refusals + 1
+            await asyncio.sleep(pause(refusals))
+
+    async def _find_lost(self, shard: Shard) -> None:
+        """Ask for each flow of *shard* alone: the service does not say which it refused."""
+        paths = self._roster.source.paths
+        keys = {path: key for key, path in paths.items()}
+        for path in shard.flows:
+            if path in keys:
+                await self._roster.look_at_head(keys[path])
+        if all(path in self._roster.source.paths.values() for path in shard.flows):
+            self._split(shard)
+        self._roster.stale.set()
+
+    def _split(self, shard: Shard) -> None:
+        """Follow the halves of *shard* from now on, so that one flow does not cost the others."""
+        if len(shard.flows) > 1:
+            self._too_much.add(shard)
+            self._roster.stale.set()
+
+    def _opened(self, shard: Shard, me: UserId) -> frozenset[int]:
+        """The flows on *shard*; what came before the connection is listable when it has settled."""
+        paths = self._roster.source.paths
+        keys = frozenset(key for key, path in paths.items() if path in shard.flows)
+        if shard.private:
+            # Also those that are left aside: they may come back without another opening.
+            keys |= self._lines.names.under(f"private/{me}/")
+        self._watch.opened(keys, now=asyncio.get_running_loop().time())
+        self._roster.connected()
+        return keys
+
+    def _heard(self, arrival: Arrival) -> None:
+        if arrival.flow_key is not None and arrival.id is not None:
+            self._watch.heard(arrival.flow_key, arrival.id)
+        self._roster.heard(arrival)
+
+
+def pause(failures: int) -> float:
+    """How many seconds to wait after so many failures, one after the other."""
+    return min(FIRST_PAUSE_SECONDS * float(1 << min(failures, 30)), LONGEST_PAUSE_SECONDS)

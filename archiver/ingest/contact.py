@@ -1,0 +1,56 @@
+"""The first contact with an account: whether there is such a service, and whose token it is."""
+
+from collections.abc import Iterable
+
+from archiver.domain.model import UserId
+from archiver.errors import ArchiverError
+from archiver.flowdock.client import Client, Limits
+from archiver.flowdock.refusals import TokenRefused
+from archiver.ingest.backfill import UNANSWERED
+
+CONTACT_LIMITS = Limits(patience_seconds=2.0, answer_seconds=10.0)
+"""A person who has mistyped a URL is waiting."""
+
+
+class LockedOut(ArchiverError):
+    """The token of an account was refused."""
+
+    def __init__(self, accounts: Iterable[str]) -> None:
+        names = ", ".join(sorted(accounts))
+        super().__init__(
+            f"Flowdock refused the token of account {names} (401); "
+            "set ARCHIVER_TOKEN (or token in [[accounts]]) to a personal API token"
+        )
+
+
+class Unreachable(ArchiverError):
+    """There is no service where an account is said to be."""
+
+    def __init__(self, account: str, api_url: str, error: Exception) -> None:
+        super().__init__(
+            f"no answer from {api_url} for account {account}: "
+            f"{_reason(error)}; correct ARCHIVER_API_URL"
+        )
+
+
+async def make_contact(client: Client, *, account: str, api_url: str) -> UserId:
+    """Ask who the user of *account* is.
+
+    Raises:
+        TokenRefused: the service does not know the token.
+        Unreachable: there is no such service.
+    """
+    try:
+        return (await client.me()).id
+    except TokenRefused:
+        raise
+    except UNANSWERED as error:
+        raise Unreachable(account, api_url, error) from error
+
+
+def _reason(error: Exception) -> str:
+    """What the system says, where it says something; aiohttp adds what nobody asked for."""
+    inner = getattr(error, "os_error", None)
+    if isinstance(inner, OSError):
+        return inner.strerror or str(inner)
+    return str(error) or type(error).__name__

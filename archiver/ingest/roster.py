@@ -1,0 +1,124 @@
+"""Which flows of an account are archived: looked up again and again, and set aside when lost.
+
+A flow that cannot be read is left aside for a while and does not take the others down.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from datetime import datetime
+
+from archiver.domain.events import Signal
+from archiver.flowdock.refusals import FlowRefused, TokenRefused
+from archiver.ingest.backfill import UNANSWERED
+from archiver.ingest.batch import Arrival
+from archiver.ingest.directory import Wanted, look_up
+from archiver.ingest.names import Names
+from archiver.ingest.source import Source
+from archiver.ingest.tally import AccountTally
+
+log = logging.getLogger(__name__)
+
+MEMBERSHIP = frozenset({"flow-add", "flow-remove"})
+"""Signals that say that the account's flows have changed."""
+
+FRESH_SECONDS = 1.0
+
+
+class Roster:
+    """The flows of one account; `Source.paths` holds those that can be read now."""
+
+    def __init__(
+        self,
+        source: Source,
+        names: Names,
+        *,
+        tally: AccountTally,
+        wanted: Wanted,
+        private: bool,
+        aside_seconds: float,
+        now: Callable[[], datetime],
+    ) -> None:
+        self.source = source
+        self.stale = asyncio.Event()
+        """Set when the flows are to be looked up anew, or dealt out anew to connections."""
+        self.private = private
+        """Whether private conversations are archived, too."""
+        self._names = names
+        self._tally = tally
+        self._wanted = wanted
+        self._aside_seconds = aside_seconds
+        self._now = now
+        self._aside: dict[str, float] = {}
+        self._unknown: set[int] = set()
+        self._looked_up_at = -math.inf
+        self._followed: tuple[int, int] | None = None
+
+    def replan(self, *, wanted: Wanted, private: bool) -> None:
+        """Archive other flows from now on."""
+        self._wanted, self.private = wanted, private
+        self.stale.set()
+
+    async def look_up(self) -> None:
+        """Ask for the account's flows, and leave out those that were refused a short while ago."""
+        clock = asyncio.get_running_loop().time
+        self._looked_up_at = clock()
+        paths = await look_up(
+            self.source.client,
+            self.source.engine,
+            self._names,
+            wanted=self._wanted,
+            private=self.private,
+            now=self._now,
+        )
+        for key in self.source.paths.keys() - paths.keys():
+            await self.source.lose(key, reason="not listed any more")
+        self.source.paths = {
+            key: path for key, path in paths.items() if self._aside.get(path, 0.0) <= clock()
+        }
+        self._tell_followed()
+
+    async def look_at_head(self, flow_key: int) -> int | None:
+        """The newest message's id of a flow; None if it is not told. A lost flow is set aside."""
+        path = self.source.paths.get(flow_key)
+        if path is None:
+            return None
+        try:
+            return await self.source.look_at_head(flow_key)
+        except TokenRefused:
+            raise
+        except FlowRefused as refusal:
+            clock = asyncio.get_running_loop().time
+            self._aside[path] = clock() + self._aside_seconds
+            await self.source.lose(flow_key, reason=str(refusal))
+            self.stale.set()
+        except UNANSWERED as error:
+            log.warning("head not told", extra={"flow": path, "reason": error})
+        return None
+
+    def connected(self) -> None:
+        """Note that a stream was opened: flows may have been joined before it was."""
+        if asyncio.get_running_loop().time() - self._looked_up_at > FRESH_SECONDS:
+            self.stale.set()
+
+    def heard(self, arrival: Arrival) -> None:
+        """Note what a stream told: it may speak of a flow that is not known, or of membership."""
+        key = arrival.flow_key
+        is_new = key is not None and key not in self.source.paths and key not in self._unknown
+        if key is not None and is_new:
+            self._unknown.add(key)
+        told = isinstance(arrival.decoded, Signal) and arrival.decoded.kind in MEMBERSHIP
+        if is_new or told:
+            self.stale.set()
+
+    def _tell_followed(self) -> None:
+        """Tell once, and again when it changes, what is followed: a mistyped pattern shows here."""
+        self._tally.paths = self.source.paths
+        private = sum(path.startswith("private/") for path in self.source.paths.values())
+        followed = (len(self.source.paths) - private, private)
+        if followed != self._followed:
+            self._followed = followed
+            about = {"account": self._tally.name, "flows": followed[0], "conversations": private}
+            told = log.info if followed[0] else log.warning
+            told("following", extra=about)
