@@ -1,8 +1,9 @@
 """The command line: which commands there are, and what becomes of errors.
 
 A command is the click command of the same name in a module of its own, which is imported when it is
-invoked and not before. Its click object is a `archiver.cli.configuration.LoadSettings`; what it
-returns is the exit status, None for 0.
+invoked and not before (``import_`` for the one whose name Python keeps for itself). Its click
+object is a `archiver.cli.configuration.LoadSettings`; what it returns is the exit status, None for
+0.
 """
 
 import logging
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from keyword import iskeyword
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,6 +31,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Archive": {
         "run": ("archiver.cli.run", "Follow the streams and fill the gaps, until stopped."),
         "backfill": ("archiver.cli.backfill", "Fill the gaps that are known, then exit."),
+        "import": ("archiver.cli.importing", "Archive what was exported before."),
     },
     "Query it": {
         "sql": ("archiver.cli.sql", "Ask the archive's views one SQL query."),
@@ -67,7 +70,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         for group in COMMANDS.values():
             if cmd_name in group:
-                found = getattr(import_module(group[cmd_name][0]), cmd_name)
+                attribute = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+                found = getattr(import_module(group[cmd_name][0]), attribute)
                 if not isinstance(found, click.Command):
                     raise TypeError(f"{group[cmd_name][0]}.{cmd_name} is no click command")
                 return _with_config(found)

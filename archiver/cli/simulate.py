@@ -13,8 +13,10 @@ import click
 
 from archiver.errors import ArchiverError
 from archiver.simulator.faults import Fault, from_json
-from archiver.simulator.seeding import HISTORY_ENDS_AT
+from archiver.simulator.official import write_exports
+from archiver.simulator.seeding import HISTORY_ENDS_AT, settle, write_history
 from archiver.simulator.server import Simulator
+from archiver.simulator.world import World
 
 PORT = click.IntRange(0, 65_535)
 
@@ -90,15 +92,41 @@ class Misasked(ArchiverError):
     type=click.Path(path_type=Path),
     help='A JSON file: a list of faults, or {"faults": [...]}.',
 )
+@click.option(
+    "--export",
+    "export_to",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write official exports of all flows, and users.json, into this directory, and exit.",
+)
 @click.option("--token", help="The API token that is let in; drawn from the seed unless given.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object when ready.")
 def simulate(
-    *, faults_file: Path | None, as_json: bool, history_until: str, **settings: Any
+    *,
+    faults_file: Path | None,
+    as_json: bool,
+    history_until: str,
+    export_to: Path | None,
+    **settings: Any,
 ) -> None:
     """Run a Flowdock with a world of its own, until interrupted."""
+    if export_to is not None:
+        _export(settings, until=_milliseconds(history_until), to=export_to)
+        return
     faults = [] if faults_file is None else read_faults(faults_file)
     until = _milliseconds(history_until)
     asyncio.run(_run(settings, until=until, faults=faults, as_json=as_json))
+
+
+def _export(settings: Mapping[str, Any], *, until: int, to: Path) -> None:
+    world = World(seed=settings["seed"], clock=lambda: until)
+    settle(world, flows=settings["flows"], users=settings["users"], token=settings["token"])
+    write_history(world, seed=settings["seed"], messages=settings["history"], until=until)
+    try:
+        written = write_exports(world, to)
+    except OSError as error:
+        raise Misasked(f"--export {to}: {error.strerror}") from None
+    for path in written:
+        click.echo(path)
 
 
 def read_faults(path: Path) -> list[Fault]:

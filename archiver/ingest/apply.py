@@ -126,6 +126,7 @@ async def write(tx: Transaction, batch: Batch) -> Applied:
         await coverage.add_pages(tx, batch.pages)
     return Applied(
         events=len(new.entries),
+        unheard=sum(one.form == 0 for one in new.entries),
         repeated=new.repeated,
         signals=len(signals),
         rejected=len(rejects),

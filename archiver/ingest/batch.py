@@ -28,12 +28,18 @@ class Arrival(Struct, frozen=True, kw_only=True):
     """The stream, page or file it came by, for people."""
     received_at: datetime
     listed_as_of: EventId | None = None
-    """Of a listing, the newest id that its flow was known to have; None on the stream."""
+    """Of a listing or a file, the newest id its flow was known to have; None on the stream."""
 
     @property
     def id(self) -> EventId | None:
         """The id it takes in its flow, if any."""
         return self.decoded.id if isinstance(self.decoded, Event | Signal) else None
+
+    @property
+    def shown_at(self) -> datetime | None:
+        """When a listing showed it; None on the stream, and in a file made nobody knows when."""
+        was_asked_for = self.listed_as_of is not None and self.witness != "import"
+        return self.received_at if was_asked_for else None
 
 
 class Batch(Struct, frozen=True, kw_only=True):
@@ -58,6 +64,8 @@ class Applied(Struct, frozen=True, kw_only=True):
 
     events: int = 0
     """Events that are new to the journal, in any form."""
+    unheard: int = 0
+    """Of these, the events of which it had no form."""
     repeated: int = 0
     signals: int = 0
     rejected: int = 0
@@ -72,6 +80,7 @@ class Applied(Struct, frozen=True, kw_only=True):
         """Both together."""
         return Applied(
             events=self.events + other.events,
+            unheard=self.unheard + other.unheard,
             repeated=self.repeated + other.repeated,
             signals=self.signals + other.signals,
             rejected=self.rejected + other.rejected,

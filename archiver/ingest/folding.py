@@ -9,7 +9,17 @@ The journal holds the new facts already, in the same transaction.
 from collections.abc import Iterable, Mapping, Sequence
 
 from archiver.domain.events import Decoded, Event
-from archiver.domain.fold import Fact, Showing, extend, order, original, position, replay, target
+from archiver.domain.fold import (
+    BEFORE_ALL,
+    Fact,
+    Showing,
+    extend,
+    order,
+    original,
+    position,
+    replay,
+    target,
+)
 from archiver.domain.model import EventId, Message, Revision
 from archiver.errors import Corruption
 from archiver.flowdock.decode import decode, decode_listed
@@ -109,7 +119,7 @@ def read_fact(entry: Entry) -> Fact | None:
     return fact_of(
         event,
         position=EventId(entry.as_of),
-        shown_at=entry.received_at if was_listed else None,
+        shown_at=entry.received_at if was_listed and entry.received_at > BEFORE_ALL else None,
     )
 
 

@@ -44,6 +44,10 @@ class Names:
         """Tell whether *name* is that of a flow which is known, and not that of *flow_key*."""
         return self._keys.get(name, flow_key) != flow_key
 
+    def is_same(self, name: FlowId | None, flow_key: int) -> bool:
+        """Tell whether *name* is known to be that of *flow_key*."""
+        return name is not None and self._keys.get(name) == flow_key
+
     def under(self, prefix: str) -> frozenset[int]:
         """The keys of all known flows whose names begin with *prefix*."""
         return frozenset(key for name, key in self._keys.items() if name.startswith(prefix))

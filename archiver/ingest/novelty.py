@@ -56,14 +56,15 @@ def _place(new: Novelty, arrival: Arrival, forms: list[KnownForm]) -> None:
     assert isinstance(event, Event)  # noqa: S101
     flow_key, id_ = _key(arrival)
     as_of = event.id if arrival.listed_as_of is None else max(event.id, arrival.listed_as_of)
-    shown_at = None if arrival.listed_as_of is None else arrival.received_at
+    shown_at = arrival.shown_at or BEFORE_ALL
+    was_listed = arrival.listed_as_of is not None
     digest = journal.digest(arrival.frame)
     number = next((n for n, form in enumerate(forms) if form.digest == digest), None)
     if number is None:
-        form = KnownForm(len(forms), digest, as_of, shown_at or BEFORE_ALL)
+        form = KnownForm(len(forms), digest, as_of, shown_at)
         forms.append(form)
         new.entries.append(_entry(arrival, event, form))
-    elif shown_at and (as_of, shown_at) > (forms[number].as_of, forms[number].shown_at):
+    elif was_listed and (as_of, shown_at) > (forms[number].as_of, forms[number].shown_at):
         form = replace(forms[number], as_of=as_of, shown_at=shown_at)
         forms[number] = form
         new.sightings.append(
@@ -76,7 +77,7 @@ def _place(new: Novelty, arrival: Arrival, forms: list[KnownForm]) -> None:
         return
     # Of a form shown again as well: a listing may tell of a thread what the stream was not asked.
     new.threads.extend(threads_of(flow_key, event))
-    if fact := fact_of(event, position=as_of, shown_at=shown_at):
+    if fact := fact_of(event, position=as_of, shown_at=arrival.shown_at):
         new.facts.setdefault((flow_key, target(fact)), []).append(fact)
 
 

@@ -20,8 +20,10 @@ from archiver.store import directory, reading, rejecting
 from archiver.store.engine import DatabaseError, Engine, Fault, Transaction, fault, transaction
 from archiver.store.rejecting import Kept
 
-LISTINGS = ("list ", "show ")
-"""How the origin of what an API answered starts; the path of the flow follows."""
+IMPORT = "import "
+"""How the origin of what an official export held starts; the path of the flow follows."""
+LISTINGS = ("list ", "show ", IMPORT)
+"""How the origin of what an API answered starts, or a file of its answers; the path follows."""
 
 
 class Retried(Struct, frozen=True, kw_only=True):
@@ -69,6 +71,7 @@ async def _place(tx: Transaction, reject: Kept | None, *, now: datetime) -> Arri
         raise _Unplaced("there is no such reject")
     names = await _flow_names(tx)
     was_listed = reject.origin.startswith(LISTINGS)
+    was_imported = reject.origin.startswith(IMPORT)
     decoded = decode_listed(reject.raw) if was_listed else decode(reject.raw)
     if isinstance(decoded, Rejected):
         raise _Unplaced(decoded.reason)
@@ -81,13 +84,15 @@ async def _place(tx: Transaction, reject: Kept | None, *, now: datetime) -> Arri
         frame=reject.raw,
         decoded=decoded,
         flow_key=flow_key,
-        witness="list" if was_listed else "stream",
+        witness="import" if was_imported else "list" if was_listed else "stream",
         origin=reject.origin,
         received_at=reject.received_at,
     )
     if not was_listed or flow_key is None or arrival.id is None:
         return arrival
     # Of a listing whose position is not known, no more is sure than that it came after the event.
+    if was_imported:
+        return replace(arrival, listed_as_of=arrival.id)
     at = reject.received_at
     as_of = await rejecting.listed_as_of(tx, flow_key, arrival.id, at=at) or arrival.id
     return replace(arrival, listed_as_of=EventId(as_of))

@@ -42,7 +42,11 @@ BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 _ENTRY = [journal.c[name] for name in COLUMNS[:9]] + [cast(journal.c.payload, Text)]
 NEWEST_SIGHTING = (
     func.coalesce(sightings.c.as_of, journal.c.as_of),
-    func.coalesce(sightings.c.shown_at, journal.c.received_at),
+    func.coalesce(
+        sightings.c.shown_at,
+        # Nobody knows when the file was made: any listing of the same position is newer.
+        case((journal.c.witness == "import", BEFORE_ALL), else_=journal.c.received_at),
+    ),
 )
 _WITNESS = case(
     (and_(journal.c.witness == "stream", sightings.c.as_of.is_not(None)), "list"),

@@ -1,0 +1,201 @@
+"""``archiver import``: what was exported before, into the archive."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from archiver import daemon
+from archiver.cli.configuration import LoadSettings
+from archiver.cli.database import Place, open_database, serve_database
+from archiver.cli.progress import Tell, shown_progress
+from archiver.cli.tables import counted
+from archiver.cli.terminal import make_safe
+from archiver.domain.model import User
+from archiver.errors import ArchiverError
+from archiver.flowdock.official import ExportFile, find_exports
+from archiver.flowdock.people import read_users
+from archiver.ingest.apply import when_possible
+from archiver.ingest.importing import Imported, Survey, find_destination, import_export, survey
+from archiver.store.engine import Engine
+from archiver.store.importing import introduce_users
+
+SURVEY_SHARE = 0.1
+"""Of the time that a file takes, what reading it through takes."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What became of everything."""
+
+    files: list[tuple[ExportFile, str, Imported]] = field(default_factory=list)
+    """With the path of the flow."""
+    people: int = 0
+    introduced: int = 0
+
+    @property
+    def total(self) -> Imported:
+        """Of all files together."""
+        return sum((imported for _, _, imported in self.files), Imported())
+
+
+@click.command("import")
+@click.argument(
+    "paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option("--flow", "path", metavar="ORG/FLOW", help="What the flow is called; for one file.")
+@click.option(
+    "--users", "users", type=click.Path(path_type=Path), help="Who has which id: JSON or CSV."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+@click.pass_obj
+def import_(
+    load: LoadSettings,
+    /,
+    *,
+    paths: tuple[Path, ...],
+    path: str | None,
+    users: Path | None,
+    as_json: bool,
+) -> int:
+    """Archive official Flowdock exports: zips, messages.json, or directories of them.
+
+    Each file is read through before any of it is archived. An import may be repeated, after an
+    interruption too: what the archive has is known again. It may run beside the daemon.
+
+    Exit status: 0 when all was archived, 1 when something had to be put to the rejects.
+    """
+    exports = [export for one in paths for export in find_exports(one)]
+    if path is not None and len(exports) != 1:
+        raise click.UsageError(f"--flow names one flow, and there are {len(exports)} files")
+    if path is not None and not is_path(path):
+        raise click.UsageError(f"--flow {path!r}: expected organization/flow")
+    people = [] if users is None else read_users(users)
+    settings = load()
+    began = time.monotonic()
+    with serve_database(settings) as place, shown_progress(quiet=as_json) as tell:
+        report = asyncio.run(_run(place, exports, people, path, tell))
+    seconds = time.monotonic() - began
+    if as_json:
+        click.echo(json.dumps(_plain(report, seconds)))
+    else:
+        _describe(report, seconds)
+    return 1 if report.total.rejected else 0
+
+
+def is_path(text: str) -> bool:
+    """Tell whether *text* could be the path of a flow."""
+    parts = text.split("/")
+    return len(parts) == 2 and all(parts) and parts[0] != "private"
+
+
+async def _run(
+    place: Place,
+    exports: Sequence[ExportFile],
+    people: Sequence[User],
+    path: str | None,
+    tell: Tell,
+) -> Report:
+    report = Report(people=len(people))
+    async with open_database(place) as engine:
+        now = daemon.utc_now()
+        report.introduced = await when_possible(
+            engine, lambda tx: introduce_users(tx, people, now=now)
+        )
+        whole = sum(export.size_bytes for export in exports) or 1
+        done = 0
+        for export in exports:
+            start, share = done / whole, export.size_bytes / whole
+            flow, imported = await _import(engine, export, path, _within(tell, start, share))
+            report.files.append((export, flow, imported))
+            done += export.size_bytes
+    return report
+
+
+async def _import(
+    engine: Engine, export: ExportFile, path: str | None, tell: Tell
+) -> tuple[str, Imported]:
+    """Archive one file; returns the flow's path, and what became of it."""
+    found = _survey(export, tell)
+    now = daemon.utc_now()
+    try:
+        destination = await find_destination(engine, found, path=path, now=now)
+    except ArchiverError as error:
+        raise ArchiverError(f"{export}: {error}") from error
+    imported = Imported()
+    began = time.monotonic()
+    async for step in import_export(engine, export, found, destination, now=now):
+        imported += step
+        rate = imported.read / max(0.001, time.monotonic() - began)
+        share = imported.read / max(1, found.elements)
+        tell(
+            SURVEY_SHARE + (1 - SURVEY_SHARE) * share,
+            f"{destination.path}, {imported.read:,} of {found.elements:,} messages, {rate:,.0f}/s",
+        )
+    return destination.path, imported
+
+
+def _survey(export: ExportFile, tell: Tell) -> Survey:
+    found = None
+    for found in survey(export):
+        tell(0.0, f"reading {export}, {found.elements:,} messages")
+    assert found is not None  # noqa: S101 - a survey ends with all that was found
+    return found
+
+
+def _within(tell: Tell, start: float, share: float) -> Callable[[float, str], None]:
+    return lambda done, where: tell(start + share * done, where)
+
+
+def _plain(report: Report, seconds: float) -> dict[str, Any]:
+    def told(imported: Imported) -> dict[str, int]:
+        return {
+            "read": imported.read,
+            "taken": imported.taken,
+            "known": imported.known,
+            "changed": imported.changed,
+            "rejected": imported.rejected,
+        }
+
+    return {
+        "files": [
+            {"file": str(export), "flow": flow, **told(imported), "files_left": export.attachments}
+            for export, flow, imported in report.files
+        ],
+        **told(report.total),
+        "users": report.people,
+        "users_taken": report.introduced,
+        "seconds": round(seconds, 3),
+    }
+
+
+def _describe(report: Report, seconds: float) -> None:
+    for export, flow, imported in report.files:
+        click.echo(f"{make_safe(flow)}: {_told(imported)} (from {make_safe(str(export))})")
+    if report.people:
+        click.echo(f"{counted(report.people, 'user')}: {report.introduced:,} taken, the rest known")
+    left = sum(export.attachments for export, _, _ in report.files)
+    if left:
+        click.echo(
+            f"{counted(left, 'uploaded file')} left where they are: the archive keeps what "
+            "messages say of files, not their bytes"
+        )
+    nameless = [flow for _, flow, _ in report.files if "/" not in flow]
+    if nameless:
+        click.echo("a flow goes by its id until the service lists it; --flow names it at once")
+    if report.total.rejected:
+        click.echo("what was rejected, and why: archiver rejects")
+    rate = report.total.read / max(0.001, seconds)
+    click.echo(f"{counted(report.total.read, 'message')} in {seconds:,.1f} s, {rate:,.0f}/s")
+
+
+def _told(imported: Imported) -> str:
+    return (
+        f"{counted(imported.read, 'message')}: {imported.taken:,} taken, {imported.known:,} known, "
+        f"{imported.changed:,} changed, {imported.rejected:,} rejected"
+    )

@@ -1,0 +1,201 @@
+"""One long JSON array, cut into its elements as its bytes arrive; no I/O.
+
+An array of gigabytes cannot be parsed whole. A chunk is cut at what looks like the border of two
+objects, and msgspec tells whether it was one. What msgspec refuses, as it does half characters and
+broken elements, is cut by brackets and quotes alone: whether an element is good JSON is for the
+decoder to say, and one bad message must not hide the others.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import msgspec
+from msgspec import Raw, Struct
+
+MAX_ELEMENT_BYTES = 64_000_000
+
+_LIST = msgspec.json.Decoder(list[Raw])
+_BORDER = re.compile(rb"\}(?=[ \t\r\n]*+,[ \t\r\n]*+\{)")
+_BORDERS_TRIED = 4
+_TAIL_BYTES = 65_536
+
+_BETWEEN = re.compile(rb"[ \t\r\n]*+")
+_STRING = rb'"(?:[^"\\]++|\\.)*+"'
+_PLAIN = re.compile(rb'[^"\[\]{},]++|' + _STRING, re.DOTALL)
+_INNER = re.compile(rb'(?:[^"\[\]{}]++|' + _STRING + rb")*+", re.DOTALL)
+
+
+class Element(Struct, frozen=True):
+    """One element of the array, as it stands in the file."""
+
+    at: int
+    """The offset of its first byte."""
+    raw: bytes
+
+
+class Misshapen(ValueError):
+    """The bytes are no array of JSON, or not all of one."""
+
+    def __init__(self, reason: str, at: int) -> None:
+        super().__init__(f"{reason} at byte {at:,}")
+        self.at = at
+
+
+class Elements:
+    """The elements of one array; fed with its bytes, in chunks of any size."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._at = 0
+        self._begun = False
+        self._ended = False
+        self._comma_needed = False
+
+    def feed(self, chunk: bytes) -> Iterator[Element]:
+        """Yield the elements that *chunk* completes; all of them must be taken.
+
+        Raises:
+            Misshapen: what came is no array, or more than one, or an element is too long.
+        """
+        self._rest += chunk
+        if not self._begun:
+            self._begin()
+        if self._begun and not self._ended:
+            yield from self._cut_fast()
+            yield from self._cut_by_brackets()
+            if len(self._rest) > MAX_ELEMENT_BYTES:
+                raise Misshapen(f"an element of more than {MAX_ELEMENT_BYTES:,} bytes", self._at)
+        if self._ended:
+            self._skip_space()
+            if self._rest:
+                raise Misshapen("more after the end of the array", self._at)
+
+    def close(self) -> None:
+        """Make sure that the array has ended.
+
+        Raises:
+            Misshapen: it has not.
+        """
+        if not self._ended:
+            reason = "no end to what begins" if self._begun else "no array of messages"
+            raise Misshapen(reason, self._at)
+
+    def _begin(self) -> None:
+        if self._at == 0 and self._rest.startswith(b"\xef\xbb\xbf"):
+            self._drop(3)
+        self._skip_space()
+        if not self._rest:
+            return
+        if not self._rest.startswith(b"["):
+            raise Misshapen("no array of messages", self._at)
+        self._drop(1)
+        self._begun = True
+
+    def _cut_fast(self) -> Iterator[Element]:
+        """Cut off what ends at one of the last borders, if msgspec agrees that it is one."""
+        start = max(0, len(self._rest) - _TAIL_BYTES)
+        ends = [found.end() for found in _BORDER.finditer(self._rest, start)]
+        for end in islice(reversed(ends), _BORDERS_TRIED):
+            if raws := self._whole(end):
+                at = 0
+                for raw in map(bytes, raws):
+                    at = self._rest.index(raw, at)
+                    yield Element(self._at + at, raw)
+                    at += len(raw)
+                self._comma_needed = True
+                self._drop(end)
+                return
+
+    def _whole(self, end: int) -> list[Raw]:
+        """The elements in the first *end* bytes of the buffer; none when these are not whole."""
+        body = self._rest[:end]
+        if self._comma_needed:
+            body = body.lstrip(b" \t\r\n")
+            if not body.startswith(b","):
+                return []
+            body = body[1:]
+        try:
+            return _LIST.decode(b"[" + body + b"]")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return []
+
+    def _cut_by_brackets(self) -> Iterator[Element]:
+        at = 0
+        while (found := self._next_element(at)) is not None:
+            start, end = found
+            yield Element(self._at + start, self._rest[start:end])
+            self._comma_needed = True
+            at = end
+        if self._ended:
+            return
+        self._drop(at)
+
+    def _next_element(self, at: int) -> tuple[int, int] | None:
+        """Where the element after *at* begins and ends; None when it is not all there.
+
+        Raises:
+            Misshapen: a comma or an element is missing.
+        """
+        rest = self._rest
+        at = _end_of(_BETWEEN, rest, at)
+        mark = rest[at : at + 1]
+        if mark == b"]":
+            self._ended = True
+            self._drop(at + 1)
+            return None
+        if self._comma_needed:
+            if mark not in b",":
+                raise Misshapen("a comma is missing", self._at + at)
+            at = _end_of(_BETWEEN, rest, at + 1)
+            mark = rest[at : at + 1]
+        if not mark:
+            return None
+        if mark in b",]})":
+            raise Misshapen("an element is missing", self._at + at)
+        end = _end_of_nested(rest, at) if mark in b"{[" else _end_of_plain(rest, at)
+        return None if end is None else (at, end)
+
+    def _skip_space(self) -> None:
+        self._drop(_end_of(_BETWEEN, self._rest, 0))
+
+    def _drop(self, count: int) -> None:
+        self._rest = self._rest[count:]
+        self._at += count
+
+
+def _end_of(pattern: re.Pattern[bytes], data: bytes, at: int) -> int:
+    found = pattern.match(data, at)
+    return found.end() if found else at
+
+
+def _end_of_nested(data: bytes, at: int) -> int | None:
+    """Where the array or object that begins at *at* ends; None when it does not."""
+    depth = 0
+    while True:
+        mark = data[at : at + 1]
+        if not mark or mark == b'"':  # a string that has not ended yet
+            return None
+        depth += 1 if mark in b"{[" else -1
+        at += 1
+        if depth == 0:
+            return at
+        at = _end_of(_INNER, data, at)
+
+
+def _end_of_plain(data: bytes, at: int) -> int | None:
+    """Where a text or number ends; None when more of it may come."""
+    end = _end_of(_PLAIN, data, at)
+    return end if end > at and data[end : end + 1] in (b",", b"]", b"\n", b" ") else None
+
+
+def elements(chunks: Iterable[bytes]) -> Iterator[Element]:
+    """The elements of the array that *chunks* are together.
+
+    Raises:
+        Misshapen: they are no array.
+    """
+    cut = Elements()
+    for chunk in chunks:
+        yield from cut.feed(chunk)
+    cut.close()

@@ -1,0 +1,150 @@
+"""Flowdock's official export: of each flow a zip with ``messages.json`` and the uploaded files.
+
+An export may be given as its zip, unpacked, or as ``messages.json`` alone; a directory may hold
+several. Nothing is ever unpacked to disk. The files that were uploaded are counted, not read.
+"""
+
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from msgspec import Struct
+from typing_extensions import override
+
+from archiver.errors import ArchiverError
+
+MESSAGES = "messages.json"
+CHUNK_BYTES = 1_000_000
+MAX_RATIO = 200
+"""How many times smaller than its content a packed file may be: chat comes to about ten."""
+HARMLESS_BYTES = 100_000_000
+"""What unpacks to less than this is no bomb, however small it was."""
+
+_ZIP_START = b"PK\x03\x04"
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+
+
+class ExportUnreadable(ArchiverError):
+    """A file is no export, or not all of one; the text names it and the place."""
+
+
+class ExportFile(Struct, frozen=True, kw_only=True):
+    """The messages of one flow, in a file of an export."""
+
+    path: Path
+    """Of the zip, or of ``messages.json`` itself."""
+    entry: str | None
+    """The name in the zip; None when the file is no zip."""
+    size_bytes: int
+    """Of the JSON."""
+    attachments: int
+    """How many other files came with it."""
+
+    @override
+    def __str__(self) -> str:
+        return str(self.path) if self.entry is None else f"{self.path}: {self.entry}"
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes of ``messages.json``, checked against the sum that the zip has of them.
+
+        Raises:
+            ExportUnreadable: they cannot be read, or are not what was packed.
+        """
+        read = 0
+        try:
+            with self._opened() as source:
+                while chunk := source.read(CHUNK_BYTES):
+                    read += len(chunk)
+                    yield chunk
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            raise ExportUnreadable(f"{self} is damaged near byte {read:,}: {error}") from error
+        except OSError as error:
+            raise ExportUnreadable(f"cannot read {self}: {error.strerror or error}") from error
+
+    @contextmanager
+    def _opened(self) -> Iterator[IO[bytes]]:
+        if self.entry is None:
+            with self.path.open("rb") as source:
+                yield source
+        else:
+            with zipfile.ZipFile(self.path) as packed, packed.open(self.entry) as source:
+                yield source
+
+
+def find_exports(path: Path) -> list[ExportFile]:
+    """The exports in *path*: a zip, a ``messages.json``, or a directory that holds such.
+
+    Raises:
+        ExportUnreadable: there is none, or a zip is damaged or dangerous.
+    """
+    try:
+        if not path.is_dir():
+            return _in_file(path)
+        here = path / MESSAGES
+        if here.exists():
+            return [_plain(here)]
+        inner = [*sorted(path.glob("*.zip")), *sorted(path.glob(f"*/{MESSAGES}"))]
+        if not inner:
+            raise ExportUnreadable(f"{path} holds no {MESSAGES} and no zip")
+        return [export for one in inner for export in _in_file(one)]
+    except OSError as error:
+        raise ExportUnreadable(f"cannot read {path}: {error.strerror}") from error
+
+
+def _in_file(path: Path) -> list[ExportFile]:
+    with path.open("rb") as source:
+        start = source.read(len(_ZIP_START))
+    if start != _ZIP_START and path.suffix.lower() != ".zip":
+        return [_plain(path)]
+    try:
+        with zipfile.ZipFile(path) as packed:
+            entries = packed.infolist()
+    except (zipfile.BadZipFile, UnicodeDecodeError) as error:
+        begun = "its end is missing, as if it had been cut off" if start == _ZIP_START else error
+        raise ExportUnreadable(f"{path} is no whole zip: {begun}") from error
+    return _packed(path, entries)
+
+
+def _plain(path: Path) -> ExportFile:
+    others = (
+        sum(one.is_file() for one in path.parent.rglob("*")) - 1 if path.name == MESSAGES else 0
+    )
+    return ExportFile(
+        path=path, entry=None, size_bytes=path.stat().st_size, attachments=max(0, others)
+    )
+
+
+def _packed(path: Path, entries: list[zipfile.ZipInfo]) -> list[ExportFile]:
+    files = [entry for entry in entries if not entry.is_dir()]
+    for entry in files:
+        _refuse_dangerous(path, entry)
+    wanted = [entry for entry in files if PurePosixPath(entry.filename).name == MESSAGES]
+    if not wanted:
+        raise ExportUnreadable(f"{path} holds no {MESSAGES}: it is no export of a flow")
+    return [
+        ExportFile(
+            path=path,
+            entry=entry.filename,
+            size_bytes=entry.file_size,
+            attachments=len(files) - len(wanted),
+        )
+        for entry in wanted
+    ]
+
+
+def _refuse_dangerous(path: Path, entry: zipfile.ZipInfo) -> None:
+    name = entry.filename
+    place = PurePosixPath(name.replace("\\", "/"))
+    if place.is_absolute() or ".." in place.parts or _DRIVE.match(name):
+        raise ExportUnreadable(f"{path} names {name!r}, which climbs out of it: it is no export")
+    if place.name == MESSAGES and entry.flag_bits & 1:
+        raise ExportUnreadable(f"{path}: {name} is encrypted; unpack it first")
+    if entry.file_size > max(HARMLESS_BYTES, MAX_RATIO * entry.compress_size):
+        raise ExportUnreadable(
+            f"{path}: {name} would unpack from {entry.compress_size:,} to {entry.file_size:,} "
+            "bytes, as bombs do; if you trust it, unpack it and import the file"
+        )

@@ -1,0 +1,236 @@
+"""Official exports into the archive, by the one writer.
+
+A file is read through before anything is written: so it is known to be whole, how many messages
+there are to come, and how far the flow had come when it was made. That is the position of all it
+shows, as that of a listing; when it was made nobody knows, so any listing of the same position
+outweighs it. What a message is thereby comes out the same, whatever is read first.
+
+A file proves nothing to the ledger: what it left out cannot be asked for. But the flow is listed
+again afterwards, since what it brought may have been deleted since.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from archiver.domain.coverage import is_far_beyond
+from archiver.domain.events import Event, Happening, Rejected
+from archiver.domain.model import EventId, FlowId, Message
+from archiver.errors import ArchiverError
+from archiver.flowdock.decode import decode_listed
+from archiver.flowdock.elements import Element, Misshapen, elements
+from archiver.flowdock.fields import read_flow, read_id
+from archiver.flowdock.official import ExportFile, ExportUnreadable
+from archiver.ingest.apply import apply_patiently, when_possible
+from archiver.ingest.batch import Arrival, Batch
+from archiver.ingest.names import Names
+from archiver.store import importing as stored
+from archiver.store import messages
+from archiver.store.bulk import Key
+from archiver.store.engine import Engine
+
+BATCH_ELEMENTS = 1000
+BATCH_BYTES = 4_000_000
+
+
+class Survey(Struct, frozen=True, kw_only=True):
+    """What a file holds, before any of it is archived."""
+
+    elements: int
+    newest: EventId
+    """How far the flow had come when the file was made; 0 when it holds no message."""
+    flow: FlowId | None
+    """The flow that the messages name."""
+
+
+class Imported(Struct, frozen=True, kw_only=True):
+    """What became of the elements of a file."""
+
+    taken: int = 0
+    """Messages that the archive did not have."""
+    known: int = 0
+    """Messages that it had, just as they are shown."""
+    changed: int = 0
+    """Messages that it had, and that the file showed to be otherwise."""
+    rejected: int = 0
+    """Elements that could not be placed; they lie with the rejects."""
+
+    @property
+    def read(self) -> int:
+        """How many elements they are."""
+        return self.taken + self.known + self.changed + self.rejected
+
+    def __add__(self, other: "Imported") -> "Imported":
+        """Both together."""
+        return Imported(
+            taken=self.taken + other.taken,
+            known=self.known + other.known,
+            changed=self.changed + other.changed,
+            rejected=self.rejected + other.rejected,
+        )
+
+
+class Destination(Struct, frozen=True, kw_only=True):
+    """The flow that a file is of."""
+
+    flow_key: int
+    path: str
+
+
+class _Glance(Struct):
+    id: Any = None
+    flow: Any = None
+
+
+_GLANCE = msgspec.json.Decoder(_Glance)
+
+
+def survey(export: ExportFile) -> Iterator[Survey]:
+    """Read a file through; yields what was found so far now and then, and at the end all of it.
+
+    Raises:
+        ExportUnreadable: it is damaged, or no array of messages.
+    """
+    count, newest, flow = 0, 0, None
+    for element in _elements_of(export):
+        try:
+            glance = _GLANCE.decode(element.raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            glance = _Glance()
+        count += 1
+        id_ = read_id(glance.id) or 0
+        if id_ > newest and not is_far_beyond(id_, newest):
+            newest = id_
+        flow = flow or read_flow(glance.flow)
+        if count % BATCH_ELEMENTS == 0:
+            yield Survey(elements=count, newest=EventId(newest), flow=flow)
+    yield Survey(elements=count, newest=EventId(newest), flow=flow)
+
+
+async def find_destination(
+    engine: Engine, found: Survey, *, path: str | None, now: datetime
+) -> Destination:
+    """The flow that the messages of a file belong to; *path* names one that nobody has named yet.
+
+    Raises:
+        ArchiverError: the messages name no flow, or another than *path*.
+    """
+    if found.flow is None and path is None:
+        raise ArchiverError("its messages name no flow: say which it is with --flow")
+    names = Names(engine)
+    await names.load()
+    there = (
+        None if path is None else await when_possible(engine, partial(stored.flow_at, path=path))
+    )
+    if there is not None and found.flow is not None and not names.is_same(found.flow, there):
+        raise ArchiverError(f"its messages are of another flow than {path}: {found.flow}")
+    key = there or await names.key(found.flow or FlowId(path or ""), now=now)
+    if path is not None and there is None:
+        await when_possible(engine, partial(stored.name_path, flow_key=key, path=path))
+    goes_by = await when_possible(engine, partial(stored.path_of, flow_key=key))
+    if path is not None and goes_by != path:
+        raise ArchiverError(f"its messages are of {goes_by}, not of {path}")
+    return Destination(flow_key=key, path=goes_by)
+
+
+async def import_export(
+    engine: Engine, export: ExportFile, found: Survey, destination: Destination, *, now: datetime
+) -> AsyncIterator[Imported]:
+    """Archive a file; yields what became of each batch of it. It may be done again at any time.
+
+    Raises:
+        ExportUnreadable: it is not what it was when it was surveyed.
+    """
+    names = Names(engine)
+    await names.load()
+    for batch in _batches(_elements_of(export)):
+        arrivals = [_arrival(one, found, destination, names, now=now) for one in batch]
+        yield await _archive(engine, arrivals, destination.flow_key, now=now)
+    opened = frozenset({destination.flow_key})
+    await apply_patiently(engine, Batch(now=now, opened=opened))
+
+
+async def _archive(
+    engine: Engine, arrivals: list[Arrival], flow_key: int, *, now: datetime
+) -> Imported:
+    """Archive *arrivals*, and compare what the archive has of them with what it had."""
+    keys = [(flow_key, one.id) for one in arrivals if one.id is not None]
+    before = await _held(engine, keys)
+    applied = await apply_patiently(engine, Batch(now=now, arrivals=arrivals))
+    after = await _held(engine, before) if before and applied.events else before
+    changed = sum(not _is_same(before[key], after.get(key)) for key in before)
+    return Imported(
+        taken=applied.unheard,
+        known=len(arrivals) - applied.unheard - changed - applied.rejected,
+        changed=changed,
+        rejected=applied.rejected,
+    )
+
+
+async def _held(engine: Engine, keys: Iterable[Key]) -> dict[Key, Message]:
+    held = await when_possible(engine, lambda tx: messages.held(tx, keys))
+    return {key: one.message for key, one in held.items()}
+
+
+def _is_same(before: Message, after: Message | None) -> bool:
+    return after is not None and replace(after, as_of=before.as_of) == before
+
+
+def _arrival(
+    element: Element,
+    found: Survey,
+    destination: Destination,
+    names: Names,
+    *,
+    now: datetime,
+) -> Arrival:
+    decoded = _at_home(decode_listed(element.raw), found, destination, names)
+    if isinstance(decoded, Rejected):
+        decoded = Rejected(reason=f"{decoded.reason} (at byte {element.at:,} of the file)")
+    return Arrival(
+        frame=element.raw,
+        decoded=decoded,
+        flow_key=destination.flow_key,
+        witness="import",
+        origin=f"import {destination.path}",
+        received_at=now,
+        listed_as_of=found.newest,
+    )
+
+
+def _at_home(
+    decoded: Happening | Rejected, found: Survey, destination: Destination, names: Names
+) -> Happening | Rejected:
+    if not isinstance(decoded, Event):
+        return decoded
+    if is_far_beyond(decoded.id, found.newest):
+        return Rejected(reason="an id out of all proportion")
+    is_own = decoded.flow in {None, found.flow}
+    if not is_own and not names.is_same(decoded.flow, destination.flow_key):
+        return Rejected(reason="it names another flow than the others in the file")
+    return decoded
+
+
+def _batches(found: Iterator[Element]) -> Iterator[list[Element]]:
+    batch: list[Element] = []
+    size = 0
+    for element in found:
+        batch.append(element)
+        size += len(element.raw)
+        if len(batch) >= BATCH_ELEMENTS or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _elements_of(export: ExportFile) -> Iterator[Element]:
+    try:
+        yield from elements(export.chunks())
+    except Misshapen as error:
+        raise ExportUnreadable(f"{export} is no whole list of messages: {error}") from error

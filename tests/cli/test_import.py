@@ -1,0 +1,89 @@
+"""``archiver import``: official exports, told and repeated."""
+
+import json
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from archiver.simulator.official import write_exports
+from archiver.simulator.seeding import HISTORY_ENDS_AT, settle, write_history
+from archiver.simulator.world import World
+from tests.cli.conftest import Run
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The official exports of a small world, as its service would send them."""
+
+    world = World(seed=5, clock=lambda: HISTORY_ENDS_AT)
+    settle(world, flows=2, users=4, token=None)
+    write_history(world, seed=5, messages=150)
+    home = tmp_path_factory.mktemp("exports")
+    write_exports(world, home)
+    return home
+
+
+def test_exports_are_archived_told_and_known_again(
+    archiver: Run, database_url: str, exports: Path
+) -> None:
+    users = str(exports / "users.json")
+    first = archiver(
+        "import", str(exports), "--users", users, "--json", ARCHIVER_DATABASE_URL=database_url
+    )
+    assert (first.returncode, first.stderr) == (0, "")
+    told = json.loads(first.stdout)
+    assert told["read"] == told["taken"] > 100
+    assert (told["users"], told["users_taken"]) == (4, 4)
+    assert [Path(one["file"].split(":")[0]).name for one in told["files"]] == [
+        "acme-development.zip",
+        "acme-main.zip",
+    ]
+    with psycopg.connect(database_url) as db:
+        stored = db.execute("SELECT count(*), count(nick) FROM archive.messages").fetchone()
+    assert stored is not None
+    assert stored[0] == told["taken"]
+    assert stored[1] > 100
+
+    one = str(exports / "acme-main.zip")
+    again = archiver("import", one, "--flow", "acme/main", ARCHIVER_DATABASE_URL=database_url)
+    assert (again.returncode, again.stderr) == (0, "")
+    head, left, rate = again.stdout.rstrip("\n").split("\n")
+    count = told["files"][1]["read"]
+    assert head.startswith(
+        f"acme/main: {count:,} messages: 0 taken, {count:,} known, 0 changed, 0 rejected"
+    )
+    assert "left where they are" in left
+    assert rate.startswith(f"{count:,} messages in ")
+
+
+def test_what_is_no_export_is_refused_before_anything_is_archived(
+    archiver: Run, database_url: str, exports: Path, tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut.zip"
+    cut.write_bytes((exports / "acme-main.zip").read_bytes()[:-100])
+    for arguments, told in (
+        ([str(cut)], "cut.zip is no whole zip: its end is missing"),
+        ([str(tmp_path / "none.zip")], "none.zip: No such file"),
+        ([str(exports), "--flow", "acme/main"], "--flow names one flow, and there are 2 files"),
+        ([str(exports / "acme-main.zip"), "--flow", "main"], "expected organization/flow"),
+    ):
+        refused = archiver("import", *arguments, ARCHIVER_DATABASE_URL=database_url)
+        assert refused.returncode == 2
+        assert told in refused.stderr
+    with psycopg.connect(database_url) as db:
+        assert db.execute("SELECT count(*) FROM store.flows").fetchone() == (0,)
+
+
+def test_what_was_rejected_is_told_by_the_exit_status(
+    archiver: Run, database_url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "messages.json"
+    file.write_bytes(b'[{"id": 1, "event": "message", "content": "x"},\n{"id": 2,}]')
+    told = archiver("import", str(file), "--flow", "acme/main", ARCHIVER_DATABASE_URL=database_url)
+    assert told.returncode == 1
+    assert "1 taken, 0 known, 0 changed, 1 rejected" in told.stdout
+    assert "archiver rejects" in told.stdout
+    retried = archiver("rejects", "retry", "--all", ARCHIVER_DATABASE_URL=database_url)
+    assert retried.returncode == 1
+    assert "0 placed, 1 left" in retried.stdout

@@ -1,0 +1,82 @@
+"""A long array is cut into its elements, however its bytes arrive."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archiver.flowdock import elements as module
+from archiver.flowdock.elements import Element, Elements, Misshapen, elements
+
+texts = st.text(alphabet='ab"\\{}[],:é\n😀', max_size=6)
+values = st.recursive(
+    st.none() | st.integers(0, 10**20) | st.booleans() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+layouts = st.sampled_from([{}, {"indent": 4}, {"separators": (",", ":")}, {"ensure_ascii": False}])
+
+
+def chopped(body: bytes, size: int) -> list[bytes]:
+    return [body[at : at + size] for at in range(0, len(body), size)]
+
+
+def read(body: bytes, size: int = 7) -> list[Element]:
+    return list(elements(chopped(body, size)))
+
+
+@given(st.lists(values, max_size=6), layouts, st.integers(1, 60))
+def test_elements_are_those_of_the_array_and_stand_where_they_say(
+    array: list[Any], layout: dict[str, Any], size: int
+) -> None:
+    body = b" \n" + json.dumps(array, **layout).encode() + b"\n"
+    found = read(body, size)
+    assert [json.loads(one.raw) for one in found] == array
+    assert all(body[one.at :].startswith(one.raw) for one in found)
+
+
+def test_an_element_with_a_hole_does_not_hide_the_others() -> None:
+    body = b'[{"id": 1},\n {"id": },\n {"id": "\\ud800"},\n {"id": 3}]'
+    for size in (3, 1000):
+        assert [one.raw for one in read(body, size)] == [
+            b'{"id": 1}',
+            b'{"id": }',
+            b'{"id": "\\ud800"}',
+            b'{"id": 3}',
+        ]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "at"),
+    [
+        (b"", "no array of messages", 0),
+        (b"  ", "no array of messages", 2),
+        (b'{"id": 1}', "no array of messages", 0),
+        (b"PK\x03\x04", "no array of messages", 0),
+        (b'[{"id": 1}', "no end to what begins", 10),
+        (b'[{"id": 1},', "no end to what begins", 10),
+        (b'[{"id": 1}, {"id": 2', "no end to what begins", 10),
+        (b'[{"id": 1} {"id": 2}]', "a comma is missing", 11),
+        (b'[{"id": 1},, {"id": 2}]', "an element is missing", 11),
+        (b'[{"id": 1},]', "an element is missing", 11),
+        (b'[{"id": 1}] [', "more after the end of the array", 12),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 4, 1000])
+def test_what_is_no_whole_array_is_told_with_its_place(
+    body: bytes, reason: str, at: int, size: int
+) -> None:
+    with pytest.raises(Misshapen) as caught:
+        read(body, size)
+    assert str(caught.value) == f"{reason} at byte {at}"
+    assert caught.value.at == at
+
+
+def test_an_element_without_end_is_not_read_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_ELEMENT_BYTES", 1000)
+    cut = Elements()
+    assert list(cut.feed(b'["' + b"x" * 990)) == []
+    with pytest.raises(Misshapen, match="more than 1,000 bytes at byte 1"):
+        list(cut.feed(b"x" * 50))
