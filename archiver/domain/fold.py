@@ -88,20 +88,33 @@ def order(fact: Fact) -> tuple[int, bool, datetime, bytes]:
     )
 
 
+def arrange(facts: Iterable[Fact]) -> list[Fact]:
+    """Return *facts* by `order`."""
+    some = list(facts)
+    if len(some) > 1:
+        some.sort(key=order)
+    return some
+
+
 def replay(facts: Iterable[Fact]) -> tuple[Message, tuple[Revision, ...]] | None:
     """Fold all that is known of one message; order and repeats do not matter.
 
     None when nothing showed the message yet: mutations alone wait for it.
     """
-    in_order = sorted(facts, key=order)
+    in_order = arrange(facts)
     first = next((fact for fact in in_order if isinstance(fact, Showing)), None)
     if first is None:
         return None
     message, created = sketch(first)
+    if len(in_order) == 1 and first.as_of == message.as_of and first.message.edited_at is None:
+        # Nearly every message, when it is new: folding would change nothing of the sketch.
+        return message, (created,)
     return extend(message, [created], in_order)
 
 
-def _once_each(in_order: Sequence[Fact]) -> list[Fact]:
+def _once_each(in_order: Sequence[Fact]) -> Sequence[Fact]:
+    if len(in_order) == 1:
+        return in_order
     pairs = zip(in_order, [None, *in_order], strict=False)
     return [fact for fact, before in pairs if fact != before]
 
@@ -323,4 +336,6 @@ def _revision_kind(before: Message, after: Message, fact: Fact) -> RevisionKind 
 
 
 def _visible(tags: tuple[str, ...]) -> tuple[str, ...]:
+    if not tags:
+        return tags
     return tuple(tag for tag in tags if not is_receipt(tag))

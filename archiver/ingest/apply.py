@@ -105,7 +105,7 @@ async def write(tx: Transaction, batch: Batch) -> Applied:
     """Write *batch* on the caller's transaction."""
     await coverage.lock(tx, batch.flow_keys())
     new = await sort_out(tx, batch.arrivals)
-    changed = await change_messages(tx, new.facts, new.moved)
+    changed = await change_messages(tx, new)
     signals, rejects = _asides(batch.arrivals)
     if new.threads:
         await messages.show_threads(tx, new.threads)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from archiver.domain.events import Decoded, Event, Mutation, Posted, Signal, Vanished
+from archiver.domain.events import Decoded, Event, Mutation, Posted, Rejected, Vanished
 from archiver.domain.fold import Absence, Fact, Showing
 from archiver.domain.model import EventId
 from archiver.store.coverage import PageRow, Standing
@@ -33,7 +33,7 @@ class Arrival(Struct, frozen=True, kw_only=True):
     @property
     def id(self) -> EventId | None:
         """The id it takes in its flow, if any."""
-        return self.decoded.id if isinstance(self.decoded, Event | Signal) else None
+        return None if isinstance(self.decoded, Rejected) else self.decoded.id
 
     @property
     def shown_at(self) -> datetime | None:

@@ -13,8 +13,8 @@ from archiver.domain.fold import (
     BEFORE_ALL,
     Fact,
     Showing,
+    arrange,
     extend,
-    order,
     original,
     position,
     replay,
@@ -24,21 +24,20 @@ from archiver.domain.model import EventId, Message, Revision
 from archiver.errors import Corruption
 from archiver.flowdock.decode import decode, decode_listed
 from archiver.ingest.batch import fact_of, vanished
+from archiver.ingest.novelty import Novelty
 from archiver.store import journal, messages
 from archiver.store.bulk import Key
 from archiver.store.engine import Transaction
-from archiver.store.journal import Entry
+from archiver.store.journal import Entry, Marks
 from archiver.store.messages import Held, History
 
 
-async def change_messages(tx: Transaction, facts: Mapping[Key, list[Fact]], moved: set[Key]) -> int:
-    """Bring the messages that *facts* are about up to date; returns how many changed.
-
-    Forms of the messages *moved* were shown again.
-    """
+async def change_messages(tx: Transaction, new: Novelty) -> int:
+    """Bring the messages that *new* tells of up to date; returns how many changed."""
+    facts, moved = new.facts, new.moved
     if not facts:
         return 0
-    held = await messages.held(tx, facts)
+    held = await _held(tx, new)
     shown = [key for key in facts if key not in held and key not in moved and shows(facts[key])]
     late = {
         key
@@ -46,21 +45,23 @@ async def change_messages(tx: Transaction, facts: Mapping[Key, list[Fact]], move
         if key in moved
         or (key in held and min(map(position, facts[key])) <= held[key].message.as_of)
     }
-    waiting = by_message(await journal.targeting(tx, shown)) if shown else {}
+    waiting = await _waiting(tx, shown, new.marks)
     known = by_message(await journal.about(tx, late)) if late else {}
 
-    histories: dict[Key, History] = {}
     added, changed = {}, {}
+    made: dict[Key, History] = {}
+    histories: dict[Key, History] = {}
     for key in shown:
-        added[key] = replayed(key, [*facts[key], *waiting.get(key, ())], histories)
+        added[key] = replayed(key, [*facts[key], *waiting.get(key, ())], made)
     for key in late:
         if key not in held and shows(known.get(key, ())):
-            added[key] = replayed(key, known[key], histories)
+            added[key] = replayed(key, known[key], made)
     for key, one in held.items():
         if key in late:
             changed[key] = replayed(key, known.get(key, ()), histories)
         else:
-            changed[key] = _extended(key, one, sorted(facts[key], key=order), histories)
+            changed[key] = _extended(key, one, arrange(facts[key]), histories)
+    histories |= {key: history for key, history in made.items() if history.revisions}
     if added:
         await messages.add(tx, added)
     if changed:
@@ -68,6 +69,27 @@ async def change_messages(tx: Transaction, facts: Mapping[Key, list[Fact]], move
     if histories:
         await messages.write_history(tx, histories)
     return len(added) + len(changed)
+
+
+async def _held(tx: Transaction, new: Novelty) -> dict[Key, Held]:
+    """The stored messages of which *new* tells.
+
+    One that it shows, beyond all that the journal held, is not there.
+    """
+    reached = [
+        key
+        for key, facts in new.facts.items()
+        if key[1] <= new.marks[key[0]].newest or not shows(facts)
+    ]
+    return await messages.held(tx, reached) if reached else {}
+
+
+async def _waiting(
+    tx: Transaction, shown: Iterable[Key], marks: Mapping[int, Marks]
+) -> dict[Key, list[Fact]]:
+    """What came of the messages *shown* before they did."""
+    targeted = [key for key in shown if key[1] <= marks[key[0]].newest_target]
+    return by_message(await journal.targeting(tx, targeted)) if targeted else {}
 
 
 def replayed(key: Key, facts: Iterable[Fact], histories: dict[Key, History]) -> Held:

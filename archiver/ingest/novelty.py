@@ -17,7 +17,7 @@ from archiver.ingest.batch import Arrival, fact_of
 from archiver.store import journal
 from archiver.store.bulk import Key
 from archiver.store.engine import Transaction
-from archiver.store.journal import Entry, KnownForm, Sighting
+from archiver.store.journal import Entry, KnownForm, Marks, Sighting
 from archiver.store.messages import Shown
 
 
@@ -30,6 +30,8 @@ class Novelty:
     facts: dict[Key, list[Fact]] = field(default_factory=dict)
     moved: set[Key] = field(default_factory=set)
     """Messages of which a form that the journal holds was shown again, at a newer position."""
+    marks: dict[int, Marks] = field(default_factory=dict)
+    """By flow key: how far the journal went before."""
     threads: list[Shown] = field(default_factory=list)
     repeated: int = 0
 
@@ -37,12 +39,16 @@ class Novelty:
 async def sort_out(tx: Transaction, arrivals: Iterable[Arrival]) -> Novelty:
     """Journal what is new in *arrivals*, and say what is to be folded."""
     new = Novelty()
-    events = [arrival for arrival in arrivals if isinstance(arrival.decoded, Event)]
+    events = [
+        (_key(arrival), arrival) for arrival in arrivals if isinstance(arrival.decoded, Event)
+    ]
     if not events:
         return new
-    forms = await journal.known(tx, {_key(arrival) for arrival in events})
-    for arrival in events:
-        _place(new, arrival, forms.setdefault(_key(arrival), []))
+    new.marks = await journal.marks(tx, {flow_key for (flow_key, _), _ in events})
+    reached = {key for key, _ in events if key[1] <= new.marks[key[0]].newest}
+    forms = await journal.known(tx, reached) if reached else {}
+    for key, arrival in events:
+        _place(new, key, arrival, forms.setdefault(key, []))
     if new.entries:
         await journal.append(tx, new.entries)
     if new.sightings:
@@ -50,11 +56,11 @@ async def sort_out(tx: Transaction, arrivals: Iterable[Arrival]) -> Novelty:
     return new
 
 
-def _place(new: Novelty, arrival: Arrival, forms: list[KnownForm]) -> None:
+def _place(new: Novelty, key: Key, arrival: Arrival, forms: list[KnownForm]) -> None:
     """Decide whether *arrival* is a new form, a newer sighting of a known one, or a repetition."""
     event = arrival.decoded
     assert isinstance(event, Event)  # noqa: S101
-    flow_key, id_ = _key(arrival)
+    flow_key, id_ = key
     as_of = event.id if arrival.listed_as_of is None else max(event.id, arrival.listed_as_of)
     shown_at = arrival.shown_at or BEFORE_ALL
     was_listed = arrival.listed_as_of is not None
@@ -63,14 +69,14 @@ def _place(new: Novelty, arrival: Arrival, forms: list[KnownForm]) -> None:
     if number is None:
         form = KnownForm(len(forms), digest, as_of, shown_at)
         forms.append(form)
-        new.entries.append(_entry(arrival, event, form))
+        new.entries.append(_entry(flow_key, arrival, event, form))
     elif was_listed and (as_of, shown_at) > (forms[number].as_of, forms[number].shown_at):
         form = replace(forms[number], as_of=as_of, shown_at=shown_at)
         forms[number] = form
         new.sightings.append(
             Sighting(flow_key=flow_key, id=id_, form=form.form, as_of=as_of, shown_at=shown_at)
         )
-        new.moved.add((flow_key, id_))
+        new.moved.add(key)
         new.repeated += 1
     else:
         new.repeated += 1
@@ -81,9 +87,9 @@ def _place(new: Novelty, arrival: Arrival, forms: list[KnownForm]) -> None:
         new.facts.setdefault((flow_key, target(fact)), []).append(fact)
 
 
-def _entry(arrival: Arrival, event: Event, form: KnownForm) -> Entry:
+def _entry(flow_key: int, arrival: Arrival, event: Event, form: KnownForm) -> Entry:
     return Entry(
-        flow_key=_key(arrival)[0],
+        flow_key=flow_key,
         id=event.id,
         form=form.form,
         digest=form.digest,

@@ -8,14 +8,14 @@ newest sighting is kept, since the same words said later can outweigh what came 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from msgspec import Struct
-from msgspec.structs import asdict, astuple
+from msgspec.structs import asdict
 from sqlalchemy import (
-    Join,
-    TableValuedAlias,
+    ColumnElement,
+    FromClause,
     Text,
     and_,
     case,
@@ -23,13 +23,14 @@ from sqlalchemy import (
     delete,
     func,
     select,
+    text,
     true,
     tuple_,
 )
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from archiver.store.bulk import Key, copy, key_table, keys_of
+from archiver.store.bulk import Key, copy, key_table, keys_of, moment, reached, small
 from archiver.store.schema import flows, journal, rejects, sightings, signals
 
 Witness = Literal["stream", "list", "show", "import"]
@@ -39,20 +40,32 @@ COLUMNS = (
     "payload", "as_of", "received_at",
 )  # fmt: skip
 BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
-_ENTRY = [journal.c[name] for name in COLUMNS[:9]] + [cast(journal.c.payload, Text)]
-NEWEST_SIGHTING = (
-    func.coalesce(sightings.c.as_of, journal.c.as_of),
-    func.coalesce(
-        sightings.c.shown_at,
-        # Nobody knows when the file was made: any listing of the same position is newer.
-        case((journal.c.witness == "import", BEFORE_ALL), else_=journal.c.received_at),
-    ),
+
+_ASKED = key_table()
+_OWN = reached(journal, journal.c.flow_key == _ASKED.c.flow_key, journal.c.id == _ASKED.c.id)
+_SEEN = reached(
+    sightings,
+    sightings.c.flow_key == _OWN.c.flow_key,
+    sightings.c.id == _OWN.c.id,
+    sightings.c.form == _OWN.c.form,
+)
+_FORMS = _ASKED.join(_OWN, true()).outerjoin(_SEEN, true())
+"""The forms of the keys asked for, each with its newest sighting, if any."""
+_CHANGES = reached(
+    journal, journal.c.flow_key == _ASKED.c.flow_key, journal.c.target_id == _ASKED.c.id
+)
+
+_NEWEST_AS_OF = func.coalesce(_SEEN.c.as_of, _OWN.c.as_of)
+_NEWEST_SHOWN_AT = func.coalesce(
+    _SEEN.c.shown_at,
+    # Nobody knows when the file was made: any listing of the same position is newer.
+    case((_OWN.c.witness == "import", BEFORE_ALL), else_=_OWN.c.received_at),
 )
 _WITNESS = case(
-    (and_(journal.c.witness == "stream", sightings.c.as_of.is_not(None)), "list"),
-    else_=journal.c.witness,
+    (and_(_OWN.c.witness == "stream", _SEEN.c.as_of.is_not(None)), "list"),
+    else_=_OWN.c.witness,
 )
-_SHOWN_AT = case((_WITNESS == "stream", BEFORE_ALL), else_=NEWEST_SIGHTING[1])
+_SHOWN_AT = case((_WITNESS == "stream", BEFORE_ALL), else_=_NEWEST_SHOWN_AT)
 
 
 class Entry(Struct, frozen=True):
@@ -61,7 +74,7 @@ class Entry(Struct, frozen=True):
     flow_key: int
     id: int
     form: int
-    digest: str
+    digest: bytes
     witness: Witness
     event: str
     user: str | None
@@ -98,7 +111,7 @@ class KnownForm(Struct, frozen=True):
     """
 
     form: int
-    digest: str
+    digest: bytes
     as_of: int
     shown_at: datetime
 
@@ -113,21 +126,36 @@ class Sighting(Struct, frozen=True, kw_only=True):
     shown_at: datetime
 
 
-def digest(payload: bytes) -> str:
+class Marks(Struct, frozen=True):
+    """How far the journal of a flow goes: nothing that it holds lies beyond."""
+
+    newest: int = 0
+    """The newest id."""
+    newest_target: int = 0
+    """The newest message that an event changes, be it there or not."""
+
+
+def digest(payload: bytes) -> bytes:
     """The identity of a payload's bytes."""
-    return str(UUID(bytes=blake2b(payload, digest_size=16).digest()))
+    return blake2b(payload, digest_size=16).digest()
+
+
+async def marks(tx: AsyncConnection, flow_keys: Iterable[int]) -> dict[int, Marks]:
+    """How far the journal goes, of each flow."""
+    rows = await tx.execute(_MARKS, {"flow_keys": sorted(flow_keys)})
+    return {flow_key: Marks(newest or 0, target or 0) for flow_key, newest, target in rows}
 
 
 async def known(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, list[KnownForm]]:
     """The forms that the journal holds of each of *keys*; none for what is new."""
     statement = select(
-        journal.c.flow_key,
-        journal.c.id,
-        journal.c.form,
-        journal.c.digest,
-        NEWEST_SIGHTING[0],
+        _OWN.c.flow_key,
+        _OWN.c.id,
+        _OWN.c.form,
+        func.uuid_send(_OWN.c.digest),
+        _NEWEST_AS_OF,
         _SHOWN_AT,
-    ).select_from(_forms_of(key_table()))
+    ).select_from(_FORMS)
     forms: dict[Key, list[KnownForm]] = {}
     for flow_key, id_, *form in await tx.execute(statement, keys_of(keys)):
         forms.setdefault((flow_key, id_), []).append(KnownForm(*form))
@@ -136,7 +164,14 @@ async def known(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, list[Know
 
 async def append(tx: AsyncConnection, entries: Sequence[Entry]) -> None:
     """Keep *entries*, none of which the journal holds."""
-    await copy(tx, journal, COLUMNS, map(astuple, entries))
+    rows = (
+        (
+            one.flow_key, one.id, small(one.form), one.digest, one.witness, one.event, one.user,
+            moment(one.sent_at), one.target, one.payload, one.as_of, moment(one.received_at),
+        )
+        for one in entries
+    )  # fmt: skip
+    await copy(tx, journal, COLUMNS, rows)
 
 
 async def sight(tx: AsyncConnection, seen: Sequence[Sighting]) -> None:
@@ -157,21 +192,16 @@ async def about(tx: AsyncConnection, keys: Collection[Key]) -> list[Entry]:
     A form that a listing showed again carries the position and time of its newest sighting, and
     the listing is its witness.
     """
-    fields = [_WITNESS if column is journal.c.witness else column for column in _ENTRY]
-    own = select(*fields, *NEWEST_SIGHTING).select_from(_forms_of(key_table()))
-    rows = await tx.execute(own, keys_of(keys))
+    own = select(*_entry(_OWN, witness=_WITNESS), _NEWEST_AS_OF, _NEWEST_SHOWN_AT)
+    rows = await tx.execute(own.select_from(_FORMS), keys_of(keys))
     return [Entry(*tuple(row)) for row in rows] + await targeting(tx, keys)
 
 
 async def targeting(tx: AsyncConnection, keys: Collection[Key]) -> list[Entry]:
     """The events that change the messages *keys*."""
-    asked = key_table()
-    statement = select(*_ENTRY, journal.c.as_of, journal.c.received_at).join_from(
-        asked,
-        journal,
-        and_(journal.c.flow_key == asked.c.flow_key, journal.c.target_id == asked.c.id),
-    )
-    rows = await tx.execute(statement, keys_of(keys))
+    fields = _entry(_CHANGES, witness=_CHANGES.c.witness)
+    statement = select(*fields, _CHANGES.c.as_of, _CHANGES.c.received_at)
+    rows = await tx.execute(statement.select_from(_ASKED.join(_CHANGES, true())), keys_of(keys))
     return [Entry(*tuple(row)) for row in rows]
 
 
@@ -190,7 +220,7 @@ async def newest(tx: AsyncConnection) -> dict[int, int]:
 
 async def add_signals(tx: AsyncConnection, received: Sequence[StoredSignal]) -> None:
     """Keep signals, as received."""
-    rows = ((one.flow_key, one.event, one.user, one.at, one.payload) for one in received)
+    rows = ((one.flow_key, one.event, one.user, moment(one.at), one.payload) for one in received)
     await copy(tx, signals, ["flow_key", "event", "user_id", "at", "payload"], rows)
 
 
@@ -208,22 +238,38 @@ async def add_rejects(tx: AsyncConnection, refused: Sequence[Reject]) -> None:
             "origin": one.origin,
             "reason": one.reason,
             "raw": one.raw,
-            "digest": digest(one.origin.encode() + b"\0" + one.raw),
+            "digest": str(UUID(bytes=digest(one.origin.encode() + b"\0" + one.raw))),
         }
         for one in refused
     ]
     await tx.execute(insert(rejects).on_conflict_do_nothing(), rows)
 
 
-def _forms_of(asked: TableValuedAlias) -> Join:
-    """The journal's forms of the keys *asked* for, each with its newest sighting, if any."""
-    return asked.join(
-        journal, and_(journal.c.flow_key == asked.c.flow_key, journal.c.id == asked.c.id)
-    ).outerjoin(
-        sightings,
-        and_(
-            sightings.c.flow_key == journal.c.flow_key,
-            sightings.c.id == journal.c.id,
-            sightings.c.form == journal.c.form,
-        ),
-    )
+def _entry(form: FromClause, *, witness: ColumnElement[str]) -> list[ColumnElement[Any]]:
+    """What an `Entry` tells of a form, but for its position and time."""
+    return [
+        form.c.flow_key,
+        form.c.id,
+        form.c.form,
+        func.uuid_send(form.c.digest),
+        witness,
+        form.c.event,
+        form.c.user_id,
+        form.c.sent_at,
+        form.c.target_id,
+        cast(form.c.payload, Text),
+    ]
+
+
+# The ends of two indexes, whatever the planner knows of the table.
+_MARKS = text("""
+    SELECT flow_key, own.id, change.target_id
+    FROM unnest(CAST(:flow_keys AS integer[])) AS asked (flow_key)
+    LEFT JOIN LATERAL (
+        SELECT id FROM store.journal WHERE flow_key = asked.flow_key ORDER BY id DESC LIMIT 1
+    ) AS own ON true
+    LEFT JOIN LATERAL (
+        SELECT target_id FROM store.journal
+        WHERE flow_key = asked.flow_key AND target_id IS NOT NULL ORDER BY target_id DESC LIMIT 1
+    ) AS change ON true
+""")

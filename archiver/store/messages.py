@@ -9,28 +9,28 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict
-from sqlalchemy import (
-    Row,
-    Text,
-    Tuple,
-    and_,
-    bindparam,
-    cast,
-    delete,
-    func,
-    select,
-    tuple_,
-    update,
-)
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy import Row, Table, select, text, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.model import Attachment, EventId, Message, Revision, Thread
-from archiver.store.bulk import Key, copy, key_table, keys_of
+from archiver.store.bulk import (
+    Key,
+    copy,
+    document,
+    key_table,
+    keys_of,
+    moment,
+    reached,
+    records,
+    texts,
+)
 from archiver.store.schema import messages, revisions, threads
 
 COLUMNS = tuple(column.name for column in messages.columns)
 REVISION_COLUMNS = tuple(column.name for column in revisions.columns)
+
+_ASKED = key_table()
+_STORED = reached(messages, messages.c.flow_key == _ASKED.c.flow_key, messages.c.id == _ASKED.c.id)
 
 
 class Held(Struct, frozen=True):
@@ -57,66 +57,49 @@ class History(Struct, frozen=True):
 
 async def held(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, Held]:
     """The stored messages among *keys*."""
-    asked = key_table()
-    statement = select(messages).join_from(
-        asked,
-        messages,
-        and_(messages.c.flow_key == asked.c.flow_key, messages.c.id == asked.c.id),
-    )
+    statement = select(_STORED).select_from(_ASKED.join(_STORED, true()))
     rows = await tx.execute(statement, keys_of(keys))
     return {(row.flow_key, row.id): Held(_message(row), row.revisions) for row in rows}
 
 
 async def positions(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, int]:
     """The newest id that each stored message among *keys* reflects."""
-    asked = key_table()
-    statement = select(messages.c.flow_key, messages.c.id, messages.c.as_of).join_from(
-        asked,
-        messages,
-        and_(messages.c.flow_key == asked.c.flow_key, messages.c.id == asked.c.id),
-    )
+    stored = (_STORED.c.flow_key, _STORED.c.id, _STORED.c.as_of)
+    statement = select(*stored).select_from(_ASKED.join(_STORED, true()))
     rows = await tx.execute(statement, keys_of(keys))
     return {(flow_key, id_): as_of for flow_key, id_, as_of in rows}
 
 
 async def add(tx: AsyncConnection, new: Mapping[Key, Held]) -> None:
     """Store messages none of which is stored."""
-    rows = ((*key, *_fields(one).values()) for key, one in new.items())
+    rows = (
+        (
+            *key, one.event, one.user, moment(one.sent_at), one.content, texts(one.tags),
+            one.thread, one.parent, moment(one.edited_at), one.edits, moment(one.deleted_at),
+            one.removed, document(one.attachments or None), document(dict(one.reactions) or None),
+            one.app, one.uuid, one.external_user_name, document(one.detail), one.as_of, revisions_,
+        )
+        for key, (one, revisions_) in ((key, (h.message, h.revisions)) for key, h in new.items())
+    )  # fmt: skip
     await copy(tx, messages, COLUMNS, rows)
 
 
 async def change(tx: AsyncConnection, changed: Mapping[Key, Held]) -> None:
     """Store the new state of messages that are stored."""
-    fields = {
-        column.name: cast(bindparam(column.name, type_=Text), JSONB)
-        if isinstance(column.type, JSONB)
-        else bindparam(column.name)
-        for column in messages.columns
-        if not column.primary_key
-    }
-    statement = (
-        update(messages)
-        .where(messages.c.flow_key == bindparam("its_flow"), messages.c.id == bindparam("its_id"))
-        .values(fields)
-    )
-    rows = [{"its_flow": key[0], "its_id": key[1], **_fields(one)} for key, one in changed.items()]
-    await tx.execute(statement, rows)
+    rows = records([_record(key, one) for key, one in changed.items()])
+    await tx.execute(_CHANGE, {"rows": rows})
 
 
 async def write_history(tx: AsyncConnection, histories: Mapping[Key, History]) -> None:
     """Store revisions; a history that starts at 0 replaces what is stored of its message."""
-    afresh = [key for key, history in histories.items() if history.first == 0]
-    if afresh:
-        asked = key_table()
-        statement = delete(revisions).where(
-            revisions.c.flow_key == asked.c.flow_key, revisions.c.message_id == asked.c.id
-        )
-        await tx.execute(statement, keys_of(afresh))
+    if afresh := [key for key, history in histories.items() if history.first == 0]:
+        await tx.execute(_FORGET, keys_of(afresh))
     rows = (
         (
-            *key, ordinal, revision.id, revision.kind, revision.at, revision.user,
-            revision.content, list(revision.tags), revision.event, revision.thread,
-            revision.edited_at, revision.edits, revision.deleted_at, revision.seen_at,
+            *key, ordinal, revision.id, revision.kind, moment(revision.at), revision.user,
+            revision.content, texts(revision.tags), revision.event, revision.thread,
+            moment(revision.edited_at), revision.edits, moment(revision.deleted_at),
+            moment(revision.seen_at),
         )
         for key, history in histories.items()
         for ordinal, revision in enumerate(history.revisions, history.first)
@@ -126,24 +109,10 @@ async def write_history(tx: AsyncConnection, histories: Mapping[Key, History]) -
 
 async def show_threads(tx: AsyncConnection, shown: Iterable[Shown]) -> None:
     """Store the state of threads; the state that the newest event showed wins."""
-    new = insert(threads)
-    columns = [column.name for column in threads.columns if not column.primary_key]
-    stored = _rank(threads.c)
-    statement = new.on_conflict_do_update(
-        index_elements=[threads.c.flow_key, threads.c.thread_id],
-        set_={name: new.excluded[name] for name in columns},
-        where=stored < _rank(new.excluded),
-    )
-    await tx.execute(statement, [_thread_row(one) for one in shown])
+    await tx.execute(_SHOW, {"rows": records([_thread_record(one) for one in shown])})
 
 
-def _rank(row: Any) -> Tuple:
-    """The order in which states of a thread are newer; total, so that any arrival ends the same."""
-    updated_at = func.coalesce(row.updated_at, func.to_timestamp(0))
-    return tuple_(row.as_of, updated_at, cast(row.detail, Text).collate("C"))
-
-
-def _thread_row(shown: Shown) -> dict[str, object]:
+def _thread_record(shown: Shown) -> dict[str, object]:
     fields = asdict(shown.thread)
     return {
         "flow_key": shown.flow_key,
@@ -153,28 +122,16 @@ def _thread_row(shown: Shown) -> dict[str, object]:
     }
 
 
-def _fields(one: Held) -> dict[str, object]:
-    """The columns of `messages` beside its key, in their order."""
-    message = one.message
-    return {
-        "event": message.event,
-        "user_id": message.user,
-        "sent_at": message.sent_at,
-        "content": message.content,
-        "tags": list(message.tags),
-        "thread_id": message.thread,
-        "parent_id": message.parent,
-        "edited_at": message.edited_at,
-        "edits": message.edits,
-        "deleted_at": message.deleted_at,
-        "removed": message.removed,
-        "attachments": _json(message.attachments) if message.attachments else None,
-        "reactions": _json(dict(message.reactions)) if message.reactions else None,
-        "app": message.app,
-        "uuid": message.uuid,
-        "external_user_name": message.external_user_name,
-        "detail": None if message.detail is None else _json(message.detail),
-        "as_of": message.as_of,
+def _record(key: Key, one: Held) -> dict[str, object]:
+    """A row of `messages`, by column."""
+    fields = asdict(one.message)
+    return fields | {
+        "flow_key": key[0],
+        "user_id": fields["user"],
+        "thread_id": fields["thread"],
+        "parent_id": fields["parent"],
+        "attachments": one.message.attachments or None,
+        "reactions": dict(one.message.reactions) or None,
         "revisions": one.revisions,
     }
 
@@ -204,5 +161,44 @@ def _message(row: Row[Any]) -> Message:
     )
 
 
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+def _upsert(table: Table, source: str) -> str:
+    """Store the rows that *source*, a query, gives in place of those that have their keys.
+
+    That finds them by the index, whatever the planner knows of the table.
+    """
+    names = [column.name for column in table.columns if not column.primary_key]
+    keys = ", ".join(column.name for column in table.primary_key)
+    return (
+        f"INSERT INTO {table.fullname} AS stored {source} ON CONFLICT ({keys}) DO UPDATE"
+        f" SET ({', '.join(names)}) = ROW({', '.join(f'excluded.{name}' for name in names)})"
+    )
+
+
+def _rank(row: str) -> str:
+    """The order in which states of a thread are newer; total, so that any arrival ends the same."""
+    at = f"coalesce({row}.updated_at, to_timestamp(0))"
+    return f'({row}.as_of, {at}, CAST({row}.detail AS text) COLLATE "C")'
+
+
+_CHANGE = text(
+    _upsert(
+        messages,
+        "SELECT * FROM json_populate_recordset(NULL::store.messages, CAST(:rows AS json))",
+    )
+)
+_NEWEST = f"""
+    SELECT DISTINCT ON (flow_key, thread_id) *
+    FROM json_populate_recordset(NULL::store.threads, CAST(:rows AS json)) AS new
+    ORDER BY flow_key, thread_id, {_rank("new")} DESC
+"""  # noqa: S608
+_SHOW = text(f"{_upsert(threads, _NEWEST)} WHERE {_rank('stored')} < {_rank('excluded')}")
+_FORGET = text("""
+    DELETE FROM store.revisions WHERE ctid = ANY (ARRAY(
+        SELECT its.ctid
+        FROM unnest(CAST(:flow_keys AS integer[]), CAST(:ids AS bigint[])) AS asked (flow_key, id)
+        CROSS JOIN LATERAL (
+            SELECT r.ctid FROM store.revisions AS r
+            WHERE r.flow_key = asked.flow_key AND r.message_id = asked.id OFFSET 0
+        ) AS its
+    ))
+""")
