@@ -284,7 +284,8 @@ async def _write(shared: Works) -> NoReturn:
 
     def failed(fault: Fault, state: str) -> None:
         shared.tally.failed(fault.value, state)
-        shared.tally.writer_failed(now=clock())
+        if fault is Fault.SERVER:
+            shared.tally.writer_failed(now=clock())
 
     await write_forever(
         telling(shared.engine, failed),

@@ -290,6 +290,8 @@ def test_systemd_hands_secrets_over_and_what_is_given_otherwise_wins(handed: Pat
             {},
             "database.url holds a password, and database.password is given",
         ),
+        ({"metrics": {"listen": "9471"}}, {}, "expected host:port"),
+        ({"metrics": {"listen": "127.0.0.1"}}, {}, "expected host:port"),
     ],
 )
 def test_what_is_given_twice_or_nowhere_is_refused(

@@ -10,10 +10,21 @@ from typing import Any
 from archiver import logs
 from archiver.cli.terminal import has_colours
 from archiver.errors import ArchiverError
-from archiver.settings import Settings
+from archiver.settings import LogsSettings, Settings
 from archiver.settings.key import SettingRefused
 from archiver.settings.reading import read_settings
 from archiver.settings.telling import Effective, effective
+
+
+def configure_logs(settings: LogsSettings, *, secrets: frozenset[str]) -> None:
+    """Log to standard error from now on, as *settings* say."""
+    logs.configure(
+        level=settings.level,
+        format=settings.format,
+        stream=sys.stderr,
+        colours=has_colours(sys.stderr),
+        secrets=secrets,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +41,7 @@ class LoadSettings:
             ArchiverError: the file cannot be read, or a setting cannot be taken.
         """
         settings = self.read()
-        logs.configure(
-            level=settings.logs.level,
-            format=settings.logs.format,
-            stream=sys.stderr,
-            colours=has_colours(sys.stderr),
-            secrets=settings.secrets(),
-        )
+        configure_logs(settings.logs, secrets=settings.secrets())
         return settings
 
     def read(self) -> Settings:

@@ -1,10 +1,12 @@
-"""`archiver run`: the daemon."""
+"""`archiver run`: the daemon, and those who watch over it."""
 
 import asyncio
 import logging
 import os
 import signal
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import NoReturn
 
 import click
@@ -12,8 +14,17 @@ import click
 from archiver import daemon
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, serve_database
+from archiver.cli.reload import reload_when_told
+from archiver.daemon import Works
 from archiver.errors import ArchiverError
-from archiver.settings import Settings
+from archiver.observing.endpoints import serve
+from archiver.observing.health import Observed
+from archiver.observing.metrics import Metrics
+from archiver.observing.surveys import keep_surveying
+from archiver.observing.systemd import Notifier, keep_telling
+from archiver.settings import MetricsSettings, Settings
+
+log = logging.getLogger(__name__)
 
 GUARD_SECONDS = 1.0
 MISSES = 3
@@ -26,20 +37,42 @@ STOP_SECONDS = 0.7
 def run(load: LoadSettings) -> None:
     """Follow the streams of all flows, and fill every gap, until stopped.
 
-    SIGTERM and SIGINT stop it at once: what was not committed is asked for again next time.
+    SIGTERM and SIGINT stop it at once: what was not committed is asked for again next time. SIGHUP
+    has it read again which flows are wanted. With metrics.listen set, it answers /metrics, /healthz
+    and /readyz. Under systemd (Type=notify) it tells when it captures, and feeds the watchdog.
     """
     settings = load()
     settings.require_accounts()
     with serve_database(settings, told_at=logging.INFO) as place:
-        asyncio.run(_run(settings, place))
+        asyncio.run(_run(load, settings, place))
 
 
-async def _run(settings: Settings, place: Place) -> None:
-    stop = asyncio.Event()
+async def _run(load: LoadSettings, settings: Settings, place: Place) -> None:
+    stop, reload = asyncio.Event(), asyncio.Event()
+    notifier = Notifier(os.environ)
+    _hear_signals(stop, reload, notifier)
+    async with (
+        open_database(place) as engine,
+        daemon.works(settings, engine) as works,
+        _observing(settings.metrics, works) as observed,
+        asyncio.TaskGroup() as group,
+    ):
+        beside = [
+            group.create_task(_guard(place)),
+            group.create_task(keep_telling(notifier, observed)),
+            group.create_task(reload_when_told(reload, load, works, notifier)),
+        ]
+        await daemon.archive(works, stop=stop)
+        for task in beside:
+            task.cancel()
+
+
+def _hear_signals(stop: asyncio.Event, reload: asyncio.Event, notifier: Notifier) -> None:
     loop = asyncio.get_running_loop()
 
     def told_to_stop() -> None:
         stop.set()
+        notifier.stopping()
         # A database that does not answer must not hold us; a private one ends with this process.
         last_resort = threading.Timer(STOP_SECONDS, os._exit, [0])
         last_resort.daemon = True
@@ -47,10 +80,32 @@ async def _run(settings: Settings, place: Place) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop)
-    async with open_database(place) as engine, asyncio.TaskGroup() as group:
-        guard = group.create_task(_guard(place))
-        await daemon.run(settings, engine, stop=stop)
-        guard.cancel()
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
+
+
+@asynccontextmanager
+async def _observing(settings: MetricsSettings, works: Works) -> AsyncIterator[Observed]:
+    """What there is to see of the daemon; shown over HTTP while the block lasts, if that is wanted.
+
+    Raises:
+        ArchiverError: nothing can listen where the settings say.
+    """
+    observed = Observed(
+        tally=works.tally,
+        intake=works.intake,
+        gates=works.gates,
+        heads_seconds=settings.heads_seconds,
+        began_at=asyncio.get_running_loop().time(),
+    )
+    if settings.listen is None:
+        yield observed
+        return
+    metrics = Metrics(observed, flows=settings.flows)
+    async with serve(settings.listen, observed, metrics) as url, asyncio.TaskGroup() as group:
+        log.info("telling metrics", extra={"url": f"{url}/metrics"})
+        surveying = group.create_task(keep_surveying(works.engine, metrics, now=daemon.utc_now))
+        yield observed
+        surveying.cancel()
 
 
 async def _guard(place: Place) -> NoReturn:

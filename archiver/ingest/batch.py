@@ -71,7 +71,7 @@ class Applied(Struct, frozen=True, kw_only=True):
     rejected: int = 0
     messages: int = 0
     """Messages whose rows were made or changed."""
-    kinds: Mapping[tuple[str, Witness], int] = {}
+    kinds: Mapping[tuple[str, str], int] = {}
     """Of `events`, how many by kind and witness."""
     refused: frozenset[tuple[int, int]] = frozenset()
     """Flow key and id of events that Postgres refused; they lie with the rejects."""

@@ -263,6 +263,41 @@ class LogsSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsSettings:
+    """What the daemon tells of itself, over HTTP: /metrics, /healthz and /readyz."""
+
+    listen: Annotated[
+        str | None,
+        Key(
+            doc="where to listen; without it, nothing does. No password protects what is told "
+            "there: names of flows and counts, never what was said",
+            example='"127.0.0.1:9471"',
+            is_address=True,
+        ),
+    ] = None
+    flows: Annotated[
+        int,
+        Key(
+            doc="how many flows have figures of their own, those furthest behind first; "
+            "sums and extremes are over all",
+            unit="flows",
+            example="500",
+            least=0,
+            most=100_000,
+        ),
+    ] = 500
+    heads_seconds: Annotated[
+        float,
+        Key(
+            doc="not ready when for so long no flow's newest message was found archived",
+            unit="seconds",
+            example="300",
+            least=1,
+        ),
+    ] = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings of one process."""
 
@@ -279,6 +314,7 @@ class Settings:
     directory: DirectorySettings = DirectorySettings()
     signals: SignalsSettings = SignalsSettings()
     logs: LogsSettings = LogsSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     def require_accounts(self) -> tuple[Account, ...]:
         """The accounts to archive.

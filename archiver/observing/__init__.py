@@ -1,0 +1,1 @@
+"""Watching over a daemon: is it capturing, what has it done, and whom that is told."""

@@ -1,0 +1,64 @@
+"""``/metrics``, ``/healthz`` and ``/readyz``, over HTTP, where the operator says."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from archiver.errors import ArchiverError
+from archiver.observing.health import Observed, ailments, is_alive
+from archiver.observing.metrics import Metrics
+
+OK = 200
+UNAVAILABLE = 503
+
+
+@asynccontextmanager
+async def serve(address: str, observed: Observed, metrics: Metrics) -> AsyncIterator[str]:
+    """Answer at *address*, a host and a port, while the block lasts; yields the URL.
+
+    Raises:
+        ArchiverError: nothing can listen there.
+    """
+    app = web.Application()
+    clock = asyncio.get_running_loop().time
+
+    async def tell_metrics(request: web.Request) -> web.Response:
+        page, content_type = metrics.page(request.headers.get("Accept", ""), now=clock())
+        return web.Response(body=page, headers={"Content-Type": content_type})
+
+    async def tell_health(_request: web.Request) -> web.Response:
+        alive = is_alive(observed, now=clock())
+        return _told({"alive": alive}, OK if alive else UNAVAILABLE)
+
+    async def tell_readiness(_request: web.Request) -> web.Response:
+        found = ailments(observed, now=clock())
+        return _told({"ready": not found, "why": found}, UNAVAILABLE if found else OK)
+
+    app.router.add_get("/metrics", tell_metrics)
+    app.router.add_get("/healthz", tell_health)
+    app.router.add_get("/readyz", tell_readiness)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        parts = urlsplit(f"//{address}")
+        try:
+            await web.TCPSite(runner, parts.hostname, parts.port).start()
+        except OSError as error:
+            raise ArchiverError(
+                f"cannot listen on {address} for metrics: {error.strerror or error}; "
+                "correct ARCHIVER_METRICS_LISTEN, or unset it"
+            ) from error
+        host, port = runner.addresses[0][:2]
+        yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+def _told(what: object, status: int) -> web.Response:
+    return web.Response(
+        text=json.dumps(what) + "\n", status=status, content_type="application/json"
+    )

@@ -1,0 +1,215 @@
+"""What a daemon has done, in Prometheus' exposition format.
+
+Figures are read when they are asked for: out of the counters that ingest keeps, and out of the last
+survey of the archive. No label holds what others wrote, but for the names of flows, and of those
+there are no more than the operator allows.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from typing_extensions import override
+
+from archiver.ingest.tally import AccountTally, Tally
+from archiver.observing.health import (
+    Observed,
+    ailments,
+    newest_match_seconds,
+    oldest_match_seconds,
+)
+from archiver.store.surveying import FlowSurvey, Survey
+
+Value = tuple[tuple[str, ...], float]
+"""The labels of a figure, and the figure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """A survey, and when it was made, by the event loop's clock."""
+
+    survey: Survey
+    at: float
+
+
+class Metrics:
+    """The page that Prometheus reads."""
+
+    def __init__(self, observed: Observed, *, flows: int) -> None:
+        self._figures = Figures(observed, flows=flows)
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self._figures)
+        ProcessCollector(registry=self._registry)
+
+    def note(self, dated: Dated) -> None:
+        """Tell of this survey from now on."""
+        self._figures.dated = dated
+
+    def page(self, accept: str, *, now: float) -> tuple[bytes, str]:
+        """All figures in the format that the header *accept* asks for, and its content type."""
+        self._figures.now = now
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+
+class Figures(Collector):
+    """All figures of ours, as they are at `now`."""
+
+    def __init__(self, observed: Observed, *, flows: int) -> None:
+        self._observed = observed
+        self._flows = flows
+        self.now = 0.0
+        self.dated: Dated | None = None
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        observed, now = self._observed, self.now
+        yield _gauge(
+            "build_info", "This release.", [((version("flowdock-archiver"),), 1)], "version"
+        )
+        is_ready = not ailments(observed, now=now)
+        yield _gauge("ready", "1 when capturing: as /readyz tells.", [((), is_ready)])
+        yield from _of_writing(observed.tally, now)
+        yield from _of_queue(observed)
+        yield from _of_accounts(list(observed.tally.accounts.values()), now)
+        yield from _of_hosts(observed)
+        if self.dated:
+            yield from _of_archive(self.dated, now)
+            yield from _of_flows(self.dated.survey.flows[: self._flows])
+            yield from _of_heads(observed, self.dated.survey.flows[: self._flows], now)
+
+
+def _of_writing(tally: Tally, now: float) -> Iterator[Metric]:
+    yield _counter(
+        "events", "Events that were new to the journal.", tally.events.items(), "event", "witness"
+    )
+    plain = {
+        "repeated_events": ("Events that the journal held already.", tally.repeated),
+        "signals": ("Passing signals, as presence and typing.", tally.signals),
+        "rejects": ("Input that could not be placed, kept as it came.", tally.rejected),
+        "message_changes": ("Rows of messages made or changed.", tally.messages),
+        "batches": ("Transactions that archived something.", tally.batches),
+        "batch_seconds": (
+            "How long batches took, waiting for the database too.",
+            tally.batch_seconds,
+        ),
+    }
+    for name, (told, value) in plain.items():
+        yield _counter(name, told, [((), value)])
+    errors = tally.database_errors.items()
+    yield _counter("database_errors", "Transactions that failed.", errors, "fault", "sqlstate")
+    away = 0.0 if tally.writer_away_since is None else now - tally.writer_away_since
+    yield _gauge("database_away_seconds", "How long the writer has been refused.", [((), away)])
+    turned = now - tally.writer_turned_at if tally.writer_turned_at else 0.0
+    yield _gauge("writer_idle_seconds", "Since when the writer has not come round.", [((), turned)])
+
+
+def _of_queue(observed: Observed) -> Iterator[Metric]:
+    intake = observed.intake
+    yield _gauge("queue_items", "What is read and not yet written.", [((), intake.held_items)])
+    yield _gauge("queue_bytes", "The memory that the queue takes.", [((), intake.held_bytes)])
+    limit = [((), intake.limit_bytes)]
+    yield _gauge("queue_limit_bytes", "The queue's memory at which reading stops.", limit)
+
+
+def _of_accounts(accounts: list[AccountTally], now: float) -> Iterator[Metric]:
+    def gauge(name: str, told: str, values: Iterable[float | None]) -> Metric:
+        labelled = zip(accounts, values, strict=True)
+        found = [((account.name,), value) for account, value in labelled if value is not None]
+        return _gauge(name, told, found, "account")
+
+    working = [account.state == "working" for account in accounts]
+    yield gauge("account_working", "1 when Flowdock knows the account.", working)
+    refused = [account.state == "locked out" for account in accounts]
+    yield gauge("account_locked_out", "1 when its token is refused.", refused)
+    yield gauge("flows", "Flows that are followed.", [len(one.paths) for one in accounts])
+    yield gauge("streams", "Streams that are wanted.", [len(one.links) for one in accounts])
+    standing = [sum(link.is_open for link in account.links) for account in accounts]
+    yield gauge("streams_open", "Streams that stand.", standing)
+    newest = [newest_match_seconds(account, now=now) for account in accounts]
+    yield gauge(
+        "heads_matched_seconds", "Since the newest message of any flow was found archived.", newest
+    )
+    oldest = [oldest_match_seconds(account, now=now) for account in accounts]
+    yield gauge("heads_unmatched_seconds", "The same of the flow for which it is longest.", oldest)
+    opened = [((one.name,), one.opened) for one in accounts]
+    yield _counter("streams_opened", "Connections that were made.", opened, "account")
+    ended = [((one.name, why), n) for one in accounts for why, n in one.ended.items()]
+    yield _counter("streams_ended", "Connections that ended or failed.", ended, "account", "reason")
+
+
+def _of_hosts(observed: Observed) -> Iterator[Metric]:
+    gates = observed.gates
+    passed = [((host,), gate.passed) for host, gate in gates.items()]
+    yield _counter("requests", "Requests that were sent.", passed, "host")
+    waited = [((host,), gate.waited_seconds) for host, gate in gates.items()]
+    yield _counter(
+        "request_wait_seconds", "How long requests waited for their turn.", waited, "host"
+    )
+    answers = [((host, how), n) for host, gate in gates.items() for how, n in gate.answers.items()]
+    yield _counter(
+        "answers", "What became of requests, by status or error.", answers, "host", "status"
+    )
+    held = [((host,), gate.held_seconds()) for host, gate in gates.items()]
+    yield _gauge(
+        "host_held_seconds", "For how long yet the host asks to be left alone.", held, "host"
+    )
+
+
+def _of_archive(dated: Dated, now: float) -> Iterator[Metric]:
+    flows = dated.survey.flows
+    plain = {
+        "gaps": ("Ranges of ids that nothing proves.", sum(one.gaps for one in flows)),
+        "unverified_ids": ("Ids in gaps.", sum(one.unverified_ids for one in flows)),
+        "doubted_ids": ("Ids to be listed again.", sum(one.doubted_ids for one in flows)),
+        "flows_behind": ("Flows with a lag.", sum(one.lag_seconds > 0 for one in flows)),
+        "oldest_gap_seconds": (
+            "The age of the oldest gap.",
+            max((one.oldest_gap_seconds for one in flows), default=0.0),
+        ),
+        "lag_seconds": (
+            "The greatest lag of a flow.",
+            max((one.lag_seconds for one in flows), default=0.0),
+        ),
+        "database_bytes": ("The size of the database.", dated.survey.database_bytes),
+        "survey_age_seconds": ("How old these figures are.", now - dated.at),
+    }
+    for name, (told, value) in plain.items():
+        yield _gauge(name, told, [((), value)])
+
+
+def _of_flows(flows: list[FlowSurvey]) -> Iterator[Metric]:
+    lags = [((one.flow,), one.lag_seconds) for one in flows]
+    yield _gauge("flow_lag_seconds", "Since when what is known is not proven.", lags, "flow")
+    ids = [((one.flow,), float(one.unverified_ids)) for one in flows]
+    yield _gauge("flow_unverified_ids", "Ids in gaps.", ids, "flow")
+
+
+def _of_heads(observed: Observed, flows: list[FlowSurvey], now: float) -> Iterator[Metric]:
+    chosen = {one.flow for one in flows}
+    waited: dict[str, float] = {}
+    for account in observed.tally.accounts.values():
+        for key, seconds in account.unmatched_seconds(now=now).items():
+            if (path := account.paths[key]) in chosen:
+                waited[path] = min(seconds, waited.get(path, seconds))
+    values = [((path,), seconds) for path, seconds in waited.items()]
+    told = "Since its newest message was found archived."
+    yield _gauge("flow_head_matched_seconds", told, values, "flow")
+
+
+def _gauge(name: str, told: str, values: Iterable[Value], *labels: str) -> Metric:
+    family = GaugeMetricFamily(f"archiver_{name}", told, labels=labels)
+    for of, value in values:
+        family.add_metric(of, float(value))
+    return family
+
+
+def _counter(name: str, told: str, values: Iterable[Value], *labels: str) -> Metric:
+    family = CounterMetricFamily(f"archiver_{name}", told, labels=labels)
+    for of, value in values:
+        family.add_metric(of, float(value))
+    return family

@@ -1,0 +1,29 @@
+"""Looking at the archive again and again, so that asking for metrics costs the database nothing."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import NoReturn
+
+from archiver.observing.metrics import Dated, Metrics
+from archiver.store.engine import DatabaseError, Engine, transaction
+from archiver.store.surveying import survey
+
+log = logging.getLogger(__name__)
+
+SURVEY_SECONDS = 15.0
+
+
+async def keep_surveying(
+    engine: Engine, metrics: Metrics, *, now: Callable[[], datetime]
+) -> NoReturn:
+    """Tell *metrics* how complete the archive is; while the database is away, the last holds."""
+    clock = asyncio.get_running_loop().time
+    while True:
+        try:
+            async with transaction(engine) as tx:
+                metrics.note(Dated(await survey(tx, now=now()), clock()))
+        except DatabaseError as error:
+            log.debug("archive not surveyed", extra={"reason": error})
+        await asyncio.sleep(SURVEY_SECONDS)

@@ -1,0 +1,79 @@
+"""Telling systemd how the daemon is: sd_notify(3), in the standard library.
+
+READY is told when the daemon captures, and until then that it still tries. The watchdog is told
+only while the writer comes round: a process that merely exists is worth nothing.
+"""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Mapping
+from typing import NoReturn
+
+from archiver.observing.health import Observed, ailments, is_alive, summarize
+
+ROUND_SECONDS = 1.0
+PATIENCE_SECONDS = 30.0
+"""How long systemd is asked to wait on for READY, each time."""
+
+
+class Notifier:
+    """The way to systemd; without one, nothing is told."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        address = environ.get("NOTIFY_SOCKET", "")
+        # An abstract socket: its name starts with a NUL.
+        self._address = f"\0{address[1:]}" if address.startswith("@") else address
+        pid = environ.get("WATCHDOG_PID", "")
+        usec = environ.get("WATCHDOG_USEC", "") if pid in {"", str(os.getpid())} else ""
+        self.watchdog_seconds = int(usec) / 1e6 if usec.isdigit() else 0.0
+        """How often it wants to hear of us at least; 0 when it does not."""
+        self.is_ready = False
+
+    def tell(self, *states: str) -> None:
+        """Tell systemd these states, each as NAME=value."""
+        if not self._address:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as way:
+            try:
+                way.setblocking(False)
+                way.sendto("\n".join(states).encode(), self._address)
+            except OSError:
+                return  # a systemd that does not listen is no reason to stop
+
+    def ready(self) -> None:
+        """Tell that the daemon captures."""
+        self.is_ready = True
+        self.tell("READY=1")
+
+    def reloading(self) -> None:
+        """Tell that settings are read again; `reloaded` must follow."""
+        self.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def reloaded(self) -> None:
+        """Tell that the settings have been read."""
+        if self.is_ready:
+            self.tell("READY=1")
+
+    def stopping(self) -> None:
+        """Tell that the daemon ends because it was told to."""
+        self.tell("STOPPING=1", "STATUS=stopping")
+
+
+async def keep_telling(notifier: Notifier, observed: Observed) -> NoReturn:
+    """Tell systemd when the daemon captures, how it is, and that it is not stuck."""
+    clock = asyncio.get_running_loop().time
+    watchdog = notifier.watchdog_seconds
+    while True:
+        now = clock()
+        states = [f"STATUS={summarize(observed, now=now)}"]
+        if not notifier.is_ready:
+            if ailments(observed, now=now):
+                states.append(f"EXTEND_TIMEOUT_USEC={int(PATIENCE_SECONDS * 1e6)}")
+            else:
+                notifier.ready()
+        if watchdog and is_alive(observed, now=now, within_seconds=watchdog):
+            states.append("WATCHDOG=1")
+        notifier.tell(*states)
+        await asyncio.sleep(min(ROUND_SECONDS, watchdog / 3 or ROUND_SECONDS))

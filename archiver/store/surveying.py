@@ -1,0 +1,81 @@
+"""How complete the archive is, flow by flow, in figures for whoever watches over it.
+
+Read every few seconds while the daemon works, so only the ledger and the ends of indexes are used.
+"""
+
+from datetime import datetime
+
+from msgspec import Struct
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+class FlowSurvey(Struct, frozen=True, kw_only=True):
+    """How complete one flow is."""
+
+    flow: str
+    lag_seconds: float
+    """0 when the newest id known is proven; else for how long the first of those above all that is
+    proven has been known."""
+    gaps: int
+    unverified_ids: int
+    """Ids that are old enough to be proven, and are not."""
+    doubted_ids: int
+    """Ids whose messages may have changed while nobody listened."""
+    oldest_gap_seconds: float
+    """How long ago the oldest gap was found; 0 when there is none."""
+
+
+class Survey(Struct, frozen=True, kw_only=True):
+    """How complete the archive is."""
+
+    flows: list[FlowSurvey]
+    """Those that are read; the furthest behind first."""
+    database_bytes: int
+
+
+async def survey(tx: AsyncConnection, *, now: datetime) -> Survey:
+    """Look at every flow that is joined, or of which it is not known."""
+    rows = await tx.execute(_FLOWS, {"now": now})
+    size = await tx.execute(text("SELECT pg_database_size(current_database())"))
+    return Survey(
+        flows=[FlowSurvey(**row) for row in rows.mappings()],
+        database_bytes=int(size.scalar_one()),
+    )
+
+
+_FLOWS = text("""
+    SELECT path AS flow, gaps, unverified_ids, doubted_ids,
+           greatest(0, coalesce(extract(epoch FROM CAST(:now AS timestamptz) - found_at), 0))
+               ::float8 AS oldest_gap_seconds,
+           CASE WHEN proven_to >= greatest(due, newest_id, 0) THEN 0
+                ELSE greatest(0, coalesce(extract(epoch FROM CAST(:now AS timestamptz)
+                                                  - coalesce(known_at, due_at)), 0))
+           END::float8 AS lag_seconds
+    FROM store.flows AS f
+    JOIN store.ledger AS l USING (flow_key)
+    CROSS JOIN LATERAL (
+        SELECT coalesce(upper(streamed + listed) - 1, 0) AS proven_to
+    ) AS proof
+    LEFT JOIN LATERAL (
+        SELECT max(id) AS newest_id FROM store.journal AS j WHERE j.flow_key = f.flow_key
+    ) AS newest ON true
+    LEFT JOIN LATERAL (
+        SELECT received_at AS known_at FROM store.journal AS j
+        WHERE j.flow_key = f.flow_key AND id > proven_to ORDER BY id, form LIMIT 1
+    ) AS unproven ON true
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS gaps,
+               coalesce(sum(upper(gap) - lower(gap)), 0)::bigint AS unverified_ids,
+               min(coalesce((SELECT j.received_at FROM store.journal AS j
+                             WHERE j.flow_key = f.flow_key AND j.id >= upper(gap)
+                             ORDER BY j.id, j.form LIMIT 1), due_at)) AS found_at
+        FROM unnest(int8multirange(int8range(1, due + 1)) - streamed - listed) AS gap
+    ) AS missing
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(upper(range) - lower(range)), 0)::bigint AS doubted_ids
+        FROM unnest(doubted) AS range
+    ) AS doubt
+    WHERE joined IS NOT false AND disabled IS NOT true
+    ORDER BY lag_seconds DESC, unverified_ids DESC, path
+""")

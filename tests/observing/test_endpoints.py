@@ -1,0 +1,75 @@
+"""The endpoints, asked over HTTP."""
+
+import asyncio
+import socket
+
+import aiohttp
+import pytest
+
+from archiver.errors import ArchiverError
+from archiver.observing.endpoints import serve
+from archiver.observing.health import Observed
+from archiver.observing.metrics import Metrics
+
+
+@pytest.fixture
+async def present(observed: Observed) -> Observed:
+    """The daemon as of now, by the event loop's clock."""
+    now = asyncio.get_running_loop().time()
+    observed.tally.turned(now=now)
+    account = observed.tally.accounts["work"]
+    account.begin(now=now)
+    account.matched_at = dict.fromkeys(account.paths, now)
+    return observed
+
+
+async def test_probes_and_prometheus_are_answered(present: Observed) -> None:
+    metrics = Metrics(present, flows=10)
+    async with (
+        serve("127.0.0.1:0", present, metrics) as url,
+        aiohttp.ClientSession(url) as session,
+    ):
+        async with session.get("/readyz") as answer:
+            assert (answer.status, await answer.json()) == (200, {"ready": True, "why": []})
+        present.tally.accounts["work"].state = "locked out"
+        async with session.get("/readyz") as answer:
+            assert answer.status == 503
+            assert (await answer.json())["why"] == ["account work: its token is refused"]
+        async with session.get("/healthz") as answer:
+            assert (answer.status, await answer.json()) == (200, {"alive": True})
+        async with session.get("/metrics", headers={"Accept": "text/plain"}) as answer:
+            assert answer.headers["Content-Type"].startswith("text/plain; version=")
+            assert "archiver_ready 0.0" in await answer.text()
+        open_metrics = {"Accept": "application/openmetrics-text; version=1.0.0"}
+        async with session.get("/metrics", headers=open_metrics) as answer:
+            assert (await answer.text()).endswith("# EOF\n")
+        for method, path in (("POST", "/metrics"), ("GET", "/"), ("GET", "/metrics/x")):
+            async with session.request(method, path) as answer:
+                assert answer.status in {404, 405}
+
+
+async def test_a_stuck_writer_is_not_healthy(observed: Observed) -> None:
+    observed.tally.writer_turned_at = 1e-9
+    stale = Observed(
+        tally=observed.tally,
+        intake=observed.intake,
+        gates={},
+        heads_seconds=300,
+        began_at=asyncio.get_running_loop().time() - 500,
+    )
+    async with (
+        serve("127.0.0.1:0", stale, Metrics(stale, flows=1)) as url,
+        aiohttp.ClientSession(url) as session,
+        session.get("/healthz") as answer,
+    ):
+        assert (answer.status, await answer.json()) == (503, {"alive": False})
+
+
+async def test_a_port_that_is_taken_is_told_with_the_setting(observed: Observed) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ArchiverError, match=f"{address}.*ARCHIVER_METRICS_LISTEN"):
+            async with serve(address, observed, Metrics(observed, flows=1)):
+                pass

@@ -1,0 +1,95 @@
+"""When a daemon counts as alive, and when as capturing."""
+
+from collections.abc import Callable
+
+import pytest
+
+from archiver.observing.health import Observed, ailments, is_alive, summarize
+from tests.observing.conftest import NOW
+
+
+async def test_one_that_captures_ails_from_nothing(observed: Observed) -> None:
+    assert ailments(observed, now=NOW) == []
+    assert is_alive(observed, now=NOW)
+    assert summarize(observed, now=NOW) == (
+        "capturing 2 flows on 1 streams, 0 events since the start"
+    )
+
+
+def away(observed: Observed) -> None:
+    observed.tally.writer_failed(now=NOW - 7)
+
+
+def not_begun(observed: Observed) -> None:
+    observed.tally.writer_turned_at = 0.0
+
+
+def stuck(observed: Observed) -> None:
+    observed.tally.writer_turned_at = NOW - 500
+
+
+def refused(observed: Observed) -> None:
+    observed.tally.accounts["work"].state = "locked out"
+
+
+def waiting(observed: Observed) -> None:
+    observed.tally.accounts["work"].state = "waiting"
+
+
+def unlisted(observed: Observed) -> None:
+    observed.tally.accounts["work"].links.clear()
+
+
+def cut(observed: Observed) -> None:
+    account = observed.tally.accounts["work"]
+    account.end(next(iter(account.links)), "silence")
+
+
+def unlooked(observed: Observed) -> None:
+    observed.tally.accounts["work"].matched_at.clear()
+
+
+def kept_back(observed: Observed) -> None:
+    observed.tally.accounts["work"].matched_at = {1: NOW - 301, 2: NOW - 400}
+    observed.tally.accounts["work"].working_since = 0.0
+
+
+@pytest.mark.parametrize(
+    ("befall", "told"),
+    [
+        (away, "the database has been away for 7 s"),
+        (not_begun, "nothing has been written yet"),
+        (stuck, "the writer has been stuck for 500 s"),
+        (refused, "account work: its token is refused"),
+        (waiting, "account work: Flowdock does not answer yet"),
+        (unlisted, "account work: its flows are not listed yet"),
+        (cut, "account work: 0 of 1 streams stand"),
+        (unlooked, "account work: no flow's newest message was looked at yet"),
+        (kept_back, "account work: no flow's newest message was found archived for 301 s"),
+    ],
+)
+async def test_each_thing_that_keeps_it_from_capturing_is_told(
+    observed: Observed, befall: Callable[[Observed], None], told: str
+) -> None:
+    befall(observed)
+    assert ailments(observed, now=NOW) == [told]
+    assert summarize(observed, now=NOW) == f"not capturing: {told}"
+
+
+async def test_only_a_writer_that_neither_comes_round_nor_is_refused_is_dead(
+    observed: Observed,
+) -> None:
+    away(observed)
+    observed.tally.writer_failed(now=NOW - 1)
+    assert is_alive(observed, now=NOW, within_seconds=5)
+    stuck(observed)
+    assert not is_alive(observed, now=NOW)
+    assert not is_alive(observed, now=NOW, within_seconds=499)
+    assert is_alive(observed, now=NOW, within_seconds=501)
+
+
+async def test_without_a_flow_there_is_no_head_to_match(observed: Observed) -> None:
+    account = observed.tally.accounts["work"]
+    account.paths = {}
+    account.matched_at.clear()
+    assert ailments(observed, now=NOW) == []
