@@ -34,6 +34,7 @@ from archiver.ingest.names import Names
 from archiver.ingest.pruning import prune
 from archiver.ingest.source import STREAM_FIRST_SECONDS, Source
 from archiver.ingest.tally import Tally
+from archiver.ingest.turns import Turns
 from archiver.settings import Account as AccountSettings
 from archiver.settings import Settings
 from archiver.store import coverage, journal
@@ -65,6 +66,7 @@ class Works:
             settling_seconds=settings.ingest.settling_seconds,
         )
         self.names = Names(engine)
+        self.turns = Turns()
         self.chance = random.Random()  # noqa: S311  (it only spreads delays)
         self.run = str(uuid4())
         self.tally = Tally.of(account.name for account in settings.accounts)
@@ -133,6 +135,8 @@ class Works:
             self.engine,
             self.heads,
             self.names,
+            account=account.name,
+            turns=self.turns,
             run=self.run,
             tally=self.tally,
             now=utc_now,
@@ -241,6 +245,7 @@ async def backfill_once(
         await asyncio.sleep(settings.ingest.settling_seconds + STREAM_FIRST_SECONDS)
         for source in sources:
             await backfill(source, workers=settings.backfill.concurrency, until_done=True)
+            source.stop()
 
 
 async def _work(shared: Works, account: AccountSettings, locked_out: set[str]) -> None:

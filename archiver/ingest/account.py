@@ -85,11 +85,14 @@ class Account:
             TokenRefused: the account is locked out; among others in a group.
         """
         self._tally.begin(now=asyncio.get_running_loop().time())
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._keep_following(me, group))
-            group.create_task(self._watch_heads())
-            group.create_task(backfill(self.source, workers=self._plan.workers))
-            group.create_task(audit(self.source, workers=1, cycle=self._plan.audit_cycle))
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._keep_following(me, group))
+                group.create_task(self._watch_heads())
+                group.create_task(backfill(self.source, workers=self._plan.workers))
+                group.create_task(audit(self.source, workers=1, cycle=self._plan.audit_cycle))
+        finally:
+            self.source.stop()
         raise Corruption("the tasks of an account have ended")
 
     def replan(self, *, wanted: Wanted, private: bool) -> None:

@@ -21,6 +21,7 @@ from archiver.ingest.heads import Heads
 from archiver.ingest.names import Names
 from archiver.ingest.pages import Reading, batch_of, bounds, read_page
 from archiver.ingest.tally import Tally
+from archiver.ingest.turns import Turns
 from archiver.store import coverage, directory
 from archiver.store.coverage import PageRow, Purpose, Standing, Wanting
 from archiver.store.engine import Engine
@@ -44,6 +45,8 @@ class Source:
         heads: Heads,
         names: Names,
         *,
+        account: str,
+        turns: Turns,
         run: str,
         tally: Tally,
         now: Callable[[], datetime],
@@ -54,6 +57,8 @@ class Source:
         self.heads = heads
         self.paths: dict[int, str] = {}
         self._names = names
+        self._account = account
+        self._turns = turns
         self._epochs: dict[int, tuple[int, float]] = {}
         self._audit_gate = Gate(requests_per_second=audits_per_second, concurrency=1)
         self._run = run
@@ -131,7 +136,10 @@ class Source:
         return newest
 
     async def wanting(self) -> dict[int, Wanting]:
-        """By flow key: what is missing and what is doubted of the flows that can be asked for."""
+        """By flow key: what is missing and what is doubted of the flows that are to be asked for.
+
+        Those are the flows that can be, and that no other account asks for at present.
+        """
         now = asyncio.get_running_loop().time()
         dues = self.heads.due(now=now - STREAM_FIRST_SECONDS)
         if dues:
@@ -139,10 +147,16 @@ class Source:
             await self._archive(Batch(now=self._now(), gains=gains))
             self.heads.noted(dues)
         wanting = await when_possible(self.engine, coverage.wanting)
-        return {
+        self._turns.holds(self._account, self.paths.keys())
+        in_their_epochs = {
             flow_key: self._in_its_epoch(flow_key, one, now)
             for flow_key, one in wanting.items()
             if flow_key in self.paths
+        }
+        return {
+            flow_key: one
+            for flow_key, one in in_their_epochs.items()
+            if self._turns.is_of(self._account, flow_key)
         }
 
     def _in_its_epoch(self, flow_key: int, one: Wanting, now: float) -> Wanting:
@@ -174,10 +188,15 @@ class Source:
         log.warning("flow lost", extra={"flow": path, "reason": reason})
         await when_possible(self.engine, partial(directory.lose_flow, flow_key=flow_key))
 
+    def stop(self) -> None:
+        """Leave the flows to the other accounts."""
+        self._turns.leave(self._account)
+
     async def fail(
         self, flow_key: int, first: int, last: int, *, purpose: Purpose, error: str
     ) -> None:
-        """Note in the ledger that a request failed, and why."""
+        """Note in the ledger that a request failed, and why; another account may try."""
+        self._turns.pass_on(self._account, flow_key)
         row = PageRow(
             flow_key=flow_key,
             run=self._run,
