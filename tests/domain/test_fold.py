@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from archiver.domain.events import ContentEdited, MessageDeleted, TagsChanged
-from archiver.domain.fold import Showing, change_tags, extend, order, position, replay
+from archiver.domain.fold import Absence, Showing, change_tags, extend, order, position, replay
 from archiver.domain.model import EventId, Message
 from tests.domain.happenings import BEGIN, Life, about, lives, posted, told
 
@@ -215,3 +215,29 @@ def test_an_older_edit_that_comes_late_changes_nothing():
     message = folded(shown(as_of=10), edit(30, "three"), edit(20, "two"))
 
     assert (message.content, message.edits) == ("three", 2)
+
+
+def test_a_listing_that_shows_an_older_edit_does_not_undo_a_newer_one():
+    stale = shown(as_of=40, content="two", edited_at=BEGIN + timedelta(seconds=20))
+
+    assert folded(shown(as_of=10), edit(30, "three"), stale).content == "three"
+
+
+def test_what_was_found_missing_was_deleted_when_it_was_deleted():
+    gone = Absence(id=EventId(10), as_of=EventId(40), shown_at=BEGIN + timedelta(seconds=40))
+    message, revisions = told([shown(as_of=10), edit(20, ""), gone])
+
+    assert message.deleted_at == BEGIN + timedelta(seconds=20)
+    assert [revision.kind for revision in revisions] == ["created", "deleted"]
+
+
+def test_a_comment_stays_on_its_message_though_the_tag_that_told_it_is_taken_off():
+    comment = shown(as_of=10, kind="comment", parent=EventId(4), tags=("influx:4",))
+
+    assert folded(comment, shown(as_of=30, kind="comment")).parent == 4
+
+
+def test_facts_of_one_position_and_moment_have_an_order_of_their_own():
+    one, other = shown(as_of=30, content="one", tags=("a",)), shown(as_of=30, content="two")
+
+    assert told([one, other]) == told([other, one])

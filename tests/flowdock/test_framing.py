@@ -132,6 +132,12 @@ def test_the_byte_order_mark_is_no_part_of_the_first_line_even_in_pieces() -> No
     assert feed(framer, [b"\xef", b"\xbb", b"\xbf", b"data: 1\n\n"]) == [b"1"]
 
 
+def test_the_end_of_a_line_may_be_torn() -> None:
+    framer = EventStreamFramer()
+
+    assert feed(framer, [b"data: 1\r", b"\ndata: 2\r", b"\n\r", b"\n"]) == [b"1\n2"]
+
+
 def test_an_unfinished_event_does_not_move_the_position() -> None:
     framer = EventStreamFramer(last_event_id="6")
     framer.feed(b'id: 7\ndata: {"half":')

@@ -65,8 +65,9 @@ def check_framing(
 
 
 def cut(content: bytes, chance: Random) -> Iterator[list[bytes]]:
-    """The content whole, byte by byte, and in chunks as they may come."""
+    """The content whole, in chunks as they may come, and now and then byte by byte."""
     yield [content]
+    yield re.split(rb"(?<=\r)", content)  # ends of lines are torn
     if len(content) <= FEW_BYTES or chance.random() < 0.02:
         yield [content[at : at + 1] for at in range(len(content))]
     for _ in range(2):

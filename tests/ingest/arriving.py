@@ -111,6 +111,19 @@ def query(database_url: str, statement: str, *parameters: object) -> list[tuple[
         return connection.execute(statement, parameters).fetchall()
 
 
+def fail_to_journal(database_url: str, id_: int, *, state: str) -> None:
+    """Have Postgres fail with the SQLSTATE *state* whenever the event *id_* is journalled."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            f"RAISE EXCEPTION 'not to be kept' USING ERRCODE = '{state}'; END $$"
+        )
+        connection.execute(
+            "CREATE TRIGGER fail BEFORE INSERT ON store.journal FOR EACH ROW "
+            f"WHEN (NEW.id = {id_}) EXECUTE FUNCTION fail()"
+        )
+
+
 @dataclass(frozen=True)
 class Heard:
     """A frame as it came, in whatever flow."""

@@ -98,3 +98,12 @@ def test_a_flow_of_unknown_density_is_asked_for_in_one_piece():
     agenda = Agenda()
     agenda.plan({1: Ranges(((1, 10**12),))}, now=0)
     assert all_of(agenda) == [(1, 1, 10**12)]
+
+
+def test_what_fails_for_the_first_time_rests_shortly_whatever_else_failed():
+    agenda = Agenda()
+    often, once = Ranges(((1, 9),)), Ranges(((20, 29),))
+    for _ in range(5):
+        agenda.rest(1, often, now=0)
+    assert agenda.rest(1, once, now=0) == FIRST_PAUSE_SECONDS
+    assert agenda.rest(1, often, now=0) == 32 * FIRST_PAUSE_SECONDS

@@ -1,6 +1,6 @@
 """The one writer: what Postgres refuses is set aside alone, and nothing else is lost."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -53,6 +53,9 @@ class Archive:
 
     def rejects(self) -> list[tuple[Any, ...]]:
         return query(self.url, "SELECT origin, reason, raw FROM archive.rejects ORDER BY id")
+
+    def doubts(self) -> list[tuple[Any, ...]]:
+        return query(self.url, "SELECT from_id, to_id FROM archive.doubts ORDER BY 1")
 
     def standing(self) -> list[tuple[Any, ...]]:
         return query(self.url, "SELECT witness, from_id, to_id FROM archive.coverage ORDER BY 2")
@@ -199,3 +202,36 @@ def test_without_takes_exactly_the_refused_ids_out_of_both_witnesses():
     assert left[1].listed == Ranges(((6, 8), (10, 20)))
     assert left[1].due == 20
     assert left[2] == gain
+
+
+def test_a_listing_lifts_no_doubt_of_a_message_of_which_something_newer_is_known(archive):
+    key = archive.flow_key
+    archive.apply(
+        streamed(frame(1), key), streamed(frame(2), key), gains={key: Standing(due=9)}, opened={key}
+    )
+    archive.apply(streamed(edit(8, 2, "newer"), key))
+    listing = [listed(frame(id_), key, as_of=5) for id_ in (1, 2)]
+    gain = Standing(listed=Ranges(((1, 4),)), epoch=1)
+    archive.apply(*listing, gains={key: gain})
+    assert archive.doubts() == [(2, 2), (5, 9)]
+
+
+def test_a_listing_that_shows_what_a_stream_did_not_bring_has_the_whole_flow_listed_again(archive):
+    key = archive.flow_key
+    streams = Standing(streamed=Ranges(((1, 5),)), listed=Ranges(((6, 9),)), due=9)
+    archive.apply(streamed(frame(1), key), streamed(frame(5), key), gains={key: streams})
+    archive.apply(listed(frame(7), key, as_of=9))
+    assert archive.doubts() == []  # in a listed range it was listed late, which is no wonder
+    archive.apply(listed(frame(5, edited=6000), key, as_of=9))
+    assert archive.doubts() == []  # the stream has brought it, in another form
+    archive.apply(listed(frame(3), key, as_of=9))
+    assert archive.doubts() == [(1, 9)]
+
+
+def test_a_signal_happened_when_it_says_if_that_may_be_true(archive):
+    said = [NOW - timedelta(hours=1), NOW - timedelta(days=400), NOW + timedelta(days=400)]
+    for at in said:
+        payload = frame(1, "activity.user", sent=round(at.timestamp() * 1000))
+        archive.apply(streamed(payload, archive.flow_key))
+    told = query(archive.url, "SELECT at FROM archive.signals ORDER BY at")
+    assert [at for (at,) in told] == [said[0], NOW, NOW]

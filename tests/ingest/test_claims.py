@@ -135,3 +135,11 @@ def test_after_input_that_could_not_be_placed_claims_begin_when_it_has_settled()
     """What could not be placed may be the event between two that came out of order."""
     items = [began(at=0), came(10, at=5), unreadable(at=5.1), came(12, at=5.2), came(14, at=6.2)]
     assert claimed(*items) == {1: Ranges(((14, 14),))}
+
+
+def test_of_several_ranges_all_is_due_up_to_the_end_of_the_last():
+    claims = Claims(settling_seconds=SETTLING)
+    claims.note([began(at=0), came(5, at=2), unreadable(at=4), came(9, at=5)])
+    (gain,) = claims.take(now=100).values()
+    assert gain.streamed == Ranges(((5, 5), (9, 9)))
+    assert gain.due == 9

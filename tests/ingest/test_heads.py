@@ -44,3 +44,11 @@ def test_what_is_settled_is_the_newest_that_was_seen_early_enough(seen):
         expected = max((one for at, one in told if at <= now - 2), default=0)
         assert heads.settled(1, now=now) == expected
         assert heads.newest(1) == max(one for _, one in told)
+
+
+def test_what_is_heard_late_does_not_put_back_what_the_ledger_knew():
+    heads = Heads(settling_seconds=1.0)
+    heads.restore({1: 9})
+    heads.seen(1, 5, at=0.0)
+    assert (heads.newest(1), heads.settled(1, now=50.0)) == (9, 9)
+    assert heads.due(now=50.0) == {}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -121,3 +122,58 @@ async def test_who_locks_a_flow_keeps_others_from_writing_to_it(database_url):
                     await coverage.lock(second, [one])
             async with asyncio.timeout(5), transaction(engine) as second:
                 await coverage.lock(second, [other])
+
+
+async def standing_of(engine, flow_key: int) -> Standing:
+    async with transaction(engine) as tx:
+        return (await coverage.standings(tx))[flow_key]
+
+
+async def test_a_page_lifts_doubts_only_in_the_epoch_in_which_it_was_asked_for(database_url):
+    listed = Ranges(((1, 9),))
+    async with connect(database_url) as engine:
+        flow_key = await new_flow(engine)
+        async with transaction(engine) as tx:
+            await coverage.advance(tx, {flow_key: Standing(listed=listed, due=9)}, now=NOW)
+            await coverage.open_streams(tx, [flow_key])
+            await coverage.open_streams(tx, [flow_key])
+        stood = await standing_of(engine, flow_key)
+        assert (stood.epoch, stood.doubted) == (2, listed)  # what is listed is doubted as well
+        for epoch, doubted in ((-1, listed), (1, listed), (3, listed), (2, Ranges(((5, 6),)))):
+            gain = {flow_key: Standing(listed=listed, epoch=epoch)}
+            async with transaction(engine) as tx:
+                unsure = {flow_key: Ranges(((5, 6),))}
+                await coverage.advance(tx, gain, unsure=unsure, now=NOW)
+            assert (await standing_of(engine, flow_key)).doubted == doubted
+            assert (await standing_of(engine, flow_key)).due == 9
+
+
+async def test_what_has_been_without_doubt_for_longest_is_doubted_first(database_url):
+    async with connect(database_url) as engine:
+        flows = [await new_flow(engine) for _ in range(4)]
+        *assured, never, _empty = flows
+
+        async def lift(flow_key: int, *, days: int) -> None:
+            async with transaction(engine) as tx:
+                epoch = (await coverage.standings(tx))[flow_key].epoch
+                gain = Standing(listed=Ranges(((1, 9),)), epoch=epoch)
+                await coverage.advance(tx, {flow_key: gain}, now=NOW + timedelta(days=days))
+
+        async def chosen() -> list[int]:
+            async with transaction(engine) as tx:
+                before = NOW + timedelta(days=3)
+                await coverage.doubt(tx, flows, before=before, most=1)
+                standings = await coverage.standings(tx)
+            return [key for key in flows if standings[key].doubted]
+
+        async with transaction(engine) as tx:
+            await coverage.advance(tx, {key: Standing(due=9) for key in flows[:3]}, now=NOW)
+            await coverage.open_streams(tx, assured)
+        for flow_key, days in zip(assured, (2, 1), strict=True):
+            await lift(flow_key, days=days)
+        assert await chosen() == [never]
+        assert await chosen() == [assured[1], never]
+        assert await chosen() == [*assured, never]
+        assert await chosen() == [*assured, never]  # nothing is due of the empty one
+        await lift(assured[0], days=4)
+        assert await chosen() == [assured[1], never]  # lately enough

@@ -1,12 +1,13 @@
 """Flows and their paths, as the service lists them anew."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from archiver.domain.model import Flow, FlowId
-from archiver.store import directory, reading
+from archiver.store import coverage, directory, reading
 from archiver.store.engine import connect, transaction
+from tests.ingest.arriving import query
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -62,3 +63,22 @@ async def test_a_flow_that_events_name_first_gets_its_path_when_it_is_listed(eng
 
     assert named == listed
     assert await paths(engine) == {"a": "acme/main"}
+
+
+async def test_a_flow_was_first_seen_when_it_was_first_listed_or_named(engine, database_url):
+    later = NOW + timedelta(days=1)
+    await see(engine, flow("a", "acme/main"))
+    async with transaction(engine) as tx:
+        await directory.see_flows(tx, [flow("a", "acme/main")], now=later)
+        await directory.name_flows(tx, [FlowId("a")], now=later)
+
+    seen = query(database_url, "SELECT first_seen_at, last_seen_at FROM archive.flows")
+    assert seen == [(NOW, later)]
+
+
+async def test_each_flow_has_a_row_in_the_ledger_to_be_locked_and_due_in(engine):
+    keys = {*(await see(engine, flow("a", "acme/one"))).values()}
+    async with transaction(engine) as tx:
+        keys |= {*(await directory.name_flows(tx, [FlowId("b")], now=NOW)).values()}
+        assert len(keys) == 2
+        assert (await coverage.standings(tx)).keys() == keys

@@ -1,0 +1,107 @@
+"""From what is heard to what is written and claimed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from archiver.domain.coverage import Ranges
+from archiver.domain.events import Rejected
+from archiver.domain.model import UserId
+from archiver.ingest.heads import Heads
+from archiver.ingest.intake import Began, Came, Intake
+from archiver.ingest.live import Listener, Pace, receive, write_forever
+from archiver.ingest.names import Names
+from archiver.ingest.tally import AccountTally, Link, Tally
+from archiver.store.engine import DatabaseError, Engine, connect
+from tests.ingest.arriving import NOW, fail_to_journal, frame, new_flow, query, streamed
+from tests.test_daemon import until
+
+SETTLING_SECONDS = 0.2
+
+
+class Writing:
+    """One connection of one flow, long open, and the writer behind it."""
+
+    def __init__(self, engine: Engine, flow_key: int, url: str) -> None:
+        self.engine, self.flow_key, self.url = engine, flow_key, url
+        self.intake = Intake(limit_bytes=10**6, settling_seconds=SETTLING_SECONDS)
+        self.clock = asyncio.get_running_loop().time
+        self.intake.put_now(Began(1, self.clock() - 100, frozenset({flow_key})))
+
+    def came(self, *ids: int, seconds_ago: float) -> None:
+        for id_ in ids:
+            arrival = streamed(frame(id_), self.flow_key)
+            self.intake.put_now(Came(1, self.clock() - seconds_ago, arrival))
+
+    async def write(self, *, batch_events: int) -> None:
+        heads = Heads(settling_seconds=SETTLING_SECONDS)
+        pace = Pace(batch_events=batch_events, linger_seconds=0)
+        tally = Tally.of(["default"])
+        await write_forever(
+            self.engine, self.intake, heads, pace=pace, tally=tally, now=lambda: NOW
+        )
+
+    def claimed(self) -> Ranges:
+        return Ranges.of(query(self.url, "SELECT from_id, to_id FROM archive.coverage"))
+
+
+@pytest.fixture
+async def writing(database_url: str) -> AsyncIterator[Writing]:
+    async with connect(database_url) as engine:
+        yield Writing(engine, await new_flow(engine), database_url)
+
+
+@asynccontextmanager
+async def at_work(writing: Writing, *, batch_events: int) -> AsyncIterator[None]:
+    task = asyncio.create_task(writing.write(batch_events=batch_events))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_nothing_is_claimed_over_an_event_that_waits_to_be_written(writing):
+    """Event 5 came late, and what would write it ends instead."""
+    writing.came(1, 9, seconds_ago=50)
+    writing.came(5, seconds_ago=50)
+    fail_to_journal(writing.url, 5, state="42000")
+    with pytest.raises(DatabaseError):
+        await writing.write(batch_events=3)
+    assert query(writing.url, "SELECT array_agg(id ORDER BY id) FROM store.journal") == [([1, 9],)]
+    assert 5 not in writing.claimed()
+
+
+async def test_a_claim_does_not_go_on_over_an_event_that_was_refused(writing):
+    fail_to_journal(writing.url, 2, state="22023")
+    writing.came(1, 2, 3, seconds_ago=50)
+    async with at_work(writing, batch_events=10):
+        await until(lambda: bool(writing.claimed()))
+        await asyncio.sleep(SETTLING_SECONDS)
+        writing.came(4, 6, seconds_ago=0)
+        await until(lambda: 5 in writing.claimed())
+    assert writing.claimed() == Ranges(((1, 1), (3, 6)))
+
+
+async def test_an_id_out_of_all_proportion_is_believed_of_nothing(writing):
+    names = Names(writing.engine)
+    listener = Listener(
+        intake=writing.intake,
+        names=names,
+        me=UserId("1"),
+        origin="default 1",
+        newest=lambda _flow_key: 100,
+        on_opened=frozenset,
+        on_heard=lambda _arrival: None,
+        tally=AccountTally(name="default"),
+        link=Link(),
+    )
+    for kind in ("message", "activity.user"):
+        near = await receive(frame(101, kind), listener, received_at=NOW)
+        assert near.id == 101
+        far = await receive(frame(2**60, kind), listener, received_at=NOW)
+        assert isinstance(far.decoded, Rejected)
+        assert far.decoded.reason == "an id out of all proportion to its flow's"

@@ -1,0 +1,36 @@
+"""What a verification makes of what it saw."""
+
+from msgspec.structs import replace
+
+from archiver.domain.coverage import Ranges
+from archiver.ingest.looks import Look
+from archiver.store.coverage import Standing
+
+PROVEN = Standing(listed=Ranges(((1, 9),)), due=9)
+
+
+def look(after: Standing, *, first: int = 1, troubles: tuple[str, ...] = ()) -> Look:
+    it = Look.over(1, PROVEN, first, now=0.0)
+    it.after = after
+    it.troubles += troubles
+    return it
+
+
+def test_what_is_proven_and_free_of_doubt_is_certain():
+    assert not look(PROVEN).is_doubtful
+
+
+def test_gaps_doubts_and_troubles_are_doubts_within_what_was_to_be_verified():
+    gap = replace(PROVEN, listed=Ranges(((1, 3), (5, 9))))
+    doubted = replace(PROVEN, doubted=Ranges(((4, 4),)))
+    for after, told in ((gap, "gaps"), (doubted, "doubted")):
+        assert getattr(look(after), told) == Ranges(((4, 4),))
+        assert look(after).is_doubtful
+        assert not look(after, first=5).is_doubtful
+    assert look(PROVEN, troubles=("no answer",)).is_doubtful
+
+
+def test_what_is_missing_is_a_gap_and_no_doubt():
+    after = replace(PROVEN, listed=Ranges(((1, 3),)), doubted=Ranges(((1, 9),)))
+    assert look(after).gaps == Ranges(((4, 9),))
+    assert look(after).doubted == Ranges(((1, 3),))

@@ -1,0 +1,49 @@
+"""Rejects that are placed stand where what brought them stood."""
+
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from archiver.ingest import rejects
+from archiver.ingest.apply import apply
+from archiver.ingest.batch import Batch
+from archiver.store import coverage
+from archiver.store.coverage import PageRow
+from archiver.store.engine import connect, transaction
+from tests.ingest.arriving import NOW, edit, frame, new_flow, query, streamed
+
+
+@pytest.mark.parametrize(("minutes", "as_of"), [(-1, 8), (1, 5)], ids=["known", "unknown"])
+async def test_an_element_of_a_page_has_the_position_of_that_page_or_its_own(
+    database_url, minutes, as_of
+):
+    async with connect(database_url) as engine:
+        flow_key = await new_flow(engine)
+        async with transaction(engine) as tx:
+            page = PageRow(
+                flow_key=flow_key,
+                run="00000000-0000-0000-0000-000000000000",
+                purpose="backfill",
+                asked=(1, 9),
+                proven=None,
+                messages=1,
+                as_of=8,
+                requested_at=NOW + timedelta(minutes=minutes),
+            )
+            await coverage.add_pages(tx, [page])
+        edited = streamed(edit(7, 5, "edited"), flow_key)
+        await apply(engine, Batch(now=NOW, arrivals=[edited]))
+        with psycopg.connect(database_url) as db:
+            db.execute("UPDATE store.flows SET path = 'acme/main', flow_id = 'f'")
+            db.execute(
+                "INSERT INTO store.rejects (received_at, origin, reason, raw, digest)"
+                " VALUES (%s, 'list acme/main', 'not understood', %s, gen_random_uuid())",
+                [NOW, frame(5, tags=["as listed"])],
+            )
+        ((reject,),) = query(database_url, "SELECT id FROM archive.rejects")
+        placed = await rejects.retry(engine, reject, now=NOW)
+    assert (placed.reason, placed.event_id) == (None, 5)
+    assert query(database_url, "SELECT count(*) FROM archive.rejects") == [(0,)]
+    assert query(database_url, "SELECT as_of FROM archive.forms WHERE id = 5") == [(as_of,)]
+    assert query(database_url, "SELECT content FROM archive.messages") == [("edited",)]

@@ -1,0 +1,165 @@
+"""What a page is asked with decides what it proves and which doubts it lifts."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+
+import pytest
+
+from archiver import daemon
+from archiver.domain.coverage import Ranges
+from archiver.flowdock.refusals import FlowRefused
+from archiver.ingest.source import Source
+from archiver.settings import IngestSettings
+from archiver.simulator.faults import Fault
+from archiver.simulator.membership import leave
+from archiver.simulator.server import Simulator, wall_clock
+from archiver.store import coverage
+from archiver.store.coverage import Standing
+from archiver.store.engine import connect, transaction
+from tests.ingest.arriving import NOW, fail_to_journal, query
+from tests.test_daemon import settings_for, until
+
+SETTLING_SECONDS = 0.3
+DOUBTED = "SELECT lower(doubted), upper(doubted) - 1 FROM store.ledger"
+
+
+class Flowdock:
+    """A service of one flow with a short history; *while_listing* is called as it lists."""
+
+    def __init__(self) -> None:
+        self.while_listing: Callable[[], None] = lambda: None
+        self.simulator: Simulator
+
+    def clock(self) -> int:
+        self.while_listing()
+        return wall_clock()
+
+
+@pytest.fixture
+async def flowdock() -> AsyncIterator[Flowdock]:
+    it = Flowdock()
+    async with Simulator.start(
+        flows=1, history=20, listing_delay_seconds=0, clock=it.clock
+    ) as it.simulator:
+        yield it
+
+
+@pytest.fixture
+async def source(flowdock: Flowdock, database_url: str) -> AsyncIterator[Source]:
+    """What can be asked for, all of it known to be due."""
+    settings = replace(
+        settings_for(flowdock.simulator, database_url, private=False),
+        ingest=IngestSettings(settling_seconds=SETTLING_SECONDS),
+    )
+    async with connect(database_url) as engine, daemon.works(settings, engine) as shared:
+        account = shared.account(settings.require_accounts()[0])
+        await account.look_up()
+        (flow,) = flowdock.simulator.world.flows
+        (flow_key,) = account.source.paths
+        see(account.source, flow.timeline.head)
+        async with transaction(engine) as tx:
+            await coverage.advance(tx, {flow_key: Standing(due=flow.timeline.head)}, now=NOW)
+        yield account.source
+
+
+def key(source: Source) -> int:
+    (flow_key,) = source.paths
+    return flow_key
+
+
+def see(source: Source, id_: int, *, seconds_ago: float = 60) -> None:
+    source.heads.seen(key(source), id_, at=asyncio.get_running_loop().time() - seconds_ago)
+
+
+async def open_stream(source: Source) -> None:
+    async with transaction(source.engine) as tx:
+        await coverage.open_streams(tx, [key(source)])
+
+
+async def ask(source: Source, last: int) -> None:
+    await source.ask(key(source), 1, last, newest=False, purpose="audit")
+
+
+async def test_a_listing_has_the_position_that_had_settled_when_it_was_asked_for(
+    flowdock, source, database_url
+):
+    head = source.heads.newest(key(source))
+    see(source, head + 5, seconds_ago=0)
+    flowdock.while_listing = lambda: see(source, head + 9)
+    await ask(source, head)
+    assert query(database_url, "SELECT as_of FROM store.pages") == [(head,)]
+    assert query(database_url, "SELECT DISTINCT as_of FROM store.journal") == [(head,)]
+
+
+async def test_a_listing_lifts_the_doubts_of_a_stream_that_has_long_been_open(source, database_url):
+    head = source.heads.newest(key(source))
+    await open_stream(source)
+    assert (await source.wanting())[key(source)].doubted == Ranges()
+    await ask(source, head)
+    assert query(database_url, DOUBTED) == [(1, head)]  # it may not have been listable yet
+
+    await asyncio.sleep(SETTLING_SECONDS)
+    assert (await source.wanting())[key(source)].doubted == Ranges(((1, head),))
+    await ask(source, head)
+    assert query(database_url, DOUBTED) == [(None, None)]
+
+
+async def test_a_listing_lifts_no_doubt_that_arose_while_it_was_asked_for(
+    flowdock, source, database_url
+):
+    head = source.heads.newest(key(source))
+    faults = flowdock.simulator.faults
+    faults.add(Fault(kind="silence", on="rest", path="*/messages", seconds=2.5 * SETTLING_SECONDS))
+    asking = asyncio.create_task(ask(source, head))
+    await until(lambda: faults.fired["silence"] == 1)
+    await open_stream(source)
+    await source.wanting()
+    await asyncio.sleep(SETTLING_SECONDS)
+    assert not asking.done()
+    await asking
+    assert query(database_url, DOUBTED) == [(1, head)]
+
+
+async def test_what_postgres_refuses_of_a_page_is_not_reported_as_proven(
+    flowdock, source, database_url
+):
+    head = source.heads.newest(key(source))
+    (flow,) = flowdock.simulator.world.flows
+    refused = next(message.id for message in flow.timeline)
+    fail_to_journal(database_url, refused, state="22023")
+    reading = await source.ask(key(source), 1, head, newest=False, purpose="backfill")
+    assert reading.trouble == "Postgres refused 1 messages of the page"
+    assert refused not in reading.proven
+    assert query(database_url, "SELECT reason FROM archive.rejects") == [("not to be kept",)]
+    proven = query(database_url, "SELECT from_id, to_id FROM archive.coverage ORDER BY 1")
+    assert Ranges.of(proven) == reading.proven
+
+
+async def test_a_head_out_of_all_proportion_is_not_believed(flowdock, source):
+    (flow,) = flowdock.simulator.world.flows
+    known = source.heads.newest(key(source))
+    flow.timeline.head = 2**60
+    flowdock.simulator.world.post(flow, flowdock.simulator.me, "from afar")
+    assert await source.look_at_head(key(source)) == 0
+    assert source.heads.newest(key(source)) == known
+
+
+async def test_nothing_is_concluded_from_a_flow_that_is_lost(flowdock, source, database_url):
+    head = source.heads.newest(key(source))
+    await ask(source, head)
+    world = flowdock.simulator.world
+    (flow,) = world.flows
+    gone = next(one.id for one in flow.timeline)
+
+    def lose() -> None:
+        """The page is the last that is given: it lacks a message, and the flow is left."""
+        flowdock.while_listing = lambda: None
+        flow.timeline.remove(gone)
+        leave(world, flow, flowdock.simulator.me)
+
+    flowdock.while_listing = lose
+    with pytest.raises(FlowRefused):
+        await ask(source, head)
+    deleted = "SELECT id FROM archive.messages WHERE deleted_at IS NOT NULL AND id = %s"
+    assert query(database_url, deleted, gone) == []
