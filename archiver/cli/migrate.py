@@ -7,27 +7,63 @@ import click
 
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, connect, serve_database
-from archiver.store import migrating
+from archiver.cli.tables import counted
+from archiver.store import granting, migrating
+from archiver.store.granting import READER, WRITER, Granted
 
 
 @click.command()
+@click.option("--roles", is_flag=True, help="Make the roles of the daemon and of readers as well.")
+@click.option(
+    "--writer", metavar="NAME", default=WRITER, show_default=True, help="The daemon's role."
+)
+@click.option("--reader", metavar="NAME", default=READER, show_default=True, help="The readers'.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
-def migrate(load_settings: LoadSettings, *, as_json: bool) -> None:
+def migrate(
+    load_settings: LoadSettings, *, roles: bool, writer: str, reader: str, as_json: bool
+) -> None:
     """Bring the database to this release's schema.
 
-    Safe to repeat. A private database needs none of this: it is migrated when it is used.
+    Safe to repeat, also while the daemon runs. A private database needs none of this: it is
+    migrated when it is used.
+
+    With --roles, two roles get their rights, and are made if need be: one with which the daemon can
+    do all that it does and not own the archive, and one that can read its views and nothing else.
     """
     with serve_database(load_settings()) as place:
-        before, after = asyncio.run(_migrate(place))
+        before, after, granted = asyncio.run(_migrate(place, (writer, reader) if roles else None))
     if as_json:
-        click.echo(json.dumps({"before": before, "after": after}))
-    elif before == after:
+        told: dict[str, object] = {"before": before, "after": after}
+        if granted:
+            told["roles"] = {"writer": writer, "reader": reader, "made": granted.made}
+            told["left"] = granted.left
+        click.echo(json.dumps(told))
+        return
+    if before == after:
         click.echo(f"schema already at {after}")
     else:
         click.echo(f"schema {before or 'none'} → {after}")
+    if granted:
+        _tell(granted, writer, reader)
 
 
-async def _migrate(place: Place) -> tuple[str | None, str]:
+def _tell(granted: Granted, writer: str, reader: str) -> None:
+    for name, duty in ((writer, "writes"), (reader, "reads")):
+        made = "made now, without a password" if name in granted.made else "was there"
+        click.echo(f"role {name} {duty}: {made}")
+    if granted.left:
+        click.echo(f"\n{counted(len(granted.left), 'statement')} for somebody who may run them:")
+        for statement in granted.left:
+            click.echo(f"  {statement};")
+
+
+async def _migrate(
+    place: Place, roles: tuple[str, str] | None
+) -> tuple[str | None, str, Granted | None]:
     async with connect(place) as engine:
-        return await migrating.migrate(engine)
+        before, after = await migrating.migrate(engine)
+        if roles is None:
+            return before, after, None
+        writer, reader = roles
+        return before, after, await granting.grant(engine, writer=writer, reader=reader)

@@ -3,6 +3,7 @@
 The migrations travel inside the wheel, so that a machine where only that is installed can migrate.
 """
 
+import asyncio
 from pathlib import Path
 
 from alembic import command
@@ -10,9 +11,10 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from archiver.errors import ArchiverError
+from archiver.store import granting
 from archiver.store.schema import SCHEMA
 
 # In a wheel the migrations lie in the package; in a checkout, beside it.
@@ -22,6 +24,7 @@ _PLACES = (
 )
 
 ONE_AT_A_TIME = 0x61726368  # "arch": the advisory lock under which a database is migrated
+PAUSE_SECONDS = 0.1
 
 
 class SchemaMismatch(ArchiverError):
@@ -31,25 +34,41 @@ class SchemaMismatch(ArchiverError):
 async def migrate(engine: AsyncEngine) -> tuple[str | None, str]:
     """Bring the database to this release's schema; safe to repeat, and to run twice at once.
 
-    Returns the revision before (None: the database was empty) and after.
+    Roles that have rights on the archive get theirs on what is new. Returns the revision before
+    (None: the database was empty) and after.
 
     Raises:
         SchemaMismatch: a newer release has migrated the database.
     """
     async with engine.connect() as connection:
-        key = {"key": ONE_AT_A_TIME}
-        await connection.execute(text("SELECT pg_advisory_lock(:key)"), key)
+        await _take_turn(connection)
         try:
             before = await connection.run_sync(_current)
             _refuse_newer(before)
-            await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
-            await connection.commit()
-            await connection.run_sync(_upgrade)
+            if before != latest():
+                await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+                await connection.commit()
+                await connection.run_sync(_upgrade)
+                await granting.renew(connection)
             await connection.commit()
         finally:
             await connection.rollback()
+            key = {"key": ONE_AT_A_TIME}
             await connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
         return before, latest()
+
+
+async def _take_turn(connection: AsyncConnection) -> None:
+    """Wait until nobody else migrates this database.
+
+    Without waiting inside a statement: an index that is made beside the writers waits for all
+    statements that began before, and the two would wait for each other.
+    """
+    statement, key = text("SELECT pg_try_advisory_lock(:key)"), {"key": ONE_AT_A_TIME}
+    while not (await connection.execute(statement, key)).scalar_one():
+        await connection.commit()
+        await asyncio.sleep(PAUSE_SECONDS)
+    await connection.commit()
 
 
 async def check_schema(engine: AsyncEngine) -> None:
@@ -88,6 +107,10 @@ def _refuse_newer(current: str | None) -> None:
 
 
 def _current(connection: Connection) -> str | None:
+    if connection.execute(_MAY_USE).scalar() is False:
+        # A reader sees the views alone.
+        version = connection.execute(text("SELECT version FROM archive.schema_version"))
+        return str(version.scalar_one())
     options = {"version_table": "schema_version", "version_table_schema": SCHEMA}
     return MigrationContext.configure(connection, opts=options).get_current_revision()
 
@@ -107,3 +130,8 @@ def _config() -> Config:
 
 def _scripts() -> ScriptDirectory:
     return ScriptDirectory.from_config(_config())
+
+
+_MAY_USE = text(
+    "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'store'"
+)

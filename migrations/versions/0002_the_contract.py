@@ -8,16 +8,18 @@ what the message has now.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.types import TypeEngine
 
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-STATE = {
+STATE: Mapping[str, TypeEngine[Any]] = {
     "event": sa.Text(),
     "thread_id": sa.Text(),
     "edited_at": sa.DateTime(timezone=True),

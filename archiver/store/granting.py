@@ -1,0 +1,224 @@
+"""The two roles that need not own the archive: the daemon's, and that of those who query.
+
+The *writer* can do what the commands do and no more: it adds to the journal and can neither change
+nor remove what is there, and it makes no tables. The *reader* sees the views of ``archive`` and
+nothing else. Roles belong to the server, rights to the database: several archives on one server
+share the roles or name their own.
+
+Whoever migrates owns all of it. Rights on what a later migration makes are given by `renew`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import Struct
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from archiver.errors import ArchiverError
+from archiver.store.engine import Engine, first_line, transaction
+
+WRITER = "archiver_writer"
+READER = "archiver_reader"
+
+WRITES: Mapping[str, str] = {
+    "schema_version": "",
+    # What cannot be made again is never changed, and removed only when it has found its place.
+    "journal": "INSERT",
+    "sightings": "INSERT, UPDATE",
+    "rejects": "INSERT, DELETE",
+    "signals": "INSERT, DELETE",
+    "ledger": "INSERT, UPDATE",
+    "pages": "INSERT, DELETE",
+    "flows": "INSERT, UPDATE",
+    "users": "INSERT, UPDATE",
+    # The replay of the journal: a rebuild removes what nothing in it calls for.
+    "messages": "INSERT, UPDATE, DELETE",
+    "revisions": "INSERT, DELETE",
+    "threads": "INSERT, UPDATE, DELETE",
+}
+"""By table of ``store``: what the writer may do to it, beside reading."""
+
+READER_DEFAULTS: Mapping[str, str] = {
+    "search_path": "archive",
+    "default_transaction_read_only": "on",
+    "statement_timeout": "60s",
+    # An open transaction keeps the server from clearing away old rows.
+    "idle_in_transaction_session_timeout": "10min",
+}
+
+FORBIDDEN = "42501"
+IS_THERE = frozenset({"42710", "23505"})
+LONGEST_NAME_BYTES = 63
+
+
+class RolesRefused(ArchiverError):
+    """The roles cannot be made, or not so; the text says what to do."""
+
+
+class Granted(Struct, frozen=True, kw_only=True):
+    """What became of the roles."""
+
+    made: tuple[str, ...]
+    """Roles that were not on the server."""
+    left: tuple[str, ...]
+    """Statements that the user was not allowed to run, for somebody who is."""
+
+
+async def grant(engine: Engine, *, writer: str = WRITER, reader: str = READER) -> Granted:
+    """Make the roles, unless they are there, and give them their rights; safe to repeat.
+
+    Defaults of the reader's sessions are set once: who changes them keeps the change.
+
+    Raises:
+        RolesRefused: a name cannot be taken, or the user may not make roles.
+    """
+    async with transaction(engine) as tx:
+        await _check_names(tx, writer, reader)
+        made = await _make(tx, [writer, reader])
+        await _give(tx, writers=[writer], readers=[reader])
+        left = await _set_defaults(tx, reader)
+    return Granted(made=made, left=left)
+
+
+async def renew(tx: AsyncConnection) -> None:
+    """Give the roles that have rights on the archive their rights on all that is there now."""
+    found = await tx.execute(_HOLDERS)
+    writers, readers = found.one()
+    await _give(tx, writers=writers or (), readers=readers or ())
+
+
+async def _check_names(tx: AsyncConnection, writer: str, reader: str) -> None:
+    if writer == reader:
+        raise RolesRefused(f"the writer and the reader must be two roles, not both {writer!r}")
+    for name in (writer, reader):
+        if not 0 < len(name.encode()) <= LONGEST_NAME_BYTES or "\0" in name:
+            raise RolesRefused(f"a role cannot be called {name!r}: use 1 to 63 letters")
+        if name.startswith("pg_") or name in {"public", "none"}:
+            raise RolesRefused(f"a role cannot be called {name!r}: Postgres keeps that name")
+        mighty = (await tx.execute(_MIGHTY, {"name": name})).scalar()
+        if mighty:
+            raise RolesRefused(
+                f"the role {name!r} {mighty}, so rights mean nothing to it; name another one "
+                "with --writer and --reader"
+            )
+
+
+async def _make(tx: AsyncConnection, names: Sequence[str]) -> tuple[str, ...]:
+    """Make those of the roles that are not there; returns them."""
+    known = set((await tx.execute(text("SELECT rolname FROM pg_roles"))).scalars())
+    missing = tuple(name for name in names if name not in known)
+    # Without a password, so nobody logs in before somebody who may has set one.
+    statements = [f"CREATE ROLE {quoted(name)} LOGIN" for name in missing]
+    refused = await _try_each(tx, statements)
+    if refused:
+        user = (await tx.execute(text("SELECT current_user"))).scalar()
+        told = "".join(f"\n  {statement};" for statement in refused)
+        raise RolesRefused(
+            f"the user {user!r} may not make roles: let somebody who may run{told}\n"
+            "in any database of the server, and then repeat: archiver migrate --roles"
+        )
+    return missing
+
+
+async def _try_each(tx: AsyncConnection, statements: Iterable[str]) -> tuple[str, ...]:
+    """Run *statements*, each alone; returns those that the user may not run."""
+    refused = []
+    for statement in statements:
+        try:
+            async with tx.begin_nested():
+                await tx.exec_driver_sql(statement)
+        except DBAPIError as error:
+            state = getattr(error.orig, "sqlstate", None)
+            if state == FORBIDDEN:
+                refused.append(statement)
+            elif state not in IS_THERE:  # another made the role meanwhile
+                raise RolesRefused(f"{first_line(error.orig)}: {statement}") from error
+    return tuple(refused)
+
+
+async def _give(tx: AsyncConnection, *, writers: Sequence[str], readers: Sequence[str]) -> None:
+    """Give the roles just their rights on all that is there, and on views still to come."""
+    everybody = ", ".join(map(quoted, [*writers, *readers]))
+    if not everybody:
+        return
+    statements = [
+        f"GRANT USAGE ON SCHEMA archive TO {everybody}",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA archive TO {everybody}",
+        f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA archive TO {everybody}",
+        f"ALTER DEFAULT PRIVILEGES IN SCHEMA archive GRANT SELECT ON TABLES TO {everybody}",
+        f"ALTER DEFAULT PRIVILEGES IN SCHEMA archive GRANT EXECUTE ON FUNCTIONS TO {everybody}",
+    ]
+    if (await tx.execute(_MAY_ADMIT)).scalar_one():
+        database = quoted((await tx.execute(text("SELECT current_database()"))).scalar_one())
+        statements.append(f"GRANT CONNECT ON DATABASE {database} TO {everybody}")
+    if writers:
+        daemon = ", ".join(map(quoted, writers))
+        statements += [
+            f"GRANT USAGE ON SCHEMA store TO {daemon}",
+            f"REVOKE ALL ON ALL TABLES IN SCHEMA store FROM {daemon}",
+            f"GRANT SELECT ON ALL TABLES IN SCHEMA store TO {daemon}",
+        ]
+        statements += [
+            f"GRANT {rights} ON store.{table} TO {daemon}"
+            for table, rights in WRITES.items()
+            if rights
+        ]
+    for statement in statements:
+        await tx.exec_driver_sql(statement)
+
+
+async def _set_defaults(tx: AsyncConnection, reader: str) -> tuple[str, ...]:
+    """Set the defaults of the reader's sessions, if it has none here; returns what was refused."""
+    if (await tx.execute(_HAS_DEFAULTS, {"name": reader})).scalar():
+        return ()
+    database = quoted((await tx.execute(text("SELECT current_database()"))).scalar_one())
+    return await _try_each(
+        tx,
+        [
+            f"ALTER ROLE {quoted(reader)} IN DATABASE {database} SET {name} = '{value}'"
+            for name, value in READER_DEFAULTS.items()
+        ],
+    )
+
+
+def quoted(name: str) -> str:
+    """*name* as an identifier of SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+_MIGHTY = text("""
+    SELECT CASE WHEN rolsuper THEN 'is a superuser'
+                WHEN rolname = current_user THEN 'owns the archive' END
+    FROM pg_roles WHERE rolname = :name
+""")
+
+_MAY_ADMIT = text("SELECT has_database_privilege(current_database(), 'CONNECT WITH GRANT OPTION')")
+
+_HAS_DEFAULTS = text("""
+    SELECT true FROM pg_db_role_setting AS s
+    JOIN pg_roles AS r ON r.oid = s.setrole JOIN pg_database AS d ON d.oid = s.setdatabase
+    WHERE rolname = :name AND datname = current_database()
+""")
+
+# A writer can add to the journal. A reader can use the schema of the views and is no writer.
+_HOLDERS = text("""
+    WITH granted AS (
+        SELECT rolname, privilege_type = 'INSERT' AS is_writer
+        FROM (
+            SELECT (aclexplode(relacl)).* FROM pg_class
+            WHERE oid = CAST('store.journal' AS regclass)
+            UNION ALL
+            SELECT (aclexplode(nspacl)).* FROM pg_namespace WHERE nspname = 'archive'
+        ) AS acl
+        JOIN pg_roles AS r ON r.oid = grantee
+        WHERE privilege_type IN ('INSERT', 'USAGE') AND rolname <> current_user AND NOT rolsuper
+          AND grantee <> (SELECT relowner FROM pg_class
+                          WHERE oid = CAST('store.journal' AS regclass))
+    ), holders AS (
+        SELECT rolname, bool_or(is_writer) AS is_writer FROM granted GROUP BY rolname
+    )
+    SELECT array_agg(rolname ORDER BY rolname) FILTER (WHERE is_writer),
+           array_agg(rolname ORDER BY rolname) FILTER (WHERE NOT is_writer)
+    FROM holders
+""")
