@@ -12,14 +12,16 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from archiver.errors import ArchiverError
+from archiver.ingest.apply import apply
 from archiver.store import migrating
 from archiver.store.engine import Engine, connect
 from archiver.store.migrating import SchemaMismatch, check_schema, latest, migrate
 from archiver.store.schema import SCHEMA, metadata
-from tests.ingest.arriving import query
+from tests.ingest.applying import everything
+from tests.ingest.arriving import new_flow, query
 
 ROOT = Path(__file__).parent.parent
 
@@ -131,6 +133,47 @@ async def test_down_to_nothing_and_up_again_gives_the_same(bare_database_url):
         assert sorted(query(bare_database_url, COLUMNS)) == sorted(before)
         async with engine.connect() as connection:
             assert await connection.run_sync(differences) == []
+
+
+async def test_indexes_that_a_cut_left_half_made_are_made_again(bare_database_url):
+    valid = """
+        SELECT count(*) FILTER (WHERE indisvalid), count(*) FROM pg_index
+        WHERE indrelid = 'store.messages'::regclass
+    """
+    async with connect(bare_database_url) as engine:
+        await migrate(engine)
+        made = query(bare_database_url, valid)
+        with psycopg.connect(bare_database_url, autocommit=True) as admin:
+            # As CREATE INDEX CONCURRENTLY leaves it, and as the release before had it.
+            admin.execute(
+                "UPDATE pg_index SET indisvalid = false"
+                " WHERE indexrelid = 'store.messages_tags'::regclass"
+            )
+            admin.execute("DROP INDEX store.messages_thread")
+            admin.execute("UPDATE store.schema_version SET version_num = '0002'")
+        assert query(bare_database_url, valid) != made
+        assert await migrate(engine) == ("0002", latest())
+        assert query(bare_database_url, valid) == made
+
+
+async def test_indexes_are_made_while_others_write(bare_database_url):
+    """Whoever writes meanwhile neither waits nor is waited for, but for its transaction to end."""
+    async with connect(bare_database_url) as engine, connect(bare_database_url) as other:
+        await migrate(engine)
+        with psycopg.connect(bare_database_url, autocommit=True) as admin:
+            admin.execute("DROP INDEX store.messages_sent")
+            admin.execute("UPDATE store.schema_version SET version_num = '0002'")
+        async with other.connect() as writing:
+            await writing.execute(text("DELETE FROM store.messages WHERE false"))
+            migrating_ = asyncio.create_task(migrate(engine))
+            held = "SELECT count(*) FROM pg_stat_progress_create_index"
+            async with asyncio.timeout(20):
+                while query(bare_database_url, held) == [(0,)]:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)  # what is awaited happens in another process
+            await apply(other, everything(await new_flow(other)))
+            assert not migrating_.done()
+            await writing.commit()
+            assert await migrating_ == ("0002", latest())
 
 
 async def downgrade(engine: Engine) -> None:

@@ -160,6 +160,12 @@ messages = Table(
         nullable=False,
         comment="rows in revisions; 0 while the message is as it was created",
     ),
+    # By these people reach messages; each costs whoever writes.
+    Index("messages_sent", "flow_key", "sent_at"),
+    Index("messages_user", "user_id", "sent_at"),
+    Index("messages_thread", "thread_id", postgresql_where=text("thread_id IS NOT NULL")),
+    Index("messages_tags", "tags", postgresql_using="gin"),
+    Index("messages_files", "flow_key", "id", postgresql_where=text("attachments IS NOT NULL")),
     postgresql_with={"fillfactor": "90"},
 )
 
