@@ -112,7 +112,7 @@ class Continuity:
             self._first = id_
         if id_ > self._newest:
             self._newest = id_
-            self._waiting.append((at, id_))
+            _append(self._waiting, at, id_)
 
     def settled(self, *, before: float) -> tuple[int, int] | None:
         """The range proven by what arrived *before*; None if the last call told it already."""
@@ -140,10 +140,18 @@ class Head:
         """Note that the flow had reached *id_* at the time *at*."""
         if id_ > self.newest:
             self.newest = id_
-            self._seen.append((at, id_))
+            _append(self._seen, at, id_)
 
     def settled(self, *, before: float) -> int:
         """The newest id that was known *before*; 0 when none was."""
         while self._seen and self._seen[0][0] <= before:
             self._settled = self._seen.popleft()[1]
         return self._settled
+
+
+def _append(seen: deque[tuple[float, int]], at: float, id_: int) -> None:
+    """Note *id_*, the newest so far; of what came at one time only the last counts."""
+    if seen and seen[-1][0] == at:
+        seen[-1] = (at, id_)
+    else:
+        seen.append((at, id_))

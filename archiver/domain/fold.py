@@ -106,10 +106,21 @@ def replay(facts: Iterable[Fact]) -> tuple[Message, tuple[Revision, ...]] | None
     if first is None:
         return None
     message, created = sketch(first)
-    if len(in_order) == 1 and first.as_of == message.as_of and first.message.edited_at is None:
-        # Nearly every message, when it is new: folding would change nothing of the sketch.
-        return message, (created,)
     return extend(message, [created], in_order)
+
+
+def untouched(facts: Sequence[Fact]) -> Message | None:
+    """What `replay` would make of *facts*, if all that they tell is that a message was sent.
+
+    That is nearly all messages when they are new, and costs a fraction. It has no history but its
+    `original`.
+    """
+    if len(facts) != 1:
+        return None
+    fact = facts[0]
+    if not isinstance(fact, Showing) or fact.message.edited_at or fact.as_of != fact.message.id:
+        return None
+    return _as_sent(fact.message)
 
 
 def _once_each(in_order: Sequence[Fact]) -> Sequence[Fact]:
@@ -138,13 +149,20 @@ def sketch(first: Showing) -> tuple[Message, Revision]:
     Its first content is known only if nobody had edited it by then.
     """
     shown = first.message
-    known = shown.edited_at is None
-    message = Message(
+    message = _as_sent(shown)
+    if shown.edited_at is None:
+        return message, original(message)
+    message = replace(message, content="", detail=None)
+    return message, replace(original(message), content=None)
+
+
+def _as_sent(shown: Posted) -> Message:
+    return Message(
         id=shown.id,
         event=shown.kind,
         user=shown.user,
         sent_at=shown.sent_at,
-        content=shown.content if known else "",
+        content=shown.content,
         tags=shown.tags,
         thread=shown.thread_id,
         parent=shown.parent,
@@ -156,12 +174,10 @@ def sketch(first: Showing) -> tuple[Message, Revision]:
         app=shown.app,
         uuid=shown.uuid,
         external_user_name=shown.external_user_name,
-        detail=shown.detail if known else None,
+        detail=shown.detail,
         removed=False,
         as_of=shown.id,
     )
-    created = original(message)
-    return message, created if known else replace(created, content=None)
 
 
 def original(message: Message) -> Revision:

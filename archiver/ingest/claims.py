@@ -32,12 +32,12 @@ class Claims:
         """Note *items*, in the order in which they came."""
         for item in items:
             match item:
+                case Came():
+                    self._note_arrival(item)
                 case Began():
                     # What comes at once may be a replay, of unknown completeness.
                     since = item.at + self._settling_seconds
                     self._connections[item.connection] = _Connection(since)
-                case Came():
-                    self._note_arrival(item)
                 case Ended():
                     self._settle(item.connection, now=item.at)
                     self._connections.pop(item.connection, None)
@@ -72,10 +72,11 @@ class Claims:
             since = item.at + self._settling_seconds
             self._connections[item.connection] = _Connection(since)
         elif arrival.flow_key is not None and arrival.id is not None:
-            flows = connection.flows
-            if arrival.flow_key not in flows:
-                flows[arrival.flow_key] = Continuity(since=connection.since)
-            flows[arrival.flow_key].arrived(arrival.id, at=item.at)
+            continuity = connection.flows.get(arrival.flow_key)
+            if continuity is None:
+                continuity = Continuity(since=connection.since)
+                connection.flows[arrival.flow_key] = continuity
+            continuity.arrived(arrival.id, at=item.at)
 
     def _settle(self, connection: int, *, now: float) -> None:
         if connection not in self._connections:

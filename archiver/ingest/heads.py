@@ -27,7 +27,10 @@ class Heads:
 
     def seen(self, flow_key: int, id_: int, *, at: float) -> None:
         """Note that the flow had reached *id_* at the time *at*."""
-        self._heads.setdefault(flow_key, Head()).seen(id_, at=at)
+        head = self._heads.get(flow_key)
+        if head is None:
+            head = self._heads[flow_key] = Head()
+        head.seen(id_, at=at)
 
     def newest(self, flow_key: int) -> int:
         """The newest id that the flow is known to have; 0 when none is."""

@@ -148,6 +148,7 @@ async def write_forever(
         began = clock()
         applied = await apply_patiently(engine, batch)
         tally.applied(applied, seconds=clock() - began)
+        heads.noted({flow_key: gain.due for flow_key, gain in gains.items()})
         claims.refuse({flow_key for flow_key, _ in applied.refused}, now=clock())
         for item in came:
             if item.arrival.flow_key is not None and item.arrival.id is not None:

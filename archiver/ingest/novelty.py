@@ -65,7 +65,7 @@ def _place(new: Novelty, key: Key, arrival: Arrival, forms: list[KnownForm]) -> 
     shown_at = arrival.shown_at or BEFORE_ALL
     was_listed = arrival.listed_as_of is not None
     digest = journal.digest(arrival.frame)
-    number = next((n for n, form in enumerate(forms) if form.digest == digest), None)
+    number = _number_of(digest, forms) if forms else None
     if number is None:
         form = KnownForm(len(forms), digest, as_of, shown_at)
         forms.append(form)
@@ -82,9 +82,14 @@ def _place(new: Novelty, key: Key, arrival: Arrival, forms: list[KnownForm]) -> 
         new.repeated += 1
         return
     # Of a form shown again as well: a listing may tell of a thread what the stream was not asked.
-    new.threads.extend(threads_of(flow_key, event))
+    if thread := thread_of(flow_key, event):
+        new.threads.append(thread)
     if fact := fact_of(event, position=as_of, shown_at=arrival.shown_at):
         new.facts.setdefault((flow_key, target(fact)), []).append(fact)
+
+
+def _number_of(digest: bytes, forms: Iterable[KnownForm]) -> int | None:
+    return next((n for n, form in enumerate(forms) if form.digest == digest), None)
 
 
 def _entry(flow_key: int, arrival: Arrival, event: Event, form: KnownForm) -> Entry:
@@ -104,10 +109,11 @@ def _entry(flow_key: int, arrival: Arrival, event: Event, form: KnownForm) -> En
     )
 
 
-def threads_of(flow_key: int, event: Event) -> Iterable[Shown]:
+def thread_of(flow_key: int, event: Event) -> Shown | None:
     """The thread that *event* shows, if any."""
     if isinstance(event, Posted | ThreadChanged | Rethreaded) and event.thread:
-        yield Shown(flow_key, event.thread, event.id)
+        return Shown(flow_key, event.thread, event.id)
+    return None
 
 
 def _key(arrival: Arrival) -> Key:

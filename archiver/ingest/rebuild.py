@@ -15,8 +15,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from msgspec import Struct
 
 from archiver.domain.events import Event
-from archiver.ingest.folding import by_message, read_event, replayed, shows
-from archiver.ingest.novelty import threads_of
+from archiver.ingest.folding import NO_HISTORY, by_message, read_event, replayed, shows
+from archiver.ingest.novelty import thread_of
 from archiver.store import comparing, coverage, journal, messages, rebuilding
 from archiver.store.bulk import Key
 from archiver.store.comparing import Difference
@@ -24,8 +24,6 @@ from archiver.store.engine import Engine, Transaction, transaction
 from archiver.store.journal import Entry
 from archiver.store.messages import Held, History, Shown
 from archiver.store.rebuilding import Stretch
-
-NO_HISTORY = History(0, ())
 
 
 class Step(Struct, frozen=True, kw_only=True):
@@ -143,8 +141,8 @@ async def _look_at_stretch(tx: Transaction, stretch: Stretch) -> _Look:
 def _threads_in(entries: Iterable[Entry]) -> Iterable[Shown]:
     for entry in entries:
         event = read_event(entry)
-        if isinstance(event, Event):
-            yield from threads_of(entry.flow_key, event)
+        if isinstance(event, Event) and (shown := thread_of(entry.flow_key, event)):
+            yield shown
 
 
 async def _keep_others_out(tx: Transaction, flow_key: int) -> None:

@@ -9,12 +9,12 @@ from types import MappingProxyType
 from typing import Literal
 
 from msgspec import Struct
-from sqlalchemy import and_, bindparam, case, delete, func, select, text, type_coerce, update
+from sqlalchemy import bindparam, case, delete, func, select, text, type_coerce, update
 from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, Range
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.coverage import Ranges
-from archiver.store.bulk import Key, key_table, keys_of
+from archiver.store.bulk import Key, key_table, keys_of, records
 from archiver.store.schema import ledger, pages
 
 NOTHING: Mapping[int, Ranges] = MappingProxyType({})
@@ -90,39 +90,18 @@ async def advance(
     What was listed is doubted no more, if no stream was opened since it was asked for: the epoch of
     a gain is the one known at the time. What is *unsure* by flow key stays doubted all the same.
     """
-    assured = ledger.c.doubted - bindparam("assured", type_=INT8MULTIRANGE)
-    in_epoch = ledger.c.epoch == bindparam("in_epoch")
-    statement = (
-        update(ledger)
-        .where(ledger.c.flow_key == bindparam("its_flow"))
-        .values(
-            streamed=ledger.c.streamed + bindparam("more_streamed", type_=INT8MULTIRANGE),
-            listed=ledger.c.listed + bindparam("more_listed", type_=INT8MULTIRANGE),
-            due=func.greatest(ledger.c.due, bindparam("to_due")),
-            due_at=bindparam("now"),
-            doubted=case((in_epoch, assured), else_=ledger.c.doubted),
-            assured_at=case(
-                (
-                    and_(in_epoch, ~func.isempty(ledger.c.doubted), func.isempty(assured)),
-                    bindparam("now"),
-                ),
-                else_=ledger.c.assured_at,
-            ),
-        )
-    )
     rows = [
         {
-            "its_flow": flow_key,
-            "more_streamed": _multirange(gain.streamed),
-            "more_listed": _multirange(gain.listed),
-            "assured": _multirange(gain.listed - unsure.get(flow_key, Ranges())),
-            "to_due": min(gain.due, NEWEST_PROVABLE),
-            "in_epoch": gain.epoch,
-            "now": now,
+            "flow_key": flow_key,
+            "streamed": _written(gain.streamed),
+            "listed": _written(gain.listed),
+            "assured": _written(gain.listed - unsure.get(flow_key, Ranges())),
+            "due": min(gain.due, NEWEST_PROVABLE),
+            "epoch": gain.epoch,
         }
         for flow_key, gain in gains.items()
     ]
-    await tx.execute(statement, rows)
+    await tx.execute(_ADVANCE, {"rows": records(rows), "now": now})
 
 
 async def open_streams(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
@@ -253,9 +232,29 @@ def _range(span: tuple[int, int]) -> Range[int]:
     return Range(span[0], min(span[1], NEWEST_PROVABLE) + 1)
 
 
-def _multirange(ranges: Ranges) -> list[Range[int]]:
-    return [_range(span) for span in ranges]
+def _written(ranges: Ranges) -> str:
+    """*ranges* as Postgres reads them."""
+    spans = (f"[{first},{min(last, NEWEST_PROVABLE) + 1})" for first, last in ranges)
+    return "{" + ",".join(spans) + "}"
 
 
 def _ranges(multirange: Iterable[Range[int]]) -> Ranges:
     return Ranges.of((span.lower or 0, (span.upper or 0) - 1) for span in multirange)
+
+
+_ADVANCE = text("""
+    UPDATE store.ledger AS held SET
+        streamed = held.streamed + gain.streamed,
+        listed = held.listed + gain.listed,
+        due = greatest(held.due, gain.due),
+        due_at = :now,
+        doubted = CASE WHEN held.epoch = gain.epoch
+            THEN held.doubted - gain.assured ELSE held.doubted END,
+        assured_at = CASE WHEN held.epoch = gain.epoch
+            AND NOT isempty(held.doubted) AND isempty(held.doubted - gain.assured)
+            THEN :now ELSE held.assured_at END
+    FROM json_to_recordset(CAST(:rows AS json)) AS gain (
+        flow_key integer, streamed int8multirange, listed int8multirange,
+        assured int8multirange, due bigint, epoch integer)
+    WHERE held.flow_key = gain.flow_key
+""")

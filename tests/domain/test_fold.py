@@ -5,7 +5,17 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from archiver.domain.events import ContentEdited, MessageDeleted, TagsChanged
-from archiver.domain.fold import Absence, Showing, change_tags, extend, order, position, replay
+from archiver.domain.fold import (
+    Absence,
+    Showing,
+    change_tags,
+    extend,
+    order,
+    original,
+    position,
+    replay,
+    untouched,
+)
 from archiver.domain.model import EventId, Message
 from tests.domain.happenings import BEGIN, Life, about, lives, posted, told
 
@@ -78,11 +88,20 @@ def test_folding_on_from_a_stored_message_is_the_same_as_replaying_all(life, dat
 
 
 @given(lives())
+def test_what_nothing_has_touched_is_what_a_replay_makes_of_it(life):
+    for fact in [*life.facts, *life.listings]:
+        if (message := untouched([fact])) is not None:
+            assert replay([fact]) == (message, (original(message),))
+    assert untouched(life.facts[:1]) is not None
+    assert untouched([]) is None
+
+
+@given(lives())
 def test_mutations_before_their_target_wait_for_it(life):
-    original, *mutations = life.facts
+    own, *mutations = life.facts
 
     assert replay(mutations) is None
-    message, _ = told([*mutations, original])
+    message, _ = told([*mutations, own])
     assert shows(message, life)
 
 
