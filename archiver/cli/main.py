@@ -44,6 +44,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "rejects": ("archiver.cli.rejects", "Look into input that could not be placed."),
         "rebuild": ("archiver.cli.rebuild", "Make all derived rows anew from the journal."),
         "migrate": ("archiver.cli.migrate", "Bring the database to this release's schema."),
+        "check": ("archiver.cli.check", "Try all that is needed, and tell how to mend the rest."),
         "config": ("archiver.cli.config", "Show the settings, or an example of all of them."),
     },
     "Try it out": {

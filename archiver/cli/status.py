@@ -15,6 +15,7 @@ from rich.cells import cell_len, set_cell_size
 from archiver.cli.choice import choose_flows
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
+from archiver.cli.measures import told_bytes, told_seconds
 from archiver.cli.tables import counted
 from archiver.cli.terminal import has_colours, is_terminal, make_safe
 from archiver.store import reading
@@ -107,8 +108,8 @@ def _cells(one: FlowReport, *, at: datetime) -> Sequence[str]:
         make_safe(one.flow),
         _number(one.events),
         _number(one.messages),
-        "-" if one.newest_at is None else _duration((at - one.newest_at).total_seconds()),
-        "-" if one.lag_seconds is None else _duration(one.lag_seconds),
+        "-" if one.newest_at is None else told_seconds((at - one.newest_at).total_seconds()),
+        "-" if one.lag_seconds is None else told_seconds(one.lag_seconds),
         "?" if one.gaps is None else f"{one.gaps:,}",
         "?" if one.missing_ids is None else f"{one.missing_ids:,}",
         _percent(one.proven),
@@ -139,13 +140,13 @@ def _summary(found: Status) -> str:
     written = totals.written_at
     events = _counted(_sum(one.events for one in flows), "event")
     messages = _counted(_sum(one.messages for one in flows), "message")
-    age = f"{_duration((found.at - written).total_seconds())} ago" if written else "never"
+    age = f"{told_seconds((found.at - written).total_seconds())} ago" if written else "never"
     return (
         f"{counted(len(flows), 'flow')}, {events}, {messages}, "
         f"{counted(gaps, 'gap')} of {counted(missing, 'id')}"
         f"{f', {unknown:,} not measured yet' if unknown else ''}\n"
         f"{_counted(totals.signals, 'signal')}, {_counted(totals.rejects, 'reject')}, "
-        f"database of {_bytes(totals.database_bytes)}, last written {age}"
+        f"database of {told_bytes(totals.database_bytes)}, last written {age}"
     )
 
 
@@ -166,22 +167,3 @@ def _percent(share: float | None) -> str:
     if share is None:
         return "?"
     return COMPLETE if share == 1 else f"{math.floor(share * 10_000) / 100:.2f}%"
-
-
-def _duration(seconds: float) -> str:
-    """The two largest units."""
-    left = max(0, int(seconds))
-    told: list[str] = []
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-        number, left = divmod(left, size)
-        if number or told:
-            told.append(f"{number}{unit}")
-    return " ".join(told[:2]) or "0s"
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:,.1f} TB"

@@ -53,14 +53,15 @@ def retry_after(headers: Mapping[str, str], *, now: datetime) -> float | None:
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
         return min(float(value), MAX_RETRY_AFTER_SECONDS)
-    until = _read_date(value)
+    until = read_date(value)
     if until is None:
         return None
-    seconds = (until - (_read_date(headers.get("Date", "")) or now)).total_seconds()
+    seconds = (until - (read_date(headers.get("Date", "")) or now)).total_seconds()
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
 
 
-def _read_date(value: str) -> datetime | None:
+def read_date(value: str) -> datetime | None:
+    """Return the time that a header tells (RFC 9110, 5.6.7); None when it tells none."""
     try:
         date = parsedate_to_datetime(value)
         return date.replace(tzinfo=UTC) if date.tzinfo is None else date

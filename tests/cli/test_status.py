@@ -9,7 +9,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from archiver.cli.status import _bytes, _duration, _number, _percent
+from archiver.cli.measures import told_bytes, told_seconds
+from archiver.cli.status import _number, _percent
 from archiver.store.reading import Count
 from tests.cli.conftest import Run, on_terminal
 
@@ -133,7 +134,7 @@ def test_a_table_of_a_command_that_is_cut_short_is_no_error(
     [(-1, "0s"), (0.9, "0s"), (59, "59s"), (60, "1m 0s"), (3723, "1h 2m"), (90000, "1d 1h")],
 )
 def test_durations_have_two_units(seconds: float, told: str) -> None:
-    assert _duration(seconds) == told
+    assert told_seconds(seconds) == told
 
 
 def test_numbers_do_not_claim_more_than_is_known() -> None:
@@ -145,7 +146,7 @@ def test_numbers_do_not_claim_more_than_is_known() -> None:
         "99.99%",
         "100%",
     ]
-    assert [_bytes(size) for size in (999, 1500, 8_124_095, 2e13)] == [
+    assert [told_bytes(size) for size in (999, 1500, 8_124_095, 2e13)] == [
         "999 B", "1.5 kB", "8.12 MB", "20.0 TB"
     ]  # fmt: skip
 

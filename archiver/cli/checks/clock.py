@@ -1,0 +1,20 @@
+"""Do the clocks agree? Times of events come from several."""
+
+from datetime import datetime, timedelta
+
+from archiver.cli.checks.result import Result, ok, warning, wrong
+
+SLIGHT = timedelta(seconds=3)
+"""The header Date tells whole seconds, and an answer takes a while."""
+GRAVE = timedelta(seconds=60)
+
+
+def check_clock(whose: str, told: datetime, began: datetime, ended: datetime) -> Result:
+    """Hold the time *told* between *began* and *ended* against our own."""
+    ahead = told - ended if told > ended else min(told - began, timedelta())
+    if abs(ahead) <= SLIGHT:
+        return ok("clock", f"agrees with that of {whose}")
+    way = "ahead of" if ahead < timedelta() else "behind"
+    about = f"ours is {abs(ahead).total_seconds():,.0f} s {way} that of {whose}"
+    mend = "have the clocks set by NTP (timedatectl set-ntp true)"
+    return (wrong if abs(ahead) > GRAVE else warning)("clock", about, mend)

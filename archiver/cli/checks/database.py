@@ -1,0 +1,85 @@
+"""Can the archive be written, is it at this release's schema, does its clock agree?"""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from archiver.cli.checks.clock import check_clock
+from archiver.cli.checks.result import Result, ok, warning, wrong
+from archiver.cli.database import Place, connect, private_home, serve_database
+from archiver.cli.measures import told_bytes
+from archiver.errors import ArchiverError
+from archiver.settings import Settings
+from archiver.store.inspecting import Inspection, inspect, unwritable
+from archiver.store.migrating import check_schema, latest
+
+OLDEST = 150_000
+
+
+def check_database(settings: Settings) -> list[Result]:
+    """Tell what there is to know of the database; a private one is started for that."""
+    home = private_home(settings)
+    if not settings.database.full_url and not (home / "data").exists():
+        return [ok("database", f"none yet: archiver run makes a private one in {home}")]
+    try:
+        with serve_database(settings) as place:
+            return asyncio.run(_look(place))
+    except ArchiverError as error:
+        return [wrong("database", str(error))]
+
+
+async def _look(place: Place) -> list[Result]:
+    async with connect(place) as engine:
+        began = datetime.now(UTC)
+        async with engine.connect() as tx:
+            found = await inspect(tx)
+        ended = datetime.now(UTC)
+        results = list(_of_server(found, place))
+        results.append(check_clock("the database", found.at, began, ended))
+        try:
+            await check_schema(engine)
+        except ArchiverError as error:
+            if place.private:
+                results.append(ok("schema", f"{error}: archiver run does so by itself"))
+            else:
+                results.append(wrong("schema", str(error)))
+            return results
+        results.append(ok("schema", f"{latest()}, as this release needs"))
+        async with engine.connect() as tx:
+            missing = await unwritable(tx)
+        if missing:
+            results.append(
+                wrong(
+                    "rights",
+                    f"{found.user} may not read and write {', '.join(missing)}",
+                    f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA store "
+                    f"TO {found.user}",
+                )
+            )
+    return results
+
+
+def _of_server(found: Inspection, place: Place) -> Iterator[Result]:
+    where = "a private server" if place.private else f"as {found.user} in {found.database}"
+    about = f"PostgreSQL {found.version}, {where}, {told_bytes(found.bytes)}"
+    if found.version_number < OLDEST:
+        yield wrong("database", about, "PostgreSQL 15 or newer is needed")
+    elif found.encoding != "UTF8":
+        yield wrong(
+            "database", f"{about}: its encoding is {found.encoding}", "make it with ENCODING 'UTF8'"
+        )
+    elif found.is_read_only:
+        yield wrong(
+            "database",
+            f"{about}: it takes no changes",
+            "name the primary; with several hosts, add target_session_attrs=read-write",
+        )
+    else:
+        secured = f", {found.encryption}" if found.encryption else ""
+        yield ok("database", f"{about}{secured}")
+    if found.is_superuser and not place.private:
+        yield warning(
+            "rights",
+            f"{found.user} is a superuser, which the archiver does not need",
+            "use a role of its own",
+        )

@@ -1,0 +1,37 @@
+"""Is there room for the archive?"""
+
+import os
+import shutil
+from collections.abc import Iterator
+
+from archiver.cli.checks.result import Result, ok, warning, wrong
+from archiver.cli.measures import told_bytes
+from archiver.settings import Settings
+
+LITTLE_BYTES = 2_000_000_000
+NONE_BYTES = 200_000_000
+
+
+def check_disk(settings: Settings) -> Iterator[Result]:
+    """Look at the disk of a private database; that of a server of yours is out of sight."""
+    if settings.database.full_url:
+        return
+    place = settings.data_dir
+    while not place.exists():
+        place = place.parent
+    if not os.access(place, os.W_OK):
+        yield wrong(
+            "disk",
+            f"{settings.data_dir} cannot be written by this user",
+            "give it to this user, or set ARCHIVER_DATA_DIR",
+        )
+        return
+    free = shutil.disk_usage(place).free
+    about = f"{told_bytes(free)} are free for {settings.data_dir}"
+    mend = "make room, or set ARCHIVER_DATA_DIR to a directory on another disk"
+    if free < NONE_BYTES:
+        yield wrong("disk", about, mend)
+    elif free < LITTLE_BYTES:
+        yield warning("disk", about, mend)
+    else:
+        yield ok("disk", about)

@@ -1,0 +1,19 @@
+"""What time it is by a host's clock."""
+
+from datetime import datetime
+
+import aiohttp
+
+from archiver.flowdock.retry import read_date
+
+PATIENCE = aiohttp.ClientTimeout(total=10.0)
+
+
+async def host_time(session: aiohttp.ClientSession, url: str) -> datetime | None:
+    """The header Date of any answer, to a request without credentials; None when it has none.
+
+    Raises:
+        aiohttp.ClientError, TimeoutError: there is no answer.
+    """
+    async with session.get(url, timeout=PATIENCE, allow_redirects=False) as answer:
+        return read_date(answer.headers.get("Date", ""))

@@ -1,0 +1,174 @@
+"""``archiver check``: each thing that may be wrong is told with what to do about it."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import psycopg
+import pytest
+
+from archiver.cli.check import lines
+from archiver.cli.checks.clock import check_clock
+from archiver.cli.checks.disk import check_disk
+from archiver.cli.checks.result import Verdict, wrong
+from archiver.cli.checks.service import check_account
+from archiver.cli.checks.settings import check_settings
+from archiver.settings import Account, MetricsSettings, Settings
+from archiver.settings.reading import read_settings
+from archiver.settings.telling import effective
+from archiver.simulator.server import Simulator
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+async def flowdock() -> AsyncIterator[Simulator]:
+    async with Simulator.start(flows=3, history=9, listing_delay_seconds=0) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def settings(flowdock: Simulator, environ: dict[str, str], database_url: str) -> dict[str, str]:
+    return environ | {
+        "ARCHIVER_API_URL": flowdock.api_url,
+        "ARCHIVER_STREAM_URL": flowdock.stream_url,
+        "ARCHIVER_TOKEN": flowdock.token,
+        "ARCHIVER_DATABASE_URL": database_url,
+        "ARCHIVER_BACKFILL_REQUESTS_PER_SECOND": "1000",
+    }
+
+
+def run_check(settings: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "archiver.cli.main", "check", *arguments]
+    return subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
+
+
+async def in_thread(*arguments: Any) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(run_check, *arguments)
+
+
+async def test_when_all_works_each_subject_is_ok(flowdock, settings):
+    done = await in_thread(settings, "--json")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["ok"]) == (0, True), found
+    bad = [one for one in found["results"] if one["verdict"] != "ok"]
+    assert {one["subject"] for one in bad} <= {"rights"}  # the tests' user is a superuser
+    assert {one["subject"] for one in found["results"]} >= {
+        "settings", "token", "flows", "streams", "database", "schema", "clock"
+    }  # fmt: skip
+    assert flowdock.token not in done.stdout
+
+
+async def test_what_is_wrong_is_told_with_what_to_do(flowdock, settings, database_url):
+    with psycopg.connect(database_url, autocommit=True) as db:
+        db.execute("UPDATE store.schema_version SET version_num = '9999'")
+    done = await in_thread(settings | {"ARCHIVER_TOKEN": "s3cret-marker"})
+    assert done.returncode == 1
+    assert "wrong    token" in done.stdout
+    assert "set ARCHIVER_TOKEN to a personal API token" in done.stdout
+    assert "wrong    schema" in done.stdout
+    assert "marker" not in done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith("2 wrong")
+
+
+async def test_settings_that_cannot_be_taken_are_all_that_is_told(settings):
+    done = await in_thread(settings | {"ARCHIVER_STREAM_FORMAT": "xml"}, "--json")
+    (result,) = json.loads(done.stdout)["results"]
+    assert (done.returncode, result["subject"]) == (1, "settings")
+    assert "ARCHIVER_STREAM_FORMAT" in result["told"]
+
+
+def account(flowdock: Simulator, **changed: Any) -> Account:
+    given = {"api_url": flowdock.api_url, "stream_url": flowdock.stream_url}
+    return Account(**{"name": "work", "token": flowdock.token, **given, **changed})
+
+
+async def found_of(one: Account) -> dict[tuple[str, Verdict], str]:
+    settings = Settings(data_dir=Path("/nonexistent"), accounts=(one,))
+    results = await check_account(settings, one, lambda _done, _where: None)
+    return {(result.subject, result.verdict): f"{result.told} {result.mend}" for result in results}
+
+
+async def test_each_flow_and_each_pattern_is_tried(flowdock):
+    flow, lost, _ = flowdock.world.flows
+    patterns = (flow.path, lost.path, "acme/mistyped")
+    lost.disabled = False
+    found = await found_of(account(flowdock, flows=patterns, private=False))
+    assert found["flows", "ok"].startswith("work: 2 flows")
+    assert "acme/mistyped matches no flow" in found["flows", "warning"]
+    assert found["streams", "ok"] == "work: 1 stream opens "
+    found = await found_of(account(flowdock, flows=("acme/mistyped",), private=False))
+    assert "none of 3 joined flows is wanted" in found["flows", "wrong"]
+
+
+async def test_a_service_that_is_not_there_and_streams_that_are_not(flowdock):
+    found = await found_of(account(flowdock, api_url="http://127.0.0.1:9"))
+    assert "correct ARCHIVER_API_URL" in found["service", "wrong"]
+    found = await found_of(account(flowdock, stream_url="http://127.0.0.1:9"))
+    assert "do not open: http://127.0.0.1:9: cut" in found["streams", "wrong"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "verdict", "told"),
+    [
+        (0, "ok", "agrees"),
+        (-2, "ok", "agrees"),
+        (30, "warning", "ours is 30 s behind that of x"),
+        (-30, "warning", "ours is 30 s ahead of that of x"),
+        (7200, "wrong", "ours is 7,200 s behind"),
+    ],
+)
+def test_clocks_are_held_against_each_other(seconds: int, verdict: str, told: str) -> None:
+    found = check_clock("x", NOW + timedelta(seconds=seconds), NOW, NOW)
+    assert found.verdict == verdict
+    assert told in found.told
+
+
+def test_secrets_that_others_read_and_what_travels_in_clear_are_told(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("s3cret-marker")
+    (tmp_path / "token").chmod(0o644)
+    config = tmp_path / "archiver.toml"
+    config.touch(0o600)
+    table = {
+        "token_file": str(tmp_path / "token"),
+        "api_url": "http://chat.example",
+        "database": {"url": "postgresql://a:s3cret-marker@db.example/x"},
+        "metrics": {"listen": "0.0.0.0:9471"},
+    }
+    environ = {"HOME": str(tmp_path)}
+    settings = read_settings(table, environ)
+    found = list(check_settings(settings, effective(table, environ), config))
+    told = "\n".join(f"{one.verdict} {one.told}: {one.mend}" for one in found)
+    assert f"others can read {tmp_path / 'token'}" in told
+    assert str(config) not in told.partition("others")[2]
+    assert "token of account work" not in told
+    assert "travels in clear to http://chat.example" in told
+    assert "sslmode=prefer does not make sure that db.example" in told
+    assert "whoever reaches 0.0.0.0:9471" in told
+    assert "marker" not in told
+    (tmp_path / "token").chmod(0o600)
+    assert not any("read" in one.mend for one in check_settings(settings, [], None))
+
+
+def test_a_disk_without_room_or_rights_is_told(tmp_path: Path) -> None:
+    (found,) = check_disk(Settings(data_dir=tmp_path / "not" / "yet"))
+    assert found.verdict in {"ok", "warning"}
+    assert "free for" in found.told
+    assert list(check_disk(Settings(data_dir=Path("/"), metrics=MetricsSettings())))
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_what_is_told_fits_into_the_columns_that_there_are(columns: int) -> None:
+    one = wrong(
+        "flows", "acme/\x1b[2J secret is refused " * 9, "join the flow, or leave it out " * 5
+    )
+    shown = [click.unstyle(line) for line in lines(one, columns)]
+    assert shown[0].startswith("wrong    flows       acme/␛[2J secret")
+    assert any(line.lstrip().startswith("→ join the flow") for line in shown)
+    assert max(map(len, shown)) <= columns
