@@ -49,7 +49,8 @@ def sql(
     """Ask the archive one SQL QUERY; nothing can be changed.
 
     The views are flows, users, messages, revisions, events, threads, attachments, signals,
-    coverage, gaps, doubts, rejects and forms.
+    coverage, gaps, doubts, rejects and forms; messages_as_of(MOMENT) gives the messages as they
+    were then. docs/sql.md tells their columns, and answers many questions.
 
     The table is for people: times are to the second, and long texts are cut unless a terminal
     shows them. JSON and CSV hold all of it.

@@ -1,0 +1,119 @@
+"""``docs/sql.md``: each query, run as a reader on a known world, gives the answer beside it."""
+
+import asyncio
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from archiver.store.engine import connect
+from archiver.store.granting import grant
+from tests.conftest import created, named
+from tests.sql.conftest import PASSWORD, Roles
+from tests.sql.world import build
+from tests.test_migrations import CONTRACT
+
+DOCUMENT = (Path(__file__).parent.parent.parent / "docs/sql.md").read_text()
+RECIPE = re.compile(
+    r"^### (?P<question>[^\n]+)\n[^#]*?"
+    r"^```sql\n(?P<query>.*?)^```\n\n(?P<answer>(?:\|[^\n]*\n)*)",
+    re.MULTILINE | re.DOTALL,
+)
+VIEW_ROW = re.compile(r"^\| `(\w+)` \| [^|]+ \| (`[^|]+`) \|$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A question of the cookbook, its query, and its answer as it stands there."""
+
+    question: str
+    query: str
+    answer: str
+
+
+RECIPES = [
+    Recipe(found["question"], found["query"], found["answer"])
+    for found in RECIPE.finditer(DOCUMENT)
+]
+
+
+@pytest.fixture(scope="module")
+def archive(
+    postgres_url: str, postgres_admin: psycopg.Connection, template_database: str, roles: Roles
+) -> Iterator[psycopg.Connection]:
+    """The known world, as a reader sees it."""
+
+    async def fill(url: str) -> None:
+        async with connect(url) as engine:
+            await grant(engine, writer=roles.writer, reader=roles.reader)
+            await build(engine)
+
+    with created(postgres_admin, template_database) as name:
+        url = named(postgres_url, name)
+        asyncio.run(fill(url))
+        postgres_admin.execute(f"ALTER ROLE \"{roles.reader}\" PASSWORD '{PASSWORD}'")
+        with psycopg.connect(roles.of(url, roles.reader), autocommit=True) as reader:
+            reader.execute("SET TimeZone = 'UTC'")
+            yield reader
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """*rows* as a table of Markdown."""
+    lines = [columns, ["---"] * len(columns), *([cell(value) for value in row] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n".replace("  |", " |") for line in lines)
+
+
+def cell(value: Any) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}" if value.second == 0 else f"{value:%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, list):
+        return ", ".join(map(cell, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else str(value).replace("|", "\\|")
+
+
+def asked(archive: psycopg.Connection, query: str) -> str:
+    cursor = archive.execute(query)
+    return table([column.name for column in cursor.description or ()], cursor.fetchall())
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.question)
+def test_the_cookbook_tells(archive, recipe):
+    assert asked(archive, recipe.query) == recipe.answer
+
+
+def test_every_question_has_a_query_and_an_answer():
+    questions = re.findall(r"^### (.*)$", DOCUMENT, re.MULTILINE)
+    assert [recipe.question for recipe in RECIPES] == questions
+    assert len(questions) >= 25
+    # A heading, a rule and at least one row: a query that finds nothing shows nothing.
+    assert [one.question for one in RECIPES if one.answer.count("\n") < 3] == []
+
+
+def test_the_views_and_columns_are_all_in_the_document():
+    told = {
+        view: columns.replace("`", "").split(", ") for view, columns in VIEW_ROW.findall(DOCUMENT)
+    }
+    assert told == {view: columns.split() for view, columns in CONTRACT.items()}
+
+
+def test_a_column_that_may_be_null_says_so(archive):
+    """Whatever is null in a world of four people says in its comment when that is."""
+    silent = []
+    for view, columns in CONTRACT.items():
+        for column in columns.split():
+            comment, nulls = archive.execute(
+                f"SELECT col_description(%s::regclass, (SELECT attnum FROM pg_attribute"
+                f" WHERE attrelid = %s::regclass AND attname = %s)),"
+                f" (SELECT count(*) FROM {view} WHERE {column} IS NULL)",
+                [view, view, column],
+            ).fetchone()
+            if nulls and "null" not in comment:
+                silent.append((view, column))
+    assert silent == []
