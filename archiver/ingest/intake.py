@@ -106,9 +106,11 @@ class Intake:
     ) -> list[Item]:
         """Take up to *most* items.
 
-        Waits until there is one, and then *linger_seconds* for others to come with it; returns none
-        when nothing came for *patience_seconds*.
+        Waits until there is one, and until *linger_seconds* have passed since the call, so that
+        others come with it; returns none when nothing came for *patience_seconds*.
         """
+        clock = asyncio.get_running_loop().time
+        linger_until = clock() + linger_seconds
         if not self._items:
             self._filled.clear()
             try:
@@ -117,7 +119,7 @@ class Intake:
             except TimeoutError:
                 return []
         if len(self._items) < most and self._bytes < self.limit_bytes:
-            await asyncio.sleep(linger_seconds)
+            await asyncio.sleep(max(0.0, linger_until - clock()))
         taken: list[Item] = []
         taken_bytes = 0
         # Half a queueful at most, so that reading goes on while a batch of large events is written.

@@ -52,6 +52,10 @@ class Names:
         """The keys of all known flows whose names begin with *prefix*."""
         return frozenset(key for name, key in self._keys.items() if name.startswith(prefix))
 
+    def known(self, name: FlowId) -> int | None:
+        """The key of the flow that goes by *name*; None when it is new."""
+        return self._keys.get(name)
+
     async def key(self, name: FlowId, *, now: datetime) -> int:
         """The key of the flow that goes by *name*; a row is made for one that is new."""
         if name not in self._keys:

@@ -143,15 +143,19 @@ class IngestSettings:
         Key(
             doc="events in one transaction at most",
             unit="events",
-            example="1000",
+            example="4000",
             least=1,
             most=100_000,
         ),
-    ] = 1000
+    ] = 4000
     linger_seconds: Annotated[
         float,
         Key(
-            doc="wait so long for a batch to fill", unit="seconds", example="0.03", least=0, most=60
+            doc="wait at most so long for a batch to fill, less when writing is quick",
+            unit="seconds",
+            example="0.03",
+            least=0,
+            most=60,
         ),
     ] = 0.03
     buffer_bytes: Annotated[

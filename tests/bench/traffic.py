@@ -219,5 +219,7 @@ def _activity(id_: int, sentence: str) -> dict[str, object]:
 def _sentence(chance: Random) -> str:
     """Some words: now a few, now many; most fit into one line."""
     words = chance.choices(_WORDS, k=chance.randint(8, 40))
+    if chance.random() < 0.15:
+        words.append(chance.choice(_ELSEWHERE))
     text = " ".join(words)
     return text.replace(" and ", ' "and" ', 1).replace(" then ", "\n", 1)
