@@ -99,6 +99,15 @@ async def test_a_thread_that_is_older_than_what_showed_it_is_found(engine, admin
     assert derived(admin, flow_key) == before
 
 
+async def test_a_thread_that_no_message_showed_is_made_again(engine, admin, flow_key):
+    change = frame(9000, "thread-change", content={"id": "alone", "title": "by its own event"})
+    await apply(engine, Batch(now=NOW, arrivals=[streamed(change, flow_key)]))
+    before = derived(admin, flow_key)
+    admin.execute("DELETE FROM store.threads WHERE thread_id = 'alone'")
+    assert await found(rebuild(engine, flow_key)) == {("threads", "alone", None)}
+    assert derived(admin, flow_key) == before
+
+
 async def test_a_message_that_nothing_shows_any_more_is_removed_and_told(engine, admin, flow_key):
     admin.execute("DELETE FROM store.journal WHERE id = 2")
     assert await found(rebuild(engine, flow_key)) == {("messages", "2", None)}

@@ -35,6 +35,16 @@ def test_what_was_said_before_the_stream_was_opened_is_not_held_against_it():
     assert not it.looked(FLOW, 50, now=63)
 
 
+def test_what_was_said_between_two_streams_is_held_against_neither():
+    it = watch()
+    it.looked(FLOW, 50, now=3)
+    it.opened([FLOW], now=10)
+
+    assert not it.looked(FLOW, 60, now=13)
+    assert not it.looked(FLOW, 60, now=16)
+    assert not it.looked(FLOW, 60, now=76)
+
+
 def test_what_the_stream_brought_is_not_held_against_it():
     it = watch()
     it.looked(FLOW, 50, now=3)

@@ -149,6 +149,24 @@ async def test_who_is_cancelled_in_a_transaction_leaves_as_cancelled(engine, sta
         assert (await tx.execute(text("SELECT count(*) FROM store.signals"))).scalar() == 0
 
 
+async def test_who_is_cancelled_leaves_as_cancelled_whatever_the_database_says(engine):
+    begun = asyncio.Event()
+
+    async def work() -> None:
+        async with transaction(engine) as tx:
+            begun.set()
+            try:
+                await asyncio.sleep(10)
+            finally:
+                await tx.execute(text("SELECT 1 / 0"))
+
+    task = asyncio.create_task(work())
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_a_transaction_that_raises_leaves_nothing_behind(engine):
     async def fail() -> None:
         async with transaction(engine) as tx:

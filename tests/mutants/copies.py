@@ -1,0 +1,112 @@
+"""Copies of the tree, in which code is broken and tests are run; the tree itself stays whole."""
+
+import asyncio
+import compileall
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from py_compile import PycInvalidationMode
+
+LEFT_OUT = shutil.ignore_patterns(
+    ".*", "__pycache__", "*.pyc", "dist", "build", "node_modules", "archiver-venv"
+)
+TEST_SECONDS = 60
+"""A test that hangs with the fault has noticed it."""
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?\.py(?:::.*?)?)(?: - .*)?$", re.MULTILINE)
+
+
+class Unusable(Exception):
+    """The tests cannot tell anything; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A copy of the tree, and a database server for its tests."""
+
+    root: Path
+    database_url: str
+
+    @contextmanager
+    def broken(self, files: Mapping[str, str]) -> Iterator[None]:
+        """Put *files*, by path, in the place of what is there, until the block ends."""
+        whole = {path: (self.root / path).read_text() for path in files}
+        try:
+            for path, text in files.items():
+                (self.root / path).write_text(text)
+            yield
+        finally:
+            for path, text in whole.items():
+                (self.root / path).write_text(text)
+
+    async def test(self, tests: Sequence[str]) -> str | None:
+        """Run *tests*, in their order, until one fails; returns which, None if all pass.
+
+        Raises:
+            Unusable: pytest could not run them.
+        """
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "--tb=no", "--no-header",
+            "-p", "no:cacheprovider", "-p", "tests.mutants.hasty", "--hypothesis-seed=0",
+            f"--timeout={TEST_SECONDS}", "--ignore=tests/mutants", *tests,
+            cwd=self.root, env=self.environment(), start_new_session=True,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            said = (await process.communicate())[0].decode(errors="replace")
+        finally:
+            # Whatever the tests had started ends with them.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+        match process.returncode:
+            case 0:
+                return None
+            case 1:
+                found = _FAILED.search(said)
+                return found[1] if found else "a test that ended pytest"
+            case _:
+                raise Unusable(f"pytest ended with {process.returncode}:\n{said[-3000:]}")
+
+    def environment(self) -> dict[str, str]:
+        """That of the caller, but with the copy's code, and none of the archiver's settings."""
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("ARCHIVER_", "PG"))
+        }
+        own = {"PYTHONPATH": str(self.root), "ARCHIVER_TEST_DATABASE_URL": self.database_url}
+        return {**kept, **own, "COLUMNS": "250"}
+
+
+def make_copy(tree: Path, place: Path, database_url: str) -> Copy:
+    """Copy *tree* to *place*.
+
+    Raises:
+        Unusable: Python would run the code of another tree.
+    """
+    shutil.copytree(tree, place, ignore=LEFT_OUT, symlinks=True)
+    # By their content: a file that is broken and mended within a second has the same time.
+    compileall.compile_dir(
+        place, quiet=2, workers=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH
+    )
+    copy = Copy(place, database_url)
+    ask = "import archiver; print(archiver.__file__)"
+    told = subprocess.run(
+        [sys.executable, "-c", ask],
+        cwd=tempfile.gettempdir(),
+        env=copy.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    if not Path(told.stdout.strip()).is_relative_to(place):
+        raise Unusable(f"the tests would run the code of {told.stdout.strip()}")
+    return copy
