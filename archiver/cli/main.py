@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "Query it": {
         "sql": ("archiver.cli.sql", "Ask the archive's views one SQL query."),
+        "export": ("archiver.cli.export", "Write messages into files that others can read."),
     },
     "Look after it": {
         "status": ("archiver.cli.status", "Show what is archived, proven and missing."),

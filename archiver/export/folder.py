@@ -1,0 +1,295 @@
+"""The folder that an export is written into, complete or not there.
+
+While it is being written it is called ``NAME.partial``, and a book in it notes each unit of work
+that is finished: its files, their sizes and digests. After a kill, what the book does not name is
+removed, and the rest may be kept. At the end the book is dropped, the manifest written, and the
+folder, or a zip of it, gets its name.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+from msgspec import Struct
+
+from archiver.errors import ArchiverError
+
+MANIFEST = "manifest.json"
+BOOK = ".progress.jsonl"
+PACKED_AT = (1980, 1, 1, 0, 0, 0)
+"""The time of all that is in a zip, so that the same content makes the same bytes."""
+
+
+class File(Struct, frozen=True, kw_only=True):
+    """A file that is complete."""
+
+    path: str
+    """In the folder, with slashes."""
+    size_bytes: int
+    sha256: str
+
+
+class Unit(Struct, kw_only=True):
+    """A unit of work: files that are finished together."""
+
+    name: str
+    rows: int = 0
+    files: list[File] = []
+    seen_at: str = ""
+    """The moment of the archive that it shows."""
+
+
+class _Heading(Struct, frozen=True, kw_only=True):
+    """The first line of a book."""
+
+    arguments: Mapping[str, Any]
+    names: str
+
+
+class Sink:
+    """A file being written; it counts and digests what goes in."""
+
+    def __init__(self, target: IO[bytes]) -> None:
+        self.size_bytes = 0
+        self.closed = False
+        self._target = target
+        self._digest = hashlib.sha256()
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Append *data*."""
+        self._digest.update(data)
+        written = self._target.write(data)
+        self.size_bytes += written
+        return written
+
+    def tell(self) -> int:
+        """How much was written."""
+        return self.size_bytes
+
+    def flush(self) -> None:
+        """Let what was written be seen by others."""
+        self._target.flush()
+
+    def sha256(self) -> str:
+        """The digest of what was written."""
+        return self._digest.hexdigest()
+
+
+class Folder:
+    """An export that is being written; `opened` gives one."""
+
+    def __init__(self, to: Path, book: IO[bytes], units: Mapping[str, Unit]) -> None:
+        self._to = to
+        self._book = book
+        self._units = dict(units)
+        self._current: Unit | None = None
+
+    @property
+    def home(self) -> Path:
+        """Where it is being written."""
+        return partial_of(self._to)
+
+    @property
+    def units(self) -> Mapping[str, Unit]:
+        """What is finished, by name."""
+        return self._units
+
+    @property
+    def files(self) -> list[File]:
+        """All files that are finished, in the order of their paths."""
+        found = (file for unit in self._units.values() for file in unit.files)
+        return sorted(found, key=lambda file: file.path)
+
+    def drop(self, name: str) -> None:
+        """Remove a unit that is to be written anew."""
+        for file in self._units.pop(name).files:
+            (self.home / file.path).unlink(missing_ok=True)
+
+    @contextmanager
+    def unit(self, name: str, *, seen_at: str) -> Iterator[Unit]:
+        """Write a unit; it is finished, and stays so, when the block ends without an error."""
+        unit = self._current = Unit(name=name, files=[], seen_at=seen_at)
+        yield unit
+        self._note(unit)
+        self._units[name] = unit
+        self._current = None
+
+    @contextmanager
+    def file(self, path: str) -> Iterator[Sink]:
+        """Write a file of the current unit; whoever reads the folder sees it whole, or not at all.
+
+        Raises:
+            ArchiverError: there is no room left, or the file cannot be written.
+        """
+        if self._current is None:
+            raise TypeError("a file is written in a unit")
+        place = self.home / path
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with place.open("xb") as target:
+                sink = Sink(target)
+                yield sink
+                target.flush()
+        except OSError as error:
+            raise self._hindered(path, error) from error
+        self._current.files.append(
+            File(path=path, size_bytes=sink.size_bytes, sha256=sink.sha256())
+        )
+
+    def finish(self, manifest: bytes) -> None:
+        """Write the manifest, and give the folder its name.
+
+        Raises:
+            ArchiverError: it cannot be done; what was written is kept.
+        """
+        try:
+            self._sync(name for file in self.files for name in [file.path])
+            (self.home / MANIFEST).write_bytes(manifest)
+            self._sync([MANIFEST])
+            (self.home / BOOK).unlink()
+            if self._to.suffix.lower() == ".zip":
+                self._pack()
+                shutil.rmtree(self.home)
+            else:
+                self.home.rename(self._to)
+        except OSError as error:
+            raise self._hindered(MANIFEST, error) from error
+
+    def _pack(self) -> None:
+        packed = self._to.with_name(f"{self._to.name}.tmp")
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+            for path in sorted([MANIFEST, *(file.path for file in self.files)]):
+                entry = zipfile.ZipInfo(path, PACKED_AT)
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                entry.external_attr = 0o644 << 16
+                with (
+                    (self.home / path).open("rb") as source,
+                    target.open(entry, "w", force_zip64=True) as sink,
+                ):
+                    shutil.copyfileobj(source, sink, 1 << 20)
+        with packed.open("rb") as target_file:
+            os.fsync(target_file.fileno())
+        packed.rename(self._to)
+
+    def _note(self, unit: Unit) -> None:
+        try:
+            self._sync(file.path for file in unit.files)
+            self._book.write(msgspec.json.encode(unit) + b"\n")
+            self._book.flush()
+            os.fsync(self._book.fileno())
+        except OSError as error:
+            raise self._hindered(BOOK, error) from error
+
+    def _sync(self, paths: Iterator[str] | list[str]) -> None:
+        for path in paths:
+            with (self.home / path).open("rb") as target:
+                os.fsync(target.fileno())
+
+    def _hindered(self, path: str, error: OSError) -> ArchiverError:
+        reason = (
+            "no room is left"
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}
+            else str(error.strerror or error)
+        )
+        return ArchiverError(
+            f"cannot write {path}: {reason}; what is finished is kept in {self.home}, "
+            "and the same command goes on from there"
+        )
+
+
+def partial_of(to: Path) -> Path:
+    """What an export that is to be called *to* is called while it is written."""
+    return to.with_name(f"{to.name}.partial")
+
+
+@contextmanager
+def opened(to: Path, arguments: Mapping[str, Any], *, names: str) -> Iterator[Folder]:
+    """The folder of the export *to*, new or as an interrupted run with these *arguments* left it.
+
+    *names* is the digest of the names in the archive: if these have changed, nothing is kept.
+
+    Raises:
+        ArchiverError: there is something already, or another run is at it.
+    """
+    _require_free(to)
+    home = partial_of(to)
+    heading = _Heading(arguments=arguments, names=names)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with (home / BOOK).open("a+b") as book:
+            _lock(book, home)
+            units = _read(book, heading, home)
+            _tidy(home, units)
+            book.seek(0)
+            book.truncate()
+            for line in (heading, *units.values()):
+                book.write(msgspec.json.encode(line) + b"\n")
+            book.flush()
+            yield Folder(to, book, units)
+    except OSError as error:
+        raise ArchiverError(f"cannot write {home}: {error.strerror or error}") from error
+
+
+def _require_free(to: Path) -> None:
+    if to.is_dir() and to.suffix.lower() != ".zip":
+        if next(to.iterdir(), None) is not None:
+            raise ArchiverError(f"{to} is not empty: an export needs a directory of its own")
+    elif to.exists():
+        raise ArchiverError(f"{to} is there already: remove it, or choose another name")
+
+
+def _lock(book: IO[bytes], home: Path) -> None:
+    try:
+        fcntl.flock(book, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ArchiverError(f"another export is being written into {home}") from error
+
+
+def _read(book: IO[bytes], heading: _Heading, home: Path) -> dict[str, Unit]:
+    """The units that an interrupted run finished, as far as its files are there."""
+    book.seek(0)
+    lines = book.read().split(b"\n")
+    if not lines[0]:
+        if any(one.name != BOOK for one in home.iterdir()):
+            raise ArchiverError(f"{home} holds what is no unfinished export: remove it first")
+        return {}
+    try:
+        before = msgspec.json.decode(lines[0], type=_Heading)
+        units = [msgspec.json.decode(line, type=Unit) for line in lines[1:-1]]
+    except msgspec.DecodeError as error:
+        raise ArchiverError(f"{home / BOOK} is damaged: remove {home} and start anew") from error
+    if msgspec.json.encode(before, order="sorted") != msgspec.json.encode(
+        msgspec.structs.replace(heading, names=before.names), order="sorted"
+    ):
+        raise ArchiverError(
+            f"{home} is an unfinished export with other arguments: finish it with those, or "
+            "remove it"
+        )
+    kept = units if before.names == heading.names else []
+    return {
+        unit.name: unit
+        for unit in kept
+        if all(
+            (home / file.path).is_file() and (home / file.path).stat().st_size == file.size_bytes
+            for file in unit.files
+        )
+    }
+
+
+def _tidy(home: Path, units: Mapping[str, Unit]) -> None:
+    """Remove what no finished unit names."""
+    named = {file.path for unit in units.values() for file in unit.files} | {BOOK}
+    for place in sorted(home.rglob("*"), reverse=True):
+        if place.is_dir() and not place.is_symlink():
+            if next(place.iterdir(), None) is None:
+                place.rmdir()
+        elif place.relative_to(home).as_posix() not in named:
+            place.unlink()

@@ -1,0 +1,92 @@
+"""Formats of one line a row, which Postgres writes and nobody here reads again: JSON and CSV.
+
+``jsonl`` is messages; the journal as it was received is ``jsonl`` too, with what else it takes to
+make the same archive of it: flows and people, what was rejected, what was proven.
+"""
+
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from archiver.export.folder import Folder, Sink
+from archiver.export.writing import Reading, path_of
+from archiver.store import exporting
+from archiver.store.exporting import COLUMNS, Part, Subject
+
+BLOCK_BYTES = 1 << 20
+
+
+class JsonLines:
+    """Messages, each as a JSON object with the columns of ``archive.messages``."""
+
+    subject: Subject = "messages"
+
+    async def write_part(self, reading: Reading, part: Part, folder: Folder) -> int:
+        """Write ``organization/flow/2024-05.jsonl``."""
+        lines = exporting.as_json(reading.tx, self.subject, part, reading.chosen)
+        with folder.file(f"{path_of(part.flow)}/{part.month}.jsonl") as sink:
+            return await _pour(lines, sink, reading, part)
+
+    async def write_summary(self, reading: Reading, folder: Folder) -> None:
+        """Write nothing: all is in the parts."""
+
+
+class Csv:
+    """Messages as CSV, each file with a header; lists and objects as JSON."""
+
+    subject: Subject = "messages"
+
+    async def write_part(self, reading: Reading, part: Part, folder: Folder) -> int:
+        """Write ``organization/flow/2024-05.csv``."""
+        lines = exporting.as_csv(reading.tx, part, reading.chosen)
+        with folder.file(f"{path_of(part.flow)}/{part.month}.csv") as sink:
+            sink.write(",".join(COLUMNS).encode() + b"\n")
+            return await _pour(lines, sink, reading, part)
+
+    async def write_summary(self, reading: Reading, folder: Folder) -> None:
+        """Write nothing: all is in the parts."""
+
+
+class Events:
+    """The journal: every form in which an event was received, and what is needed to repeat it."""
+
+    subject: Subject = "events"
+
+    async def write_part(self, reading: Reading, part: Part, folder: Folder) -> int:
+        """Write ``events/organization/flow/2024-05.jsonl``."""
+        lines = exporting.as_json(reading.tx, self.subject, part, reading.chosen)
+        with folder.file(f"events/{path_of(part.flow)}/{part.month}.jsonl") as sink:
+            return await _pour(lines, sink, reading, part)
+
+    async def write_summary(self, reading: Reading, folder: Folder) -> None:
+        """Write flows and people, whole, and the rejects."""
+        chosen = set(reading.chosen.flows)
+        flows = await exporting.table(reading.tx, "flows")
+        tables = {
+            "flows": [flow for flow in flows if flow["path"] in chosen],
+            "users": await exporting.table(reading.tx, "users"),
+        }
+        for name, rows in tables.items():
+            with folder.file(f"{name}.jsonl") as sink:
+                for row in rows:
+                    sink.write(msgspec.json.encode(row, order="deterministic") + b"\n")
+        with folder.file("rejects.jsonl") as sink:
+            async for line in exporting.rejects(reading.tx):
+                sink.write(line)
+
+
+async def _pour(lines: AsyncIterator[bytes], sink: Sink, reading: Reading, part: Part) -> int:
+    """Write *lines* into *sink*, in blocks; returns how many they are."""
+    block = bytearray()
+    rows = counted = 0
+    async for line in lines:
+        block += line
+        rows += 1
+        if len(block) >= BLOCK_BYTES:
+            sink.write(block)
+            block.clear()
+            reading.count(rows - counted, part)
+            counted = rows
+    sink.write(block)
+    reading.count(rows - counted, part)
+    return rows

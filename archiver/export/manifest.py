@@ -1,0 +1,117 @@
+"""What an export says of itself, and whether it still holds.
+
+A manifest tells the arguments, the counts, the size and SHA-256 of each file, and of each flow
+which ranges of ids the archive had proven complete, by which witness, and which not. It tells no
+time of its making: the same archive and arguments give the same bytes.
+"""
+
+import hashlib
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+from msgspec import Struct
+
+from archiver.errors import ArchiverError
+from archiver.export.folder import MANIFEST, File
+
+KIND = "flowdock-archiver export"
+CHUNK_BYTES = 1 << 20
+
+
+class Manifest(Struct, frozen=True, kw_only=True):
+    """What an export says of itself."""
+
+    kind: str = KIND
+    version: str
+    """Of the archiver."""
+    arguments: Mapping[str, Any]
+    as_of: str | None
+    """The time whose state it shows; null for that of the archive when it was made."""
+    rows: int
+    flows: Mapping[str, int]
+    """By path: how many rows are of each."""
+    files: list[File]
+    coverage: Mapping[str, Any]
+    """By path: what the archive had proven of the flow, and what not."""
+
+    def encode(self) -> bytes:
+        """Its bytes: the same for the same content."""
+        return msgspec.json.format(msgspec.json.encode(self, order="deterministic")) + b"\n"
+
+
+class Finding(Struct, frozen=True):
+    """A file that is not as the manifest says."""
+
+    path: str
+    trouble: str
+
+
+def read_manifest(export: Path) -> Manifest:
+    """The manifest of an export, a directory or a zip.
+
+    Raises:
+        ArchiverError: there is none that can be read.
+    """
+    try:
+        with _opened(export) as read, read(MANIFEST) as source:
+            found = msgspec.json.decode(source.read(), type=Manifest)
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise ArchiverError(f"{export} is no finished export: it has no {MANIFEST}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ArchiverError(f"{export}: its {MANIFEST} cannot be read: {error}") from error
+    if found.kind != KIND:
+        raise ArchiverError(f"{export}: its {MANIFEST} is that of something else")
+    return found
+
+
+def check(export: Path, manifest: Manifest) -> Iterator[Finding | File]:
+    """Yield each file that is as it should be, and a finding for each that is not."""
+    with _opened(export) as read:
+        for file in manifest.files:
+            try:
+                with read(file.path) as source:
+                    size, digest = _measure(source)
+            except (OSError, KeyError, zipfile.BadZipFile) as error:
+                gone = isinstance(error, FileNotFoundError | KeyError)
+                yield Finding(file.path, "missing" if gone else f"cannot be read: {error}")
+                continue
+            if size != file.size_bytes:
+                yield Finding(file.path, f"{size:,} bytes instead of {file.size_bytes:,}")
+            elif digest != file.sha256:
+                yield Finding(file.path, "changed: its SHA-256 is another")
+            else:
+                yield file
+    yield from _strangers(export, manifest)
+
+
+def _strangers(export: Path, manifest: Manifest) -> Iterator[Finding]:
+    named = {MANIFEST, *(file.path for file in manifest.files)}
+    if export.is_dir():
+        there = [one.relative_to(export).as_posix() for one in export.rglob("*") if one.is_file()]
+    else:
+        with zipfile.ZipFile(export) as packed:
+            there = packed.namelist()
+    for path in sorted(set(there) - named):
+        yield Finding(path, "not in the manifest")
+
+
+def _measure(source: IO[bytes]) -> tuple[int, str]:
+    digest, size = hashlib.sha256(), 0
+    while chunk := source.read(CHUNK_BYTES):
+        digest.update(chunk)
+        size += len(chunk)
+    return size, digest.hexdigest()
+
+
+@contextmanager
+def _opened(export: Path) -> Iterator[Any]:
+    """A function that opens the files of an export by their paths."""
+    if export.is_dir():
+        yield lambda path: (export / path).open("rb")
+    else:
+        with zipfile.ZipFile(export) as packed:
+            yield packed.open

@@ -1,0 +1,179 @@
+"""An export is complete or not there, the same for the same, and goes on where it was stopped."""
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from archiver.errors import ArchiverError
+from archiver.export.folder import File
+from archiver.export.manifest import check, read_manifest
+from archiver.export.writing import Progress
+from archiver.ingest.apply import apply
+from archiver.ingest.batch import Batch
+from tests.export.conftest import Export, content, exporter, fill, lines, rows
+from tests.ingest.arriving import NOW, edit, query, running, streamed
+
+
+@pytest.mark.parametrize("style", ["jsonl", "csv", "parquet", "events"])
+def test_the_same_archive_makes_the_same_bytes(export: Export, tmp_path: Path, style: str) -> None:
+    export(tmp_path / "one", style)
+    export(tmp_path / "two", style)
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+def test_a_zip_holds_what_a_directory_would(export: Export, tmp_path: Path) -> None:
+    export(tmp_path / "out", "csv")
+    for name in ("one.zip", "two.zip"):
+        export(tmp_path / name, "csv")
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "one.zip") as packed:
+        held = {name: packed.read(name) for name in packed.namelist()}
+    assert held == content(tmp_path / "out")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["one.zip", "out", "two.zip"]
+
+
+def test_the_manifest_tells_what_is_there_and_what_is_proven(
+    export: Export, tmp_path: Path
+) -> None:
+    export(tmp_path / "out", "jsonl", flows=["acme/main"])
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["flows"] == {"acme/main": manifest["rows"]}
+    assert manifest["coverage"] == {
+        "acme/main": {
+            "due": 33,
+            "proven": [
+                {"witness": "list", "from": 25, "to": 33},
+                {"witness": "stream", "from": 1, "to": 20},
+            ],
+            "missing": [{"from": 21, "to": 24}],
+            "doubted": [],
+        }
+    }
+
+
+def test_a_check_finds_what_is_no_more_as_it_was(export: Export, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    manifest = export(out, "csv")
+    assert list(check(out, read_manifest(out))) == manifest.files
+    first, second, third = (out / file.path for file in manifest.files[:3])
+    first.unlink()
+    second.write_bytes(second.read_bytes() + b"x")
+    third.write_bytes(third.read_bytes().replace(b"e", b"f"))
+    (out / "stranger").touch()
+    found = [one for one in check(out, manifest) if not isinstance(one, File)]
+    assert [one.trouble.split(" ")[0] for one in found] == [
+        "missing", found[1].trouble.split(" ")[0], "changed:", "not",
+    ]  # fmt: skip
+    assert "bytes instead of" in found[1].trouble
+
+
+def test_what_is_there_is_never_written_over(export: Export, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    export(out, "csv")
+    with pytest.raises(ArchiverError, match="is not empty"):
+        export(out, "csv")
+    (tmp_path / "a.zip").touch()
+    with pytest.raises(ArchiverError, match="is there already"):
+        export(tmp_path / "a.zip", "csv")
+    (tmp_path / "b.partial").mkdir()
+    (tmp_path / "b.partial" / "mine").touch()
+    with pytest.raises(ArchiverError, match="no unfinished export"):
+        export(tmp_path / "b", "csv")
+    assert (tmp_path / "b.partial" / "mine").exists()
+
+
+class Killed(BaseException):
+    """As a kill would, this ends an export in the middle."""
+
+
+def kill_at(rows_written: int):
+    def tell(progress: Progress) -> None:
+        if progress.rows >= rows_written:
+            raise Killed
+
+    return tell
+
+
+def test_an_export_that_was_stopped_goes_on_and_is_of_one_moment(
+    database_url: str, tmp_path: Path
+) -> None:
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+    export = exporter(database_url)
+    with pytest.raises(Killed):
+        export(tmp_path / "out", "jsonl", tell=kill_at(10))
+    assert not (tmp_path / "out").exists()
+    kept = set(content(tmp_path / "out.partial"))
+    assert {"acme/main/2019-06.jsonl", ".progress.jsonl"} <= kept
+
+    # Meanwhile something changes in a part that was written.
+    with running(database_url) as (run, engine):
+        ((key,),) = query(database_url, "SELECT flow_key FROM store.flows WHERE flow_id = 'f'")
+        change = streamed(edit(50, 1, "changed meanwhile"), key)
+        run(apply(engine, Batch(now=NOW, arrivals=[change])))
+    with pytest.raises(ArchiverError, match="other arguments"):
+        export(tmp_path / "out", "csv")
+    steps: list[Progress] = []
+    export(tmp_path / "out", "jsonl", tell=steps.append)
+    assert lines(tmp_path / "out") == rows(database_url)
+    export(tmp_path / "fresh", "jsonl")
+    assert content(tmp_path / "out") == content(tmp_path / "fresh")
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_what_was_written_and_has_not_changed_is_kept(
+    export: Export, archive_url: str, tmp_path: Path
+) -> None:
+    steps: list[Progress] = []
+    with pytest.raises(Killed):
+        export(tmp_path / "out", "csv", tell=kill_at(15))
+    before = (tmp_path / "out.partial/acme/main/2019-06.csv").stat()
+    export(tmp_path / "out", "csv", tell=steps.append)
+    after = (tmp_path / "out/acme/main/2019-06.csv").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert steps[-1].kept > 0
+    # A nick stands in every message: where it has changed, nothing can be kept.
+    with pytest.raises(Killed):
+        export(tmp_path / "two", "csv", tell=kill_at(15))
+    with psycopg.connect(archive_url, autocommit=True) as db:
+        db.execute("UPDATE store.users SET nick = 'Robert' WHERE user_id = '2'")
+        steps.clear()
+        export(tmp_path / "two", "csv", tell=steps.append)
+        db.execute("UPDATE store.users SET nick = 'Bob' WHERE user_id = '2'")
+    assert {step.kept for step in steps} == {0}
+    assert b"Robert" in (tmp_path / "two/acme/main/2019-07.csv").read_bytes()
+
+
+def test_a_file_that_cannot_be_written_is_told_and_looks_like_nothing(
+    archive_url: str, tmp_path: Path
+) -> None:
+    def limit() -> None:  # the bytecode of modules must not be cut off as well: see env
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
+
+    command = [sys.executable, "-m", "archiver.cli.main", "export", "--to", str(tmp_path / "out")]
+    told = subprocess.run(
+        command,
+        env={
+            "ARCHIVER_DATABASE_URL": archive_url,
+            "PATH": "/usr/bin",
+            "HOME": str(tmp_path),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 2
+    assert "cannot write" in told.stderr
+    assert "is kept in" in told.stderr
+    assert not (tmp_path / "out").exists()
