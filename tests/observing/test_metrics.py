@@ -108,8 +108,8 @@ async def test_two_thousand_flows_make_a_page_of_bounded_size(observed: Observed
     all_of_them, few = Metrics(observed, flows=2000), Metrics(observed, flows=500)
     all_of_them.note(survey)
     few.note(survey)
-    began = time.perf_counter()
+    began = time.process_time()
     page, _ = all_of_them.page("", now=NOW)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     assert page.count(b"\n") > 4000
     assert few.page("", now=NOW)[0].count(b"\n") < 1200
