@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ from archiver import daemon
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, serve_database
 from archiver.cli.progress import Tell, shown_progress
+from archiver.cli.restoration import is_own, require_journal, restore
 from archiver.cli.tables import counted
 from archiver.cli.terminal import make_safe
 from archiver.domain.model import User
 from archiver.errors import ArchiverError
+from archiver.export.manifest import Manifest
 from archiver.flowdock.official import ExportFile, find_exports
 from archiver.flowdock.people import read_users
 from archiver.ingest.apply import when_possible
@@ -35,13 +37,16 @@ class Report:
 
     files: list[tuple[ExportFile, str, Imported]] = field(default_factory=list)
     """With the path of the flow."""
+    archives: list[tuple[Path, Imported]] = field(default_factory=list)
+    """Exports of other archives."""
     people: int = 0
     introduced: int = 0
 
     @property
     def total(self) -> Imported:
         """Of all files together."""
-        return sum((imported for _, _, imported in self.files), Imported())
+        parts = [imported for _, _, imported in self.files]
+        return sum([*parts, *(imported for _, imported in self.archives)], Imported())
 
 
 @click.command("import")
@@ -65,13 +70,16 @@ def import_(
 ) -> int:
     """Archive official Flowdock exports: zips, messages.json, or directories of them.
 
+    Or what archiver export --events made of another archive: all it had is then here as well.
+
     Each file is read through before any of it is archived. An import may be repeated, after an
     interruption too: what the archive has is known again. It may run beside the daemon.
 
     Exit status: 0 when all was archived, 1 when something had to be put to the rejects.
     """
-    exports = [export for one in paths for export in find_exports(one)]
-    if path is not None and len(exports) != 1:
+    archives = {one: require_journal(one) for one in paths if is_own(one)}
+    exports = [export for one in paths if one not in archives for export in find_exports(one)]
+    if path is not None and len(exports) + len(archives) != 1:
         raise click.UsageError(f"--flow names one flow, and there are {len(exports)} files")
     if path is not None and not is_path(path):
         raise click.UsageError(f"--flow {path!r}: expected organization/flow")
@@ -79,7 +87,7 @@ def import_(
     settings = load()
     began = time.monotonic()
     with serve_database(settings) as place, shown_progress(quiet=as_json) as tell:
-        report = asyncio.run(_run(place, exports, people, path, tell))
+        report = asyncio.run(_run(place, exports, archives, people=people, path=path, tell=tell))
     seconds = time.monotonic() - began
     if as_json:
         click.echo(json.dumps(_plain(report, seconds)))
@@ -97,6 +105,8 @@ def is_path(text: str) -> bool:
 async def _run(
     place: Place,
     exports: Sequence[ExportFile],
+    archives: Mapping[Path, Manifest],
+    *,
     people: Sequence[User],
     path: str | None,
     tell: Tell,
@@ -114,6 +124,8 @@ async def _run(
             flow, imported = await _import(engine, export, path, _within(tell, start, share))
             report.files.append((export, flow, imported))
             done += export.size_bytes
+        for archive, manifest in archives.items():
+            report.archives.append((archive, await restore(engine, archive, manifest, tell)))
     return report
 
 
@@ -167,6 +179,9 @@ def _plain(report: Report, seconds: float) -> dict[str, Any]:
             {"file": str(export), "flow": flow, **told(imported), "files_left": export.attachments}
             for export, flow, imported in report.files
         ],
+        "archives": [
+            {"file": str(archive), **told(imported)} for archive, imported in report.archives
+        ],
         **told(report.total),
         "users": report.people,
         "users_taken": report.introduced,
@@ -177,6 +192,8 @@ def _plain(report: Report, seconds: float) -> dict[str, Any]:
 def _describe(report: Report, seconds: float) -> None:
     for export, flow, imported in report.files:
         click.echo(f"{make_safe(flow)}: {_told(imported)} (from {make_safe(str(export))})")
+    for archive, imported in report.archives:
+        click.echo(f"{make_safe(str(archive))}: {_told(imported, 'event')}")
     if report.people:
         click.echo(f"{counted(report.people, 'user')}: {report.introduced:,} taken, the rest known")
     left = sum(export.attachments for export, _, _ in report.files)
@@ -191,11 +208,12 @@ def _describe(report: Report, seconds: float) -> None:
     if report.total.rejected:
         click.echo("what was rejected, and why: archiver rejects")
     rate = report.total.read / max(0.001, seconds)
-    click.echo(f"{counted(report.total.read, 'message')} in {seconds:,.1f} s, {rate:,.0f}/s")
+    things = "event" if report.archives else "message"
+    click.echo(f"{counted(report.total.read, things)} in {seconds:,.1f} s, {rate:,.0f}/s")
 
 
-def _told(imported: Imported) -> str:
+def _told(imported: Imported, things: str = "message") -> str:
     return (
-        f"{counted(imported.read, 'message')}: {imported.taken:,} taken, {imported.known:,} known, "
+        f"{counted(imported.read, things)}: {imported.taken:,} taken, {imported.known:,} known, "
         f"{imported.changed:,} changed, {imported.rejected:,} rejected"
     )

@@ -7,7 +7,7 @@ time of its making: the same archive and arguments give the same bytes.
 
 import hashlib
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -57,7 +57,7 @@ def read_manifest(export: Path) -> Manifest:
         ArchiverError: there is none that can be read.
     """
     try:
-        with _opened(export) as read, read(MANIFEST) as source:
+        with opened(export) as read, read(MANIFEST) as source:
             found = msgspec.json.decode(source.read(), type=Manifest)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise ArchiverError(f"{export} is no finished export: it has no {MANIFEST}") from error
@@ -70,7 +70,7 @@ def read_manifest(export: Path) -> Manifest:
 
 def check(export: Path, manifest: Manifest) -> Iterator[Finding | File]:
     """Yield each file that is as it should be, and a finding for each that is not."""
-    with _opened(export) as read:
+    with opened(export) as read:
         for file in manifest.files:
             try:
                 with read(file.path) as source:
@@ -108,7 +108,7 @@ def _measure(source: IO[bytes]) -> tuple[int, str]:
 
 
 @contextmanager
-def _opened(export: Path) -> Iterator[Any]:
+def opened(export: Path) -> Iterator[Callable[[str], IO[bytes]]]:
     """A function that opens the files of an export by their paths."""
     if export.is_dir():
         yield lambda path: (export / path).open("rb")

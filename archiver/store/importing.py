@@ -3,12 +3,40 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import func, select, update
+from msgspec import Struct
+from msgspec.structs import asdict, replace
+from sqlalchemy import Table, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.model import User
-from archiver.store.schema import flows, users
+from archiver.store.schema import flows, ledger, users
+
+
+class KnownFlow(Struct, frozen=True, kw_only=True):
+    """A flow, as another archive knows it."""
+
+    flow_id: str
+    path: str
+    organization: str | None
+    name: str | None
+    access_mode: str | None
+    joined: bool | None
+    disabled: bool | None
+    first_seen_at: datetime
+    last_seen_at: datetime | None
+
+
+class KnownUser(Struct, frozen=True, kw_only=True):
+    """A person, as another archive knows them."""
+
+    user_id: str
+    nick: str | None
+    name: str | None
+    email: str | None
+    disabled: bool | None
+    first_seen_at: datetime
+    last_seen_at: datetime
 
 
 async def path_of(tx: AsyncConnection, flow_key: int) -> str:
@@ -59,3 +87,56 @@ async def introduce_users(tx: AsyncConnection, told: Sequence[User], *, now: dat
     if not rows:
         return 0
     return len((await tx.execute(statement, rows)).all())
+
+
+async def merge_flows(tx: AsyncConnection, told: Sequence[KnownFlow]) -> dict[str, int]:
+    """Store flows; of one that is known, the state that was seen last. Returns keys by id.
+
+    A path that another flow goes by here stays with that one.
+    """
+    rows = await tx.execute(select(flows.c.path, flows.c.flow_id))
+    taken: dict[str, str] = {row.path: row.flow_id for row in rows}
+    free = [
+        flow
+        if taken.get(flow.path, flow.flow_id) == flow.flow_id
+        else replace(flow, path=f"{flow.path}@{flow.flow_id}")
+        for flow in told
+    ]
+    await _merge(tx, flows, "flow_id", [asdict(flow) for flow in free])
+    ids = [flow.flow_id for flow in told]
+    rows = await tx.execute(
+        select(flows.c.flow_id, flows.c.flow_key).where(flows.c.flow_id.in_(ids))
+    )
+    keys: dict[str, int] = {row.flow_id: row.flow_key for row in rows}
+    if keys:
+        new = [{"flow_key": key} for key in sorted(keys.values())]
+        await tx.execute(insert(ledger).on_conflict_do_nothing(), new)
+    return keys
+
+
+async def merge_users(tx: AsyncConnection, told: Sequence[KnownUser]) -> None:
+    """Store people; of one who is known, the state that was seen last."""
+    await _merge(tx, users, "user_id", [asdict(user) for user in told])
+
+
+async def _merge(
+    tx: AsyncConnection, table: Table, key: str, rows: Sequence[dict[str, object]]
+) -> None:
+    if not rows:
+        return
+    new = insert(table)
+    seen = ("first_seen_at", "last_seen_at")
+    # A flow that was only named has no time of being listed: any listing is newer.
+    is_newer = new.excluded.last_seen_at > func.coalesce(table.c.last_seen_at, func.to_timestamp(0))
+    fields = {
+        name: case((is_newer, new.excluded[name]), else_=table.c[name])
+        for name in rows[0]
+        if name not in {key, *seen}
+    }
+    times = {
+        "first_seen_at": func.least(table.c.first_seen_at, new.excluded.first_seen_at),
+        "last_seen_at": func.greatest(table.c.last_seen_at, new.excluded.last_seen_at),
+    }
+    await tx.execute(
+        new.on_conflict_do_update(index_elements=[table.c[key]], set_=fields | times), rows
+    )

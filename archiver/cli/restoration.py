@@ -1,0 +1,93 @@
+"""Bringing in another archive's journal, as ``archiver export --events`` wrote it."""
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from archiver import daemon
+from archiver.cli.progress import Tell
+from archiver.errors import ArchiverError
+from archiver.export.folder import MANIFEST
+from archiver.export.manifest import Finding, Manifest, check, opened, read_manifest
+from archiver.ingest.importing import Imported
+from archiver.ingest.restoring import (
+    Line,
+    restore_claims,
+    restore_directory,
+    restore_events,
+    restore_rejects,
+)
+from archiver.store.engine import Engine
+
+CHECK_SHARE = 0.1
+"""Of the time that it takes, what comparing the files with the manifest takes."""
+
+
+def is_own(path: Path) -> bool:
+    """Tell whether *path* is an export that the archiver made."""
+    if path.is_dir():
+        return (path / MANIFEST).is_file()
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as packed:
+        return MANIFEST in packed.namelist()
+
+
+def require_journal(path: Path) -> Manifest:
+    """The manifest of an export that can be brought in.
+
+    Raises:
+        ArchiverError: it is one of messages, which do not tell how they came to be.
+    """
+    manifest = read_manifest(path)
+    if not manifest.arguments.get("events"):
+        raise ArchiverError(
+            f"{path} holds messages as they were, and not how they came to be so: "
+            "make it by archiver export --events"
+        )
+    return manifest
+
+
+async def restore(engine: Engine, path: Path, manifest: Manifest, tell: Tell) -> Imported:
+    """Archive an export of a journal, when all its files are as the manifest says.
+
+    Raises:
+        ArchiverError: a file is not; nothing is archived then.
+    """
+    for found in check(path, manifest):
+        if isinstance(found, Finding):
+            raise ArchiverError(f"{path}: {found.path}: {found.trouble}")
+        tell(0.0, f"checking {found.path}")
+    now = daemon.utc_now()
+    imported = Imported()
+    with _reader(path) as lines:
+        keys = await restore_directory(engine, lines("flows.jsonl"), lines("users.jsonl"))
+        for file in manifest.files:
+            if not file.path.startswith("events/"):
+                continue
+            async for step in restore_events(engine, lines(file.path), keys, now=now):
+                imported += step
+                share = imported.read / max(1, manifest.rows)
+                tell(
+                    CHECK_SHARE + (1 - CHECK_SHARE) * share,
+                    f"{file.path}, {imported.read:,} of {manifest.rows:,} events",
+                )
+        await restore_rejects(engine, lines("rejects.jsonl"), now=now)
+    if manifest.arguments.get("since") is None and manifest.arguments.get("until") is None:
+        await restore_claims(engine, manifest.coverage, keys, now=now)
+    return imported
+
+
+@contextmanager
+def _reader(path: Path) -> Iterator[Any]:
+    """A function that yields the lines of a file of the export."""
+    with opened(path) as read:
+
+        def lines(name: str) -> Iterator[Line]:
+            with read(name) as source:
+                for number, text in enumerate(source, start=1):
+                    yield Line(text, f"{path}: {name}, line {number:,}")
+
+        yield lines

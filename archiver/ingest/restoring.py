@@ -1,0 +1,203 @@
+"""An export of another archive's journal into this one, by the one writer.
+
+Each form of each event is told again as it came: by its witness, at its position and time, and so
+are the listings that showed it later. The rows are then the same, for a row is the replay of its
+journal; and where this archive knew something as well, both together make it.
+
+What the other archive had proven is proven here, once all it held of a flow is here. But it is
+doubted too: nobody knows what was said to change since.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from datetime import datetime
+from itertools import islice
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from archiver.domain.coverage import Ranges
+from archiver.domain.events import Decoded, Rejected
+from archiver.domain.fold import BEFORE_ALL
+from archiver.domain.model import EventId
+from archiver.errors import ArchiverError
+from archiver.flowdock.decode import decode, decode_listed
+from archiver.ingest.apply import apply_patiently, when_possible
+from archiver.ingest.batch import Arrival, Batch, vanished
+from archiver.ingest.importing import Imported
+from archiver.store import importing as stored
+from archiver.store.coverage import Standing
+from archiver.store.engine import Engine
+from archiver.store.importing import KnownFlow, KnownUser
+from archiver.store.journal import Witness
+
+T = TypeVar("T")
+
+BATCH_LINES = 500
+NO_EPOCH = -1
+"""What another archive listed lifts no doubt here."""
+
+
+class Form(Struct, frozen=True, kw_only=True):
+    """A line of an export of the journal."""
+
+    flow: str
+    id: int
+    witness: Witness
+    received_at: datetime
+    as_of: int
+    payload: str
+    shown_as_of: int | None = None
+    shown_at: datetime | None = None
+
+
+class _Reject(Struct, frozen=True, kw_only=True):
+    received_at: datetime
+    origin: str
+    reason: str
+    raw: str
+
+
+class Line(Struct, frozen=True):
+    """A line of a file, and where it stands."""
+
+    text: bytes
+    place: str
+
+
+async def restore_directory(
+    engine: Engine, flows: Iterable[Line], users: Iterable[Line]
+) -> dict[str, int]:
+    """Bring in flows and people, of which the newest state counts; returns keys by path."""
+    told_flows = [_read(line, KnownFlow) for line in flows]
+    told_users = [_read(line, KnownUser) for line in users]
+    await when_possible(engine, lambda tx: stored.merge_users(tx, told_users))
+    keys = await when_possible(engine, lambda tx: stored.merge_flows(tx, told_flows))
+    return {flow.path: keys[flow.flow_id] for flow in told_flows}
+
+
+async def restore_events(
+    engine: Engine, lines: Iterable[Line], keys: Mapping[str, int], *, now: datetime
+) -> AsyncIterator[Imported]:
+    """Archive forms of events; yields what became of each batch. It may be done again.
+
+    Raises:
+        ArchiverError: a line is no form of an event, or of no flow that is known.
+    """
+    for batch in _batches(lines):
+        arrivals = [one for line in batch for one in _arrivals(line, keys)]
+        applied = await apply_patiently(engine, Batch(now=now, arrivals=arrivals))
+        yield Imported(
+            taken=applied.events,
+            known=len(batch) - applied.events - applied.rejected,
+            rejected=applied.rejected,
+        )
+
+
+async def restore_rejects(engine: Engine, lines: Iterable[Line], *, now: datetime) -> None:
+    """Keep what the other archive could not place."""
+    for batch in _batches(lines):
+        told = [_read(line, _Reject) for line in batch]
+        arrivals = [
+            Arrival(
+                frame=bytes.fromhex(one.raw),
+                decoded=Rejected(reason=one.reason),
+                flow_key=None,
+                witness="stream",
+                origin=one.origin,
+                received_at=one.received_at,
+            )
+            for one in told
+        ]
+        await apply_patiently(engine, Batch(now=now, arrivals=arrivals))
+
+
+async def restore_claims(
+    engine: Engine, claims: Mapping[str, Any], keys: Mapping[str, int], *, now: datetime
+) -> None:
+    """Claim what the other archive had proven of flows, all of which is here now."""
+    gains = {
+        keys[path]: Standing(
+            streamed=_proven_by("stream", standing),
+            listed=_proven_by("list", standing),
+            due=standing["due"],
+            epoch=NO_EPOCH,
+        )
+        for path, standing in claims.items()
+    }
+    opened = frozenset(gains)
+    await apply_patiently(engine, Batch(now=now, gains=gains, opened=opened))
+
+
+def _proven_by(witness: str, standing: Mapping[str, Any]) -> Ranges:
+    return Ranges.of(
+        (one["from"], one["to"]) for one in standing["proven"] if one["witness"] == witness
+    )
+
+
+def _arrivals(line: Line, keys: Mapping[str, int]) -> Iterator[Arrival]:
+    """A form as it came, and the newest listing that showed it again."""
+    form = _read(line, Form)
+    if form.flow not in keys:
+        raise ArchiverError(f"{line.place}: {form.flow} is none of the flows of the export")
+    was_listed = form.witness != "stream"
+    yield _arrival(
+        form,
+        keys[form.flow],
+        form.witness,
+        at=form.received_at,
+        as_of=form.as_of if was_listed else None,
+        origin=line.place,
+    )
+    if form.shown_as_of is None or form.shown_at is None:
+        return
+    again: Witness = "list" if form.witness == "stream" else form.witness
+    if again == "import" and form.shown_at > BEFORE_ALL:
+        again = "list"
+    elif again == "list" and form.shown_at == BEFORE_ALL:
+        again = "import"
+    yield _arrival(
+        form, keys[form.flow], again, at=form.shown_at, as_of=form.shown_as_of, origin=line.place
+    )
+
+
+def _arrival(
+    form: Form,
+    flow_key: int,
+    witness: Witness,
+    *,
+    at: datetime,
+    as_of: int | None,
+    origin: str,
+) -> Arrival:
+    frame = form.payload.encode()
+    decoded: Decoded
+    match witness:
+        case "stream":
+            decoded = decode(frame)
+        case "show":
+            decoded = vanished(form.id, sent_at=at)
+        case "list" | "import":
+            decoded = decode_listed(frame)
+    return Arrival(
+        frame=frame,
+        decoded=decoded,
+        flow_key=flow_key,
+        witness=witness,
+        origin=origin,
+        received_at=at,
+        listed_as_of=None if as_of is None else EventId(as_of),
+    )
+
+
+def _read(line: Line, type_: type[T]) -> T:
+    try:
+        return msgspec.json.decode(line.text, type=type_)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ArchiverError(f"{line.place}: {error}") from error
+
+
+def _batches(lines: Iterable[Line]) -> Iterator[list[Line]]:
+    waiting = iter(lines)
+    while batch := list(islice(waiting, BATCH_LINES)):
+        yield batch

@@ -1,0 +1,172 @@
+"""An archive moved by export and import: the rows are equal; two merged: both are there."""
+
+import json
+import random
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import find, settings
+from msgspec.structs import replace
+
+from archiver.cli.export import EVENTS, _format
+from archiver.cli.restoration import require_journal, restore
+from archiver.errors import ArchiverError
+from archiver.export.writing import write_export
+from archiver.ingest.apply import apply
+from archiver.ingest.batch import Batch, vanished
+from archiver.store.exporting import Selection
+from tests.conftest import created, named
+from tests.export.conftest import fill
+from tests.ingest.arriving import NOW, Heard, edit, frame, hearsay, listed, query, running, streamed
+
+VIEWS = {
+    "flows": "flow_id", "users": "user_id", "messages": "flow, id", "threads": "flow, thread_id",
+    "revisions": "flow, message_id, ordinal", "events": "flow, id", "forms": "flow, id, form",
+    "attachments": "flow, message_id, position", "coverage": "flow, witness, from_id",
+    "gaps": "flow, from_id",
+}  # fmt: skip
+
+
+def shown(url: str) -> dict[str, list[Any]]:
+    """What the views of the archive show, row by row."""
+    found = {
+        view: query(url, f"SELECT row_to_json(v)::text FROM archive.{view} v ORDER BY {order}")
+        for view, order in VIEWS.items()
+    }
+    # When a gap was found is when this archive came to know of it.
+    found["gaps"] = query(url, "SELECT flow, from_id, to_id FROM archive.gaps ORDER BY 1, 2")
+    rejects = "SELECT received_at, origin, reason, raw FROM archive.rejects ORDER BY raw, origin"
+    found["rejects"] = query(url, rejects)
+    found["as_of"] = query(url, "SELECT id, as_of, revisions FROM store.messages ORDER BY 1, 2, 3")
+    return found
+
+
+@pytest.fixture
+def second_url(
+    postgres_url: str, postgres_admin: psycopg.Connection, template_database: str
+) -> Iterator[str]:
+    with created(postgres_admin, template_database) as name:
+        yield named(postgres_url, name)
+
+
+def export(url: str, to: Path, **chosen: Any) -> None:
+    flows = tuple(path for (path,) in query(url, "SELECT flow FROM archive.flows ORDER BY 1"))
+    since = chosen.get("since")
+    arguments = {"format": "jsonl", "events": True, "since": since and since.isoformat()}
+    with running(url) as (run, engine):
+        run(
+            write_export(
+                engine,
+                _format(EVENTS),
+                Selection(flows=flows, **chosen),
+                to,
+                arguments=arguments,
+                version="test",
+                tell=lambda _: None,
+            )
+        )
+
+
+def bring_in(url: str, file: Path) -> Any:
+    with running(url) as (run, engine):
+        return run(restore(engine, file, require_journal(file), lambda _done, _where: None))
+
+
+async def gossip(engine: Any, url: str) -> None:
+    """More of all kinds: forms, sightings, imports, a message that vanished, random hearsay."""
+    ((key,),) = query(url, "SELECT flow_key FROM store.flows WHERE flow_id = 'g'")
+    spaced = frame(1, flow="g", content="elsewhere") + b"\n "
+    arrivals = [
+        streamed(spaced, key),
+        listed(spaced, key, as_of=9, at=NOW.replace(day=2)),
+        listed(frame(2, tags=["x"]), key, as_of=3),
+        listed(frame(2, tags=["x"]), key, as_of=8, at=NOW.replace(day=3)),
+        replace(listed(frame(2, tags=["y"]), key, as_of=7), witness="import"),
+        replace(listed(frame(2, tags=["x"]), key, as_of=12), witness="import"),
+        replace(
+            listed(b"null", key, as_of=20),
+            witness="show",
+            decoded=vanished(2, sent_at=NOW),
+        ),
+        streamed(edit(30, 31, "waits for its message"), key),
+    ]
+    await apply(engine, Batch(now=NOW, arrivals=arrivals))
+    ((private,),) = query(url, "SELECT flow_key FROM store.flows WHERE flow_id = 'private/1/2'")
+    chance = random.Random(5)
+    for seed in range(3):
+        many = settings(max_examples=30, database=None, deadline=None)
+        heard: list[Heard] = find(
+            hearsay(), lambda told: len(told) > 8, settings=many, random=random.Random(seed)
+        )
+        chance.shuffle(heard)
+        told = [one.arrival(private) for one in heard]
+        await apply(engine, Batch(now=NOW, arrivals=told))
+
+
+def test_an_archive_that_was_moved_shows_the_same(
+    database_url: str, second_url: str, tmp_path: Path
+) -> None:
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+        run(gossip(engine, database_url))
+    export(database_url, tmp_path / "out.zip")
+    imported = bring_in(second_url, tmp_path / "out.zip")
+    assert imported.taken == len(query(database_url, "SELECT FROM store.journal"))
+    assert shown(second_url) == shown(database_url)
+
+    export(second_url, tmp_path / "again")
+    manifests = [json.loads((tmp_path / "again" / "manifest.json").read_text())]
+    with contents(tmp_path / "out.zip") as read:
+        manifests.append(json.loads(read("manifest.json")))
+    digests = [{file["path"]: file["sha256"] for file in one["files"]} for one in manifests]
+    assert digests[0] == digests[1]
+    assert bring_in(second_url, tmp_path / "out.zip").taken == 0
+    assert shown(second_url) == shown(database_url)
+
+
+@contextmanager
+def contents(packed: Path) -> Iterator[Any]:
+
+    with zipfile.ZipFile(packed) as source:
+        yield source.read
+
+
+def test_two_archives_become_one(database_url: str, second_url: str, tmp_path: Path) -> None:
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+    with running(second_url) as (run, engine):
+        run(fill(engine))
+        ((key,),) = query(second_url, "SELECT flow_key FROM store.flows WHERE flow_id = 'f'")
+        more = [streamed(edit(60, 1, "only here"), key), streamed(frame(61), key)]
+        run(apply(engine, Batch(now=NOW, arrivals=more)))
+    export(second_url, tmp_path / "out")
+    assert bring_in(database_url, tmp_path / "out").taken == 2
+    here, there = shown(database_url), shown(second_url)
+    assert here == there
+
+
+def test_part_of_a_journal_proves_nothing(
+    database_url: str, second_url: str, tmp_path: Path
+) -> None:
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+    export(database_url, tmp_path / "out", since=NOW.replace(year=2019))
+    bring_in(second_url, tmp_path / "out")
+    assert query(second_url, "SELECT * FROM archive.coverage") == []
+
+
+def test_an_export_that_is_not_as_its_manifest_says_is_refused(
+    database_url: str, second_url: str, tmp_path: Path
+) -> None:
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+    export(database_url, tmp_path / "out")
+    (tmp_path / "out" / "users.jsonl").write_bytes(b"{}\n")
+    with pytest.raises(ArchiverError, match=r"users\.jsonl: \d bytes instead of"):
+        bring_in(second_url, tmp_path / "out")
+    assert query(second_url, "SELECT * FROM archive.flows") == []
