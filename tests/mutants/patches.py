@@ -12,8 +12,9 @@ promise that it breaks, and where a test should notice it, the most telling firs
     @@ -165,3 +165,3 @@
     …
 
-Hunks are found by what they say, not by their line numbers, so that work elsewhere in a module does
-not make a patch rot; what they say must stand there just once. ``git apply`` takes them as well.
+Hunks are found by what they say, not by their line numbers, and say no more than they must, so that
+work elsewhere in a module does not make a patch rot; what they say must stand there just once.
+``git apply --unidiff-zero`` takes them as well, and ``git diff -U0`` writes such diffs.
 """
 
 import re
