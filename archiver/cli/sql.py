@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import count
 from typing import Any
@@ -29,6 +29,13 @@ SCHEMA = "archive"
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with a header.")
 @click.option("--demo", "of_demo", is_flag=True, help="Ask what the last demonstration archived.")
 @click.option(
+    "--zone",
+    metavar="NAME",
+    default="UTC",
+    show_default=True,
+    help="Times, days and hours in this time zone, as Europe/Helsinki.",
+)
+@click.option(
     "--timeout",
     type=click.FloatRange(0.1, 86_400),
     default=60.0,
@@ -44,6 +51,7 @@ def sql(
     as_json: bool,
     as_csv: bool,
     of_demo: bool,
+    zone: str,
     timeout: float,
 ) -> None:
     """Ask the archive one SQL QUERY; nothing can be changed.
@@ -64,7 +72,7 @@ def sql(
         settings = demo_settings(settings)
     require_archive(settings)
     with serve_database(settings) as place:
-        answer = asyncio.run(_ask(place, query, timeout))
+        answer = asyncio.run(_ask(place, query, zone=zone, seconds=timeout))
     if as_json:
         _print_json(answer)
     elif as_csv:
@@ -73,9 +81,9 @@ def sql(
         _print_table(answer)
 
 
-async def _ask(place: Place, query: str, seconds: float) -> Answer:
+async def _ask(place: Place, query: str, *, zone: str, seconds: float) -> Answer:
     async with open_database(place) as engine:
-        return await ask(engine, query, schema=SCHEMA, seconds=seconds)
+        return await ask(engine, query, schema=SCHEMA, seconds=seconds, zone=zone)
 
 
 def _print_json(answer: Answer) -> None:
@@ -104,7 +112,12 @@ def _print_csv(answer: Answer) -> None:
 
 def _print_table(answer: Answer) -> None:
     columns = [
-        Column(name, is_number=_is_numeric(answer, at)) for at, name in enumerate(answer.columns)
+        Column(
+            name,
+            is_number=_is_all(answer, at, (int, float, Decimal)),
+            is_short=_is_all(answer, at, (date, time, timedelta)),
+        )
+        for at, name in enumerate(answer.columns)
     ]
     rows = [["" if value is None else _cell(value) for value in row] for row in answer.rows]
     show_table(columns, rows)
@@ -112,14 +125,17 @@ def _print_table(answer: Answer) -> None:
     click.echo(click.style(told, dim=True) if has_colours() else told)
 
 
-def _is_numeric(answer: Answer, at: int) -> bool:
+def _is_all(answer: Answer, at: int, kinds: tuple[type, ...]) -> bool:
+    """Tell whether a column holds values of these kinds and nothing else."""
     values = [row[at] for row in answer.rows if row[at] is not None]
-    return bool(values) and all(isinstance(one, int | float | Decimal) for one in values)
+    return bool(values) and all(isinstance(one, kinds) for one in values)
 
 
 def _cell(value: Any) -> str:
     """*value* in a table."""
-    return value.isoformat(" ", "seconds") if isinstance(value, datetime) else _text(value)
+    if isinstance(value, datetime):
+        return value.isoformat(" ", "seconds").replace("+00:00", "Z")
+    return _text(value)
 
 
 def _text(value: Any) -> str:

@@ -35,16 +35,21 @@ class Answer(Struct, frozen=True, kw_only=True):
     rows: Sequence[Sequence[Any]]
 
 
-async def ask(engine: Engine, query: str, *, schema: str, seconds: float) -> Answer:
+async def ask(
+    engine: Engine, query: str, *, schema: str, seconds: float, zone: str = "UTC"
+) -> Answer:
     """The answer to *query*, in which tables of *schema* need not be qualified.
 
+    Days and hours are those of the time zone *zone*; so are the times in the answer.
+
     Raises:
-        QueryRefused: it is no query, would change something, or takes longer than *seconds*.
+        QueryRefused: it is no query, would change something, takes longer than *seconds*, or there
+            is no such zone.
     """
     try:
         async with engine.connect() as tx:
             await tx.execute(text("SET TRANSACTION READ ONLY"))
-            limits = {"schema": schema, "timeout": f"{seconds * 1000:.0f}"}
+            limits = {"schema": schema, "timeout": f"{seconds * 1000:.0f}", "zone": zone}
             await tx.execute(_LIMITS, limits)
             pooled = await tx.get_raw_connection()
             connection = cast("psycopg.AsyncConnection", pooled.driver_connection)
@@ -64,6 +69,7 @@ async def ask(engine: Engine, query: str, *, schema: str, seconds: float) -> Ans
 _LIMITS = text(
     "SELECT set_config('search_path', :schema, true),"
     " set_config('statement_timeout', :timeout, true),"
+    " set_config('TimeZone', :zone, true),"
     " set_config('cursor_tuple_fraction', '1', true)"  # all rows are wanted, not the first soon
 )
 
