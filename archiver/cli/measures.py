@@ -1,4 +1,22 @@
-"""Sizes and durations for people."""
+"""Counts, shares, sizes and durations for people."""
+
+import math
+
+from archiver.store.reading import Count
+
+COMPLETE = "100%"
+
+
+def told_count(count: Count) -> str:
+    """A count; of an estimate two digits, marked so."""
+    return f"{count.rows:,}" if count.exact else f"~{int(float(f'{count.rows:.2g}')):,}"
+
+
+def told_share(share: float | None) -> str:
+    """Rounded down: only what is complete reads 100%."""
+    if share is None:
+        return "?"
+    return COMPLETE if share == 1 else f"{math.floor(share * 10_000) / 100:.2f}%"
 
 
 def told_seconds(seconds: float) -> str:

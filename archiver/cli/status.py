@@ -2,11 +2,13 @@
 
 import asyncio
 import json
-import math
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 import click
 import msgspec
@@ -14,34 +16,43 @@ from rich.cells import cell_len, set_cell_size
 
 from archiver.cli.choice import choose_flows
 from archiver.cli.configuration import LoadSettings
+from archiver.cli.dashboard import Look
 from archiver.cli.database import Place, open_database, require_archive, serve_database
-from archiver.cli.measures import told_bytes, told_seconds
+from archiver.cli.measures import COMPLETE, told_bytes, told_count, told_seconds, told_share
 from archiver.cli.tables import counted
 from archiver.cli.terminal import has_colours, is_terminal, make_safe
+from archiver.cli.watching import watch
 from archiver.store import reading
-from archiver.store.reading import Count, FlowReport, Totals
+from archiver.store.engine import Engine
+from archiver.store.reading import Count, FlowReport
+from archiver.store.surveying import events_beyond
 
 COLUMNS = ("flow", "events", "messages", "newest", "lag", "gaps", "ids", "proven")
 GAP = "  "
 NARROWEST = 8
-COMPLETE = "100%"
-
-
-class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command shows."""
-
-    at: datetime
-    flows: Sequence[FlowReport]
-    totals: Totals
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--flow", "patterns", multiple=True, metavar="PATTERN", help="Only these: 'acme/*'.")
 @click.option("--exact", is_flag=True, help="Count every row, however long it takes.")
+@click.option("--watch", "is_watched", is_flag=True, help="A live screen, until Ctrl-C.")
+@click.option(
+    "--every",
+    type=click.FloatRange(0.2, 3600),
+    default=2.0,
+    show_default=True,
+    help="With --watch: seconds between two looks.",
+)
 @click.pass_obj
 def status(
-    load_settings: LoadSettings, *, as_json: bool, patterns: tuple[str, ...], exact: bool
+    load_settings: LoadSettings,
+    *,
+    as_json: bool,
+    patterns: tuple[str, ...],
+    exact: bool,
+    is_watched: bool,
+    every: float,
 ) -> None:
     """Show what is archived, proven and missing, flow by flow.
 
@@ -60,26 +71,68 @@ def status(
     neither its gaps; in JSON, null.
 
     Below stand the flows of which the newest request for a page failed, and why.
+
+    With --watch, flows with gaps or a lag above a minute stand first, then those
+    where most is said; new/s is how many events a second. If metrics.listen is
+    set, the daemon there is asked whether it captures. Where no person looks,
+    the table is printed again and again, or with --json one object a line.
     """  # noqa: D301
     settings = load_settings()
     require_archive(settings)
-    with serve_database(settings) as place:
-        found = asyncio.run(_read(place, patterns, exact=exact))
+    with serve_database(settings) as place, suppress(KeyboardInterrupt):
+        if not is_watched:
+            _tell(asyncio.run(_look(place, patterns, exact=exact)), as_json=as_json)
+        elif is_terminal() and not as_json:
+            listen = settings.metrics.listen
+            asyncio.run(_watch(place, patterns, every_seconds=every, listen=listen))
+        else:
+            asyncio.run(_repeat(place, patterns, every_seconds=every, as_json=as_json))
+
+
+async def _look(place: Place, patterns: Sequence[str], *, exact: bool) -> Look:
+    async with open_database(place) as engine:
+        return await _read(engine, patterns, exact=exact)
+
+
+async def _read(engine: Engine, patterns: Sequence[str], *, exact: bool) -> Look:
+    now = datetime.now(UTC)
+    async with engine.connect() as tx:
+        keys = list(await choose_flows(tx, patterns))
+        flows = await reading.flow_reports(tx, keys, now=now, exact=exact)
+        return Look(at=now, flows=flows, totals=await reading.totals(tx, exact=exact))
+
+
+async def _watch(
+    place: Place, patterns: Sequence[str], *, every_seconds: float, listen: str | None
+) -> NoReturn:
+    async with open_database(place) as engine:
+        read = partial(_read, engine, patterns, exact=False)
+        await watch(read, partial(_count, engine), every_seconds=every_seconds, listen=listen)
+
+
+async def _count(engine: Engine, look: Look) -> Mapping[str, int]:
+    async with engine.connect() as tx:
+        return await events_beyond(tx, {one.flow: one.newest_id for one in look.flows})
+
+
+async def _repeat(
+    place: Place, patterns: Sequence[str], *, every_seconds: float, as_json: bool
+) -> NoReturn:
+    async with open_database(place) as engine:
+        while True:
+            _tell(await _read(engine, patterns, exact=False), as_json=as_json)
+            sys.stdout.flush()
+            await asyncio.sleep(every_seconds)
+
+
+def _tell(found: Look, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_plain(found)))
     else:
         _print(found)
 
 
-async def _read(place: Place, patterns: Sequence[str], *, exact: bool) -> Status:
-    now = datetime.now(UTC)
-    async with open_database(place) as engine, engine.connect() as tx:
-        keys = list(await choose_flows(tx, patterns))
-        flows = await reading.flow_reports(tx, keys, now=now, exact=exact)
-        return Status(at=now, flows=flows, totals=await reading.totals(tx, exact=exact))
-
-
-def _plain(found: Status) -> dict[str, Any]:
+def _plain(found: Look) -> dict[str, Any]:
     """*found* as JSON has it, with the sums over its flows."""
     plain: dict[str, Any] = msgspec.to_builtins(found)
     plain["totals"] |= {
@@ -93,7 +146,7 @@ def _plain(found: Status) -> dict[str, Any]:
     return plain
 
 
-def _print(found: Status) -> None:
+def _print(found: Look) -> None:
     if found.flows:
         table = "\n".join(_table([_cells(one, at=found.at) for one in found.flows]))
         click.echo(table if has_colours() else click.unstyle(table))
@@ -106,13 +159,13 @@ def _print(found: Status) -> None:
 def _cells(one: FlowReport, *, at: datetime) -> Sequence[str]:
     return (
         make_safe(one.flow),
-        _number(one.events),
-        _number(one.messages),
+        told_count(one.events),
+        told_count(one.messages),
         "-" if one.newest_at is None else told_seconds((at - one.newest_at).total_seconds()),
         "-" if one.lag_seconds is None else told_seconds(one.lag_seconds),
         "?" if one.gaps is None else f"{one.gaps:,}",
         "?" if one.missing_ids is None else f"{one.missing_ids:,}",
-        _percent(one.proven),
+        told_share(one.proven),
     )
 
 
@@ -130,7 +183,7 @@ def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield click.style(line, bold=not number, fg="yellow" if unproven else None)
 
 
-def _summary(found: Status) -> str:
+def _summary(found: Look) -> str:
     flows, totals = found.flows, found.totals
     gaps, missing = (
         sum(one.gaps or 0 for one in flows),
@@ -154,16 +207,5 @@ def _sum(counts: Iterable[Count]) -> Count:
     return sum(counts, Count(0))
 
 
-def _number(count: Count) -> str:
-    return f"{count.rows:,}" if count.exact else f"~{int(float(f'{count.rows:.2g}')):,}"
-
-
 def _counted(count: Count, thing: str) -> str:
-    return f"{_number(count)} {thing}{'' if count == Count(1) else 's'}"
-
-
-def _percent(share: float | None) -> str:
-    """Rounded down: only what is complete reads 100%."""
-    if share is None:
-        return "?"
-    return COMPLETE if share == 1 else f"{math.floor(share * 10_000) / 100:.2f}%"
+    return f"{told_count(count)} {thing}{'' if count == Count(1) else 's'}"

@@ -24,6 +24,9 @@ from archiver.observing.health import (
 )
 from archiver.store.surveying import FlowSurvey, Survey
 
+BEHIND_SECONDS = 60.0
+"""Where something is being said, there is always a lag: the settling time at least."""
+
 Value = tuple[tuple[str, ...], float]
 """The labels of a figure, and the figure."""
 
@@ -166,7 +169,10 @@ def _of_archive(dated: Dated, now: float) -> Iterator[Metric]:
         "gaps": ("Ranges of ids that nothing proves.", sum(one.gaps for one in flows)),
         "unverified_ids": ("Ids in gaps.", sum(one.unverified_ids for one in flows)),
         "doubted_ids": ("Ids to be listed again.", sum(one.doubted_ids for one in flows)),
-        "flows_behind": ("Flows with a lag.", sum(one.lag_seconds > 0 for one in flows)),
+        "flows_behind": (
+            "Flows with a lag of more than a minute.",
+            sum(one.lag_seconds > BEHIND_SECONDS for one in flows),
+        ),
         "oldest_gap_seconds": (
             "The age of the oldest gap.",
             max((one.oldest_gap_seconds for one in flows), default=0.0),

@@ -3,6 +3,7 @@
 Read every few seconds while the daemon works, so only the ledger and the ends of indexes are used.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from msgspec import Struct
@@ -43,6 +44,21 @@ async def survey(tx: AsyncConnection, *, now: datetime) -> Survey:
         database_bytes=int(size.scalar_one()),
     )
 
+
+async def events_beyond(tx: AsyncConnection, heads: Mapping[str, int]) -> dict[str, int]:
+    """By the path of a flow: how many events with ids above its one in *heads* there are."""
+    asked = {"paths": list(heads), "ids": list(heads.values())}
+    rows = await tx.execute(_BEYOND, asked)
+    return {row.path: row.events for row in rows}
+
+
+_BEYOND = text("""
+    SELECT path, count(*) AS events
+    FROM unnest(CAST(:paths AS text[]), CAST(:ids AS bigint[])) AS asked(path, head)
+    JOIN store.flows AS f USING (path)
+    JOIN store.journal AS j ON j.flow_key = f.flow_key AND j.id > head AND j.form = 0
+    GROUP BY path
+""")
 
 _FLOWS = text("""
     SELECT path AS flow, gaps, unverified_ids, doubted_ids,

@@ -9,8 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from archiver.cli.measures import told_bytes, told_seconds
-from archiver.cli.status import _number, _percent
+from archiver.cli.measures import told_bytes, told_count, told_seconds, told_share
 from archiver.store.reading import Count
 from tests.cli.conftest import Run, on_terminal
 
@@ -138,9 +137,9 @@ def test_durations_have_two_units(seconds: float, told: str) -> None:
 
 
 def test_numbers_do_not_claim_more_than_is_known() -> None:
-    assert _number(Count(123456)) == "123,456"
-    assert _number(Count(123456, exact=False)) == "~120,000"
-    assert [_percent(share) for share in (None, 0.0, 0.99999, 1.0)] == [
+    assert told_count(Count(123456)) == "123,456"
+    assert told_count(Count(123456, exact=False)) == "~120,000"
+    assert [told_share(share) for share in (None, 0.0, 0.99999, 1.0)] == [
         "?",
         "0.00%",
         "99.99%",

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 
 from archiver.store.engine import connect
-from archiver.store.surveying import survey
+from archiver.store.surveying import events_beyond, survey
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -65,3 +65,10 @@ async def test_each_flow_that_is_read_is_told_the_furthest_behind_first(database
         ("acme/proven", (0.0, 0, 0, 0, 0.0)),
     ]
     assert found.database_bytes > 1_000_000
+
+
+async def test_what_has_come_since_is_counted_by_flow(database_url: str) -> None:
+    given(database_url)
+    async with connect(database_url) as engine, engine.connect() as tx:
+        found = await events_beyond(tx, {"acme/behind": 40, "acme/proven": 0, "no/such": 1})
+    assert found == {"acme/behind": 5}

@@ -157,8 +157,14 @@ async def _streams(means: Means, wanted: list[str]) -> list[Result]:
         return (
             [ok("streams", f"{name}: {counted(len(shards), 'stream')} {opens}")] if shards else []
         )
-    about = f"{len(reasons)} of {counted(len(shards), 'stream')} do not open"
-    return [wrong("streams", f"{name}: {about}: {'; '.join(dict.fromkeys(reasons))}")]
+    about = f"{len(reasons)} of {len(shards)} did not open"
+    return [
+        wrong(
+            "streams",
+            f"{name}: {about}: {'; '.join(dict.fromkeys(reasons))}",
+            "correct ARCHIVER_STREAM_URL, or look at proxies and firewalls in between",
+        )
+    ]
 
 
 async def _try_stream(means: Means, shard: Shard) -> str | None:

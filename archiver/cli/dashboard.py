@@ -1,0 +1,150 @@
+"""The screen of ``archiver status --watch``: what there is to see, drawn into the room there is."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from msgspec import Struct
+from rich.console import Group, RenderableType
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from archiver.cli.measures import told_bytes, told_count, told_seconds, told_share
+from archiver.cli.tables import counted
+from archiver.cli.terminal import make_safe
+from archiver.store.reading import Count, FlowReport, Totals
+
+FIXED_LINES = 6
+"""The title, the sums, the rules, the head of the table and the line below it."""
+LAG_SECONDS = 60.0
+"""Where something is being said, there is always a lag: the settling time at least."""
+WIDE = 100
+COLUMNS = (
+    (WIDE, ("events", "messages", "new/s", "newest", "lag", "gaps", "ids", "proven")),
+    (72, ("events", "new/s", "newest", "lag", "gaps", "proven")),
+    (0, ("new/s", "lag", "gaps", "proven")),
+)
+"""By how many cells there are at least: the columns beside the name of the flow."""
+
+
+class Look(Struct, frozen=True, kw_only=True):
+    """What was read of the archive at one moment."""
+
+    at: datetime
+    flows: Sequence[FlowReport]
+    totals: Totals
+
+
+class View(Struct, frozen=True, kw_only=True):
+    """What the screen shows."""
+
+    look: Look
+    every_seconds: float
+    rates: Mapping[str, float]
+    """By flow: how many events a second have been new at its head since the look before."""
+    readiness: str | None
+    """What the daemon says of itself: empty when it captures; None when nobody was asked."""
+    trouble: str = ""
+    """Why this view is not of now."""
+
+
+def draw(view: View, *, width: int, height: int) -> RenderableType:
+    """The whole screen, of at most so many columns and lines."""
+    return Group(
+        _title(view, width),
+        _sums(view, width),
+        Rule(style="dim"),
+        _table(view, width=width, lines=max(1, height - FIXED_LINES)),
+        Rule(style="dim"),
+        _foot(view, shown=max(1, height - FIXED_LINES)),
+    )
+
+
+def _title(view: View, width: int) -> Text:
+    title = Text(" Flowdock archiver  ", style="bold", no_wrap=True, overflow="ellipsis")
+    if view.trouble:
+        title.append(f"✗ {make_safe(view.trouble)}", style="bold red")
+    elif view.readiness:
+        title.append(f"✗ not capturing: {make_safe(view.readiness)}", style="bold red")
+    elif view.readiness is not None:
+        title.append("● capturing", style="green")
+    clock = f"{view.look.at:%H:%M:%S} UTC "
+    room = width - title.cell_len - len(clock)
+    return title.append(clock.rjust(len(clock) + room), style="not bold dim") if room > 0 else title
+
+
+def _sums(view: View, width: int) -> Text:
+    flows, totals = view.look.flows, view.look.totals
+    behind = sum(_is_behind(one) for one in flows)
+    told = Text(" ", no_wrap=True, overflow="ellipsis")
+    told.append(counted(len(flows), "flow"), style="bold")
+    told.append(f", {behind:,} behind   ", style="yellow" if behind else "dim")
+    told.append(told_count(sum((one.events for one in flows), Count(0))), style="bold")
+    told.append(" events   ", style="dim")
+    told.append(f"{sum(view.rates.values()):,.1f}", style="bold green")
+    told.append(" new a second   ", style="dim")
+    written = totals.written_at
+    age = told_seconds((view.look.at - written).total_seconds()) + " ago" if written else "never"
+    told.append(f"written {age}", style="dim")
+    if width >= WIDE:
+        rejects = totals.rejects.rows
+        told.append(f"   {told_bytes(totals.database_bytes)}", style="dim")
+        told.append(f"   {counted(rejects, 'reject')}", style="yellow" if rejects else "dim")
+    return told
+
+
+def _table(view: View, *, width: int, lines: int) -> Table:
+    table = Table(box=None, padding=(0, 1), expand=True, header_style="dim")
+    table.add_column("flow", ratio=1, no_wrap=True, overflow="ellipsis")
+    names = next(names for least, names in COLUMNS if width >= least)
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in _in_order(view)[:lines]:
+        cells = _cells(one, view)
+        style = "yellow" if _is_behind(one) else ""
+        table.add_row(make_safe(one.flow), *(cells[name] for name in names), style=style)
+    return table
+
+
+def _cells(one: FlowReport, view: View) -> Mapping[str, Text]:
+    """What each column tells of a flow."""
+    rate = view.rates.get(one.flow, 0.0)
+    told = {
+        "events": told_count(one.events),
+        "messages": told_count(one.messages),
+        "newest": "-",
+        "lag": "-" if one.lag_seconds is None else told_seconds(one.lag_seconds),
+        "gaps": "?" if one.gaps is None else f"{one.gaps:,}",
+        "ids": "?" if one.missing_ids is None else f"{one.missing_ids:,}",
+        "proven": told_share(one.proven),
+    }
+    if one.newest_at is not None:
+        told["newest"] = told_seconds((view.look.at - one.newest_at).total_seconds())
+    new = Text(f"{rate:,.1f}", style="green") if rate else Text("-", style="dim")
+    return {"new/s": new, **{name: Text(text) for name, text in told.items()}}
+
+
+def _foot(view: View, *, shown: int) -> Text:
+    left = _in_order(view)[shown:]
+    told = Text(" ", style="dim", no_wrap=True, overflow="ellipsis")
+    if left:
+        behind = sum(map(_is_behind, left))
+        told.append(f"{len(left):,} more, {f'{behind:,} behind' if behind else 'all proven'}   ")
+    return told.append(f"read every {view.every_seconds:g} s; Ctrl-C ends")
+
+
+def _in_order(view: View) -> list[FlowReport]:
+    """What is behind first, then what grows, then by name: what needs a look is on the screen."""
+    return sorted(
+        view.look.flows,
+        key=lambda one: (
+            not _is_behind(one),
+            -(one.missing_ids or 0),
+            -view.rates.get(one.flow, 0.0),
+            one.flow,
+        ),
+    )
+
+
+def _is_behind(one: FlowReport) -> bool:
+    return bool(one.gaps) or (one.lag_seconds or 0.0) > LAG_SECONDS

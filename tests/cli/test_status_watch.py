@@ -1,0 +1,135 @@
+"""``archiver status --watch``: a screen that fits, and outlives troubles."""
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+
+import pytest
+from aiohttp import ClientSession
+from rich.console import Console
+from sqlalchemy.exc import OperationalError
+
+from archiver.cli.dashboard import Look, View, draw
+from archiver.cli.watching import ask_readiness, views
+from archiver.store.reading import Count, FlowReport, Totals
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+def flow(name: str, *, lag: float = 0.0, newest_id: int = 100, gaps: int = 0) -> FlowReport:
+    return FlowReport(
+        flow=name,
+        joined=True,
+        disabled=None,
+        events=Count(1_234_567, exact=False),
+        messages=Count(98_765),
+        newest_at=NOW - timedelta(seconds=4),
+        newest_id=newest_id,
+        lag_seconds=lag,
+        gaps=gaps,
+        missing_ids=gaps * 7,
+        proven=0.9999 if gaps else 1.0,
+        last_error=None,
+    )
+
+
+def look(*flows: FlowReport, at: datetime = NOW) -> Look:
+    totals = Totals(signals=Count(5), rejects=Count(1), database_bytes=123_000_000, written_at=at)
+    return Look(at=at, flows=flows, totals=totals)
+
+
+def shown(view: View, width: int, height: int) -> list[str]:
+    console = Console(file=StringIO(), record=True, width=width, height=height, color_system=None)
+    console.print(draw(view, width=width, height=height))
+    return console.export_text().split("\n")[:-1]
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (60, 10)])
+def test_the_screen_fits_and_what_is_behind_stands_first(width: int, height: int) -> None:
+    flows = [flow(f"acme/flow with a rather long name {number}") for number in range(2000)]
+    flows += [flow("acme/behind\x1b[2J", lag=75.0, gaps=2), flow("acme/evil\nname")]
+    rates = {"acme/evil\nname": 2.5}
+    view = View(look=look(*flows), every_seconds=2, rates=rates, readiness="")
+    lines = shown(view, width, height)
+    assert len(lines) <= height
+    assert max(map(len, lines)) <= width
+    assert "● capturing" in lines[0]
+    assert "2,002 flows, 1 behind" in lines[1]
+    assert "acme/behind␛[2J" in lines[4]
+    assert "1m 15s" in lines[4]
+    assert "acme/evil⏎name" in lines[5]
+    assert "2.5" in lines[5]
+    assert ("messages" in lines[3]) == (width >= 100)
+    assert "more, all proven" in lines[-1]
+
+
+def test_what_keeps_it_from_capturing_is_told() -> None:
+    view = View(look=look(), every_seconds=2, rates={}, readiness="the database is away")
+    assert "✗ not capturing: the database is away" in shown(view, 80, 24)[0]
+    unasked = View(look=look(), every_seconds=2, rates={}, readiness=None)
+    assert "capturing" not in shown(unasked, 80, 24)[0]
+
+
+async def test_while_the_database_is_away_the_last_view_stays() -> None:
+    answers: list[Look | Exception] = [
+        look(flow("a")),
+        OperationalError("SELECT", {}, Exception("gone")),
+        look(flow("a"), at=NOW + timedelta(seconds=2)),
+    ]
+
+    async def read() -> Look:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def count(last: Look) -> Mapping[str, int]:
+        return {one.flow: 5 for one in last.flows}
+
+    seen = []
+    async for view in views(read, count, every_seconds=0.01, listen=None):
+        seen.append((len(view.look.flows), bool(view.trouble), view.rates))
+        if not answers:
+            break
+    assert seen == [(1, False, {}), (1, True, {}), (1, False, {"a": 2.5})]
+
+
+async def test_a_daemon_that_does_not_answer_is_told() -> None:
+    async with ClientSession() as session:
+        assert await ask_readiness(session, "127.0.0.1:9") == "nothing answers at 127.0.0.1:9"
+
+
+def test_on_a_terminal_it_shows_again_and_again_and_ctrl_c_is_no_error(
+    environ: dict[str, str], database_url: str
+) -> None:
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command = [sys.executable, "-m", "archiver.cli.main", "status", "--watch", "--every", "0.2"]
+    settings = environ | {"ARCHIVER_DATABASE_URL": database_url, "TERM": "xterm"}
+    with subprocess.Popen(command, env=settings, stdout=its, stderr=its) as process:
+        os.close(its)
+        told, until = b"", time.monotonic() + 30
+        while told.count(b"Flowdock archiver") < 3 and time.monotonic() < until:
+            if select.select([ours], [], [], 0.2)[0]:
+                told += os.read(ours, 65536)
+        process.send_signal(signal.SIGINT)
+        while select.select([ours], [], [], 5)[0]:
+            try:
+                told += os.read(ours, 65536)
+            except OSError:
+                break
+        assert process.wait(10) == 0
+    os.close(ours)
+    assert told.count(b"Flowdock archiver") >= 3
+    assert b"\x1b[?25h" in told[-30:]  # the cursor is back
+    assert b"Traceback" not in told
