@@ -1,6 +1,7 @@
 """How fast the archiver is, held against limits that are measured in the same run.
 
-Benches: ingest, decode. Each starts what it needs and leaves nothing behind.
+Each bench starts what it needs and leaves nothing behind; all of them take about half an hour, and
+with --quick a minute or two on a machine that has nothing else to do.
 """
 
 import argparse
@@ -9,7 +10,16 @@ from collections.abc import Callable, Iterator
 
 from rich.console import Console
 
-from tests.bench import decoding, ingest
+from tests.bench import (
+    backfill,
+    decoding,
+    flows,
+    growth,
+    ingest,
+    latency,
+    memory,
+    rebuilding,
+)
 from tests.bench.figures import Figure, table
 from tests.bench.lab import Lab, open_lab
 from tests.bench.options import Options
@@ -17,6 +27,12 @@ from tests.bench.options import Options
 BENCHES: dict[str, Callable[[Lab, Options], Iterator[Figure]]] = {
     "ingest": ingest.run,
     "decode": decoding.run,
+    "latency": latency.run,
+    "backfill": backfill.run,
+    "flows": flows.run,
+    "memory": memory.run,
+    "growth": growth.run,
+    "rebuild": rebuilding.run,
 }
 
 
@@ -29,11 +45,12 @@ def main() -> int:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of: {', '.join(BENCHES)}")
     parser.add_argument("--quick", action="store_true", help="small and once: about a minute")
+    parser.add_argument("--full", action="store_true", help="growth up to 20 million messages")
     parser.add_argument("--json", action="store_true", help="one object a line")
     asked = parser.parse_args()
     if unknown := [name for name in asked.names if name not in BENCHES]:
         parser.error(f"no bench {unknown[0]!r}; there are: {', '.join(BENCHES)}")
-    options = Options(quick=asked.quick)
+    options = Options(quick=asked.quick, full=asked.full)
     figures = list(measure(asked.names or list(BENCHES), options, as_json=asked.json))
     if not asked.json:
         Console().print(table(figures))

@@ -10,7 +10,7 @@ import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import islice
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from tests.bench import traffic
 from tests.bench.traffic import Sent, encode
@@ -34,6 +34,7 @@ class Feeder:
         self._rate = 0.0
         self._connections = 0
         self._asked: list[str] = []
+        self._first_asked_at = 0.0
         self._written: list[tuple[int, int, float]] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -61,7 +62,8 @@ class Feeder:
             case ["flows"]:
                 return traffic.flow_objects(len(self._numbers))
             case ["flows", organization, flow, "messages"]:
-                self._asked.append(f"{path}?{'&'.join(f'{k}={v}' for k, v in query.items())}")
+                self._first_asked_at = self._first_asked_at or time.monotonic()
+                self._asked.append(f"{path}?{urlencode(query)}")
                 return self._page(self._numbers[f"{organization}/{flow}"], query)
             case ["_feeder", "scene"]:
                 return self._set_scene({name: int(value) for name, value in query.items()})
@@ -69,7 +71,13 @@ class Feeder:
                 self._rate = float(query["rate"])
                 self._begun.set()
             case ["_feeder", "stats"]:
-                return encode({"connections": self._connections, "requests": len(self._asked)})
+                return encode(
+                    {
+                        "connections": self._connections,
+                        "requests": len(self._asked),
+                        "first_asked_at": self._first_asked_at,
+                    }
+                )
             case ["_feeder", "asked"]:
                 return encode(self._asked)
             case ["_feeder", "written"]:
@@ -82,9 +90,13 @@ class Feeder:
         """Prepare what is said from now on; returns the newest id of each flow."""
         flows, seed = scene["flows"], scene.get("seed", 1)
         self._begun = asyncio.Event()
-        self._asked, self._written = [], []
+        self._asked, self._written, self._first_asked_at = [], [], 0.0
         self._numbers = {traffic.path_of(number): number for number in range(flows)}
-        self._events = list(traffic.events(scene.get("events", 0), flows=flows, seed=seed))
+        told = {"flows": flows, "seed": seed, "after": scene.get("after", 0)}
+        self._events = list(traffic.events(scene.get("events", 0), **told))
+        if "large" in scene:
+            size = scene["content_bytes"]
+            self._events = list(traffic.large(scene["large"], flows=flows, content_bytes=size))
         self._listed = {}
         for number in range(flows if "messages" in scene else 0):
             listed = list(traffic.messages(scene["messages"], flow=number, seed=seed))

@@ -68,15 +68,16 @@ def ingest(
         keys = flow_keys(archive)
         last = {keys[number]: id_ for number, id_ in newest.items()}
         pid = daemon.process.pid
+        held = archive.value("SELECT count(*) FROM store.journal WHERE form = 0")
         before, pg_before = cpu_seconds(pid), lab.postgres_seconds()
         began = monotonic()
         feeder.tell("go", rate=0)
         wait_for(lambda: holds_all(archive, last), seconds=600)
         seconds = monotonic() - began
         spent, pg_spent = cpu_seconds(pid) - before, lab.postgres_seconds() - pg_before
-        held = archive.value("SELECT count(*) FROM store.journal WHERE form = 0")
-        if held != events:
-            raise AssertionError(f"{held} of {events} events are archived")
+        came = archive.value("SELECT count(*) FROM store.journal WHERE form = 0") - held
+        if came != events:
+            raise AssertionError(f"{came} of {events} events are archived")
         wait_for(lambda: covers_all(archive, last), seconds=SETTLING_SECONDS + 5)
         return Ingested(
             seconds=seconds,

@@ -1,7 +1,6 @@
 """Where it is measured: a Postgres, databases with an empty archive, a feeder, the daemon."""
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -135,9 +134,13 @@ class Lab:
 
     def postgres_seconds(self) -> float:
         """The processor time that the server's processes have taken so far; ended ones too."""
+        return sum(map(cpu_seconds, self.server_pids()))
+
+    def server_pids(self) -> list[int]:
+        """All processes of the server."""
         server = _parent(self._admin.info.backend_pid)
         children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
-        return sum(map(cpu_seconds, [server, *map(int, children)]))
+        return [server, *map(int, children)]
 
 
 @contextmanager
@@ -166,6 +169,16 @@ def cpu_seconds(pid: int) -> float:
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
+def peak_bytes(pid: int) -> int:
+    """The most memory that a process has held; 0 when it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    peak = next((line for line in status.splitlines() if line.startswith("VmHWM")), "VmHWM 0")
+    return int(peak.split()[1]) * 1024
+
+
 def wait_for(holds: Callable[[], bool], *, seconds: float, every_seconds: float = 0.02) -> None:
     """Wait until *holds*; TimeoutError past *seconds*."""
     until = time.monotonic() + seconds
@@ -173,8 +186,3 @@ def wait_for(holds: Callable[[], bool], *, seconds: float, every_seconds: float 
         if time.monotonic() > until:
             raise TimeoutError(f"not within {seconds} s")
         time.sleep(every_seconds)
-
-
-def pause(pid: int) -> None:
-    """Stop a process where it is."""
-    os.kill(pid, signal.SIGSTOP)

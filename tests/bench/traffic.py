@@ -17,71 +17,13 @@ BEGAN_AT = 1_700_000_000_000
 RECENT = 200
 """How far back people still change what was said, in messages of one flow."""
 
-_WORDS = [
-    "the",
-    "build",
-    "is",
-    "green",
-    "again",
-    "and",
-    "we",
-    "deploy",
-    "after",
-    "lunch",
-    "unless",
-    "somebody",
-    "has",
-    "seen",
-    "the",
-    "log",
-    "of",
-    "last",
-    "night",
-    "where",
-    "cache",
-    "lookups",
-    "took",
-    "twice",
-    "as",
-    "long",
-    "as",
-    "before",
-    "could",
-    "you",
-    "have",
-    "a",
-    "look",
-    "at",
-    "this",
-    "pull",
-    "request",
-    "it",
-    "touches",
-    "session",
-    "handling",
-    "größere",
-    "Änderungen",
-    "am",
-    "Grundgerüst",
-    "всё",
-    "готово",
-    "明日見ます",
-    "thanks",
-    "that",
-    "was",
-    "quick",
-    "I",
-    "think",
-    "it",
-    "should",
-    "roll",
-    "back",
-    "first",
-    "then",
-    "compare",
-    "both",
-    "branches",
-]
+_WORDS = """
+    the build is green again and we deploy after lunch unless somebody has seen the log of last
+    night where cache lookups took twice as long as before could you have a look at this pull
+    request it touches session handling thanks that was quick I think it should roll back first
+    then compare both branches
+""".split()  # noqa: SIM905 - fifty lines of single words read worse
+_ELSEWHERE = ("größere Änderungen am Grundgerüst", "всё готово", "明日見ます", "👍 käy hyvin")
 _TAGS = ("todo", "Release", "ops", "ünïcode", "later", ":url", ":user:7", "bug", "q3", "idea")
 _KINDS = ("message", "comment", "message-edit", "tag-change", "activity")
 _WEIGHTS = (80, 5, 5, 5, 5)
@@ -125,10 +67,10 @@ def flow_objects(flows: int) -> bytes:
     return encode(listed)
 
 
-def events(count: int, *, flows: int, seed: int = 1) -> Iterator[Sent]:
-    """*count* events of so many flows, in the order in which they happen."""
+def events(count: int, *, flows: int, seed: int = 1, after: int = 0) -> Iterator[Sent]:
+    """*count* events of so many flows, in the order in which they happen, all ids above *after*."""
     chance = Random(f"{seed}/events")
-    heads = [chance.randint(1, 50) for _ in range(flows)]
+    heads = [after + chance.randint(1, 50) for _ in range(flows)]
     recent: list[list[int]] = [[] for _ in range(flows)]
     sentences = [_sentence(chance) for _ in range(2000)]
     kinds = chance.choices(_KINDS, _WEIGHTS, k=count)
@@ -160,6 +102,20 @@ def messages(count: int, *, flow: int, seed: int = 1) -> Iterator[Sent]:
         event["created_at"] = "2023-11-14T22:13:20.000Z"
         event["edited"] = None
         yield Sent(flow, id_, encode(event))
+
+
+def large(count: int, *, flows: int, content_bytes: int) -> Iterator[Sent]:
+    """*count* messages that are as long as no service should allow."""
+    for number in range(count):
+        event = {
+            "event": "message",
+            "id": number + 1,
+            "flow": id_of(number % flows),
+            "content": f"{number:09} " * (content_bytes // 10),
+            "user": "1",
+            "sent": BEGAN_AT + number,
+        }
+        yield Sent(number % flows, number + 1, encode(event))
 
 
 def as_event_stream(sent: Iterable[Sent]) -> bytes:

@@ -1,0 +1,82 @@
+"""Growth: what an event costs in an archive of half a million, two and five million messages.
+
+The archive is filled by SQL, with rows like those of the feeder's messages, in all flows alike;
+then events come as in the bench of ingest. The cost is processor time, of daemon and server.
+"""
+
+from collections.abc import Iterator
+
+from tests.bench import ingest
+from tests.bench.figures import Figure, Target
+from tests.bench.lab import Archive, Lab
+from tests.bench.options import Options
+
+
+def run(lab: Lab, options: Options) -> Iterator[Figure]:
+    """Yield the cost at each size, as a ratio to that at the first."""
+    sizes = [500_000, 2_000_000, 5_000_000]
+    if options.quick:
+        sizes = [50_000, 200_000]
+    if options.full:
+        sizes.append(20_000_000)
+    events = 20_000 if options.quick else 100_000
+    first: list[float] = []
+    with lab.feeder() as feeder, lab.archive() as archive:
+        held = 0
+        for size in sizes:
+            fill(archive, first=held, last=size)
+            held = size
+            costs = []
+            for number in range(options.runs(3)):
+                # Above all that is there, and that the runs before have brought.
+                after = size // ingest.FLOWS + 10_000_000 * (1 + number + 3 * sizes.index(size))
+                newest = feeder.scene(events=events, flows=ingest.FLOWS, after=after, seed=number)
+                archive.sql.execute("CHECKPOINT")
+                taken = ingest.ingest(lab, archive, feeder, events, newest)
+                costs.append((taken.daemon_seconds + taken.postgres_seconds) / events * 1e6)
+            first = first or costs
+            yield Figure(
+                bench=f"growth, {size / 1e6:g} million",
+                unit="µs/event",
+                values=costs,
+                limits=first,
+                target=Target("ratio", "at most", 1.3),
+            )
+
+
+def fill(archive: Archive, *, first: int, last: int) -> None:
+    """Add the messages from the number *first* to *last*, dealt out to the flows."""
+    archive.sql.execute(_FLOWS, {"flows": ingest.FLOWS})
+    archive.sql.execute(_FILL, {"flows": ingest.FLOWS, "first": first, "last": last})
+    archive.sql.execute("VACUUM (ANALYZE) store.journal")
+    archive.sql.execute("VACUUM (ANALYZE) store.messages")
+
+
+_FLOWS = """
+    WITH made AS (
+        INSERT INTO store.flows (flow_id, path, first_seen_at)
+        SELECT '00f10d0c-0000-0000-0000-' || lpad(to_hex(n), 12, '0'), 'acme/project-' || n, now()
+        FROM generate_series(0, %(flows)s - 1) AS n
+        ON CONFLICT (flow_id) DO NOTHING RETURNING flow_key
+    )
+    INSERT INTO store.ledger (flow_key) SELECT flow_key FROM made
+"""
+_FILL = """
+    WITH made AS (
+        SELECT flow_key, 1 + n / %(flows)s AS id, n,
+               to_timestamp(1600000000 + n) AS at, repeat(md5(n::text) || ' ', 5) AS content
+        FROM generate_series(%(first)s::bigint, %(last)s::bigint - 1) AS n
+        JOIN store.flows ON path = 'acme/project-' || n %% %(flows)s
+    ), journalled AS (
+        INSERT INTO store.journal (flow_key, id, form, digest, witness, event, user_id, sent_at,
+                                   received_at, as_of, payload)
+        SELECT flow_key, id, 0, md5(n::text)::uuid, 'stream', 'message', '1', at, at, id,
+               json_build_object('app', 'chat', 'event', 'message', 'id', id, 'content', content,
+                                 'tags', '[]'::json, 'uuid', md5(n::text), 'user', '1')
+        FROM made
+    )
+    INSERT INTO store.messages (flow_key, id, event, user_id, sent_at, content, tags, edits,
+                                removed, app, uuid, as_of, revisions)
+    SELECT flow_key, id, 'message', '1', at, content, '{}', 0, false, 'chat', md5(n::text), id, 0
+    FROM made
+"""

@@ -1,0 +1,43 @@
+"""Rebuild: all messages, revisions and threads from the journal, against the ingest of the same."""
+
+import subprocess
+from collections.abc import Iterator
+from time import monotonic
+
+from tests.bench.figures import Figure, Target
+from tests.bench.ingest import FLOWS, ingest
+from tests.bench.lab import UNHURRIED, Lab
+from tests.bench.options import Options
+from tests.oracle.programs import PROGRAM, ROOT, surroundings
+
+
+def run(lab: Lab, options: Options) -> Iterator[Figure]:
+    """Yield how many events of the journal are replayed in a second, their rows being gone."""
+    events = 50_000 if options.quick else 500_000
+    values, limits = [], []
+    with lab.feeder() as feeder:
+        for _ in range(options.runs(3)):
+            newest = feeder.scene(events=events, flows=FLOWS)
+            with lab.archive() as archive:
+                limits.append(events / ingest(lab, archive, feeder, events, newest).seconds)
+                rows = archive.value("SELECT count(*) FROM store.messages")
+                archive.sql.execute("TRUNCATE store.messages, store.revisions, store.threads")
+                settings = {**UNHURRIED, "ARCHIVER_DATABASE_URL": archive.url}
+                began = monotonic()
+                subprocess.run(
+                    [*PROGRAM, "rebuild", "--json"],
+                    env=surroundings(settings),
+                    stdout=subprocess.DEVNULL,
+                    check=True,
+                    cwd=ROOT,
+                )
+                values.append(events / (monotonic() - began))
+                if archive.value("SELECT count(*) FROM store.messages") != rows:
+                    raise AssertionError("other messages came of the journal than were there")
+    yield Figure(
+        bench="rebuild",
+        unit="events/s",
+        values=values,
+        limits=limits,
+        target=Target("ratio", "at least", 1.0),
+    )
