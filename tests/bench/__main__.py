@@ -6,34 +6,40 @@ with --quick a minute or two on a machine that has nothing else to do.
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from types import ModuleType
 
 from rich.console import Console
 
 from tests.bench import (
     backfill,
+    cost,
     decoding,
+    document,
     flows,
     growth,
     ingest,
     latency,
     memory,
+    peers,
     rebuilding,
 )
 from tests.bench.figures import Figure, table
-from tests.bench.lab import Lab, open_lab
+from tests.bench.lab import open_lab
 from tests.bench.options import Options
 
-BENCHES: dict[str, Callable[[Lab, Options], Iterator[Figure]]] = {
-    "ingest": ingest.run,
-    "decode": decoding.run,
-    "latency": latency.run,
-    "backfill": backfill.run,
-    "flows": flows.run,
-    "memory": memory.run,
-    "growth": growth.run,
-    "rebuild": rebuilding.run,
+BENCHES: dict[str, ModuleType] = {
+    "ingest": ingest,
+    "decode": decoding,
+    "latency": latency,
+    "backfill": backfill,
+    "flows": flows,
+    "memory": memory,
+    "growth": growth,
+    "rebuild": rebuilding,
+    "peers": peers,
+    "cost": cost,
 }
+"""Each has ``run(lab, options)``, which yields its figures."""
 
 
 def main() -> int:
@@ -47,26 +53,33 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small and once: about a minute")
     parser.add_argument("--full", action="store_true", help="growth up to 20 million messages")
     parser.add_argument("--json", action="store_true", help="one object a line")
+    parser.add_argument("--write", action="store_true", help="write docs/performance.md")
     asked = parser.parse_args()
     if unknown := [name for name in asked.names if name not in BENCHES]:
         parser.error(f"no bench {unknown[0]!r}; there are: {', '.join(BENCHES)}")
     options = Options(quick=asked.quick, full=asked.full)
-    figures = list(measure(asked.names or list(BENCHES), options, as_json=asked.json))
+    figures = measure(asked.names or list(BENCHES), options, as_json=asked.json, write=asked.write)
     if not asked.json:
         Console().print(table(figures))
     return 0 if all(one.holds for one in figures) else 1
 
 
-def measure(names: list[str], options: Options, *, as_json: bool) -> Iterator[Figure]:
+def measure(names: list[str], options: Options, *, as_json: bool, write: bool) -> list[Figure]:
     """Run these benches, one after the other; tell each figure as soon as it is known."""
+    figures: list[Figure] = []
     with open_lab() as lab:
         for name in names:
             if not as_json:
                 print(f"{name} …", file=sys.stderr, flush=True)
-            for figure in BENCHES[name](lab, options):
+            for figure in BENCHES[name].run(lab, options):
                 if as_json:
                     print(figure.as_json(), flush=True)
-                yield figure
+                figures.append(figure)
+        if write:
+            chosen = {name: BENCHES[name] for name in names}
+            hot = cost.hottest(lab)
+            document.write(figures, hot, chosen, server=lab.version(), quick=options.quick)
+    return figures
 
 
 if __name__ == "__main__":

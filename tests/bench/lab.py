@@ -92,6 +92,12 @@ class Lab:
                 archive.sql.close()
 
     @contextmanager
+    def database(self) -> Iterator[str]:
+        """The URL of a database with nothing in it; dropped at the end."""
+        with created(self._admin, "template0") as name:
+            yield named(self._url, name)
+
+    @contextmanager
     def feeder(self) -> Iterator[Feeder]:
         """A feeder, ended with the block."""
         feeder = Feeder()
@@ -131,6 +137,11 @@ class Lab:
             stdout=subprocess.DEVNULL,
         )
         return time.monotonic() - began
+
+    def version(self) -> str:
+        """The server's version."""
+        row = self._admin.execute("SHOW server_version").fetchone()
+        return str(row[0]) if row else "unknown"
 
     def postgres_seconds(self) -> float:
         """The processor time that the server's processes have taken so far; ended ones too."""
