@@ -21,11 +21,12 @@ from archiver.observing.endpoints import serve
 from archiver.observing.health import Observed
 from archiver.observing.metrics import Metrics
 from archiver.observing.surveys import keep_surveying
-from archiver.observing.systemd import Notifier, keep_telling
+from archiver.observing.systemd import OWN, Notifier, keep_telling
 from archiver.settings import MetricsSettings, Settings
 
 log = logging.getLogger(__name__)
 
+STDIN = 0
 GUARD_SECONDS = 1.0
 MISSES = 3
 STOP_SECONDS = 0.7
@@ -43,13 +44,16 @@ def run(load: LoadSettings) -> None:
     """
     settings = load()
     settings.require_accounts()
-    with serve_database(settings, told_at=logging.INFO) as place:
-        asyncio.run(_run(load, settings, place))
-
-
-async def _run(load: LoadSettings, settings: Settings, place: Place) -> None:
-    stop, reload = asyncio.Event(), asyncio.Event()
     notifier = Notifier(os.environ)
+    for name in OWN:  # a private database would tell systemd of itself
+        os.environ.pop(name, None)
+    notifier.starting()
+    with serve_database(settings, told_at=logging.INFO) as place:
+        asyncio.run(_run(load, settings, place, notifier))
+
+
+async def _run(load: LoadSettings, settings: Settings, place: Place, notifier: Notifier) -> None:
+    stop, reload = asyncio.Event(), asyncio.Event()
     _hear_signals(stop, reload, notifier)
     async with (
         open_database(place) as engine,
@@ -78,9 +82,18 @@ def _hear_signals(stop: asyncio.Event, reload: asyncio.Event, notifier: Notifier
         last_resort.daemon = True
         last_resort.start()
 
+    had_terminal = os.isatty(STDIN)
+
+    def hung_up() -> None:
+        # Also what a terminal says that is closed: then there is nobody left to stop us.
+        if had_terminal and not os.isatty(STDIN):
+            told_to_stop()
+        else:
+            reload.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop)
-    loop.add_signal_handler(signal.SIGHUP, reload.set)
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
 
 
 @asynccontextmanager

@@ -39,17 +39,29 @@ def is_alive(observed: Observed, *, now: float, within_seconds: float = STUCK_SE
 
 def ailments(observed: Observed, *, now: float) -> list[str]:
     """Why the daemon does not capture, in words for people; nothing when it does."""
-    found = []
-    tally = observed.tally
-    if tally.writer_away_since is not None:
-        found.append(f"the database has been away for {now - tally.writer_away_since:.0f} s")
-    elif not tally.writer_turned_at:
-        found.append("nothing has been written yet")
-    elif not is_alive(observed, now=now):
-        found.append(f"the writer has been stuck for {now - tally.writer_turned_at:.0f} s")
-    for account in tally.accounts.values():
+    found = list(_of_writer(observed, now))
+    for account in observed.tally.accounts.values():
         found += [f"account {account.name}: {one}" for one in _of(account, observed, now)]
     return found
+
+
+def captures_any(observed: Observed, *, now: float) -> bool:
+    """Tell whether at least one account is captured, whatever ails the others."""
+    accounts = observed.tally.accounts.values()
+    return not any(_of_writer(observed, now)) and any(
+        not any(_of(account, observed, now)) for account in accounts
+    )
+
+
+def _of_writer(observed: Observed, now: float) -> Iterator[str]:
+    """What keeps the streams' writer from writing."""
+    tally = observed.tally
+    if tally.writer_away_since is not None:
+        yield f"the database has been away for {now - tally.writer_away_since:.0f} s"
+    elif not tally.writer_turned_at:
+        yield "nothing has been written yet"
+    elif not is_alive(observed, now=now):
+        yield f"the writer has been stuck for {now - tally.writer_turned_at:.0f} s"
 
 
 def _of(account: AccountTally, observed: Observed, now: float) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Telling systemd how the daemon is: sd_notify(3), in the standard library.
 
-READY is told when the daemon captures, and until then that it still tries. The watchdog is told
-only while the writer comes round: a process that merely exists is worth nothing.
+READY is told when the daemon captures, for one account at least: an account whose token is refused
+must not keep the others from counting as started. Until then it is told that it still tries. The
+watchdog is fed only while the writer comes round: a process that merely exists is worth nothing.
 """
 
 import asyncio
@@ -11,11 +12,14 @@ import time
 from collections.abc import Mapping
 from typing import NoReturn
 
-from archiver.observing.health import Observed, ailments, is_alive, summarize
+from archiver.observing.health import Observed, captures_any, is_alive, summarize
 
 ROUND_SECONDS = 1.0
 PATIENCE_SECONDS = 30.0
 """How long systemd is asked to wait on for READY, each time."""
+OPENING_SECONDS = 900.0
+OWN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+"""What systemd tells a service of itself, and is no business of the programs that it starts."""
 
 
 class Notifier:
@@ -41,6 +45,10 @@ class Notifier:
                 way.sendto("\n".join(states).encode(), self._address)
             except OSError:
                 return  # a systemd that does not listen is no reason to stop
+
+    def starting(self) -> None:
+        """Tell that the database is being opened; a recovery after a crash takes a while."""
+        self.tell(_wait(OPENING_SECONDS), "STATUS=opening the database")
 
     def ready(self) -> None:
         """Tell that the daemon captures."""
@@ -69,11 +77,15 @@ async def keep_telling(notifier: Notifier, observed: Observed) -> NoReturn:
         now = clock()
         states = [f"STATUS={summarize(observed, now=now)}"]
         if not notifier.is_ready:
-            if ailments(observed, now=now):
-                states.append(f"EXTEND_TIMEOUT_USEC={int(PATIENCE_SECONDS * 1e6)}")
-            else:
+            if captures_any(observed, now=now):
                 notifier.ready()
+            else:
+                states.append(_wait(PATIENCE_SECONDS))
         if watchdog and is_alive(observed, now=now, within_seconds=watchdog):
             states.append("WATCHDOG=1")
         notifier.tell(*states)
         await asyncio.sleep(min(ROUND_SECONDS, watchdog / 3 or ROUND_SECONDS))
+
+
+def _wait(seconds: float) -> str:
+    return f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}"

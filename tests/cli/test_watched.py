@@ -2,8 +2,12 @@
 
 import asyncio
 import json
+import os
+import pty
 import signal
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -128,6 +132,32 @@ async def test_it_tells_how_it_is_and_reads_again_which_flows_are_wanted(
     assert "settings not taken" in log
     assert flowdock.token not in log
     assert json.dumps(flowdock.world.flows[0].path) not in log
+
+
+async def test_it_ends_with_the_terminal_that_it_runs_in(file, environ):
+    terminal, its_side = pty.openpty()
+    daemon = started_on(its_side, file, environ)
+    assert daemon.stderr is not None
+    async with asyncio.timeout(30):
+        while "stream opened" not in await asyncio.to_thread(daemon.stderr.readline):
+            pass
+    os.close(terminal)
+    await asyncio.to_thread(daemon.communicate, None, 10)
+    assert daemon.returncode == 0
+
+
+def started_on(terminal: int, file: Path, environ: dict[str, str]) -> subprocess.Popen[str]:
+    """The daemon, whose terminal is *terminal*, which is closed here."""
+    command = [sys.executable, "-m", "archiver.cli.main", "run", "--config", str(file)]
+    daemon = subprocess.Popen(
+        ["setsid", "--ctty", *command],
+        env=environ,
+        stdin=terminal,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(terminal)
+    return daemon
 
 
 def count(url: str, query: str) -> int:

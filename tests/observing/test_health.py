@@ -1,10 +1,12 @@
 """When a daemon counts as alive, and when as capturing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from archiver.observing.health import Observed, ailments, is_alive, summarize
+from archiver.ingest.tally import AccountTally, Tally
+from archiver.observing.health import Observed, ailments, captures_any, is_alive, summarize
 from tests.observing.conftest import NOW
 
 
@@ -93,3 +95,17 @@ async def test_without_a_flow_there_is_no_head_to_match(observed: Observed) -> N
     account.paths = {}
     account.matched_at.clear()
     assert ailments(observed, now=NOW) == []
+
+
+async def test_an_account_that_is_refused_does_not_keep_the_others_from_being_captured(
+    observed: Observed,
+) -> None:
+    other = AccountTally(name="club", state="locked out")
+    both = replace(observed, tally=Tally(accounts={**observed.tally.accounts, "club": other}))
+    both.tally.turned(now=NOW - 0.2)
+    assert ailments(both, now=NOW) == ["account club: its token is refused"]
+    assert captures_any(both, now=NOW)
+    refused(both)
+    assert not captures_any(both, now=NOW)
+    observed.tally.writer_failed(now=NOW)
+    assert not captures_any(observed, now=NOW)
