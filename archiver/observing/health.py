@@ -74,7 +74,7 @@ def _of(account: AccountTally, observed: Observed, now: float) -> Iterator[str]:
         return
     standing = sum(link.is_open for link in account.links)
     if not account.links:
-        yield "its flows are not listed yet"
+        yield "it follows no flow"
     elif standing < len(account.links):
         yield f"{standing} of {len(account.links)} streams stand"
     if account.paths and not account.matched_at:
@@ -104,4 +104,11 @@ def summarize(observed: Observed, *, now: float) -> str:
     flows = sum(len(account.paths) for account in accounts)
     streams = sum(len(account.links) for account in accounts)
     events = sum(observed.tally.events.values())
-    return f"capturing {flows} flows on {streams} streams, {events} events since the start"
+    return (
+        f"capturing {_counted(flows, 'flow')} on {_counted(streams, 'stream')}, "
+        f"{_counted(events, 'event')} since the start"
+    )
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}{'' if count == 1 else 's'}"

@@ -14,7 +14,7 @@ async def test_one_that_captures_ails_from_nothing(observed: Observed) -> None:
     assert ailments(observed, now=NOW) == []
     assert is_alive(observed, now=NOW)
     assert summarize(observed, now=NOW) == (
-        "capturing 2 flows on 1 streams, 0 events since the start"
+        "capturing 2 flows on 1 stream, 0 events since the start"
     )
 
 
@@ -64,7 +64,7 @@ def kept_back(observed: Observed) -> None:
         (stuck, "the writer has been stuck for 500 s"),
         (refused, "account work: its token is refused"),
         (waiting, "account work: Flowdock does not answer yet"),
-        (unlisted, "account work: its flows are not listed yet"),
+        (unlisted, "account work: it follows no flow"),
         (cut, "account work: 0 of 1 streams stand"),
         (unlooked, "account work: no flow's newest message was looked at yet"),
         (kept_back, "account work: no flow's newest message was found archived for 301 s"),
