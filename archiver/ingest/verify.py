@@ -3,8 +3,8 @@
 Each claimed range is asked for page by page, by the source that backfill and audit use: so what a
 page shows is archived and proven by the one writer, and what differed is repaired by being looked
 at. The rows of a page are compared as they stood before with how they stand after. What changed
-because a stream told so meanwhile is no difference; the streams' writer is given the settling time
-to catch up before that is judged.
+because a stream told so meanwhile is no difference; before that is judged, a daemon that follows
+the streams is given time to write what they had told by then.
 
 When a listing shows what a stream claimed and did not bring, the ledger doubts the whole flow. What
 was listed before that was found is then listed once more, so that no doubt is left of what was
@@ -13,6 +13,7 @@ looked at.
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -30,6 +31,10 @@ from archiver.store.coverage import Standing
 
 HEAD_SECONDS = 60.0
 """A listing tells of everything up to the head that was known; so that must not grow old."""
+
+FOLLOW_SECONDS = 0.5
+PATIENCE = 10
+"""So many times the settling time a daemon may be late, on a machine that is busy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +63,7 @@ async def verify(means: Means, looks: Mapping[int, Look]) -> None:
         if key in wanting and not look.troubles
     }
     await _list_all(means, looks, again)
-    if any(look.differences for look in looks.values()):
-        await asyncio.sleep(source.heads.settling_seconds)
+    await _let_streams_follow(means, [look for look in looks.values() if look.differences])
     for look in looks.values():
         if look.differences:
             await _discount(means, look)
@@ -168,6 +172,37 @@ async def _note_unlisted(
             f"{len(unlisted)} messages that the archive holds are not listed any more, and kept: "
             f"{min(unlisted)} to {max(unlisted)}"
         )
+
+
+async def _let_streams_follow(means: Means, looks: Collection[Look]) -> None:
+    """Wait until what streams told of flows before they were listed has been written.
+
+    That is so when a stream claims the newest message that is there by now. Where no stream claims
+    more than it did in the beginning, nobody follows it.
+    """
+    if not looks:
+        return
+    source = means.source
+    heads = {}
+    for look in looks:
+        with suppress(*UNANSWERED):
+            heads[look.flow_key] = await source.look_at_head(look.flow_key)
+    clock = asyncio.get_running_loop().time
+    until = clock() + PATIENCE * source.heads.settling_seconds
+    await asyncio.sleep(source.heads.settling_seconds)
+    while clock() < until:
+        standings = await when_possible(source.engine, coverage.standings)
+        ends = {look.flow_key: _end(standings[look.flow_key].streamed) for look in looks}
+        if not any(
+            _end(look.before.streamed) < ends[look.flow_key] < heads.get(look.flow_key, 0)
+            for look in looks
+        ):
+            return
+        await asyncio.sleep(FOLLOW_SECONDS)
+
+
+def _end(ranges: Ranges) -> int:
+    return ranges.spans[-1][1] if ranges else 0
 
 
 async def _discount(means: Means, look: Look) -> None:

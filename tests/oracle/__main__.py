@@ -3,7 +3,7 @@
 ``./run oracle`` draws each scenario from its seed: a world, its traffic, faults of the wire, of the
 flows, of the database and of the daemon, and the moments at which the daemon is killed. While it
 runs, no range may be claimed that is not held; in the end, every field must be as the simulator
-says, without gap or doubt, and every fault must have happened.
+says, without gap or doubt, and every fault must have happened. On a busy machine it is patient.
 """
 
 import argparse
@@ -15,10 +15,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
+from tests.oracle.day import Day, live_through
 from tests.oracle.judging import Judgment, judge
-from tests.oracle.postgres import run_postgres
+from tests.oracle.postgres import Postgres, run_postgres
 from tests.oracle.scenario import CATALOGUE, draw
 from tests.oracle.siege import besiege
 
@@ -34,6 +36,12 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the seed of the first")
     parser.add_argument("--seed", type=int, help="this one alone, again")
     parser.add_argument("--kills", type=int, help="instead: one archive, so many kills under load")
+    parser.add_argument(
+        "--hours", type=float, help="instead: so many simulated hours of one archive, a minute each"
+    )
+    parser.add_argument(
+        "--day", dest="hours", action="store_const", const=24.0, help="the same as --hours 24"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a scenario")
     parser.add_argument("--logs", type=Path, help="where to keep the logs of what failed")
     options = parser.parse_args()
@@ -46,12 +54,11 @@ async def run(options: argparse.Namespace) -> int:
     assert this
     # However it ends, no daemon and no server may be left behind.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
-    first = options.first if options.seed is None else options.seed
-    is_single = options.seed is not None or options.kills
-    seeds = range(first, first + (1 if is_single else options.scenarios))
-    judgments = []
     async with run_postgres() as (postgres, has_small_disk):
-        for seed in seeds:
+        if options.hours:
+            return await run_day(options, postgres)
+        judgments = []
+        for seed in seeds(options):
             home = Path(tempfile.mkdtemp(prefix="archiver-trial-"))
             if options.kills:
                 judgment = await besiege(seed, options.kills, home, postgres)
@@ -66,13 +73,41 @@ async def run(options: argparse.Namespace) -> int:
     return 1 if any(one.failures for one in judgments) else 0
 
 
+def seeds(options: argparse.Namespace) -> range:
+    """The scenarios that are asked for."""
+    if options.seed is not None:
+        return range(options.seed, options.seed + 1)
+    return range(options.first, options.first + (1 if options.kills else options.scenarios))
+
+
+async def run_day(options: argparse.Namespace, postgres: Postgres) -> int:
+    """Live through a long time; 1 if the archive did not come through it."""
+    seed = options.first if options.seed is None else options.seed
+    home = Path(tempfile.mkdtemp(prefix="archiver-day-"))
+    say = partial(print, flush=True, file=sys.stderr if options.json else sys.stdout)
+    judgment, day = await live_through(seed, options.hours, home, postgres, say)
+    if judgment.failures:
+        judgment.home = keep(home, seed, options)
+    shutil.rmtree(home)
+    if options.json:
+        print(json.dumps(judgment.as_json() | {"day": day.as_json()}))
+    else:
+        describe(judgment, day)
+    return 1 if judgment.failures else 0
+
+
+def keep(home: Path, seed: int, options: argparse.Namespace) -> str:
+    """Keep the logs of a trial; returns where."""
+    kept: Path = options.logs or Path(tempfile.gettempdir())
+    kept /= f"oracle-{seed}-{time.time_ns()}"
+    shutil.copytree(home, kept, ignore=shutil.ignore_patterns("door-*"))
+    return str(kept)
+
+
 def tell(judgment: Judgment, home: Path, options: argparse.Namespace) -> None:
     """Print one judgment, and keep the logs of one that failed or was asked for by its seed."""
     if judgment.failures or options.seed is not None:
-        kept = options.logs or Path(tempfile.gettempdir())
-        kept /= f"oracle-{judgment.seed}-{time.time_ns()}"
-        shutil.copytree(home, kept, ignore=shutil.ignore_patterns("door-*"))
-        judgment.home = str(kept)
+        judgment.home = keep(home, judgment.seed, options)
     if options.json:
         print(json.dumps(judgment.as_json()), flush=True)
         return
@@ -90,11 +125,7 @@ def tell(judgment: Judgment, home: Path, options: argparse.Namespace) -> None:
 
 def summarize(judgments: list[Judgment], *, has_small_disk: bool) -> None:
     """Print how often each fault happened, and what came of it all."""
-    fired = sum((one.fired for one in judgments), Counter[str]())
-    for trouble in CATALOGUE:
-        print(f"{fired.pop(trouble.name, 0):>6}  {trouble.name}")
-    for name, count in fired.items():
-        print(f"{count:>6}  {name}")
+    show_firings(judgments, all_of_them=len(judgments) > 1)
     if not has_small_disk:
         print("no file system could be mounted, so the disk was never filled")
     failed = sum(bool(one.failures) for one in judgments)
@@ -106,6 +137,37 @@ def summarize(judgments: list[Judgment], *, has_small_disk: bool) -> None:
         f"{slowest.converged_seconds:.1f} s (seed {slowest.seed}); "
         f"claims looked at {checks} times; {deceived} were of what the service withheld"
     )
+
+
+def show_firings(judgments: list[Judgment], *, all_of_them: bool) -> None:
+    """Print how often each fault happened; those that never did only if *all_of_them* are due."""
+    fired = sum((one.fired for one in judgments), Counter[str]())
+    catalogue = {trouble.name: 0 for trouble in CATALOGUE} if all_of_them else {}
+    for name, count in (catalogue | fired).items():
+        print(f"{count:>6}  {name}")
+
+
+def describe(judgment: Judgment, day: Day) -> None:
+    """Print what a day came to."""
+    show_firings([judgment], all_of_them=False)
+    told = {
+        "simulated hours": f"{day.hours:g} in {judgment.seconds / 60:.1f} minutes",
+        "messages": f"{judgment.messages:,}",
+        "troubles": f"{day.troubles}, {day.starts} starts of the daemon",
+        "claims looked at": f"{judgment.checks} times",
+        "the truth after": f"{judgment.converged_seconds:.1f} s",
+        "archiver verify": day.verified,
+        "archiver rebuild --check": day.rebuilt,
+        "memory": day.memory.describe(),
+        "verdict": "FAILED" if judgment.failures else "ok",
+    }
+    width = max(map(len, told))
+    for name, value in told.items():
+        print(f"{name:<{width}}  {value}")
+    for failure in judgment.failures:
+        print(f"      {failure}")
+    if judgment.failures:
+        print(f"      its logs are in {judgment.home}")
 
 
 if __name__ == "__main__":

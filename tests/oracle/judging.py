@@ -7,7 +7,7 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,7 +72,9 @@ async def judge(
     async with begin(
         scenario.seed, scenario.size, home, postgres, has_small_disk=has_small_disk
     ) as trial:
-        return await judge_trial(trial, scenario.describe(), happen(scenario, trial))
+        conclude = verify if scenario.seed % VERIFIED_EVERY == 0 else None
+        happening = happen(scenario, trial)
+        return await judge_trial(trial, scenario.describe(), happening, conclude=conclude)
 
 
 async def judge_trial(
@@ -81,8 +83,9 @@ async def judge_trial(
     happening: Coroutine[None, None, None],
     *,
     patience_seconds: float = PATIENCE_SECONDS,
+    conclude: Callable[[Trial], Awaitable[None]] | None = None,
 ) -> Judgment:
-    """Watch *trial* while *happening* happens, and judge what comes of it."""
+    """Watch *trial* while *happening* happens, judge what comes of it, and *conclude*."""
     judgment = Judgment(seed=trial.seed, troubles=what, home=str(trial.home))
     began = time.monotonic()
     watch = Watch(trial)
@@ -90,8 +93,8 @@ async def judge_trial(
     try:
         await happening
         judgment.converged_seconds = await converge(trial, patience_seconds=patience_seconds)
-        if trial.seed % VERIFIED_EVERY == 0:
-            await verify(trial)
+        if conclude:
+            await conclude(trial)
     except Exception as error:  # noqa: BLE001 - whatever it is, the scenario has failed
         judgment.failures += map(str, leaves(error))
     finally:
@@ -193,10 +196,10 @@ async def verify(trial: Trial) -> None:
     """
     for daemon in trial.daemons:
         daemon.kill()
-    ran = await asyncio.to_thread(run_once, "verify", trial.settings())
+    ran = await asyncio.to_thread(run_once, "verify", settings=trial.settings())
     # What the daemon had begun to doubt when it was killed is listed again by the first run.
     if ran.returncode == IN_DOUBT:
-        ran = await asyncio.to_thread(run_once, "verify", trial.settings())
+        ran = await asyncio.to_thread(run_once, "verify", settings=trial.settings())
     assert ran.returncode == 0, f"verify ends with {ran.returncode}: {ran.stdout}{ran.stderr}"
     trial.fired["(verified by archiver verify)"] += 1
 

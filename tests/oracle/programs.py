@@ -74,10 +74,10 @@ def migrate(home: Path, settings: Mapping[str, str]) -> None:
         )
 
 
-def run_once(command: str, settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+def run_once(*command: str, settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """Run a command of the archiver to its end, keeping what it says."""
     return subprocess.run(
-        [*PROGRAM, command],
+        [*PROGRAM, *command],
         env=surroundings(settings),
         capture_output=True,
         text=True,
@@ -152,12 +152,22 @@ class Daemon:
 
     def measure(self) -> int:
         """The most memory that it has held so far, in bytes."""
-        if self.process.poll() is not None:
-            return self.peak_bytes
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-        self.peak_bytes = max(self.peak_bytes, int(peak.split()[1]) * 1024)
+        if self.process.poll() is None:
+            self.peak_bytes = max(self.peak_bytes, self._told("VmHWM"))
         return self.peak_bytes
+
+    def resident_bytes(self) -> int:
+        """The memory that it holds; OSError when it does not run."""
+        if self.process.poll() is not None:
+            raise ProcessLookupError
+        return self._told("VmRSS")
+
+    def _told(self, what: str) -> int:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        line = next((line for line in status.splitlines() if line.startswith(what)), None)
+        if line is None:  # it has ended a moment ago
+            raise ProcessLookupError
+        return int(line.split()[1]) * 1024
 
 
 def wait_until(holds: Callable[[], bool], *, seconds: float) -> float:

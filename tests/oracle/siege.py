@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from tests.oracle.judging import Judgment, judge_trial
+from tests.oracle.judging import Judgment, judge_trial, verify
 from tests.oracle.postgres import Postgres
 from tests.oracle.trial import Size, Trial, begin
 
@@ -24,7 +24,9 @@ async def besiege(seed: int, kills: int, home: Path, postgres: Postgres) -> Judg
     async with begin(seed, SIZE, home, postgres, has_small_disk=False) as trial:
         killing = kill_often(trial, kills)
         what = f"{kills} kills under load"
-        return await judge_trial(trial, what, killing, patience_seconds=PATIENCE_SECONDS)
+        return await judge_trial(
+            trial, what, killing, patience_seconds=PATIENCE_SECONDS, conclude=verify
+        )
 
 
 async def kill_often(trial: Trial, kills: int) -> None:

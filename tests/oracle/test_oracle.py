@@ -2,11 +2,14 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from random import Random
 
 import pytest
 
 from tests.oracle.claims import false_claims
+from tests.oracle.day import UNFIT, UNJUDGED, choose
 from tests.oracle.judging import converge, judge
+from tests.oracle.memory import Memory, Sample
 from tests.oracle.postgres import Postgres, run_postgres
 from tests.oracle.scenario import CATALOGUE, compose, draw, named
 from tests.oracle.trial import begin
@@ -76,6 +79,34 @@ async def test_a_claim_of_what_is_not_held_is_found(tmp_path, postgres):
         claimed = [(flow.id, 1, ids[-2])]
         held = {(flow.id, id_) for id_ in ids if id_ != ids[3]}
         assert list(false_claims(trial, claimed, held)) == [(flow.id, ids[3])]
+
+
+@pytest.mark.parametrize(
+    ("held", "grows"),
+    [
+        (lambda at: 90, False),
+        (lambda at: 90 + at % 7, False),
+        (lambda at: 90 + at, True),
+        (lambda at: 60 if at < 50 else 200, False),  # by the time that counts it is there
+        (lambda at: 90 if at < 90 else 200, False),  # killed and grown anew: too short to tell
+    ],
+)
+def test_memory_that_grows_in_the_end_is_found(held, grows):
+    samples = [
+        Sample(life=1 + (at >= 90 and held(at) == 200), hour=at / 10, bytes=held(at) * 2**20)
+        for at in range(100)
+    ]
+    memory = Memory(judged_from=6.0, samples=samples)
+    assert memory.grows is grows
+    assert f"{max(map(held, range(100))):.1f} MiB at most" in memory.describe()
+
+
+def test_what_is_measured_in_the_end_of_a_day_is_neither_killed_nor_swamped():
+    chance = Random(1)
+    last = {choose(chance, is_judged=True).name for _ in range(2000)}
+    before = {choose(chance, is_judged=False).name for _ in range(2000)}
+    assert not last & UNJUDGED
+    assert before - last == UNJUDGED - UNFIT
 
 
 def test_a_seed_always_means_the_same_scenario():

@@ -103,7 +103,8 @@ class Machine:
         # Whoever runs this may be no root, so nothing is mounted: the cluster is made out here.
         made = self._home / "made"
         with run_server(made / "postgres") as server:
-            run_once("migrate", {"ARCHIVER_DATABASE_URL": server.url}).check_returncode()
+            settings = {"ARCHIVER_DATABASE_URL": server.url}
+            run_once("migrate", settings=settings).check_returncode()
         (made / "disk").mkdir()
         (made / "postgres" / "data").rename(made / "disk" / "data")
         disk = self._home / "disk"
