@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Literal, Self
 
 from msgspec import Struct
@@ -36,7 +35,8 @@ class Difference(Struct, frozen=True, kw_only=True):
     before: str | None
     """The start of the content."""
     after: str | None
-    looked_at: datetime
+    as_of: int
+    """The newest id that the message reflected before; 0 if there was none."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -98,17 +98,16 @@ def compare(
     after: Mapping[int, Seen],
     *,
     listed: Collection[int],
-    looked_at: datetime,
 ) -> Iterator[Difference]:
     """How messages of a claimed range stood otherwise *before* than *after* it was *listed*."""
     for id_, is_ in after.items():
         was = before.get(id_)
-        if was == is_:
-            continue
         kind: Kind = "not held"
         fields: list[str] = []
         if was is not None:
             fields = [name for name in FIELDS if getattr(was, name) != getattr(is_, name)]
+            if not fields:
+                continue
             gone = is_.is_deleted and not was.is_deleted and id_ not in listed
             kind = "vanished" if gone else "changed"
         yield Difference(
@@ -117,7 +116,7 @@ def compare(
             fields=tuple(dict.fromkeys(FIELDS[name] for name in fields)),
             before=None if was is None else was.content,
             after=is_.content,
-            looked_at=looked_at,
+            as_of=0 if was is None else was.as_of,
         )
 
 

@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 from archiver.domain.coverage import Ranges
@@ -129,7 +129,7 @@ async def _list_range(means: Means, look: Look, first: int, last: int) -> None:
         reached = _reach(reading, first, bound)
         seen = partial(verifying.seen, flow_key=flow_key, first=first, last=reached)
         after = await when_possible(engine, seen)
-        for one in compare(before, after, listed=set(reading.ids), looked_at=looked_at):
+        for one in compare(before, after, listed=set(reading.ids)):
             look.differences.setdefault(one.id, one)
         look.pages += 1
         look.listed += len(reading.ids)
@@ -206,13 +206,13 @@ def _end(ranges: Ranges) -> int:
 
 
 async def _discount(means: Means, look: Look) -> None:
-    """Take out what changed because a stream told so while it was looked at."""
+    """Take out what changed because a stream told so while it was looked at.
+
+    A change that is newer than what the message reflected before was on its way then.
+    """
     ids = [one.id for one in look.differences.values() if one.kind != "not held"]
     heard_of = partial(verifying.heard_of, flow_key=look.flow_key, ids=ids)
-    heard_at = await when_possible(means.source.engine, heard_of)
-    # What was heard just before it was looked at may not have been written yet.
-    lag = timedelta(seconds=means.source.heads.settling_seconds)
-    for id_, at in heard_at.items():
-        if at >= look.differences[id_].looked_at - lag:
+    for id_, newest in (await when_possible(means.source.engine, heard_of)).items():
+        if newest > look.differences[id_].as_of:
             del look.differences[id_]
             look.meanwhile += 1

@@ -23,6 +23,8 @@ class Seen(Struct, frozen=True, kw_only=True):
     thread_id: str | None
     reactions: str
     is_deleted: bool
+    as_of: int
+    """The newest id that it reflects; no difference by itself."""
 
 
 async def seen(tx: AsyncConnection, flow_key: int, first: int, last: int) -> dict[int, Seen]:
@@ -49,10 +51,10 @@ async def first_since(tx: AsyncConnection, flow_key: int, since: datetime) -> in
     return (newest_before or 0) + 1
 
 
-async def heard_of(tx: AsyncConnection, flow_key: int, ids: Collection[int]) -> dict[int, datetime]:
-    """When a stream last told a change of each of these messages; without those it told none of."""
+async def heard_of(tx: AsyncConnection, flow_key: int, ids: Collection[int]) -> dict[int, int]:
+    """The id of the newest change of each of these messages that a stream told, if any."""
     rows = await tx.execute(_HEARD_OF, {"flow_key": flow_key, "ids": list(ids)})
-    return {row.target_id: row.heard_at for row in rows}
+    return {row.target_id: row.newest for row in rows}
 
 
 async def shown(
@@ -69,7 +71,7 @@ _SEEN = text("""
            ARRAY(SELECT tag FROM unnest(tags) AS tag
                  WHERE NOT starts_with(tag, ':unread:') ORDER BY lower(tag)) AS tags,
            coalesce(CAST(reactions AS text), '') AS reactions,
-           deleted_at IS NOT NULL AS is_deleted
+           deleted_at IS NOT NULL AS is_deleted, as_of
     FROM store.messages
     WHERE flow_key = :flow_key AND id BETWEEN :first AND :last
 """)
@@ -87,7 +89,7 @@ _NEWEST_BEFORE = text("""
 """)
 
 _HEARD_OF = text("""
-    SELECT target_id, max(received_at) AS heard_at FROM store.journal
+    SELECT target_id, max(id) AS newest FROM store.journal
     WHERE flow_key = :flow_key AND target_id = ANY(:ids) AND witness = 'stream'
     GROUP BY target_id
 """)

@@ -20,13 +20,14 @@ KEEPALIVE_SECONDS = 0.25
 SETTLING_SECONDS = 0.6
 LISTING_DELAY_SECONDS = 0.15
 SILENCE_SECONDS = 2.0
+CYCLE_DAYS = 0.00002
+"""Between one listing of all and the next: in the end there must be a moment without doubt."""
 
 SETTINGS = {
     "ARCHIVER_INGEST_SETTLING_SECONDS": str(SETTLING_SECONDS),
     "ARCHIVER_BACKFILL_REQUESTS_PER_SECOND": "300",
     "ARCHIVER_BACKFILL_HEAD_SECONDS": "1",
     "ARCHIVER_AUDIT_REQUESTS_PER_SECOND": "150",
-    "ARCHIVER_AUDIT_CYCLE_DAYS": "0.00002",
     "ARCHIVER_DIRECTORY_REFRESH_SECONDS": "1",
     "ARCHIVER_INGEST_BUFFER_BYTES": "4194304",
 }
@@ -137,6 +138,7 @@ class Trial:
         sockets = (self.home / "door-1", self.home / "door-2")
         return SETTINGS | {
             "ARCHIVER_STREAM_SILENCE_SECONDS": f"{SILENCE_SECONDS * slowness():.1f}",
+            "ARCHIVER_AUDIT_CYCLE_DAYS": f"{CYCLE_DAYS * slowness():.8f}",
             "ARCHIVER_DATABASE_URL": url_at(self.database, *sockets),
             "ARCHIVER_API_URL": self.api_door.address,
             "ARCHIVER_STREAM_URL": self.stream_door.address,
