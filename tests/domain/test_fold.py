@@ -260,3 +260,15 @@ def test_facts_of_one_position_and_moment_have_an_order_of_their_own():
     one, other = shown(as_of=30, content="one", tags=("a",)), shown(as_of=30, content="two")
 
     assert told([one, other]) == told([other, one])
+
+
+def test_a_listing_outweighs_the_event_of_its_own_position():
+    late = TagsChanged(**about(20, "tag-change"), added=("a",), removed=())
+
+    assert folded(shown(as_of=10), shown(as_of=20, tags=("b",)), late).tags == ("b",)
+
+
+def test_what_was_edited_or_listed_later_is_not_untouched():
+    assert untouched([shown(as_of=10)]) == folded(shown(as_of=10))
+    assert untouched([shown(as_of=10, edited_at=BEGIN)]) is None
+    assert untouched([shown(as_of=11)]) is None

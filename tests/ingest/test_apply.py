@@ -235,3 +235,11 @@ def test_a_signal_happened_when_it_says_if_that_may_be_true(archive):
         archive.apply(streamed(payload, archive.flow_key))
     told = query(archive.url, "SELECT at FROM archive.signals ORDER BY at")
     assert [at for (at,) in told] == [said[0], NOW, NOW]
+
+
+def test_a_listing_that_shows_a_message_newer_than_its_position_comes_after_that_message(archive):
+    key = archive.flow_key
+    archive.apply(listed(frame(5, tags=["listed"]), key, as_of=3))
+    archive.apply(streamed(frame(5), key))
+    assert query(archive.url, "SELECT tags FROM archive.messages") == [(["listed"],)]
+    assert query(archive.url, "SELECT DISTINCT as_of FROM store.journal") == [(5,)]
