@@ -103,8 +103,8 @@ def without(batch: Batch, refused: Iterable[tuple[int, int]]) -> Batch:
 
 async def write(tx: Transaction, batch: Batch) -> Applied:
     """Write *batch* on the caller's transaction."""
-    await coverage.lock(tx, batch.flow_keys())
-    new = await sort_out(tx, batch.arrivals)
+    marks = await journal.lock_to_write(tx, batch.flow_keys())
+    new = await sort_out(tx, batch.arrivals, marks)
     changed = await change_messages(tx, new)
     signals, rejects = _asides(batch.arrivals)
     if new.threads:

@@ -5,7 +5,7 @@ known but that a newer listing shows again leaves a sighting; anything else is a
 leaves nothing. The flows are locked, so what is looked up stays true until the transaction ends.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -25,27 +25,31 @@ from archiver.store.messages import Shown
 class Novelty:
     """What a batch brings that the journal did not hold."""
 
+    marks: Mapping[int, Marks]
+    """By flow key: how far the journal went before."""
     entries: list[Entry] = field(default_factory=list)
     sightings: list[Sighting] = field(default_factory=list)
     facts: dict[Key, list[Fact]] = field(default_factory=dict)
     moved: set[Key] = field(default_factory=set)
     """Messages of which a form that the journal holds was shown again, at a newer position."""
-    marks: dict[int, Marks] = field(default_factory=dict)
-    """By flow key: how far the journal went before."""
     threads: list[Shown] = field(default_factory=list)
     repeated: int = 0
 
 
-async def sort_out(tx: Transaction, arrivals: Iterable[Arrival]) -> Novelty:
-    """Journal what is new in *arrivals*, and say what is to be folded."""
-    new = Novelty()
+async def sort_out(
+    tx: Transaction, arrivals: Iterable[Arrival], marks: Mapping[int, Marks]
+) -> Novelty:
+    """Journal what is new in *arrivals*, and say what is to be folded.
+
+    *marks* tell how far the journals of their flows go, which are locked.
+    """
+    new = Novelty(marks=marks)
     events = [
         (_key(arrival), arrival) for arrival in arrivals if isinstance(arrival.decoded, Event)
     ]
     if not events:
         return new
-    new.marks = await journal.marks(tx, {flow_key for (flow_key, _), _ in events})
-    reached = {key for key, _ in events if key[1] <= new.marks[key[0]].newest}
+    reached = {key for key, _ in events if key[1] <= marks[key[0]].newest}
     forms = await journal.known(tx, reached) if reached else {}
     for key, arrival in events:
         _place(new, key, arrival, forms.setdefault(key, []))

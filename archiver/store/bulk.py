@@ -7,7 +7,8 @@ Statements that join keys with a table reach into it through its index, whatever
 of the table: a plan made while it was empty would else stay, and be slow, as long as a connection.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from struct import Struct, error
 
@@ -106,18 +107,29 @@ async def copy(
     """
     names = ", ".join(f'"{name}"' for name in columns)
     types = [_SENT_AS[type(table.c[name].type)] for name in columns]
-    raw = await tx.get_raw_connection()
-    connection = raw.driver_connection
-    if not isinstance(connection, psycopg.AsyncConnection):
-        raise TypeError("COPY needs a connection of psycopg's")
     statement = f"COPY {table.fullname} ({names}) FROM STDIN (FORMAT binary)"
     try:
-        async with connection.cursor() as cursor, cursor.copy(statement) as target:
+        async with (
+            driver(tx) as connection,
+            connection.cursor() as cursor,
+            cursor.copy(statement) as target,
+        ):
             target.set_types(types)
             for row in rows:
                 await target.write_row(row)
     except OverflowError as exc:
         raise psycopg.DataError(str(exc)) from exc
+
+
+@asynccontextmanager
+async def driver(tx: AsyncConnection) -> AsyncIterator[psycopg.AsyncConnection]:
+    """Psycopg's own connection of a transaction, for what SQLAlchemy has no words for."""
+    raw = await tx.get_raw_connection()
+    connection = raw.driver_connection
+    if not isinstance(connection, psycopg.AsyncConnection):
+        raise TypeError("this needs a connection of psycopg's")
+    try:
+        yield connection
     except psycopg.Error:
         if connection.broken:
             await tx.invalidate()

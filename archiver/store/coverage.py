@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, Range
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.coverage import Ranges
-from archiver.store.bulk import Key, key_table, keys_of, records
+from archiver.store.bulk import Key, driver, key_table, keys_of, records
 from archiver.store.schema import ledger, pages
 
 NOTHING: Mapping[int, Ranges] = MappingProxyType({})
@@ -70,12 +70,8 @@ async def lock(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
 
     In the order of their keys, so that two writers never wait for each other.
     """
-    await tx.execute(
-        select(ledger.c.flow_key)
-        .where(ledger.c.flow_key == func.any(bindparam("keys", sorted(set(flow_keys)))))
-        .order_by(ledger.c.flow_key)
-        .with_for_update(key_share=True)
-    )
+    async with driver(tx) as connection:
+        await connection.execute(LOCK, [sorted(set(flow_keys))], prepare=True)
 
 
 async def advance(
@@ -241,6 +237,11 @@ def _written(ranges: Ranges) -> str:
 def _ranges(multirange: Iterable[Range[int]]) -> Ranges:
     return Ranges.of((span.lower or 0, (span.upper or 0) - 1) for span in multirange)
 
+
+LOCK = """
+    SELECT FROM store.ledger WHERE flow_key = ANY (%s::integer[])
+    ORDER BY flow_key FOR NO KEY UPDATE
+"""
 
 _ADVANCE = text("""
     UPDATE store.ledger AS held SET

@@ -23,14 +23,14 @@ from sqlalchemy import (
     delete,
     func,
     select,
-    text,
     true,
     tuple_,
 )
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from archiver.store.bulk import Key, copy, key_table, keys_of, moment, reached, small
+from archiver.store.bulk import Key, copy, driver, key_table, keys_of, moment, reached, small
+from archiver.store.coverage import LOCK
 from archiver.store.schema import flows, journal, rejects, sightings, signals
 
 Witness = Literal["stream", "list", "show", "import"]
@@ -140,9 +140,17 @@ def digest(payload: bytes) -> bytes:
     return blake2b(payload, digest_size=16).digest()
 
 
-async def marks(tx: AsyncConnection, flow_keys: Iterable[int]) -> dict[int, Marks]:
-    """How far the journal goes, of each flow."""
-    rows = await tx.execute(_MARKS, {"flow_keys": sorted(flow_keys)})
+async def lock_to_write(tx: AsyncConnection, flow_keys: Collection[int]) -> dict[int, Marks]:
+    """Lock flows as `coverage.lock` does, and then tell how far the journal of each goes.
+
+    Both, and the begin of the transaction, cost one wait for the server.
+    """
+    keys = sorted(flow_keys)
+    async with driver(tx) as connection, connection.pipeline():
+        await connection.execute(LOCK, [keys], prepare=True)
+        # A statement of its own, so that it sees what others wrote while this one waited.
+        told = await connection.execute(_MARKS, [keys], prepare=True)
+        rows = await told.fetchall()
     return {flow_key: Marks(newest or 0, target or 0) for flow_key, newest, target in rows}
 
 
@@ -262,9 +270,9 @@ def _entry(form: FromClause, *, witness: ColumnElement[str]) -> list[ColumnEleme
 
 
 # The ends of two indexes, whatever the planner knows of the table.
-_MARKS = text("""
+_MARKS = """
     SELECT flow_key, own.id, change.target_id
-    FROM unnest(CAST(:flow_keys AS integer[])) AS asked (flow_key)
+    FROM unnest(%s::integer[]) AS asked (flow_key)
     LEFT JOIN LATERAL (
         SELECT id FROM store.journal WHERE flow_key = asked.flow_key ORDER BY id DESC LIMIT 1
     ) AS own ON true
@@ -272,4 +280,4 @@ _MARKS = text("""
         SELECT target_id FROM store.journal
         WHERE flow_key = asked.flow_key AND target_id IS NOT NULL ORDER BY target_id DESC LIMIT 1
     ) AS change ON true
-""")
+"""

@@ -5,6 +5,7 @@ set by requests under ``/_feeder``: a *scene* (events to stream, or messages to 
 """
 
 import asyncio
+import os
 import sys
 import time
 from bisect import bisect_left, bisect_right
@@ -50,8 +51,8 @@ class Feeder:
                 length = b"Content-Length: %d\r\n\r\n" % len(body)
                 writer.write(_HEAD % b"application/json" + length + body)
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass  # one side has gone: the archiver, or this program with all its connections
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
         finally:
             writer.close()
 
@@ -174,6 +175,7 @@ async def main() -> None:
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await asyncio.to_thread(sys.stdin.read)
+    os._exit(0)  # there is nothing to save, and connections end with the process
 
 
 if __name__ == "__main__":
