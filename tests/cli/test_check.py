@@ -19,6 +19,7 @@ from archiver.cli.checks.disk import check_disk
 from archiver.cli.checks.result import Verdict, wrong
 from archiver.cli.checks.service import check_account
 from archiver.cli.checks.settings import check_settings
+from archiver.cli.main import run
 from archiver.settings import Account, MetricsSettings, Settings
 from archiver.settings.reading import read_settings
 from archiver.settings.telling import effective
@@ -77,10 +78,13 @@ async def test_what_is_wrong_is_told_with_what_to_do(flowdock, settings, databas
     assert done.stdout.splitlines()[-1].startswith("2 wrong")
 
 
-async def test_settings_that_cannot_be_taken_are_all_that_is_told(settings):
-    done = await in_thread(settings | {"ARCHIVER_STREAM_FORMAT": "xml"}, "--json")
-    (result,) = json.loads(done.stdout)["results"]
-    assert (done.returncode, result["subject"]) == (1, "settings")
+def test_settings_that_cannot_be_taken_are_all_that_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ARCHIVER_STREAM_FORMAT", "xml")
+    assert run(["check", "--json"]) == 1
+    (result,) = json.loads(capsys.readouterr().out)["results"]
+    assert (result["subject"], result["verdict"]) == ("settings", "wrong")
     assert "ARCHIVER_STREAM_FORMAT" in result["told"]
 
 
