@@ -29,6 +29,10 @@ FORMATS = {
     "jsonl": ("archiver.export.lines", "JsonLines"),
     "csv": ("archiver.export.lines", "Csv"),
     "parquet": ("archiver.export.parquet", "Parquet"),
+    "html": ("archiver.export.html", "Html"),
+    "markdown": ("archiver.export.transcript", "Markdown"),
+    "text": ("archiver.export.transcript", "PlainText"),
+    "slack": ("archiver.export.slack", "Slack"),
 }
 EVENTS = ("archiver.export.lines", "Events")
 TOLD_FINDINGS = 20

@@ -20,6 +20,7 @@ class JsonLines:
     """Messages, each as a JSON object with the columns of ``archive.messages``."""
 
     subject: Subject = "messages"
+    by_month = True
 
     async def write_part(self, reading: Reading, part: Part, folder: Folder) -> int:
         """Write ``organization/flow/2024-05.jsonl``."""
@@ -35,6 +36,7 @@ class Csv:
     """Messages as CSV, each file with a header; lists and objects as JSON."""
 
     subject: Subject = "messages"
+    by_month = True
 
     async def write_part(self, reading: Reading, part: Part, folder: Folder) -> int:
         """Write ``organization/flow/2024-05.csv``."""
@@ -51,6 +53,7 @@ class Events:
     """The journal: every form in which an event was received, and what is needed to repeat it."""
 
     subject: Subject = "events"
+    by_month = True
 
     async def write_part(self, reading: Reading, part: Part, folder: Folder) -> int:
         """Write ``events/organization/flow/2024-05.jsonl``."""

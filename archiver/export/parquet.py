@@ -62,6 +62,7 @@ class Parquet:
     """Messages in the columns of ``archive.messages``."""
 
     subject: Subject = "messages"
+    by_month = True
 
     async def write_part(self, reading: Reading, part: Part, folder: Folder) -> int:
         """Write one file of a partition."""

@@ -20,6 +20,7 @@ from archiver.store.engine import Engine, Transaction
 from archiver.store.exporting import Part, Selection, Subject
 
 LONGEST_NAME = 120
+TOLD_ROWS = 5_000
 SUMMARY = "summary"
 """The unit of what is about all parts."""
 
@@ -41,6 +42,8 @@ class Format(Protocol):
     """How an export is written."""
 
     subject: Subject
+    by_month: bool
+    """Whether a part is a month of a flow; else it is a flow."""
 
     async def write_part(self, reading: "Reading", part: Part, folder: Folder) -> int:
         """Write the files of one part; returns how many rows it had."""
@@ -65,6 +68,7 @@ class Reading:
         self._tell = tell
         self._rows = 0
         self._kept = 0
+        self._told = 0
         self._total = sum(part.rows for part in parts)
 
     def keep(self, part: Part) -> None:
@@ -73,8 +77,15 @@ class Reading:
         self._kept += part.rows
 
     def count(self, rows: int, part: Part) -> None:
-        """Tell that so many more rows were written."""
+        """Count rows that were written; now and then, tell."""
         self._rows += rows
+        self._told += rows
+        if self._told >= TOLD_ROWS:
+            self.tell(part)
+
+    def tell(self, part: Part) -> None:
+        """Tell how far it has come."""
+        self._told = 0
         self._tell(Progress(rows=self._rows, total=self._total, where=part.name, kept=self._kept))
 
 
@@ -97,6 +108,8 @@ async def write_export(
         names = await exporting.names_digest(tx)
         with opened(to, {**arguments, "version": version}, names=names) as folder:
             parts = await exporting.parts(tx, style.subject, chosen)
+            if not style.by_month:
+                parts = exporting.whole_flows(parts)
             reading = Reading(tx, chosen, parts, tell)
             await _write(reading, style, folder, seen_at=await exporting.snapshot(tx))
             manifest = Manifest(
@@ -123,6 +136,7 @@ async def _write(reading: Reading, style: Format, folder: Folder, *, seen_at: st
             continue
         with folder.unit(part.name, seen_at=seen_at) as unit:
             unit.rows = await style.write_part(reading, part, folder)
+        reading.tell(part)
     with folder.unit(SUMMARY, seen_at=seen_at):
         await style.write_summary(reading, folder)
 

@@ -31,6 +31,8 @@ COLUMNS = (
 
 UNDATED = "undated"
 """Instead of the month of what does not tell when it was sent."""
+ALWAYS = "always"
+"""Instead of a month: all that a flow ever said is one part."""
 
 
 class Selection(Struct, frozen=True, kw_only=True):
@@ -49,7 +51,7 @@ class Part(Struct, frozen=True, kw_only=True):
 
     flow: str
     month: str
-    """``2024-05``, in UTC; or `UNDATED`."""
+    """``2024-05``, in UTC; or `UNDATED`; or `ALWAYS`."""
     rows: int
     first_id: int
     last_id: int
@@ -93,6 +95,21 @@ async def parts(tx: AsyncConnection, subject: Subject, chosen: Selection) -> lis
     ]
 
 
+def whole_flows(by_month: Sequence[Part]) -> list[Part]:
+    """One part for each flow, instead of one for each of its months."""
+    flows: dict[str, Part] = {}
+    for part in by_month:
+        known = flows.get(part.flow)
+        flows[part.flow] = Part(
+            flow=part.flow,
+            month=ALWAYS,
+            rows=part.rows + (known.rows if known else 0),
+            first_id=min(part.first_id, known.first_id if known else part.first_id),
+            last_id=max(part.last_id, known.last_id if known else part.last_id),
+        )
+    return list(flows.values())
+
+
 async def has_changed(tx: AsyncConnection, subject: Subject, part: Part, *, since: str) -> bool:
     """Tell whether a row of *part* was written after the moment that was called *since*."""
     statement = _CHANGED.format(table="messages" if subject == "messages" else "journal")
@@ -118,18 +135,33 @@ async def as_json(
         yield line.replace(b"\\\\", b"\\")
 
 
-async def revisions_of(
-    tx: AsyncConnection, part: Part, *, as_of: datetime | None
+async def conversation(
+    tx: AsyncConnection, flow: str, chosen: Selection, *, by_thread: bool = False
 ) -> AsyncIterator[bytes]:
-    """The histories of the messages of *part* that have one, step by step, as JSON lines."""
-    rows = _REVISIONS.format(
-        flow=sql.Literal(part.flow),
-        first=sql.Literal(part.first_id),
-        last=sql.Literal(part.last_id),
-        as_of=sql.Literal(as_of),
+    """The messages of a flow as people read them, as JSON lines: by day, or by thread.
+
+    With their histories, and the thread each is in if it is not alone in it; by thread, only such.
+    """
+    query = _CONVERSATION.format(
+        columns=_JSON_COLUMNS["messages"],
+        source=_source("messages", chosen),
+        wanted=_wanted(chosen, with_flows=False),
+        flow=sql.Literal(flow),
+        as_of=sql.Literal(chosen.as_of),
+        which=sql.SQL("t.size IS NOT NULL" if by_thread else "true"),
+        order=sql.SQL("t.first_id, m.thread_id, m.id" if by_thread else "m.day NULLS LAST, m.id"),
     )
-    async for line in _copied(tx, sql.SQL("SELECT row_to_json(t) FROM ({}) AS t").format(rows)):
+    async for line in _copied(tx, query):
         yield line.replace(b"\\\\", b"\\")
+
+
+async def talkers(tx: AsyncConnection, chosen: Selection) -> dict[str, int]:
+    """How many messages each person sent, by id."""
+    statement = sql.SQL(
+        "SELECT m.user_id, count(*) FROM {} AS m WHERE {} AND m.user_id IS NOT NULL GROUP BY 1"
+    ).format(_source("messages", chosen), _wanted(chosen))
+    cursor = await (await _raw(tx)).execute(statement)
+    return {row[0]: row[1] for row in await cursor.fetchall()}
 
 
 async def coverage(tx: AsyncConnection, flows: Sequence[str]) -> Mapping[str, Any]:
@@ -239,14 +271,28 @@ _JSON_COLUMNS: Mapping[Subject, sql.Composable] = {
     ),
 }
 
-_REVISIONS = sql.SQL("""
-    SELECT r.message_id, r.kind, r.at, r.user_id, r.nick, r.content, r.tags
-    FROM archive.revisions AS r
-    WHERE r.flow = {flow} AND r.message_id BETWEEN {first} AND {last} AND r.ordinal IS NOT NULL
-      AND ({as_of}::timestamptz IS NULL OR r.at <= {as_of}::timestamptz)
-      AND EXISTS (SELECT FROM archive.messages AS m WHERE m.flow = r.flow AND m.id = r.message_id
-                  AND m.revisions > 0)
-    ORDER BY r.message_id, r.ordinal
+_CONVERSATION = sql.SQL("""
+    WITH chosen AS (
+        SELECT *, to_char(m.sent AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day
+        FROM {source} AS m WHERE {wanted} AND m.flow = {flow}
+    ), talks AS (
+        SELECT thread_id, count(*) AS size, min(id) AS first_id, min(day) AS first_day
+        FROM chosen WHERE thread_id IS NOT NULL GROUP BY thread_id HAVING count(*) > 1
+    )
+    SELECT row_to_json(line) FROM (
+        SELECT {columns}, m.day, t.size AS thread_size, t.first_day AS thread_day,
+               s.title AS thread_title,
+               CASE WHEN m.edited_at IS NOT NULL OR m.deleted_at IS NOT NULL OR m.edits > 0 THEN (
+                   SELECT json_agg(json_build_object('kind', r.kind, 'at', r.at, 'nick', r.nick,
+                                                     'content', r.content) ORDER BY r.ordinal)
+                   FROM archive.revisions AS r
+                   WHERE r.flow = m.flow AND r.message_id = m.id
+                     AND ({as_of}::timestamptz IS NULL OR r.at <= {as_of}::timestamptz)
+               ) END AS history
+        FROM chosen AS m LEFT JOIN talks AS t USING (thread_id)
+        LEFT JOIN archive.threads AS s ON s.flow = m.flow AND s.thread_id = m.thread_id
+        WHERE {which} ORDER BY {order}
+    ) AS line
 """)
 
 _NAMES = text("""

@@ -54,7 +54,7 @@ def told(flow_key: int) -> list[Arrival]:
         edit(30, 23, "edited <b>"),
         edit(31, 24, ""),
         tag_change(32, 23, add=["todo"]),
-        frame(33, "emoji-reaction", content={"message": 22, "emoji": "+1", "type": "add"}),
+        frame(33, "emoji-reaction", content={"message": 21, "emoji": "+1", "type": "add"}),
     ]
     arrivals = [streamed(one, flow_key) for one in frames]
     answer = frame(

@@ -1,0 +1,291 @@
+"""HTML: one folder that opens from disk, without a server and without a word to anybody.
+
+A page for each day of each flow, pages of threads by the month in which they began, people, and a
+search that loads the texts month by month. Whatever chat holds is text here: templates escape it,
+scripts put it in as text, and a policy in each page forbids all that the folder does not hold.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from msgspec import Struct
+
+from archiver.export.folder import Folder, Sink
+from archiver.export.writing import Reading, path_of
+from archiver.store import exporting
+from archiver.store.exporting import UNDATED, Part, Subject
+
+POLICY = (
+    "default-src 'none'; style-src 'self' file:; script-src 'self' file:; img-src 'none'; "
+    "base-uri 'none'; form-action 'none'"
+)
+ASSETS = ("style.css", "page.js", "search.js")
+LINK = re.compile(r"(https?://[^\s<>\"'`]+[^\s<>\"'`.,;:!?)\]}])")
+# What HTML must not hold is shown as its picture.
+_PICTURES = {code: chr(0x2400 + code) for code in range(32) if code not in {9, 10, 13}} | {
+    127: "\u2421"
+}
+# Others control a terminal, or turn the direction of what comes after them.
+_CONTROLS = (*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_PICTURES |= dict.fromkeys(_CONTROLS, "\ufffd")
+
+
+class Message(Struct, kw_only=True):
+    """A message as a page shows it."""
+
+    id: int
+    event: str
+    user_id: str | None
+    nick: str | None
+    sent: str | None
+    content: str | None
+    tags: list[str]
+    thread_id: str | None
+    deleted_at: str | None
+    attachments: list[dict[str, Any]] | None
+    reactions: dict[str, list[str]] | None
+    app: str | None
+    external_user_name: str | None
+    day: str | None
+    thread_size: int | None
+    thread_day: str | None
+    thread_title: str | None
+    history: list[dict[str, Any]] | None
+
+    @property
+    def shown_tags(self) -> list[str]:
+        """The tags that people gave it, not the marks of the service."""
+        return [tag for tag in self.tags if ":" not in tag]
+
+    @property
+    def page(self) -> str:
+        """The name of the page of its day."""
+        return f"{self.day or UNDATED}.html"
+
+    @property
+    def month(self) -> str:
+        """The month it was sent in."""
+        return self.day[:7] if self.day else UNDATED
+
+
+def pieces(text: str) -> Iterator[tuple[str, bool]]:
+    """The parts of *text*, and of each whether it is a link."""
+    for number, piece in enumerate(LINK.split(_visible(text))):
+        if piece:
+            yield piece, number % 2 == 1
+
+
+def _visible(text: str) -> str:
+    return text.translate(_PICTURES)
+
+
+def _finalize(value: Any) -> Any:
+    return _visible(value) if type(value) is str else value
+
+
+_PAGES = Environment(
+    loader=PackageLoader("archiver.export", "pages"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    finalize=_finalize,
+)
+_PAGES.globals.update(pieces=pieces, policy=POLICY)
+_DECODE = msgspec.json.Decoder(Message)
+END = b"</main></body></html>\n"
+
+
+class Html:
+    """Messages as pages."""
+
+    subject: Subject = "messages"
+    by_month = False
+
+    def __init__(self) -> None:
+        self._render: Any = _PAGES.get_template("message.html").module
+        self._talk = _PAGES.get_template("talk.html")
+
+    async def write_part(self, reading: Reading, part: Part, folder: Folder) -> int:
+        """Write the pages of one flow, and what its search looks through."""
+        home = path_of(part.flow)
+        months = await self._write_days(reading, part, folder, home)
+        talks = await self._write_threads(reading, part, folder, home)
+        rows = sum(count for days in months.values() for _, count in days)
+        with folder.file(f"{home}/index.html") as sink:
+            page = _PAGES.get_template("flow.html")
+            told = {"months": sorted(months.items()), "talks": talks, "rows": rows}
+            sink.write(_page(page, home, part.flow, [], **told))
+        return rows
+
+    async def _write_days(
+        self, reading: Reading, part: Part, folder: Folder, home: str
+    ) -> dict[str, list[tuple[str, int]]]:
+        """Write a page for each day; returns days and counts by month."""
+        months: dict[str, list[tuple[str, int]]] = {}
+        day, shard, sink = "", _Shard(None), None
+        with ExitStack() as month_open, ExitStack() as day_open:
+            async for line in exporting.conversation(reading.tx, part.flow, reading.chosen):
+                message = _DECODE.decode(line)
+                month = message.month
+                if month not in months:
+                    shard.end()
+                    month_open.close()
+                    months[month] = []
+                    data = folder.file(f"search/{home}/{month}.js")
+                    shard = _Shard(month_open.enter_context(data))
+                if sink is None or day != (message.day or UNDATED):
+                    day_open.close()
+                    day = message.day or UNDATED
+                    months[month].append((day, 0))
+                    sink = day_open.enter_context(folder.file(f"{home}/{day}.html"))
+                    day_open.callback(sink.write, END)
+                    trail = [(part.flow, "index.html"), (month, f"index.html#{month}")]
+                    sink.write(_page(self._talk, home, f"{part.flow} {day}", trail))
+                self._write_message(sink, message)
+                shard.add(message)
+                months[month][-1] = (day, months[month][-1][1] + 1)
+                reading.count(1, part)
+            shard.end()
+        return months
+
+    async def _write_threads(
+        self, reading: Reading, part: Part, folder: Folder, home: str
+    ) -> list[str]:
+        """Write a page for the threads that began in a month; returns these months."""
+        months: list[str] = []
+        thread = None
+        with ExitStack() as page_open:
+            sink = None
+            lines = exporting.conversation(reading.tx, part.flow, reading.chosen, by_thread=True)
+            async for line in lines:
+                message = _DECODE.decode(line)
+                month = (message.thread_day or UNDATED)[:7]
+                if sink is None or month not in months:
+                    page_open.close()
+                    months.append(month)
+                    path = f"{home}/threads-{month}.html"
+                    sink = page_open.enter_context(folder.file(path))
+                    page_open.callback(sink.write, END)
+                    trail = [(part.flow, "index.html")]
+                    title = f"{part.flow} threads {month}"
+                    sink.write(_page(self._talk, home, title, trail))
+                if message.thread_id != thread:
+                    thread = message.thread_id
+                    sink.write(_heading(message))
+                self._write_message(sink, message, in_thread=True)
+        return months
+
+    def _write_message(self, sink: Sink, message: Message, *, in_thread: bool = False) -> None:
+        message.attachments = message.attachments or []
+        message.reactions = message.reactions or {}
+        thread = None
+        if message.thread_size and not in_thread:
+            month = (message.thread_day or UNDATED)[:7]
+            thread = f"threads-{month}.html#t-{quote(message.thread_id or '', safe='')}"
+        sink.write(str(self._render.message(message, message.page, thread)).encode())
+
+    async def write_summary(self, reading: Reading, folder: Folder) -> None:
+        """Write the first page, people, the search, and what all pages use."""
+        proofs = await exporting.coverage(reading.tx, reading.chosen.flows)
+        flows = [
+            {
+                "name": part.flow,
+                "href": f"{quote(path_of(part.flow))}/index.html",
+                "rows": part.rows,
+                "proof": _proof(proofs.get(part.flow)),
+            }
+            for part in reading.parts
+        ]
+        rows = sum(part.rows for part in reading.parts)
+        as_of = reading.chosen.as_of
+        people = await _people(reading)
+        told: dict[str, dict[str, Any]] = {
+            "index": {"flows": flows, "rows": rows, "as_of": as_of and f"{as_of:%Y-%m-%d %H:%M}"},
+            "people": {"people": people},
+            "search": {"flows": [part.flow for part in reading.parts]},
+        }
+        for name, title in (("index", "Archive"), ("people", "People"), ("search", "Search")):
+            with folder.file(f"{name}.html") as sink:
+                template = _PAGES.get_template(f"{name}.html")
+                sink.write(_page(template, "", title, [], **told[name]))
+        for name in ASSETS:
+            with folder.file(f"assets/{name}") as sink:
+                source, _, _ = PackageLoader("archiver.export", "pages").get_source(_PAGES, name)
+                sink.write(source.encode())
+        with folder.file("assets/shards.js") as sink:
+            sink.write(b'"use strict";\nconst shards = ' + _shards(folder, flows) + b";\n")
+
+
+class _Shard:
+    """What the search looks through of one flow and month: a script that hands it over."""
+
+    def __init__(self, sink: Sink | None) -> None:
+        self._sink = sink
+        self._between = b"archive(["
+
+    def add(self, message: Message) -> None:
+        if self._sink is None or not message.content:
+            return
+        nick = message.nick or message.external_user_name or ""
+        time = message.sent[11:16] if message.sent else ""
+        row = [message.id, message.day, time, nick, _visible(message.content)]
+        self._sink.write(self._between + b"\n" + msgspec.json.encode(row))
+        self._between = b","
+
+    def end(self) -> None:
+        if self._sink is not None:
+            self._sink.write(b"archive([]);\n" if self._between != b"," else b"]);\n")
+
+
+def _page(
+    template: Template, home: str, title: str, trail: list[tuple[str, str]], **told: Any
+) -> bytes:
+    """A page in the folder *home*; one that messages follow has no end yet."""
+    root = "../" * (home.count("/") + 1) if home else ""
+    return template.render(root=root, title=title, trail=trail, **told).encode()
+
+
+def _heading(message: Message) -> bytes:
+    title = message.thread_title or "a thread"
+    template = _PAGES.from_string('<h2 id="t-{{ id }}">{{ title }}</h2>\n')
+    return template.render(id=message.thread_id, title=title).encode()
+
+
+def _proof(standing: Any) -> str:
+    if not standing or not standing["proven"]:
+        return "nothing"
+    missing = sum(one["to"] - one["from"] + 1 for one in standing["missing"])
+    return f"all but {missing:,} ids" if missing else "all"
+
+
+async def _people(reading: Reading) -> list[dict[str, Any]]:
+    said = await exporting.talkers(reading.tx, reading.chosen)
+    people = [
+        {
+            "id": one["user_id"],
+            "nick": one["nick"] or "",
+            "name": one["name"] or "",
+            "email": one["email"] or "",
+            "rows": said.get(one["user_id"], 0),
+        }
+        for one in await exporting.table(reading.tx, "users")
+    ]
+    return sorted(people, key=lambda one: (-one["rows"], one["nick"], one["id"]))
+
+
+def _shards(folder: Folder, flows: list[dict[str, Any]]) -> bytes:
+    """Where the texts of each flow and month are, the newest months first."""
+    names = {path_of(flow["name"]): flow["name"] for flow in flows}
+    found = []
+    for file in folder.files:
+        if file.path.startswith("search/"):
+            home, _, month = file.path.removeprefix("search/").removesuffix(".js").rpartition("/")
+            data, path = quote(file.path), quote(home)
+            found.append({"flow": names[home], "month": month, "path": path, "data": data})
+    found.sort(key=lambda one: (one["month"], one["flow"]), reverse=True)
+    return msgspec.json.encode(found)

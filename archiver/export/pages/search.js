@@ -1,0 +1,84 @@
+// Search in the whole export: month by month is loaded, the newest first, and looked through.
+// What is found is put in as text, never as HTML.
+"use strict";
+(() => {
+  const form = document.getElementById("search");
+  const state = document.getElementById("state");
+  const hits = document.getElementById("hits");
+  const most = 500;
+  let run = 0;
+  let take = null;
+  window.archive = (rows) => take(rows);
+
+  const load = (path) => new Promise((resolve) => {
+    const script = document.createElement("script");
+    let rows = [];
+    take = (told) => { rows = told; };
+    const done = () => { script.remove(); resolve(rows); };
+    script.onload = done;
+    script.onerror = done;
+    script.src = path;
+    document.head.append(script);
+  });
+
+  const show = (shard, [id, day, time, nick, text]) => {
+    const item = document.createElement("li");
+    const link = document.createElement("a");
+    link.href = `${shard.path}/${day || "undated"}.html#m-${id}`;
+    link.textContent = `${shard.flow} ${day || ""} ${time}`;
+    const who = document.createElement("b");
+    who.textContent = ` ${nick} `;
+    const said = document.createElement("div");
+    said.dir = "auto";
+    said.textContent = text;
+    item.append(link, who, said);
+    hits.append(item);
+  };
+
+  const search = async () => {
+    const mine = ++run;
+    const q = form.elements.q.value.trim().toLowerCase();
+    const from = form.elements.from.value.trim().toLowerCase();
+    const flow = form.elements.in.value;
+    const words = q.split(/\s+/).filter(Boolean);
+    hits.replaceChildren();
+    state.textContent = "";
+    if (!words.length && !from) return;
+    const wanted = shards.filter((one) => !flow || one.flow === flow);
+    let found = 0;
+    for (const [number, shard] of wanted.entries()) {
+      state.textContent = `${found} found, ${number} of ${wanted.length} months read`;
+      const rows = await load(shard.data);
+      if (mine !== run) return;
+      for (let at = rows.length - 1; at >= 0 && found < most; at--) {
+        const [, , , nick, text] = rows[at];
+        const lower = text.toLowerCase();
+        if (from && nick.toLowerCase() !== from) continue;
+        if (!words.every((word) => lower.includes(word))) continue;
+        show(shard, rows[at]);
+        found++;
+      }
+      if (found >= most) break;
+    }
+    state.textContent = found >= most ? `the newest ${most} are shown` : `${found} found`;
+  };
+
+  const read = () => {
+    const asked = new URLSearchParams(location.hash.slice(1));
+    form.elements.q.value = asked.get("q") || "";
+    form.elements.from.value = asked.get("from") || "";
+    form.elements.in.value = asked.get("in") || "";
+    search();
+  };
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const asked = new URLSearchParams();
+    for (const name of ["q", "from", "in"]) {
+      if (form.elements[name].value) asked.set(name, form.elements[name].value);
+    }
+    if (location.hash.slice(1) === asked.toString()) search();
+    else location.hash = asked.toString();
+  });
+  addEventListener("hashchange", read);
+  read();
+})();

@@ -1,0 +1,84 @@
+"""Transcripts that people read, and what importers of Slack's exports read."""
+
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from archiver.export.slack import channel_of
+from tests.export.conftest import Export, content
+
+
+def test_a_transcript_keeps_each_message_in_its_lines(export: Export, tmp_path: Path) -> None:
+    export(tmp_path / "out", "text")
+    told = (tmp_path / "out/acme/main/2019-06.txt").read_text()
+    lines = told.split("\n")
+    assert lines[0] == "acme/main 2019-06 (times are UTC)"
+    assert "== 2019-06-01 ==" in lines
+    assert "[00:00:00] ann<i>: <script>alert(1)</script> & \"quotes\" 'and' `ticks`" in lines
+    assert '[00:00:00] ann<i>: back\\slash \\n "," ;\ttab' in lines
+    assert lines[lines.index('[00:00:00] ann<i>: back\\slash \\n "," ;\ttab') + 1] == (
+        "    and a line,"
+    )
+    assert "[00:00:00] ann<i>: edited <b> (edited)" in lines
+    assert "[00:00:00] ann<i>: (deleted 2020-01-01 00:00)" in lines
+    # Nothing that is said can look like the beginning of another message.
+    starts = [line for line in lines if line.startswith("[")]
+    assert len(starts) == 7
+
+
+def test_chat_is_no_markup_in_markdown(export: Export, tmp_path: Path) -> None:
+    export(tmp_path / "out", "markdown")
+    told = (tmp_path / "out/acme/main/2019-06.md").read_text()
+    assert told.startswith("# acme/main 2019\\-06\n\nTimes are UTC.\n\n## 2019-06-01\n\n- **ann")
+    assert not re.search(r"(?<!\\)<", told)
+    assert "\\<script\\>alert\\(1\\)" in told
+    items = [line for line in told.split("\n") if line.startswith("- **")]
+    assert len(items) == 7
+
+
+def test_slack_exports_hold_channels_people_and_days(export: Export, tmp_path: Path) -> None:
+    export(tmp_path / "out.zip", "slack")
+    with zipfile.ZipFile(tmp_path / "out.zip") as packed:
+        read: dict[str, Any] = {name: json.loads(packed.read(name)) for name in packed.namelist()}
+    assert [one["name"] for one in read["channels.json"]] == ["main", "sp-ace"]
+    assert read["dms.json"][0] | {"created": 0} == {
+        "id": "D102",
+        "created": 0,
+        "members": ["U1", "U2"],
+    }
+    assert {one["id"]: one["profile"]["email"] for one in read["users.json"]} == {
+        "U1": "ann@example.com",
+        "U2": "",
+    }
+    days = {name for name in read if name.startswith("main/")}
+    assert days == {"main/2019-06-01.json", "main/2019-07-02.json", "main/2020-01-01.json"}
+    messages = [message for day in sorted(days) for message in read[day]]
+    stamps = [message["ts"] for message in messages]
+    assert len(set(stamps)) == len(stamps)
+    assert all(re.fullmatch(r"\d{10}\.\d{6}", stamp) for stamp in stamps)
+    texts = [message["text"] for message in messages]
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; \"quotes\" 'and' `ticks`" in texts
+    assert "soon deleted" not in texts
+    by_text = {message["text"]: message for message in messages}
+    answer, question = by_text["an answer"], by_text["with a thread"]
+    assert answer["thread_ts"] == question["thread_ts"]
+    first = min((answer, question), key=lambda one: one["client_msg_id"])
+    assert first["reply_count"] == 1
+    assert question["reactions"] == [{"name": "+1", "users": ["U1"], "count": 1}]
+    assert by_text["edited &lt;b&gt;"]["edited"]["user"] == "U1"
+    (file,) = by_text['a"&lt;b&gt;.png']["files"]
+    assert (file["name"], file["mimetype"], file["size"]) == ('a"<b>.png', "image/png", 5)
+
+
+def test_flows_of_one_name_become_channels_of_their_own() -> None:
+    flows = ["acme/main", "b/Main", "private/1/2", "x/日本"]
+    assert [channel_of(flow, flows) for flow in flows] == ["main", "main-2", "D102", "flow"]
+
+
+def test_the_same_archive_makes_the_same_bytes(export: Export, tmp_path: Path) -> None:
+    for style in ("slack", "text", "markdown"):
+        export(tmp_path / f"{style}-one", style)
+        export(tmp_path / f"{style}-two", style)
+        assert content(tmp_path / f"{style}-one") == content(tmp_path / f"{style}-two")

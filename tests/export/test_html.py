@@ -1,0 +1,112 @@
+"""Pages: whatever chat holds is text in them, and every link leads somewhere in the folder."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import html5lib
+import pytest
+
+from tests.export.conftest import HOSTILE, Export, content, rows
+
+SPACE = "{http://www.w3.org/1999/xhtml}"
+
+
+@pytest.fixture
+def pages(export: Export, tmp_path: Path) -> dict[Path, Any]:
+    """The pages as a strict parser of HTML reads them: it takes no error."""
+    export(tmp_path / "out", "html")
+    parser = html5lib.HTMLParser(strict=True)
+    return {
+        page: parser.parse(page.read_bytes().decode())
+        for page in (tmp_path / "out").rglob("*.html")
+    }
+
+
+def elements(pages: dict[Path, Any], name: str) -> Iterator[tuple[Path, Any]]:
+    for page, root in pages.items():
+        for element in root.iter(SPACE + name):
+            yield page, element
+
+
+def test_texts_are_shown_as_they_were_said(pages: dict[Path, Any], archive_url: str) -> None:
+    shown = {
+        (page.parent.name, article.get("id")): "".join(text.itertext())
+        for page, article in elements(pages, "article")
+        for text in article.findall(f"{SPACE}div")
+    }
+    pictures = {"\x00": "\ufffd", "\x1b": "␛", "\u202e": "\ufffd", "\r\n": "\n"}
+    for row in rows(archive_url, "WHERE flow = 'acme/main' AND event = 'message'"):
+        said = row["content"]
+        for one, picture in pictures.items():
+            said = said.replace(one, picture)
+        assert shown.get(("main", f"m-{row['id']}"), "") == said
+
+
+def test_nothing_is_in_a_page_but_what_was_meant_to_be(pages: dict[Path, Any]) -> None:
+    used = {element.tag for _, root in pages.items() for element in root.iter()}
+    meant = (
+        "html head meta title link script body header nav a main h1 h2 p table thead tbody tr th td"
+        " section ul li span form label input output article b time i div details summary ol footer"
+        " select option button noscript"
+    )
+    assert used <= {SPACE + name for name in meant.split()}
+    for page, root in pages.items():
+        for element in root.iter():
+            assert not [name for name in element.attrib if name.startswith("on") or name == "style"]
+        policy = root.find(f".//{SPACE}meta[@http-equiv]").get("content")
+        assert policy.startswith("default-src 'none'; "), page
+        assert "unsafe" not in policy
+    for _, script in elements(pages, "script"):
+        assert not script.text
+        assert "//" not in script.get("src")
+
+
+def test_every_link_leads_somewhere(pages: dict[Path, Any]) -> None:
+    outside = set()
+    for page, link in elements(pages, "a"):
+        href = link.get("href")
+        if href.startswith(("http://", "https://")):
+            outside.add(href)
+            assert link.get("rel") == "noopener noreferrer nofollow"
+            continue
+        path, _, anchor = href.partition("#")
+        target = (page.parent / unquote(path)).resolve() if path else page
+        assert target in pages, href
+        if anchor and target.name != "search.html":
+            ids = {element.get("id") for element in pages[target].iter()}
+            assert unquote(anchor) in ids, href
+    assert outside == {"http://example.com/?q="}
+
+
+def test_edits_deletions_and_threads_are_shown(pages: dict[Path, Any]) -> None:
+    articles = {
+        (page.name, article.get("id")): "".join(article.itertext())
+        for page, article in elements(pages, "article")
+    }
+    assert "soon edited" in articles["2019-06-01.html", "m-23"]
+    assert "edited <b>" in articles["2019-06-01.html", "m-23"]
+    assert "deleted 2020-01-01" in articles["2019-06-01.html", "m-24"]
+    assert "soon deleted" in articles["2019-06-01.html", "m-24"]
+    assert "thread of 2" in articles["2019-07-02.html", "m-22"]
+    (thread,) = [page for page in pages if page.name.startswith("threads-")]
+    assert [heading.text for _, heading in elements({thread: pages[thread]}, "h2")] == ["<T>"]
+    assert {("threads-2019-07.html", "m-21"), ("threads-2019-07.html", "m-22")} <= articles.keys()
+
+
+def test_the_search_has_all_texts(export: Export, tmp_path: Path) -> None:
+    export(tmp_path / "out", "html")
+    shards = [
+        data.decode() for name, data in content(tmp_path / "out").items() if "search/" in name
+    ]
+    assert all(data.startswith("archive([") and data.endswith("]);\n") for data in shards)
+    assert any("elsewhere" in data for data in shards)
+    assert sum(data.count("x" * 9000) for data in shards) == 1
+    assert HOSTILE[0].split(" ")[0] in "".join(shards)
+
+
+def test_the_same_archive_makes_the_same_pages(export: Export, tmp_path: Path) -> None:
+    export(tmp_path / "one", "html")
+    export(tmp_path / "two", "html")
+    assert content(tmp_path / "one") == content(tmp_path / "two")
