@@ -15,6 +15,7 @@ from tests.bench import (
     cost,
     decoding,
     document,
+    exporting,
     flows,
     growth,
     ingest,
@@ -36,6 +37,7 @@ BENCHES: dict[str, ModuleType] = {
     "memory": memory,
     "growth": growth,
     "rebuild": rebuilding,
+    "export": exporting,
     "peers": peers,
     "cost": cost,
 }
