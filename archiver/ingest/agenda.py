@@ -6,10 +6,11 @@ kept: a slice that failed or was interrupted is still a gap.
 
 How wide a slice is follows from how dense the flow is, which is known once a page of it has been
 seen: a private conversation may have ten messages among a billion ids. Until then a gap is one
-slice.
+slice. Where nothing is paged side by side, a gap is cut in two, so that the newest of every flow
+comes before what is older in any; how sparse the rest is costs nothing then.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from heapq import heapify, heappop
 
 from msgspec import Struct
@@ -45,7 +46,8 @@ class _Rest(Struct, frozen=True):
 class Agenda:
     """The slices to ask for; times are the event loop's seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, side_by_side: bool = True) -> None:
+        self._side_by_side = side_by_side
         self._open: list[Slice] = []
         self._under_way: set[Slice] = set()
         self._widths: dict[int, int] = {}
@@ -115,7 +117,15 @@ class Agenda:
         slices = []
         for first, last in missing:
             width = max(self._widths.get(flow_key, last), (last - first) // MOST_SLICES + 1)
-            for end in range(last, first - 1, -width):
-                start = max(first, end - width + 1)
+            for start, end in self._cut(first, last, width):
                 slices.append(Slice(newest - end, flow_key, start, end))
         return slices
+
+    def _cut(self, first: int, last: int, width: int) -> Iterator[tuple[int, int]]:
+        """Cut a range into pieces so wide, the newest first; or into the newest and the rest."""
+        for end in range(last, first - 1, -width):
+            start = max(first, end - width + 1)
+            yield start, end
+            if not self._side_by_side and start > first:
+                yield first, start - 1
+                return

@@ -41,7 +41,8 @@ class Desk:
 
     def __init__(self, purpose: Literal["backfill", "audit"]) -> None:
         self.purpose: Literal["backfill", "audit"] = purpose
-        self.agenda = Agenda()
+        # The audit has one worker, and is in no hurry.
+        self.agenda = Agenda(side_by_side=purpose == "backfill")
         self.planned = asyncio.Event()
         self.idle = asyncio.Event()
 
@@ -135,7 +136,8 @@ async def _fill(source: Source, desk: Desk, taken: Slice) -> None:
     """Ask for all that *taken* covers.
 
     The first page of a flow is the newest: it tells how dense the flow is. If there is more, the
-    rest goes back to the ledger, to be cut into slices that are asked for side by side.
+    rest goes back to the ledger, to be cut into slices that are asked for side by side. The audit
+    has no hurry, and lists what is newest first.
     """
     agenda = desk.agenda
     flow_key, first, last = taken.flow_key, taken.first, taken.last
@@ -147,10 +149,14 @@ async def _fill(source: Source, desk: Desk, taken: Slice) -> None:
         if len(reading.ids) == MAX_PAGE:
             return
         last = reading.ids[0] - 1
+    newest = desk.purpose == "audit"
     while first <= last:
-        reading = await _ask(source, desk, flow_key, first, last, newest=False)
+        reading = await _ask(source, desk, flow_key, first, last, newest=newest)
         if not reading.ids or not reading.proven:
             return
+        if newest:
+            last = reading.ids[0] - 1
+            continue
         first = reading.ids[-1] + 1
 
 

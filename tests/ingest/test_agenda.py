@@ -28,9 +28,12 @@ def all_of(agenda: Agenda) -> list[tuple[int, int, int]]:
     return slices
 
 
-@given(_gaps, st.dictionaries(st.integers(1, 3), st.tuples(st.integers(1, 10**9), _ends)))
-def test_everything_missing_is_handed_out_once(gaps, densities):
-    agenda = Agenda()
+_densities = st.dictionaries(st.integers(1, 3), st.tuples(st.integers(1, 10**9), _ends))
+
+
+@given(_gaps, _densities, st.booleans())
+def test_everything_missing_is_handed_out_once(gaps, densities, side_by_side):
+    agenda = Agenda(side_by_side=side_by_side)
     for flow_key, (messages, ids) in densities.items():
         agenda.learn(flow_key, ids=ids, messages=messages)
     agenda.plan(gaps, now=0)
@@ -92,6 +95,22 @@ def test_the_newest_of_every_flow_comes_first():
     taken = all_of(agenda)
     assert taken[:2] == [(1, 4001, 5000), (2, 1, 10)]
     assert [last for flow_key, _, last in taken if flow_key == 1] == [5000, 4000, 3000, 2000, 1000]
+
+
+def test_where_nothing_is_paged_side_by_side_a_gap_is_the_newest_and_the_rest():
+    agenda = Agenda(side_by_side=False)
+    agenda.learn(1, ids=1000, messages=1000)
+    agenda.learn(2, ids=3000, messages=8)
+    agenda.plan({1: Ranges(((1, 100_000),)), 2: Ranges(((1, 9_492_913_216),))}, now=0)
+    taken = all_of(agenda)
+    assert taken[0] == (1, 98_438, 100_000)
+    assert sorted((last, first) for flow, first, last in taken if flow == 1) == [
+        (98_437, 1),
+        (100_000, 98_438),
+    ]
+    sparse = [(first, last) for flow, first, last in taken if flow == 2]
+    assert len(sparse) == 2
+    assert Ranges.of(sparse) == Ranges(((1, 9_492_913_216),))
 
 
 def test_a_flow_of_unknown_density_is_asked_for_in_one_piece():
