@@ -12,7 +12,6 @@ from archiver.flowdock.refusals import FlowRefused
 from archiver.ingest.source import Source
 from archiver.settings import IngestSettings
 from archiver.simulator.faults import Fault
-from archiver.simulator.membership import leave
 from archiver.simulator.server import Simulator, wall_clock
 from archiver.store import coverage
 from archiver.store.coverage import Standing
@@ -153,15 +152,14 @@ async def test_a_head_out_of_all_proportion_is_not_believed(flowdock, source):
 async def test_nothing_is_concluded_from_a_flow_that_is_lost(flowdock, source, database_url):
     head = source.heads.newest(key(source))
     await ask(source, head)
-    world = flowdock.simulator.world
-    (flow,) = world.flows
+    (flow,) = flowdock.simulator.world.flows
     gone = next(one.id for one in flow.timeline)
 
     def lose() -> None:
-        """The page is the last that is given: it lacks a message, and the flow is left."""
+        """The page is the last that is given: it lacks a message, and the flow is no more."""
         flowdock.while_listing = lambda: None
         flow.timeline.remove(gone)
-        leave(world, flow, flowdock.simulator.me)
+        flow.disabled = True
 
     flowdock.while_listing = lose
     with pytest.raises(FlowRefused):

@@ -66,6 +66,8 @@ def main() -> int:
         return asyncio.run(run(chosen, options))
     except* (Rotten, Unusable) as errors:
         print(*errors.exceptions, sep="\n", file=sys.stderr)
+    except* (asyncio.CancelledError, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
     return 2
 
 
