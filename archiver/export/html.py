@@ -96,6 +96,7 @@ _PAGES = Environment(
     finalize=_finalize,
 )
 _PAGES.globals.update(pieces=pieces, policy=POLICY)
+_HEADING = _PAGES.from_string('<h2 id="t-{{ id }}">{{ title }}</h2>\n')
 _DECODE = msgspec.json.Decoder(Message)
 END = b"</main></body></html>\n"
 
@@ -129,7 +130,9 @@ class Html:
         months: dict[str, list[tuple[str, int]]] = {}
         day, shard, sink = "", _Shard(None), None
         with ExitStack() as month_open, ExitStack() as day_open:
-            async for line in exporting.conversation(reading.tx, part.flow, reading.chosen):
+            async for line in exporting.lines(
+                exporting.conversation(reading.tx, part.flow, reading.chosen)
+            ):
                 message = _DECODE.decode(line)
                 month = message.month
                 if month not in months:
@@ -161,8 +164,8 @@ class Html:
         thread = None
         with ExitStack() as page_open:
             sink = None
-            lines = exporting.conversation(reading.tx, part.flow, reading.chosen, by_thread=True)
-            async for line in lines:
+            talk = exporting.conversation(reading.tx, part.flow, reading.chosen, by_thread=True)
+            async for line in exporting.lines(talk):
                 message = _DECODE.decode(line)
                 month = (message.thread_day or UNDATED)[:7]
                 if sink is None or month not in months:
@@ -252,8 +255,7 @@ def _page(
 
 def _heading(message: Message) -> bytes:
     title = message.thread_title or "a thread"
-    template = _PAGES.from_string('<h2 id="t-{{ id }}">{{ title }}</h2>\n')
-    return template.render(id=message.thread_id, title=title).encode()
+    return _HEADING.render(id=message.thread_id, title=title).encode()
 
 
 def _proof(standing: Any) -> str:

@@ -11,9 +11,7 @@ import msgspec
 from archiver.export.folder import Folder, Sink
 from archiver.export.writing import Reading, path_of
 from archiver.store import exporting
-from archiver.store.exporting import COLUMNS, Part, Subject
-
-BLOCK_BYTES = 1 << 20
+from archiver.store.exporting import COLUMNS, Block, Part, Subject
 
 
 class JsonLines:
@@ -74,22 +72,15 @@ class Events:
                 for row in rows:
                     sink.write(msgspec.json.encode(row, order="deterministic") + b"\n")
         with folder.file("rejects.jsonl") as sink:
-            async for line in exporting.rejects(reading.tx):
-                sink.write(line)
+            async for block in exporting.rejects(reading.tx):
+                sink.write(block.data)
 
 
-async def _pour(lines: AsyncIterator[bytes], sink: Sink, reading: Reading, part: Part) -> int:
-    """Write *lines* into *sink*, in blocks; returns how many they are."""
-    block = bytearray()
-    rows = counted = 0
-    async for line in lines:
-        block += line
-        rows += 1
-        if len(block) >= BLOCK_BYTES:
-            sink.write(block)
-            block.clear()
-            reading.count(rows - counted, part)
-            counted = rows
-    sink.write(block)
-    reading.count(rows - counted, part)
+async def _pour(blocks: AsyncIterator[Block], sink: Sink, reading: Reading, part: Part) -> int:
+    """Write *blocks* into *sink*; returns how many rows they hold."""
+    rows = 0
+    async for block in blocks:
+        sink.write(block.data)
+        rows += block.rows
+        reading.count(block.rows, part)
     return rows

@@ -18,7 +18,7 @@ import pyarrow.parquet
 from archiver.export.folder import Folder
 from archiver.export.writing import Reading
 from archiver.store import exporting
-from archiver.store.exporting import COLUMNS, Part, Subject
+from archiver.store.exporting import COLUMNS, Block, Part, Subject
 
 GROUP_BYTES = 8_000_000
 """Of CSV; each such block becomes a row group."""
@@ -84,10 +84,11 @@ class Parquet:
         """Write nothing: all is in the parts."""
 
 
-async def _blocks(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _blocks(blocks: AsyncIterator[Block]) -> AsyncIterator[bytes]:
+    """*blocks* in larger ones."""
     block = bytearray()
-    async for line in lines:
-        block += line
+    async for one in blocks:
+        block += one.data
         if len(block) >= GROUP_BYTES:
             yield bytes(block)
             block.clear()

@@ -68,7 +68,9 @@ class Slack:
         home = channel_of(part.flow, [other.flow for other in reading.parts])
         rows, day, sink = 0, "", None
         with ExitStack() as opened:
-            async for line in exporting.conversation(reading.tx, part.flow, reading.chosen):
+            async for line in exporting.lines(
+                exporting.conversation(reading.tx, part.flow, reading.chosen)
+            ):
                 message = _DECODE.decode(line)
                 rows += 1
                 reading.count(1, part)
@@ -131,7 +133,9 @@ def _fit(name: str) -> str:
 
 async def _threads(reading: Reading, part: Part) -> dict[str, _Thread]:
     threads: dict[str, _Thread] = {}
-    async for line in exporting.conversation(reading.tx, part.flow, reading.chosen, by_thread=True):
+    async for line in exporting.lines(
+        exporting.conversation(reading.tx, part.flow, reading.chosen, by_thread=True)
+    ):
         message = _DECODE.decode(line)
         if message.thread_id is None or message.sent is None or message.deleted_at is not None:
             continue

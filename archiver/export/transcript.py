@@ -71,7 +71,9 @@ class PlainText:
         rows, day = 0, ""
         with folder.file(f"{path_of(part.flow)}/{part.month}.{self.suffix}") as sink:
             sink.write(self.title(f"{part.flow} {part.month}").encode())
-            async for line in exporting.as_json(reading.tx, self.subject, part, reading.chosen):
+            async for line in exporting.lines(
+                exporting.as_json(reading.tx, self.subject, part, reading.chosen)
+            ):
                 message = _DECODE.decode(line)
                 if (of_day := message.sent[:10] if message.sent else UNDATED) != day:
                     day = of_day

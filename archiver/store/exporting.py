@@ -22,6 +22,8 @@ from archiver.store.engine import Engine
 Subject = Literal["messages", "events"]
 """What an export is of: messages as they are, or the journal as it was received."""
 
+BLOCK_BYTES = 256 * 1024
+
 COLUMNS = (
     "flow", "id", "event", "user_id", "nick", "sent", "content", "tags", "thread_id", "parent_id",
     "edited_at", "edits", "deleted_at", "attachments", "reactions", "app", "uuid",
@@ -44,6 +46,13 @@ class Selection(Struct, frozen=True, kw_only=True):
     until: datetime | None = None
     as_of: datetime | None = None
     """Messages as their flows showed them then; None for as they are."""
+
+
+class Block(Struct, frozen=True):
+    """Some lines of a stream."""
+
+    data: bytes
+    rows: int
 
 
 class Part(Struct, frozen=True, kw_only=True):
@@ -87,10 +96,10 @@ async def parts(tx: AsyncConnection, subject: Subject, chosen: Selection) -> lis
     statement = sql.SQL(
         "SELECT m.flow, {month}, count(*), min(m.id), max(m.id) FROM {source} AS m"
         ' WHERE {wanted} GROUP BY 1, 2 ORDER BY m.flow COLLATE "C", 2'
-    ).format(month=_MONTH[subject], source=_source(subject, chosen), wanted=_wanted(chosen))
+    ).format(month=_MONTH, source=_source(subject, chosen), wanted=_wanted(chosen))
     cursor = await (await _raw(tx)).execute(statement)
     return [
-        Part(flow=flow, month=month, rows=rows, first_id=first, last_id=last)
+        Part(flow=flow, month=_name_of(month), rows=rows, first_id=first, last_id=last)
         for flow, month, rows, first, last in await cursor.fetchall()
     ]
 
@@ -117,27 +126,23 @@ async def has_changed(tx: AsyncConnection, subject: Subject, part: Part, *, sinc
     return bool((await tx.execute(text(statement), asked)).scalar_one())
 
 
-async def as_csv(tx: AsyncConnection, part: Part, chosen: Selection) -> AsyncIterator[bytes]:
+def as_csv(tx: AsyncConnection, part: Part, chosen: Selection) -> AsyncIterator[Block]:
     """The messages of *part* as lines of CSV; lists and objects as JSON, and times in UTC."""
     columns = sql.SQL(", ").join(_CSV_COLUMNS)
-    async for line in _copied(tx, _of_part("messages", part, chosen, columns), _CSV):
-        yield line
+    return _copied(tx, _of_part("messages", part, chosen, columns), _CSV)
 
 
-async def as_json(
+def as_json(
     tx: AsyncConnection, subject: Subject, part: Part, chosen: Selection
-) -> AsyncIterator[bytes]:
+) -> AsyncIterator[Block]:
     """What *part* holds as lines, each a JSON object."""
-    columns = _JSON_COLUMNS[subject]
-    rows = _of_part(subject, part, chosen, columns)
-    async for line in _copied(tx, sql.SQL("SELECT row_to_json(t) FROM ({}) AS t").format(rows)):
-        # COPY doubles every backslash; JSON holds no other byte that it would escape.
-        yield line.replace(b"\\\\", b"\\")
+    rows = _of_part(subject, part, chosen, _JSON_COLUMNS[subject])
+    return _objects(tx, sql.SQL("SELECT row_to_json(t) FROM ({}) AS t").format(rows))
 
 
-async def conversation(
+def conversation(
     tx: AsyncConnection, flow: str, chosen: Selection, *, by_thread: bool = False
-) -> AsyncIterator[bytes]:
+) -> AsyncIterator[Block]:
     """The messages of a flow as people read them, as JSON lines: by day, or by thread.
 
     With their histories, and the thread each is in if it is not alone in it; by thread, only such.
@@ -151,8 +156,7 @@ async def conversation(
         which=sql.SQL("t.size IS NOT NULL" if by_thread else "true"),
         order=sql.SQL("t.first_id, m.thread_id, m.id" if by_thread else "m.day NULLS LAST, m.id"),
     )
-    async for line in _copied(tx, query):
-        yield line.replace(b"\\\\", b"\\")
+    return _objects(tx, query)
 
 
 async def talkers(tx: AsyncConnection, chosen: Selection) -> dict[str, int]:
@@ -170,14 +174,13 @@ async def coverage(tx: AsyncConnection, flows: Sequence[str]) -> Mapping[str, An
     return {row.flow: row.standing for row in rows}
 
 
-async def rejects(tx: AsyncConnection) -> AsyncIterator[bytes]:
+def rejects(tx: AsyncConnection) -> AsyncIterator[Block]:
     """All input that could not be placed, as JSON lines; its bytes in hexadecimal."""
     rows = sql.SQL(
         "SELECT row_to_json(t) FROM (SELECT received_at, origin, reason, encode(raw, 'hex') AS raw"
         " FROM store.rejects ORDER BY digest) AS t"
     ).format()
-    async for line in _copied(tx, rows):
-        yield line.replace(b"\\\\", b"\\")
+    return _objects(tx, rows)
 
 
 async def table(tx: AsyncConnection, name: Literal["flows", "users"]) -> list[dict[str, Any]]:
@@ -191,7 +194,7 @@ def _of_part(
 ) -> sql.Composed:
     return sql.SQL(
         "SELECT {columns} FROM {source} AS m {more}WHERE {wanted} AND m.flow = {flow}"
-        " AND m.id BETWEEN {first} AND {last} AND {month} = {named} ORDER BY m.id{order}"
+        " AND m.id BETWEEN {first} AND {last} AND {month} ORDER BY m.id{order}"
     ).format(
         columns=columns,
         source=_source(subject, chosen),
@@ -200,8 +203,7 @@ def _of_part(
         flow=sql.Literal(part.flow),
         first=sql.Literal(part.first_id),
         last=sql.Literal(part.last_id),
-        month=_MONTH[subject],
-        named=sql.Literal(part.month),
+        month=_in_month(part.month),
         order=sql.SQL(", m.form" if subject == "events" else ""),
     )
 
@@ -212,6 +214,20 @@ def _source(subject: Subject, chosen: Selection) -> sql.Composable:
     if chosen.as_of is None:
         return sql.SQL("archive.messages")
     return sql.SQL("archive.messages_as_of({})").format(sql.Literal(chosen.as_of))
+
+
+def _name_of(month: datetime | None) -> str:
+    return UNDATED if month is None else f"{month.year:04}-{month.month:02}"
+
+
+def _in_month(name: str) -> sql.Composable:
+    """The condition that a message was sent in the month of that name."""
+    if name == UNDATED:
+        return sql.SQL("m.sent IS NULL")
+    first = sql.Literal(f"{name}-01 00:00:00+00")
+    return sql.SQL(
+        "m.sent >= {0}::timestamptz AND m.sent < {0}::timestamptz + interval '1 month'"
+    ).format(first)
 
 
 def _wanted(chosen: Selection, *, with_flows: bool = True) -> sql.Composable:
@@ -228,13 +244,35 @@ def _wanted(chosen: Selection, *, with_flows: bool = True) -> sql.Composable:
 
 async def _copied(
     tx: AsyncConnection, query: sql.Composed, options: sql.SQL | None = None
-) -> AsyncIterator[bytes]:
+) -> AsyncIterator[Block]:
     """The rows of *query*, as COPY writes them."""
     connection = await _raw(tx)
     statement = sql.SQL("COPY ({}) TO STDOUT {}").format(query, options or sql.SQL(""))
-    async with connection.cursor() as cursor, cursor.copy(statement) as rows:
-        async for row in rows:
-            yield bytes(row)
+    rows: list[bytes | bytearray | memoryview] = []
+    size = 0
+    async with connection.cursor() as cursor, cursor.copy(statement) as copied:
+        async for row in copied:
+            rows.append(row)
+            size += len(row)
+            if size >= BLOCK_BYTES:
+                yield Block(b"".join(rows), len(rows))
+                rows, size = [], 0
+    if rows:
+        yield Block(b"".join(rows), len(rows))
+
+
+async def _objects(tx: AsyncConnection, query: sql.Composed) -> AsyncIterator[Block]:
+    """The rows of *query*, each of one JSON value, as lines."""
+    async for block in _copied(tx, query):
+        # COPY doubles every backslash; JSON holds no other byte that it would escape.
+        yield Block(block.data.replace(b"\\\\", b"\\"), block.rows)
+
+
+async def lines(blocks: AsyncIterator[Block]) -> AsyncIterator[bytes]:
+    """The lines of *blocks* of JSON, one by one."""
+    async for block in blocks:
+        for line in block.data.split(b"\n")[:-1]:
+            yield line
 
 
 async def _raw(tx: AsyncConnection) -> psycopg.AsyncConnection[Any]:
@@ -247,10 +285,7 @@ async def _raw(tx: AsyncConnection) -> psycopg.AsyncConnection[Any]:
 
 _CSV = sql.SQL("WITH (FORMAT csv)")
 
-_MONTH: Mapping[Subject, sql.SQL] = {
-    "messages": sql.SQL("coalesce(to_char(m.sent AT TIME ZONE 'UTC', 'YYYY-MM'), 'undated')"),
-    "events": sql.SQL("coalesce(to_char(m.sent AT TIME ZONE 'UTC', 'YYYY-MM'), 'undated')"),
-}
+_MONTH = sql.SQL("date_trunc('month', m.sent, 'UTC')")
 
 _CSV_COLUMNS = [
     sql.SQL("to_json(m.tags)") if name == "tags" else sql.Identifier("m", name) for name in COLUMNS
