@@ -59,15 +59,15 @@ async def run(options: argparse.Namespace) -> int:
             return await run_day(options, postgres)
         judgments = []
         for seed in seeds(options):
-            home = Path(tempfile.mkdtemp(prefix="archiver-trial-"))
-            if options.kills:
-                judgment = await besiege(seed, options.kills, home, postgres)
-            else:
-                scenario = draw(seed, has_small_disk=has_small_disk)
-                judgment = await judge(scenario, home, postgres, has_small_disk=has_small_disk)
-            judgments.append(judgment)
-            tell(judgment, home, options)
-            shutil.rmtree(home)
+            with tempfile.TemporaryDirectory(prefix="archiver-trial-") as path:
+                home = Path(path)
+                if options.kills:
+                    judgment = await besiege(seed, options.kills, home, postgres)
+                else:
+                    scenario = draw(seed, has_small_disk=has_small_disk)
+                    judgment = await judge(scenario, home, postgres, has_small_disk=has_small_disk)
+                judgments.append(judgment)
+                tell(judgment, home, options)
     if not options.json:
         summarize(judgments, has_small_disk=has_small_disk)
     return 1 if any(one.failures for one in judgments) else 0
@@ -83,12 +83,11 @@ def seeds(options: argparse.Namespace) -> range:
 async def run_day(options: argparse.Namespace, postgres: Postgres) -> int:
     """Live through a long time; 1 if the archive did not come through it."""
     seed = options.first if options.seed is None else options.seed
-    home = Path(tempfile.mkdtemp(prefix="archiver-day-"))
     say = partial(print, flush=True, file=sys.stderr if options.json else sys.stdout)
-    judgment, day = await live_through(seed, options.hours, home, postgres, say)
-    if judgment.failures:
-        judgment.home = keep(home, seed, options)
-    shutil.rmtree(home)
+    with tempfile.TemporaryDirectory(prefix="archiver-day-") as path:
+        judgment, day = await live_through(seed, options.hours, Path(path), postgres, say)
+        if judgment.failures:
+            judgment.home = keep(Path(path), seed, options)
     if options.json:
         print(json.dumps(judgment.as_json() | {"day": day.as_json()}))
     else:
