@@ -6,10 +6,13 @@ line, whatever its values hold, but for tracebacks on the console.
 No line holds what was said in chat. Errors do: Postgres quotes the row that it refuses, ``int`` the
 text that is no number. So of an error only the text is told that cannot quote foreign data
 (`tell_error`), and of any other its type and where it happened.
+
+Where standard error is systemd's journal, each line begins with its level as the journal wants it.
 """
 
 import json
 import logging
+import os
 import re
 import time
 import traceback
@@ -36,6 +39,8 @@ TELLABLE = (
     RuntimeError, MemoryError,
 )  # fmt: skip
 """Errors whose texts name files, hosts, types and states, and never quote a value."""
+PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}
+"""The levels as sd-daemon(3) has them; what is less than INFO is 7."""
 COLOURS = {logging.DEBUG: "2", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31"}
 
 
@@ -52,7 +57,7 @@ def configure(
     Replaces what was configured before. *secrets* appear in no line; nor do passwords in URLs.
     """
     hidden = Secrets(secrets)
-    handler = logging.StreamHandler(stream)
+    handler = (Journal if is_journal(stream, os.environ) else logging.StreamHandler)(stream)
     handler.setFormatter(Json(hidden) if format == "json" else Console(hidden, colours=colours))
     logging.basicConfig(handlers=[handler], force=True, level=logging.WARNING)
     logging.captureWarnings(capture=True)
@@ -64,6 +69,21 @@ def hide(text: str) -> str:
     formatters = [handler.formatter for handler in logging.getLogger().handlers]
     hidden = [one.secrets for one in formatters if isinstance(one, Console | Json)]
     return (hidden[0] if hidden else Secrets(())).hide(text)
+
+
+def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Tell whether *stream* leads to systemd's journal: systemd.exec(5), JOURNAL_STREAM."""
+    try:
+        at = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # no file, or a closed one
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{at.st_dev}:{at.st_ino}"
+
+
+def leveled(text: str, level: int) -> str:
+    """*text*, each line of which tells the journal its level."""
+    prefix = f"<{PRIORITIES.get(level, 7)}>"
+    return prefix + text.replace("\n", f"\n{prefix}")
 
 
 def tell_error(error: BaseException) -> str:
@@ -100,6 +120,14 @@ class Secrets:
     def hide(self, text: str) -> str:
         """*text* with each secret, and each password of a URL, exchanged for ``***``."""
         return USERINFO.sub(rf"\1:{MASK}@", self._pattern.sub(MASK, text))
+
+
+class Journal(logging.StreamHandler[TextIO]):
+    """To systemd's journal, which keeps the level of each line."""
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        return leveled(super().format(record), record.levelno)
 
 
 class Console(logging.Formatter):

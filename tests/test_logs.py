@@ -3,10 +3,12 @@
 import io
 import json
 import logging
+import os
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import psycopg
@@ -193,3 +195,20 @@ def test_a_traceback_names_the_places_and_the_causes_in_order() -> None:
     assert 'int("our chat")' in told[2]  # a line of the source: that is ours
     assert told[-1] == "ArchiverError: mend it"
     assert told.index("ValueError") < told.index("which led to:")
+
+
+def test_the_journal_is_told_the_level_of_each_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "journal").open("w+") as journal:
+        at = os.fstat(journal.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{at.st_dev}:{at.st_ino}")
+        logs.configure(level="debug", format="console", stream=journal, colours=False)
+        log.debug("quietly")
+        log.warning("cut")
+        log.critical("over", exc_info=ArchiverError("mend it"))
+        journal.seek(0)
+        told = [line.partition(">")[0] for line in journal]
+    assert told == ["<7", "<4", *["<2"] * (len(told) - 2)]
+    assert len(told) > 3
+    assert not logs.is_journal(sys.stderr, {"JOURNAL_STREAM": "0:0"})

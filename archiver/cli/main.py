@@ -180,7 +180,10 @@ def _tell(error: Exception) -> int:
 def _tell_line(told: str) -> None:
     # It may quote what others said; only the line ends in it are ours.
     lines = map(make_safe, logs.hide(told).split("\n"))
-    print("archiver: error:", "\n".join(lines), file=sys.stderr)  # noqa: T201
+    line = "archiver: error: " + "\n".join(lines)
+    if logs.is_journal(sys.stderr, os.environ):
+        line = logs.leveled(line, logging.ERROR)
+    print(line, file=sys.stderr)  # noqa: T201
 
 
 def _help_for(error: click.ClickException) -> str | None:
