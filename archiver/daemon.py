@@ -28,6 +28,7 @@ from archiver.ingest.apply import when_possible
 from archiver.ingest.backfill import backfill
 from archiver.ingest.contact import CONTACT_LIMITS, LockedOut, Unreachable, make_contact
 from archiver.ingest.heads import Heads
+from archiver.ingest.indexing import index_forever
 from archiver.ingest.intake import Intake
 from archiver.ingest.live import Pace, write_forever
 from archiver.ingest.names import Names
@@ -210,10 +211,12 @@ async def archive(shared: Works, *, stop: asyncio.Event) -> None:
     accounts = shared.settings.accounts
     locked_out: set[str] = set()
     signals_kept = timedelta(days=shared.settings.signals.retention_days)
+    language = shared.settings.search.language
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(_write(shared)),
             group.create_task(prune(shared.engine, signals_kept=signals_kept, now=utc_now)),
+            group.create_task(index_forever(shared.engine, language=language)),
             *(group.create_task(_work(shared, one, locked_out)) for one in accounts),
         ]
         await stop.wait()

@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
@@ -142,6 +144,7 @@ async def test_indexes_that_a_cut_left_half_made_are_made_again(bare_database_ur
     """
     async with connect(bare_database_url) as engine:
         await migrate(engine)
+        await downgrade(engine, "0003")
         made = query(bare_database_url, valid)
         with psycopg.connect(bare_database_url, autocommit=True) as admin:
             # As CREATE INDEX CONCURRENTLY leaves it, and as the release before had it.
@@ -165,7 +168,7 @@ async def test_indexes_are_made_while_others_write(bare_database_url):
             admin.execute("UPDATE store.schema_version SET version_num = '0002'")
         async with other.connect() as writing:
             await writing.execute(text("DELETE FROM store.messages WHERE false"))
-            migrating_ = asyncio.create_task(migrate(engine))
+            migrating_ = asyncio.create_task(_migrated(engine, command.upgrade, "0003"))
             held = "SELECT count(*) FROM pg_stat_progress_create_index"
             async with asyncio.timeout(20):
                 while query(bare_database_url, held) == [(0,)]:  # noqa: ASYNC110
@@ -173,14 +176,21 @@ async def test_indexes_are_made_while_others_write(bare_database_url):
             await apply(other, everything(await new_flow(other)))
             assert not migrating_.done()
             await writing.commit()
-            assert await migrating_ == ("0002", latest())
+            await migrating_
+        assert query(bare_database_url, "SELECT version_num FROM store.schema_version") == [
+            ("0003",)
+        ]
 
 
-async def downgrade(engine: Engine) -> None:
+async def downgrade(engine: Engine, to: str = "base") -> None:
+    await _migrated(engine, command.downgrade, to)
+
+
+async def _migrated(engine: Engine, step: Callable[[Config, str], None], to: str) -> None:
     def run(connection: Connection) -> None:
         config = migrating._config()
         config.attributes["connection"] = connection
-        command.downgrade(config, "base")
+        step(config, to)
 
     async with engine.connect() as connection:
         await connection.run_sync(run)

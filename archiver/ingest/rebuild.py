@@ -24,6 +24,7 @@ from archiver.store.engine import Engine, Transaction, transaction
 from archiver.store.journal import Entry
 from archiver.store.messages import Held, History, Shown
 from archiver.store.rebuilding import Stretch
+from archiver.store.search_queue import note
 
 
 class Step(Struct, frozen=True, kw_only=True):
@@ -175,6 +176,7 @@ async def _mend(tx: Transaction, look: _Look) -> None:
     if outdated:
         histories = {key: look.histories.get(key, NO_HISTORY) for key in outdated}
         await messages.write_history(tx, histories)
+        await note(tx, outdated)
     if threads := {one.id for one in look.differences if one.table == "threads"}:
         await rebuilding.remove_threads(tx, look.flow_key, threads)
     if look.threads:

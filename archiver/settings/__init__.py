@@ -252,6 +252,29 @@ class SignalsSettings:
     ] = 30.0
 
 
+Language = Literal[
+    "simple", "arabic", "armenian", "basque", "catalan", "danish", "dutch", "english", "finnish",
+    "french", "german", "greek", "hindi", "hungarian", "indonesian", "irish", "italian",
+    "lithuanian", "nepali", "norwegian", "portuguese", "romanian", "russian", "serbian", "spanish",
+    "swedish", "tamil", "turkish", "yiddish",
+]  # fmt: skip
+"""The languages whose words every PostgreSQL knows the forms of; ``simple`` knows none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSettings:
+    """How messages are made ready to be searched."""
+
+    language: Annotated[
+        Language,
+        Key(
+            doc="whose words are found in all their forms; another one has all messages "
+            "made ready anew, in the background",
+            example='"german"',
+        ),
+    ] = "english"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogsSettings:
     """What is logged, and how."""
@@ -317,6 +340,7 @@ class Settings:
     audit: AuditSettings = AuditSettings()
     directory: DirectorySettings = DirectorySettings()
     signals: SignalsSettings = SignalsSettings()
+    search: SearchSettings = SearchSettings()
     logs: LogsSettings = LogsSettings()
     metrics: MetricsSettings = MetricsSettings()
 

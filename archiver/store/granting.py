@@ -36,6 +36,11 @@ WRITES: Mapping[str, str] = {
     "messages": "INSERT, UPDATE, DELETE",
     "revisions": "INSERT, DELETE",
     "threads": "INSERT, UPDATE, DELETE",
+    # What is searched is made of the messages, and anew when words are cut in another way.
+    "texts": "INSERT, UPDATE, DELETE",
+    "changes": "INSERT, DELETE",
+    "walks": "INSERT, UPDATE, DELETE",
+    "lexicon": "INSERT, DELETE",
 }
 """By table of ``store``: what the writer may do to it, beside reading."""
 

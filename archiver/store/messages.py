@@ -25,6 +25,7 @@ from archiver.store.bulk import (
     texts,
 )
 from archiver.store.schema import messages, revisions, threads
+from archiver.store.search_queue import note
 
 COLUMNS = tuple(column.name for column in messages.columns)
 REVISION_COLUMNS = tuple(column.name for column in revisions.columns)
@@ -82,12 +83,14 @@ async def add(tx: AsyncConnection, new: Mapping[Key, Held]) -> None:
         for key, (one, revisions_) in ((key, (h.message, h.revisions)) for key, h in new.items())
     )  # fmt: skip
     await copy(tx, messages, COLUMNS, rows)
+    await note(tx, new)
 
 
 async def change(tx: AsyncConnection, changed: Mapping[Key, Held]) -> None:
     """Store the new state of messages that are stored."""
     rows = records([_record(key, one) for key, one in changed.items()])
     await tx.execute(_CHANGE, {"rows": rows})
+    await note(tx, changed)
 
 
 async def write_history(tx: AsyncConnection, histories: Mapping[Key, History]) -> None:

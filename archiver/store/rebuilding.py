@@ -7,6 +7,7 @@ from sqlalchemy import delete, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.store.schema import messages, threads
+from archiver.store.search_queue import note
 
 BATCH_IDS = 500
 BATCH_BYTES = 16_000_000
@@ -55,6 +56,7 @@ async def remove_messages(tx: AsyncConnection, flow_key: int, ids: Collection[in
     await tx.execute(
         delete(messages).where(messages.c.flow_key == flow_key, messages.c.id.in_(ids))
     )
+    await note(tx, [(flow_key, id_) for id_ in ids])
 
 
 async def remove_threads(tx: AsyncConnection, flow_key: int, ids: Collection[str]) -> None:

@@ -3,8 +3,9 @@
 Three tables hold what cannot be made again: `journal` (each form in which an event was received,
 verbatim), `sightings` (when a listing last showed a form that the journal had already) and
 `rejects`. `messages`, `revisions` and `threads` are the replay of these and can be dropped and
-rebuilt. `ledger` and `pages` hold what is proven. A flow is a small number here, since it is in
-every key.
+rebuilt. `ledger` and `pages` hold what is proven. `texts` is what is searched; it is made of
+`messages` and `revisions` in the background, by what `changes`, `walks` and `lexicon` tell. A flow
+is a small number here, since it is in every key.
 
 Whoever writes events of a flow first locks its row of `ledger`: so what a transaction reads of the
 flow stays true until it commits, and rows can be copied in without looking for conflicts again.
@@ -30,7 +31,14 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, INT8MULTIRANGE, INT8RANGE, JSONB, UUID
+from sqlalchemy.dialects.postgresql import (
+    ARRAY,
+    INT8MULTIRANGE,
+    INT8RANGE,
+    JSONB,
+    TSVECTOR,
+    UUID,
+)
 from sqlalchemy.types import TypeEngine
 
 SCHEMA = "store"
@@ -283,4 +291,70 @@ pages = Table(
     _optional("error", Text),
     Index("pages_flow", "flow_key", "requested_at"),
     Index("pages_failed", "flow_key", postgresql_where=text("error IS NOT NULL")),
+)
+
+texts = Table(
+    "texts",
+    metadata,
+    _flow_key(primary_key=True),
+    Column("message_id", BigInteger, primary_key=True, autoincrement=False),
+    Column(
+        "ordinal",
+        Integer,
+        primary_key=True,
+        autoincrement=False,
+        comment="0 for what the message says now, else of an earlier text, counted from 1",
+    ),
+    Column("hour", Integer, nullable=False, comment="of said_at, since 1970"),
+    Column(
+        "said_at",
+        DateTime(timezone=True),
+        nullable=False,
+        comment="when the message was sent; 1970 when that is not known",
+    ),
+    Column("spaced", Text, nullable=False, comment="the text without case and accents"),
+    Column("lexemes", TSVECTOR, nullable=False, comment="its words, and marks of the message"),
+    Index("texts_hour", "hour"),
+    Index("texts_lexemes", "lexemes", text("store.cells(hour)"), postgresql_using="gin"),
+    # Only where the database has pg_trgm.
+    Index(
+        "texts_parts",
+        "spaced",
+        text("store.cells(hour)"),
+        postgresql_using="gin",
+        postgresql_ops={"spaced": "gin_trgm_ops"},
+    ),
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("change_key", BigInteger, Identity(always=True), primary_key=True),
+    Column("flow_keys", ARRAY(Integer), nullable=False),
+    Column(
+        "ids",
+        ARRAY(BigInteger),
+        nullable=False,
+        comment="messages that were written and are not in texts as they are now",
+    ),
+    Column("changed_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+walks = Table(
+    "walks",
+    metadata,
+    _flow_key(primary_key=True),
+    Column(
+        "below",
+        BigInteger,
+        nullable=False,
+        comment="messages with smaller ids are not in texts yet; 0 when all are",
+    ),
+)
+
+lexicon = Table(
+    "lexicon",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("language", Text, nullable=False, comment="the text search configuration of stems"),
 )

@@ -1,0 +1,154 @@
+"""Text as it is searched: without case and accents, and cut into words.
+
+Messages and queries are folded alike, and written in a *spaced* form in which a word stands between
+spaces and nothing else does where a word begins or ends::
+
+    Use C++20, see foo.png   ->   " use c ++ 20 ,  see foo . png "
+
+So whether a text holds another one, whole words and punctuation included, is whether one string is
+part of another: ``C++20`` is `` c ++ 20 ``. No regular expression is needed for it, and no idea of
+the database of what a letter is.
+
+*Lexemes* are what an index holds of a text: its words; the parts of words as ``fooBar2``; each
+sign and each two neighbours of scripts that put no spaces between words; symbols, so emoji.
+"""
+
+import re
+from collections.abc import Iterator
+from operator import add
+from unicodedata import category, name, normalize
+
+VERSION = 1
+"""Of the forms below: an index made with another one must be made anew."""
+
+LONGEST_TEXT = 100_000
+"""Letters of a message that are searched; what comes behind is not found."""
+LONGEST_LEXEME = 60
+
+APART = "".join(
+    f"{chr(first)}-{chr(last)}"
+    for first, last in (
+        (0x0E00, 0x0EFF),  # Thai, Lao
+        (0x1000, 0x109F),  # Myanmar
+        (0x1780, 0x17FF),  # Khmer
+        (0x3005, 0x3007),  # 々〆〇
+        (0x3040, 0x30FF),  # kana
+        (0x3100, 0x312F),  # bopomofo
+        (0x31F0, 0x31FF),  # small kana
+        (0x3400, 0x4DBF),  # Han
+        (0x4E00, 0x9FFF),
+        (0xAC00, 0xD7A3),  # Hangul: spaced, but with particles behind its words
+        (0xF900, 0xFAFF),
+        (0x20000, 0x3FFFF),
+    )
+)
+"""Scripts whose words no spaces tell apart."""
+_LETTER = rf"[^\W_{APART}]"
+_MARKS = "\u0300-\u036f\u0900-\u0963\u0966-\u0dff"
+WORD = re.compile(rf"{_LETTER}(?:{_LETTER}|[{_MARKS}])*")
+_ASCII_WORD = re.compile("[a-z0-9]+")
+_RUN = re.compile(f"[{APART}]+")
+_LETTERS = re.compile(r"[^\W\d_]{3,}")
+_CAMEL = re.compile(r"(?<![^\W_])[A-Z]*[a-z]+[A-Z][A-Za-z0-9]*(?![^\W_])")
+_PARTS = re.compile(r"[A-Z]?[a-z]{2,}|[A-Z]{3,}(?![a-z])")
+_SPACES = re.compile(r"\s+")
+LINK = re.compile(r"\b(?:(?:https?|ftp)://|www\.)[^\s/]", re.IGNORECASE)
+
+_ALIKE = {
+    **dict.fromkeys("\u2018\u2019\u02bc\u2032\u00b4`", "'"),
+    **dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"'),
+    **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"),
+    **dict(zip("øłđðħŋ\u0131\u0451", "olddhni\u0435", strict=True)),
+    **{"þ": "th", "æ": "ae", "œ": "oe"},  # noqa: PIE800
+}
+"""Letters that are others with something added, and signs that stand for others."""
+_DROPPED = re.compile(
+    "[\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf-\u05c7\u0640\u064b-\u065f\u0670"
+    "\ufe00-\ufe0f\U0001f3fb-\U0001f3ff\U000e0100-\U000e01ef]"
+)
+"""Accents, vowel signs, variants and the colours of skin."""
+
+
+class _Folds(dict[int, str]):
+    """What each letter folds to, found out when it is first met."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = folded = _fold_letter(chr(code))
+        return folded
+
+
+_FOLDS = _Folds()
+
+
+def _fold_letter(letter: str) -> str:
+    if letter.isspace() or letter == "\x85":
+        return " "
+    if letter in _ALIKE:
+        return _ALIKE[letter]
+    if _DROPPED.match(letter) or category(letter) in {"Cc", "Cf"}:
+        return ""
+    folded = letter.casefold()
+    plain = normalize("NFKD", folded)
+    if name(plain[0], "").startswith(("LATIN", "GREEK")) or plain.isascii():
+        plain = _DROPPED.sub("", plain)
+    plain = normalize("NFC", plain).casefold()
+    return "".join(_ALIKE.get(one, one) for one in plain)
+
+
+def fold(text: str) -> str:
+    """*text* without case, accents, and what cannot be seen; white space is single spaces."""
+    text = text[:LONGEST_TEXT]
+    folded = text.lower() if text.isascii() and text.isprintable() else _fold_foreign(text)
+    return _SPACES.sub(" ", folded).strip()
+
+
+def _fold_foreign(text: str) -> str:
+    # What is left apart, as a kana of half width and its sign, is put together at the end.
+    return normalize("NFC", normalize("NFC", text).translate(_FOLDS))
+
+
+def space(folded: str) -> str:
+    """The spaced form of a folded text."""
+    word = _ASCII_WORD if folded.isascii() else WORD
+    return word.sub(r" \g<0> ", folded).replace("   ", " ")
+
+
+def words(folded: str) -> list[str]:
+    """The words of a folded text, in their order."""
+    return (_ASCII_WORD if folded.isascii() else WORD).findall(folded)
+
+
+def lexemes(text: str, folded: str) -> set[str]:
+    """What an index holds of *text*, which folds to *folded*."""
+    found = {word[:LONGEST_LEXEME] for word in words(folded)}
+    for word in [word for word in found if not word.isalpha()]:
+        found.update(_LETTERS.findall(word))
+    for word in _CAMEL.findall(text[:LONGEST_TEXT]):
+        found.update(part.lower() for part in _PARTS.findall(word) if len(part) > 2)
+    if not folded.isascii():
+        found.update(_symbols(folded))
+        for run in _RUN.findall(folded):
+            found.update(run)
+            found.update(_pairs(run))
+    return found
+
+
+def signs(folded: str) -> set[str]:
+    """The lexemes that a text must have to hold what in *folded* is no word."""
+    found = _symbols(folded)
+    for run in _RUN.findall(folded):
+        found.update(_pairs(run) if len(run) > 1 else run)
+    return found
+
+
+def _pairs(run: str) -> Iterator[str]:
+    return map(add, run, run[1:])
+
+
+def _symbols(folded: str) -> set[str]:
+    return {one for one in set(folded) if one > "\x7f" and category(one) == "So"}
+
+
+def has_link(text: str) -> bool:
+    """Tell whether *text* holds what people would click on."""
+    return LINK.search(text) is not None

@@ -1,0 +1,170 @@
+"""What was written becomes what can be found, in the background and some seconds later.
+
+Writers note the messages that they write; here the notes are taken, the messages read as they are
+now, and their texts put down for the search, all in one transaction: a kill costs nothing. It takes
+no lock that a writer waits for. Messages that were there before the first note are walked from the
+newest down; so are all, when their words are cut anew or in another language.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import NoReturn
+
+from msgspec import Struct
+
+from archiver.domain import query_marks as marks
+from archiver.domain.query_text import VERSION, fold, has_link, lexemes, space, words
+from archiver.ingest.apply import when_possible
+from archiver.store import search_queue, search_texts
+from archiver.store.bulk import Key
+from archiver.store.engine import (
+    DatabaseError,
+    Engine,
+    Fault,
+    Transaction,
+    fault,
+    transaction,
+)
+from archiver.store.search_queue import Lexicon
+from archiver.store.search_texts import Said, Searched
+
+log = logging.getLogger(__name__)
+
+BATCH_MESSAGES = 500
+IDLE_SECONDS = 1.0
+"""How long to wait for something to do."""
+PART_OF_TIME = 0.5
+"""Of one processor at most, while there is much to do: writers come first."""
+
+
+class Indexed(Struct, frozen=True):
+    """What one step did."""
+
+    messages: int
+    is_done: bool
+    """Nothing is left, or somebody else is at it."""
+
+
+async def index_forever(engine: Engine, *, language: str) -> NoReturn:
+    """Keep what can be searched up to date; waits while the database is away."""
+    clock = asyncio.get_running_loop().time
+
+    async def adopt(tx: Transaction) -> None:
+        await adopt_lexicon(tx, language=language)
+
+    await when_possible(engine, adopt)
+    while True:
+        began = clock()
+        step = await when_possible(engine, index_some)
+        pause = (clock() - began) * (1 / PART_OF_TIME - 1)
+        await asyncio.sleep(IDLE_SECONDS if step.is_done else pause)
+
+
+async def adopt_lexicon(tx: Transaction, *, language: str) -> None:
+    """Have the texts made as this release makes them, in *language*; anew if they are not."""
+    wanted = Lexicon(VERSION, language)
+    made = await search_queue.lexicon_of(tx)
+    if made != wanted:
+        if made is not None:
+            log.info("texts for the search are made anew", extra={"language": language})
+        await search_queue.begin_anew(tx, wanted)
+
+
+async def catch_up(
+    engine: Engine, *, seconds: float = math.inf, on_indexed: Callable[[int], None] | None = None
+) -> None:
+    """Index what is not yet, for so long at most; *on_indexed* is told how many in each step."""
+    clock = asyncio.get_running_loop().time
+    until = clock() + seconds
+    while clock() < until:
+        async with transaction(engine) as tx:
+            step = await index_some(tx)
+        if step.is_done:
+            return
+        if on_indexed:
+            on_indexed(step.messages)
+
+
+async def index_some(tx: Transaction) -> Indexed:
+    """Index some of what was noted, or else of what is walked."""
+    made = await search_queue.lexicon_of(tx)
+    if made is None or made.version != VERSION or not await search_queue.begin(tx):
+        return Indexed(0, is_done=True)
+    if keys := list(dict.fromkeys(await search_queue.take_changes(tx))):
+        for batch in _batches(keys):
+            await _index(tx, batch, language=made.language)
+        return Indexed(len(keys), is_done=False)
+    stretch = await search_queue.next_stretch(tx, most=BATCH_MESSAGES)
+    if stretch is None:
+        return Indexed(0, is_done=True)
+    await _index(tx, [(stretch.flow_key, id_) for id_ in stretch.ids], language=made.language)
+    await search_queue.advance(tx, stretch)
+    return Indexed(len(stretch.ids), is_done=False)
+
+
+async def _index(tx: Transaction, keys: Sequence[Key], *, language: str) -> None:
+    """Put down what is searched of messages; what Postgres refuses is found without its text."""
+    found = await search_texts.said(tx, keys)
+    rows = [row for message in found for row in searched(message)]
+    try:
+        async with tx.begin_nested():
+            await search_texts.put(tx, keys, rows, language=language)
+    except DatabaseError as error:
+        if fault(error) is not Fault.ROW:
+            raise
+        if len(keys) > 1:
+            for key in keys:
+                await _index(tx, [key], language=language)
+            return
+        log.warning("a text cannot be searched", extra={"flow": keys[0][0], "id": keys[0][1]})
+        await search_texts.put(tx, keys, [], language=language)
+
+
+def searched(message: Said) -> Iterator[Searched]:
+    """What is searched of *message*: the text that it has, and those that it had before."""
+    marked = _marks(message)
+    now = "\n".join([message.content, *(n for n in message.file_names if n != message.content)])
+    earlier = dict.fromkeys(text for text in message.earlier if text != message.content)
+    for ordinal, text in enumerate([now, *earlier]):
+        folded = fold(text)
+        found = lexemes(text, folded) | marked
+        if has_link(text):
+            found.add(marks.HAS_LINK)
+        yield Searched(
+            flow_key=message.flow_key,
+            message_id=message.id,
+            ordinal=ordinal,
+            said_at=message.sent_at,
+            spaced=space(folded),
+            words=" ".join(words(folded)),
+            lexemes=found,
+        )
+
+
+def _marks(message: Said) -> set[str]:
+    found = {marks.of_flow(message.flow_key), marks.of_event(message.event)}
+    found.update(marks.of_tag(tag) for tag in message.tags if not tag.startswith(":unread:"))
+    if message.user_id:
+        found.add(marks.of_user(message.user_id))
+    if message.external_user_name:
+        found.add(marks.of_stranger(message.external_user_name))
+    if message.thread_id:
+        found.add(marks.of_thread(message.thread_id))
+    said = {
+        marks.HAS_FILE: message.has_files,
+        marks.HAS_EDIT: message.is_edited,
+        marks.HAS_REACTION: message.has_reactions,
+        marks.HAS_THREAD: bool(message.thread_id),
+        marks.IS_DELETED: message.is_deleted,
+    }
+    found.update(mark for mark, is_so in said.items() if is_so)
+    return found
+
+
+def _batches(keys: Iterable[Key]) -> Iterator[list[Key]]:
+    rest = iter(keys)
+    while batch := list(islice(rest, BATCH_MESSAGES)):
+        yield batch

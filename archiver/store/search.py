@@ -1,0 +1,199 @@
+"""Searching: the newest texts that a query chooses, a page at a time.
+
+A page is found in `texts` alone, window by window (`archiver.store.search_walk`). Where it ends,
+its last row is where the next begins: what arrives meanwhile is newer and comes on no later page,
+so nothing is skipped or repeated.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any
+
+from msgspec import Struct
+from sqlalchemy import ColumnElement, Select, bindparam, func, literal, select, text, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.types import Integer
+
+from archiver.domain.query import All, Filter, Node
+from archiver.errors import ArchiverError
+from archiver.store.engine import Engine
+from archiver.store.schema import texts
+from archiver.store.search_conditions import condition
+from archiver.store.search_meaning import Meaning
+from archiver.store.search_walk import (
+    Extent,
+    Window,
+    cells,
+    cut,
+    first_window,
+    next_window,
+    whole,
+)
+
+CANCELED = "57014"
+CROWDED = 2_000
+"""A window with more hits is cut, unless more are wanted."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+class TookTooLong(ArchiverError):
+    """A search was stopped before it found anything."""
+
+
+class Hit(Struct, frozen=True, order=True):
+    """A message that was found; in the order of age."""
+
+    said_at: datetime
+    flow_key: int
+    message_id: int
+    ordinal: int = 0
+    """Which of its texts was found: 0 for what it says now."""
+    spaced: str = ""
+    """That text, if it was asked for."""
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """What was found, the newest first."""
+
+    hits: Sequence[Hit]
+    is_last: bool
+    """There is nothing older."""
+    searched_from: datetime | None = None
+    """How far back the search came, when its time was up before it was done."""
+
+
+async def search(
+    engine: Engine,
+    meaning: Meaning,
+    *,
+    most: int,
+    older_than: Hit | None = None,
+    seconds: float,
+    with_text: bool = False,
+) -> Page:
+    """The newest messages that are what is searched.
+
+    Raises:
+        TookTooLong: nothing was found in so many *seconds*.
+    """
+    found: list[Hit] = []
+    searched_from: datetime | None = None
+    until = monotonic() + seconds
+    wanted = most + 1
+    try:
+        async with engine.connect() as tx:
+            row = (await tx.execute(_BEGIN, {"timeout": f"{max(1, seconds * 1000):.0f}"})).one()
+            extent = _bounded(Extent(row.rows, row.first_hour, row.last_hour), meaning, older_than)
+            window = whole(extent) if _names_one(meaning.query.root) else first_window(extent)
+            while window is not None and len(found) < wanted:
+                searched_from = EPOCH + window.end * HOUR
+                left = wanted - len(found)
+                if monotonic() > until:
+                    break
+                statement = _look(
+                    meaning, window, older_than=older_than, most=left, with_text=with_text
+                )
+                hits = (await tx.execute(statement)).all()
+                if hits and hits[0].crowd > max(CROWDED, 2 * left) and window.hours > 1:
+                    window = cut(window)
+                    continue
+                found += [Hit(*row[: 4 + with_text]) for row in hits]
+                window = next_window(extent, window)
+            else:
+                searched_from = None
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != CANCELED:
+            raise
+    if searched_from is not None and not found:
+        raise TookTooLong(_advice(seconds, searched_from))
+    is_last = searched_from is None and len(found) < wanted
+    return Page(hits=found[:most], is_last=is_last, searched_from=searched_from)
+
+
+def _advice(seconds: float, searched_from: datetime) -> str:
+    unit = "second" if seconds == 1 else "seconds"
+    back = f" since {searched_from:%Y-%m-%d}" if searched_from > EPOCH else ""
+    return (
+        f"nothing was found{back} in {seconds:g} {unit}, and the search was stopped: add a word of "
+        "three letters or more, from:, in: or after:, or allow more with --timeout"
+    )
+
+
+def _spine(node: Node | None) -> Iterator[Node]:
+    """What must hold of everything that is found."""
+    if node is not None:
+        yield from node.terms if isinstance(node, All) else (node,)
+
+
+def _names_one(node: Node | None) -> bool:
+    return any(isinstance(one, Filter) and one.name == "id" for one in _spine(node))
+
+
+def _bounded(extent: Extent, meaning: Meaning, older_than: Hit | None) -> Extent:
+    """The part of *extent* in which anything can be found."""
+    first, last = extent.first_hour, extent.last_hour
+    if older_than is not None:
+        last = min(last, _hour(older_than.said_at))
+    for one in _spine(meaning.query.root):
+        if isinstance(one, Filter) and one.value in meaning.spans:
+            begin, end = meaning.spans[one.value]
+            if one.name in {"after", "on"}:
+                first = max(first, _hour(begin))
+            if one.name in {"before", "on"}:
+                last = min(last, _hour(begin if one.name == "before" else end))
+    share = (last - first + 1) / (extent.last_hour - extent.first_hour + 1)
+    return Extent(extent.rows * max(0.0, share), first, last)
+
+
+def _hour(at: datetime) -> int:
+    return max(0, (at - EPOCH) // HOUR)
+
+
+def _look(
+    meaning: Meaning, window: Window, *, older_than: Hit | None, most: int, with_text: bool
+) -> Select[Any]:
+    """The newest hits in *window*, and how many there are; so many that it is crowded at most."""
+    t = texts.c
+    # One more than nothing keeps Postgres from an index that has the hours alone.
+    hour = t.hour + 0
+    inside = [hour >= window.begin, hour < window.end, condition(meaning)]
+    inside.append(_overlaps(cells(window)))
+    if older_than is not None:
+        limit = (older_than.said_at, older_than.flow_key, older_than.message_id)
+        inside.append(tuple_(t.said_at, t.flow_key, t.message_id) < tuple_(*map(literal, limit)))
+    columns = [t.said_at, t.flow_key, t.message_id, t.ordinal, *([t.spaced] if with_text else [])]
+    inner = select(*columns).where(*inside)
+    if window.hours > 1:
+        inner = inner.limit(max(CROWDED, 2 * most) + 1)
+    hits = inner.cte("hits").prefix_with("MATERIALIZED")
+    crowd = select(func.count()).select_from(hits).scalar_subquery()
+    h = hits.c
+    key = (h.said_at, h.flow_key, h.message_id)
+    return (
+        select(*h, crowd.label("crowd"))
+        .ext(distinct_on(*key))
+        .order_by(*(column.desc() for column in key), h.ordinal)
+        .limit(most)
+    )
+
+
+def _overlaps(wanted: Sequence[int]) -> ColumnElement[bool]:
+    of_row = func.store.cells(texts.c.hour, type_=ARRAY(Integer))
+    return of_row.bool_op("&&")(bindparam(None, wanted, type_=ARRAY(Integer)))
+
+
+_BEGIN = text("""
+    SELECT set_config('statement_timeout', :timeout, true),
+           set_config('enable_seqscan', 'off', true),
+           set_config('jit', 'off', true),
+           set_config('max_parallel_workers_per_gather', '0', true),
+           set_config('plan_cache_mode', 'force_custom_plan', true),
+           set_config('work_mem', '32MB', true),
+           greatest(c.reltuples, pg_relation_size(c.oid) / 1000.0) AS rows,
+           coalesce((SELECT hour FROM store.texts ORDER BY hour LIMIT 1), 0) AS first_hour,
+           coalesce((SELECT hour FROM store.texts ORDER BY hour DESC LIMIT 1), 0) AS last_hour
+    FROM pg_class AS c WHERE c.oid = CAST('store.texts' AS regclass)
+""")

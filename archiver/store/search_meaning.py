@@ -1,0 +1,208 @@
+"""What the names and times in a query stand for in this archive, and how its words are stemmed."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from difflib import get_close_matches
+from fnmatch import translate
+from typing import TypeAlias
+
+from msgspec import Struct
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from archiver.domain import query_marks as marks
+from archiver.domain.query import All, BadQuery, Either, Filter, Node, Not, Query, Text
+from archiver.domain.query_pattern import Pattern, Word, pattern
+from archiver.domain.query_time import Localize, read_moment, span
+
+PRIVATE = "private/*"
+
+GROUPS = {
+    **dict.fromkeys(("everyone", "everybody", "all", "anyone", "anybody"), ":user:everyone"),
+    "team": ":user:team",
+}
+"""What is mentioned when no single person is (the service's own marks)."""
+
+Span: TypeAlias = tuple[datetime, datetime]
+
+
+class Meaning(Struct, frozen=True, kw_only=True):
+    """What a query is about, as far as this archive decides it."""
+
+    query: Query
+    patterns: Mapping[Text, Pattern]
+    stems: Mapping[str, tuple[str, ...]]
+    """By word, the lexemes that other forms of it have as well; none of a word without meaning."""
+    flows: Mapping[str, frozenset[int]]
+    """By pattern, the keys of the flows that it chooses."""
+    senders: Mapping[str, str]
+    """By name, the tsquery of what they sent."""
+    mentions: Mapping[str, str]
+    """By name, the tsquery of what mentions them; empty when nothing can."""
+    spans: Mapping[str, Span]
+    finds_parts: bool
+    """Whether there is an index of parts of words."""
+
+
+async def understand(
+    tx: AsyncConnection, query: Query, *, now: datetime, localize: Localize
+) -> Meaning:
+    """What *query* stands for; *now* is on the reader's clock.
+
+    Raises:
+        BadQuery: a flow or a person of that name is not known, or a text is nothing.
+    """
+    terms = list(_leaves(query.root))
+    filters = [one for one in terms if isinstance(one, Filter)]
+    patterns = {one: _pattern(query, one) for one in terms if isinstance(one, Text)}
+    words = {one.word for one in patterns.values() if isinstance(one, Word)}
+    row = (await tx.execute(_INDEX, {"words": sorted(words)})).one()
+    return Meaning(
+        query=query,
+        patterns=patterns,
+        stems=dict(zip(row.words or (), map(tuple, row.stems or ()), strict=True)),
+        flows=await _flows(tx, query, filters),
+        senders=await _people(tx, query, [one for one in filters if one.name == "from"]),
+        mentions=await _people(tx, query, [one for one in filters if one.name == "mentions"]),
+        spans={
+            one.value: _span(one.value, now=now, localize=localize)
+            for one in filters
+            if one.name in {"before", "after", "on"}
+        },
+        finds_parts=row.finds_parts,
+    )
+
+
+def _leaves(node: Node | None) -> Iterable[Text | Filter]:
+    match node:
+        case None:
+            pass
+        case Text() | Filter():
+            yield node
+        case Not(term):
+            yield from _leaves(term)
+        case All(terms) | Either(terms):
+            for term in terms:
+                yield from _leaves(term)
+
+
+def _pattern(query: Query, text_: Text) -> Pattern:
+    found = pattern(text_)
+    if found is None:
+        raise BadQuery("there is nothing to be seen in this", query.source, text_.at)
+    return found
+
+
+def _span(value: str, *, now: datetime, localize: Localize) -> Span:
+    moment = read_moment(value)
+    if moment is None:
+        raise ValueError(f"a query was read with a time that is none: {value!r}")
+    return span(moment, now=now, localize=localize)
+
+
+async def _flows(
+    tx: AsyncConnection, query: Query, filters: Sequence[Filter]
+) -> dict[str, frozenset[int]]:
+    wanted = {one.value: one for one in filters if one.name == "in"}
+    is_private = any((one.name, one.value) == ("is", "private") for one in filters)
+    if not wanted and not is_private:
+        return {}
+    rows = (await tx.execute(_FLOWS)).all()
+    paths = {row.flow_key: row.path for row in rows}
+    found = {PRIVATE: frozenset(_chosen(paths, PRIVATE))}
+    for name, one in wanted.items():
+        found[name] = frozenset(_chosen(paths, name))
+        if not found[name]:
+            close = get_close_matches(name, paths.values(), n=1, cutoff=0.5)
+            meant = f"did you mean {close[0]}?" if close else "archiver status lists them"
+            raise BadQuery(f"no flow is named {name}: {meant}", query.source, one.at)
+    return found
+
+
+def _chosen(paths: Mapping[int, str], name: str) -> Iterable[int]:
+    """The flows whose path, or whose name in whatever organization, fits *name*."""
+    fits = re.compile(translate(name), re.IGNORECASE).match
+    is_path = "/" in name
+    return (
+        key
+        for key, path in paths.items()
+        if fits(path) or (not is_path and fits(path.rpartition("/")[2]))
+    )
+
+
+async def _people(tx: AsyncConnection, query: Query, filters: Sequence[Filter]) -> dict[str, str]:
+    """The tsquery of what each person of a filter sent, or is mentioned in."""
+    found = {}
+    for one in filters:
+        like = one.value.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+        asked = {"name": like.replace("*", "%"), "id": one.value}
+        ids = (await tx.execute(_USERS, asked)).scalars().all()
+        own = _sent_by if one.name == "from" else _mentioning
+        known = own(one.value, ids)
+        if not ids and not await _is_held(tx, known):
+            raise BadQuery(
+                f"nobody is called {one.value}{await _close(tx, one.value)}", query.source, one.at
+            )
+        found[one.value] = known
+    return found
+
+
+def _sent_by(name: str, ids: Sequence[str]) -> str:
+    stranger = starred(marks.of_stranger, name)
+    return f"{any_of(map(marks.of_user, ids))} | {stranger}" if ids else stranger
+
+
+def _mentioning(name: str, ids: Sequence[str]) -> str:
+    tags = [f":user:{id_}" for id_ in ids]
+    if group := GROUPS.get(name.casefold()):
+        tags.append(group)
+    return any_of(map(marks.of_tag, tags))
+
+
+async def _is_held(tx: AsyncConnection, known: str) -> bool:
+    """Tell whether any message answers to a tsquery."""
+    return bool(known) and (await tx.execute(_HELD, {"query": known})).first() is not None
+
+
+async def _close(tx: AsyncConnection, name: str) -> str:
+    nicks = (await tx.execute(_NICKS)).scalars().all()
+    close = get_close_matches(name, nicks, n=1)
+    return f": did you mean {close[0]}?" if close else ""
+
+
+def any_of(lexemes: Iterable[str]) -> str:
+    """A tsquery for any of *lexemes*."""
+    return " | ".join(map(quoted, sorted(lexemes)))
+
+
+def starred(mark: Callable[[str], str], value: str) -> str:
+    """A tsquery for the mark, or for all marks that begin so when a star ends *value*."""
+    return quoted(mark(value[:-1])) + ":*" if value.endswith("*") else quoted(mark(value))
+
+
+def quoted(lexeme: str) -> str:
+    """*lexeme* as a tsquery takes it, whatever it is."""
+    return "'" + lexeme.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+_INDEX = text("""
+    SELECT to_regclass('store.texts_parts') IS NOT NULL AS finds_parts,
+           (SELECT array_agg(word ORDER BY word) FROM unnest(CAST(:words AS text[])) AS word)
+               AS words,
+           (SELECT jsonb_agg(
+                tsvector_to_array(to_tsvector(CAST(coalesce(
+                    (SELECT language FROM store.lexicon LIMIT 1), 'simple') AS regconfig), word))
+                ORDER BY word) FROM unnest(CAST(:words AS text[])) AS word) AS stems
+""")
+
+_FLOWS = text("SELECT flow_key, path FROM store.flows ORDER BY path")
+
+_USERS = text("""
+    SELECT user_id FROM store.users
+    WHERE nick ILIKE :name OR name ILIKE :name OR email ILIKE :name OR user_id = :id
+""")
+
+_NICKS = text("SELECT nick FROM store.users WHERE nick <> '' ORDER BY nick")
+
+_HELD = text("SELECT FROM store.texts WHERE lexemes @@ CAST(:query AS tsquery) LIMIT 1")

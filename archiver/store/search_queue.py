@@ -1,0 +1,140 @@
+"""What is not in `texts` yet: messages that were written, and those that were there before.
+
+Whoever writes messages notes their keys in the same transaction, as one row. So what is not
+committed cannot be seen and not be passed over: there is no mark of how far the search has come
+that a transaction which commits late could fall behind. What was there before the first note is
+walked, flow by flow, from the newest id down.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from msgspec import Struct
+from sqlalchemy import bindparam, delete, insert, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import BigInteger
+
+from archiver.store.bulk import Key
+from archiver.store.schema import changes, lexicon
+
+ONE_AT_A_TIME = 0x7365656B
+"""The advisory lock of whoever fills `texts`: of two, the slower would undo what is newer."""
+MOST_NOTES = 100
+LARGEST_ID = 2**63 - 1
+
+
+class Lexicon(Struct, frozen=True):
+    """How the texts that are searched were made."""
+
+    version: int
+    language: str
+
+
+class Stretch(Struct, frozen=True):
+    """Messages of one flow that are not in `texts` yet."""
+
+    flow_key: int
+    below: int
+    """Where to go on afterwards; 0 when these are the last."""
+    ids: tuple[int, ...]
+
+
+class Backlog(Struct, frozen=True, kw_only=True):
+    """What cannot be found yet."""
+
+    changes: int
+    """Messages that were written and still wait; one that was written twice counts twice."""
+    since: datetime | None
+    """When the oldest of them was written."""
+    flows: int
+    """Flows whose earlier messages are not all in `texts`."""
+
+
+async def note(tx: AsyncConnection, keys: Iterable[Key]) -> None:
+    """Note in the writer's transaction that messages are not in `texts` as they are now."""
+    noted = list(keys)
+    if noted:
+        flow_keys, ids = zip(*noted, strict=True)
+        await tx.execute(insert(changes).values(flow_keys=list(flow_keys), ids=list(ids)))
+
+
+async def begin(tx: AsyncConnection) -> bool:
+    """Become the one who fills `texts` until the transaction ends; tells whether nobody else is."""
+    found = await tx.execute(_LOCK, {"key": ONE_AT_A_TIME})
+    return bool(found.scalar_one())
+
+
+async def lexicon_of(tx: AsyncConnection) -> Lexicon | None:
+    """How the texts are made; None when there are none yet."""
+    row = (await tx.execute(select(lexicon))).one_or_none()
+    return None if row is None else Lexicon(row.version, row.language)
+
+
+async def begin_anew(tx: AsyncConnection, made: Lexicon) -> None:
+    """Have all texts made as *made* says; the old ones are found until they are replaced."""
+    await tx.execute(delete(lexicon))
+    await tx.execute(
+        insert(lexicon).values(version=made.version, language=made.language),
+    )
+    await tx.execute(text("DELETE FROM store.walks"))
+
+
+async def take_changes(tx: AsyncConnection) -> list[Key]:
+    """Some of the messages noted, the newest notes first; they are noted no more."""
+    taken = (await tx.execute(_TAKE, {"most": MOST_NOTES})).all()
+    return [key for row in taken for key in zip(row.flow_keys, row.ids, strict=True)]
+
+
+async def next_stretch(tx: AsyncConnection, *, most: int) -> Stretch | None:
+    """The next messages to walk to; None when all flows are walked to the end."""
+    while flow := (await tx.execute(_NEXT_FLOW)).one_or_none():
+        asked = {"flow_key": flow.flow_key, "below": flow.below, "most": most}
+        ids: Sequence[int] = (await tx.execute(_IDS, asked)).scalars().all()
+        if ids:
+            below = ids[-1] if len(ids) == most else 0
+            return Stretch(flow.flow_key, below, tuple(ids))
+        await advance(tx, Stretch(flow.flow_key, 0, ()))
+    return None
+
+
+async def advance(tx: AsyncConnection, stretch: Stretch) -> None:
+    """Note that the messages of *stretch* are in `texts`."""
+    await tx.execute(_ADVANCE, {"flow_key": stretch.flow_key, "below": stretch.below})
+
+
+async def backlog(tx: AsyncConnection) -> Backlog:
+    """What cannot be found yet."""
+    row = (await tx.execute(_BACKLOG)).one()
+    return Backlog(changes=int(row.changes), since=row.since, flows=row.flows)
+
+
+_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
+
+_TAKE = text("""
+    DELETE FROM store.changes WHERE change_key IN (
+        SELECT change_key FROM store.changes ORDER BY change_key DESC LIMIT :most
+    ) RETURNING flow_keys, ids
+""")
+
+_NEXT_FLOW = text("""
+    SELECT f.flow_key, coalesce(w.below, :largest) AS below
+    FROM store.flows AS f LEFT JOIN store.walks AS w USING (flow_key)
+    WHERE w.below IS NULL OR w.below > 0 ORDER BY w.below IS NULL, f.flow_key LIMIT 1
+""").bindparams(bindparam("largest", LARGEST_ID, BigInteger))
+
+_IDS = text("""
+    SELECT id FROM store.messages WHERE flow_key = :flow_key AND id < :below
+    ORDER BY id DESC LIMIT :most
+""")
+
+_ADVANCE = text("""
+    INSERT INTO store.walks (flow_key, below) VALUES (:flow_key, :below)
+    ON CONFLICT (flow_key) DO UPDATE SET below = excluded.below
+""")
+
+_BACKLOG = text("""
+    SELECT coalesce(sum(cardinality(ids)), 0) AS changes, min(changed_at) AS since,
+           (SELECT count(*) FROM store.flows AS f LEFT JOIN store.walks AS w USING (flow_key)
+            WHERE coalesce(w.below, 1) > 0) AS flows
+    FROM store.changes
+""")

@@ -1,0 +1,122 @@
+"""What is written can be found before long, whatever commits when, and nothing else can."""
+
+import asyncio
+
+import psycopg
+import pytest
+
+from archiver.ingest.apply import apply
+from archiver.ingest.batch import Batch
+from archiver.ingest.indexing import adopt_lexicon, catch_up, index_forever, index_some
+from archiver.store import search_queue
+from archiver.store.engine import Engine, connect, transaction
+from tests.ingest.arriving import NOW, edit, frame, new_flow, query, streamed
+from tests.store.searching import LANGUAGE, find, ids
+
+
+async def written(engine: Engine, flow_key: int, *frames: bytes) -> None:
+    await apply(engine, Batch(now=NOW, arrivals=[streamed(one, flow_key) for one in frames]))
+
+
+async def ready(engine: Engine) -> int:
+    async with transaction(engine) as tx:
+        await adopt_lexicon(tx, language=LANGUAGE)
+    return await new_flow(engine)
+
+
+async def test_what_commits_late_is_not_passed_over(database_url):
+    async with connect(database_url) as engine, connect(database_url) as slow:
+        flow_key = await ready(engine)
+        other = await new_flow(engine)
+        async with slow.connect() as late:
+            await search_queue.note(late, [(flow_key, 1)])
+            await written(engine, other, frame(2, content="early bird"))
+            await catch_up(engine)
+            assert ids(await find(engine, "bird")) == {2}
+            await late.commit()
+        backlog = "SELECT count(*) FROM store.changes"
+        assert query(database_url, backlog) == [(1,)]
+        await catch_up(engine)
+        assert query(database_url, backlog) == [(0,)]
+
+
+async def test_edits_and_deletions_are_followed(database_url):
+    async with connect(database_url) as engine:
+        flow_key = await ready(engine)
+        await written(engine, flow_key, frame(1, content="teh cat"), frame(2, content="a dog"))
+        await catch_up(engine)
+        await written(engine, flow_key, edit(3, 1, "the horse"), edit(4, 2, ""))
+        await catch_up(engine)
+        found = [ids(await find(engine, one)) for one in ("cat", "horse", "dog", "is:deleted")]
+        assert found == [set(), {1}, set(), {2}]
+
+
+async def test_messages_from_before_are_walked_to(database_url):
+    async with connect(database_url) as engine:
+        flow_key = await ready(engine)
+        await written(engine, flow_key, *(frame(i, content=f"number {i}") for i in range(1, 30)))
+        query(database_url, "DELETE FROM store.changes RETURNING 1")
+        assert ids(await find(engine, "number")) == set()
+        await catch_up(engine)
+        assert ids(await find(engine, "number")) == set(range(1, 30))
+
+
+async def test_another_language_makes_all_texts_anew(database_url):
+    async with connect(database_url) as engine:
+        flow_key = await ready(engine)
+        await written(engine, flow_key, frame(1, content="Die Häuser brennen"))
+        await catch_up(engine)
+        assert ids(await find(engine, "haus")) == set()
+        async with transaction(engine) as tx:
+            await adopt_lexicon(tx, language="german")
+        await catch_up(engine)
+        assert ids(await find(engine, "häusern")) == {1}
+
+
+async def test_a_text_that_postgres_refuses_takes_no_other_down(database_url):
+    crowd = " ".join(f"w{number:06}" for number in range(14_000))
+    async with connect(database_url) as engine:
+        flow_key = await ready(engine)
+        huge = "".join(chr(0x4E00 + number % 20_000) for number in range(100_000))
+        frames = [frame(1, content=huge), frame(2, content="small"), frame(3, content=crowd)]
+        await written(engine, flow_key, *frames)
+        await catch_up(engine)
+        assert ids(await find(engine, "small")) == {2}
+        assert query(database_url, "SELECT count(*) FROM store.changes") == [(0,)]
+
+
+async def test_two_that_index_do_not_wait_for_each_other(database_url):
+    async with connect(database_url) as engine, connect(database_url) as other:
+        flow_key = await ready(engine)
+        await written(engine, flow_key, frame(1, content="one"))
+        async with other.connect() as busy:
+            assert await search_queue.begin(busy)
+            async with transaction(engine) as tx:
+                assert await index_some(tx) == (step := await index_some(tx))
+            assert step.is_done
+        await catch_up(engine)
+        assert ids(await find(engine, "one")) == {1}
+
+
+async def test_a_daemon_keeps_it_up_to_date(database_url):
+    async with connect(database_url) as engine:
+        flow_key = await new_flow(engine)
+        keeping = asyncio.create_task(index_forever(engine, language=LANGUAGE))
+        await written(engine, flow_key, frame(1, content="soon"))
+        async with asyncio.timeout(20):
+            while ids(await find(engine, "soon")) != {1}:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        keeping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await keeping
+
+
+async def test_without_trigrams_parts_of_words_are_found_as_well(database_url):
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute("DROP INDEX store.texts_parts")
+        admin.execute("DROP EXTENSION IF EXISTS pg_trgm")
+    async with connect(database_url) as engine:
+        flow_key = await ready(engine)
+        await written(engine, flow_key, frame(1, content="redeployment"))
+        await catch_up(engine)
+        assert ids(await find(engine, "*ploy*")) == {1}

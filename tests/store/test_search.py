@@ -1,0 +1,133 @@
+"""Pages neither skip nor repeat, time is bounded, and what a query chooses can be asked of rows."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
+
+import pytest
+from sqlalchemy import select
+
+from archiver.domain.model import Flow, FlowId
+from archiver.domain.query import BadQuery
+from archiver.domain.query_parsing import parse
+from archiver.ingest.apply import apply
+from archiver.ingest.batch import Batch
+from archiver.ingest.indexing import adopt_lexicon, catch_up
+from archiver.store import directory
+from archiver.store.engine import Engine, connect, transaction
+from archiver.store.schema import messages
+from archiver.store.search import TookTooLong, search
+from archiver.store.search_conditions import chosen
+from archiver.store.search_meaning import understand
+from archiver.store.search_walk import Extent, cells, cut, first_window, next_window, whole
+from tests.ingest.arriving import NOW, frame, new_flow, streamed
+from tests.store.searching import LANGUAGE, find, ids, on_utc
+
+DAY_MS = 86_400_000
+
+
+async def write(
+    engine: Engine, flow_key: int, numbers: Iterable[int], *, content: str = "a needle"
+) -> None:
+    arrivals = [
+        streamed(frame(id_, content=content, sent=1_500_000_000_000 + id_ * DAY_MS), flow_key)
+        for id_ in numbers
+    ]
+    await apply(engine, Batch(now=NOW, arrivals=arrivals))
+    await catch_up(engine)
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[Engine]:
+    async with connect(database_url) as engine:
+        async with transaction(engine) as tx:
+            await adopt_lexicon(tx, language=LANGUAGE)
+        yield engine
+
+
+async def test_pages_neither_skip_nor_repeat_while_messages_arrive(engine):
+    flow_key = await new_flow(engine)
+    await write(engine, flow_key, range(1, 46))
+    found, last = [], None
+    while True:
+        page = await find(engine, "needle", most=10, older_than=last)
+        found += [hit.message_id for hit in page.hits]
+        if page.is_last:
+            break
+        last = page.hits[-1]
+        await write(engine, flow_key, range(100 + len(found), 103 + len(found)))
+    assert found == list(range(45, 0, -1))
+
+
+async def test_messages_of_one_moment_are_told_apart(engine):
+    flow_key = await new_flow(engine)
+    arrivals = [
+        streamed(frame(i, content="twin", sent=1_500_000_000_000), flow_key) for i in range(1, 8)
+    ]
+    await apply(engine, Batch(now=NOW, arrivals=arrivals))
+    await catch_up(engine)
+    first = await find(engine, "twin", most=3)
+    rest = await find(engine, "twin", older_than=first.hits[-1])
+    assert [hit.message_id for hit in (*first.hits, *rest.hits)] == [7, 6, 5, 4, 3, 2, 1]
+
+
+async def test_a_search_is_stopped_in_time(engine, database_url):
+    flow_key = await new_flow(engine)
+    await write(engine, flow_key, range(1, 200), content="x" * 200)
+    async with engine.connect() as tx:
+        meaning = await understand(tx, parse("-xx"), now=NOW, localize=on_utc)
+    with pytest.raises(TookTooLong, match="was stopped"):
+        await search(engine, meaning, most=10, seconds=0.001)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["*" * 500, "a*" * 100, "(" * 5000, "\\" * 400 + "*a", "%_" * 300]
+)
+async def test_hostile_patterns_end(engine, pattern):
+    flow_key = await new_flow(engine)
+    await write(engine, flow_key, [1], content="a" * 90_000)
+    with suppress(BadQuery, TookTooLong):
+        await find(engine, pattern, seconds=5.0)
+
+
+@pytest.mark.parametrize(
+    ("query_", "why"),
+    [
+        ("in:acme/mian needle", "did you mean acme/main"),
+        ("from:nobody", "nobody is called nobody"),
+        ('"\u200b"', "nothing to be seen"),
+    ],
+)
+async def test_what_is_not_there_is_told_with_its_place(engine, query_, why):
+    async with transaction(engine) as tx:
+        flow = Flow(id=FlowId("f"), path="acme/main")
+        await directory.see_flows(tx, [flow], now=NOW)
+    with pytest.raises(BadQuery, match=why):
+        await find(engine, query_)
+
+
+async def test_rows_of_messages_are_chosen_alike(engine):
+    flow_key = await new_flow(engine)
+    await write(engine, flow_key, range(1, 4))
+    await write(engine, flow_key, range(4, 6), content="hay")
+    async with engine.connect() as tx:
+        meaning = await understand(tx, parse("needle -id:2"), now=NOW, localize=on_utc)
+        rows = await tx.execute(select(messages.c.id).where(chosen(meaning, messages)))
+        assert set(rows.scalars()) == ids(await find(engine, "needle -id:2")) == {1, 3}
+
+
+@pytest.mark.parametrize("rows", [0.0, 10.0, 1e7])
+def test_the_windows_cover_all_time_once(rows):
+    extent = Extent(rows, 1000, 90_000)
+    window = first_window(extent)
+    edge = extent.last_hour + 1
+    while window is not None:
+        assert window.end == edge
+        assert window.hours > 0
+        shorter = cut(window)
+        assert shorter.end == window.end
+        assert 0 < shorter.hours <= window.hours
+        assert len(cells(window)) <= 10
+        edge = window.begin
+        window = next_window(extent, window)
+    assert edge == extent.first_hour
+    assert whole(Extent(0.0, 5, 4)) is None
