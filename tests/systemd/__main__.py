@@ -21,7 +21,8 @@ from pathlib import Path
 from tests.systemd import image
 from tests.systemd.findings import say
 from tests.systemd.needs import NotInstalled, require_tools
-from tests.systemd.trial import Trial
+from tests.systemd.subject import Subject
+from tests.systemd.trial import live
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "flowdock-archiver")
 
@@ -55,17 +56,17 @@ def main() -> int:
         os.execvp("unshare", ["unshare", "--net", "sh", "-c", network, "sh", *again])
     system = image.make(options.suite, options.cache)
     with tempfile.TemporaryDirectory(prefix="archiver-systemd-") as home:
-        trial = Trial(system, Path(home), history=options.history, rate=options.rate)
+        it = Subject(system, Path(home), history=options.history)
         try:
-            trial.run()
+            live(it, rate=options.rate)
         except Exception:
-            sys.stderr.write(trial.last_words())
+            sys.stderr.write(it.last_words())
             raise
         finally:
-            trial.close()
+            it.close()
     if options.json:
-        print(json.dumps({"figures": trial.found.figures, "failed": trial.found.failed}))
-    return 1 if trial.found.failed else 0
+        print(json.dumps({"figures": it.found.figures, "failed": it.found.failed}))
+    return 1 if it.found.failed else 0
 
 
 if __name__ == "__main__":

@@ -76,7 +76,15 @@ class Service:
 
     def metric(self, name: str) -> float:
         """The sum of its figures of that name."""
+        return sum(float(line.rpartition(" ")[2]) for line in self._told(name))
+
+    def release(self) -> str:
+        """Which release is at work."""
+        (line,) = self._told("archiver_build_info")
+        return line.split('"')[1]
+
+    def _told(self, name: str) -> list[str]:
+        """The lines of its metrics about *name*."""
         with urllib.request.urlopen(METRICS, timeout=30) as answer:
-            page = answer.read().decode()
-        lines = [line for line in page.split("\n") if re.match(rf"{name}[{{ ]", line)]
-        return sum(float(line.rpartition(" ")[2]) for line in lines)
+            page: str = answer.read().decode()
+        return [line for line in page.split("\n") if re.match(rf"{name}[{{ ]", line)]
