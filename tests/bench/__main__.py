@@ -5,6 +5,7 @@ with --quick a minute or two on a machine that has nothing else to do.
 """
 
 import argparse
+import subprocess
 import sys
 from types import ModuleType
 
@@ -43,6 +44,9 @@ BENCHES: dict[str, ModuleType] = {
 }
 """Each has ``run(lab, options)``, which yields its figures."""
 
+FAILURES = (AssertionError, OSError, subprocess.SubprocessError)
+"""What a bench raises when what it measures does not do its work, or not in time."""
+
 
 def main() -> int:
     """Measure what the command line asks for; 1 if a target was missed."""
@@ -60,28 +64,36 @@ def main() -> int:
     if unknown := [name for name in asked.names if name not in BENCHES]:
         parser.error(f"no bench {unknown[0]!r}; there are: {', '.join(BENCHES)}")
     options = Options(quick=asked.quick, full=asked.full)
-    figures = measure(asked.names or list(BENCHES), options, as_json=asked.json, write=asked.write)
+    names = asked.names or list(BENCHES)
+    figures, failed = measure(names, options, as_json=asked.json, write=asked.write)
     if not asked.json:
         Console().print(table(figures))
-    return 0 if all(one.holds for one in figures) else 1
+    return 0 if not failed and all(one.holds for one in figures) else 1
 
 
-def measure(names: list[str], options: Options, *, as_json: bool, write: bool) -> list[Figure]:
-    """Run these benches, one after the other; tell each figure as soon as it is known."""
+def measure(
+    names: list[str], options: Options, *, as_json: bool, write: bool
+) -> tuple[list[Figure], bool]:
+    """Run these benches, one after the other; tells whether one could not be run as well."""
     figures: list[Figure] = []
+    failed = False
     with open_lab() as lab:
         for name in names:
             if not as_json:
                 print(f"{name} …", file=sys.stderr, flush=True)
-            for figure in BENCHES[name].run(lab, options):
-                if as_json:
-                    print(figure.as_json(), flush=True)
-                figures.append(figure)
+            try:
+                for figure in BENCHES[name].run(lab, options):
+                    if as_json:
+                        print(figure.as_json(), flush=True)
+                    figures.append(figure)
+            except FAILURES as error:
+                failed = True
+                print(f"{name} failed: {error!r}", file=sys.stderr, flush=True)
         if write:
             chosen = {name: BENCHES[name] for name in names}
             hot = cost.hottest(lab)
             document.write(figures, hot, chosen, server=lab.version(), quick=options.quick)
-    return figures
+    return figures, failed
 
 
 if __name__ == "__main__":
