@@ -39,7 +39,7 @@ BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 EPOCH = datetime.fromtimestamp(0, UTC)
 
 
-class Showing(Struct, frozen=True, kw_only=True):
+class Showing(Struct, frozen=True, kw_only=True, gc=False):
     """The service showed the message: on the stream when it was new, or in a listing."""
 
     message: Posted
@@ -49,7 +49,7 @@ class Showing(Struct, frozen=True, kw_only=True):
     """When the listing was asked for; None on the stream. Tells apart listings of one position."""
 
 
-class Absence(Struct, frozen=True, kw_only=True):
+class Absence(Struct, frozen=True, kw_only=True, gc=False):
     """The service has the message no more, and nobody heard of its deletion."""
 
     id: EventId

@@ -49,7 +49,7 @@ class User(Struct, frozen=True, kw_only=True):
     disabled: bool = False
 
 
-class Thread(Struct, frozen=True, kw_only=True):
+class Thread(Struct, frozen=True, kw_only=True, gc=False):
     """The state of a thread, as an event that belongs to it showed it."""
 
     id: ThreadId
@@ -65,7 +65,7 @@ class Thread(Struct, frozen=True, kw_only=True):
     """The thread as received."""
 
 
-class Attachment(Struct, frozen=True, kw_only=True):
+class Attachment(Struct, frozen=True, kw_only=True, gc=False):
     """A file that hangs on a message: what is said about it, not its bytes."""
 
     file_name: str | None = None
@@ -75,7 +75,7 @@ class Attachment(Struct, frozen=True, kw_only=True):
     """Where the service serves it, below the API's base URL."""
 
 
-class Message(Struct, frozen=True, kw_only=True):
+class Message(Struct, frozen=True, kw_only=True, gc=False):
     """What the flow would show now at one id."""
 
     id: EventId
@@ -111,7 +111,7 @@ RevisionKind = Literal["created", "edited", "tagged", "moved", "deleted", "liste
 """``listed``: a listing showed a change whose event never came."""
 
 
-class Revision(Struct, frozen=True, kw_only=True):
+class Revision(Struct, frozen=True, kw_only=True, gc=False):
     """One entry of a message's history."""
 
     id: EventId

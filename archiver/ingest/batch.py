@@ -16,7 +16,7 @@ NOT_FOUND = "not found"
 """What the journal calls the event that nobody sent: Show Message answered 404."""
 
 
-class Arrival(Struct, frozen=True, kw_only=True):
+class Arrival(Struct, frozen=True, kw_only=True, gc=False):
     """One frame, what it says, and how it came."""
 
     frame: bytes

@@ -23,7 +23,7 @@ class Began(Struct, frozen=True):
     """The flows that are known to be on it."""
 
 
-class Came(Struct, frozen=True):
+class Came(Struct, frozen=True, gc=False):
     """A frame arrived on a connection; *at* in the loop's seconds."""
 
     connection: int

@@ -68,7 +68,7 @@ _WITNESS = case(
 _SHOWN_AT = case((_WITNESS == "stream", BEFORE_ALL), else_=_NEWEST_SHOWN_AT)
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, gc=False):
     """One form in which an event was received; the columns of `journal`, in their order here."""
 
     flow_key: int
@@ -104,7 +104,7 @@ class Reject(Struct, frozen=True, kw_only=True):
     raw: bytes
 
 
-class KnownForm(Struct, frozen=True):
+class KnownForm(Struct, frozen=True, gc=False):
     """A form that the journal holds, and the position of its newest sighting.
 
     A form that only a stream brought was never shown by a listing: any is newer.

@@ -34,7 +34,7 @@ _ASKED = key_table()
 _STORED = reached(messages, messages.c.flow_key == _ASKED.c.flow_key, messages.c.id == _ASKED.c.id)
 
 
-class Held(Struct, frozen=True):
+class Held(Struct, frozen=True, gc=False):
     """A stored message, and how many revisions are stored of it."""
 
     message: Message
