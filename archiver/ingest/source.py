@@ -21,6 +21,7 @@ from archiver.ingest.heads import Heads
 from archiver.ingest.names import Names
 from archiver.ingest.pages import Reading, batch_of, bounds, read_page
 from archiver.ingest.tally import Tally
+from archiver.ingest.together import Together
 from archiver.ingest.turns import Turns
 from archiver.store import coverage, directory
 from archiver.store.coverage import PageRow, Purpose, Standing, Wanting
@@ -63,6 +64,7 @@ class Source:
         self._audit_gate = Gate(requests_per_second=audits_per_second, concurrency=1)
         self._run = run
         self._tally = tally
+        self._together = Together(self._archive)
         self._now = now
 
     async def ask(
@@ -108,11 +110,11 @@ class Source:
             purpose=purpose,
             now=self._now(),
         )
-        applied = await self._archive(batch)
-        if not applied.refused:
+        keys = await self._together.archive(batch)
+        if not keys:
             return reading
-        refused = Ranges.of((id_, id_) for _, id_ in applied.refused)
-        trouble = f"Postgres refused {len(applied.refused)} messages of the page"
+        refused = Ranges.of((id_, id_) for _, id_ in keys)
+        trouble = f"Postgres refused {len(keys)} messages of the page"
         await self.fail(flow_key, *bounds(page), purpose=purpose, error=trouble)
         return replace(reading, proven=reading.proven - refused, trouble=trouble)
 
