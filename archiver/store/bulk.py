@@ -14,6 +14,7 @@ from struct import Struct, error
 
 import msgspec
 import psycopg
+from psycopg.types.string import BytesBinaryDumper
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -109,14 +110,13 @@ async def copy(
     types = [_SENT_AS[type(table.c[name].type)] for name in columns]
     statement = f"COPY {table.fullname} ({names}) FROM STDIN (FORMAT binary)"
     try:
-        async with (
-            driver(tx) as connection,
-            connection.cursor() as cursor,
-            cursor.copy(statement) as target,
-        ):
-            target.set_types(types)
-            for row in rows:
-                await target.write_row(row)
+        async with driver(tx) as connection, connection.cursor() as cursor:
+            # What is registered last for bytea is slow: it is Python, and for DB-API.
+            cursor.adapters.register_dumper(bytes, BytesBinaryDumper)
+            async with cursor.copy(statement) as target:
+                target.set_types(types)
+                for row in rows:
+                    await target.write_row(row)
     except OverflowError as exc:
         raise psycopg.DataError(str(exc)) from exc
 
