@@ -34,12 +34,15 @@ class Feeder:
         self._begun = asyncio.Event()
         self._rate = 0.0
         self._connections = 0
+        self._tasks: set[asyncio.Task[None] | None] = set()
         self._asked: list[str] = []
         self._first_asked_at = 0.0
         self._written: list[tuple[int, int, float]] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one connection."""
+        task = asyncio.current_task()
+        self._tasks.add(task)  # the loop itself would let go of one that waits
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 target = urlsplit(head.split(b" ", 2)[1].decode())
@@ -54,6 +57,7 @@ class Feeder:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
+            self._tasks.discard(task)
             writer.close()
 
     def _answer(self, path: str, query: Query) -> bytes:

@@ -25,6 +25,8 @@ UNHURRIED = {
     "ARCHIVER_LOG_LEVEL": "warning",
     "ARCHIVER_PRIVATE": "false",
     "ARCHIVER_BACKFILL_REQUESTS_PER_SECOND": "10000",
+    # The feeder of a stream lists nothing: what would be listed again there would seem to be gone.
+    "ARCHIVER_AUDIT_REQUESTS_PER_SECOND": "0.001",
 }
 
 
