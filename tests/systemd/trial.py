@@ -38,9 +38,7 @@ def live(it: Subject, *, rate: float) -> None:
 
 def compare(it: Subject) -> None:
     """Let the traffic end, and hold the archive against the truth."""
-    wait_until(it.archive.is_settled, seconds=SETTLE_SECONDS)
     it.flowdock.tell("stop_traffic")
-    time.sleep(5)
     wait_until(it.archive.is_settled, seconds=SETTLE_SECONDS)
     found = it.archive.differences()
     it.found.claim("the archive is the truth", not found, "\n".join(found[:10]))
