@@ -15,6 +15,7 @@ from typing import Any
 
 import dlt
 import requests
+from psycopg.conninfo import conninfo_to_dict
 
 Row = dict[str, Any]
 
@@ -53,6 +54,19 @@ def folded(events: list[Row]) -> list[Row]:
     return list(messages.values())
 
 
+def credentials(database_url: str) -> Row:
+    """What dlt asks of a URL; it must have a host and a password, though the socket needs none."""
+    given = conninfo_to_dict(database_url)
+    return {
+        "database": given["dbname"],
+        "username": given["user"],
+        "password": given.get("password") or "none",
+        "host": "localhost",
+        "query": {"host": given["host"]},  # libpq takes this one, which may be a socket's path
+        "port": int(given.get("port") or 5432),
+    }
+
+
 def main(stream_url: str, database_url: str, count: int, directory: str) -> float:
     """Load so many events; returns how many seconds that took, from the first of them on."""
     os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
@@ -63,7 +77,7 @@ def main(stream_url: str, database_url: str, count: int, directory: str) -> floa
     journal = [{"flow": one["flow"], "id": one["id"], "payload": json.dumps(one)} for one in events]
     pipeline = dlt.pipeline(
         "peer",
-        destination=dlt.destinations.postgres(database_url),
+        destination=dlt.destinations.postgres(credentials(database_url)),
         dataset_name="peer",
         pipelines_dir=directory,
     )
