@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "import": ("archiver.cli.importing", "Archive what was exported before."),
     },
     "Query it": {
+        "search": ("archiver.cli.search", "Find messages by what they say."),
         "sql": ("archiver.cli.sql", "Ask the archive's views one SQL query."),
         "export": ("archiver.cli.export", "Write messages into files that others can read."),
     },

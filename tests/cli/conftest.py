@@ -41,7 +41,9 @@ def on_terminal(arguments: Sequence[str], environ: dict[str, str]) -> str:
     """What the command shows on a terminal of its own."""
     ours, its = pty.openpty()
     command = [sys.executable, "-m", "archiver.cli.main", *arguments]
-    process = subprocess.Popen(command, env=environ | {"TERM": "xterm"}, stdout=its, stderr=its)
+    process = subprocess.Popen(
+        command, env=environ | {"TERM": "xterm"}, stdin=its, stdout=its, stderr=its
+    )
     os.close(its)
     shown = b""
     while True:

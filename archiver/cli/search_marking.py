@@ -1,0 +1,148 @@
+"""Where in a message what is searched stands, and how well the message fits.
+
+Texts are searched folded and spaced (`archiver.domain.query_text`), so a message is folded once
+more, letter by letter, to know from which of its letters each folded one came.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import log
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from archiver.domain.query import texts
+from archiver.domain.query_pattern import Passage, Pattern, Wild, Word
+from archiver.domain.query_text import LONGEST_TEXT, WORD, fold, words
+from archiver.store.search_meaning import Meaning
+
+Span: TypeAlias = tuple[int, int]
+"""Letters of a message, from the first up to the last, without it."""
+Stems: TypeAlias = Mapping[str, frozenset[str]]
+
+MOST_MARKS = 500
+"""For each text of a query, in one message."""
+# A letter with what changes it when it is folded: accents, the voicing of kana, colours of skin.
+_LETTER = re.compile(
+    r"[\s\S][\u0300-\u036f\u0653-\u0655\u3099\u309a\ufe00-\ufe0f\uff9e\uff9f\U0001f3fb-\U0001f3ff]*"
+)
+_BLANK = "   "
+
+
+class _Folded(Struct, frozen=True):
+    """A folded text, and from which letters each of its letters came."""
+
+    text: str
+    origins: Sequence[Span]
+
+    def span(self, begin: int, end: int) -> Span:
+        return self.origins[begin][0], self.origins[end - 1][1]
+
+
+def marks(text: str, meaning: Meaning, stems: Stems) -> list[list[Span]]:
+    """For each text that a message must say, where *text* says it."""
+    folded = _folded(text)
+    spaced = _spaced(folded)
+    return [
+        list(_found(meaning.patterns[one], folded, spaced, meaning, stems))
+        for one in texts(meaning.query.root)
+    ]
+
+
+def words_of(said: Iterable[str]) -> set[str]:
+    """The words whose stems tell where words of a query stand in other forms."""
+    return {word for text in said for word in words(fold(text))}
+
+
+def merged(found: Iterable[Sequence[Span]]) -> list[Span]:
+    """All spans in their order; those that touch are one."""
+    told: list[Span] = []
+    for begin, end in sorted(span for spans in found for span in spans):
+        if told and begin <= told[-1][1]:
+            told[-1] = (told[-1][0], max(end, told[-1][1]))
+        else:
+            told.append((begin, end))
+    return told
+
+
+def fitness(text: str, found: Sequence[Sequence[Span]]) -> float:
+    """How well a message fits: it says all, often, close together, and little else."""
+    said = [spans for spans in found if spans]
+    if not said:
+        return 0.0
+    often = sum(1 + log(len(spans)) for spans in said)
+    return (often + len(said) * 10 / (10 + _narrowest(said))) / (1 + log(1 + len(text) / 200))
+
+
+def _narrowest(found: Sequence[Sequence[Span]]) -> int:
+    """The letters from the first to the last of one span of each."""
+    stops = sorted((begin, end, of) for of, spans in enumerate(found) for begin, end in spans)
+    last: dict[int, Span] = {}
+    best = stops[-1][1]
+    for begin, end, of in stops:
+        last[of] = (begin, end)
+        if len(last) == len(found):
+            best = min(best, end - min(span[0] for span in last.values()))
+    return best
+
+
+def _found(
+    pattern: Pattern, folded: _Folded, spaced: _Folded, meaning: Meaning, stems: Stems
+) -> Iterator[Span]:
+    match pattern:
+        case Word(word):
+            wanted = {word, *meaning.stems.get(word, ())}
+            whole = [
+                folded.span(*match.span())
+                for match in WORD.finditer(folded.text)
+                if match[0] == word or not wanted.isdisjoint(stems.get(match[0], ()))
+            ]
+            # A part of a name, as Archiver in FlowArchiver2, is found as well.
+            yield from whole[:MOST_MARKS] or _parts(word, folded)
+        case Passage(text):
+            yield from _parts(text, spaced)
+        case Wild(passages):
+            for one in passages:
+                yield from _parts(one.spaced, spaced)
+
+
+def _parts(wanted: str, within: _Folded) -> Iterator[Span]:
+    """Where *wanted* stands; the spaces around it are not marked."""
+    lead = len(wanted) - len(wanted.lstrip())
+    letters = wanted.strip()
+    at = within.text.find(wanted) if letters else -1
+    for _ in range(MOST_MARKS):
+        if at < 0:
+            return
+        yield within.span(at + lead, at + lead + len(letters))
+        at = within.text.find(wanted, at + lead + len(letters))
+
+
+def _folded(text: str) -> _Folded:
+    letters: list[str] = []
+    origins: list[Span] = []
+    for match in _LETTER.finditer(text[:LONGEST_TEXT]):
+        told = fold(match[0])
+        if match[0][0].isspace() and not (letters and letters[-1] == " "):
+            told = f" {told}"
+        letters.extend(told)
+        origins.extend([match.span()] * len(told))
+    return _Folded("".join(letters), origins)
+
+
+def _spaced(folded: _Folded) -> _Folded:
+    """The spaced form; the spaces that it adds come from nowhere."""
+    letters: list[str] = []
+    origins: list[Span] = []
+    at = 0
+    for match in WORD.finditer(folded.text):
+        begin, end = match.span()
+        letters += [*folded.text[at:begin], " ", *match[0], " "]
+        origins += [*folded.origins[at:begin], (0, 0), *folded.origins[begin:end], (0, 0)]
+        at = end
+    letters += folded.text[at:]
+    origins += folded.origins[at:]
+    told = "".join(letters)
+    for match in reversed(list(re.finditer(_BLANK, told))):
+        del origins[match.start() + 1 : match.end()]
+    return _Folded(told.replace(_BLANK, " "), origins)

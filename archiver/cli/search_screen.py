@@ -1,0 +1,160 @@
+"""Answers of a search for people: each message with its flow, time and sender, and what is near.
+
+On a terminal, texts are broken to its width; elsewhere each line of a message is one line. Nothing
+that a message says has power over the terminal. A long message is shown around its first mark.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from datetime import datetime, tzinfo
+from zlib import crc32
+
+import click
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.text import Text
+
+from archiver.cli.screen import NICKS
+from archiver.cli.search_finding import Shown
+from archiver.cli.search_forms import link
+from archiver.cli.tables import UNBOUNDED_CELLS
+from archiver.cli.terminal import has_colours, is_terminal, make_safe
+from archiver.cli.zones import on_clock
+from archiver.store.search_showing import Found, Neighbour
+
+MARK = "bold black on yellow"
+MOST_LETTERS = 900
+LETTERS_BEFORE = 250
+"""Of a long message, before its first mark."""
+MOST_LINES = 12
+LINES_BEFORE = 3
+NEIGHBOUR_CELLS = 160
+MOST_TAGS = 10
+
+_LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+
+
+def show(shown: Sequence[Shown], zone: tzinfo | None, *, last: Sequence[str]) -> None:
+    """Print *shown* and the lines *last*, by a pager if that is more than a terminal shows."""
+    size = shutil.get_terminal_size((80 if is_terminal() else UNBOUNDED_CELLS, 24))
+    console = Console(
+        width=max(20, size.columns),
+        color_system="auto" if has_colours() else None,
+        highlight=False,
+        soft_wrap=False,
+    )
+    with console.capture() as capture:
+        for one in shown:
+            for line in _lines(one, zone, console.width):
+                for broken in line.wrap(console, console.width, overflow="fold"):
+                    broken.rstrip()
+                    console.print(broken, soft_wrap=True)
+            console.print()
+        for told in last:
+            console.print(Text(make_safe(told), style="dim"), soft_wrap=True)
+    text = capture.get()
+    if is_terminal() and text.count("\n") >= size.lines:
+        # Without the choice of colour: click asks the pager what it can do.
+        click.echo_via_pager(text, color=None if has_colours() else False)
+    else:
+        click.echo(text, nl=False, color=has_colours() or None)
+
+
+def _lines(one: Shown, zone: tzinfo | None, width: int) -> Iterator[Text]:
+    message = one.message
+    at = on_clock(message.sent_at, zone) if message.sent_at else None
+    yield _header(message, at)
+    for near in one.around:
+        if near.id < message.id:
+            yield _neighbour(near, at, zone, width)
+    lead = Text("▌ ", style="yellow") if one.around else Text("  ")
+    for line in _said(message.said, one.marks):
+        # Each piece of a broken line stands below the others.
+        for piece in line.wrap(_PLAIN, max(10, width - 2), overflow="fold"):
+            piece.rstrip()
+            yield Text.assemble(lead, piece)
+    for name in message.file_names:
+        if name != message.said:
+            yield Text.assemble(lead, ("file: ", "dim"), make_safe(name))
+    if message.says_other and message.content:
+        yield Text.assemble("  ", ("now: ", "dim"), *_clipped(message.content, width - 7))
+    for near in one.around:
+        if near.id > message.id:
+            yield _neighbour(near, at, zone, width)
+    yield Text.assemble("  ", (make_safe(link(message) or f"id {message.id}"), "dim"))
+
+
+def _header(message: Found, at: datetime | None) -> Text:
+    told = Text("time unknown" if at is None else at.isoformat(" ", "seconds"), style="dim")
+    told.append(f"  {make_safe(message.flow)}", style="not dim bold")
+    told.append("  ").append(_nick(message.nick))
+    if message.event not in {"message", "comment"}:
+        told.append(f"  {make_safe(message.event)}")
+    if message.deleted_at is not None:
+        told.append("  deleted", style="not dim red")
+    elif message.says_other:
+        told.append("  said before it was edited", style="not dim red")
+    elif message.edited_at is not None:
+        told.append("  edited", style="not dim italic")
+    for tag in [tag for tag in message.tags if not tag.startswith(":")][:MOST_TAGS]:
+        told.append(f"  #{make_safe(tag)}", style="not dim cyan")
+    return told
+
+
+def _nick(nick: str | None) -> Text:
+    shown = make_safe(nick or "-")
+    return Text(shown, style=f"not dim {NICKS[crc32(shown.encode()) % len(NICKS)]}")
+
+
+def _neighbour(near: Neighbour, at: datetime | None, zone: tzinfo | None, width: int) -> Text:
+    then = on_clock(near.sent_at, zone) if near.sent_at else None
+    told = Text("┊ ", style="dim")
+    if then is not None:
+        is_same_day = at is not None and then.date() == at.date()
+        told.append(f"{then:%H:%M:%S} " if is_same_day else f"{then:%Y-%m-%d %H:%M:%S} ")
+    told.append(f"{make_safe(near.nick or '-')}: ")
+    if near.is_deleted and not near.content:
+        return told.append("deleted", style="red")
+    room = min(width, NEIGHBOUR_CELLS) - told.cell_len
+    return told.append(_clip(make_safe(near.content), max(10, room)))
+
+
+def _clipped(content: str, cells: int) -> tuple[str]:
+    return (_clip(make_safe(content), max(10, min(cells, NEIGHBOUR_CELLS))),)
+
+
+def _clip(safe: str, cells: int) -> str:
+    return safe if cell_len(safe) <= cells else set_cell_size(safe, cells - 1).rstrip() + "…"
+
+
+def _said(said: str, spans: Sequence[tuple[int, int]]) -> Iterator[Text]:
+    """What a message says, with its marks: all of it, or what is around the first."""
+    begin, end = _excerpt(said, spans[0][0] if spans else 0)
+    ends = [*_LINE_END.finditer(said, begin, end)]
+    starts = [begin, *(match.end() for match in ends)]
+    stops = [*(match.start() for match in ends), end]
+    lines = list(zip(starts, stops, strict=True))[:MOST_LINES]
+    for number, (start, stop) in enumerate(lines):
+        line = Text("…" if number == 0 and begin > 0 else "")
+        shift = len(line) - start
+        line.append(make_safe(said[start:stop]))
+        for first, last in spans:
+            if first < stop and last > start:
+                line.stylize(MARK, max(first, start) + shift, min(last, stop) + shift)
+        if number == len(lines) - 1 and stop < len(said):
+            line.append("…")
+        yield line
+
+
+def _excerpt(said: str, mark: int) -> tuple[int, int]:
+    """The letters to show of *said*, so that the one at *mark* is among them."""
+    earliest = max(0, mark - LETTERS_BEFORE)
+    if earliest == 0 or len(said) <= MOST_LETTERS:
+        earliest = 0
+    ends = [match.end() for match in _LINE_END.finditer(said, earliest, mark)]
+    begin = ends[-LINES_BEFORE - 1] if len(ends) > LINES_BEFORE else earliest
+    return begin, min(len(said), begin + MOST_LETTERS)
+
+
+_PLAIN = Console(width=80, color_system=None)

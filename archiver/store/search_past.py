@@ -1,0 +1,115 @@
+"""Searching what messages said at a moment that has passed.
+
+All that a message ever said is searched; what is found counts if it is what the message said then.
+Who sent it, its tags and what else a query asks for beside texts and times are those of now.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace as changed
+from datetime import datetime
+from time import monotonic
+from typing import Any
+
+from msgspec.structs import replace
+from sqlalchemy import select, text, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from archiver.domain.query_text import fold, space
+from archiver.store.bulk import Key
+from archiver.store.engine import Engine
+from archiver.store.schema import texts
+from archiver.store.search import Hit, Page, TookTooLong, search
+from archiver.store.search_conditions import condition
+from archiver.store.search_meaning import Meaning
+from archiver.store.search_showing import Found, read
+
+LARGEST_KEY = 2**31 - 1
+FEWEST = 100
+"""Candidates of a look."""
+
+
+async def search_as_of(
+    engine: Engine,
+    meaning: Meaning,
+    *,
+    moment: datetime,
+    most: int,
+    older_than: Hit | None,
+    seconds: float,
+) -> tuple[Page, list[Found]]:
+    """The newest messages that were what is searched at *moment*, and what they said then.
+
+    Raises:
+        TookTooLong: nothing was found in so many *seconds*.
+    """
+    whole = replace(meaning, query=changed(meaning.query, history=True))
+    until = monotonic() + seconds
+    wanted = most + 1
+    latest = Hit(moment, LARGEST_KEY, 0)
+    at = latest if older_than is None else min(older_than, latest)
+    hits: list[Hit] = []
+    found: list[Found] = []
+    while len(hits) < wanted:
+        left = max(0.01, until - monotonic())
+        try:
+            page = await search(engine, whole, most=max(FEWEST, most), older_than=at, seconds=left)
+        except TookTooLong:
+            if not hits:
+                raise
+            return Page(hits=hits, is_last=False), found
+        async with engine.connect() as tx:
+            said = await _said_then(tx, whole, page.hits, moment)
+        by_key = {(one.flow_key, one.id): one for one in said}
+        for hit in page.hits:
+            if one := by_key.get((hit.flow_key, hit.message_id)):
+                hits.append(hit)
+                found.append(one)
+        if page.is_last or page.searched_from is not None:
+            is_last = page.is_last and len(hits) < wanted
+            since = page.searched_from if len(hits) < wanted else None
+            return Page(hits=hits[:most], is_last=is_last, searched_from=since), found[:most]
+        at = page.hits[-1]
+    return Page(hits=hits[:most], is_last=False), found[:most]
+
+
+async def _said_then(
+    tx: AsyncConnection, meaning: Meaning, hits: Sequence[Hit], moment: datetime
+) -> list[Found]:
+    """Those of *hits* that said then what is searched, as they were then."""
+    now = await read(tx, hits)
+    then = await _then(tx, now, moment)
+    said = [replace(one, **row) for one in now if (row := then.get((one.flow_key, one.id)))]
+    # A text is searched with the names of its files, unless it was edited since.
+    asked = [
+        (one.flow_key, one.id, space(fold(told)))
+        for one in said
+        for told in (one.said, "\n".join([one.said, *one.file_names]))
+    ]
+    t = texts.c
+    fitting = (
+        select(t.flow_key, t.message_id)
+        .where(tuple_(t.flow_key, t.message_id, t.spaced).in_(asked))
+        .where(condition(meaning))
+    )
+    keys = {(row.flow_key, row.message_id) for row in await tx.execute(fitting)}
+    return [one for one in said if (one.flow_key, one.id) in keys]
+
+
+async def _then(
+    tx: AsyncConnection, messages: Sequence[Found], moment: datetime
+) -> dict[Key, Mapping[str, Any]]:
+    """What is known of each of *messages* at *moment*; without those that said nothing then."""
+    found: dict[Key, Mapping[str, Any]] = {}
+    for flow_key, flow in {(one.flow_key, one.flow) for one in messages}:
+        ids = [one.id for one in messages if one.flow_key == flow_key]
+        rows = await tx.execute(_THEN, {"moment": moment, "flow": flow, "ids": ids})
+        for row in map(dict, rows.mappings()):
+            found[flow_key, row.pop("id")] = {**row, "said": row["content"]}
+    return found
+
+
+_THEN = text("""
+    SELECT id, content, tags, thread_id, edited_at, deleted_at
+    FROM archive.messages_as_of(CAST(:moment AS timestamptz))
+    WHERE flow = :flow AND id = ANY(CAST(:ids AS bigint[])) AND content <> ''
+""")

@@ -1,0 +1,145 @@
+"""What was found, as it is shown: messages with flow and sender, and what was said around.
+
+A search finds rows of `texts`; between that and this the message may have changed, or be gone.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from archiver.store.bulk import Key, keys_of
+from archiver.store.search import Hit
+
+NEIGHBOUR_LETTERS = 500
+"""Of a message that is shown only because it is near."""
+
+
+class Found(Struct, frozen=True, kw_only=True):
+    """A message that was found."""
+
+    flow_key: int
+    id: int
+    flow: str
+    event: str
+    user_id: str | None
+    nick: str | None
+    """Or the name under which an integration sent it."""
+    sent_at: datetime | None
+    content: str
+    """What it says now; nothing when it was deleted."""
+    tags: Sequence[str]
+    thread_id: str | None
+    edited_at: datetime | None
+    deleted_at: datetime | None
+    file_names: Sequence[str]
+    said: str = ""
+    """The text that was found: what it says, or what it said once."""
+
+    @property
+    def says_other(self) -> bool:
+        """Tell whether it does not say any more what was found."""
+        return self.said != self.content
+
+
+class Neighbour(Struct, frozen=True, kw_only=True):
+    """A message of the same flow, right before or after one that was found."""
+
+    id: int
+    nick: str | None
+    sent_at: datetime | None
+    content: str
+    """The beginning of it."""
+    is_deleted: bool
+
+
+async def read(tx: AsyncConnection, hits: Sequence[Hit]) -> list[Found]:
+    """The messages of *hits*, in their order; without those that are gone."""
+    asked = keys_of((hit.flow_key, hit.message_id) for hit in hits)
+    rows = (await tx.execute(_FOUND, asked)).mappings()
+    found = {(row["flow_key"], row["id"]): Found(**row, said=row["content"]) for row in rows}
+    past = await _past(tx, [key for key, one in found.items() if one.edited_at or one.deleted_at])
+    return [
+        replace(one, said=_said(one, hit.ordinal, past.get(key, [])))
+        for hit in hits
+        if (one := found.get(key := (hit.flow_key, hit.message_id)))
+    ]
+
+
+def _said(one: Found, ordinal: int, past: Sequence[str]) -> str:
+    """The text with that number among those of `texts`; of what says nothing any more, the last."""
+    earlier = list(dict.fromkeys(text for text in past if text != one.content))
+    if 0 < ordinal <= len(earlier):
+        return earlier[ordinal - 1]
+    return earlier[-1] if earlier and one.deleted_at and not one.content else one.content
+
+
+async def _past(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, list[str]]:
+    rows = await tx.execute(_PAST, keys_of(keys))
+    return {(row.flow_key, row.id): row.texts for row in rows}
+
+
+async def around(
+    tx: AsyncConnection, keys: Iterable[Key], *, count: int
+) -> dict[Key, list[Neighbour]]:
+    """Up to *count* messages before and after each of *keys* in its flow, by ids."""
+    found: dict[Key, list[Neighbour]] = {}
+    asked = {**keys_of(keys), "count": count, "letters": NEIGHBOUR_LETTERS}
+    for row in map(dict, (await tx.execute(_AROUND, asked)).mappings()):
+        key = (row.pop("flow_key"), row.pop("near"))
+        found.setdefault(key, []).append(Neighbour(**row))
+    return found
+
+
+async def stems(tx: AsyncConnection, words: Iterable[str]) -> Mapping[str, frozenset[str]]:
+    """The lexemes of each of *words*, as the texts are stemmed."""
+    rows = await tx.execute(_STEMS, {"words": sorted(set(words))})
+    return {row.word: frozenset(row.stems) for row in rows}
+
+
+_FOUND = text("""
+    SELECT m.flow_key, m.id, f.path AS flow, m.event, m.user_id,
+           coalesce(nullif(u.nick, ''), m.external_user_name) AS nick, m.sent_at, m.content,
+           array(SELECT tag FROM unnest(m.tags) WITH ORDINALITY AS t (tag, n)
+                 WHERE NOT starts_with(tag, '\\:unread\\:') ORDER BY n) AS tags,
+           m.thread_id, m.edited_at, m.deleted_at,
+           array(SELECT file ->> 'file_name'
+                 FROM jsonb_array_elements(coalesce(m.attachments, '[]')) AS file
+                 WHERE file ->> 'file_name' <> '') AS file_names
+    FROM unnest(CAST(:flow_keys AS integer[]), CAST(:ids AS bigint[])) AS asked (flow_key, id)
+    JOIN store.messages AS m USING (flow_key, id)
+    JOIN store.flows AS f USING (flow_key)
+    LEFT JOIN store.users AS u USING (user_id)
+""")
+
+_PAST = text("""
+    SELECT r.flow_key, r.message_id AS id, array_agg(r.content ORDER BY r.ordinal) AS texts
+    FROM unnest(CAST(:flow_keys AS integer[]), CAST(:ids AS bigint[])) AS asked (flow_key, id)
+    JOIN store.revisions AS r ON r.flow_key = asked.flow_key AND r.message_id = asked.id
+    WHERE r.content <> '' GROUP BY r.flow_key, r.message_id
+""")
+
+_AROUND = text("""
+    SELECT asked.flow_key, asked.id AS near, n.id,
+           coalesce(nullif(u.nick, ''), n.external_user_name) AS nick, n.sent_at,
+           left(n.content, :letters) AS content, n.deleted_at IS NOT NULL AS is_deleted
+    FROM unnest(CAST(:flow_keys AS integer[]), CAST(:ids AS bigint[])) AS asked (flow_key, id)
+    CROSS JOIN LATERAL (
+        (SELECT * FROM store.messages AS m
+         WHERE m.flow_key = asked.flow_key AND m.id < asked.id ORDER BY m.id DESC LIMIT :count)
+        UNION ALL
+        (SELECT * FROM store.messages AS m
+         WHERE m.flow_key = asked.flow_key AND m.id > asked.id ORDER BY m.id LIMIT :count)
+    ) AS n
+    LEFT JOIN store.users AS u USING (user_id)
+    ORDER BY asked.flow_key, asked.id, n.id
+""")
+
+_STEMS = text("""
+    SELECT word, tsvector_to_array(to_tsvector(CAST(coalesce((
+               SELECT language FROM store.lexicon LIMIT 1), 'simple') AS regconfig), word)) AS stems
+    FROM unnest(CAST(:words AS text[])) AS word
+""")

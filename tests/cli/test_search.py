@@ -1,0 +1,330 @@
+"""``archiver search``: what is found, as people and programs are shown it."""
+
+import asyncio
+import csv
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.text import Text
+
+from archiver.cli.main import run
+from archiver.cli.search_finding import refresh
+from archiver.cli.search_forms import read_cursor, write_cursor
+from archiver.cli.search_marking import _folded, _spaced
+from archiver.domain.query_text import fold, space
+from archiver.ingest.apply import apply
+from archiver.ingest.batch import Batch
+from archiver.store.engine import Engine, connect
+from archiver.store.search import Hit
+from tests.cli.conftest import on_terminal
+from tests.conftest import created, named
+from tests.ingest.arriving import NOW, edit, frame, streamed
+from tests.store.searching import LANGUAGE, fill
+
+EVIL = "evil \x1b[31mred\x1b]0;x\x07 hostile \u202egnp\u202c \x9b2J"
+LONG = "first\n" * 40 + "a needle here\n" + "last\n" * 40
+MAIN = "https://www.flowdock.com/app/acme/main/messages"
+
+Told = tuple[int, str, str]
+Ask = Callable[..., Told]
+
+
+@pytest.fixture(scope="module")
+def world(
+    postgres_url: str, postgres_admin: psycopg.Connection, template_database: str
+) -> Iterator[str]:
+    """A database with things said in it, that can be found."""
+
+    async def make(url: str) -> None:
+        async with connect(url) as engine:
+            await fill(engine)
+            await say(engine, 300, EVIL, tags=["t\x1b[1m"], external_user_name="E\x1bvil", user="0")
+            await say(engine, 301, LONG)
+            await refresh(engine, language=LANGUAGE)
+
+    with created(postgres_admin, template_database) as name:
+        url = named(postgres_url, name)
+        asyncio.run(make(url))
+        yield url
+
+
+async def say(engine: Engine, id_: int, content: str, **fields: Any) -> None:
+    arrival = streamed(frame(id_, content=content, **fields), 1)
+    await apply(engine, Batch(now=NOW, arrivals=[arrival]))
+
+
+@pytest.fixture
+def ask(world: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
+    """Search the world: the exit status, what is printed, and what is told beside it."""
+    monkeypatch.setenv("ARCHIVER_DATABASE_URL", world)
+    monkeypatch.setenv("TZ", "UTC")
+    # Of whoever runs the tests; what is captured is no terminal.
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+    def search(*arguments: str) -> Told:
+        status = run(["search", *arguments])
+        told = capsys.readouterr()
+        return status, told.out, told.err
+
+    return search
+
+
+def found(ask: Ask, *arguments: str) -> list[dict[str, Any]]:
+    status, out, err = ask("--json", *arguments)
+    assert (status, err) == (0, "")
+    return [json.loads(line) for line in out.split("\n")[:-1]]
+
+
+def test_a_message_is_shown_with_time_flow_sender_and_link(ask: Ask) -> None:
+    status, out, err = ask("--zone", "Europe/Helsinki", "qwen3.6")
+    assert (status, err) == (0, "")
+    assert out.split("\n") == [
+        "2020-01-01 02:00:00+02:00  acme/main  alice",
+        "  running qwen3.6 on two cards",
+        f"  {MAIN}/7",
+        "",
+        "1 message; nothing older was found",
+        "",
+    ]
+
+
+def test_words_of_a_query_need_no_quotes_in_a_shell(ask: Ask) -> None:
+    assert [one["id"] for one in found(ask, "roll", "back")] == [24, 23, 2]
+    assert [one["id"] for one in found(ask, "--", "-thing", "roll", "back")] == [23, 2]
+
+
+def test_the_newest_come_first_and_pages_follow_without_a_hole(ask: Ask) -> None:
+    whole = [one["id"] for one in found(ask, "--limit", "500", "in:acme/main")]
+    assert len(whole) > 50
+    assert whole[:3] == [301, 300, 148]
+    ids: list[Any] = []
+    more: list[str] = []
+    while len(ids) < len(whole):
+        page = found(ask, "--limit", "15", *more, "in:acme/main")
+        ids += [one["id"] for one in page]
+        more = ["--cursor", str(page[-1]["cursor"])]
+    assert ids == whole
+
+
+def test_the_last_line_tells_how_to_go_on(ask: Ask) -> None:
+    _, out, _ = ask("--limit", "2", "kubernetes")
+    told, _, cursor = out.split("\n")[-2].rpartition(" ")
+    assert told == "2 messages; for older ones, add: --cursor"
+    _, out, _ = ask("--cursor", cursor, "kubernetes")
+    assert out.split("\n")[-2] == "2 messages; nothing older was found"
+
+
+def test_neighbours_of_the_flow_are_shown_around(ask: Ask) -> None:
+    _, out, _ = ask("-C", "1", "qwen3.6")
+    assert out.split("\n")[1:5] == [
+        "┊ 00:00:00 alice: нужно обновить документацию, ещё раз",
+        "▌ running qwen3.6 on two cards",
+        "┊ 00:00:00 alice: qwen3.60 is another thing, and so is qwen3",
+        f"  {MAIN}/7",
+    ]
+    (one,) = found(ask, "-C", "2", "qwen3.6")
+    assert [near["id"] for near in one["before"]] == [5, 6]
+    assert [near["id"] for near in one["after"]] == [8, 9]
+
+
+def test_what_was_edited_away_or_deleted_is_told(ask: Ask) -> None:
+    _, out, _ = ask("history:yes", "hunter2")
+    assert "alice  said before it was edited\n  the password was hunter2\n" in out
+    assert "  now: the password was removed\n" in out
+    _, out, _ = ask("is:deleted", "removed")
+    assert "alice  deleted\n  this message will be removed\n" in out
+    _, out, _ = ask("password")
+    assert "alice  edited\n  the password was removed\n" in out
+
+
+def test_a_search_of_the_past_finds_what_was_said_then(ask: Ask) -> None:
+    then = ["--as-of", "2020-01-01T00:00:00.100Z"]
+    (one,) = found(ask, *then, "hunter2")
+    assert (one["id"], one["content"], one["said"]) == (46, "the password was hunter2", None)
+    assert [one["id"] for one in found(ask, *then, '"will be removed"')] == [47]
+    assert ask("--as-of", "2020-01-02", "hunter2")[0] == 1
+    assert ask("--as-of", "2020-01-01T00:00:00.040Z", "hunter2")[0] == 1
+    whole = [one["id"] for one in found(ask, *then, "the")]
+    first = found(ask, *then, "--limit", "2", "the")
+    rest = found(ask, *then, "--cursor", str(first[-1]["cursor"]), "the")
+    assert [one["id"] for one in [*first, *rest]] == whole
+
+
+def test_what_fits_best_comes_first_when_asked_for(ask: Ask) -> None:
+    ids = [one["id"] for one in found(ask, "--rank", "roll back")]
+    assert sorted(ids) == [2, 23, 24]
+    assert ids[-1] == 24, "the words are not beside each other"
+    status, _, err = ask("--rank", "--cursor", write_cursor(Hit(NOW, 1, 1)), "x")
+    assert status == 2
+    assert "--cursor does not go with it" in err
+
+
+@pytest.mark.parametrize(
+    ("query", "marked"),
+    [
+        ("deploy", ["deployed"]),
+        ("RÉSUMÉ cafe", ["café", "résumé"]),
+        ("再起動", ["再起動"]),
+        ("c++20", ["C++20"]),
+        ("foo_ba*", ["foo_ba", "foo_ba"]),
+        ("archiver", ["Archiver"]),
+        ("grosse*", ["Größe"]),
+        ("ガーデン", ["ガーデン", "ｶﾞｰﾃﾞﾝ"]),
+        ("zerowidth", ["zero\u200bwidth"]),
+        ("👍", ["👍🏽"]),
+        ("ligature -zzz", ["ligature"]),
+        ("alice OR kubernetes from:bob", ["kubernetes"]),
+    ],
+)
+def test_what_was_searched_is_marked(ask: Ask, query: str, marked: list[str]) -> None:
+    one = found(ask, "--limit", "1", query)[0]
+    content = str(one["content"])
+    spans = one["marks"]
+    assert isinstance(spans, list)
+    assert [content[begin:end] for begin, end in spans] == marked
+
+
+@given(st.text(st.sampled_from("aZé\u0301 ßﬁ-_日ｶﾞ👍🏽\n1\u0130."), max_size=30))
+def test_letters_fold_one_by_one_as_they_do_together(text: str) -> None:
+    folded = _folded(text)
+    spaced = _spaced(folded)
+    assert folded.text.strip() == fold(text)
+    assert spaced.text.strip() == space(fold(text)).strip()
+    assert len(folded.origins) == len(folded.text)
+    assert len(spaced.origins) == len(spaced.text)
+
+
+def test_nothing_that_was_said_has_power_over_a_terminal(ask: Ask) -> None:
+    _, out, _ = ask("-C", "1", "hostile")
+    assert "▌ evil ␛[31mred␛]0;x␇ hostile �gnp� �2J\n" in out
+    assert "E␛vil  #t␛[1m\n" in out
+    assert not set("\x1b\x07\x9b\u202e") & set(out)
+
+
+def test_a_long_message_is_shown_around_what_was_found(ask: Ask) -> None:
+    _, out, _ = ask("needle")
+    lines = out.split("\n")
+    assert lines[1:5] == ["  …first", "  first", "  first", "  a needle here"]
+    assert lines[12] == "  last…"
+    assert lines[13] == f"  {MAIN}/301"
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80, 120])
+def test_no_line_is_wider_than_there_is_room(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    _, out, _ = ask("-C", "3", "--limit", "200", "")
+    for line in out.split("\n"):
+        is_told = line.startswith("  https://") or "; " in line
+        assert Text(line).cell_len <= columns or (is_told and columns < 80), line
+
+
+def test_a_terminal_sees_marks_in_colour_and_long_answers_by_a_pager(
+    world: str, environ: dict[str, str], tmp_path: Path
+) -> None:
+    # Under this name it is trusted with colours.
+    pager = tmp_path / "less"
+    pager.write_text("#!/bin/sh\nsed 's/^/> /'\n")
+    pager.chmod(0o700)
+    settings = {"ARCHIVER_DATABASE_URL": world, "LINES": "8", "PAGER": str(pager)}
+    shown = on_terminal(["search", "roll"], environ | settings)
+    assert ">   \x1b[1;30;43mroll\x1b[0m the thing back\n" in shown
+    assert all(line.startswith("> ") for line in shown.split("\n")[:-1])
+
+
+def test_csv_has_a_header_and_a_row_each(ask: Ask) -> None:
+    _, out, _ = ask("--csv", "fix please")
+    header, row = csv.reader(out.split("\n")[:-1])
+    told = dict(zip(header, row, strict=True))
+    assert (told["id"], told["tags"], told["link"]) == ("21", '["todo", "release-1"]', f"{MAIN}/21")
+    assert read_cursor(told["cursor"]).message_id == 21
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]])
+def test_nothing_found_is_status_1(ask: Ask, form: list[str]) -> None:
+    status, out, err = ask(*form, "zzzz")
+    assert status == 1
+    assert out.count("\n") == (1 if form == ["--csv"] else 0)
+    assert err == ("" if form else "nothing was found\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["in:acme/mian x"], "no flow is named acme/mian: did you mean acme/main?\n"),
+        (["from:nobody x"], "nobody is called nobody"),
+        (["x before:nonsense"], "not nonsense\n  x before:nonsense\n           ^"),
+        (["(x"], "^"),
+        (["half \udcff\udcfe"], "the query is not UTF-8 here\n  half ��\n       ^"),
+        (["--as-of", "someday", "x"], "neither like 2w nor a date"),
+        (["--zone", "../etc/passwd", "x"], "no time zone is named"),
+        (["--zone", "\udcff", "x"], "no time zone is named"),
+        (["--cursor", "aaaa", "x"], "is not whole"),
+        (["--cursor", "\udcff", "x"], "is not whole"),
+        (["--json", "--csv", "x"], "exclude each other"),
+        (["--limit", "0", "x"], "--limit"),
+        ([], "QUERY"),
+    ],
+)
+def test_what_cannot_be_answered_is_status_2(ask: Ask, arguments: list[str], told: str) -> None:
+    status, out, err = ask(*arguments)
+    assert (status, out) == (2, "")
+    assert told in err
+
+
+def test_sql_in_a_query_is_text(ask: Ask) -> None:
+    (one,) = found(ask, "SELECT * FROM t WHERE a <> 'b'; -- 50%")
+    assert one["id"] == 25
+
+
+def test_what_cannot_be_found_yet_is_told_until_it_is_refreshed(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def write() -> None:
+        async with connect(database_url) as engine:
+            await fill(engine)
+            await say(engine, 400, "a late message")
+            changed = streamed(edit(401, 1, "another late one"), 1)
+            await apply(engine, Batch(now=NOW, arrivals=[changed]))
+
+    monkeypatch.setenv("ARCHIVER_DATABASE_URL", database_url)
+    asyncio.run(write())
+    assert run(["search", "late"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("2 messages written since 20")
+    assert told.endswith("cannot be found yet (--refresh)\nnothing was found\n")
+    assert run(["search", "--refresh", "late"]) == 0
+    assert capsys.readouterr().err == "2 messages made searchable\n"
+    with psycopg.connect(database_url, autocommit=True) as db:
+        db.execute("DROP INDEX store.texts_parts")
+    assert run(["search", "dep*"]) == 0
+    assert "lacks the extension pg_trgm" in capsys.readouterr().err
+
+
+def test_an_archive_that_nobody_made_searchable_says_so(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ARCHIVER_DATABASE_URL", database_url)
+    assert run(["search", "x"]) == 1
+    assert "nothing is searchable yet: archiver run makes it so" in capsys.readouterr().err
+
+
+MOMENTS = st.integers(0, 2**33).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
+
+
+@given(MOMENTS, st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1))
+def test_a_cursor_is_the_hit_again(at: datetime, flow_key: int, id_: int) -> None:
+    hit = Hit(at, flow_key, id_)
+    told = write_cursor(hit)
+    assert read_cursor(told) == hit
+    assert told.isalnum()
+    with pytest.raises(ValueError, match=r"cursor|padding"):
+        read_cursor(told[:-3])
