@@ -92,6 +92,18 @@ class Look:
         """Tell whether something in scope is not certain."""
         return bool(self.troubles or self.gaps or self.doubted)
 
+    def excuse(self, heard: Mapping[int, int]) -> None:
+        """Take out what is no difference, as a stream told of it meanwhile.
+
+        *heard* is by id the newest change that a stream told. What is newer than what the message
+        reflected before was on its way when it was looked at; what is not was known already, and
+        explains nothing.
+        """
+        for id_, newest in heard.items():
+            if newest > self.differences[id_].as_of:
+                del self.differences[id_]
+                self.meanwhile += 1
+
 
 def compare(
     before: Mapping[int, Seen],

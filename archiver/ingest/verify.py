@@ -206,13 +206,7 @@ def _end(ranges: Ranges) -> int:
 
 
 async def _discount(means: Means, look: Look) -> None:
-    """Take out what changed because a stream told so while it was looked at.
-
-    A change that is newer than what the message reflected before was on its way then.
-    """
+    """Take out what changed because a stream told so while it was looked at."""
     ids = [one.id for one in look.differences.values() if one.kind != "not held"]
     heard_of = partial(verifying.heard_of, flow_key=look.flow_key, ids=ids)
-    for id_, newest in (await when_possible(means.source.engine, heard_of)).items():
-        if newest > look.differences[id_].as_of:
-            del look.differences[id_]
-            look.meanwhile += 1
+    look.excuse(await when_possible(means.source.engine, heard_of))

@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
-from archiver.ingest.looks import Look
+from archiver.ingest.looks import Difference, Look
 from archiver.store.coverage import Standing
 
 PROVEN = Standing(listed=Ranges(((1, 9),)), due=9)
@@ -34,3 +34,14 @@ def test_what_is_missing_is_a_gap_and_no_doubt():
     after = replace(PROVEN, listed=Ranges(((1, 3),)), doubted=Ranges(((1, 9),)))
     assert look(after).gaps == Ranges(((4, 9),))
     assert look(after).doubted == Ranges(((1, 3),))
+
+
+def test_only_what_was_heard_after_the_message_was_written_explains_a_difference():
+    it = look(PROVEN)
+    for id_ in (1, 2, 3):
+        it.differences[id_] = Difference(
+            id=id_, kind="changed", fields=("content",), before="a", after="b", as_of=7
+        )
+    it.excuse({1: 8, 2: 7, 3: 6})
+    assert set(it.differences) == {2, 3}
+    assert it.meanwhile == 1
