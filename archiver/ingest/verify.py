@@ -56,6 +56,7 @@ async def verify(means: Means, looks: Mapping[int, Look]) -> None:
     """
     source = means.source
     await _list_all(means, looks, {key: look.claimed for key, look in looks.items()})
+    await _let_doubts_settle(source, looks)
     wanting = await source.wanting()
     again = {
         key: common(wanting[key].doubted, look.claimed)
@@ -87,6 +88,13 @@ async def begin(
             first = await when_possible(source.engine, sent_since)
         looks[key] = Look.over(key, standings.get(key, Standing()), first, now=now)
     return looks
+
+
+async def _let_doubts_settle(source: Source, looks: Mapping[int, Look]) -> None:
+    """Wait until a listing can lift the doubts that arose: at once after them, it lifts none."""
+    standings = await when_possible(source.engine, coverage.standings)
+    if any(common(standings[key].doubted, looks[key].claimed) for key in looks.keys() & standings):
+        await asyncio.sleep(source.heads.settling_seconds)
 
 
 async def _list_all(means: Means, looks: Mapping[int, Look], ranges: Mapping[int, Ranges]) -> None:
