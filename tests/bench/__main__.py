@@ -24,6 +24,7 @@ from tests.bench import (
     memory,
     peers,
     rebuilding,
+    search,
 )
 from tests.bench.figures import Figure, table
 from tests.bench.lab import open_lab
@@ -38,6 +39,7 @@ BENCHES: dict[str, ModuleType] = {
     "memory": memory,
     "growth": growth,
     "rebuild": rebuilding,
+    "search": search,
     "export": exporting,
     "peers": peers,
     "cost": cost,
