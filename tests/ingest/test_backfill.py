@@ -1,0 +1,44 @@
+"""What the backfill makes of answers that are none."""
+
+import asyncio
+from typing import cast
+
+from archiver.domain.coverage import Ranges
+from archiver.flowdock.refusals import FlowRefused
+from archiver.ingest.backfill import backfill
+from archiver.ingest.pages import Reading
+from archiver.ingest.source import Source
+from archiver.store.coverage import Wanting
+
+LOST, KEPT = 1, 2
+
+
+class Service:
+    """Two flows with five messages each; one of them was left a moment ago."""
+
+    def __init__(self) -> None:
+        self.paths = {LOST: "acme/lost", KEPT: "acme/kept"}
+        self.missing = {key: Ranges(((1, 5),)) for key in self.paths}
+
+    async def wanting(self) -> dict[int, Wanting]:
+        return {
+            key: Wanting(missing=self.missing[key], doubted=Ranges(), epoch=0) for key in self.paths
+        }
+
+    async def ask(self, flow_key: int, *_: object, **__: object) -> Reading:
+        if flow_key == LOST:
+            raise FlowRefused("acme/lost", 404)
+        self.missing[flow_key] = Ranges()
+        return Reading(arrivals=(), ids=(1, 2, 3, 4, 5), proven=Ranges(((1, 5),)), trouble=None)
+
+    async def lose(self, flow_key: int, *, reason: str) -> None:
+        assert "acme/lost" in reason
+        del self.paths[flow_key]
+
+
+async def test_a_flow_that_is_refused_is_set_aside_and_the_others_are_filled():
+    service = Service()
+    async with asyncio.timeout(5):
+        await backfill(cast("Source", service), workers=1, until_done=True)
+    assert service.paths == {KEPT: "acme/kept"}
+    assert not service.missing[KEPT]
