@@ -19,14 +19,14 @@ CUT_SECONDS = 3.0
 """How long the streams are refused."""
 
 QUERIES = (
-    """\
-SELECT nick, count(*) AS messages, count(edited_at) AS edited
+    """
+  SELECT nick, count(*) AS messages, count(edited_at) AS edited
   FROM messages GROUP BY nick ORDER BY messages DESC LIMIT 5""",
-    """\
-SELECT at, flow, kind, left(content, 40) AS content
+    """
+  SELECT at, flow, kind, left(content, 40) AS content
   FROM revisions WHERE kind IN ('edited', 'deleted') ORDER BY at DESC LIMIT 5""",
-    """\
-SELECT flow, witness, count(*) AS ranges, max(to_id) AS up_to
+    """
+  SELECT flow, witness, count(*) AS ranges, max(to_id) AS up_to
   FROM coverage GROUP BY flow, witness ORDER BY flow, witness LIMIT 8""",
 )
 
@@ -97,13 +97,14 @@ def _lines(verdict: Verdict) -> Iterator[str]:
     )
     yield (
         f"            and {verdict.threads:,} threads in {verdict.flows} flows and "
-        f"{verdict.conversations} private conversations, field by field"
+        f"{verdict.conversations} private conversations,"
     )
+    yield "            field by field"
     yield f"  archived  {verdict.events:,} events in {verdict.seconds:.0f} s"
     if verdict.disconnections:
         yield f"  cut off   {verdict.disconnections} time, for {CUT_SECONDS:g} s"
     else:
-        yield "  cut off   never: the disconnection did not happen, so nothing was put to the test"
+        yield "  cut off   never, so nothing was put to the test"
     yield f"  gaps      {verdict.gaps_closed} found and closed, {verdict.gaps_left} left"
 
 

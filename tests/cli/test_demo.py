@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,17 @@ def test_differences_are_spelt_out_and_harmless(capsys: pytest.CaptureFixture[st
     assert "… and 10 more" in told
     assert "\x1b[31m," not in told
     assert json.loads(json.dumps(summarize(verdict(differences=30))))["differences"] == 30
+
+
+def test_the_verdict_fits_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archiver.cli.verdict.command_name", lambda: ".venv/bin/archiver")
+    most = {"messages": 1_234_567, "edited": 123_456, "deleted": 98_765, "threads": 123_456}
+    for disconnections in (0, 1):
+        one = verdict(gaps_left=12, disconnections=disconnections)
+        describe(replace(one, flows=200, conversations=199, events=9_876_543, **most))
+    assert max(map(len, capsys.readouterr().out.split("\n"))) <= 80
 
 
 def screen(scene: Scene) -> list[str]:
