@@ -13,7 +13,7 @@ from archiver.ingest.indexing import adopt_lexicon, catch_up
 from archiver.store import search_queue, search_showing
 from archiver.store.bulk import Key
 from archiver.store.engine import Engine, transaction
-from archiver.store.search import Hit, Page, search
+from archiver.store.search import Hit, Page, limited, search
 from archiver.store.search_meaning import Meaning, understand
 from archiver.store.search_past import search_as_of
 from archiver.store.search_queue import Backlog
@@ -84,15 +84,15 @@ async def find(engine: Engine, asked: Asked) -> Outcome:
 
     Raises:
         BadQuery: the query names what the archive does not know.
-        TookTooLong: nothing was found in time.
+        TookTooLong: nothing was found in time, or the database did not answer.
     """
-    async with engine.connect() as tx:
+    async with limited(engine, asked.seconds) as tx:
         meaning = await understand(tx, asked.query, now=asked.now, localize=asked.localize)
         backlog = await search_queue.backlog(tx)
         is_made = await search_queue.lexicon_of(tx) is not None
     page, found = await _search(engine, meaning, asked)
     hits = {(hit.flow_key, hit.message_id): hit for hit in page.hits}
-    async with engine.connect() as tx:
+    async with limited(engine, asked.seconds) as tx:
         stems = await search_showing.stems(tx, words_of(one.said for one in found))
         marked = [(one, marks(one.said, meaning, stems)) for one in found]
         if asked.by_fitness:
@@ -130,7 +130,7 @@ async def _search(engine: Engine, meaning: Meaning, asked: Asked) -> tuple[Page,
     page = await search(
         engine, meaning, most=most, older_than=asked.older_than, seconds=asked.seconds
     )
-    async with engine.connect() as tx:
+    async with limited(engine, asked.seconds) as tx:
         return page, await search_showing.read(tx, page.hits)
 
 

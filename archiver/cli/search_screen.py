@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, tzinfo
 from zlib import crc32
 
-import click
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
@@ -19,7 +18,7 @@ from archiver.cli.screen import NICKS
 from archiver.cli.search_finding import Shown
 from archiver.cli.search_forms import link
 from archiver.cli.tables import UNBOUNDED_CELLS
-from archiver.cli.terminal import has_colours, is_terminal, make_safe
+from archiver.cli.terminal import has_colours, is_terminal, make_safe, show_long
 from archiver.cli.zones import on_clock
 from archiver.store.search_showing import Found, Neighbour
 
@@ -37,9 +36,9 @@ _LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 
 def show(shown: Sequence[Shown], zone: tzinfo | None, *, last: Sequence[str]) -> None:
     """Print *shown* and the lines *last*, by a pager if that is more than a terminal shows."""
-    size = shutil.get_terminal_size((80 if is_terminal() else UNBOUNDED_CELLS, 24))
+    room = shutil.get_terminal_size((80 if is_terminal() else UNBOUNDED_CELLS, 24)).columns
     console = Console(
-        width=max(20, size.columns),
+        width=max(20, room),
         color_system="auto" if has_colours() else None,
         highlight=False,
         soft_wrap=False,
@@ -53,12 +52,7 @@ def show(shown: Sequence[Shown], zone: tzinfo | None, *, last: Sequence[str]) ->
             console.print()
         for told in last:
             console.print(Text(make_safe(told), style="dim"), soft_wrap=True)
-    text = capture.get()
-    if is_terminal() and text.count("\n") >= size.lines:
-        # Without the choice of colour: click asks the pager what it can do.
-        click.echo_via_pager(text, color=None if has_colours() else False)
-    else:
-        click.echo(text, nl=False, color=has_colours() or None)
+    show_long(capture.get())
 
 
 def _lines(one: Shown, zone: tzinfo | None, width: int) -> Iterator[Text]:

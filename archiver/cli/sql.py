@@ -16,8 +16,8 @@ import click
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
 from archiver.cli.demo import demo_settings
-from archiver.cli.tables import Column, counted, show_table
-from archiver.cli.terminal import escape_json, has_colours, is_terminal, make_safe
+from archiver.cli.tables import Column, counted, table_text
+from archiver.cli.terminal import escape_json, has_colours, is_terminal, make_safe, show_long
 from archiver.store.asking import Answer, ask
 
 SCHEMA = "archive"
@@ -60,8 +60,8 @@ def sql(
     coverage, gaps, doubts, rejects and forms; messages_as_of(MOMENT) gives the messages as they
     were then. docs/sql.md tells their columns, and answers many questions.
 
-    The table is for people: times are to the second, and long texts are cut unless a terminal
-    shows them. JSON and CSV hold all of it.
+    The table is for people: times are to the second, long texts are cut unless a terminal shows
+    them, and what is longer than the terminal goes through PAGER. JSON and CSV hold all of it.
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
@@ -120,9 +120,9 @@ def _print_table(answer: Answer) -> None:
         for at, name in enumerate(answer.columns)
     ]
     rows = [["" if value is None else _cell(value) for value in row] for row in answer.rows]
-    show_table(columns, rows)
     told = counted(len(rows), "row")
-    click.echo(click.style(told, dim=True) if has_colours() else told)
+    last = click.style(told, dim=True) if has_colours() else told
+    show_long(f"{table_text(columns, rows)}{last}\n")
 
 
 def _is_all(answer: Answer, at: int, kinds: tuple[type, ...]) -> bool:

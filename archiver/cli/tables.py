@@ -44,20 +44,24 @@ class Column:
 
 def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     """Print *rows*, whatever they hold; numbers are never broken nor cut."""
+    click.echo(table_text(columns, rows), nl=False)
+
+
+def table_text(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
+    """What `show_table` prints."""
     safe = [[make_safe(cell) for cell in row] for row in rows]
     room = shutil.get_terminal_size((80 if is_terminal() else UNBOUNDED_CELLS, 24)).columns
     if not is_terminal():
         safe = [list(map(_cut, columns, row)) for row in safe]
     system: Literal["auto"] | None = "auto" if has_colours() else None
     console = Console(width=room, color_system=system, highlight=False)
-    if _least_cells(columns, safe) > room:
-        for line in _blocks(columns, safe):
-            console.print(line, soft_wrap=True)
-        return
     with console.capture() as capture:
-        console.print(_table(columns, safe))
-    for shown in capture.get().split("\n")[:-1]:
-        click.echo(shown.rstrip(" "))
+        if _least_cells(columns, safe) > room:
+            for line in _blocks(columns, safe):
+                console.print(line, soft_wrap=True)
+        else:
+            console.print(_table(columns, safe))
+    return "".join(f"{line.rstrip(' ')}\n" for line in capture.get().split("\n")[:-1])
 
 
 def _table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Table:

@@ -2,9 +2,12 @@
 
 import json
 import os
+import shutil
 import sys
 import unicodedata
 from typing import IO
+
+import click
 
 NEWLINES = {ord("\n"): "⏎", ord("\r"): "⏎", 0x2028: "⏎", 0x2029: "⏎", 0x85: "⏎"}
 # The pictures of control characters: ␀ to ␟, and ␡.
@@ -23,6 +26,15 @@ def has_colours(stream: IO[str] = sys.stdout) -> bool:
     """Tell whether *stream* may be coloured: https://no-color.org."""
     dumb = os.environ.get("TERM") == "dumb"
     return is_terminal(stream) and not os.environ.get("NO_COLOR") and not dumb
+
+
+def show_long(text: str) -> None:
+    """Print *text*, by a pager if that is more than the terminal shows at once."""
+    if is_terminal() and text.count("\n") >= shutil.get_terminal_size((80, 24)).lines:
+        # Without the choice of colour: click asks the pager what it can do; and it ends the text.
+        click.echo_via_pager(text.removesuffix("\n"), color=None if has_colours() else False)
+    else:
+        click.echo(text, nl=False, color=has_colours() or None)
 
 
 def make_safe(text: str) -> str:

@@ -5,7 +5,8 @@ its last row is where the next begins: what arrives meanwhile is newer and comes
 so nothing is skipped or repeated.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
@@ -18,7 +19,7 @@ from sqlalchemy.types import Integer
 
 from archiver.domain.query import All, Filter, Node
 from archiver.errors import ArchiverError
-from archiver.store.engine import Engine
+from archiver.store.engine import Engine, Transaction
 from archiver.store.schema import texts
 from archiver.store.search_conditions import condition
 from archiver.store.search_meaning import Meaning
@@ -65,6 +66,27 @@ class Page(Struct, frozen=True, kw_only=True):
     """How far back the search came, when its time was up before it was done."""
 
 
+@asynccontextmanager
+async def limited(engine: Engine, seconds: float) -> AsyncIterator[Transaction]:
+    """A transaction to read in, each statement of which may take so many *seconds*.
+
+    Raises:
+        TookTooLong: one took longer.
+    """
+    try:
+        async with engine.connect() as tx:
+            # By itself: a statement that waits for a lock has not set its own limit yet.
+            await tx.execute(_LIMIT, {"timeout": f"{max(1, seconds * 1000):.0f}"})
+            yield tx
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != CANCELED:
+            raise
+        raise TookTooLong(
+            f"the archive did not answer in {_seconds(seconds)}: another may have locked it; "
+            "wait, or allow more with --timeout"
+        ) from error
+
+
 async def search(
     engine: Engine,
     meaning: Meaning,
@@ -84,8 +106,8 @@ async def search(
     until = monotonic() + seconds
     wanted = most + 1
     try:
-        async with engine.connect() as tx:
-            row = (await tx.execute(_BEGIN, {"timeout": f"{max(1, seconds * 1000):.0f}"})).one()
+        async with limited(engine, seconds) as tx:
+            row = (await tx.execute(_BEGIN)).one()
             extent = _bounded(Extent(row.rows, row.first_hour, row.last_hour), meaning, older_than)
             window = whole(extent) if _names_one(meaning.query.root) else first_window(extent)
             while window is not None and len(found) < wanted:
@@ -104,8 +126,8 @@ async def search(
                 window = next_window(extent, window)
             else:
                 searched_from = None
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) != CANCELED:
+    except TookTooLong:
+        if searched_from is None:
             raise
     if searched_from is not None and not found:
         raise TookTooLong(_advice(seconds, searched_from))
@@ -114,12 +136,15 @@ async def search(
 
 
 def _advice(seconds: float, searched_from: datetime) -> str:
-    unit = "second" if seconds == 1 else "seconds"
     back = f" since {searched_from:%Y-%m-%d}" if searched_from > EPOCH else ""
     return (
-        f"nothing was found{back} in {seconds:g} {unit}, and the search was stopped: add a word of "
-        "three letters or more, from:, in: or after:, or allow more with --timeout"
+        f"nothing was found{back} in {_seconds(seconds)}, and the search was stopped: add a word "
+        "of three letters or more, from:, in: or after:, or allow more with --timeout"
     )
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:g} {'second' if seconds == 1 else 'seconds'}"
 
 
 def _spine(node: Node | None) -> Iterator[Node]:
@@ -185,9 +210,10 @@ def _overlaps(wanted: Sequence[int]) -> ColumnElement[bool]:
     return of_row.bool_op("&&")(bindparam(None, wanted, type_=ARRAY(Integer)))
 
 
+_LIMIT = text("SELECT set_config('statement_timeout', :timeout, true)")
+
 _BEGIN = text("""
-    SELECT set_config('statement_timeout', :timeout, true),
-           set_config('enable_seqscan', 'off', true),
+    SELECT set_config('enable_seqscan', 'off', true),
            set_config('jit', 'off', true),
            set_config('max_parallel_workers_per_gather', '0', true),
            set_config('plan_cache_mode', 'force_custom_plan', true),

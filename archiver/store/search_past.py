@@ -18,7 +18,7 @@ from archiver.domain.query_text import fold, space
 from archiver.store.bulk import Key
 from archiver.store.engine import Engine
 from archiver.store.schema import texts
-from archiver.store.search import Hit, Page, TookTooLong, search
+from archiver.store.search import Hit, Page, TookTooLong, limited, search
 from archiver.store.search_conditions import condition
 from archiver.store.search_meaning import Meaning
 from archiver.store.search_showing import Found, read
@@ -57,7 +57,7 @@ async def search_as_of(
             if not hits:
                 raise
             return Page(hits=hits, is_last=False), found
-        async with engine.connect() as tx:
+        async with limited(engine, seconds) as tx:
             said = await _said_then(tx, whole, page.hits, moment)
         by_key = {(one.flow_key, one.id): one for one in said}
         for hit in page.hits:

@@ -280,6 +280,15 @@ def test_what_cannot_be_answered_is_status_2(ask: Ask, arguments: list[str], tol
     assert told in err
 
 
+def test_an_archive_that_does_not_answer_in_time_is_told_of(ask: Ask, world: str) -> None:
+    with psycopg.connect(world) as db:
+        db.execute("LOCK TABLE store.texts")
+        status, out, err = ask("--timeout", "0.2", "x")
+    assert (status, out) == (2, "")
+    assert "did not answer in 0.2 seconds" in err
+    assert "--timeout" in err
+
+
 def test_sql_in_a_query_is_text(ask: Ask) -> None:
     (one,) = found(ask, "SELECT * FROM t WHERE a <> 'b'; -- 50%")
     assert one["id"] == 25

@@ -103,7 +103,7 @@ def test_a_table_in_a_pipe_is_cut_and_has_nothing_behind_its_lines(
 
 
 def test_columns_that_have_no_room_become_lines(archive: str, environ: dict[str, str]) -> None:
-    environ |= {"ARCHIVER_DATABASE_URL": archive, "NO_COLOR": "1"}
+    environ |= {"ARCHIVER_DATABASE_URL": archive, "NO_COLOR": "1", "LINES": "1000"}
     broken = on_terminal(["sql", LONG], environ | {"COLUMNS": "40"})
     assert broken.count("long") == 400
     assert "── 1 ──" not in broken
@@ -111,6 +111,18 @@ def test_columns_that_have_no_room_become_lines(archive: str, environ: dict[str,
     assert lines[0] == "── 1 ──"
     assert lines[1].startswith("text:   long long")
     assert lines[2:] == ["number: 7", "last:   x", "1 row", ""]
+
+
+def test_a_table_longer_than_the_terminal_goes_through_the_pager(
+    archive: str, environ: dict[str, str], tmp_path: Path
+) -> None:
+    pager = tmp_path / "less"
+    pager.write_text("#!/bin/sh\nsed 's/^/> /'\n")
+    pager.chmod(0o700)
+    environ |= {"ARCHIVER_DATABASE_URL": archive, "LINES": "8", "PAGER": str(pager)}
+    shown = on_terminal(["sql", "SELECT generate_series(1, 30) AS n"], environ).split("\n")
+    assert all(line.startswith("> ") for line in shown[:-1])
+    assert shown[-3:-1] == ["> 30", "> \x1b[2m30 rows\x1b[0m"]
 
 
 @pytest.mark.parametrize("option", ["--json", "--csv"])
@@ -140,6 +152,7 @@ def test_what_has_power_over_a_terminal_loses_it_there_alone(
         ("SELECT E'\\x1b[31m'::int", "␛[31m"),
         ("COMMIT", "SELECT something"),
         ("SELECT nonsense", "does not exist"),
+        ("SELECT 'infinity'::timestamptz", "infinity"),
         ("SELECT pg_sleep(30)", "longer than 0.2 seconds"),
     ],
 )

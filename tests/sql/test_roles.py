@@ -150,9 +150,10 @@ def test_the_commands_that_query_work_for_a_reader_and_the_others_say_no(
     url = roles.of(shared_url, roles.reader)
     asked = command("sql", "--json", "SELECT content FROM messages WHERE id = 5", url=url)
     assert (asked.status, json.loads(asked.out)) == (0, {"content": "changed"}), asked.err
-    refused = command("status", url=url)
-    assert refused.status == 2
-    assert "permission denied for schema store; grant its user the right" in refused.err
+    for other in (["status"], ["search", "changed"]):
+        refused = command(*other, url=url)
+        assert refused.status == 2
+        assert "permission denied for schema store; grant its user the right" in refused.err
 
 
 NOT_BY_THE_WRITER = [
