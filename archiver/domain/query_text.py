@@ -14,7 +14,7 @@ sign and each two neighbours of scripts that put no spaces between words; symbol
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from operator import add
 from unicodedata import category, name, normalize
 
@@ -46,12 +46,13 @@ APART = "".join(
 _LETTER = rf"[^\W_{APART}]"
 _MARKS = "\u0300-\u036f\u0900-\u0963\u0966-\u0dff"
 WORD = re.compile(rf"{_LETTER}(?:{_LETTER}|[{_MARKS}])*")
-_ASCII_WORD = re.compile("[a-z0-9]+")
+_CUT = re.compile(f"({WORD.pattern})")
+_ASCII_CUT = re.compile("([a-z0-9]+)")
 _RUN = re.compile(f"[{APART}]+")
 _LETTERS = re.compile(r"[^\W\d_]{3,}")
 _CAMEL = re.compile(r"(?<![^\W_])[A-Z]*[a-z]+[A-Z][A-Za-z0-9]*(?![^\W_])")
 _PARTS = re.compile(r"[A-Z]?[a-z]{2,}|[A-Z]{3,}(?![a-z])")
-_SPACES = re.compile(r"\s+")
+_IS_CAMEL = re.compile("[a-z][A-Z]")
 LINK = re.compile(r"\b(?:(?:https?|ftp)://|www\.)[^\s/]", re.IGNORECASE)
 
 _ALIKE = {
@@ -99,7 +100,7 @@ def fold(text: str) -> str:
     """*text* without case, accents, and what cannot be seen; white space is single spaces."""
     text = text[:LONGEST_TEXT]
     folded = text.lower() if text.isascii() and text.isprintable() else _fold_foreign(text)
-    return _SPACES.sub(" ", folded).strip()
+    return " ".join(folded.split())
 
 
 def _fold_foreign(text: str) -> str:
@@ -109,22 +110,29 @@ def _fold_foreign(text: str) -> str:
 
 def space(folded: str) -> str:
     """The spaced form of a folded text."""
-    word = _ASCII_WORD if folded.isascii() else WORD
-    return word.sub(r" \g<0> ", folded).replace("   ", " ")
+    return spell(folded)[0]
 
 
 def words(folded: str) -> list[str]:
     """The words of a folded text, in their order."""
-    return (_ASCII_WORD if folded.isascii() else WORD).findall(folded)
+    return spell(folded)[1]
 
 
-def lexemes(text: str, folded: str) -> set[str]:
-    """What an index holds of *text*, which folds to *folded*."""
-    found = {word[:LONGEST_LEXEME] for word in words(folded)}
+def spell(folded: str) -> tuple[str, list[str]]:
+    """The spaced form of a folded text, and its words in their order."""
+    # Cut by a group: what stands between words, and the words, by turns.
+    pieces = (_ASCII_CUT if folded.isascii() else _CUT).split(folded)
+    return " ".join(pieces).replace("   ", " "), pieces[1::2]
+
+
+def lexemes(text: str, folded: str, words: Iterable[str]) -> set[str]:
+    """What an index holds of *text*, which folds to *folded* and has these *words*."""
+    found = {word[:LONGEST_LEXEME] for word in words}
     for word in [word for word in found if not word.isalpha()]:
         found.update(_LETTERS.findall(word))
-    for word in _CAMEL.findall(text[:LONGEST_TEXT]):
-        found.update(part.lower() for part in _PARTS.findall(word) if len(part) > 2)
+    if _IS_CAMEL.search(text):
+        for word in _CAMEL.findall(text[:LONGEST_TEXT]):
+            found.update(part.lower() for part in _PARTS.findall(word) if len(part) > 2)
     if not folded.isascii():
         found.update(_symbols(folded))
         for run in _RUN.findall(folded):
@@ -151,4 +159,5 @@ def _symbols(folded: str) -> set[str]:
 
 def has_link(text: str) -> bool:
     """Tell whether *text* holds what people would click on."""
-    return LINK.search(text) is not None
+    # Most texts do not, and to see that is quicker so than by the expression.
+    return ("://" in text or "www." in text.lower()) and LINK.search(text) is not None

@@ -16,7 +16,7 @@ from typing import NoReturn
 from msgspec import Struct
 
 from archiver.domain import query_marks as marks
-from archiver.domain.query_text import VERSION, fold, has_link, lexemes, space, words
+from archiver.domain.query_text import VERSION, fold, has_link, lexemes, spell
 from archiver.ingest.apply import when_possible
 from archiver.store import search_queue, search_texts
 from archiver.store.bulk import Key
@@ -130,7 +130,8 @@ def searched(message: Said) -> Iterator[Searched]:
     earlier = dict.fromkeys(text for text in message.earlier if text != message.content)
     for ordinal, text in enumerate([now, *earlier]):
         folded = fold(text)
-        found = lexemes(text, folded) | marked
+        spaced, words = spell(folded)
+        found = lexemes(text, folded, words) | marked
         if has_link(text):
             found.add(marks.HAS_LINK)
         yield Searched(
@@ -138,8 +139,8 @@ def searched(message: Said) -> Iterator[Searched]:
             message_id=message.id,
             ordinal=ordinal,
             said_at=message.sent_at,
-            spaced=space(folded),
-            words=" ".join(words(folded)),
+            spaced=spaced,
+            words=" ".join(words),
             lexemes=found,
         )
 
