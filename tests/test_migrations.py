@@ -30,12 +30,14 @@ ROOT = Path(__file__).parent.parent
 CONTRACT = {
     "attachments": "flow message_id position file_name content_type file_size path sha256",
     "coverage": "flow witness from_id to_id",
+    "daemons": "daemon started_at heard_at lease_until captures could_capture",
     "doubts": "flow from_id to_id",
     "events": "flow id event user_id sent received_at witness target_id payload",
     "flows": "flow flow_id organization name access_mode joined disabled first_seen_at"
     " last_seen_at",
     "forms": "flow id form witness received_at as_of payload",
     "gaps": "flow from_id to_id found_at attempts last_error",
+    "leases": "flow daemon taken_at",
     "messages": "flow id event user_id nick sent content tags thread_id parent_id edited_at edits"
     " deleted_at attachments reactions app uuid external_user_name detail revisions",
     "rejects": "id received_at origin reason raw",

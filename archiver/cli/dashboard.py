@@ -12,6 +12,7 @@ from rich.text import Text
 from archiver.cli.measures import told_bytes, told_count, told_seconds, told_share
 from archiver.cli.tables import counted
 from archiver.cli.terminal import make_safe
+from archiver.store.leases import Report
 from archiver.store.reading import Count, FlowReport, Totals
 
 FIXED_LINES = 6
@@ -33,6 +34,7 @@ class Look(Struct, frozen=True, kw_only=True):
     at: datetime
     flows: Sequence[FlowReport]
     totals: Totals
+    daemons: Sequence[Report] = ()
 
 
 class View(Struct, frozen=True, kw_only=True):

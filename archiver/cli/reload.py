@@ -7,10 +7,10 @@ from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn
 
 from archiver.cli.configuration import LoadSettings, configure_logs
-from archiver.daemon import Works
 from archiver.errors import ArchiverError
 from archiver.observing.systemd import Notifier
 from archiver.settings import Settings
+from archiver.works import Works
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ from archiver import daemon
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, serve_database
 from archiver.cli.reload import reload_when_told
-from archiver.daemon import Works
 from archiver.errors import ArchiverError
 from archiver.observing.endpoints import serve
 from archiver.observing.health import Observed
@@ -23,6 +22,7 @@ from archiver.observing.metrics import Metrics
 from archiver.observing.surveys import keep_surveying
 from archiver.observing.systemd import OWN, Notifier, keep_telling
 from archiver.settings import MetricsSettings, Settings
+from archiver.works import Works
 
 log = logging.getLogger(__name__)
 

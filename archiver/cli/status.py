@@ -22,7 +22,7 @@ from archiver.cli.measures import COMPLETE, told_bytes, told_count, told_seconds
 from archiver.cli.tables import counted
 from archiver.cli.terminal import has_colours, is_terminal, make_safe
 from archiver.cli.watching import watch
-from archiver.store import reading
+from archiver.store import leases, reading
 from archiver.store.engine import Engine
 from archiver.store.reading import Count, FlowReport
 from archiver.store.surveying import events_beyond
@@ -70,7 +70,9 @@ def status(
     the flow was not measured yet: how far its ids go is not known, and so
     neither its gaps; in JSON, null.
 
-    Below stand the flows of which the newest request for a page failed, and why.
+    Below stand the flows of which the newest request for a page failed, and why;
+    and where several daemons share the flows, how many each one captures (in
+    JSON, which), all private conversations of a person counting as one.
 
     With --watch, flows with gaps or a lag above a minute stand first, then those
     where most is said; new/s is how many events a second. If metrics.listen is
@@ -99,7 +101,8 @@ async def _read(engine: Engine, patterns: Sequence[str], *, exact: bool) -> Look
     async with engine.connect() as tx:
         keys = list(await choose_flows(tx, patterns))
         flows = await reading.flow_reports(tx, keys, now=now, exact=exact)
-        return Look(at=now, flows=flows, totals=await reading.totals(tx, exact=exact))
+        totals = await reading.totals(tx, exact=exact)
+        return Look(at=now, flows=flows, totals=totals, daemons=await leases.reports(tx))
 
 
 async def _watch(
@@ -154,6 +157,9 @@ def _print(found: Look) -> None:
         if one.last_error:
             click.echo(f"{make_safe(one.flow)}: {make_safe(one.last_error)}")
     click.echo(_summary(found))
+    if len(found.daemons) > 1:
+        for line in _sharing(found):
+            click.echo(line)
 
 
 def _cells(one: FlowReport, *, at: datetime) -> Sequence[str]:
@@ -201,6 +207,20 @@ def _summary(found: Look) -> str:
         f"{_counted(totals.signals, 'signal')}, {_counted(totals.rejects, 'reject')}, "
         f"database of {told_bytes(totals.database_bytes)}, last written {age}"
     )
+
+
+def _sharing(found: Look) -> Iterator[str]:
+    """Which daemon captures how much, where there are several."""
+    for one in found.daemons:
+        silent = (
+            ""
+            if one.is_heard
+            else ", not heard of for " + told_seconds((found.at - one.heard_at).total_seconds())
+        )
+        yield (
+            f"daemon {make_safe(one.daemon)}: captures {len(one.captures):,} of "
+            f"{one.could_capture:,} that it could{silent}"
+        )
 
 
 def _sum(counts: Iterable[Count]) -> Count:

@@ -16,7 +16,6 @@ from archiver.cli.database import Place, open_database, require_archive, serve_d
 from archiver.cli.findings import describe, summarize
 from archiver.cli.moments import Moment
 from archiver.cli.progress import Tell, shown_progress
-from archiver.daemon import Works
 from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.account import Account
 from archiver.ingest.backfill import UNANSWERED
@@ -29,6 +28,7 @@ from archiver.settings import Account as AccountSettings
 from archiver.settings import Settings, matches
 from archiver.store import coverage
 from archiver.store.coverage import Standing
+from archiver.works import Works
 
 
 @dataclass(slots=True)

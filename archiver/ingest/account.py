@@ -16,6 +16,7 @@ from archiver.ingest.backfill import UNANSWERED, audit, backfill
 from archiver.ingest.connections import Connections, Follow, Lines, pause
 from archiver.ingest.directory import Wanted
 from archiver.ingest.intake import Intake
+from archiver.ingest.leases import Share
 from archiver.ingest.names import Names
 from archiver.ingest.roster import Roster
 from archiver.ingest.source import Source
@@ -52,6 +53,7 @@ class Account:
         names: Names,
         intake: Intake,
         tally: AccountTally,
+        share: Share,
         now: Callable[[], datetime],
     ) -> None:
         self._plan = plan
@@ -63,6 +65,7 @@ class Account:
             tally=tally,
             wanted=plan.wanted,
             private=plan.private,
+            share=share,
             aside_seconds=plan.refresh_seconds,
             now=now,
         )
@@ -85,6 +88,7 @@ class Account:
             TokenRefused: the account is locked out; among others in a group.
         """
         self._tally.begin(now=asyncio.get_running_loop().time())
+        self._roster.begin(me)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._keep_following(me, group))
@@ -93,6 +97,7 @@ class Account:
                 group.create_task(audit(self.source, workers=1, cycle=self._plan.audit_cycle))
         finally:
             self.source.stop()
+            self._roster.end()
         raise Corruption("the tasks of an account have ended")
 
     def replan(self, *, wanted: Wanted, private: bool) -> None:
@@ -126,7 +131,7 @@ class Account:
 
     async def _keep_following(self, me: UserId, group: asyncio.TaskGroup) -> NoReturn:
         """Follow all flows, and go on doing so as they come and go."""
-        failures = 0
+        failures, knows_flows = 0, False
         while True:
             self._roster.stale.clear()
             wait_seconds = self._plan.refresh_seconds
@@ -138,8 +143,10 @@ class Account:
                 log.warning("flows not listed", extra={"account": self._plan.name, "reason": error})
                 failures += 1
                 wait_seconds = min(wait_seconds, pause(failures))
+                self._roster.take_share()
             else:
-                failures = 0
+                failures, knows_flows = 0, True
+            if knows_flows:
                 await self._connections.deal_out(self.source.paths.values(), me, group)
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_seconds):

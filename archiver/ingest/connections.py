@@ -63,7 +63,7 @@ class Connections:
         shards = assign(
             [path for path in paths if not path.startswith("private/")],
             [part for shard in self._tasks for part in self._parts(shard)],
-            private=self._roster.private,
+            private=self._roster.follows_private,
             limit_bytes=self._lines.request_line_bytes,
         )
         for shard in self._tasks.keys() - set(shards):

@@ -1,6 +1,7 @@
 """Which flows of an account are archived: looked up again and again, and set aside when lost.
 
-A flow that cannot be read is left aside for a while and does not take the others down.
+A flow that cannot be read is left aside for a while and does not take the others down. Of what can
+be read, each daemon that works on the archive has its share.
 """
 
 import asyncio
@@ -10,10 +11,12 @@ from collections.abc import Callable
 from datetime import datetime
 
 from archiver.domain.events import Signal
+from archiver.domain.model import UserId
 from archiver.flowdock.refusals import FlowRefused, TokenRefused
 from archiver.ingest.backfill import UNANSWERED
 from archiver.ingest.batch import Arrival
 from archiver.ingest.directory import Wanted, look_up
+from archiver.ingest.leases import Share, private_slot, slot_of
 from archiver.ingest.names import Names
 from archiver.ingest.source import Source
 from archiver.ingest.tally import AccountTally
@@ -27,7 +30,7 @@ FRESH_SECONDS = 1.0
 
 
 class Roster:
-    """The flows of one account; `Source.paths` holds those that can be read now."""
+    """The flows of one account; `Source.paths` holds those that are to be read now."""
 
     def __init__(
         self,
@@ -37,14 +40,16 @@ class Roster:
         tally: AccountTally,
         wanted: Wanted,
         private: bool,
+        share: Share,
         aside_seconds: float,
         now: Callable[[], datetime],
     ) -> None:
         self.source = source
         self.stale = asyncio.Event()
         """Set when the flows are to be looked up anew, or dealt out anew to connections."""
-        self.private = private
-        """Whether private conversations are archived, too."""
+        self._private = private
+        self._share = share
+        self._me: UserId | None = None
         self._names = names
         self._tally = tally
         self._wanted = wanted
@@ -57,8 +62,24 @@ class Roster:
 
     def replan(self, *, wanted: Wanted, private: bool) -> None:
         """Archive other flows from now on."""
-        self._wanted, self.private = wanted, private
+        self._wanted, self._private = wanted, private
         self.stale.set()
+
+    @property
+    def follows_private(self) -> bool:
+        """Tell whether private conversations are to be followed."""
+        if not self._private or self._me is None:
+            return self._private
+        return self._share.holds(private_slot(self._me))
+
+    def begin(self, me: UserId) -> None:
+        """Note whose flows these are, before they are looked up."""
+        self._me = me
+        self._share.listen(self._tally.name, self.stale.set)
+
+    def end(self) -> None:
+        """Leave all to whoever else can read it."""
+        self._share.forget(self._tally.name)
 
     async def look_up(self) -> None:
         """Ask for the account's flows, and leave out those that were refused a short while ago."""
@@ -69,13 +90,22 @@ class Roster:
             self.source.engine,
             self._names,
             wanted=self._wanted,
-            private=self.private,
+            private=self._private,
             now=self._now,
         )
         for key in self.source.paths.keys() - paths.keys():
             await self.source.lose(key, reason="not listed any more")
-        self.source.paths = {
+        self.source.visible = {
             key: path for key, path in paths.items() if self._aside.get(path, 0.0) <= clock()
+        }
+        await self._share.see(self._tally.name, self._slots())
+        self.take_share()
+
+    def take_share(self) -> None:
+        """Read what is ours of all that can be read."""
+        visible = self.source.visible
+        self.source.paths = {
+            key: path for key, path in visible.items() if self._share.holds(slot_of(path))
         }
         self._tell_followed()
 
@@ -105,20 +135,27 @@ class Roster:
     def heard(self, arrival: Arrival) -> None:
         """Note what a stream told: it may speak of a flow that is not known, or of membership."""
         key = arrival.flow_key
-        is_new = key is not None and key not in self.source.paths and key not in self._unknown
+        is_new = key is not None and key not in self.source.visible and key not in self._unknown
         if key is not None and is_new:
             self._unknown.add(key)
         told = isinstance(arrival.decoded, Signal) and arrival.decoded.kind in MEMBERSHIP
         if is_new or told:
             self.stale.set()
 
+    def _slots(self) -> set[str]:
+        slots = {slot_of(path) for path in self.source.visible.values()}
+        if self._private and self._me is not None:
+            slots.add(private_slot(self._me))
+        return slots
+
     def _tell_followed(self) -> None:
         """Tell once, and again when it changes, what is followed: a mistyped pattern shows here."""
         self._tally.paths = self.source.paths
+        self._tally.elsewhere = len(self.source.visible) - len(self.source.paths)
         private = sum(path.startswith("private/") for path in self.source.paths.values())
         followed = (len(self.source.paths) - private, private)
         if followed != self._followed:
             self._followed = followed
             about = {"account": self._tally.name, "flows": followed[0], "conversations": private}
-            told = log.info if followed[0] else log.warning
+            told = log.info if self.source.visible else log.warning
             told("following", extra=about)

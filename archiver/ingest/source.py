@@ -57,6 +57,9 @@ class Source:
         self.engine = engine
         self.heads = heads
         self.paths: dict[int, str] = {}
+        """Those that are ours to ask for."""
+        self.visible: dict[int, str] = {}
+        """All that can be asked for, by us or by another daemon."""
         self._names = names
         self._account = account
         self._turns = turns
@@ -187,6 +190,7 @@ class Source:
         path = self.paths.pop(flow_key, None)
         if path is None:
             return
+        self.visible.pop(flow_key, None)
         log.warning("flow lost", extra={"flow": path, "reason": reason})
         await when_possible(self.engine, partial(directory.lose_flow, flow_key=flow_key))
 

@@ -34,6 +34,8 @@ class AccountTally:
     working_since: float = 0.0
     paths: Mapping[int, str] = field(default_factory=dict)
     """The flows that are followed, by flow key."""
+    elsewhere: int = 0
+    """Flows that the account could follow, and another daemon does."""
     links: set[Link] = field(default_factory=set)
     opened: int = 0
     """Connections that were made."""
@@ -79,10 +81,32 @@ class AccountTally:
 
 
 @dataclass(slots=True, kw_only=True)
+class SharingTally:
+    """How the flows are shared with other daemons; slots as in `archiver.ingest.leases`."""
+
+    daemons: int = 1
+    """How many share, this one included."""
+    held: int = 0
+    elsewhere: int = 0
+    """Slots that this one could capture, and others do."""
+    taken: int = 0
+    """How many have come to this one since it began."""
+    lost: int = 0
+    renewed_at: float = 0.0
+    """When the leases were last renewed; 0 when they never were, as when nothing is shared."""
+
+    def change(self, *, taken: int, lost: int) -> None:
+        """Note that slots came, and went."""
+        self.taken += taken
+        self.lost += lost
+
+
+@dataclass(slots=True, kw_only=True)
 class Tally:
     """What a process has done since it began, over all accounts."""
 
     accounts: Mapping[str, AccountTally]
+    sharing: SharingTally = field(default_factory=SharingTally)
     events: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Events that were new to the journal, by kind and witness."""
     repeated: int = 0

@@ -73,7 +73,7 @@ def _of(account: AccountTally, observed: Observed, now: float) -> Iterator[str]:
         yield "Flowdock does not answer yet"
         return
     standing = sum(link.is_open for link in account.links)
-    if not account.links:
+    if not account.links and not account.elsewhere:
         yield "it follows no flow"
     elif standing < len(account.links):
         yield f"{standing} of {len(account.links)} streams stand"
@@ -104,6 +104,9 @@ def summarize(observed: Observed, *, now: float) -> str:
     flows = sum(len(account.paths) for account in accounts)
     streams = sum(len(account.links) for account in accounts)
     events = sum(observed.tally.events.values())
+    elsewhere = sum(account.elsewhere for account in accounts)
+    if elsewhere and not flows:
+        return f"other daemons capture {_counted(elsewhere, 'flow')}; ready to take over"
     return (
         f"capturing {_counted(flows, 'flow')} on {_counted(streams, 'stream')}, "
         f"{_counted(events, 'event')} since the start"

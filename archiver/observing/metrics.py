@@ -15,7 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from archiver.ingest.tally import AccountTally, Tally
+from archiver.ingest.tally import AccountTally, SharingTally, Tally
 from archiver.observing.health import (
     Observed,
     ailments,
@@ -78,6 +78,7 @@ class Figures(Collector):
         yield _gauge("ready", "1 when capturing: as /readyz tells.", [((), is_ready)])
         yield from _of_writing(observed.tally, now)
         yield from _of_queue(observed)
+        yield from _of_sharing(observed.tally.sharing, now)
         yield from _of_accounts(list(observed.tally.accounts.values()), now)
         yield from _of_hosts(observed)
         if self.dated:
@@ -117,6 +118,22 @@ def _of_queue(observed: Observed) -> Iterator[Metric]:
     yield _gauge("queue_bytes", "The memory that the queue takes.", [((), intake.held_bytes)])
     limit = [((), intake.limit_bytes)]
     yield _gauge("queue_limit_bytes", "The queue's memory at which reading stops.", limit)
+
+
+def _of_sharing(sharing: SharingTally, now: float) -> Iterator[Metric]:
+    plain = {
+        "daemons": ("Daemons that share the flows, this one included.", sharing.daemons),
+        "leases_held": ("Flows that are this daemon's to capture.", sharing.held),
+        "leases_elsewhere": ("Flows that it sees and others capture.", sharing.elsewhere),
+        "leases_age_seconds": (
+            "Since its leases were last renewed.",
+            now - sharing.renewed_at if sharing.renewed_at else 0.0,
+        ),
+    }
+    for name, (told, value) in plain.items():
+        yield _gauge(name, told, [((), value)])
+    moved = [(("taken",), sharing.taken), (("lost",), sharing.lost)]
+    yield _counter("leases_moved", "Flows that came from others, and went.", moved, "how")
 
 
 def _of_accounts(accounts: list[AccountTally], now: float) -> Iterator[Metric]:

@@ -276,6 +276,36 @@ class SearchSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SharingSettings:
+    """How several daemons on one archive share the flows."""
+
+    enabled: Annotated[
+        bool,
+        Key(
+            doc="capture a share, and that of whoever falls silent; otherwise, all that is wanted",
+            example="true",
+        ),
+    ] = True
+    lease_seconds: Annotated[
+        float,
+        Key(
+            doc="who is not heard of for so long loses its share to the others",
+            unit="seconds",
+            example="15",
+            least=1,
+            most=3600,
+        ),
+    ] = 15.0
+    name: Annotated[
+        str | None,
+        Key(
+            doc="what status and others call this daemon; without it, host:process",
+            example='"left"',
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogsSettings:
     """What is logged, and how."""
 
@@ -341,6 +371,7 @@ class Settings:
     directory: DirectorySettings = DirectorySettings()
     signals: SignalsSettings = SignalsSettings()
     search: SearchSettings = SearchSettings()
+    sharing: SharingSettings = SharingSettings()
     logs: LogsSettings = LogsSettings()
     metrics: MetricsSettings = MetricsSettings()
 

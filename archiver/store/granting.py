@@ -41,6 +41,9 @@ WRITES: Mapping[str, str] = {
     "changes": "INSERT, DELETE",
     "walks": "INSERT, UPDATE, DELETE",
     "lexicon": "INSERT, DELETE",
+    # Who works here, and on what; nothing rests on it.
+    "daemons": "INSERT, UPDATE, DELETE",
+    "leases": "INSERT, UPDATE, DELETE",
 }
 """By table of ``store``: what the writer may do to it, beside reading."""
 

@@ -4,8 +4,9 @@ Three tables hold what cannot be made again: `journal` (each form in which an ev
 verbatim), `sightings` (when a listing last showed a form that the journal had already) and
 `rejects`. `messages`, `revisions` and `threads` are the replay of these and can be dropped and
 rebuilt. `ledger` and `pages` hold what is proven. `texts` is what is searched; it is made of
-`messages` and `revisions` in the background, by what `changes`, `walks` and `lexicon` tell. A flow
-is a small number here, since it is in every key.
+`messages` and `revisions` in the background, by what `changes`, `walks` and `lexicon` tell.
+`daemons` and `leases` are of the moment: who works here, and on what. A flow is a small number in
+all that is kept of it, since it is in every key.
 
 Whoever writes events of a flow first locks its row of `ledger`: so what a transaction reads of the
 flow stays true until it commits, and rows can be copied in without looking for conflicts again.
@@ -20,6 +21,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
+    Double,
     Identity,
     Index,
     Integer,
@@ -357,4 +359,31 @@ lexicon = Table(
     metadata,
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("language", Text, nullable=False, comment="the text search configuration of stems"),
+)
+
+daemons = Table(
+    "daemons",
+    metadata,
+    Column("daemon", UUID(as_uuid=False), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("machine", Text, nullable=False, comment="the same where processes see each other"),
+    Column("pid", Integer, nullable=False),
+    Column(
+        "lease_seconds",
+        Double,
+        nullable=False,
+        comment="who is not heard of for so long holds nothing any more",
+    ),
+    Column("sees", ARRAY(Text), nullable=False, comment="what it could hold, as in leases.slot"),
+    _time("started_at"),
+    _time("beat_at"),
+    postgresql_with={"fillfactor": "50"},
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("slot", Text, primary_key=True, comment="the path of a flow, or private/<user>"),
+    Column("daemon", UUID(as_uuid=False), nullable=False),
+    _time("taken_at"),
 )

@@ -52,6 +52,29 @@ def archive(database_url: str) -> str:
     return database_url
 
 
+def test_where_several_daemons_share_the_flows_each_is_told_with_what_it_captures(
+    archiver: Run, archive: str
+) -> None:
+    with psycopg.connect(archive, autocommit=True) as db:
+        for name, captures, ago in (("left", ["acme/main", "private/7"], 1), ("right", [], 7300)):
+            db.execute(
+                "WITH one AS (INSERT INTO store.daemons VALUES (gen_random_uuid(), %s, 'here', 1,"
+                " 600, '{acme/main,acme/ops,private/7}', now(), now() - make_interval(secs => %s))"
+                " RETURNING daemon) INSERT INTO store.leases"
+                " SELECT slot, daemon, now() FROM one, unnest(%s::text[]) AS slot",
+                [name, ago, captures],
+            )
+    told = archiver("status", "--flow", "acme/main", ARCHIVER_DATABASE_URL=archive)
+    plain = archiver("status", "--json", ARCHIVER_DATABASE_URL=archive)
+
+    *_, left_line, right_line = told.stdout.splitlines()
+    assert left_line == "daemon left: captures 2 of 3 that it could"
+    assert right_line.startswith("daemon right: captures 0 of 3 that it could, not heard of for 2h")
+    left, right = json.loads(plain.stdout)["daemons"]
+    assert (left["daemon"], left["captures"]) == ("left", ["acme/main", "private/7"])
+    assert (left["is_heard"], right["is_heard"]) == (True, False)
+
+
 def test_the_table_tells_each_flow_and_the_sums(archiver: Run, archive: str) -> None:
     told = archiver(
         "status", "--flow", "acme/*", "--flow", "!*evil*", ARCHIVER_DATABASE_URL=archive

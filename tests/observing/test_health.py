@@ -18,6 +18,16 @@ async def test_one_that_captures_ails_from_nothing(observed: Observed) -> None:
     )
 
 
+async def test_one_whose_flows_others_capture_ails_from_nothing_and_says_so(
+    observed: Observed,
+) -> None:
+    account = observed.tally.accounts["work"]
+    account.paths, account.elsewhere = {}, 2
+    account.links.clear()
+    assert ailments(observed, now=NOW) == []
+    assert summarize(observed, now=NOW) == "other daemons capture 2 flows; ready to take over"
+
+
 def away(observed: Observed) -> None:
     observed.tally.writer_failed(now=NOW - 7)
 

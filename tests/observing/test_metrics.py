@@ -113,3 +113,18 @@ async def test_two_thousand_flows_make_a_page_of_bounded_size(observed: Observed
     assert time.process_time() - began < 1
     assert page.count(b"\n") > 4000
     assert few.page("", now=NOW)[0].count(b"\n") < 1200
+
+
+async def test_how_flows_are_shared_is_told(observed: Observed) -> None:
+    sharing = observed.tally.sharing
+    sharing.daemons, sharing.held, sharing.elsewhere = 2, 7, 6
+    sharing.renewed_at = NOW - 4
+    sharing.change(taken=7, lost=1)
+    page = read(Metrics(observed, flows=10))
+
+    assert page["archiver_daemons", ()] == 2
+    assert page["archiver_leases_held", ()] == 7
+    assert page["archiver_leases_elsewhere", ()] == 6
+    assert page["archiver_leases_age_seconds", ()] == 4
+    assert page["archiver_leases_moved_total", ("taken",)] == 7
+    assert page["archiver_leases_moved_total", ("lost",)] == 1

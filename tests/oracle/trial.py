@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,19 +121,19 @@ class Trial:
         """A source of chance of its own for *what*, the same for the same seed."""
         return Random(f"{self.seed}/{what}")
 
-    def start_daemon(self) -> Daemon:
-        """Start a daemon, as many as there are beside it."""
+    def start_daemon(self, *, shares: bool = True) -> Daemon:
+        """Start a daemon, as many as there are beside it; it may not share the flows with them."""
         number = len(self.daemons) + 1
         daemon = Daemon(
             self.home,
-            self.settings(),
+            self.settings() | {"ARCHIVER_SHARING_ENABLED": str(shares).lower()},
             program=(*JUMPING, "run"),
             log=f"archiver-{number}.log",
         )
         self.daemons.append(daemon)
         return daemon
 
-    def settings(self) -> Mapping[str, str]:
+    def settings(self) -> dict[str, str]:
         """The settings of the daemon."""
         sockets = (self.home / "door-1", self.home / "door-2")
         return SETTINGS | {

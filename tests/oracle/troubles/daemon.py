@@ -27,8 +27,8 @@ async def kill_at_start(trial: Trial, chance: Random) -> None:
 
 
 async def start_second(trial: Trial, chance: Random) -> None:
-    """Let a second daemon work on the same flows and the same database."""
-    trial.start_daemon()
+    """Let a second daemon work on the same database: on its share of the flows, or on all."""
+    trial.start_daemon(shares=chance.random() < 0.5)
     await trial.until(lambda: len(trial.flowdock.streams.connections) > 1)
 
 

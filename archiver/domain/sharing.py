@@ -1,0 +1,59 @@
+"""Who of several captures what: dealt out evenly, and moved little.
+
+All who share compute the same deal from the same knowledge, and each takes what falls to it. So
+nobody has to give orders, and whoever is late is only late.
+"""
+
+from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
+from hashlib import blake2b
+
+
+def deal(sees: Mapping[str, AbstractSet[str]], held: Mapping[str, str]) -> dict[str, str]:
+    """Tell by slot whose it is to be, of those who can see it.
+
+    *sees* tells by sharer which slots it can capture, *held* by slot who has it now. What is held
+    stays where it is as long as nobody has two more than another who could have one of them.
+    """
+    shares: dict[str, set[str]] = {sharer: set() for sharer in sees}
+    for slot, holder in held.items():
+        if slot in sees.get(holder, ()):
+            shares[holder].add(slot)
+    _give_free(shares, sees)
+    while _even_out(shares, sees):
+        pass
+    return {slot: sharer for sharer, slots in shares.items() for slot in slots}
+
+
+def _give_free(shares: Mapping[str, set[str]], sees: Mapping[str, AbstractSet[str]]) -> None:
+    """Give each slot that nobody has to the one who has least."""
+    taken = set[str]().union(*shares.values())
+    free = set[str]().union(*sees.values()) - taken
+    for slot in sorted(free):
+        able = [sharer for sharer in shares if slot in sees[sharer]]
+        least = min(able, key=lambda sharer: (len(shares[sharer]), _rank(sharer, slot)))
+        shares[least].add(slot)
+
+
+def _even_out(shares: Mapping[str, set[str]], sees: Mapping[str, AbstractSet[str]]) -> bool:
+    """Move slots from one who has too many to one who has too few; tell whether there were such."""
+    by_size = sorted(shares, key=lambda sharer: (len(shares[sharer]), sharer))
+    for poor in by_size:
+        for rich in reversed(by_size):
+            surplus = (len(shares[rich]) - len(shares[poor])) // 2
+            movable = shares[rich] & sees[poor]
+            if surplus > 0 and movable:
+                moved = _dearest(poor, movable, most=surplus)
+                shares[rich].difference_update(moved)
+                shares[poor].update(moved)
+                return True
+    return False
+
+
+def _dearest(sharer: str, slots: Collection[str], *, most: int) -> list[str]:
+    """The slots that *sharer* would rather have than others: the same ones each time it comes."""
+    return sorted(slots, key=lambda slot: _rank(sharer, slot))[:most]
+
+
+def _rank(sharer: str, slot: str) -> bytes:
+    return blake2b(f"{sharer}\0{slot}".encode(errors="surrogatepass"), digest_size=8).digest()

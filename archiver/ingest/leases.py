@@ -1,0 +1,208 @@
+"""Several daemons on one archive: each captures its share, and that of whoever falls silent.
+
+What a daemon may hold is a *slot*: a flow by its path, or all private conversations of a user,
+``private/<user>``, which come on one stream. Every few seconds a daemon tells that it is there and
+what it could capture, looks who else is, and takes what falls to it (`archiver.domain.sharing`). It
+takes even what another one has too much of, and that one learns of it when it next looks: so a flow
+is followed by two for a moment, and never by nobody.
+
+None of this has to work for the archive to be right. A daemon that cannot tell goes on with what it
+has; one that was believed dead goes on until it learns that its share was taken.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
+from typing import NoReturn, Protocol
+
+from archiver.domain.sharing import deal
+from archiver.ingest.apply import when_possible
+from archiver.ingest.process import is_running
+from archiver.ingest.tally import SharingTally
+from archiver.store import leases
+from archiver.store.engine import DatabaseError, Engine, Fault, Transaction, fault, transaction
+from archiver.store.leases import Known, Sharer
+
+log = logging.getLogger(__name__)
+
+ROUNDS_PER_LEASE = 5
+"""How often a daemon is heard of within its lease, and so how soon a lease that ended is taken."""
+
+GIVING_BACK_SECONDS = 0.4
+"""Who is told to stop has a second for everything."""
+
+NONE: frozenset[str] = frozenset()
+
+
+class Share(Protocol):
+    """What is ours to capture, of all that accounts can see."""
+
+    def holds(self, slot: str) -> bool:
+        """Tell whether *slot* is ours."""
+
+    def listen(self, account: str, on_changed: Callable[[], None]) -> None:
+        """Call *on_changed* whenever the share changes, until the account is forgotten."""
+
+    async def see(self, account: str, slots: Collection[str]) -> None:
+        """Note what an account can capture; `holds` is true of our share of it afterwards."""
+
+    def forget(self, account: str) -> None:
+        """Note that an account captures nothing any more."""
+
+
+class Everything:
+    """The share of one who shares with nobody."""
+
+    def holds(self, _slot: str) -> bool:
+        """All is ours."""
+        return True
+
+    def listen(self, account: str, on_changed: Callable[[], None]) -> None:
+        """It never changes."""
+
+    async def see(self, account: str, slots: Collection[str]) -> None:
+        """Nothing is to be noted."""
+
+    def forget(self, account: str) -> None:
+        """Nothing is to be noted."""
+
+
+EVERYTHING = Everything()
+
+
+def slot_of(path: str) -> str:
+    """The slot of a flow or a private conversation."""
+    return path.rpartition("/")[0] if path.startswith("private/") else path
+
+
+def private_slot(user: str) -> str:
+    """The slot of all private conversations of *user*."""
+    return f"private/{user}"
+
+
+class Leases:
+    """The share of one daemon among several; `keep` must run."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        me: Sharer,
+        tally: SharingTally,
+        *,
+        on_taken: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._engine = engine
+        self._me = me
+        self._tally = tally
+        self._on_taken = on_taken
+        self._sees: dict[str, frozenset[str]] = {}
+        self._held = NONE
+        self._listeners: dict[str, Callable[[], None]] = {}
+        self._turn = asyncio.Lock()
+        self._told: tuple[int, int] | None = None
+
+    def listen(self, account: str, on_changed: Callable[[], None]) -> None:
+        """Call *on_changed* whenever the share changes, until the account is forgotten."""
+        self._listeners[account] = on_changed
+
+    def holds(self, slot: str) -> bool:
+        """Tell whether *slot* is ours."""
+        return slot in self._held
+
+    async def see(self, account: str, slots: Collection[str]) -> None:
+        """Note what an account can capture; `holds` is true of our share of it afterwards."""
+        seen = frozenset(slots)
+        if self._sees.get(account) != seen:
+            self._sees[account] = seen
+            await self._go_round(patiently=True, but=account)
+
+    def forget(self, account: str) -> None:
+        """Note that an account captures nothing any more; its slots are freed before long."""
+        self._sees.pop(account, None)
+        self._listeners.pop(account, None)
+
+    async def keep(self) -> NoReturn:
+        """Be heard of, and take what falls to us, again and again."""
+        while True:
+            await asyncio.sleep(self._me.lease_seconds / ROUNDS_PER_LEASE)
+            try:
+                await self._go_round(patiently=False)
+            except DatabaseError as error:
+                if fault(error) is not Fault.SERVER:
+                    raise
+                log.debug("leases not renewed, going on", extra={"reason": error})
+
+    async def give_back(self) -> None:
+        """Leave all to the others at once; if the database does not answer, they wait."""
+        with suppress(*DatabaseError, TimeoutError):
+            async with asyncio.timeout(GIVING_BACK_SECONDS), transaction(self._engine) as tx:
+                await leases.bury(tx, [self._me.key])
+
+    async def _go_round(self, *, patiently: bool, but: str = "") -> None:
+        """Renew our share, and tell all accounts *but* one if it has changed."""
+        async with self._turn:
+            before, is_first = self._held, not self._tally.renewed_at
+            if patiently:
+                after = await when_possible(self._engine, self._share)
+            else:
+                async with transaction(self._engine) as tx:
+                    after = await self._share(tx)
+            self._tally.renewed_at = asyncio.get_running_loop().time()
+            if after - before and not is_first:
+                await self._on_taken()
+            self._held = after
+        if after == before:
+            return
+        self._tally.change(taken=len(after - before), lost=len(before - after))
+        self._tell()
+        for account, on_changed in list(self._listeners.items()):
+            if account != but:
+                on_changed()
+
+    async def _share(self, tx: Transaction) -> frozenset[str]:
+        """Be heard of, and take our share; returns what is ours now."""
+        mine = NONE.union(*self._sees.values())
+        await leases.beat(tx, self._me, mine)
+        known = await leases.known(tx)
+        gone = [one.key for one in known if self._is_gone(one)]
+        if gone:
+            log.info("daemon gone", extra={"daemons": [o.name for o in known if o.key in gone]})
+            await leases.bury(tx, gone)
+        held = {slot: key for slot, key in (await leases.held(tx)).items() if key not in gone}
+        sees = {one.key: one.sees for one in known if one.key not in gone}
+        dealt = deal(sees, held)
+        me = self._me.key
+        wanted = {
+            slot: held.get(slot)
+            for slot, key in dealt.items()
+            if key == me and held.get(slot) != me
+        }
+        unseen = [slot for slot, key in held.items() if key == me and slot not in mine]
+        if unseen:
+            await leases.drop(tx, me, unseen)
+        if wanted:
+            await leases.take(tx, me, wanted)
+            held = await leases.held(tx)
+        self._tally.daemons = len(sees)
+        ours = frozenset(slot for slot, key in held.items() if key == me and slot in mine)
+        self._tally.held, self._tally.elsewhere = len(ours), len(mine - ours)
+        return ours
+
+    def _is_gone(self, one: Known) -> bool:
+        """Tell whether a daemon has ended: it was not heard of, or its process is not there."""
+        if one.key == self._me.key:
+            return False
+        if one.machine == self._me.machine and not is_running(one.pid):
+            return True
+        # When the database was away nobody could be heard of: let the others come back, too.
+        now = asyncio.get_running_loop().time()
+        silent_seconds = now - self._tally.renewed_at if self._tally.renewed_at else 0.0
+        return not one.is_heard and silent_seconds < self._me.lease_seconds
+
+    def _tell(self) -> None:
+        told = (self._tally.daemons, len(self._held))
+        if told != self._told and (told[0] > 1 or self._told):
+            about = {"daemons": told[0], "ours": told[1], "of others": self._tally.elsewhere}
+            log.info("flows shared", extra=about)
+        self._told = told

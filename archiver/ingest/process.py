@@ -1,0 +1,39 @@
+"""This process, as other daemons are told of it, and whether theirs are still there."""
+
+import os
+import socket
+from pathlib import Path
+
+from archiver.store.leases import Sharer
+
+
+def this_process(key: str, *, name: str | None, lease_seconds: float) -> Sharer:
+    """This process, under a *key* that no other one ever has."""
+    host = socket.gethostname()
+    return Sharer(
+        key=key,
+        name=name or f"{host}:{os.getpid()}",
+        machine=_machine(host),
+        pid=os.getpid(),
+        lease_seconds=lease_seconds,
+    )
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether this machine has such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it is there, and somebody else's
+    return True
+
+
+def _machine(host: str) -> str:
+    """What only processes share that know the same processes by the same numbers."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return host

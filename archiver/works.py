@@ -1,0 +1,180 @@
+"""What the tasks of a process share, and what each account is made of.
+
+Made once, of the settings, by `archiver.daemon.works`; what it makes receives only its own part.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import aiohttp
+
+from archiver.flowdock.client import Client, Limits
+from archiver.flowdock.retry import Gate
+from archiver.flowdock.stream import follow
+from archiver.ingest.account import Account, Plan
+from archiver.ingest.apply import when_possible
+from archiver.ingest.heads import Heads
+from archiver.ingest.intake import Intake
+from archiver.ingest.leases import EVERYTHING, Leases, Share
+from archiver.ingest.names import Names
+from archiver.ingest.process import this_process
+from archiver.ingest.source import Source
+from archiver.ingest.tally import Tally
+from archiver.ingest.turns import Turns
+from archiver.settings import Account as AccountSettings
+from archiver.settings import Settings
+from archiver.store import coverage, journal
+from archiver.store.engine import Engine, telling
+
+PAGE_LIMITS = Limits(patience_seconds=10.0)
+"""A page that is not given within this is asked for again later; others have their turn."""
+
+
+class Works:
+    """What all accounts of a process share."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        session: aiohttp.ClientSession,
+        *,
+        now: Callable[[], datetime],
+    ) -> None:
+        self.settings = settings
+        self.session = session
+        self.now = now
+        self.heads = Heads(settling_seconds=settings.ingest.settling_seconds)
+        self.intake = Intake(
+            limit_bytes=settings.ingest.buffer_bytes,
+            settling_seconds=settings.ingest.settling_seconds,
+        )
+        self.names = Names(engine)
+        self.turns = Turns()
+        self.chance = random.Random()  # noqa: S311  (it only spreads delays)
+        self.run = str(uuid4())
+        self.tally = Tally.of(account.name for account in settings.accounts)
+        self.engine = telling(engine, lambda fault, state: self.tally.failed(fault.value, state))
+        self.gates: dict[str, Gate] = {}
+        self.at_work: dict[str, Account] = {}
+        """The accounts whose tasks run, by name."""
+        self.leases = self._leases() if settings.sharing.enabled else None
+        """Our share among several daemons; None when nothing is shared."""
+
+    async def load(self) -> None:
+        """Take over what the archive knows."""
+        await self.names.load()
+        await self.load_heads()
+
+    async def load_heads(self) -> None:
+        """Take over how far each flow is known to have come, as others may have told."""
+        standings = await when_possible(self.engine, coverage.standings)
+        self.heads.restore({key: standing.due for key, standing in standings.items()})
+        # What was kept and not yet claimed when the last process ended is due before long.
+        now = asyncio.get_running_loop().time()
+        for flow_key, id_ in (await when_possible(self.engine, journal.newest)).items():
+            self.heads.seen(flow_key, id_, at=now)
+
+    def gate(self, url: str) -> Gate:
+        """The gate before the host of *url*: one for all accounts."""
+        host = urlsplit(url).netloc
+        if host not in self.gates:
+            backfilling = self.settings.backfill
+            self.gates[host] = Gate(
+                requests_per_second=backfilling.requests_per_second,
+                concurrency=backfilling.concurrency,
+            )
+        return self.gates[host]
+
+    def replan(self, settings: Settings) -> None:
+        """Archive the flows that *settings* want, of the accounts that are there."""
+        wanted = {account.name: account for account in settings.accounts}
+        for name in self.at_work.keys() & wanted.keys():
+            it = wanted[name]
+            self.at_work[name].replan(wanted=it.wants, private=it.private)
+        self.settings = replace(
+            self.settings,
+            accounts=tuple(
+                replace(one, flows=wanted[one.name].flows, private=wanted[one.name].private)
+                if one.name in wanted
+                else one
+                for one in self.settings.accounts
+            ),
+        )
+
+    def chosen(self, name: str) -> AccountSettings:
+        """The account of that name, with the flows that are wanted by now."""
+        return next(one for one in self.settings.accounts if one.name == name)
+
+    def client(self, account: AccountSettings, limits: Limits = PAGE_LIMITS) -> Client:
+        """The REST API as *account* sees it."""
+        return Client(
+            self.session,
+            account.api_url,
+            account.token,
+            gate=self.gate(account.api_url),
+            clock=self.now,
+            chance=self.chance,
+            limits=limits,
+        )
+
+    def source(self, account: AccountSettings) -> Source:
+        """What *account* can be asked for."""
+        return Source(
+            self.client(account),
+            self.engine,
+            self.heads,
+            self.names,
+            account=account.name,
+            turns=self.turns,
+            run=self.run,
+            tally=self.tally,
+            now=self.now,
+            audits_per_second=self.settings.audit.requests_per_second,
+        )
+
+    def account(self, account: AccountSettings, *, share: Share = EVERYTHING) -> Account:
+        """*account*, ready to run, or to be asked; of what it can see, *share* is ours."""
+        settings = self.settings
+        plan = Plan(
+            name=account.name,
+            wanted=account.wants,
+            private=account.private,
+            request_line_bytes=settings.stream.request_line_bytes,
+            refresh_seconds=settings.directory.refresh_seconds,
+            head_seconds=settings.backfill.head_seconds,
+            workers=settings.backfill.concurrency,
+            audit_cycle=timedelta(days=settings.audit.cycle_days),
+        )
+        follow_shard = partial(
+            follow,
+            self.session,
+            account.stream_url,
+            token=account.token,
+            gate=self.gate(account.stream_url),
+            clock=self.now,
+            chance=self.chance,
+            stream_format=settings.stream.format,
+            silence_seconds=settings.stream.silence_seconds,
+        )
+        return Account(
+            plan,
+            self.source(account),
+            follow=follow_shard,
+            names=self.names,
+            intake=self.intake,
+            tally=self.tally.accounts[account.name],
+            share=share,
+            now=self.now,
+        )
+
+    def _leases(self) -> Leases:
+        sharing = self.settings.sharing
+        me = this_process(self.run, name=sharing.name, lease_seconds=sharing.lease_seconds)
+        return Leases(self.engine, me, self.tally.sharing, on_taken=self.load_heads)

@@ -1,0 +1,206 @@
+"""Daemons share the flows of an archive; by function, on a real Postgres."""
+
+import asyncio
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from msgspec.structs import replace
+
+from archiver.ingest.leases import EVERYTHING, Leases, slot_of
+from archiver.ingest.process import is_running, this_process
+from archiver.ingest.tally import SharingTally
+from archiver.store import leases
+from archiver.store.engine import Engine, connect, transaction
+from tests.ingest.arriving import query
+
+FLOWS = [f"acme/{number}" for number in range(8)]
+LONG_SECONDS = 60.0
+SHORT_SECONDS = 0.4
+
+
+class Daemons:
+    """Daemons that share an archive, and what each has noticed."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.told: list[str] = []
+        self.loaded: list[str] = []
+
+    def start(self, name: str, *, lease_seconds: float = LONG_SECONDS, **process: Any) -> Leases:
+        me = this_process(str(uuid4()), name=name, lease_seconds=lease_seconds)
+
+        async def load() -> None:
+            self.loaded.append(name)
+
+        it = Leases(self.engine, replace(me, **process), SharingTally(), on_taken=load)
+        it.listen("account", lambda: self.told.append(name))
+        return it
+
+
+@pytest.fixture
+async def daemons(database_url: str) -> AsyncIterator[Daemons]:
+    async with connect(database_url) as engine:
+        yield Daemons(engine)
+
+
+def share(of: Leases, slots: list[str] = FLOWS) -> set[str]:
+    return {slot for slot in slots if of.holds(slot)}
+
+
+@pytest.fixture
+def ended_pid() -> int:
+    """The number of a process that was, and is not any more."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    assert not is_running(ended.pid)
+    return ended.pid
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 - another task does it
+            await asyncio.sleep(0.01)
+
+
+async def test_one_alone_holds_all_it_sees_as_soon_as_it_sees_it(daemons, database_url):
+    one = daemons.start("one")
+    await one.see("account", FLOWS)
+    assert share(one) == set(FLOWS)
+    await one.see("account", FLOWS[2:])
+    assert share(one) == set(FLOWS[2:])
+    assert query(database_url, "SELECT flow, daemon FROM archive.leases ORDER BY 1") == [
+        (flow, "one") for flow in FLOWS[2:]
+    ]
+
+
+async def test_two_have_half_each_and_one_that_gives_back_leaves_all(daemons, database_url):
+    one, two = (daemons.start(name, lease_seconds=2.0) for name in ("one", "two"))
+    async with asyncio.TaskGroup() as group:
+        await one.see("account", FLOWS)
+        await two.see("account", FLOWS)
+        keeping = [group.create_task(daemon.keep()) for daemon in (one, two)]
+        await until(lambda: len(share(one)) == 4)
+        assert share(two) == set(FLOWS) - share(one)
+        assert query(
+            database_url, "SELECT daemon, captures, could_capture FROM archive.daemons ORDER BY 1"
+        ) == [("one", 4, 8), ("two", 4, 8)]
+        keeping.pop().cancel()
+        await two.give_back()
+        began = time.monotonic()
+        await until(lambda: share(one) == set(FLOWS))
+        assert time.monotonic() - began < 1.0
+        keeping.pop().cancel()
+    assert daemons.told == ["one", "one"]
+    assert daemons.loaded == ["one"]
+
+
+async def test_what_is_taken_is_followed_by_both_until_the_other_looks(daemons):
+    one, two = daemons.start("one"), daemons.start("two")
+    await one.see("account", FLOWS)
+    await two.see("account", FLOWS)
+    assert share(one) == set(FLOWS)
+    assert len(share(two)) == 4
+
+
+async def test_one_that_is_not_heard_of_within_its_lease_loses_its_share_and_is_not_harmed(daemons):
+    stalled = daemons.start("stalled", lease_seconds=SHORT_SECONDS)
+    await stalled.see("account", FLOWS)
+    other = daemons.start("other", lease_seconds=SHORT_SECONDS)
+    async with asyncio.TaskGroup() as group:
+        await other.see("account", FLOWS)
+        keeping = group.create_task(other.keep())
+        await until(lambda: share(other) == set(FLOWS))
+        assert share(stalled) == set(FLOWS)
+        back = group.create_task(stalled.keep())
+        await until(lambda: len(share(stalled)) == len(share(other)) == 4)
+        keeping.cancel()
+        back.cancel()
+
+
+async def test_one_whose_process_has_ended_on_this_machine_is_not_waited_for(daemons, ended_pid):
+    before = daemons.start("killed", pid=ended_pid)
+    await before.see("account", FLOWS)
+    again = daemons.start("started again")
+    await again.see("account", FLOWS)
+    assert share(again) == set(FLOWS)
+
+
+async def test_one_elsewhere_is_waited_for_whatever_its_process_is_called(daemons, ended_pid):
+    elsewhere = daemons.start("elsewhere", pid=ended_pid, machine="another")
+    await elsewhere.see("account", FLOWS)
+    here = daemons.start("here")
+    await here.see("account", FLOWS)
+    assert len(share(here)) == 4
+
+
+async def test_nobody_takes_what_it_cannot_see_and_two_accounts_see_more_than_one(daemons):
+    one, two = daemons.start("one"), daemons.start("two")
+    await one.see("account", [*FLOWS, "private/1"])
+    await two.see("account", ["private/2"])
+    await two.see("other account", FLOWS[:2])
+    assert share(two, ["private/1", "private/2", *FLOWS[2:]]) == {"private/2"}
+    assert share(two) == set(FLOWS[:2])
+    two.forget("other account")
+    await two.see("account", [])
+    assert share(two, ["private/2", *FLOWS]) == set()
+
+
+async def test_a_database_that_is_away_takes_nothing_from_anybody(daemons, database_url):
+    one = daemons.start("one", lease_seconds=SHORT_SECONDS)
+    await one.see("account", FLOWS)
+    async with asyncio.TaskGroup() as group:
+        keeping = group.create_task(one.keep())
+        name = database_url.partition("?")[0].rpartition("/")[2]
+        end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+        for _ in range(3):
+            with suppress(Exception):
+                query(database_url, f"{end} AND pid <> pg_backend_pid()", name)
+            await asyncio.sleep(SHORT_SECONDS / 5)
+            assert share(one) == set(FLOWS)
+        keeping.cancel()
+
+
+async def test_after_an_outage_of_all_nobody_is_believed_dead_before_it_could_be_heard(daemons):
+    one, two = (daemons.start(name, lease_seconds=SHORT_SECONDS) for name in ("one", "two"))
+    await one.see("account", FLOWS)
+    await two.see("account", FLOWS)
+    await asyncio.sleep(2 * SHORT_SECONDS)
+    await one.see("account", [*FLOWS, "acme/late"])
+    assert len(share(one, [*FLOWS, "acme/late"])) == 5
+
+
+async def test_a_beat_dated_by_another_servers_clock_holds_for_no_longer_than_a_lease(
+    daemons, database_url
+):
+    killed = daemons.start("killed", machine="another")
+    await killed.see("account", FLOWS)
+    async with transaction(daemons.engine) as tx:
+        assert [one.is_heard for one in await leases.known(tx)] == [True]
+    ahead = "UPDATE store.daemons SET beat_at = beat_at + interval '1 hour' RETURNING 1"
+    query(database_url, ahead)
+    async with transaction(daemons.engine) as tx:
+        assert [one.is_heard for one in await leases.known(tx)] == [False]
+
+
+async def test_a_lease_goes_from_the_holder_that_was_told_or_not_at_all(daemons):
+    a, b, c = (str(uuid4()) for _ in range(3))
+    async with transaction(daemons.engine) as tx:
+        await leases.take(tx, a, {"acme/1": None, "acme/2": None})
+        await leases.take(tx, b, {"acme/1": a, "acme/2": c, "acme/3": None})
+        await leases.take(tx, c, {"acme/3": None, "acme/1": a})
+        assert await leases.held(tx) == {"acme/1": b, "acme/2": a, "acme/3": b}
+
+
+def test_all_private_conversations_of_a_person_are_one_slot():
+    assert {slot_of("private/1/2"), slot_of("private/1/3")} == {"private/1"}
+    assert slot_of("acme/main") == "acme/main"
+
+
+async def test_one_who_shares_with_nobody_holds_everything():
+    await EVERYTHING.see("account", FLOWS)
+    assert EVERYTHING.holds("acme/whatever")
