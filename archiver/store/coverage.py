@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from msgspec import Struct
-from sqlalchemy import bindparam, case, delete, func, select, text, type_coerce, update
+from sqlalchemy import bindparam, case, delete, func, null, select, text, type_coerce, update
 from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, Range
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -103,12 +103,14 @@ async def advance(
 async def open_streams(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
     """Begin an epoch of flows: their streams were opened, and nobody knows what was missed.
 
-    The service does not list past edits, so all that is due has to be listed again.
+    The service does not list past edits, so all that is due has to be listed again. Where nothing
+    is due yet, nothing was missed: whatever is listed from now on is as good as heard.
     """
+    assured_at = case((ledger.c.due > 0, null()), else_=func.now())
     await tx.execute(
         update(ledger)
         .where(ledger.c.flow_key == func.any(bindparam("keys", sorted(flow_keys))))
-        .values(epoch=ledger.c.epoch + 1, doubted=_ALL_DUE, assured_at=None)
+        .values(epoch=ledger.c.epoch + 1, doubted=_ALL_DUE, assured_at=assured_at)
     )
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from archiver.domain.coverage import Ranges, gaps
 from archiver.store import coverage
@@ -177,3 +178,17 @@ async def test_what_has_been_without_doubt_for_longest_is_doubted_first(database
         assert await chosen() == [*assured, never]  # nothing is due of the empty one
         await lift(assured[0], days=4)
         assert await chosen() == [assured[1], never]  # lately enough
+
+
+async def test_a_flow_that_was_empty_when_its_stream_was_opened_is_not_doubted_soon(database_url):
+    async with connect(database_url) as engine:
+        flow_key = await new_flow(engine)
+        async with transaction(engine) as tx:
+            await coverage.open_streams(tx, [flow_key])
+            standing = (await coverage.standings(tx))[flow_key]
+            gain = Standing(listed=Ranges(((1, 9),)), due=9, epoch=standing.epoch)
+            await coverage.advance(tx, {flow_key: gain}, now=NOW)
+            (assured_at,) = (await tx.execute(text("SELECT assured_at FROM store.ledger"))).one()
+            soon, late = assured_at, assured_at + timedelta(seconds=1)
+            assert not await coverage.doubt(tx, [flow_key], before=soon, most=1)
+            assert await coverage.doubt(tx, [flow_key], before=late, most=1)
