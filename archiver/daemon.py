@@ -11,9 +11,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
-import aiohttp
-
 from archiver.domain.model import UserId
+from archiver.flowdock.client import open_session
 from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.backfill import backfill
 from archiver.ingest.contact import CONTACT_LIMITS, LockedOut, Unreachable, make_contact
@@ -41,9 +40,7 @@ def utc_now() -> datetime:
 @asynccontextmanager
 async def works(settings: Settings, engine: Engine) -> AsyncIterator[Works]:
     """What all accounts share, with the archive's knowledge taken over."""
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
-    ) as session:
+    async with open_session() as session:
         shared = Works(settings, engine, session, now=utc_now)
         await shared.load()
         yield shared

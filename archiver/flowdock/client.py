@@ -20,6 +20,7 @@ from archiver.domain.model import Flow, User, UserId
 from archiver.flowdock.directory import PRIVATE, conversation_of, flow_of, user_of
 from archiver.flowdock.envelope import read_json
 from archiver.flowdock.pages import Page, split
+from archiver.flowdock.redaction import redact
 from archiver.flowdock.refusals import (
     AnswerTooLong,
     BadAnswer,
@@ -34,6 +35,19 @@ T = TypeVar("T")
 
 MAX_PAGE = 100
 """The most messages that one page holds (messages documentation)."""
+
+
+def open_session() -> aiohttp.ClientSession:
+    """Return what sends all requests to Flowdock.
+
+    Whom it talks to must prove by TLS who it is. It keeps no cookies, and takes neither proxies nor
+    passwords from the environment. How many requests there are at a time is for a `Gate` to say.
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+    )
 
 
 def authorization(token: str) -> str:
@@ -148,7 +162,7 @@ class Client:
                 until=until,
                 newest=newest,
                 limit=limit,
-                frames=split(answer.body),
+                frames=tuple(map(redact, split(answer.body))),
                 requested_at=answer.requested_at,
                 answered_at=answer.answered_at,
             )
@@ -171,7 +185,7 @@ class Client:
             body = answer.body.strip()
             if not (body.startswith(b"{") and body.endswith(b"}")):
                 raise ValueError("a proxy's 404 is none of Flowdock's")
-            return body if answer.status == 200 else None
+            return redact(body) if answer.status == 200 else None
 
         path = f"{_messages(flow_path)}/{message_id}"
         return await self._ask(path, read, accepted={200, 403, 404})

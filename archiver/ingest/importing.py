@@ -26,6 +26,7 @@ from archiver.flowdock.decode import decode_listed
 from archiver.flowdock.elements import Element, Misshapen, elements
 from archiver.flowdock.fields import read_flow, read_id
 from archiver.flowdock.official import ExportFile, ExportUnreadable
+from archiver.flowdock.redaction import redact
 from archiver.ingest.apply import apply_patiently, when_possible
 from archiver.ingest.batch import Arrival, Batch
 from archiver.ingest.names import Names
@@ -189,11 +190,12 @@ def _arrival(
     *,
     now: datetime,
 ) -> Arrival:
-    decoded = _at_home(decode_listed(element.raw), found, destination, names)
+    frame = redact(element.raw)
+    decoded = _at_home(decode_listed(frame), found, destination, names)
     if isinstance(decoded, Rejected):
         decoded = Rejected(reason=f"{decoded.reason} (at byte {element.at:,} of the file)")
     return Arrival(
-        frame=element.raw,
+        frame=frame,
         decoded=decoded,
         flow_key=destination.flow_key,
         witness="import",

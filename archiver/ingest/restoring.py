@@ -22,6 +22,7 @@ from archiver.domain.fold import BEFORE_ALL
 from archiver.domain.model import EventId
 from archiver.errors import ArchiverError
 from archiver.flowdock.decode import decode, decode_listed
+from archiver.flowdock.redaction import redact
 from archiver.ingest.apply import apply_patiently, when_possible
 from archiver.ingest.batch import Arrival, Batch, vanished
 from archiver.ingest.importing import Imported
@@ -100,7 +101,7 @@ async def restore_rejects(engine: Engine, lines: Iterable[Line], *, now: datetim
         told = [_read(line, _Reject) for line in batch]
         arrivals = [
             Arrival(
-                frame=bytes.fromhex(one.raw),
+                frame=redact(bytes.fromhex(one.raw)),
                 decoded=Rejected(reason=one.reason),
                 flow_key=None,
                 witness="stream",
@@ -170,7 +171,7 @@ def _arrival(
     as_of: int | None,
     origin: str,
 ) -> Arrival:
-    frame = form.payload.encode()
+    frame = redact(form.payload.encode())
     decoded: Decoded
     match witness:
         case "stream":

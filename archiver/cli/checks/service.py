@@ -15,7 +15,7 @@ from archiver.cli.progress import Tell
 from archiver.cli.tables import counted
 from archiver.daemon import utc_now
 from archiver.errors import ArchiverError
-from archiver.flowdock.client import Client
+from archiver.flowdock.client import Client, open_session
 from archiver.flowdock.clock import host_time
 from archiver.flowdock.refusals import FlowRefused, TokenRefused
 from archiver.flowdock.retry import Gate
@@ -41,7 +41,7 @@ class Means:
 
 async def check_account(settings: Settings, account: Account, tell: Tell) -> list[Result]:
     """Try all that the archiver does for *account*, and change nothing."""
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+    async with open_session() as session:
         backfill = settings.backfill
         gate = Gate(
             requests_per_second=backfill.requests_per_second, concurrency=backfill.concurrency
