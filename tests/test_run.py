@@ -1,9 +1,14 @@
 """./run, and the lock it installs from."""
 
 import importlib.util
+import json
 import re
 import subprocess
+import threading
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +16,7 @@ from types import ModuleType
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from typing_extensions import override
 
 ROOT = Path(__file__).parent.parent
 LOCK = tomllib.loads((ROOT / "uv.lock").read_text())
@@ -61,6 +67,69 @@ def test_a_check_counts_what_failed_and_what_was_skipped(run: ModuleType, tmp_pa
         '<testsuites><testsuite tests="9" failures="1" errors="2" skipped="3"/></testsuites>'
     )
     assert run.counted(report) == (3, 6)
+
+
+class Advisories(BaseHTTPRequestHandler):
+    """The service of open source vulnerabilities, as far as it is asked."""
+
+    vulnerable = ""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["queries"]
+        names = [query["package"]["name"] for query in asked]
+        assert {"aiohttp", "psycopg", "pytest"} <= set(names)
+        found = [{"id": "GHSA-1", "modified": "2026-01-01T00:00:00Z"}]
+        told = [{"vulns": found} if name == self.vulnerable else {} for name in names]
+        self._answer({"results": told})
+
+    def do_GET(self) -> None:
+        about = {"id": "GHSA-1", "modified": "2026-01-01T00:00:00Z", "affected": []}
+        self._answer(about | {"summary": "everything is lost"})
+
+    def _answer(self, value: object) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    @override
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def advisories(*, vulnerable: str = "") -> Iterator[str]:
+    """The URL of a service that knows one package to be vulnerable."""
+    handler = type("Handler", (Advisories,), {"vulnerable": vulnerable})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def test_an_audit_tells_what_is_vulnerable_and_when_nobody_answered(
+    run: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:1")  # asks nobody else
+    with advisories(vulnerable="jinja2") as url:
+        assert run.tell_audit("--service-url", url) == 1
+    told = capsys.readouterr().out
+    assert "FAILED" in told
+    assert "jinja2" in told
+    assert "everything is lost" in told
+
+    with advisories() as url:
+        assert run.tell_audit("--service-url", url) == 0
+    assert re.match(r"audit +ok", capsys.readouterr().out)
+
+    assert run.tell_audit("--service-url", "http://127.0.0.1:1/") == run.NOT_ANSWERED
+    told = capsys.readouterr().out
+    assert "NOT DONE" in told
+    assert "nobody could be asked" in told
+
+    assert run.tell_audit("--no-such-option") not in {0, run.NOT_ANSWERED}
 
 
 def test_pip_is_held_to_every_version_of_the_lock(run: ModuleType) -> None:

@@ -1,11 +1,15 @@
 """A small server on loopback that answers as a test tells it, and keeps what it was asked."""
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import aiohttp
 import pytest
 from aiohttp import web
+
+from archiver.flowdock.client import open_session
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -28,14 +32,15 @@ class Server:
         return await answer(request)
 
 
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
+@asynccontextmanager
+async def serving(context: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+    """A server; over TLS with a *context*."""
     it = Server()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", it.serve)
     runner = web.AppRunner(app, shutdown_timeout=0.1, handle_signals=False)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
     host, port = runner.addresses[0][:2]
     it.url = f"http://{host}:{port}"
     yield it
@@ -43,8 +48,14 @@ async def server() -> AsyncIterator[Server]:
 
 
 @pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    async with serving() as it:
+        yield it
+
+
+@pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as it:
+    async with open_session() as it:
         yield it
 
 
