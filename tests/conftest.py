@@ -15,12 +15,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import psycopg
 import pytest
 
 from archiver.embedded import run_server
 from archiver.store import migrating
 from archiver.store.engine import create_engine
+
+# How long an example takes on a busy machine says nothing; a test that hangs is ended anyway.
+hypothesis.settings.register_profile("patient", deadline=None)
+if hypothesis.settings.get_current_profile_name() == "default":
+    hypothesis.settings.load_profile("patient")
 
 # What a power cut would cost does not matter here.
 UNSAFE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
