@@ -7,7 +7,8 @@ stopped, upgraded to a release with another schema, rebooted, downgraded, and it
 to an earlier moment. In the end the archive must be the simulator's truth.
 
 It needs root, and some packages of Debian; it says which are missing. The first run fetches a
-system and packages, and keeps them in the cache directory.
+system and packages, and keeps them in the cache directory. ``--suite noble``, of Ubuntu, needs its
+keys on Debian: the packages ubuntu-archive-keyring and distro-info-data.
 """
 
 import argparse

@@ -22,6 +22,9 @@ SYSTEM = "systemd,systemd-sysv,dbus"
 LATER = ("python3-venv", "ca-certificates", "libnss-systemd", "postgresql", "openssl")
 """What the README installs."""
 
+DEBIAN = {"bookworm", "trixie", "forky", "sid"}
+"""All other suites are taken for Ubuntu's, in which an installed system has universe as well."""
+
 INSTALL = "DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
@@ -74,6 +77,7 @@ def make(suite: str, cache: Path) -> Path:
 def _bootstrap(suite: str, system: Path) -> None:
     fetch = f'chroot "$1" env {INSTALL} --download-only {" ".join(LATER)}'
     command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={SYSTEM}"]
+    command += [f"--components={'main' if suite in DEBIAN else 'main,universe'}"]
     command += ["--skip=cleanup/apt", f"--customize-hook={fetch}", "--format=directory"]
     subprocess.run([*command, suite, system], check=True)
 
