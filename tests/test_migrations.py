@@ -1,6 +1,7 @@
 """The migrations lead to the schema that is declared, and the views are those that are promised."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -182,6 +183,130 @@ async def test_indexes_are_made_while_others_write(bare_database_url):
         assert query(bare_database_url, "SELECT version_num FROM store.schema_version") == [
             ("0003",)
         ]
+
+
+SAMPLES = {
+    "bigint": "7",
+    "boolean": "true",
+    "bytea": "'\\xff00'",
+    "double precision": "1.5",
+    "int8multirange": "'{[1,5),[7,9)}'",
+    "int8range": "'[1,5)'",
+    "integer": "7",
+    "integer[]": "'{7,8}'",
+    "bigint[]": "'{7,8}'",
+    "json": '\'{"a":  "\u00e9"}\'',
+    "jsonb": "'{\"a\": 1}'",
+    "smallint": "0",
+    "text": "'a text'",
+    "text[]": "'{a,\"b c\"}'",
+    "timestamp with time zone": "'2024-01-01T00:00:00.123456Z'",
+    "tsvector": "'a:1 text:2'",
+    "uuid": "'00000000-0000-4000-8000-000000000007'",
+}
+"""A value of each type that tables have: a new type must be added before it can be migrated."""
+
+TABLES = """
+    SELECT c.relname, json_object_agg(a.attname, format_type(a.atttypid, a.atttypmod))
+        FILTER (WHERE a.attidentity = '')
+    FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT attisdropped
+    WHERE c.relnamespace = 'store'::regnamespace AND c.relkind = 'r'
+      AND c.relname <> 'schema_version'
+    GROUP BY 1 ORDER BY 1
+"""
+
+
+def fill_empty_tables(url: str) -> None:
+    """Give each table of the schema, as it is, a row, if it has none."""
+    with psycopg.connect(url, autocommit=True) as admin:
+        for table, columns in admin.execute(TABLES).fetchall():
+            if admin.execute(f"SELECT FROM store.{table} LIMIT 1".encode()).fetchone() is None:
+                names = ", ".join(columns)
+                values = ", ".join(SAMPLES[type_] for type_ in columns.values())
+                # A column that makes its own keys begins as the others do.
+                text = f"INSERT INTO store.{table} ({names}) VALUES ({values})"
+                admin.execute(text.encode())
+
+
+def rows_of(url: str) -> dict[str, list[dict[str, str]]]:
+    """Each row of each table: column to value, as text."""
+    found = {}
+    with psycopg.connect(url) as admin:
+        for table, _ in admin.execute(TABLES).fetchall():
+            rows = admin.execute(f"SELECT to_json(t)::text FROM store.{table} AS t".encode())
+            found[table] = [
+                {name: json.dumps(value) for name, value in json.loads(row).items()}
+                for (row,) in rows
+            ]
+    return found
+
+
+async def test_each_migration_keeps_what_the_one_before_held(bare_database_url):
+    """From the first to the last, one after the other, each with a row in every table."""
+    url = bare_database_url
+    revisions = [script.revision for script in migrating._scripts().walk_revisions()][::-1]
+    assert len(revisions) >= 5
+    async with connect(url) as engine:
+        await make_schema(engine)
+        before: dict[str, list[dict[str, str]]] = {}
+        for revision in revisions:
+            await _migrated(engine, command.upgrade, revision)
+            after = rows_of(url)
+            for table, rows in before.items():
+                kept = [{name: row.get(name) for name in rows[0]} for row in after[table]]
+                assert kept == rows, (revision, table)
+            with psycopg.connect(url) as reader:
+                for (view,) in reader.execute(VIEWS).fetchall():
+                    assert reader.execute(f"TABLE archive.{view}".encode()).fetchall() is not None
+            fill_empty_tables(url)
+            before = rows_of(url)
+            assert all(before.values()), revision
+        async with engine.connect() as connection:
+            assert await connection.run_sync(differences) == []
+        await check_schema(engine)
+
+
+VIEWS = """
+    SELECT relname FROM pg_class WHERE relnamespace = 'archive'::regnamespace AND relkind = 'v'
+"""
+
+
+async def make_schema(engine: Engine) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
+
+
+async def test_who_reads_for_long_delays_a_migration_and_nobody_else(bare_database_url):
+    """A migration that waits for a table's lock gives way to those behind it."""
+    async with connect(bare_database_url) as engine:
+        await make_schema(engine)
+        await _migrated(engine, command.upgrade, "0001")
+        with psycopg.connect(bare_database_url) as reader:
+            reader.execute("SELECT FROM store.revisions")  # as a dump does
+            migrating_ = asyncio.create_task(migrate(engine))
+            waits = (
+                "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted"
+            )
+            async with asyncio.timeout(20):
+                while query(bare_database_url, waits) == [(0,)]:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            for _ in range(3):
+                await asyncio.to_thread(query, bare_database_url, "TABLE store.revisions")
+            assert not migrating_.done()
+            reader.rollback()
+            assert await migrating_ == ("0001", latest())
+        async with engine.connect() as connection:
+            shown = await connection.execute(text("SHOW lock_timeout"))
+            assert shown.scalar_one() == "0"
+
+
+@pytest.mark.parametrize("revision", ["0001", "0003"])
+async def test_an_older_schema_is_refused_with_the_command_to_run(bare_database_url, revision):
+    async with connect(bare_database_url) as engine:
+        await make_schema(engine)
+        await _migrated(engine, command.upgrade, revision)
+        with pytest.raises(SchemaMismatch, match=f"schema {revision}.*run: archiver migrate"):
+            await check_schema(engine)
 
 
 async def downgrade(engine: Engine, to: str = "base") -> None:

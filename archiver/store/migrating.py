@@ -1,9 +1,14 @@
 """Bringing a database to this release's schema, and telling whether it is there.
 
 The migrations travel inside the wheel, so that a machine where only that is installed can migrate.
+
+Whoever waits for the lock of a table makes all others wait behind it. So a migration waits for no
+longer than `LOCK_SECONDS`, gives up, lets the others pass, and tries again: a dump that reads for
+an hour delays the migration, and nobody else. Each is a transaction, and what is done stays done.
 """
 
 import asyncio
+import logging
 from pathlib import Path
 
 from alembic import command
@@ -11,11 +16,14 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from archiver.errors import ArchiverError
 from archiver.store import granting
 from archiver.store.schema import SCHEMA
+
+log = logging.getLogger(__name__)
 
 # In a wheel the migrations lie in the package; in a checkout, beside it.
 _PLACES = (
@@ -25,6 +33,10 @@ _PLACES = (
 
 ONE_AT_A_TIME = 0x61726368  # "arch": the advisory lock under which a database is migrated
 PAUSE_SECONDS = 0.1
+
+LOCK_SECONDS = 0.5
+LET_PASS_SECONDS = 1.0
+LOCK_NOT_AVAILABLE = "55P03"
 
 
 class SchemaMismatch(ArchiverError):
@@ -48,14 +60,35 @@ async def migrate(engine: AsyncEngine) -> tuple[str | None, str]:
             if before != latest():
                 await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
                 await connection.commit()
-                await connection.run_sync(_upgrade)
-                await granting.renew(connection)
+                await _upgrade_between_others(connection)
             await connection.commit()
         finally:
             await connection.rollback()
+            await connection.execute(text("RESET lock_timeout"))
             key = {"key": ONE_AT_A_TIME}
             await connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
+            await connection.commit()
         return before, latest()
+
+
+async def _upgrade_between_others(connection: AsyncConnection) -> None:
+    """Migrate, a lock at a time, in moments when nobody holds it for long."""
+    attempt = 1
+    while True:
+        await connection.execute(text(f"SET lock_timeout = '{LOCK_SECONDS}s'"))
+        await connection.commit()
+        try:
+            await connection.run_sync(_upgrade)
+            await granting.renew(connection)
+        except DBAPIError as error:
+            await connection.rollback()
+            if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+                raise
+        else:
+            return
+        log.warning("a migration waits for others to end what they do", extra={"attempt": attempt})
+        attempt += 1
+        await asyncio.sleep(LET_PASS_SECONDS)
 
 
 async def _take_turn(connection: AsyncConnection) -> None:

@@ -34,10 +34,14 @@ INVALID = """
 
 def upgrade() -> None:
     with op.get_context().autocommit_block():
+        # This waits for all who began before, however long, and nobody waits for this.
+        patience = op.get_bind().exec_driver_sql("SHOW lock_timeout").scalar_one()
+        op.execute("SET lock_timeout = 0")
         for (name,) in op.get_bind().exec_driver_sql(INVALID).all():
             op.execute(f'DROP INDEX CONCURRENTLY store."{name}"')
         for name, of in INDEXES.items():
             op.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON store.messages {of}")
+        op.execute(f"SET lock_timeout = '{patience}'")
 
 
 def downgrade() -> None:
