@@ -26,8 +26,6 @@ from archiver.store.reading import FlowReport
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.5
-PLAIN_SECONDS = 10.0
 TOLD_FLOWS = 20
 NOT_READABLE = "no account can read this flow now"
 NOT_TOLD = "the service gave no answer that proves it"
@@ -50,6 +48,9 @@ class Progressed:
 
 class Watcher(Protocol):
     """Who is told how far it has come."""
+
+    every_seconds: float
+    """How often: looking takes time of the server, which has better things to do."""
 
     def show(self, progressed: Progressed) -> None:
         """Show it."""
@@ -79,9 +80,10 @@ async def _run(settings: Settings, place: Place, *, as_json: bool) -> Progressed
     async with open_database(place) as engine:
         with _watching(as_json=as_json) as watcher:
             async with asyncio.TaskGroup() as group:
-                watching = group.create_task(_watch(settings, engine, watcher))
+                watching = watcher and group.create_task(_watch(settings, engine, watcher))
                 await daemon.backfill_once(settings, engine, on_found=_note_found)
-                watching.cancel()
+                if watching:
+                    watching.cancel()
         await _warn_of_idle_patterns(settings, engine)
         return await _look(settings, engine)
 
@@ -105,7 +107,7 @@ def _note_found(flows: int) -> None:
 
 async def _watch(settings: Settings, engine: Engine, watcher: Watcher) -> None:
     while True:
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(watcher.every_seconds)
         watcher.show(await _look(settings, engine))
 
 
@@ -159,9 +161,9 @@ def _reason(report: FlowReport) -> str:
 
 
 @contextmanager
-def _watching(*, as_json: bool) -> Iterator[Watcher]:
+def _watching(*, as_json: bool) -> Iterator[Watcher | None]:
     if as_json:
-        yield Silence()
+        yield None
     elif is_terminal():
         with Progress(
             TextColumn(" proven"),
@@ -178,15 +180,10 @@ def _watching(*, as_json: bool) -> Iterator[Watcher]:
         yield Lines()
 
 
-class Silence:
-    """Nobody watches."""
-
-    def show(self, progressed: Progressed) -> None:
-        """Show nothing."""
-
-
 class Bar:
     """A bar on a terminal."""
+
+    every_seconds = 0.5
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -207,15 +204,13 @@ class Bar:
 class Lines:
     """A line now and then."""
 
+    every_seconds = 10.0
+
     def __init__(self) -> None:
         self._pace = Pace()
-        self._shown_at = time.monotonic()
 
     def show(self, progressed: Progressed) -> None:
-        """Print a line if it is time."""
-        if time.monotonic() - self._shown_at < PLAIN_SECONDS:
-            return
-        self._shown_at = time.monotonic()
+        """Print a line."""
         rate = self._pace.rate(progressed.messages)
         click.echo(
             f"{progressed.proven:6.1%} proven, {progressed.messages:,} messages, "

@@ -7,6 +7,7 @@ It claims late: events may arrive out of order within `settling` time, and a con
 in between must not have claimed what was still to come.
 """
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Self
@@ -59,7 +60,8 @@ class Ranges(Struct, frozen=True):
 
     def __contains__(self, id_: int) -> bool:
         """Tell whether *id_* belongs to the set."""
-        return any(first <= id_ <= last for first, last in self.spans)
+        after = bisect_left(self.spans, (id_ + 1,))
+        return after > 0 and id_ <= self.spans[after - 1][1]
 
     def __bool__(self) -> bool:
         """Tell whether there is anything in the set."""

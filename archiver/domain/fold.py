@@ -112,15 +112,15 @@ def replay(facts: Iterable[Fact]) -> tuple[Message, tuple[Revision, ...]] | None
 def untouched(facts: Sequence[Fact]) -> Message | None:
     """What `replay` would make of *facts*, if all that they tell is that a message was sent.
 
-    That is nearly all messages when they are new, and costs a fraction. It has no history but its
-    `original`.
+    That is nearly all messages when they are new, by a stream or a listing, and costs a fraction.
+    It has no history but its `original`.
     """
     if len(facts) != 1:
         return None
     fact = facts[0]
-    if not isinstance(fact, Showing) or fact.message.edited_at or fact.as_of != fact.message.id:
+    if not isinstance(fact, Showing) or fact.message.edited_at:
         return None
-    return _as_sent(fact.message)
+    return _as_sent(fact.message, as_of=max(fact.message.id, fact.as_of))
 
 
 def _once_each(in_order: Sequence[Fact]) -> Sequence[Fact]:
@@ -149,14 +149,14 @@ def sketch(first: Showing) -> tuple[Message, Revision]:
     Its first content is known only if nobody had edited it by then.
     """
     shown = first.message
-    message = _as_sent(shown)
+    message = _as_sent(shown, as_of=shown.id)
     if shown.edited_at is None:
         return message, original(message)
     message = replace(message, content="", detail=None)
     return message, replace(original(message), content=None)
 
 
-def _as_sent(shown: Posted) -> Message:
+def _as_sent(shown: Posted, *, as_of: EventId) -> Message:
     return Message(
         id=shown.id,
         event=shown.kind,
@@ -176,7 +176,7 @@ def _as_sent(shown: Posted) -> Message:
         external_user_name=shown.external_user_name,
         detail=shown.detail,
         removed=False,
-        as_of=shown.id,
+        as_of=as_of,
     )
 
 

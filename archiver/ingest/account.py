@@ -12,7 +12,7 @@ from msgspec import Struct
 from archiver.domain.model import UserId
 from archiver.errors import Corruption
 from archiver.flowdock.refusals import TokenRefused
-from archiver.ingest.backfill import UNANSWERED, audit, backfill
+from archiver.ingest.backfill import HANDS, UNANSWERED, audit, backfill
 from archiver.ingest.connections import Connections, Follow, Lines, pause
 from archiver.ingest.directory import Wanted
 from archiver.ingest.intake import Intake
@@ -119,7 +119,7 @@ class Account:
 
     async def look_at_heads(self) -> None:
         """Learn how far each flow has come."""
-        turns = asyncio.Semaphore(self._plan.workers)
+        turns = asyncio.Semaphore(HANDS * self._plan.workers)
 
         async def look_in_turn(flow_key: int) -> None:
             async with turns:

@@ -50,6 +50,7 @@ class Agenda:
         self._side_by_side = side_by_side
         self._open: list[Slice] = []
         self._under_way: set[Slice] = set()
+        self._done: list[Slice] = []
         self._widths: dict[int, int] = {}
         self._resting: dict[int, list[_Rest]] = {}
 
@@ -61,10 +62,18 @@ class Agenda:
     @property
     def is_empty(self) -> bool:
         """Tell whether nothing is left to ask for, and nothing is being asked for."""
-        return not self._open and not self._under_way
+        return not (self._open or self._under_way or self._done)
+
+    def look(self) -> None:
+        """Note that the ledger is read from now on."""
+        self._done.clear()
 
     def plan(self, gaps: Mapping[int, Ranges], *, now: float) -> None:
-        """Replace what is open by *gaps*, by flow key, leaving out what is under way or resting."""
+        """Replace what is open by *gaps*, by flow key, as they were at the last `look`.
+
+        What is under way or resting is left out, and so is what was done since that look: the gaps
+        do not tell yet what became of it.
+        """
         self._open = [
             one
             for flow_key, missing in gaps.items()
@@ -83,6 +92,7 @@ class Agenda:
     def done(self, taken: Slice) -> None:
         """Note that nobody asks for *taken* any more."""
         self._under_way.discard(taken)
+        self._done.append(taken)
 
     def rest(self, flow_key: int, missing: Ranges, *, now: float) -> float:
         """Let what could not be proven rest, longer each time; returns how long, in seconds."""
@@ -104,7 +114,8 @@ class Agenda:
             self._widths[flow_key] = max(1, ids * SLICE_MESSAGES // messages)
 
     def _left_out(self, flow_key: int, now: float) -> Ranges:
-        asked = [(one.first, one.last) for one in self._under_way if one.flow_key == flow_key]
+        busy = (*self._under_way, *self._done)
+        asked = [(one.first, one.last) for one in busy if one.flow_key == flow_key]
         for one in self._resting.get(flow_key, ()):
             if one.until > now:
                 asked.extend(one.missing)

@@ -19,7 +19,7 @@ from archiver.domain.coverage import Ranges
 from archiver.domain.events import Rejected, Signal
 from archiver.ingest.batch import Applied, Arrival, Batch
 from archiver.ingest.folding import change_messages
-from archiver.ingest.novelty import sort_out
+from archiver.ingest.novelty import Novelty, sort_out
 from archiver.store import coverage, journal, messages
 from archiver.store.engine import DatabaseError, Engine, Fault, Transaction, fault, transaction
 from archiver.store.journal import Entry, Reject, StoredSignal
@@ -103,7 +103,7 @@ def without(batch: Batch, refused: Iterable[tuple[int, int]]) -> Batch:
 
 async def write(tx: Transaction, batch: Batch) -> Applied:
     """Write *batch* on the caller's transaction."""
-    marks = await journal.lock_to_write(tx, batch.flow_keys())
+    marks = await journal.lock_to_write(tx, batch.flow_keys(), batch.listed())
     new = await sort_out(tx, batch.arrivals, marks)
     changed = await change_messages(tx, new)
     signals, rejects = _asides(batch.arrivals)
@@ -114,7 +114,7 @@ async def write(tx: Transaction, batch: Batch) -> Applied:
     if rejects:
         await journal.add_rejects(tx, rejects)
     if batch.gains:
-        unsure = await _unsure(tx, batch.arrivals)
+        unsure = await _unsure(tx, batch.arrivals, new)
         await coverage.advance(tx, batch.gains, unsure=unsure, now=batch.now)
     if contradicted := await _contradicted(tx, new.entries):
         log.warning("a stream did not bring what it should have", extra={"flows": contradicted})
@@ -135,7 +135,7 @@ async def write(tx: Transaction, batch: Batch) -> Applied:
     )
 
 
-async def _unsure(tx: Transaction, arrivals: Iterable[Arrival]) -> dict[int, Ranges]:
+async def _unsure(tx: Transaction, arrivals: Iterable[Arrival], new: Novelty) -> dict[int, Ranges]:
     """By flow key: listed messages of which something newer than the listing is known.
 
     What comes after the listing's position was heard one by one; an event that was missed among
@@ -145,6 +145,7 @@ async def _unsure(tx: Transaction, arrivals: Iterable[Arrival]) -> dict[int, Ran
         (arrival.flow_key, arrival.id): arrival.listed_as_of
         for arrival in arrivals
         if arrival.listed_as_of is not None and arrival.flow_key is not None and arrival.id
+        if not new.is_all((arrival.flow_key, arrival.id))
     }
     if not listed:
         return {}

@@ -1,8 +1,10 @@
 """Filling gaps: what no witness proves is asked for, page by page, until it is proven.
 
 The ledger is the plan: what is wanted is read out of it again and again, and workers ask for slices
-of it, newest first. Each page is archived and proves its part in one transaction, so a kill costs
-one page. Nothing asks for ids younger than the settling time: they may not be listable yet.
+of it, newest first. There are more workers than requests under way: while pages are archived, many
+together, the next ones come. Each is archived and proves its part in one transaction, so a kill
+costs what was in hand. Nothing asks for ids younger than the settling time: they may not be
+listable yet.
 
 The audit is the same work on other ids: not on what is missing, but on what is doubted, since it
 may have been edited, tagged or deleted while nobody listened. The service does not list past edits,
@@ -32,6 +34,12 @@ log = logging.getLogger(__name__)
 PLAN_SECONDS = 1.0
 """How often the gaps are read out of the ledger."""
 
+SHORTEST_PLAN_SECONDS = 0.02
+"""How long a plan holds at least, however soon nothing is left of it."""
+
+HANDS = 4
+"""Workers for each request that may be under way: the others decode, and wait for the archive."""
+
 UNANSWERED = (ArchiverError, aiohttp.ClientError, TimeoutError)
 """What asking for a page raises when the service does not give one."""
 
@@ -57,10 +65,13 @@ class Desk:
 async def backfill(source: Source, *, workers: int, until_done: bool = False) -> None:
     """Fill the gaps of the account's flows, for ever or until none is left that can be filled.
 
+    *workers* is how many requests may be under way at once, which the client sees to.
+
     Raises:
         TokenRefused: the account is locked out.
     """
-    await _ask_all(source, Desk("backfill"), workers=workers, until_done=until_done)
+    desk = Desk("backfill")
+    await _ask_all(source, desk, workers=HANDS * workers, until_done=until_done)
 
 
 async def audit(source: Source, *, workers: int, cycle: timedelta) -> NoReturn:
@@ -90,18 +101,17 @@ async def _plan(source: Source, desk: Desk, *, until_done: bool) -> None:
     """Keep the agenda true; returns when nothing is left to ask for, if that is wanted."""
     clock = asyncio.get_running_loop().time
     while True:
+        desk.idle.clear()
+        desk.agenda.look()
         desk.agenda.plan(desk.choose(await source.wanting()), now=clock())
         if until_done and desk.agenda.is_empty:
             return
-        desk.idle.clear()
         desk.planned.set()
         desk.planned.clear()
-        if desk.agenda.has_open:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(PLAN_SECONDS):
-                    await desk.idle.wait()
-        else:
-            await asyncio.sleep(PLAN_SECONDS)
+        await asyncio.sleep(SHORTEST_PLAN_SECONDS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PLAN_SECONDS):
+                await desk.idle.wait()
 
 
 async def _work(source: Source, desk: Desk) -> NoReturn:
@@ -110,7 +120,6 @@ async def _work(source: Source, desk: Desk) -> NoReturn:
     while True:
         taken = desk.agenda.take()
         if taken is None:
-            desk.idle.set()
             await desk.planned.wait()
             continue
         try:
@@ -130,6 +139,8 @@ async def _work(source: Source, desk: Desk) -> NoReturn:
             )
         finally:
             desk.agenda.done(taken)
+            if not desk.agenda.has_open:
+                desk.idle.set()
 
 
 async def _fill(source: Source, desk: Desk, taken: Slice) -> None:

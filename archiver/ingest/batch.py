@@ -6,6 +6,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from archiver.domain.coverage import Ranges
 from archiver.domain.events import Decoded, Event, Mutation, Posted, Rejected, Vanished
 from archiver.domain.fold import Absence, Fact, Showing
 from archiver.domain.model import EventId
@@ -57,6 +58,10 @@ class Batch(Struct, frozen=True, kw_only=True):
         """The flows that it writes to."""
         named = {arrival.flow_key for arrival in self.arrivals if arrival.flow_key is not None}
         return named | self.gains.keys() | self.opened
+
+    def listed(self) -> dict[int, Ranges]:
+        """By flow key: what is proven by pages."""
+        return {flow_key: gain.listed for flow_key, gain in self.gains.items() if gain.listed}
 
 
 class Applied(Struct, frozen=True, kw_only=True):

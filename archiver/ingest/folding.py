@@ -77,12 +77,12 @@ async def change_messages(tx: Transaction, new: Novelty) -> int:
 async def _held(tx: Transaction, new: Novelty) -> dict[Key, Held]:
     """The stored messages of which *new* tells.
 
-    One that it shows, beyond all that the journal held, is not there.
+    One that it shows, and of which the journal held nothing, is not there.
     """
     reached = [
         key
         for key, facts in new.facts.items()
-        if key[1] <= new.marks[key[0]].newest or not shows(facts)
+        if new.marks[key[0]].may_hold(key[1]) or not shows(facts)
     ]
     return await messages.held(tx, reached) if reached else {}
 
@@ -91,7 +91,7 @@ async def _waiting(
     tx: Transaction, shown: Iterable[Key], marks: Mapping[int, Marks]
 ) -> dict[Key, list[Fact]]:
     """What came of the messages *shown* before they did."""
-    targeted = [key for key in shown if key[1] <= marks[key[0]].newest_target]
+    targeted = [key for key in shown if marks[key[0]].may_change(key[1])]
     return by_message(await journal.targeting(tx, targeted)) if targeted else {}
 
 

@@ -35,6 +35,12 @@ class Novelty:
     threads: list[Shown] = field(default_factory=list)
     repeated: int = 0
 
+    def is_all(self, key: Key) -> bool:
+        """Tell whether a single fact of the batch is all that is known of a message."""
+        marks, id_ = self.marks[key[0]], key[1]
+        is_known = marks.may_hold(id_) or marks.may_change(id_)
+        return not is_known and len(self.facts.get(key, ())) <= 1
+
 
 async def sort_out(
     tx: Transaction, arrivals: Iterable[Arrival], marks: Mapping[int, Marks]
@@ -49,7 +55,7 @@ async def sort_out(
     ]
     if not events:
         return new
-    reached = {key for key, _ in events if key[1] <= marks[key[0]].newest}
+    reached = {key for key, _ in events if marks[key[0]].may_hold(key[1])}
     forms = await journal.known(tx, reached) if reached else {}
     for key, arrival in events:
         _place(new, key, arrival, forms.setdefault(key, []))

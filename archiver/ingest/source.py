@@ -16,13 +16,14 @@ from archiver.flowdock.refusals import AnswerTooLong, FlowRefused
 from archiver.flowdock.retry import Gate
 from archiver.ingest.absence import look_for
 from archiver.ingest.apply import apply_patiently, when_possible
-from archiver.ingest.batch import Applied, Batch
+from archiver.ingest.batch import Applied, Arrival, Batch
 from archiver.ingest.heads import Heads
 from archiver.ingest.names import Names
 from archiver.ingest.pages import Reading, batch_of, bounds, read_page
 from archiver.ingest.tally import Tally
 from archiver.ingest.together import Together
 from archiver.ingest.turns import Turns
+from archiver.ingest.vacancy import Vacancy
 from archiver.store import coverage, directory
 from archiver.store.coverage import PageRow, Purpose, Standing, Wanting
 from archiver.store.engine import Engine
@@ -67,6 +68,7 @@ class Source:
         self._audit_gate = Gate(requests_per_second=audits_per_second, concurrency=1)
         self._run = run
         self._tally = tally
+        self._vacancy = Vacancy(engine)
         self._together = Together(self._archive)
         self._now = now
 
@@ -86,22 +88,14 @@ class Source:
         Raises:
             FlowRefused: the flow is lost. And all that `Client.page` raises.
         """
+        await self._together.room()
         as_of = self.heads.settled(flow_key, now=asyncio.get_running_loop().time())
         epoch = self._epoch(flow_key)
         if purpose == "audit":
             await self._audit_gate.turn()
         page = await self._page(self._path(flow_key), first - 1, last + 1, newest=newest)
         reading = self._read(page, flow_key, as_of)
-        absent = await look_for(
-            self.client,
-            self.engine,
-            flow_key=flow_key,
-            path=page.path,
-            proven=reading.proven,
-            listed=reading.ids,
-            as_of=as_of,
-            now=self._now(),
-        )
+        absent = await self._absent(page, reading, flow_key, as_of, purpose)
         batch = batch_of(
             page,
             reading,
@@ -121,6 +115,28 @@ class Source:
         await self.fail(flow_key, *bounds(page), purpose=purpose, error=trouble)
         return replace(reading, proven=reading.proven - refused, trouble=trouble)
 
+    async def _absent(
+        self, page: Page, reading: Reading, flow_key: int, as_of: int, purpose: Purpose
+    ) -> list[Arrival]:
+        """What the archive holds of the range that *page* proves, and the page does not show."""
+        spans = reading.proven.spans
+        # What is listed again is nearly all held, and what was missing is not.
+        if not spans or (
+            purpose == "backfill"
+            and await self._vacancy.is_vacant(flow_key, spans[0][0], spans[-1][1])
+        ):
+            return []
+        return await look_for(
+            self.client,
+            self.engine,
+            flow_key=flow_key,
+            path=page.path,
+            proven=reading.proven,
+            listed=reading.ids,
+            as_of=as_of,
+            now=self._now(),
+        )
+
     async def look_at_head(self, flow_key: int) -> int:
         """Ask for the newest message of a flow; what is new is archived, and nothing is proven.
 
@@ -135,7 +151,7 @@ class Source:
             log.error("head out of all proportion", extra={"flow": page.path, "id": newest})
             return 0
         if newest > self.heads.newest(flow_key) or reading.trouble:
-            await self._archive(Batch(now=self._now(), arrivals=reading.arrivals))
+            await self._together.archive(Batch(now=self._now(), arrivals=reading.arrivals))
         if newest:
             self.heads.seen(flow_key, newest, at=at)
         return newest

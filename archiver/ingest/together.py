@@ -13,7 +13,9 @@ from msgspec.structs import replace
 from archiver.ingest.batch import Applied, Batch
 from archiver.store.coverage import Standing
 
-MOST_ARRIVALS = 2000
+MOST_ARRIVALS = 4000
+MOST_BYTES = 16_000_000
+"""Of frames: while so much waits to be written, nobody should ask for more."""
 
 
 class Together:
@@ -24,6 +26,14 @@ class Together:
         self._waiting: list[Batch] = []
         self._refused: dict[int, frozenset[tuple[int, int]]] = {}
         self._turn = asyncio.Lock()
+        self._bytes = 0
+        self._written = asyncio.Event()
+
+    async def room(self) -> None:
+        """Wait until so little waits to be written that another page may be asked for."""
+        while self._bytes >= MOST_BYTES:
+            self._written.clear()
+            await self._written.wait()
 
     async def archive(self, batch: Batch) -> frozenset[tuple[int, int]]:
         """Archive *batch*, perhaps with others; returns the events of it that Postgres refused.
@@ -31,6 +41,8 @@ class Together:
         Who is cancelled while it writes for others leaves them waiting, and the next writes.
         """
         self._waiting.append(batch)
+        size = sum(len(arrival.frame) for arrival in batch.arrivals)
+        self._bytes += size
         try:
             async with self._turn:
                 while id(batch) not in self._refused:
@@ -39,31 +51,37 @@ class Together:
         finally:
             self._waiting = [one for one in self._waiting if one is not batch]
             self._refused.pop(id(batch), None)
+            self._bytes -= size
+            self._written.set()
 
     async def _write(self, group: Sequence[Batch]) -> None:
         applied = await self._archive(reduce(merged, group))
         for batch in group:
             if not any(one is batch for one in self._waiting):
                 continue  # who asked for it was cancelled
-            own = {(arrival.flow_key, arrival.id) for arrival in batch.arrivals}
-            self._refused[id(batch)] = frozenset(key for key in applied.refused if key in own)
+            own = _keys(batch) if applied.refused else frozenset()
+            self._refused[id(batch)] = applied.refused & own
         self._waiting = [one for one in self._waiting if id(one) not in self._refused]
 
     def _chosen(self) -> list[Batch]:
         """What waits, in its order, as far as it can be written together and is not too much."""
         chosen: list[Batch] = []
-        arrivals = 0
+        keys: set[tuple[int | None, int | None]] = set()
         for batch in self._waiting:
-            fits = arrivals + len(batch.arrivals) <= MOST_ARRIVALS
+            own = _keys(batch)
+            fits = len(keys) + len(batch.arrivals) <= MOST_ARRIVALS and keys.isdisjoint(own)
             if chosen and not (fits and all(can_merge(one, batch) for one in chosen)):
                 continue
             chosen.append(batch)
-            arrivals += len(batch.arrivals)
+            keys |= own
         return chosen
 
 
 def can_merge(one: Batch, other: Batch) -> bool:
-    """Tell whether two batches may be written as one: what they prove is of other ids or flows."""
+    """Tell whether two batches of other events may be written as one.
+
+    That is when what they prove is of other ids or flows, too.
+    """
     if one.opened or other.opened:
         return False
     for flow_key in one.gains.keys() & other.gains.keys():
@@ -71,8 +89,13 @@ def can_merge(one: Batch, other: Batch) -> bool:
         overlap = first.listed - (first.listed - second.listed)
         if first.epoch != second.epoch or overlap:
             return False
-    ids = {(arrival.flow_key, arrival.id) for arrival in one.arrivals}
-    return not any((arrival.flow_key, arrival.id) in ids for arrival in other.arrivals)
+    return True
+
+
+def _keys(batch: Batch) -> frozenset[tuple[int | None, int | None]]:
+    """Which events it brings, by flow key and id; what could not be read is in no one's way."""
+    keys = ((arrival.flow_key, arrival.id) for arrival in batch.arrivals)
+    return frozenset(key for key in keys if key[1] is not None)
 
 
 def merged(one: Batch, other: Batch) -> Batch:

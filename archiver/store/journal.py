@@ -5,7 +5,7 @@ Each is kept once. When a listing shows a form that is here already, only the po
 newest sighting is kept, since the same words said later can outweigh what came in between.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, Literal
@@ -29,6 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from archiver.domain.coverage import Ranges
 from archiver.store.bulk import Key, copy, driver, key_table, keys_of, moment, reached, small
 from archiver.store.coverage import LOCK
 from archiver.store.schema import flows, journal, rejects, sightings, signals
@@ -127,12 +128,22 @@ class Sighting(Struct, frozen=True, kw_only=True):
 
 
 class Marks(Struct, frozen=True):
-    """How far the journal of a flow goes: nothing that it holds lies beyond."""
+    """What the journal of a flow need not be asked for, since it does not hold it."""
 
     newest: int = 0
     """The newest id."""
     newest_target: int = 0
     """The newest message that an event changes, be it there or not."""
+    vacant: Ranges = Ranges()
+    """Ids below these of which it holds no event, and none that changes them."""
+
+    def may_hold(self, id_: int) -> bool:
+        """Tell whether the journal has to be asked for the event *id_*."""
+        return id_ <= self.newest and id_ not in self.vacant
+
+    def may_change(self, id_: int) -> bool:
+        """Tell whether the journal has to be asked for what changes the message *id_*."""
+        return id_ <= self.newest_target and id_ not in self.vacant
 
 
 def digest(payload: bytes) -> bytes:
@@ -140,18 +151,33 @@ def digest(payload: bytes) -> bytes:
     return blake2b(payload, digest_size=16).digest()
 
 
-async def lock_to_write(tx: AsyncConnection, flow_keys: Collection[int]) -> dict[int, Marks]:
+async def lock_to_write(
+    tx: AsyncConnection, flow_keys: Collection[int], listed: Mapping[int, Ranges]
+) -> dict[int, Marks]:
     """Lock flows as `coverage.lock` does, and then tell how far the journal of each goes.
 
-    Both, and the begin of the transaction, cost one wait for the server.
+    And which of the ranges *listed*, by flow key, are vacant: what fills a gap lies below the
+    newest id, and is new all the same. All this, and the begin of the transaction, cost one wait
+    for the server.
     """
     keys = sorted(flow_keys)
+    spans = [(key, *span) for key, ranges in listed.items() for span in ranges]
+    vacant: dict[int, list[tuple[int, int]]] = {}
     async with driver(tx) as connection, connection.pipeline():
         await connection.execute(LOCK, [keys], prepare=True)
         # A statement of its own, so that it sees what others wrote while this one waited.
         told = await connection.execute(_MARKS, [keys], prepare=True)
+        found = None
+        if spans:
+            columns = [list(column) for column in zip(*spans, strict=True)]
+            found = await connection.execute(_VACANT, columns, prepare=True)
         rows = await told.fetchall()
-    return {flow_key: Marks(newest or 0, target or 0) for flow_key, newest, target in rows}
+        for flow_key, first, last in await found.fetchall() if found else ():
+            vacant.setdefault(flow_key, []).append((first, last))
+    return {
+        flow_key: Marks(newest or 0, target or 0, Ranges.of(vacant.get(flow_key, ())))
+        for flow_key, newest, target in rows
+    }
 
 
 async def known(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, list[KnownForm]]:
@@ -280,4 +306,18 @@ _MARKS = """
         SELECT target_id FROM store.journal
         WHERE flow_key = asked.flow_key AND target_id IS NOT NULL ORDER BY target_id DESC LIMIT 1
     ) AS change ON true
+"""
+
+_VACANT = """
+    SELECT flow_key, first, last
+    FROM unnest(%s::integer[], %s::bigint[], %s::bigint[]) AS span (flow_key, first, last)
+    LEFT JOIN LATERAL (
+        SELECT id FROM store.journal WHERE flow_key = span.flow_key AND id >= first
+        ORDER BY id LIMIT 1
+    ) AS own ON true
+    LEFT JOIN LATERAL (
+        SELECT target_id FROM store.journal WHERE flow_key = span.flow_key AND target_id >= first
+        ORDER BY target_id LIMIT 1
+    ) AS change ON true
+    WHERE coalesce(least(own.id, change.target_id) > last, true)
 """

@@ -1,5 +1,7 @@
 """Where messages stand in their flow, and next to which; what of them is there and what is not."""
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -35,6 +37,15 @@ async def between(tx: AsyncConnection, flow_key: int, first: int, last: int) -> 
     return [Place(*row) for row in await tx.execute(statement.order_by(messages.c.id))]
 
 
+async def occupied(
+    tx: AsyncConnection, spans: Sequence[tuple[int, int, int]]
+) -> set[tuple[int, int, int]]:
+    """Those of *spans*, each a flow key and the first and the last id, that hold a message."""
+    flow_keys, firsts, lasts = zip(*spans, strict=True)
+    asked = {"flow_keys": list(flow_keys), "firsts": list(firsts), "lasts": list(lasts)}
+    return {(key, first, last) for key, first, last in await tx.execute(_OCCUPIED, asked)}
+
+
 async def beside(
     tx: AsyncConnection, flow_key: int, id_: int, *, older: bool, with_inbox: bool, most: int
 ) -> list[Place]:
@@ -47,3 +58,16 @@ async def beside(
         statement = statement.where(messages.c.app.is_distinct_from(INBOX))
     statement = statement.order_by(number.desc() if older else number).limit(most)
     return [Place(*row) for row in await tx.execute(statement)]
+
+
+# Through the index, whatever the planner knows of the table.
+_OCCUPIED = text("""
+    SELECT flow_key, first, last
+    FROM unnest(CAST(:flow_keys AS integer[]), CAST(:firsts AS bigint[]), CAST(:lasts AS bigint[]))
+        AS span (flow_key, first, last)
+    CROSS JOIN LATERAL (
+        SELECT id FROM store.messages WHERE flow_key = span.flow_key AND id >= first
+        ORDER BY id LIMIT 1
+    ) AS next
+    WHERE next.id <= last
+""")

@@ -268,7 +268,8 @@ def test_a_listing_outweighs_the_event_of_its_own_position():
     assert folded(shown(as_of=10), shown(as_of=20, tags=("b",)), late).tags == ("b",)
 
 
-def test_what_was_edited_or_listed_later_is_not_untouched():
+def test_what_was_edited_is_not_untouched_and_what_was_listed_later_is():
     assert untouched([shown(as_of=10)]) == folded(shown(as_of=10))
+    assert untouched([shown(as_of=11)]) == folded(shown(as_of=11))
     assert untouched([shown(as_of=10, edited_at=BEGIN)]) is None
-    assert untouched([shown(as_of=11)]) is None
+    assert untouched([shown(as_of=11, edited_at=BEGIN)]) is None

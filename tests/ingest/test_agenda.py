@@ -52,6 +52,7 @@ def test_work_under_way_is_never_handed_out_again(plans, data):
     agenda = Agenda()
     under_way: list[Slice] = []
     for gaps in plans:
+        agenda.look()
         agenda.plan(gaps, now=0)
         for _ in range(data.draw(st.integers(0, 4))):
             if one := agenda.take():
@@ -61,6 +62,7 @@ def test_work_under_way_is_never_handed_out_again(plans, data):
                 under_way.append(one)
         while under_way and data.draw(st.booleans()):
             agenda.done(under_way.pop())
+    agenda.look()
     assert agenda.is_empty is (not agenda.has_open and not under_way)
 
 
@@ -69,6 +71,7 @@ def test_what_failed_rests_and_is_handed_out_again(gaps, waits):
     agenda, now = Agenda(), 0.0
     for wait in waits:
         now += wait
+        agenda.look()
         agenda.plan(gaps, now=now)
         for flow_key, first, last in all_of(agenda):
             agenda.rest(flow_key, Ranges(((first, last),)), now=now)
@@ -76,8 +79,26 @@ def test_what_failed_rests_and_is_handed_out_again(gaps, waits):
             agenda.done(one)
         agenda.plan(gaps, now=now)
         assert not agenda.has_open
+    agenda.look()
     agenda.plan(gaps, now=now + LONGEST_PAUSE_SECONDS)
     assert {flow_key for flow_key, _, _ in all_of(agenda)} == gaps.keys()
+
+
+def test_what_was_done_after_the_ledger_was_read_is_not_handed_out_again():
+    agenda, gaps = Agenda(), {1: Ranges(((1, 9),))}
+    agenda.look()
+    agenda.plan(gaps, now=0)
+    agenda.look()
+    for one in [agenda.take()]:
+        assert one
+        agenda.done(one)
+    agenda.plan(gaps, now=0)
+    assert not agenda.has_open
+    assert not agenda.is_empty
+
+    agenda.look()
+    agenda.plan({}, now=0)
+    assert agenda.is_empty
 
 
 def test_rests_grow_and_have_a_bound():

@@ -85,6 +85,24 @@ def test_what_postgres_refuses_is_set_aside_and_the_rest_lands(archive, poison):
         assert archive.standing() == [("stream", 1, 3), ("stream", 5, 7)]
 
 
+def test_a_page_is_new_but_for_what_the_journal_has_of_its_range(archive):
+    key = archive.flow_key
+    last = listed(frame(9), key, as_of=50)
+    archive.apply(last, *(streamed(one, key) for one in (edit(30, 4, "changed"), frame(40))))
+    gains = {
+        number: {key: Standing(listed=Ranges(((number, number + 2),)))} for number in (1, 4, 7)
+    }
+    page = {n: [listed(frame(id_), key, as_of=50) for id_ in range(n, n + 3)] for n in gains}
+
+    vacant, changed = (archive.apply(*page[n], gains=gains[n]) for n in (1, 4))
+    known = archive.apply(*page[7][:2], last, gains=gains[7])
+
+    assert (vacant.events, changed.events) == (3, 3)
+    assert (known.events, known.repeated) == (2, 1)
+    asked = "SELECT id FROM archive.messages WHERE content = 'changed'"
+    assert query(archive.url, asked) == [(4,)]
+
+
 def test_a_payload_that_is_no_json_for_postgres_is_set_aside(archive):
     bad = replace(archive.streamed(frame(2)), frame=b"{'id': 2}")
     archive.apply(archive.streamed(frame(1)), bad, archive.streamed(frame(3)))

@@ -1,6 +1,7 @@
 """Pages that are written together: all of them, each once, and each told what was refused of it."""
 
 import asyncio
+from typing import Any
 
 from archiver.domain.coverage import Ranges
 from archiver.ingest.batch import Applied, Batch
@@ -33,7 +34,7 @@ class Archive:
         return [sorted(one.id or 0 for one in batch.arrivals) for batch in self.written]
 
 
-async def started(*tasks: asyncio.Task[frozenset[tuple[int, int]]]) -> None:
+async def started(*tasks: asyncio.Task[Any]) -> None:
     for _ in range(3 * len(tasks)):
         await asyncio.sleep(0)
 
@@ -81,3 +82,17 @@ def test_what_two_batches_prove_is_proven_by_both_together():
         2: Standing(listed=Ranges(((2, 3),)), epoch=7),
     }
     assert len(both.arrivals) == 8
+
+
+async def test_while_too_much_waits_nobody_asks_for_more(monkeypatch):
+    monkeypatch.setattr("archiver.ingest.together.MOST_BYTES", 100)
+    archive = Archive()
+    together = Together(archive.archive)
+    await together.room()
+    task = asyncio.create_task(together.archive(page(1, 3)))
+    waiting = asyncio.create_task(together.room())
+    await started(task, waiting)
+    assert not waiting.done()
+
+    archive.go.set()
+    await asyncio.gather(task, waiting)

@@ -1,0 +1,50 @@
+"""Where the archive holds no message: asked for many pages at once.
+
+A page that fills a gap is not to be held against what is archived of its range when that is
+nothing, which is nearly always. Pages come side by side, so who has the turn asks for all that wait
+with it.
+"""
+
+import asyncio
+from functools import partial
+
+from archiver.ingest.apply import when_possible
+from archiver.store import places
+from archiver.store.engine import Engine
+
+Span = tuple[int, int, int]
+"""A flow key, and the first and the last id of a range."""
+
+
+class Vacancy:
+    """Asks an archive which ranges of ids are without messages."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._waiting: list[tuple[Span, asyncio.Future[bool]]] = []
+        self._turn = asyncio.Lock()
+
+    async def is_vacant(self, flow_key: int, first: int, last: int) -> bool:
+        """Tell whether no message of the range is held.
+
+        Who is cancelled while it asks for others leaves them waiting, and the next asks.
+        """
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        one = ((flow_key, first, last), answer)
+        self._waiting.append(one)
+        try:
+            async with self._turn:
+                if not answer.done():
+                    await self._ask()
+            return answer.result()
+        finally:
+            if one in self._waiting:
+                self._waiting.remove(one)
+
+    async def _ask(self) -> None:
+        asked = list(self._waiting)
+        spans = [span for span, _ in asked]
+        occupied = await when_possible(self._engine, partial(places.occupied, spans=spans))
+        for span, answer in asked:
+            answer.set_result(span not in occupied)
+        self._waiting = [one for one in self._waiting if not one[1].done()]
