@@ -11,19 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import click
+from msgspec.structs import replace
 
 from archiver.cli.choice import choose_flows
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
-from archiver.cli.moments import Moment
+from archiver.cli.moments import parse as moment
 from archiver.cli.progress import Tell, shown_progress
+from archiver.cli.search_finding import refresh
 from archiver.cli.tables import counted
 from archiver.cli.terminal import make_safe
+from archiver.domain.query import Filter, Query
+from archiver.domain.query_parsing import parse
+from archiver.domain.query_time import Calendar, read_moment
 from archiver.errors import ArchiverError
-from archiver.export.folder import File
+from archiver.export.book import File, asked_before
+from archiver.export.folder import partial_of
 from archiver.export.manifest import Manifest, check, read_manifest
 from archiver.export.writing import Format, Progress, total_bytes, write_export
-from archiver.store.exporting import Selection
+from archiver.store.exporting_choice import Selection
+from archiver.store.search_meaning import leaves
 
 FORMATS = {
     "jsonl": ("archiver.export.lines", "JsonLines"),
@@ -39,78 +46,74 @@ TOLD_FINDINGS = 20
 
 
 @click.command
+@click.argument("to", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("words", metavar="[QUERY]", nargs=-1)
 @click.option(
     "--format", "style", type=click.Choice(list(FORMATS)), default="jsonl", show_default=True
 )
 @click.option("--events", is_flag=True, help="The journal as received, for archiver import.")
-@click.option(
-    "--to",
-    type=click.Path(path_type=Path),
-    help="A directory, new or empty; or a file to be made, NAME.zip.",
-)
 @click.option("--flow", "patterns", multiple=True, metavar="PATTERN", help="Only these: 'acme/*'.")
-@click.option("--since", type=Moment(), help="Sent then or later: 30d, or a date.")
-@click.option("--until", type=Moment(), help="Sent before then.")
-@click.option("--as-of", type=Moment(), help="Messages as their flows showed them then.")
-@click.option(
-    "--check",
-    "checked",
-    type=click.Path(path_type=Path),
-    help="Write nothing: compare this export with its manifest.",
-)
+@click.option("--since", metavar="WHEN", help="Sent then or later: 30d, or a date.")
+@click.option("--until", metavar="WHEN", help="Sent before then.")
+@click.option("--as-of", metavar="WHEN", help="Messages as their flows showed them then.")
+@click.option("--check", "checked", is_flag=True, help="Write nothing: compare with the manifest.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.pass_obj
 def export(
     load: LoadSettings,
     /,
     *,
+    to: Path,
+    words: tuple[str, ...],
     style: str,
     events: bool,
-    to: Path | None,
     patterns: tuple[str, ...],
-    since: datetime | None,
-    until: datetime | None,
-    as_of: datetime | None,
-    checked: Path | None,
+    since: str | None,
+    until: str | None,
+    as_of: str | None,
+    checked: bool,
     as_json: bool,
 ) -> int:
     """Write messages into files: of one moment, complete or not there.
+
+    DIR is a directory, new or empty, or a file to be made, NAME.zip. QUERY chooses messages as
+    archiver search does; times in it are UTC.
 
     An export that was interrupted goes on where it was, by the same command. Its manifest.json
     tells what it holds, what of that the archive had proven, and the SHA-256 of each file.
 
     Exit status of --check: 0 when all is as the manifest says, 1 when it is not.
     """
-    if checked is not None:
-        return _check(checked, as_json=as_json)
-    if to is None:
-        raise click.UsageError("say where to: --to DIR, or --to FILE.zip")
-    if events and (style != "jsonl" or as_of is not None):
-        raise click.UsageError("--events is the journal in jsonl, and knows no --as-of")
+    if checked:
+        return _check(to, as_json=as_json)
+    if events and (style != "jsonl" or as_of is not None or words):
+        raise click.UsageError("--events is the journal in jsonl: it knows no --as-of and no QUERY")
+    asked_at = asked_before(partial_of(to)) or datetime.now(UTC)
+    query = parse(" ".join(words)) if words else None
+    chosen = Selection(
+        flows=(),
+        since=_moment("--since", since, asked_at),
+        until=_moment("--until", until, asked_at),
+        as_of=_moment("--as-of", as_of, asked_at),
+        query=query,
+        asked_at=asked_at,
+    )
     written = _format(EVENTS if events else FORMATS[style])
     settings = load()
     require_archive(settings)
-    arguments = {
-        "format": style,
-        "events": events,
-        "flows": list(patterns),
-        "since": _plain_time(since),
-        "until": _plain_time(until),
-        "as_of": _plain_time(as_of),
-    }
+    arguments = {"format": style, "events": events, **_arguments(chosen, patterns)}
     began = time.monotonic()
 
     async def run(place: Place, tell: Tell) -> Manifest:
         async with open_database(place) as engine:
+            if query is not None:
+                await refresh(engine, language=settings.search.language)
             async with engine.connect() as tx:
                 flows = await choose_flows(tx, patterns)
-            chosen = Selection(
-                flows=tuple(sorted(flows.values())), since=since, until=until, as_of=as_of
-            )
             return await write_export(
                 engine,
                 written,
-                chosen,
+                replace(chosen, flows=tuple(sorted(flows.values()))),
                 to,
                 arguments=arguments,
                 version=version("flowdock-archiver"),
@@ -121,6 +124,41 @@ def export(
         manifest = asyncio.run(run(place, tell))
     _describe(manifest, to, time.monotonic() - began, as_json=as_json)
     return 0
+
+
+def _moment(option: str, told: str | None, now: datetime) -> datetime | None:
+    if told is None:
+        return None
+    try:
+        return moment(told, now=now)
+    except (ValueError, OverflowError) as error:
+        raise click.UsageError(
+            f"{option}: {told!r} is neither like 30d, 2w, 12h nor a date like 2024-05-31"
+        ) from error
+
+
+def _arguments(chosen: Selection, patterns: Sequence[str]) -> dict[str, Any]:
+    """What was asked for, as a manifest tells it: so that it is the same whenever it is asked."""
+    told = {
+        "flows": list(patterns),
+        "since": _plain_time(chosen.since),
+        "until": _plain_time(chosen.until),
+        "as_of": _plain_time(chosen.as_of),
+        "query": chosen.query and chosen.query.source,
+    }
+    if chosen.query is not None and _counts_back(chosen.query):
+        told["asked_at"] = _plain_time(chosen.asked_at)
+    return told
+
+
+def _counts_back(query: Query) -> bool:
+    """Tell whether a time in *query* depends on when it is asked."""
+    times = (
+        read_moment(leaf.value)
+        for leaf in leaves(query.root)
+        if isinstance(leaf, Filter) and leaf.name in {"before", "after", "on"}
+    )
+    return any(not isinstance(one, Calendar) for one in times)
 
 
 def _format(place: tuple[str, str]) -> Format:
@@ -163,6 +201,7 @@ def _describe(manifest: Manifest, to: Path, seconds: float, *, as_json: bool) ->
                     "files": len(manifest.files),
                     "bytes": size,
                     "unproven_flows": unproven,
+                    "left_out": manifest.left_out,
                     "seconds": round(seconds, 3),
                 }
             )
@@ -172,6 +211,8 @@ def _describe(manifest: Manifest, to: Path, seconds: float, *, as_json: bool) ->
         f"{counted(manifest.rows, 'row')} of {counted(len(manifest.flows), 'flow')} in "
         f"{counted(len(manifest.files), 'file')}, {size:,} bytes: {make_safe(str(to))}"
     )
+    for told in manifest.left_out:
+        click.echo(make_safe(f"left out: {told}"))
     if unproven:
         click.echo(
             f"not all that was said in {counted(len(unproven), 'flow')} is proven to be in the "

@@ -7,7 +7,6 @@ folder, or a zip of it, gets its name.
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -15,43 +14,16 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import msgspec
-from msgspec import Struct
 
 from archiver.errors import ArchiverError
+from archiver.export.book import BOOK, File, Heading, Unit, lock, read_book, tidy
 
 MANIFEST = "manifest.json"
-BOOK = ".progress.jsonl"
 PACKED_AT = (1980, 1, 1, 0, 0, 0)
 """The time of all that is in a zip, so that the same content makes the same bytes."""
-
-
-class File(Struct, frozen=True, kw_only=True):
-    """A file that is complete."""
-
-    path: str
-    """In the folder, with slashes."""
-    size_bytes: int
-    sha256: str
-
-
-class Unit(Struct, kw_only=True):
-    """A unit of work: files that are finished together."""
-
-    name: str
-    rows: int = 0
-    files: list[File] = []
-    seen_at: str = ""
-    """The moment of the archive that it shows."""
-
-
-class _Heading(Struct, frozen=True, kw_only=True):
-    """The first line of a book."""
-
-    arguments: Mapping[str, Any]
-    names: str
 
 
 class Sink:
@@ -211,23 +183,20 @@ def partial_of(to: Path) -> Path:
 
 
 @contextmanager
-def opened(to: Path, arguments: Mapping[str, Any], *, names: str) -> Iterator[Folder]:
-    """The folder of the export *to*, new or as an interrupted run with these *arguments* left it.
-
-    *names* is the digest of the names in the archive: if these have changed, nothing is kept.
+def opened(to: Path, heading: Heading) -> Iterator[Folder]:
+    """The folder of the export *to*, new or as an interrupted run of the same *heading* left it.
 
     Raises:
         ArchiverError: there is something already, or another run is at it.
     """
     _require_free(to)
     home = partial_of(to)
-    heading = _Heading(arguments=arguments, names=names)
     try:
         home.mkdir(parents=True, exist_ok=True)
         with (home / BOOK).open("a+b") as book:
-            _lock(book, home)
-            units = _read(book, heading, home)
-            _tidy(home, units)
+            lock(book, home)
+            units = read_book(book, heading, home)
+            tidy(home, units)
             book.seek(0)
             book.truncate()
             for line in (heading, *units.values()):
@@ -244,52 +213,3 @@ def _require_free(to: Path) -> None:
             raise ArchiverError(f"{to} is not empty: an export needs a directory of its own")
     elif to.exists():
         raise ArchiverError(f"{to} is there already: remove it, or choose another name")
-
-
-def _lock(book: IO[bytes], home: Path) -> None:
-    try:
-        fcntl.flock(book, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise ArchiverError(f"another export is being written into {home}") from error
-
-
-def _read(book: IO[bytes], heading: _Heading, home: Path) -> dict[str, Unit]:
-    """The units that an interrupted run finished, as far as its files are there."""
-    book.seek(0)
-    lines = book.read().split(b"\n")
-    if not lines[0]:
-        if any(one.name != BOOK for one in home.iterdir()):
-            raise ArchiverError(f"{home} holds what is no unfinished export: remove it first")
-        return {}
-    try:
-        before = msgspec.json.decode(lines[0], type=_Heading)
-        units = [msgspec.json.decode(line, type=Unit) for line in lines[1:-1]]
-    except msgspec.DecodeError as error:
-        raise ArchiverError(f"{home / BOOK} is damaged: remove {home} and start anew") from error
-    if msgspec.json.encode(before, order="sorted") != msgspec.json.encode(
-        msgspec.structs.replace(heading, names=before.names), order="sorted"
-    ):
-        raise ArchiverError(
-            f"{home} is an unfinished export with other arguments: finish it with those, or "
-            "remove it"
-        )
-    kept = units if before.names == heading.names else []
-    return {
-        unit.name: unit
-        for unit in kept
-        if all(
-            (home / file.path).is_file() and (home / file.path).stat().st_size == file.size_bytes
-            for file in unit.files
-        )
-    }
-
-
-def _tidy(home: Path, units: Mapping[str, Unit]) -> None:
-    """Remove what no finished unit names."""
-    named = {file.path for unit in units.values() for file in unit.files} | {BOOK}
-    for place in sorted(home.rglob("*"), reverse=True):
-        if place.is_dir() and not place.is_symlink():
-            if next(place.iterdir(), None) is None:
-                place.rmdir()
-        elif place.relative_to(home).as_posix() not in named:
-            place.unlink()

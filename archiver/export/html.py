@@ -15,10 +15,11 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from msgspec import Struct
 
+from archiver.domain.query import show
 from archiver.export.folder import Folder, Sink
 from archiver.export.writing import Reading, path_of
-from archiver.store import exporting
-from archiver.store.exporting import UNDATED, Part, Subject
+from archiver.store import exporting, exporting_rows
+from archiver.store.exporting_choice import UNDATED, Part, Subject
 
 POLICY = (
     "default-src 'none'; style-src 'self' file:; script-src 'self' file:; img-src 'none'; "
@@ -130,8 +131,8 @@ class Html:
         months: dict[str, list[tuple[str, int]]] = {}
         day, shard, sink = "", _Shard(None), None
         with ExitStack() as month_open, ExitStack() as day_open:
-            async for line in exporting.lines(
-                exporting.conversation(reading.tx, part.flow, reading.chosen)
+            async for line in exporting_rows.lines(
+                exporting_rows.conversation(reading.tx, part, reading.chosen)
             ):
                 message = _DECODE.decode(line)
                 month = message.month
@@ -164,8 +165,8 @@ class Html:
         thread = None
         with ExitStack() as page_open:
             sink = None
-            talk = exporting.conversation(reading.tx, part.flow, reading.chosen, by_thread=True)
-            async for line in exporting.lines(talk):
+            talk = exporting_rows.conversation(reading.tx, part, reading.chosen, by_thread=True)
+            async for line in exporting_rows.lines(talk):
                 message = _DECODE.decode(line)
                 month = (message.thread_day or UNDATED)[:7]
                 if sink is None or month not in months:
@@ -208,7 +209,12 @@ class Html:
         as_of = reading.chosen.as_of
         people = await _people(reading)
         told: dict[str, dict[str, Any]] = {
-            "index": {"flows": flows, "rows": rows, "as_of": as_of and f"{as_of:%Y-%m-%d %H:%M}"},
+            "index": {
+                "flows": flows,
+                "rows": rows,
+                "as_of": as_of and f"{as_of:%Y-%m-%d %H:%M}",
+                "query": reading.chosen.query and show(reading.chosen.query),
+            },
             "people": {"people": people},
             "search": {"flows": [part.flow for part in reading.parts]},
         }

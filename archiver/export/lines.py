@@ -10,8 +10,9 @@ import msgspec
 
 from archiver.export.folder import Folder, Sink
 from archiver.export.writing import Reading, path_of
-from archiver.store import exporting
-from archiver.store.exporting import COLUMNS, Block, Part, Subject
+from archiver.store import exporting, exporting_rows
+from archiver.store.exporting_choice import Part, Subject
+from archiver.store.exporting_rows import COLUMNS, Block
 
 
 class JsonLines:
@@ -22,7 +23,7 @@ class JsonLines:
 
     async def write_part(self, reading: Reading, part: Part, folder: Folder) -> int:
         """Write ``organization/flow/2024-05.jsonl``."""
-        lines = exporting.as_json(reading.tx, self.subject, part, reading.chosen)
+        lines = exporting_rows.as_json(reading.tx, self.subject, part, reading.chosen)
         with folder.file(f"{path_of(part.flow)}/{part.month}.jsonl") as sink:
             return await _pour(lines, sink, reading, part)
 
@@ -38,7 +39,7 @@ class Csv:
 
     async def write_part(self, reading: Reading, part: Part, folder: Folder) -> int:
         """Write ``organization/flow/2024-05.csv``."""
-        lines = exporting.as_csv(reading.tx, part, reading.chosen)
+        lines = exporting_rows.as_csv(reading.tx, part, reading.chosen)
         with folder.file(f"{path_of(part.flow)}/{part.month}.csv") as sink:
             sink.write(",".join(COLUMNS).encode() + b"\n")
             return await _pour(lines, sink, reading, part)
@@ -55,7 +56,7 @@ class Events:
 
     async def write_part(self, reading: Reading, part: Part, folder: Folder) -> int:
         """Write ``events/organization/flow/2024-05.jsonl``."""
-        lines = exporting.as_json(reading.tx, self.subject, part, reading.chosen)
+        lines = exporting_rows.as_json(reading.tx, self.subject, part, reading.chosen)
         with folder.file(f"events/{path_of(part.flow)}/{part.month}.jsonl") as sink:
             return await _pour(lines, sink, reading, part)
 
@@ -72,7 +73,7 @@ class Events:
                 for row in rows:
                     sink.write(msgspec.json.encode(row, order="deterministic") + b"\n")
         with folder.file("rejects.jsonl") as sink:
-            async for block in exporting.rejects(reading.tx):
+            async for block in exporting_rows.rejects(reading.tx):
                 sink.write(block.data)
 
 

@@ -16,7 +16,8 @@ import msgspec
 from msgspec import Struct
 
 from archiver.errors import ArchiverError
-from archiver.export.folder import MANIFEST, File
+from archiver.export.book import File
+from archiver.export.folder import MANIFEST
 
 KIND = "flowdock-archiver export"
 CHUNK_BYTES = 1 << 20
@@ -37,6 +38,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     files: list[File]
     coverage: Mapping[str, Any]
     """By path: what the archive had proven of the flow, and what not."""
+    left_out: list[str] = []
+    """What of these flows is in the archive and not here, in words: if any, this is a selection."""
 
     def encode(self) -> bytes:
         """Its bytes: the same for the same content."""

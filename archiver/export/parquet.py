@@ -17,8 +17,9 @@ import pyarrow.parquet
 
 from archiver.export.folder import Folder
 from archiver.export.writing import Reading
-from archiver.store import exporting
-from archiver.store.exporting import COLUMNS, Block, Part, Subject
+from archiver.store import exporting_rows
+from archiver.store.exporting_choice import Part, Subject
+from archiver.store.exporting_rows import COLUMNS, Block
 
 GROUP_BYTES = 8_000_000
 """Of CSV; each such block becomes a row group."""
@@ -67,7 +68,7 @@ class Parquet:
     async def write_part(self, reading: Reading, part: Part, folder: Folder) -> int:
         """Write one file of a partition."""
         place = f"flow={quote(part.flow, safe='')}/month={part.month}/messages.parquet"
-        lines = exporting.as_csv(reading.tx, part, reading.chosen)
+        lines = exporting_rows.as_csv(reading.tx, part, reading.chosen)
         rows = 0
         with (
             folder.file(place) as sink,

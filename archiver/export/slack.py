@@ -16,8 +16,8 @@ from msgspec import Struct
 
 from archiver.export.folder import Folder, Sink
 from archiver.export.writing import Reading
-from archiver.store import exporting
-from archiver.store.exporting import Part, Subject
+from archiver.store import exporting, exporting_rows
+from archiver.store.exporting_choice import Part, Subject
 
 TEAM = "T0FLOWDOCK"
 INTEGRATION = "USLACKBOT"
@@ -68,8 +68,8 @@ class Slack:
         home = channel_of(part.flow, [other.flow for other in reading.parts])
         rows, day, sink = 0, "", None
         with ExitStack() as opened:
-            async for line in exporting.lines(
-                exporting.conversation(reading.tx, part.flow, reading.chosen)
+            async for line in exporting_rows.lines(
+                exporting_rows.conversation(reading.tx, part, reading.chosen)
             ):
                 message = _DECODE.decode(line)
                 rows += 1
@@ -133,8 +133,8 @@ def _fit(name: str) -> str:
 
 async def _threads(reading: Reading, part: Part) -> dict[str, _Thread]:
     threads: dict[str, _Thread] = {}
-    async for line in exporting.lines(
-        exporting.conversation(reading.tx, part.flow, reading.chosen, by_thread=True)
+    async for line in exporting_rows.lines(
+        exporting_rows.conversation(reading.tx, part, reading.chosen, by_thread=True)
     ):
         message = _DECODE.decode(line)
         if message.thread_id is None or message.sent is None or message.deleted_at is not None:

@@ -12,8 +12,8 @@ from typing_extensions import override
 
 from archiver.export.folder import Folder
 from archiver.export.writing import Reading, path_of
-from archiver.store import exporting
-from archiver.store.exporting import UNDATED, Part, Subject
+from archiver.store import exporting_rows
+from archiver.store.exporting_choice import UNDATED, Part, Subject
 
 _MARKS = re.compile(r"([\\`*_{}\[\]()#+!|<>~&-])")
 _LINE_ENDS = re.compile(r"\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
@@ -71,8 +71,8 @@ class PlainText:
         rows, day = 0, ""
         with folder.file(f"{path_of(part.flow)}/{part.month}.{self.suffix}") as sink:
             sink.write(self.title(f"{part.flow} {part.month}").encode())
-            async for line in exporting.lines(
-                exporting.as_json(reading.tx, self.subject, part, reading.chosen)
+            async for line in exporting_rows.lines(
+                exporting_rows.as_json(reading.tx, self.subject, part, reading.chosen)
             ):
                 message = _DECODE.decode(line)
                 if (of_day := message.sent[:10] if message.sent else UNDATED) != day:

@@ -13,16 +13,21 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
-from archiver.export.folder import File, Folder, opened
+from archiver.domain.query import show
+from archiver.export.book import File, Heading
+from archiver.export.folder import Folder, opened
 from archiver.export.manifest import Manifest
-from archiver.store import exporting
+from archiver.store import exporting, search_queue
 from archiver.store.engine import Engine, Transaction
-from archiver.store.exporting import Part, Selection, Subject
+from archiver.store.exporting import Table
+from archiver.store.exporting_choice import Part, Selection, Subject, settled
 
 LONGEST_NAME = 120
 TOLD_ROWS = 5_000
 SUMMARY = "summary"
 """The unit of what is about all parts."""
+TABLES: Mapping[Subject, tuple[Table, ...]] = {"messages": ("messages",), "events": ("journal",)}
+"""Where a row that an export was made of is written."""
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -102,11 +107,16 @@ async def write_export(
     """Write an export, or finish one that was interrupted.
 
     Raises:
-        ArchiverError: there is something at *to*, or no room for it.
+        ArchiverError: there is something at *to*, or no room for it; or the query names what the
+            archive does not know.
     """
     async with exporting.moment(engine) as tx:
         names = await exporting.names_digest(tx)
-        with opened(to, {**arguments, "version": version}, names=names) as folder:
+        chosen = await settled(tx, chosen)
+        heading = Heading(
+            arguments={**arguments, "version": version}, names=names, asked_at=chosen.asked_at
+        )
+        with opened(to, heading) as folder:
             parts = await exporting.parts(tx, style.subject, chosen)
             if not style.by_month:
                 parts = exporting.whole_flows(parts)
@@ -120,6 +130,7 @@ async def write_export(
                 flows=_by_flow(parts),
                 files=folder.files,
                 coverage=await exporting.coverage(tx, chosen.flows),
+                left_out=await _left_out(tx, chosen),
             )
             folder.finish(manifest.encode())
     return manifest
@@ -143,9 +154,31 @@ async def _write(reading: Reading, style: Format, folder: Folder, *, seen_at: st
 
 async def _is_current(reading: Reading, style: Format, folder: Folder, part: Part) -> bool:
     unit = folder.units[part.name]
-    return unit.rows == part.rows and not await exporting.has_changed(
-        reading.tx, style.subject, part, since=unit.seen_at
-    )
+    if unit.rows != part.rows:
+        return False
+    tables = TABLES[style.subject] + (("texts",) if reading.chosen.query else ())
+    for table in tables:
+        if await exporting.has_changed(reading.tx, table, part, since=unit.seen_at):
+            return False
+    return True
+
+
+async def _left_out(tx: Transaction, chosen: Selection) -> list[str]:
+    """What of its flows an export does not hold, though the archive does; in words."""
+    told = []
+    if chosen.query is not None:
+        told.append(f"messages that the query does not choose: {show(chosen.query)}")
+        waiting = await search_queue.backlog(tx)
+        if waiting.changes or waiting.flows:
+            count = f"{waiting.changes:,} messages, and earlier ones of {waiting.flows:,} flows"
+            told.append(f"what was not searchable yet: {count}")
+    if chosen.since is not None:
+        told.append(f"what was sent before {chosen.since.isoformat()}, or tells no time")
+    if chosen.until is not None:
+        told.append(f"what was sent from {chosen.until.isoformat()} on, or tells no time")
+    if chosen.as_of is not None:
+        told.append(f"what came after {chosen.as_of.isoformat()}, or tells no time")
+    return told
 
 
 def _by_flow(parts: list[Part]) -> dict[str, int]:

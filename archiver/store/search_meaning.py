@@ -53,7 +53,7 @@ async def understand(
     Raises:
         BadQuery: a flow or a person of that name is not known, or a text is nothing.
     """
-    terms = list(_leaves(query.root))
+    terms = list(leaves(query.root))
     filters = [one for one in terms if isinstance(one, Filter)]
     patterns = {one: _pattern(query, one) for one in terms if isinstance(one, Text)}
     words = {one.word for one in patterns.values() if isinstance(one, Word)}
@@ -74,17 +74,18 @@ async def understand(
     )
 
 
-def _leaves(node: Node | None) -> Iterable[Text | Filter]:
+def leaves(node: Node | None) -> Iterable[Text | Filter]:
+    """The texts and filters of which *node* is made."""
     match node:
         case None:
             pass
         case Text() | Filter():
             yield node
         case Not(term):
-            yield from _leaves(term)
+            yield from leaves(term)
         case All(terms) | Either(terms):
             for term in terms:
-                yield from _leaves(term)
+                yield from leaves(term)
 
 
 def _pattern(query: Query, text_: Text) -> Pattern:

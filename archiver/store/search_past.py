@@ -42,7 +42,7 @@ async def search_as_of(
     Raises:
         TookTooLong: nothing was found in so many *seconds*.
     """
-    whole = replace(meaning, query=changed(meaning.query, history=True))
+    whole = of_the_past(meaning)
     until = monotonic() + seconds
     wanted = most + 1
     latest = Hit(moment, LARGEST_KEY, 0)
@@ -58,7 +58,7 @@ async def search_as_of(
                 raise
             return Page(hits=hits, is_last=False), found
         async with limited(engine, seconds) as tx:
-            said = await _said_then(tx, whole, page.hits, moment)
+            said = await said_then(tx, whole, page.hits, moment)
         by_key = {(one.flow_key, one.id): one for one in said}
         for hit in page.hits:
             if one := by_key.get((hit.flow_key, hit.message_id)):
@@ -72,7 +72,12 @@ async def search_as_of(
     return Page(hits=hits[:most], is_last=False), found[:most]
 
 
-async def _said_then(
+def of_the_past(meaning: Meaning) -> Meaning:
+    """What *meaning* chooses of all that messages ever said."""
+    return replace(meaning, query=changed(meaning.query, history=True))
+
+
+async def said_then(
     tx: AsyncConnection, meaning: Meaning, hits: Sequence[Hit], moment: datetime
 ) -> list[Found]:
     """Those of *hits* that said then what is searched, as they were then."""

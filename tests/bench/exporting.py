@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
-from archiver.store.exporting import COLUMNS
+from archiver.store.exporting_rows import COLUMNS
 from tests.bench import traffic
 from tests.bench.figures import Figure, Target
 from tests.bench.ingest import FLOWS, ingest
@@ -63,7 +63,7 @@ def exported(
     for _ in range(runs):
         copied = lab.psql(archive, f"\\copy ({QUERY}) TO '{bare}' WITH (FORMAT csv)\n")
         limits.append(messages / copied)
-        took, memory = timed(archive, "export", "--format", style, "--to", str(to), "--json")
+        took, memory = timed(archive, "export", str(to), "--format", style, "--json")
         values.append(messages / took)
         memories.append(memory)
         shutil.rmtree(to)

@@ -19,7 +19,7 @@ from archiver.errors import ArchiverError
 from archiver.export.writing import write_export
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch, vanished
-from archiver.store.exporting import Selection
+from archiver.store.exporting_choice import Selection
 from tests.conftest import created, named
 from tests.export.conftest import fill
 from tests.ingest.arriving import NOW, Heard, edit, frame, hearsay, listed, query, running, streamed

@@ -19,7 +19,7 @@ from archiver.ingest.batch import Arrival, Batch
 from archiver.store import directory
 from archiver.store.coverage import Standing
 from archiver.store.engine import transaction
-from archiver.store.exporting import Selection
+from archiver.store.exporting_choice import Selection
 from tests.conftest import created, named
 from tests.ingest.arriving import NOW, edit, frame, listed, running, streamed, tag_change
 

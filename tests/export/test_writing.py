@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from archiver.errors import ArchiverError
-from archiver.export.folder import File
+from archiver.export.book import File
 from archiver.export.manifest import check, read_manifest
 from archiver.export.writing import Progress
 from archiver.ingest.apply import apply
@@ -159,7 +159,7 @@ def test_a_file_that_cannot_be_written_is_told_and_looks_like_nothing(
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
 
-    command = [sys.executable, "-m", "archiver.cli.main", "export", "--to", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "archiver.cli.main", "export", str(tmp_path / "out")]
     told = subprocess.run(
         command,
         env={

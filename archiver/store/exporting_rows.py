@@ -1,0 +1,203 @@
+"""The rows of an export, as Postgres writes them: lines of JSON and of CSV, in blocks.
+
+What Postgres has written is not read again here: a line goes to its file as it came. Of JSON many
+lines come as one value, since what each value costs on its way is more than a line is worth.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+
+from msgspec import Struct
+from psycopg import sql
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from archiver.store.exporting_choice import Part, Selection, Subject, raw, source, wanted
+
+BLOCK_BYTES = 256 * 1024
+BETWEEN = b"\x01"
+"""Between lines that come as one value: JSON never holds it, and COPY leaves it."""
+LARGEST_ID = 2**63 - 1
+ROWS_AT_ONCE = 256
+"""How many lines are to come as one value."""
+LARGEST_AT_ONCE = 2_000_000
+"""Letters. Lines that are longer together come one by one: a value of Postgres has an end."""
+
+COLUMNS = (
+    "flow", "id", "event", "user_id", "nick", "sent", "content", "tags", "thread_id", "parent_id",
+    "edited_at", "edits", "deleted_at", "attachments", "reactions", "app", "uuid",
+    "external_user_name", "detail",
+)  # fmt: skip
+"""Of messages, as ``archive.messages`` has them."""
+
+
+class Block(Struct, frozen=True):
+    """Some lines of a stream."""
+
+    data: bytes
+    rows: int
+
+
+def as_csv(tx: AsyncConnection, part: Part, chosen: Selection) -> AsyncIterator[Block]:
+    """The messages of *part* as lines of CSV; lists and objects as JSON, and times in UTC."""
+    columns = sql.SQL(", ").join(_CSV_COLUMNS)
+    return _copied(tx, _of_part("messages", part, chosen, columns), _CSV)
+
+
+def as_json(
+    tx: AsyncConnection, subject: Subject, part: Part, chosen: Selection
+) -> AsyncIterator[Block]:
+    """What *part* holds as lines, each a JSON object."""
+    columns = _JSON_COLUMNS[subject]
+    ids = part.last_id - part.first_id + 1
+    size = max(1, ids * ROWS_AT_ONCE // max(1, part.rows))
+    together = chosen.as_of is not None or chosen.by_query is not None
+    if together or part.last_id + size > LARGEST_ID:
+        # Rows that are looked for together would be looked for again in every step.
+        rows = _of_part(subject, part, chosen, columns)
+        return _objects(tx, sql.SQL("SELECT row_to_json(t)::text FROM ({}) AS t").format(rows))
+    step = sql.Literal(size)
+    query = _TOGETHER.format(
+        rows=_of_part(subject, part, chosen, columns, inside=_STEP.format(step=step)),
+        first=sql.Literal(part.first_id),
+        last=sql.Literal(part.last_id),
+        step=step,
+        most=sql.Literal(LARGEST_AT_ONCE),
+    )
+    return _objects(tx, query)
+
+
+def conversation(
+    tx: AsyncConnection, part: Part, chosen: Selection, *, by_thread: bool = False
+) -> AsyncIterator[Block]:
+    """The messages of *part* as people read them, as JSON lines: by day, or by thread.
+
+    With their histories, and the thread each is in if it is not alone in it; by thread, only such.
+    """
+    query = _CONVERSATION.format(
+        columns=_JSON_COLUMNS["messages"],
+        source=source("messages", chosen),
+        wanted=wanted(chosen, part),
+        as_of=sql.Literal(chosen.as_of),
+        which=sql.SQL("t.size IS NOT NULL" if by_thread else "true"),
+        order=sql.SQL("t.first_id, m.thread_id, m.id" if by_thread else "m.day NULLS LAST, m.id"),
+    )
+    return _objects(tx, query)
+
+
+def rejects(tx: AsyncConnection) -> AsyncIterator[Block]:
+    """All input that could not be placed, as JSON lines; its bytes in hexadecimal."""
+    rows = sql.SQL(
+        "SELECT row_to_json(t)::text FROM (SELECT received_at, origin, reason,"
+        " encode(raw, 'hex') AS raw FROM store.rejects ORDER BY digest) AS t"
+    ).format()
+    return _objects(tx, rows)
+
+
+async def lines(blocks: AsyncIterator[Block]) -> AsyncIterator[bytes]:
+    """The lines of *blocks* of JSON, one by one."""
+    async for block in blocks:
+        for line in block.data.split(b"\n")[:-1]:
+            yield line
+
+
+def _of_part(
+    subject: Subject,
+    part: Part,
+    chosen: Selection,
+    columns: sql.Composable,
+    *,
+    inside: sql.Composable | None = None,
+) -> sql.Composed:
+    return sql.SQL(
+        "SELECT {columns} FROM {source} AS m {more}WHERE {wanted} AND {inside} ORDER BY m.id{order}"
+    ).format(
+        columns=columns,
+        source=source(subject, chosen),
+        more=_SIGHTED if subject == "events" else sql.SQL(""),
+        wanted=wanted(chosen, part),
+        inside=inside or sql.SQL("true"),
+        order=sql.SQL(", m.form" if subject == "events" else ""),
+    )
+
+
+async def _copied(
+    tx: AsyncConnection, query: sql.Composed, options: sql.SQL
+) -> AsyncIterator[Block]:
+    """The rows of *query*, as COPY writes them."""
+    connection = await raw(tx)
+    statement = sql.SQL("COPY ({}) TO STDOUT {}").format(query, options)
+    rows: list[bytes | bytearray | memoryview] = []
+    size = 0
+    async with connection.cursor() as cursor, cursor.copy(statement) as copied:
+        async for row in copied:
+            rows.append(row)
+            size += len(row)
+            if size >= BLOCK_BYTES:
+                yield Block(b"".join(rows), len(rows))
+                rows, size = [], 0
+    if rows:
+        yield Block(b"".join(rows), len(rows))
+
+
+async def _objects(tx: AsyncConnection, query: sql.Composed) -> AsyncIterator[Block]:
+    """The rows of *query*, each of one text of one or more lines of JSON, as lines."""
+    async for block in _copied(tx, query, _TEXT):
+        # COPY doubles every backslash; JSON holds no other byte that it would escape.
+        data = block.data.replace(BETWEEN, b"\n").replace(b"\\\\", b"\\")
+        yield Block(data, data.count(b"\n"))
+
+
+_CSV = sql.SQL("WITH (FORMAT csv)")
+_TEXT = sql.SQL("")
+
+_CSV_COLUMNS = [
+    sql.SQL("to_json(m.tags)") if name == "tags" else sql.Identifier("m", name) for name in COLUMNS
+]
+
+_SIGHTED = sql.SQL("LEFT JOIN store.sightings AS s USING (flow_key, id, form) ")
+
+_JSON_COLUMNS: Mapping[Subject, sql.Composable] = {
+    "messages": sql.SQL(", ").join(sql.Identifier("m", name) for name in COLUMNS),
+    # The payload as a text: JSON has many spellings, and this one is to be kept.
+    "events": sql.SQL(
+        "m.flow, m.id, m.form, m.witness, m.event, m.user_id, m.sent, m.received_at, m.as_of,"
+        " s.as_of AS shown_as_of, s.shown_at, m.payload::text AS payload"
+    ),
+}
+
+_CONVERSATION = sql.SQL("""
+    WITH chosen AS (
+        SELECT *, to_char(m.sent AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day
+        FROM {source} AS m WHERE {wanted}
+    ), talks AS (
+        SELECT thread_id, count(*) AS size, min(id) AS first_id, min(day) AS first_day
+        FROM chosen WHERE thread_id IS NOT NULL GROUP BY thread_id HAVING count(*) > 1
+    )
+    SELECT row_to_json(line) FROM (
+        SELECT {columns}, m.day, t.size AS thread_size, t.first_day AS thread_day,
+               s.title AS thread_title,
+               CASE WHEN m.edited_at IS NOT NULL OR m.deleted_at IS NOT NULL OR m.edits > 0 THEN (
+                   SELECT json_agg(json_build_object('kind', r.kind, 'at', r.at, 'nick', r.nick,
+                                                     'content', r.content) ORDER BY r.ordinal)
+                   FROM archive.revisions AS r
+                   WHERE r.flow = m.flow AND r.message_id = m.id
+                     AND ({as_of}::timestamptz IS NULL OR r.at <= {as_of}::timestamptz)
+               ) END AS history
+        FROM chosen AS m LEFT JOIN talks AS t USING (thread_id)
+        LEFT JOIN archive.threads AS s ON s.flow = m.flow AND s.thread_id = m.thread_id
+        WHERE {which} ORDER BY {order}
+    ) AS line
+""")
+
+
+# Ids are walked in steps, each through the index; so rows are neither sorted nor held.
+_STEP = sql.SQL("m.id BETWEEN step.id AND step.id + {step} - 1")
+_TOGETHER = sql.SQL("""
+    SELECT found.line FROM generate_series({first}::bigint, {last}, {step}) AS step (id)
+    CROSS JOIN LATERAL (
+        WITH lines AS MATERIALIZED (SELECT row_to_json(t)::text AS line FROM ({rows}) AS t),
+        together AS (SELECT sum(length(line)) <= {most} AS fits FROM lines)
+        SELECT string_agg(line, E'\\x01') AS line FROM lines
+        WHERE (SELECT fits FROM together) HAVING count(*) > 0
+        UNION ALL SELECT line FROM lines WHERE NOT (SELECT fits FROM together)
+    ) AS found
+""")

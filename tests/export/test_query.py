@@ -1,0 +1,158 @@
+"""An export of what a query chooses: the same messages in every format, and told as a selection."""
+
+import csv
+import json
+import zipfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyarrow.dataset
+import pytest
+
+from archiver.cli.main import run as archiver
+from archiver.cli.search_finding import refresh
+from archiver.domain.query_parsing import parse
+from archiver.export.manifest import read_manifest
+from tests.conftest import created, named
+from tests.export.conftest import Export, content, exporter, fill, lines
+from tests.ingest.arriving import running
+
+
+@pytest.fixture(scope="module")
+def searched_url(
+    postgres_url: str, postgres_admin: psycopg.Connection, template_database: str
+) -> Iterator[str]:
+    """An archive like `archive_url`, in which all is searchable."""
+    with created(postgres_admin, template_database) as name:
+        url = named(postgres_url, name)
+        with running(url) as (run, engine):
+            run(fill(engine))
+            run(refresh(engine, language="english"))
+        yield url
+
+
+@pytest.fixture
+def choose(searched_url: str) -> Export:
+    return exporter(searched_url)
+
+
+def ids(rows: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    return sorted((row["flow"], int(row["id"])) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("query", "chosen"),
+    [
+        ("from:Bob", [("acme/main", 22)]),
+        ("thread OR psst", [("acme/main", 21), ("private/1/2", 1)]),
+        ("tag:todo edited", [("acme/main", 23)]),
+        ("is:deleted", [("acme/main", 24)]),
+        ("deleted history:yes soon", [("acme/main", 24)]),
+        ("in:'acme/sp*'", [("acme/sp ace%", 1)]),
+        ("after:2019-07-02 before:2019-08 has:thread", [("acme/main", 22)]),
+        ("nowhere", []),
+    ],
+)
+def test_a_query_chooses_what_a_search_finds(
+    choose: Export, tmp_path: Path, query: str, chosen: list[tuple[str, int]]
+) -> None:
+    manifest = choose(tmp_path / "out", "jsonl", query=parse(query.replace("'", '"')))
+    assert ids(lines(tmp_path / "out")) == chosen
+    assert manifest.rows == len(chosen)
+    assert manifest.left_out[0].startswith("messages that the query does not choose: ")
+
+
+def test_each_format_holds_what_was_chosen(choose: Export, tmp_path: Path) -> None:
+    query = parse("with OR answer OR elsewhere OR without")
+    expected = [("acme/main", 21), ("acme/main", 22), ("acme/main", 25), ("acme/sp ace%", 1)]
+    choose(tmp_path / "csv", "csv", query=query)
+    found: list[dict[str, Any]] = []
+    for one in (tmp_path / "csv").rglob("*.csv"):
+        with one.open(newline="", encoding="utf-8") as source:
+            found += csv.DictReader(source)
+    assert ids(found) == expected
+    choose(tmp_path / "parquet", "parquet", query=query)
+    dataset = pyarrow.dataset.dataset(
+        tmp_path / "parquet", partitioning="hive", exclude_invalid_files=True
+    )
+    assert ids(dataset.to_table().to_pylist()) == expected
+    choose(tmp_path / "html", "html", query=query)
+    pages = content(tmp_path / "html")
+    shown = b"".join(page for name, page in pages.items() if "threads-" not in name)
+    assert shown.count(b"<article id=") == len(expected)
+    assert b"A selection" in pages["index.html"]
+    choose(tmp_path / "slack.zip", "slack", query=query)
+    with zipfile.ZipFile(tmp_path / "slack.zip") as packed:
+        days = [json.loads(packed.read(name)) for name in packed.namelist() if "/2" in name]
+    assert sum(map(len, days)) == len(expected) - 1  # one tells no time
+
+
+def test_a_query_of_the_past_chooses_by_what_was_said_then(choose: Export, tmp_path: Path) -> None:
+    before, after = datetime(2019, 12, 1, tzinfo=UTC), datetime(2020, 2, 1, tzinfo=UTC)
+    expected = {
+        ("soon", before): [23, 24],
+        ("soon", after): [],
+        ("edited b", before): [],
+        ("edited b", after): [23],
+        ("answer", before): [22],
+    }
+    for number, ((query, as_of), chosen) in enumerate(expected.items()):
+        choose(tmp_path / str(number), "jsonl", query=parse(query), as_of=as_of)
+        assert [id_ for _, id_ in ids(lines(tmp_path / str(number)))] == chosen, (query, as_of)
+
+
+def command(*arguments: str, url: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setenv("ARCHIVER_DATABASE_URL", url)
+    return archiver(["export", *arguments])
+
+
+def test_the_command_takes_a_query_and_the_manifest_tells_it(
+    searched_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = str(tmp_path / "out")
+    words = ["--as-of", "2020-02-01", "from:ann*", "-x*"]
+    assert command(out, "--json", "--", *words[2:], url=searched_url, monkeypatch=monkeypatch) == 0
+    told = json.loads(capsys.readouterr().out)
+    manifest = read_manifest(tmp_path / "out")
+    assert told["rows"] == manifest.rows == len(lines(tmp_path / "out"))
+    assert manifest.arguments["query"] == "from:ann* -x*"
+    assert "asked_at" not in manifest.arguments
+    assert told["left_out"] == list(manifest.left_out) != []
+    assert command(out, "--check", url=searched_url, monkeypatch=monkeypatch) == 0
+    relative = str(tmp_path / "relative")
+    assert command(relative, "before:2w", "soon", url=searched_url, monkeypatch=monkeypatch) == 0
+    assert "asked_at" in read_manifest(tmp_path / "relative").arguments
+    assert "left out: messages that the query does not choose" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["yes OR"], "yes OR\n"),
+        (["in:nowhere/x"], "no flow is named nowhere/x"),
+        (["from:Rob"], "nobody is called Rob: did you mean Bob?"),
+        (["--events", "yes"], "no QUERY"),
+        (["--since", "soonish"], "--since: 'soonish' is neither"),
+    ],
+)
+def test_what_cannot_be_answered_is_told_with_its_place(
+    searched_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    told: str,
+) -> None:
+    out = tmp_path / "out"
+    assert command(str(out), *words, url=searched_url, monkeypatch=monkeypatch) == 2
+    shown = capsys.readouterr().err
+    assert told in shown
+    if not words[0].startswith("--"):
+        assert shown.rstrip().endswith("^")
+    assert not out.exists()
