@@ -35,12 +35,12 @@ CONTRACT = {
     "doubts": "flow from_id to_id",
     "events": "flow id event user_id sent received_at witness target_id payload",
     "flows": "flow flow_id organization name access_mode joined disabled first_seen_at"
-    " last_seen_at",
+    " last_seen_at flow_key",
     "forms": "flow id form witness received_at as_of payload",
     "gaps": "flow from_id to_id found_at attempts last_error",
     "leases": "flow daemon taken_at",
     "messages": "flow id event user_id nick sent content tags thread_id parent_id edited_at edits"
-    " deleted_at attachments reactions app uuid external_user_name detail revisions",
+    " deleted_at attachments reactions app uuid external_user_name detail revisions flow_key",
     "rejects": "id received_at origin reason raw",
     "revisions": "flow message_id revision at user_id kind content tags ordinal nick event"
     " thread_id edited_at edits deleted_at seen_at",
@@ -130,6 +130,8 @@ async def test_down_to_nothing_and_up_again_gives_the_same(bare_database_url):
     async with connect(bare_database_url) as engine:
         await migrate(engine)
         before = query(bare_database_url, COLUMNS)
+        await downgrade(engine, "0005")
+        assert query(bare_database_url, WITHOUT_COMMENT) == []
         await downgrade(engine)
         left = "SELECT count(*) FROM pg_class WHERE relnamespace = 'store'::regnamespace"
         named = " AND relname <> ALL ('{schema_version,schema_version_pkc}')"

@@ -291,7 +291,7 @@ def test_the_columns_are_those_of_messages_at_the_moment_it_was_promised(admin):
     columns = "SELECT * FROM {} LIMIT 0"
     now = [c.name for c in admin.execute(columns.format("archive.messages")).description or ()]
     then = admin.execute(columns.format("archive.messages_as_of(now())")).description or ()
-    assert [c.name for c in then] == [name for name in now if name != "revisions"]
+    assert [c.name for c in then] == now[: now.index("revisions")]
 
 
 def test_a_moment_in_another_zone_is_the_same_moment(told):

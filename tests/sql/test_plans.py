@@ -50,6 +50,9 @@ QUESTIONS = {
     "a flow's day": f"SELECT * FROM messages WHERE flow = 'acme/flow-7' AND {DAY}",
     "a flow's newest": "SELECT * FROM messages WHERE flow = 'acme/flow-7'"
     " ORDER BY sent DESC LIMIT 20",
+    "the newest of a flow by the function": "SELECT * FROM newest_messages(20)"
+    " WHERE flow = 'acme/flow-7'",
+    "the newest of all flows": "SELECT * FROM newest_messages(20) ORDER BY sent DESC LIMIT 20",
     "a message": "SELECT * FROM messages WHERE flow = 'acme/flow-7' AND id = 4006",
     "a thread": "SELECT * FROM messages WHERE thread_id = 'thread-6-3' ORDER BY id",
     "a thread's title": "SELECT title FROM threads WHERE flow = 'acme/flow-7'"
