@@ -1,14 +1,14 @@
 """The streams of an account: each shard of its flows is followed by a task of its own.
 
 When the flows change, or the service refuses a shard, the shards are dealt out anew and only those
-that differ are exchanged.
+that differ are exchanged: the new stream is opened before the old one is closed.
 """
 
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, Callable, Collection
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from contextlib import aclosing, suppress
 from typing import NoReturn
 
 from msgspec import Struct
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 FIRST_TRUST_SECONDS = 60.0
 LONGEST_TRUST_SECONDS = 3600.0
+EXCHANGE_SECONDS = 10.0
+"""A stream waits at most so long for the one that replaces it."""
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 120.0
 
@@ -54,6 +56,8 @@ class Connections:
         self._roster = roster
         self._watch = watch
         self._tasks: dict[Shard, asyncio.Task[NoReturn]] = {}
+        self._links: dict[Shard, Link] = {}
+        self._one_stands = asyncio.Event()
         self._too_much: set[Shard] = set()
         self._reconnected_at: dict[Shard, float] = {}
         self._trust_seconds: dict[Shard, float] = {}
@@ -66,14 +70,14 @@ class Connections:
             private=self._roster.follows_private,
             limit_bytes=self._lines.request_line_bytes,
         )
-        for shard in self._tasks.keys() - set(shards):
-            if task := self._tasks.pop(shard, None):
-                task.cancel()
-                await asyncio.wait([task])
+        ending = {shard: self._tasks.pop(shard) for shard in self._tasks.keys() - set(shards)}
+        begun = []
         for number, shard in enumerate(shards, 1):
             if shard not in self._tasks:
                 origin = f"{self._lines.tally.name} {number}"
                 self._tasks[shard] = group.create_task(self._follow_shard(shard, me, origin))
+                begun.append(shard)
+        await self._exchange(ending, begun)
 
     def reconnect(self, path: str) -> None:
         """Follow the shard of *path* on another connection: this one keeps things back.
@@ -94,6 +98,23 @@ class Connections:
         self._tasks.pop(shard).cancel()
         self._roster.stale.set()
 
+    async def _exchange(
+        self, ending: Mapping[Shard, asyncio.Task[NoReturn]], begun: Collection[Shard]
+    ) -> None:
+        """End streams as soon as those that replace them stand, so that nothing passes unheard."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(EXCHANGE_SECONDS):
+                while any(map(self._stands, ending)) and not all(map(self._stands, begun)):
+                    self._one_stands.clear()
+                    await self._one_stands.wait()
+        for task in ending.values():
+            task.cancel()
+        if ending:
+            await asyncio.wait(ending.values())
+
+    def _stands(self, shard: Shard) -> bool:
+        return shard in self._links and self._links[shard].is_open
+
     def _parts(self, shard: Shard) -> tuple[Shard, ...]:
         """*shard*, or its halves if the service refused it as it is."""
         if shard not in self._too_much:
@@ -103,7 +124,12 @@ class Connections:
 
     async def _follow_shard(self, shard: Shard, me: UserId, origin: str) -> NoReturn:
         with self._lines.tally.link() as link:
-            await self._follow_for_ever(shard, me, origin, link)
+            self._links[shard] = link
+            try:
+                await self._follow_for_ever(shard, me, origin, link)
+            finally:
+                if self._links[shard] is link:
+                    del self._links[shard]
 
     async def _follow_for_ever(self, shard: Shard, me: UserId, origin: str, link: Link) -> NoReturn:
         tally = self._lines.tally
@@ -165,6 +191,7 @@ class Connections:
         if shard.private:
             # Also those that are left aside: they may come back without another opening.
             keys |= self._lines.names.under(f"private/{me}/")
+        self._one_stands.set()
         self._watch.opened(keys, now=asyncio.get_running_loop().time())
         self._roster.connected()
         return keys

@@ -94,7 +94,7 @@ class Roster:
             now=self._now,
         )
         for key in self.source.paths.keys() - paths.keys():
-            await self.source.lose(key, reason="not listed any more")
+            await self._end(key)
         self.source.visible = {
             key: path for key, path in paths.items() if self._aside.get(path, 0.0) <= clock()
         }
@@ -141,6 +141,15 @@ class Roster:
         told = isinstance(arrival.decoded, Signal) and arrival.decoded.kind in MEMBERSHIP
         if is_new or told:
             self.stale.set()
+
+    async def _end(self, flow_key: int) -> None:
+        """Read a flow no more that is not wanted, or cannot be read any more."""
+        path = self.source.paths[flow_key]
+        if self._wanted(path):
+            await self.source.lose(flow_key, reason="not listed any more")
+        else:
+            log.info("flow excluded", extra={"flow": path})
+            await self.source.leave_out(flow_key)
 
     def _slots(self) -> set[str]:
         slots = {slot_of(path) for path in self.source.visible.values()}

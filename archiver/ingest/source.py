@@ -203,11 +203,14 @@ class Source:
 
     async def lose(self, flow_key: int, *, reason: str) -> None:
         """Set a flow aside that cannot be read any more; it comes back when it is listed again."""
-        path = self.paths.pop(flow_key, None)
-        if path is None:
-            return
+        if path := self.paths.get(flow_key):
+            log.warning("flow lost", extra={"flow": path, "reason": reason})
+            await self.leave_out(flow_key)
+
+    async def leave_out(self, flow_key: int) -> None:
+        """Ask for a flow no more, until it is looked up again."""
+        self.paths.pop(flow_key, None)
         self.visible.pop(flow_key, None)
-        log.warning("flow lost", extra={"flow": path, "reason": reason})
         await when_possible(self.engine, partial(directory.lose_flow, flow_key=flow_key))
 
     def stop(self) -> None:
