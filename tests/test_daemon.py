@@ -21,6 +21,7 @@ from archiver.settings import (
     DirectorySettings,
     IngestSettings,
     Settings,
+    SharingSettings,
     StreamSettings,
 )
 from archiver.simulator import truth
@@ -408,7 +409,8 @@ async def test_a_token_that_would_travel_in_clear_is_told(flowdock, archive, cap
 
 async def test_a_second_daemon_on_the_same_archive_does_no_harm(flowdock, archive):
     settings = settings_for(flowdock, archive.url)
-    async with archiving(settings), archiving(settings):
+    other = replace(settings, sharing=SharingSettings(enabled=False))
+    async with archiving(settings), archiving(other):
         await flowdock.connected(2)
         await flowdock.play(seed=11, events=300)
         await archive.completed()

@@ -88,15 +88,17 @@ def require_archive(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_database(place: Place) -> AsyncIterator[store.Engine]:
-    """An engine on an archive of this release's schema.
+async def open_database(
+    place: Place, *, standstill_seconds: float | None = None
+) -> AsyncIterator[store.Engine]:
+    """An engine on an archive of this release's schema, as of `archiver.store.engine.connect`.
 
     A private database is migrated to it. One of somebody's server is not touched.
 
     Raises:
         ArchiverError: it cannot be reached, or is not at this release's schema.
     """
-    async with connect(place) as engine:
+    async with connect(place, standstill_seconds=standstill_seconds) as engine:
         if place.private:
             await migrate(engine)
         else:
@@ -105,14 +107,18 @@ async def open_database(place: Place) -> AsyncIterator[store.Engine]:
 
 
 @asynccontextmanager
-async def connect(place: Place) -> AsyncIterator[store.Engine]:
+async def connect(
+    place: Place, *, standstill_seconds: float | None = None
+) -> AsyncIterator[store.Engine]:
     """An engine on the database, whatever it holds.
 
     Raises:
         ArchiverError: it cannot be reached, goes away, or gives us no right to what we need.
     """
     try:
-        async with store.connect(place.url, pool_size=place.pool_size) as engine:
+        async with store.connect(
+            place.url, pool_size=place.pool_size, standstill_seconds=standstill_seconds
+        ) as engine:
             yield engine
     except store.DatabaseError as exc:
         cause = getattr(exc, "orig", None) or exc

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import NoReturn
 
 import click
@@ -22,6 +23,7 @@ from archiver.observing.metrics import Metrics
 from archiver.observing.surveys import keep_surveying
 from archiver.observing.systemd import OWN, Notifier, keep_telling
 from archiver.settings import MetricsSettings, Settings
+from archiver.store.sessions import AnotherHistory
 from archiver.works import Works
 
 log = logging.getLogger(__name__)
@@ -29,8 +31,18 @@ log = logging.getLogger(__name__)
 STDIN = 0
 GUARD_SECONDS = 1.0
 MISSES = 3
+STANDSTILL_SECONDS = 15.0
+"""After so long a daemon that hangs lets go of the flows that it had locked; others may write."""
 STOP_SECONDS = 0.7
 """How long the tasks have to leave when told to stop; they wait for nothing but a slow database."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signals:
+    """What whoever runs us wants; set by signals."""
+
+    stop: asyncio.Event
+    reload: asyncio.Event
 
 
 @click.command
@@ -53,10 +65,25 @@ def run(load: LoadSettings) -> None:
 
 
 async def _run(load: LoadSettings, settings: Settings, place: Place, notifier: Notifier) -> None:
-    stop, reload = asyncio.Event(), asyncio.Event()
-    _hear_signals(stop, reload, notifier)
+    """Archive until told to stop; begin anew where the database has gone back to an earlier moment.
+
+    All that this process knew of it may be wrong then, so nothing is kept but the orders to it.
+    """
+    signals = Signals(stop=asyncio.Event(), reload=asyncio.Event())
+    _hear_signals(signals.stop, signals.reload, notifier)
+    while not signals.stop.is_set():
+        try:
+            await _archive(load, settings, place, notifier, signals)
+        except* AnotherHistory:
+            log.warning("the database goes on from an earlier moment: beginning anew")
+            signals.reload.set()
+
+
+async def _archive(
+    load: LoadSettings, settings: Settings, place: Place, notifier: Notifier, signals: Signals
+) -> None:
     async with (
-        open_database(place) as engine,
+        open_database(place, standstill_seconds=STANDSTILL_SECONDS) as engine,
         daemon.works(settings, engine) as works,
         _observing(settings.metrics, works) as observed,
         asyncio.TaskGroup() as group,
@@ -64,9 +91,9 @@ async def _run(load: LoadSettings, settings: Settings, place: Place, notifier: N
         beside = [
             group.create_task(_guard(place)),
             group.create_task(keep_telling(notifier, observed)),
-            group.create_task(reload_when_told(reload, load, works, notifier)),
+            group.create_task(reload_when_told(signals.reload, load, works, notifier)),
         ]
-        await daemon.archive(works, stop=stop)
+        await daemon.archive(works, stop=signals.stop)
         for task in beside:
             task.cancel()
 

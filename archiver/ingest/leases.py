@@ -23,6 +23,7 @@ from archiver.ingest.tally import SharingTally
 from archiver.store import leases
 from archiver.store.engine import DatabaseError, Engine, Fault, Transaction, fault, transaction
 from archiver.store.leases import Known, Sharer
+from archiver.store.sessions import AnotherHistory
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ class Leases:
         self._held = NONE
         self._listeners: dict[str, Callable[[], None]] = {}
         self._turn = asyncio.Lock()
-        self._told: tuple[int, int] | None = None
+        self._told = (1, 0)
 
     def listen(self, account: str, on_changed: Callable[[], None]) -> None:
         """Call *on_changed* whenever the share changes, until the account is forgotten."""
@@ -135,7 +136,7 @@ class Leases:
 
     async def give_back(self) -> None:
         """Leave all to the others at once; if the database does not answer, they wait."""
-        with suppress(*DatabaseError, TimeoutError):
+        with suppress(*DatabaseError, AnotherHistory, TimeoutError):
             async with asyncio.timeout(GIVING_BACK_SECONDS), transaction(self._engine) as tx:
                 await leases.bury(tx, [self._me.key])
 
@@ -193,8 +194,10 @@ class Leases:
         """Tell whether a daemon has ended: it was not heard of, or its process is not there."""
         if one.key == self._me.key:
             return False
-        if one.machine == self._me.machine and not is_running(one.pid):
-            return True
+        if one.machine == self._me.machine:
+            is_mine = (one.pid, one.name) == (self._me.pid, self._me.name)  # of before
+            if is_mine or not is_running(one.pid):
+                return True
         # When the database was away nobody could be heard of: let the others come back, too.
         now = asyncio.get_running_loop().time()
         silent_seconds = now - self._tally.renewed_at if self._tally.renewed_at else 0.0
@@ -202,7 +205,7 @@ class Leases:
 
     def _tell(self) -> None:
         told = (self._tally.daemons, len(self._held))
-        if told != self._told and (told[0] > 1 or self._told):
+        if told != self._told and max(told[0], self._told[0]) > 1:
             about = {"daemons": told[0], "ours": told[1], "of others": self._tally.elsewhere}
             log.info("flows shared", extra=about)
         self._told = told

@@ -8,19 +8,23 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import Enum
+from functools import partial
 
 import psycopg
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from archiver.errors import ArchiverError
+from archiver.store.sessions import History, begin_session, check_history
 
 # Not 23, a violated constraint: under the lock of its flow no foreign value can violate one.
 REFUSED_VALUE = frozenset({"22", "54"})
 SERVER_AWAY = frozenset({"08", "40", "53", "55", "57", "58"})
 READ_ONLY = "25006"
+STOOD_STILL = "25P03"
+"""A session that did nothing inside a transaction for too long was ended by the server."""
 
 
 class Fault(Enum):
@@ -69,9 +73,15 @@ def database_url(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg")
 
 
-def create_engine(url: str, *, pool_size: int = 5) -> AsyncEngine:
-    """An engine of at most *pool_size* connections; nothing is connected yet."""
-    return create_async_engine(
+def create_engine(
+    url: str, *, pool_size: int = 5, standstill_seconds: float | None = None
+) -> AsyncEngine:
+    """An engine of at most *pool_size* connections; nothing is connected yet.
+
+    If this process stands still inside a transaction for *standstill_seconds*, the server ends the
+    session, so that nobody else waits for its locks.
+    """
+    engine = create_async_engine(
         database_url(url),
         pool_size=pool_size,
         max_overflow=0,
@@ -80,7 +90,6 @@ def create_engine(url: str, *, pool_size: int = 5) -> AsyncEngine:
         hide_parameters=True,  # chat must not reach logs through error texts
         connect_args={
             "application_name": "archiver",
-            "options": "-c timezone=UTC",
             "connect_timeout": 10,
             # A server that falls silent, as behind a firewall that drops, is noticed in a minute.
             "keepalives_idle": 30,
@@ -90,15 +99,22 @@ def create_engine(url: str, *, pool_size: int = 5) -> AsyncEngine:
         },
     )
 
+    history = History()
+    begin = partial(begin_session, history=history, standstill_seconds=standstill_seconds)
+    event.listen(engine.sync_engine, "connect", lambda it, _record: it.run_async(begin))
+    return engine.execution_options(history=history)
+
 
 @asynccontextmanager
-async def connect(url: str, *, pool_size: int = 5) -> AsyncIterator[AsyncEngine]:
-    """An engine that has been seen to work, disposed of at the end.
+async def connect(
+    url: str, *, pool_size: int = 5, standstill_seconds: float | None = None
+) -> AsyncIterator[AsyncEngine]:
+    """An engine that has been seen to work, as of `create_engine`; disposed of at the end.
 
     Raises:
         DatabaseUnreachable: no connection could be made; the reason is in the text.
     """
-    engine = create_engine(url, pool_size=pool_size)
+    engine = create_engine(url, pool_size=pool_size, standstill_seconds=standstill_seconds)
     try:
         try:
             async with engine.connect() as tx:
@@ -129,6 +145,7 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         async with engine.connect() as tx:
             try:
                 async with tx.begin():
+                    await check_history(tx, engine.get_execution_options().get("history"))
                     yield tx
             except BaseException:
                 task = asyncio.current_task()
@@ -162,7 +179,7 @@ def fault(error: DBAPIError | psycopg.Error | UnicodeError) -> Fault:
         return Fault.ROW if unencodable else Fault.SERVER
     if state[:2] in REFUSED_VALUE:
         return Fault.ROW
-    if state[:2] in SERVER_AWAY or state == READ_ONLY:
+    if state[:2] in SERVER_AWAY or state in {READ_ONLY, STOOD_STILL}:
         return Fault.SERVER
     return Fault.OURS
 

@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.store.schema import metadata
+from archiver.store.sessions import is_pooled
 
 
 class Inspection(Struct, frozen=True, kw_only=True):
@@ -23,6 +24,8 @@ class Inspection(Struct, frozen=True, kw_only=True):
     """Whether it is a standby, or takes no changes for another reason."""
     encryption: str | None
     """As TLSv1.3; None when the connection is in clear."""
+    is_pooled: bool
+    """Whether a pooler is between us and the server."""
     at: datetime
     """What time it is there."""
     bytes: int
@@ -31,7 +34,7 @@ class Inspection(Struct, frozen=True, kw_only=True):
 async def inspect(tx: AsyncConnection) -> Inspection:
     """Ask the server about itself and the database."""
     row = (await tx.execute(_INSPECTION)).mappings().one()
-    return Inspection(**row)
+    return Inspection(**row, is_pooled=await is_pooled(tx))
 
 
 async def unwritable(tx: AsyncConnection) -> list[str]:

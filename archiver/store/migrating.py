@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from archiver.errors import ArchiverError
 from archiver.store import granting
 from archiver.store.schema import SCHEMA
+from archiver.store.sessions import is_pooled
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,16 @@ class SchemaMismatch(ArchiverError):
     """The database is not at the schema that this release works with."""
 
 
+class PoolerBetween(ArchiverError):
+    """A migration holds a lock beyond transactions, which no pooler lets it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the database is behind a pooler, and a migration must reach it directly: "
+            "run archiver migrate with ARCHIVER_DATABASE_URL set to the PostgreSQL server itself"
+        )
+
+
 async def migrate(engine: AsyncEngine) -> tuple[str | None, str]:
     """Bring the database to this release's schema; safe to repeat, and to run twice at once.
 
@@ -51,8 +62,11 @@ async def migrate(engine: AsyncEngine) -> tuple[str | None, str]:
 
     Raises:
         SchemaMismatch: a newer release has migrated the database.
+        PoolerBetween: the URL leads to a pooler.
     """
     async with engine.connect() as connection:
+        if await is_pooled(connection):
+            raise PoolerBetween
         await _take_turn(connection)
         try:
             before = await connection.run_sync(_current)

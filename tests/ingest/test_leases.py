@@ -130,6 +130,14 @@ async def test_one_whose_process_has_ended_on_this_machine_is_not_waited_for(dae
     assert share(again) == set(FLOWS)
 
 
+async def test_what_this_process_held_before_it_began_anew_is_its_own(daemons):
+    before = daemons.start("same")
+    await before.see("account", FLOWS)
+    anew = daemons.start("same")
+    await anew.see("account", FLOWS)
+    assert share(anew) == set(FLOWS)
+
+
 async def test_one_elsewhere_is_waited_for_whatever_its_process_is_called(daemons, ended_pid):
     elsewhere = daemons.start("elsewhere", pid=ended_pid, machine="another")
     await elsewhere.see("account", FLOWS)

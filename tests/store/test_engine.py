@@ -25,6 +25,7 @@ from archiver.store.engine import (
     database_url as url_of,
 )
 from archiver.store.schema import rejects, signals
+from archiver.store.sessions import AnotherHistory, History, is_pooled
 
 
 @pytest.fixture
@@ -230,3 +231,50 @@ async def test_an_error_of_the_database_is_told_once_with_its_fault_and_its_stat
         async with transaction(gone):
             pass
     assert told == [(Fault.ROW, "22012"), (Fault.SERVER, "")]
+
+
+async def test_a_session_that_stands_still_in_a_transaction_is_ended_and_others_go_on(database_url):
+    async with connect(database_url, standstill_seconds=0.2) as engine:
+
+        async def stand_still() -> None:
+            async with transaction(engine) as tx:
+                await tx.execute(text("LOCK TABLE store.ledger"))
+                async with transaction(engine) as other:
+                    await other.execute(text("UPDATE store.ledger SET due = 0"))
+                await tx.execute(text("SELECT 1"))
+
+        with pytest.raises(DatabaseError) as caught:
+            await stand_still()
+        assert isinstance(caught.value, DBAPIError)
+        assert fault(caught.value) is Fault.SERVER
+        async with transaction(engine) as tx:
+            assert (await tx.execute(text("SELECT 1"))).scalar() == 1
+
+
+async def test_sessions_of_ours_are_set_without_startup_options(database_url):
+    async with connect(database_url, standstill_seconds=15) as engine, transaction(engine) as tx:
+        shown = await tx.execute(
+            text(
+                "SELECT current_setting('timezone'),"
+                " current_setting('idle_in_transaction_session_timeout')"
+            )
+        )
+        assert tuple(shown.one()) == ("UTC", "15s")
+        assert not await is_pooled(tx)
+
+
+async def test_an_engine_works_on_one_history_and_on_no_other(database_url):
+    async with connect(database_url) as engine:
+        history: History = engine.get_execution_options()["history"]
+        assert history.timeline is not None
+        history.check(history.timeline)
+        history.check(None)
+        await engine.dispose()
+        history.timeline = "that of a primary that is no more"
+        with pytest.raises(AnotherHistory):
+            await count_flows(engine)
+
+
+async def count_flows(engine: Engine) -> None:
+    async with transaction(engine) as tx:
+        await tx.execute(text("SELECT count(*) FROM store.flows"))

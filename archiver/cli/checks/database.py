@@ -76,7 +76,8 @@ def _of_server(found: Inspection, place: Place) -> Iterator[Result]:
         )
     else:
         secured = f", {found.encryption}" if found.encryption else ""
-        yield ok("database", f"{about}{secured}")
+        pooled = ", through a pooler: migrate without it" if found.is_pooled else ""
+        yield ok("database", f"{about}{secured}{pooled}")
     if found.is_superuser and not place.private:
         yield warning(
             "rights",
