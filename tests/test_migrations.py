@@ -173,7 +173,7 @@ async def test_indexes_are_made_while_others_write(bare_database_url):
             admin.execute("UPDATE store.schema_version SET version_num = '0002'")
         async with other.connect() as writing:
             await writing.execute(text("DELETE FROM store.messages WHERE false"))
-            migrating_ = asyncio.create_task(_migrated(engine, command.upgrade, "0003"))
+            migrating_ = asyncio.create_task(upgrade_to(engine, command.upgrade, "0003"))
             held = "SELECT count(*) FROM pg_stat_progress_create_index"
             async with asyncio.timeout(20):
                 while query(bare_database_url, held) == [(0,)]:  # noqa: ASYNC110
@@ -252,7 +252,7 @@ async def test_each_migration_keeps_what_the_one_before_held(bare_database_url):
         await make_schema(engine)
         before: dict[str, list[dict[str, str]]] = {}
         for revision in revisions:
-            await _migrated(engine, command.upgrade, revision)
+            await upgrade_to(engine, command.upgrade, revision)
             after = rows_of(url)
             for table, rows in before.items():
                 kept = [{name: row.get(name) for name in rows[0]} for row in after[table]]
@@ -282,7 +282,7 @@ async def test_who_reads_for_long_delays_a_migration_and_nobody_else(bare_databa
     """A migration that waits for a table's lock gives way to those behind it."""
     async with connect(bare_database_url) as engine:
         await make_schema(engine)
-        await _migrated(engine, command.upgrade, "0001")
+        await upgrade_to(engine, command.upgrade, "0001")
         with psycopg.connect(bare_database_url) as reader:
             reader.execute("SELECT FROM store.revisions")  # as a dump does
             migrating_ = asyncio.create_task(migrate(engine))
@@ -306,16 +306,16 @@ async def test_who_reads_for_long_delays_a_migration_and_nobody_else(bare_databa
 async def test_an_older_schema_is_refused_with_the_command_to_run(bare_database_url, revision):
     async with connect(bare_database_url) as engine:
         await make_schema(engine)
-        await _migrated(engine, command.upgrade, revision)
+        await upgrade_to(engine, command.upgrade, revision)
         with pytest.raises(SchemaMismatch, match=f"schema {revision}.*run: archiver migrate"):
             await check_schema(engine)
 
 
 async def downgrade(engine: Engine, to: str = "base") -> None:
-    await _migrated(engine, command.downgrade, to)
+    await upgrade_to(engine, command.downgrade, to)
 
 
-async def _migrated(engine: Engine, step: Callable[[Config, str], None], to: str) -> None:
+async def upgrade_to(engine: Engine, step: Callable[[Config, str], None], to: str) -> None:
     def run(connection: Connection) -> None:
         config = migrating._config()
         config.attributes["connection"] = connection

@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 WHEELS = Path("srv/wheels")
-SYSTEM = "systemd,systemd-sysv,dbus"
+SYSTEM = "apt,systemd,systemd-sysv,dbus"
 """What makes a minimal system one that boots; all else is installed by the README's own words."""
 
 LATER = ("python3-venv", "ca-certificates", "libnss-systemd", "postgresql", "openssl")
