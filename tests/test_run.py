@@ -149,6 +149,13 @@ def test_the_lock_names_only_the_public_hosts() -> None:
     assert places == {"registry", "editable"}
 
 
+def test_every_file_of_the_lock_has_a_digest() -> None:
+    for package in LOCK["package"]:
+        files = [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]
+        assert files or package["name"] == PROJECT["name"]
+        assert all(re.fullmatch("sha256:[0-9a-f]{64}", file["hash"]) for file in files)
+
+
 def test_the_lock_is_of_this_project() -> None:
     (own,) = (package for package in LOCK["package"] if package["name"] == PROJECT["name"])
     extras = PROJECT["optional-dependencies"]
