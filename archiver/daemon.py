@@ -5,6 +5,7 @@ out stops alone, and is told; the others go on.
 """
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -43,7 +44,19 @@ async def works(settings: Settings, engine: Engine) -> AsyncIterator[Works]:
     async with open_session() as session:
         shared = Works(settings, engine, session, now=utc_now)
         await shared.load()
+        collect_rarely()
         yield shared
+
+
+def collect_rarely() -> None:
+    """Have the collector of cyclic garbage look less often, and not at what is there for good.
+
+    A batch holds thousands of values, none of which is part of a cycle: to go through them again
+    and again, and through all modules with them, takes a sixth of the time of ingest.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
 
 
 async def run(settings: Settings, engine: Engine, *, stop: asyncio.Event) -> None:

@@ -39,7 +39,7 @@ BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 EPOCH = datetime.fromtimestamp(0, UTC)
 
 
-class Showing(Struct, frozen=True, kw_only=True, gc=False):
+class Showing(Struct, frozen=True, gc=False):
     """The service showed the message: on the stream when it was new, or in a listing."""
 
     message: Posted
@@ -158,25 +158,25 @@ def sketch(first: Showing) -> tuple[Message, Revision]:
 
 def _as_sent(shown: Posted, *, as_of: EventId) -> Message:
     return Message(
-        id=shown.id,
-        event=shown.kind,
-        user=shown.user,
-        sent_at=shown.sent_at,
-        content=shown.content,
-        tags=shown.tags,
-        thread=shown.thread_id,
-        parent=shown.parent,
-        edited_at=None,
-        edits=0,
-        deleted_at=None,
-        attachments=shown.attachments,
-        reactions=shown.reactions,
-        app=shown.app,
-        uuid=shown.uuid,
-        external_user_name=shown.external_user_name,
-        detail=shown.detail,
-        removed=False,
-        as_of=as_of,
+        shown.id,
+        shown.kind,
+        shown.user,
+        shown.sent_at,
+        shown.content,
+        shown.tags,
+        shown.thread_id,
+        shown.parent,
+        None,  # edited_at
+        0,
+        None,  # deleted_at
+        shown.attachments,
+        shown.reactions,
+        shown.app,
+        shown.uuid,
+        shown.external_user_name,
+        shown.detail,
+        False,  # removed
+        as_of,
     )
 
 

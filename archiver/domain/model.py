@@ -75,8 +75,12 @@ class Attachment(Struct, frozen=True, kw_only=True, gc=False):
     """Where the service serves it, below the API's base URL."""
 
 
-class Message(Struct, frozen=True, kw_only=True, gc=False):
-    """What the flow would show now at one id."""
+class Message(Struct, frozen=True, gc=False):
+    """What the flow would show now at one id.
+
+    Made once for nearly every event: its fields may be given by position, as names cost msgspec as
+    much again.
+    """
 
     id: EventId
     event: str

@@ -9,14 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from archiver.domain.model import Attachment, EventId, FlowId, Json, Thread, ThreadId, UserId
+from archiver.flowdock.envelope import EXACT_IN_SECONDS, MAX_NAME_LENGTH
 
 MAX_EVENT_ID = 2**63 - 1
 MAX_COUNT = 2**31 - 1
-MAX_NAME_LENGTH = 255
-"""Of names and ids: what is longer is none, and no index of Postgres would take it."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EXACT_IN_SECONDS = 4_000_000_000_000  # until 2096 a float of seconds tells every millisecond
 _PARENT = re.compile(r"influx:([0-9]{1,19})")
 
 
@@ -62,7 +60,7 @@ def read_moment(value: Any) -> datetime | None:
     """Return the time of milliseconds since 1970, or of ISO 8601 text; UTC unless the text says."""
     try:
         if type(value) is int:
-            if 0 <= value < _EXACT_IN_SECONDS:
+            if 0 <= value < EXACT_IN_SECONDS:
                 return datetime.fromtimestamp(value / 1000, UTC)
             return _EPOCH + timedelta(milliseconds=value)
         if isinstance(value, str) and len(value) <= MAX_NAME_LENGTH:

@@ -39,15 +39,14 @@ _BLOCKS = frozenset(
         "h6",
     }
 )
-_BLANKS = re.compile(r"[^\S\n]+")
 
 
 def plain_text(markup: str) -> str:
     """Return the text of *markup*: blocks on lines of their own, entities as characters."""
-    text = _TAG.sub(_replacement, markup)
+    text = _TAG.sub(_replacement, markup) if "<" in markup else markup
     with suppress(ValueError):  # an entity of more digits than Python reads
         text = unescape(text)
-    lines = (_BLANKS.sub(" ", line).strip() for line in text.split("\n"))
+    lines = (" ".join(line.split()) for line in text.split("\n"))
     return "\n".join(filter(None, lines))
 
 

@@ -17,8 +17,8 @@ NOT_FOUND = "not found"
 """What the journal calls the event that nobody sent: Show Message answered 404."""
 
 
-class Arrival(Struct, frozen=True, kw_only=True, gc=False):
-    """One frame, what it says, and how it came."""
+class Arrival(Struct, frozen=True, gc=False):
+    """One frame, what it says, and how it came; streams give the fields by position, for speed."""
 
     frame: bytes
     decoded: Decoded
@@ -102,7 +102,7 @@ def fact_of(event: Event, *, position: EventId, shown_at: datetime | None) -> Fa
     event's own id, and None.
     """
     if isinstance(event, Posted):
-        return Showing(message=event, as_of=position, shown_at=shown_at)
+        return Showing(event, position, shown_at)
     if isinstance(event, Vanished) and shown_at is not None:
         return Absence(id=event.id, as_of=position, shown_at=shown_at)
     return event if isinstance(event, Mutation) else None

@@ -107,14 +107,7 @@ async def receive(frame: bytes, listener: Listener, *, received_at: datetime) ->
                 decoded = Rejected(reason="an id out of all proportion to its flow's")
         elif isinstance(decoded, Event):
             decoded = Rejected(reason="no flow")
-    return Arrival(
-        frame=frame,
-        decoded=decoded,
-        flow_key=flow_key,
-        witness="stream",
-        origin=listener.origin,
-        received_at=received_at,
-    )
+    return Arrival(frame, decoded, flow_key, "stream", listener.origin, received_at)
 
 
 async def write_forever(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from archiver.domain.events import Event, Posted, Rethreaded, ThreadChanged
-from archiver.domain.fold import BEFORE_ALL, Fact, target
+from archiver.domain.fold import BEFORE_ALL, Fact, Showing, target
 from archiver.errors import Corruption
 from archiver.ingest.batch import Arrival, fact_of
 from archiver.store import journal
@@ -19,6 +19,9 @@ from archiver.store.bulk import Key
 from archiver.store.engine import Transaction
 from archiver.store.journal import Entry, KnownForm, Marks, Sighting
 from archiver.store.messages import Shown
+
+SHOWS_THREAD = (Posted, ThreadChanged, Rethreaded)
+"""The events that may show a thread; a union written where it is asked for is made each time."""
 
 
 @dataclass(slots=True)
@@ -51,14 +54,16 @@ async def sort_out(
     """
     new = Novelty(marks=marks)
     events = [
-        (_key(arrival), arrival) for arrival in arrivals if isinstance(arrival.decoded, Event)
+        (_key(arrival, event), arrival, event)
+        for arrival in arrivals
+        if isinstance(event := arrival.decoded, Event)
     ]
     if not events:
         return new
-    reached = {key for key, _ in events if marks[key[0]].may_hold(key[1])}
+    reached = {key for key, _, _ in events if marks[key[0]].may_hold(key[1])}
     forms = await journal.known(tx, reached) if reached else {}
-    for key, arrival in events:
-        _place(new, key, arrival, forms.setdefault(key, []))
+    for key, arrival, event in events:
+        _place(new, key, arrival, event, forms.setdefault(key, []))
     if new.entries:
         await journal.append(tx, new.entries)
     if new.sightings:
@@ -66,14 +71,13 @@ async def sort_out(
     return new
 
 
-def _place(new: Novelty, key: Key, arrival: Arrival, forms: list[KnownForm]) -> None:
+def _place(new: Novelty, key: Key, arrival: Arrival, event: Event, forms: list[KnownForm]) -> None:
     """Decide whether *arrival* is a new form, a newer sighting of a known one, or a repetition."""
-    event = arrival.decoded
-    assert isinstance(event, Event)  # noqa: S101
     flow_key, id_ = key
-    as_of = event.id if arrival.listed_as_of is None else max(event.id, arrival.listed_as_of)
-    shown_at = arrival.shown_at or BEFORE_ALL
     was_listed = arrival.listed_as_of is not None
+    as_of = event.id if arrival.listed_as_of is None else max(event.id, arrival.listed_as_of)
+    asked_at = arrival.shown_at if was_listed else None
+    shown_at = asked_at or BEFORE_ALL
     digest = journal.digest(arrival.frame)
     number = _number_of(digest, forms) if forms else None
     if number is None:
@@ -94,8 +98,9 @@ def _place(new: Novelty, key: Key, arrival: Arrival, forms: list[KnownForm]) -> 
     # Of a form shown again as well: a listing may tell of a thread what the stream was not asked.
     if thread := thread_of(flow_key, event):
         new.threads.append(thread)
-    if fact := fact_of(event, position=as_of, shown_at=arrival.shown_at):
-        new.facts.setdefault((flow_key, target(fact)), []).append(fact)
+    if fact := fact_of(event, position=as_of, shown_at=asked_at):
+        about = key if isinstance(fact, Showing) else (flow_key, target(fact))
+        new.facts.setdefault(about, []).append(fact)
 
 
 def _number_of(digest: bytes, forms: Iterable[KnownForm]) -> int | None:
@@ -104,29 +109,29 @@ def _number_of(digest: bytes, forms: Iterable[KnownForm]) -> int | None:
 
 def _entry(flow_key: int, arrival: Arrival, event: Event, form: KnownForm) -> Entry:
     return Entry(
-        flow_key=flow_key,
-        id=event.id,
-        form=form.form,
-        digest=form.digest,
-        witness=arrival.witness,
-        event=event.kind,
-        user=event.user,
-        sent_at=event.sent_at,
-        target=getattr(event, "target", None),
-        payload=arrival.frame.decode(),
-        as_of=form.as_of,
-        received_at=arrival.received_at,
+        flow_key,
+        event.id,
+        form.form,
+        form.digest,
+        arrival.witness,
+        event.kind,
+        event.user,
+        event.sent_at,
+        None if isinstance(event, Posted) else getattr(event, "target", None),
+        arrival.frame.decode(),
+        form.as_of,
+        arrival.received_at,
     )
 
 
 def thread_of(flow_key: int, event: Event) -> Shown | None:
     """The thread that *event* shows, if any."""
-    if isinstance(event, Posted | ThreadChanged | Rethreaded) and event.thread:
+    if isinstance(event, SHOWS_THREAD) and event.thread:
         return Shown(flow_key, event.thread, event.id)
     return None
 
 
-def _key(arrival: Arrival) -> Key:
-    if arrival.flow_key is None or arrival.id is None:
-        raise Corruption("an event without flow or id came to be written")
-    return arrival.flow_key, arrival.id
+def _key(arrival: Arrival, event: Event) -> Key:
+    if arrival.flow_key is None:
+        raise Corruption("an event without a flow came to be written")
+    return arrival.flow_key, event.id

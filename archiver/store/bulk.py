@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from struct import Struct, error
+from typing import Literal
 
 import msgspec
 import psycopg
@@ -55,8 +56,9 @@ _SENT_AS = {
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _OID_OF_TEXT = 25
+_OID_OF_NUMBER = {32: 23, 64: 20}
 _ARRAY_HEAD = Struct("!5i")
-_NO_TEXTS = Struct("!3i").pack(0, 0, _OID_OF_TEXT)
+NO_TEXTS = Struct("!3i").pack(0, 0, _OID_OF_TEXT)
 _LENGTH = Struct("!i")
 _SMALL = Struct("!h")
 
@@ -67,6 +69,15 @@ def moment(at: datetime | None) -> int | None:
         return None
     since = at - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def numbers(values: Sequence[int], *, bits: Literal[32, 64]) -> bytes:
+    """An array of ``integer`` or ``bigint`` as COPY takes it."""
+    if not values:
+        return Struct("!3i").pack(0, 0, _OID_OF_NUMBER[bits])
+    sized = [part for value in values for part in (bits // 8, value)]
+    head = _ARRAY_HEAD.pack(1, 0, _OID_OF_NUMBER[bits], len(values), 1)
+    return head + Struct(f"!{len(values) * ('ii' if bits == 32 else 'iq')}").pack(*sized)
 
 
 def small(number: int) -> bytes:
@@ -84,7 +95,7 @@ def small(number: int) -> bytes:
 def texts(values: Sequence[str]) -> bytes:
     """An array of text as COPY takes it."""
     if not values:
-        return _NO_TEXTS
+        return NO_TEXTS
     parts = [_ARRAY_HEAD.pack(1, 0, _OID_OF_TEXT, len(values), 1)]
     for value in values:
         encoded = value.encode()

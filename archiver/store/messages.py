@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.model import Attachment, EventId, Message, Revision, Thread
 from archiver.store.bulk import (
+    NO_TEXTS,
     Key,
     copy,
     document,
@@ -73,16 +74,7 @@ async def positions(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, int]:
 
 async def add(tx: AsyncConnection, new: Mapping[Key, Held]) -> None:
     """Store messages none of which is stored."""
-    rows = (
-        (
-            *key, one.event, one.user, moment(one.sent_at), one.content, texts(one.tags),
-            one.thread, one.parent, moment(one.edited_at), one.edits, moment(one.deleted_at),
-            one.removed, document(one.attachments or None), document(dict(one.reactions) or None),
-            one.app, one.uuid, one.external_user_name, document(one.detail), one.as_of, revisions_,
-        )
-        for key, (one, revisions_) in ((key, (h.message, h.revisions)) for key, h in new.items())
-    )  # fmt: skip
-    await copy(tx, messages, COLUMNS, rows)
+    await copy(tx, messages, COLUMNS, (_row(key, one) for key, one in new.items()))
     await note(tx, new)
 
 
@@ -123,6 +115,21 @@ def _thread_record(shown: Shown) -> dict[str, object]:
         "as_of": shown.as_of,
         **fields,
     }
+
+
+def _row(key: Key, held: Held) -> tuple[object, ...]:
+    """A row of `messages` to copy, in the order of `COLUMNS`."""
+    one = held.message
+    return (
+        *key, one.event, one.user, moment(one.sent_at), one.content,
+        texts(one.tags) if one.tags else NO_TEXTS, one.thread, one.parent,
+        one.edited_at and moment(one.edited_at), one.edits,
+        one.deleted_at and moment(one.deleted_at), one.removed,
+        document(one.attachments) if one.attachments else None,
+        document(dict(one.reactions)) if one.reactions else None,
+        one.app, one.uuid, one.external_user_name,
+        None if one.detail is None else document(one.detail), one.as_of, held.revisions,
+    )  # fmt: skip
 
 
 def _record(key: Key, one: Held) -> dict[str, object]:

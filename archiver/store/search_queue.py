@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, delete, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import BigInteger
 
-from archiver.store.bulk import Key
+from archiver.store.bulk import Key, copy, numbers
 from archiver.store.schema import changes, lexicon
 
 ONE_AT_A_TIME = 0x7365656B
@@ -55,7 +55,8 @@ async def note(tx: AsyncConnection, keys: Iterable[Key]) -> None:
     noted = list(keys)
     if noted:
         flow_keys, ids = zip(*noted, strict=True)
-        await tx.execute(insert(changes).values(flow_keys=list(flow_keys), ids=list(ids)))
+        row = (numbers(flow_keys, bits=32), numbers(ids, bits=64))
+        await copy(tx, changes, ["flow_keys", "ids"], [row])
 
 
 async def begin(tx: AsyncConnection) -> bool:

@@ -24,7 +24,8 @@ from archiver.domain.events import (
     TagsChanged,
     ThreadChanged,
 )
-from archiver.flowdock.decode import decode, decode_listed
+from archiver.flowdock.decode import decode, decode_any, decode_listed
+from archiver.flowdock.envelope import read_chat
 
 FLOW = "6f4a1c9e-0c34-4be2-9f3a-5d2b8b1e7a10"
 
@@ -404,3 +405,53 @@ def test_signals_name_their_flow_and_user_where_they_can() -> None:
     assert (presence.user, presence.flow, presence.id) == ("31", None, None)
     assert (added.user, added.flow, added.id) == ("31", FLOW, None)
     assert shown(SIGNALS[0]).id == 5100
+
+
+UNUSUAL: list[dict[str, Any]] = [
+    {},
+    {"content": 'größer \u4e16 \ud83d\ude00 \\ "'},
+    {"content": {"title": "t"}},
+    {"content": None},
+    {"tags": ["Plan", "plan", "x"]},
+    {"tags": ["", 7]},
+    {"tags": "a,b"},
+    {"tags": None},
+    {"id": 2**63},
+    {"id": 0},
+    {"id": 7.0},
+    {"id": "7"},
+    {"user": 31},
+    {"user": ""},
+    {"user": None},
+    {"flow": None, "to": "4"},
+    {"flow": "x" * 256},
+    {"sent": -1},
+    {"sent": 4_000_000_000_000},
+    {"sent": None},
+    {"edited": 1393752700250},
+    {"persist": False},
+    {"persist": True},
+    {"attachments": [FILE]},
+    {"attachments": None},
+    {"emojiReactions": {"tada": ["3"]}},
+    {"thread_id": "t1"},
+    {"thread_id": ""},
+    {"thread_id": "t1", "thread": THREAD},
+    {"thread": THREAD},
+    {"thread": []},
+    {"app": 1},
+    {"uuid": None},
+    {"external_user_name": "Robot"},
+    {"unknown": [[[{"deep": 1}]]]},
+]
+
+
+@pytest.mark.parametrize("change", UNUSUAL, ids=repr)
+def test_a_chat_message_is_read_alike_fast_and_slow(change: dict[str, Any]) -> None:
+    frame = json.dumps({**CHAT, "content": "hello", **change}, separators=(",", ":")).encode()
+    assert decode(frame) == decode_any(frame)
+
+
+def test_nearly_all_chat_messages_are_read_fast() -> None:
+    frame = json.dumps({**CHAT, "content": "hello"}, separators=(",", ":")).encode()
+    assert read_chat(frame) is not None

@@ -46,7 +46,8 @@ def mutate(content: bytes, max_size: int, seed: int) -> bytes:
             for _ in range(chance.randint(1, 3)):
                 alter(value, chance)
             try:
-                told = json.dumps(value, ensure_ascii=chance.random() < 0.7)
+                spaced = chance.choice([(",", ":"), (", ", ": ")])
+                told = json.dumps(value, ensure_ascii=chance.random() < 0.7, separators=spaced)
                 new = content[:start] + told.encode(errors="surrogatepass") + content[end:]
             except (RecursionError, ValueError):
                 new = b""

@@ -29,6 +29,7 @@ async def test_what_commits_late_is_not_passed_over(database_url):
         flow_key = await ready(engine)
         other = await new_flow(engine)
         async with slow.connect() as late:
+            await late.begin()
             await search_queue.note(late, [(flow_key, 1)])
             await written(engine, other, frame(2, content="early bird"))
             await catch_up(engine)
