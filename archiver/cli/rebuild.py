@@ -5,7 +5,8 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Any
 
 import click
@@ -24,6 +25,8 @@ from archiver.store.engine import Engine
 
 TOLD_DIFFERENCES = 20
 TOLD_LETTERS = 60
+SIDE_BY_SIDE = 2
+"""Flows at a time: while the server works on one, the events of the other are folded."""
 
 Walk = Callable[[Engine, int], AsyncIterator[Step]]
 
@@ -84,12 +87,23 @@ async def _run(place: Place, walk: Walk, patterns: Sequence[str], tell: Tell) ->
     async with open_database(place) as engine:
         async with engine.connect() as tx:
             chosen = await choose_flows(tx, patterns)
-        for number, (flow_key, path) in enumerate(chosen.items()):
-            async for step in walk(engine, flow_key):
-                outcome.add(path, step)
-                tell((number + step.done) / len(chosen), f"{path}, {outcome.messages:,} messages")
-            outcome.flows += 1
-    return outcome
+        under_way: dict[int, float] = {}
+        waiting = iter(chosen.items())
+
+        async def work() -> None:
+            for flow_key, path in waiting:
+                async for step in walk(engine, flow_key):
+                    outcome.add(path, step)
+                    under_way[flow_key] = step.done
+                    done = (outcome.flows + sum(under_way.values())) / len(chosen)
+                    tell(done, f"{path}, {outcome.messages:,} messages")
+                under_way.pop(flow_key, None)
+                outcome.flows += 1
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(SIDE_BY_SIDE):
+                group.create_task(work())
+    return replace(outcome, first=sorted(outcome.first, key=itemgetter(0)))
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:

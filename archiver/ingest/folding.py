@@ -134,14 +134,13 @@ def by_message(entries: Iterable[Entry]) -> dict[Key, list[Fact]]:
     """What *entries* tell of messages, by the message that each is about."""
     facts: dict[Key, list[Fact]] = {}
     for entry in entries:
-        if fact := read_fact(entry):
+        if fact := fact_in(entry, read_event(entry)):
             facts.setdefault((entry.flow_key, target(fact)), []).append(fact)
     return facts
 
 
-def read_fact(entry: Entry) -> Fact | None:
-    """What a journalled event tells of a message; None when it tells of none."""
-    event = read_event(entry)
+def fact_in(entry: Entry, event: Decoded) -> Fact | None:
+    """What a journalled event, read by `read_event`, tells of a message; None when of none."""
     if not isinstance(event, Event):
         return None
     was_listed = entry.witness != "stream" or entry.as_of > entry.id

@@ -15,7 +15,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from msgspec import Struct
 
 from archiver.domain.events import Event
-from archiver.ingest.folding import NO_HISTORY, by_message, read_event, replayed, shows
+from archiver.domain.fold import Fact, target
+from archiver.ingest.folding import NO_HISTORY, fact_in, read_event, replayed, shows
 from archiver.ingest.novelty import thread_of
 from archiver.store import comparing, coverage, journal, messages, rebuilding
 from archiver.store.bulk import Key
@@ -88,6 +89,8 @@ async def _walk(
             await mend(tx, look)
         after = stretch.last
         yield _step(look, told, done=min(1.0, (after - first + 1) / (last - first + 1)))
+        if stretch.is_end:
+            return
 
 
 def _step(look: _Look, told: set[str], *, done: float) -> Step:
@@ -102,6 +105,8 @@ async def _look_at_threads(
     """Some stored threads, held against the events that they name; and where to go on."""
     in_order = await rebuilding.stored_threads(tx, flow_key, after=after)
     stored = dict(in_order)
+    if not stored:
+        return _Look(flow_key=flow_key, held={}, histories={}, threads=[], differences=[]), None
     entries = await journal.about(tx, {(flow_key, as_of) for as_of in stored.values()})
     named = [shown for shown in _threads_in(entries) if stored.get(shown.thread.id) == shown.as_of]
     newest = await comparing.newest(tx, named)
@@ -114,17 +119,26 @@ async def _look_at_threads(
         threads=[shown for shown in newest if shown.thread.id in wrong],
         differences=differences,
     )
-    return look, in_order[-1][0] if in_order else None
+    is_end = len(in_order) < rebuilding.BATCH_IDS
+    return look, None if is_end else in_order[-1][0]
 
 
 async def _look_at_stretch(tx: Transaction, stretch: Stretch) -> _Look:
     keys = [(stretch.flow_key, id_) for id_ in stretch.ids]
-    entries = await journal.about(tx, keys)
-    facts = by_message(entries)
-    histories: dict[Key, History] = {}
-    held = {key: replayed(key, facts[key], histories) for key in keys if shows(facts.get(key, ()))}
     own = set(stretch.ids)
-    shown = await comparing.newest(tx, list(_threads_in(one for one in entries if one.id in own)))
+    facts: dict[int, list[Fact]] = {}
+    threads: list[Shown] = []
+    for entry in await rebuilding.told_of(tx, stretch):
+        event = read_event(entry)
+        if fact := fact_in(entry, event):
+            facts.setdefault(target(fact), []).append(fact)
+        if entry.id in own and isinstance(event, Event):
+            threads += filter(None, [thread_of(entry.flow_key, event)])
+    histories: dict[Key, History] = {}
+    held = {
+        key: replayed(key, facts[key[1]], histories) for key in keys if shows(facts.get(key[1], ()))
+    }
+    shown = await comparing.newest(tx, threads)
     outdated = await comparing.outdated_threads(tx, shown)
     return _Look(
         flow_key=stretch.flow_key,

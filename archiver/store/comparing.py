@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict
-from sqlalchemy import Table, TextClause, text
+from sqlalchemy import Table, TextClause, and_, select, text, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.store.bulk import Key
@@ -51,6 +51,8 @@ async def compare_messages(
     tx: AsyncConnection, stretch: Stretch, held: Mapping[Key, Held]
 ) -> list[Difference]:
     """How the messages stored of a stretch differ from *held*, which should be stored."""
+    if not await _holds_any(tx, messages, "id", stretch):
+        return [_missing(messages, key) for key in held]
     rows = [_message_row(key, one) for key, one in held.items()]
     return await _differences(tx, messages, rows, "id > :after AND id <= :last", _asked(stretch))
 
@@ -59,6 +61,12 @@ async def compare_revisions(
     tx: AsyncConnection, stretch: Stretch, histories: Mapping[Key, History]
 ) -> list[Difference]:
     """How the revisions stored of a stretch differ from *histories*, which should be stored."""
+    if not await _holds_any(tx, revisions, "message_id", stretch):
+        return [
+            _missing(revisions, key, ordinal)
+            for key, history in histories.items()
+            for ordinal, _ in enumerate(history.revisions)
+        ]
     rows = [
         _named(asdict(revision), {"id": "revision", "user": "user_id", "thread": "thread_id"})
         | {"flow_key": key[0], "message_id": key[1], "ordinal": ordinal}
@@ -96,6 +104,8 @@ async def outdated_threads(
 ) -> list[tuple[Shown, Difference]]:
     """Those of *shown*, at most one of each thread, that are newer than what is stored."""
     in_order = list(shown)
+    if not in_order:
+        return []
     found = await tx.execute(_OUTDATED, {"rows": _json([_thread_row(one) for one in in_order])})
     return [
         (
@@ -135,6 +145,24 @@ async def _differences(
     ]
 
 
+async def _holds_any(tx: AsyncConnection, table: Table, id_: str, stretch: Stretch) -> bool:
+    """Tell whether *table* has any row of a stretch: what it has none of need not be compared."""
+    of_flow = table.c.flow_key == stretch.flow_key
+    within = and_(table.c[id_] > stretch.after, table.c[id_] <= stretch.last)
+    return (await tx.execute(select(true()).where(of_flow, within).limit(1))).scalar() is not None
+
+
+def _missing(table: Table, key: Key, ordinal: int | None = None) -> Difference:
+    return Difference(
+        table=str(table.name),
+        id=str(key[1]),
+        revision=ordinal,
+        field=None,
+        stored=None,
+        expected="row",
+    )
+
+
 def _asked(stretch: Stretch) -> dict[str, object]:
     return {"flow_key": stretch.flow_key, "after": stretch.after, "last": stretch.last}
 
@@ -143,17 +171,19 @@ def _asked(stretch: Stretch) -> dict[str, object]:
 def _comparison(table: Table, scope: str) -> TextClause:
     """Each field in which a stored row differs from the expected one; or one row for all of it."""
     keys = [column.name for column in table.primary_key]
+    values = [column.name for column in table.columns if not column.primary_key]
     fields = ", ".join(
         f"('{name}', left(CAST(s.{name} AS text), :letters),"
         f" left(CAST(e.{name} AS text), :letters),"
         f" s.flow_key = e.flow_key AND s.{name} IS DISTINCT FROM e.{name})"
-        for name in (column.name for column in table.columns if not column.primary_key)
+        for name in values
     )
     whole = (
         "(NULL, CASE WHEN s.flow_key IS NOT NULL THEN 'row' END,"
         " CASE WHEN e.flow_key IS NOT NULL THEN 'row' END,"
         " s.flow_key IS NULL OR e.flow_key IS NULL)"
     )
+    stored, expected = (", ".join(f"{side}.{name}" for name in values) for side in "se")
     ordinal = "ordinal" if "ordinal" in keys else "CAST(NULL AS integer)"
     return text(f"""
         SELECT {keys[1]} AS id, {ordinal} AS ordinal, field, stored, expected
@@ -161,7 +191,9 @@ def _comparison(table: Table, scope: str) -> TextClause:
         FULL JOIN json_populate_recordset(NULL::{table.fullname}, CAST(:rows AS json)) AS e
             USING ({", ".join(keys)})
         CROSS JOIN LATERAL (VALUES {whole}, {fields}) AS d(field, stored, expected, differs)
-        WHERE differs
+        WHERE (s.flow_key IS NULL OR e.flow_key IS NULL
+               OR ({stored}) IS DISTINCT FROM ({expected}))
+        AND differs
         ORDER BY {", ".join(keys)}
     """)  # noqa: S608
 

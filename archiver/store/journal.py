@@ -8,7 +8,7 @@ newest sighting is kept, since the same words said later can outweigh what came 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from msgspec import Struct
@@ -56,16 +56,32 @@ _CHANGES = reached(
     journal, journal.c.flow_key == _ASKED.c.flow_key, journal.c.target_id == _ASKED.c.id
 )
 
-_NEWEST_AS_OF = func.coalesce(_SEEN.c.as_of, _OWN.c.as_of)
-_NEWEST_SHOWN_AT = func.coalesce(
-    _SEEN.c.shown_at,
-    # Nobody knows when the file was made: any listing of the same position is newer.
-    case((_OWN.c.witness == "import", BEFORE_ALL), else_=_OWN.c.received_at),
-)
-_WITNESS = case(
-    (and_(_OWN.c.witness == "stream", _SEEN.c.as_of.is_not(None)), "list"),
-    else_=_OWN.c.witness,
-)
+
+class Newest(NamedTuple):
+    """What counts of a form that a listing may have shown again: the newest sighting."""
+
+    witness: ColumnElement[str]
+    as_of: ColumnElement[int]
+    shown_at: ColumnElement[datetime]
+
+
+def newest_of(own: FromClause, seen: FromClause) -> Newest:
+    """What counts of a form, *own*, and of its newest sighting, *seen*, if there is one."""
+    return Newest(
+        witness=case(
+            (and_(own.c.witness == "stream", seen.c.as_of.is_not(None)), "list"),
+            else_=own.c.witness,
+        ),
+        as_of=func.coalesce(seen.c.as_of, own.c.as_of),
+        shown_at=func.coalesce(
+            seen.c.shown_at,
+            # Nobody knows when the file was made: any listing of the same position is newer.
+            case((own.c.witness == "import", BEFORE_ALL), else_=own.c.received_at),
+        ),
+    )
+
+
+_WITNESS, _NEWEST_AS_OF, _NEWEST_SHOWN_AT = newest_of(_OWN, _SEEN)
 _SHOWN_AT = case((_WITNESS == "stream", BEFORE_ALL), else_=_NEWEST_SHOWN_AT)
 
 
@@ -226,14 +242,14 @@ async def about(tx: AsyncConnection, keys: Collection[Key]) -> list[Entry]:
     A form that a listing showed again carries the position and time of its newest sighting, and
     the listing is its witness.
     """
-    own = select(*_entry(_OWN, witness=_WITNESS), _NEWEST_AS_OF, _NEWEST_SHOWN_AT)
+    own = select(*entry_of(_OWN, witness=_WITNESS), _NEWEST_AS_OF, _NEWEST_SHOWN_AT)
     rows = await tx.execute(own.select_from(_FORMS), keys_of(keys))
     return [Entry(*tuple(row)) for row in rows] + await targeting(tx, keys)
 
 
 async def targeting(tx: AsyncConnection, keys: Collection[Key]) -> list[Entry]:
     """The events that change the messages *keys*."""
-    fields = _entry(_CHANGES, witness=_CHANGES.c.witness)
+    fields = entry_of(_CHANGES, witness=_CHANGES.c.witness)
     statement = select(*fields, _CHANGES.c.as_of, _CHANGES.c.received_at)
     rows = await tx.execute(statement.select_from(_ASKED.join(_CHANGES, true())), keys_of(keys))
     return [Entry(*tuple(row)) for row in rows]
@@ -279,7 +295,7 @@ async def add_rejects(tx: AsyncConnection, refused: Sequence[Reject]) -> None:
     await tx.execute(insert(rejects).on_conflict_do_nothing(), rows)
 
 
-def _entry(form: FromClause, *, witness: ColumnElement[str]) -> list[ColumnElement[Any]]:
+def entry_of(form: FromClause, *, witness: ColumnElement[str]) -> list[ColumnElement[Any]]:
     """What an `Entry` tells of a form, but for its position and time."""
     return [
         form.c.flow_key,

@@ -3,14 +3,16 @@
 from collections.abc import Collection
 
 from msgspec import Struct
-from sqlalchemy import delete, text
+from sqlalchemy import and_, bindparam, delete, not_, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from archiver.store.schema import messages, threads
+from archiver.store.journal import Entry, entry_of, newest_of
+from archiver.store.schema import journal, messages, sightings, threads
 from archiver.store.search_queue import note
 
-BATCH_IDS = 500
-BATCH_BYTES = 16_000_000
+BATCH_IDS = 2000
+"""While they are looked at, no one else writes to their flow: that should be over soon."""
+BATCH_BYTES = 8_000_000
 """Of payloads; a message with more is a batch of its own."""
 
 
@@ -22,6 +24,8 @@ class Stretch(Struct, frozen=True):
     last: int
     ids: tuple[int, ...]
     """Of all that the journal or a derived table has in the stretch."""
+    is_end: bool
+    """Whether nothing came after it when it was looked for."""
 
 
 async def read_only(tx: AsyncConnection) -> None:
@@ -39,8 +43,21 @@ async def bounds(tx: AsyncConnection, flow_key: int) -> tuple[int, int]:
 async def next_stretch(tx: AsyncConnection, flow_key: int, *, after: int) -> Stretch | None:
     """The ids that come after *after*, as many as fit into memory; None when there are none."""
     asked = {"flow_key": flow_key, "after": after, "most": BATCH_IDS, "bytes": BATCH_BYTES}
-    ids = tuple((await tx.execute(_NEXT_IDS, asked)).scalars())
-    return Stretch(flow_key, after, ids[-1], ids) if ids else None
+    rows = (await tx.execute(_NEXT_IDS, asked)).all()
+    if not rows:
+        return None
+    ids = tuple(row.id for row in rows)
+    is_end = len(ids) == rows[0].found < BATCH_IDS
+    return Stretch(flow_key, after, ids[-1], ids, is_end)
+
+
+async def told_of(tx: AsyncConnection, stretch: Stretch) -> list[Entry]:
+    """What `journal.about` tells of all messages of a stretch, in one walk along two indexes.
+
+    An event that changes a message and lies in the stretch itself is told once.
+    """
+    asked = {"flow_key": stretch.flow_key, "after": stretch.after, "last": stretch.last}
+    return [Entry(*tuple(row)) for row in await tx.execute(_TOLD, asked)]
 
 
 async def stored_threads(
@@ -80,23 +97,45 @@ _NEXT_IDS = text("""
             (SELECT DISTINCT message_id FROM store.revisions
              WHERE flow_key = :flow_key AND message_id > :after ORDER BY message_id LIMIT :most)
         ) AS any_table ORDER BY id LIMIT :most
+    ), about AS (
+        SELECT id, payload FROM store.journal
+        WHERE flow_key = :flow_key AND id > :after AND id <= (SELECT max(id) FROM found)
+        UNION ALL
+        SELECT target_id, payload FROM store.journal
+        WHERE flow_key = :flow_key
+        AND target_id > :after AND target_id <= (SELECT max(id) FROM found)
+    ), weights AS (
+        SELECT id, sum(octet_length(CAST(payload AS text))) AS bytes FROM about GROUP BY id
     ), weighed AS (
-        SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS before
-        FROM found CROSS JOIN LATERAL (
-            SELECT coalesce(sum(octet_length(CAST(payload AS text))), 0) AS bytes
-            FROM (
-                SELECT payload FROM store.journal AS own
-                WHERE own.flow_key = :flow_key AND own.id = found.id
-                UNION ALL
-                SELECT payload FROM store.journal AS change
-                WHERE change.flow_key = :flow_key AND change.target_id = found.id
-            ) AS about
-        ) AS weight
+        SELECT id, sum(coalesce(bytes, 0)) OVER (ORDER BY id) - coalesce(bytes, 0) AS before,
+               count(*) OVER () AS found
+        FROM found LEFT JOIN weights USING (id)
     )
-    SELECT id FROM weighed WHERE before < :bytes ORDER BY id
+    SELECT id, found FROM weighed WHERE before < :bytes ORDER BY id
 """)
 
 _THREADS = text("""
     SELECT thread_id, as_of FROM store.threads
     WHERE flow_key = :flow_key AND thread_id > :after ORDER BY thread_id LIMIT :most
 """)
+
+_NEWEST = newest_of(journal, sightings)
+_OF_FLOW = journal.c.flow_key == bindparam("flow_key")
+_OWN = and_(journal.c.id > bindparam("after"), journal.c.id <= bindparam("last"))
+_TARGETED = and_(journal.c.target_id > bindparam("after"), journal.c.target_id <= bindparam("last"))
+_TOLD = union_all(
+    select(*entry_of(journal, witness=_NEWEST.witness), _NEWEST.as_of, _NEWEST.shown_at)
+    .outerjoin_from(
+        journal,
+        sightings,
+        and_(
+            sightings.c.flow_key == journal.c.flow_key,
+            sightings.c.id == journal.c.id,
+            sightings.c.form == journal.c.form,
+        ),
+    )
+    .where(_OF_FLOW, _OWN),
+    select(
+        *entry_of(journal, witness=journal.c.witness), journal.c.as_of, journal.c.received_at
+    ).where(_OF_FLOW, _TARGETED, not_(_OWN)),
+)
