@@ -101,6 +101,7 @@ def _fetch_wheels(system: Path, work: Path, constraints: str) -> None:
     if CERTIFICATES.exists():
         options.append(f"--bind-ro={CERTIFICATES}:/srv/certificates")
     command = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--pipe"]
+    command += ["--timezone=off"]  # else tzdata cannot be set up, on Ubuntu
     command += ["--directory", str(copy), *options, f"--bind={into}:/{WHEELS}", "sh", "-c", script]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
     (into / own.name).unlink()
