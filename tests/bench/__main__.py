@@ -25,6 +25,7 @@ from tests.bench import (
     peers,
     rebuilding,
     search,
+    sizing,
 )
 from tests.bench.figures import Figure, table
 from tests.bench.lab import open_lab
@@ -38,6 +39,7 @@ BENCHES: dict[str, ModuleType] = {
     "flows": flows,
     "memory": memory,
     "growth": growth,
+    "sizing": sizing,
     "rebuild": rebuilding,
     "search": search,
     "export": exporting,
