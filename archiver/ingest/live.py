@@ -34,6 +34,9 @@ NONE: frozenset[int] = frozenset()
 CLAIM_SECONDS = 0.5
 """How often claims are written: they are late by the settling time anyway."""
 
+FEW_EVENTS = 5
+"""As many in a batch are written about as quickly as one."""
+
 connections = count(1)
 
 
@@ -42,7 +45,8 @@ class Pace(Struct, frozen=True, kw_only=True):
 
     batch_events: int = 4000
     linger_seconds: float = 0.03
-    """At most: no longer than the last batch took to be written, so what is quick stays quick."""
+    """At most: no longer than the last batch took to be written, so what is quick stays quick; and
+    not at all after a batch of few events, since waiting would save little."""
 
 
 class Listener(Struct, frozen=True, kw_only=True):
@@ -123,12 +127,12 @@ async def write_forever(
     clock = asyncio.get_running_loop().time
     claims = Claims(settling_seconds=heads.settling_seconds)
     claim_at = clock()
-    took_seconds = 0.0
+    took_seconds, is_busy = 0.0, False
     while True:
         tally.turned(now=clock())
         items = await intake.take(
             most=pace.batch_events,
-            linger_seconds=min(took_seconds, pace.linger_seconds),
+            linger_seconds=min(took_seconds, pace.linger_seconds) if is_busy else 0.0,
             patience_seconds=CLAIM_SECONDS,
         )
         claims.note(items)
@@ -137,6 +141,7 @@ async def write_forever(
         if opened or clock() >= claim_at:
             claim_at = clock() + CLAIM_SECONDS
             gains = claims.take(now=intake.written_up_to())
+        is_busy = len(items) > FEW_EVENTS
         came = [item for item in items if isinstance(item, Came)]
         if not came and not gains and not opened:
             continue

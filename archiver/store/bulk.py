@@ -1,7 +1,8 @@
-"""Many rows at once: COPY for new ones, JSON for changed ones, arrays for keys.
+"""Many values at once: binary ones for new rows, JSON for changed rows, arrays for keys.
 
-Rows to copy are given as Postgres' binary format wants them, which costs both sides a fraction of
-text: most values as they are, others by `moment`, `small`, `texts` and `document`, or as bytes.
+New rows are given as that format wants them (`archiver.store.rows`), which costs both sides a
+fraction of text: most values as they are, others by `moment`, `small`, `texts`, `numbers` and
+`document`, or as bytes.
 
 Statements that join keys with a table reach into it through its index, whatever the planner knows
 of the table: a plan made while it was empty would else stay, and be slow, as long as a connection.
@@ -15,44 +16,22 @@ from typing import Literal
 
 import msgspec
 import psycopg
-from psycopg.types.string import BytesBinaryDumper
 from sqlalchemy import (
-    JSON,
     BigInteger,
-    Boolean,
     ColumnElement,
-    DateTime,
     FromClause,
     Integer,
-    LargeBinary,
-    SmallInteger,
     Table,
     TableValuedAlias,
-    Text,
     bindparam,
     func,
     select,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 Key = tuple[int, int]
 """A flow's key and an id in that flow."""
-
-_SENT_AS = {
-    SmallInteger: "bytea",
-    Integer: "int4",
-    BigInteger: "int8",
-    Boolean: "bool",
-    Text: "text",
-    JSON: "text",
-    DateTime: "int8",
-    UUID: "bytea",
-    LargeBinary: "bytea",
-    JSONB: "bytea",
-    ARRAY: "bytea",
-}
-"""How values of a column's type travel: as what has the same bytes."""
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _OID_OF_TEXT = 25
@@ -106,30 +85,6 @@ def texts(values: Sequence[str]) -> bytes:
 def document(value: object) -> bytes | None:
     """A value as COPY takes it for a column of ``jsonb``; None stands for no value."""
     return None if value is None else b"\1" + msgspec.json.encode(value)
-
-
-async def copy(
-    tx: AsyncConnection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[object]]
-) -> None:
-    """Copy *rows*, each in the order of *columns*, into *table*.
-
-    Raises:
-        psycopg.Error, UnicodeError: Postgres refused a row, or the connection broke; nothing is
-            copied then.
-    """
-    names = ", ".join(f'"{name}"' for name in columns)
-    types = [_SENT_AS[type(table.c[name].type)] for name in columns]
-    statement = f"COPY {table.fullname} ({names}) FROM STDIN (FORMAT binary)"
-    try:
-        async with driver(tx) as connection, connection.cursor() as cursor:
-            # What is registered last for bytea is slow: it is Python, and for DB-API.
-            cursor.adapters.register_dumper(bytes, BytesBinaryDumper)
-            async with cursor.copy(statement) as target:
-                target.set_types(types)
-                for row in rows:
-                    await target.write_row(row)
-    except OverflowError as exc:
-        raise psycopg.DataError(str(exc)) from exc
 
 
 @asynccontextmanager

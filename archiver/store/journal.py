@@ -30,8 +30,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.coverage import Ranges
-from archiver.store.bulk import Key, copy, driver, key_table, keys_of, moment, reached, small
+from archiver.store.bulk import Key, driver, key_table, keys_of, moment, reached, small
 from archiver.store.coverage import LOCK
+from archiver.store.rows import Rows, add_rows
 from archiver.store.schema import flows, journal, rejects, sightings, signals
 
 Witness = Literal["stream", "list", "show", "import"]
@@ -214,14 +215,14 @@ async def known(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, list[Know
 
 async def append(tx: AsyncConnection, entries: Sequence[Entry]) -> None:
     """Keep *entries*, none of which the journal holds."""
-    rows = (
+    rows = [
         (
             one.flow_key, one.id, small(one.form), one.digest, one.witness, one.event, one.user,
             moment(one.sent_at), one.target, one.payload, one.as_of, moment(one.received_at),
         )
         for one in entries
-    )  # fmt: skip
-    await copy(tx, journal, COLUMNS, rows)
+    ]  # fmt: skip
+    await add_rows(tx, Rows(journal, COLUMNS, rows))
 
 
 async def sight(tx: AsyncConnection, seen: Sequence[Sighting]) -> None:
@@ -270,8 +271,9 @@ async def newest(tx: AsyncConnection) -> dict[int, int]:
 
 async def add_signals(tx: AsyncConnection, received: Sequence[StoredSignal]) -> None:
     """Keep signals, as received."""
-    rows = ((one.flow_key, one.event, one.user, moment(one.at), one.payload) for one in received)
-    await copy(tx, signals, ["flow_key", "event", "user_id", "at", "payload"], rows)
+    columns = ["flow_key", "event", "user_id", "at", "payload"]
+    rows = [(one.flow_key, one.event, one.user, moment(one.at), one.payload) for one in received]
+    await add_rows(tx, Rows(signals, columns, rows))
 
 
 async def drop_signals(tx: AsyncConnection, *, before: datetime) -> int:

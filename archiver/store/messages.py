@@ -16,7 +16,6 @@ from archiver.domain.model import Attachment, EventId, Message, Revision, Thread
 from archiver.store.bulk import (
     NO_TEXTS,
     Key,
-    copy,
     document,
     key_table,
     keys_of,
@@ -25,8 +24,9 @@ from archiver.store.bulk import (
     records,
     texts,
 )
+from archiver.store.rows import Rows, add_rows
 from archiver.store.schema import messages, revisions, threads
-from archiver.store.search_queue import note
+from archiver.store.search_queue import note, noted
 
 COLUMNS = tuple(column.name for column in messages.columns)
 REVISION_COLUMNS = tuple(column.name for column in revisions.columns)
@@ -74,8 +74,8 @@ async def positions(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, int]:
 
 async def add(tx: AsyncConnection, new: Mapping[Key, Held]) -> None:
     """Store messages none of which is stored."""
-    await copy(tx, messages, COLUMNS, (_row(key, one) for key, one in new.items()))
-    await note(tx, new)
+    rows = [_row(key, one) for key, one in new.items()]
+    await add_rows(tx, Rows(messages, COLUMNS, rows), noted(new))
 
 
 async def change(tx: AsyncConnection, changed: Mapping[Key, Held]) -> None:
@@ -89,7 +89,7 @@ async def write_history(tx: AsyncConnection, histories: Mapping[Key, History]) -
     """Store revisions; a history that starts at 0 replaces what is stored of its message."""
     if afresh := [key for key, history in histories.items() if history.first == 0]:
         await tx.execute(_FORGET, keys_of(afresh))
-    rows = (
+    rows = [
         (
             *key, ordinal, revision.id, revision.kind, moment(revision.at), revision.user,
             revision.content, texts(revision.tags), revision.event, revision.thread,
@@ -98,8 +98,8 @@ async def write_history(tx: AsyncConnection, histories: Mapping[Key, History]) -
         )
         for key, history in histories.items()
         for ordinal, revision in enumerate(history.revisions, history.first)
-    )  # fmt: skip
-    await copy(tx, revisions, REVISION_COLUMNS, rows)
+    ]  # fmt: skip
+    await add_rows(tx, Rows(revisions, REVISION_COLUMNS, rows))
 
 
 async def show_threads(tx: AsyncConnection, shown: Iterable[Shown]) -> None:

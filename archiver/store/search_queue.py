@@ -14,7 +14,8 @@ from sqlalchemy import bindparam, delete, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import BigInteger
 
-from archiver.store.bulk import Key, copy, numbers
+from archiver.store.bulk import Key, keys_of, numbers
+from archiver.store.rows import Rows, add_rows
 from archiver.store.schema import changes, lexicon
 
 ONE_AT_A_TIME = 0x7365656B
@@ -52,11 +53,14 @@ class Backlog(Struct, frozen=True, kw_only=True):
 
 async def note(tx: AsyncConnection, keys: Iterable[Key]) -> None:
     """Note in the writer's transaction that messages are not in `texts` as they are now."""
-    noted = list(keys)
-    if noted:
-        flow_keys, ids = zip(*noted, strict=True)
-        row = (numbers(flow_keys, bits=32), numbers(ids, bits=64))
-        await copy(tx, changes, ["flow_keys", "ids"], [row])
+    await add_rows(tx, noted(keys))
+
+
+def noted(keys: Iterable[Key]) -> Rows:
+    """The row by which `note` does so."""
+    asked = keys_of(keys)
+    row = (numbers(asked["flow_keys"], bits=32), numbers(asked["ids"], bits=64))
+    return Rows(changes, ["flow_keys", "ids"], [row] if asked["ids"] else [])
 
 
 async def begin(tx: AsyncConnection) -> bool:

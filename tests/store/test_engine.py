@@ -9,7 +9,6 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from archiver.errors import ArchiverError
-from archiver.store.bulk import copy
 from archiver.store.engine import (
     DatabaseError,
     DatabaseUnreachable,
@@ -24,6 +23,7 @@ from archiver.store.engine import (
 from archiver.store.engine import (
     database_url as url_of,
 )
+from archiver.store.rows import FEW_ROWS, Rows, add_rows, copy
 from archiver.store.schema import rejects, signals
 from archiver.store.sessions import AnotherHistory, History, is_pooled
 
@@ -68,14 +68,21 @@ async def test_what_the_client_cannot_send_is_the_rows_fault(engine, value):
     assert await raised(engine, "SELECT CAST(:value AS text)", value=value) is Fault.ROW
 
 
+async def insert(tx, table, columns, rows):
+    """As `copy`, by statements."""
+    for at in range(0, len(rows), FEW_ROWS):
+        await add_rows(tx, Rows(table, columns, rows[at : at + FEW_ROWS]))
+
+
+@pytest.mark.parametrize("put", [copy, insert])
 @pytest.mark.parametrize("broken", ["\0", "\ud800", 10**40, "{"])
-async def test_what_copy_refuses_is_the_rows_fault_and_nothing_is_copied(engine, broken):
+async def test_what_is_refused_is_the_rows_fault_and_nothing_is_kept(engine, put, broken):
     values = {"flow_key": 1, "event": "e", "at": 0, "payload": "{}"}
     name = "flow_key" if isinstance(broken, int) else "payload" if broken == "{" else "event"
     rows = [tuple(values.values()), tuple({**values, name: broken}.values())]
     with pytest.raises(DatabaseError) as caught:
         async with transaction(engine) as tx:
-            await copy(tx, signals, list(values), rows)
+            await put(tx, signals, list(values), rows)
     assert isinstance(caught.value, psycopg.Error | UnicodeError)
     assert fault(caught.value) is Fault.ROW
     async with transaction(engine) as tx:
@@ -109,7 +116,8 @@ async def test_a_server_that_goes_away_while_rows_are_copied_is_the_servers_faul
 NASTY = ["", "\\", "\\N", "\\.", "a\tb", "a\nb", "\r\n", "\b\f\v", "{}", '"', ",", "NULL", "\u2028"]
 
 
-async def test_copied_values_are_what_they_were(engine):
+@pytest.mark.parametrize("put", [copy, insert])
+async def test_new_values_are_what_they_were(engine, put):
     rows = [
         (0, origin, None if origin == "\\N" else origin, origin.encode() + b"\0\xff\\", n)
         for n, origin in enumerate(NASTY)
@@ -118,7 +126,7 @@ async def test_copied_values_are_what_they_were(engine):
     async with transaction(engine) as tx:
         await tx.execute(text("ALTER TABLE store.rejects ALTER reason DROP NOT NULL"))
         copied = [(*row[:4], row[4].to_bytes(16, "big")) for row in rows]
-        await copy(tx, rejects, names, copied)
+        await put(tx, rejects, names, copied)
         stored = await tx.execute(text("SELECT origin, reason, raw FROM store.rejects ORDER BY id"))
         assert [tuple(row) for row in stored] == [row[1:4] for row in rows]
 
