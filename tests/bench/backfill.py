@@ -2,6 +2,8 @@
 
 ``archiver backfill`` fills an empty archive. Then another program makes the very same requests,
 as many at a time, and throws the answers away: that is all that the network and the server cost.
+It says nothing of rows, which nobody writes faster than ``psql \\copy`` does. So the same is also
+held against the slower of the two: the requests alone, or the rows of that archive copied again.
 """
 
 import asyncio
@@ -15,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from tests.bench.figures import Figure, Target
+from tests.bench.ingest import copy_again
 from tests.bench.lab import UNHURRIED, Archive, Feeder, Lab, peak_bytes
 from tests.bench.options import Options
 from tests.oracle.programs import PROGRAM, ROOT, surroundings
@@ -40,17 +43,26 @@ def run(lab: Lab, options: Options) -> Iterator[Figure]:
     with lab.feeder() as feeder:
         for bench, (flows, messages) in scenes.items():
             count = flows * messages
-            done, limits = [], []
+            done, limits, bounds = [], [], []
             for _ in range(options.runs(3)):
                 feeder.scene(flows=flows, messages=messages)
                 with lab.archive() as archive:
                     done.append(fill(lab, archive, feeder, count))
+                    copied = count / copy_again(lab, archive)
                 limits.append(count / ask_again(feeder))
+                bounds.append(min(limits[-1], copied))
             yield Figure(
                 bench=bench,
                 unit="messages/s",
                 values=[count / one.seconds for one in done],
                 limits=limits,
+                target=Target("ratio", "at least", 0.7),
+            )
+            yield Figure(
+                bench=f"{bench}, of the slower bound",
+                unit="messages/s",
+                values=[count / one.seconds for one in done],
+                limits=bounds,
                 target=Target("ratio", "at least", 0.7),
             )
             yield Figure(
