@@ -292,8 +292,9 @@ async def test_who_reads_for_long_delays_a_migration_and_nobody_else(bare_databa
             async with asyncio.timeout(20):
                 while query(bare_database_url, waits) == [(0,)]:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
-            for _ in range(3):
-                await asyncio.to_thread(query, bare_database_url, "TABLE store.revisions")
+            impatient = "-c lock_timeout=5s"
+            with psycopg.connect(bare_database_url, options=impatient) as other:
+                await asyncio.to_thread(other.execute, "TABLE store.revisions")
             assert not migrating_.done()
             reader.rollback()
             assert await migrating_ == ("0001", latest())
