@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from tests.bench.figures import Figure, Target
-from tests.bench.ingest import copy_again
+from tests.bench.ingest import TABLES, copy_again
 from tests.bench.lab import UNHURRIED, Archive, Feeder, Lab, peak_bytes
 from tests.bench.options import Options
 from tests.oracle.programs import PROGRAM, ROOT, surroundings
@@ -35,7 +35,7 @@ class Filled(Struct, frozen=True, kw_only=True):
 
 def run(lab: Lab, options: Options) -> Iterator[Figure]:
     """Yield the figures of one large flow and of many small ones."""
-    share = 10 if options.quick else 1
+    share = 50 if options.quick else 1
     scenes = {
         "backfill, one flow": (1, 500_000 // share),
         "backfill, many flows": (1000 // share, 500),
@@ -48,7 +48,7 @@ def run(lab: Lab, options: Options) -> Iterator[Figure]:
                 feeder.scene(flows=flows, messages=messages)
                 with lab.archive() as archive:
                     done.append(fill(lab, archive, feeder, count))
-                    copied = count / copy_again(lab, archive)
+                    copied = count / copy_again(lab, archive, TABLES)
                 limits.append(count / ask_again(feeder))
                 bounds.append(min(limits[-1], copied))
             yield Figure(

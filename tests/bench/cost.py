@@ -43,7 +43,7 @@ class Hot(Struct, frozen=True):
 
 def run(lab: Lab, options: Options) -> Iterator[Figure]:
     """Yield the processor time of each stage."""
-    count = 20_000 if options.quick else 100_000
+    count = 10_000 if options.quick else 100_000
     sent = list(traffic.events(count, flows=FLOWS))
     frames = [(one.flow, one.frame) for one in sent]
     told = traffic.as_event_stream(sent)

@@ -33,7 +33,7 @@ QUERY = f"SELECT {', '.join(COLUMNS)} FROM archive.messages ORDER BY flow, id"
 
 def run(lab: Lab, options: Options) -> Iterator[Figure]:
     """Yield messages in a second, in and out, and the memory that it takes."""
-    messages = 50_000 if options.quick else 1_000_000
+    messages = 10_000 if options.quick else 1_000_000
     files = lab.home / "official"
     write_files(files, messages)
     with lab.archive() as archive:

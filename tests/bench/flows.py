@@ -17,7 +17,7 @@ FLOWS = 2000
 
 def run(lab: Lab, options: Options) -> Iterator[Figure]:
     """Yield the processor and the memory that the daemon takes."""
-    flows, seconds = (500, 10) if options.quick else (FLOWS, 60)
+    flows, seconds = (500, 5) if options.quick else (FLOWS, 60)
     with lab.feeder() as feeder, lab.archive() as archive:
         feeder.scene(events=flows * (seconds + 10), flows=flows)
         with lab.daemon(archive, feeder) as daemon:

@@ -20,10 +20,10 @@ def run(lab: Lab, options: Options) -> Iterator[Figure]:
     """Yield the cost at each size, as a ratio to that at the first."""
     sizes = [500_000, 2_000_000, 5_000_000]
     if options.quick:
-        sizes = [50_000, 200_000]
+        sizes = [20_000, 100_000]
     if options.full:
         sizes.append(20_000_000)
-    events = 20_000 if options.quick else 50_000
+    events = 5_000 if options.quick else 50_000
     first: list[float] = []
     with lab.feeder() as feeder, lab.archive() as archive:
         held = 0

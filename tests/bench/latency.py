@@ -22,7 +22,7 @@ P99_MS = 100.0
 
 def run(lab: Lab, options: Options) -> Iterator[Figure]:
     """Yield the median and the 99th of a hundred at each rate."""
-    seconds = 4 if options.quick else 30
+    seconds = 2 if options.quick else 30
     with lab.feeder() as feeder:
         for rate in RATES:
             with lab.archive() as archive:

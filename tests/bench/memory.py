@@ -21,10 +21,10 @@ BOUND = Target("value", "at most", 300.0)
 
 def run(lab: Lab, options: Options) -> Iterator[Figure]:
     """Yield the most memory that was held in each trouble."""
-    seconds, large = (10, 10) if options.quick else (60, 40)
+    seconds, large = (4, 4) if options.quick else (60, 40)
     with lab.feeder() as feeder:
         with lab.archive() as archive:
-            events = 100_000 if options.quick else 500_000
+            events = 40_000 if options.quick else 500_000
             feeder.scene(events=events, flows=FLOWS)
             peak = held_while_paused(lab, archive, feeder, events, seconds)
         yield Figure(

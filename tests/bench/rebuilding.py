@@ -13,7 +13,7 @@ from tests.oracle.programs import PROGRAM, ROOT, surroundings
 
 def run(lab: Lab, options: Options) -> Iterator[Figure]:
     """Yield how many events of the journal are replayed in a second, their rows being gone."""
-    events = 50_000 if options.quick else 500_000
+    events = 10_000 if options.quick else 500_000
     values, limits = [], []
     with lab.feeder() as feeder:
         for _ in range(options.runs(3)):

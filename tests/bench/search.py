@@ -25,7 +25,7 @@ from tests.bench.lab import Archive, Lab
 from tests.bench.options import Options
 
 MESSAGES = 10_000_000
-QUICK_MESSAGES = 500_000
+QUICK_MESSAGES = 50_000
 QUERIES = 1_000
 FLOWS = 200
 PEOPLE = 100
