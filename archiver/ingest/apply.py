@@ -1,7 +1,8 @@
 """The one writer: a batch becomes journal, rows and coverage, together or not at all.
 
-In one transaction: lock the flows; journal the forms that are new (`archiver.ingest.novelty`); fold
-what they tell into the messages they are about (`archiver.ingest.folding`); note what is proven.
+In one transaction: lock the flows; find the forms that are new (`archiver.ingest.novelty`); journal
+them, and fold what they tell into the messages they are about (`archiver.ingest.folding`); note
+what is proven.
 
 What Postgres refuses is found by halving the batch, set aside with the rejects, and not claimed.
 """

@@ -3,7 +3,7 @@
 A message whose new facts are newer than its row is folded on from the row. Any other is replayed
 from the journal, so late and repeated facts cost time but never truth; so is one that a listing
 showed again in a form that is known, since that form has moved and no longer counts where it did.
-The journal holds the new facts already, in the same transaction.
+The new facts are journalled before that, in the same transaction.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,20 +36,21 @@ NO_HISTORY = History(0, ())
 
 
 async def change_messages(tx: Transaction, new: Novelty) -> int:
-    """Bring the messages that *new* tells of up to date; returns how many changed."""
+    """Journal *new*, and bring the messages that it tells of up to date; returns how many changed.
+
+    Unless some are late, the journal is written together with new messages, for one wait not two.
+    """
     facts, moved = new.facts, new.moved
-    if not facts:
-        return 0
+    unwritten = new.entries
     held = await _held(tx, new)
     shown = [key for key in facts if key not in held and key not in moved and shows(facts[key])]
-    late = {
-        key
-        for key in facts
-        if key in moved
-        or (key in held and min(map(position, facts[key])) <= held[key].message.as_of)
-    }
+    late = _late(new, held)
     waiting = await _waiting(tx, shown, new.marks)
-    known = by_message(await journal.about(tx, late)) if late else {}
+    known: dict[Key, list[Fact]] = {}
+    if late:
+        await journal.append(tx, unwritten)
+        unwritten = []
+        known = by_message(await journal.about(tx, late))
 
     added, changed = {}, {}
     made: dict[Key, History] = {}
@@ -66,12 +67,24 @@ async def change_messages(tx: Transaction, new: Novelty) -> int:
             changed[key] = _extended(key, one, arrange(facts[key]), histories)
     histories |= {key: history for key, history in made.items() if history.revisions}
     if added:
-        await messages.add(tx, added)
+        await messages.add(tx, added, journal.rows_of(unwritten))
+    else:
+        await journal.append(tx, unwritten)
     if changed:
         await messages.change(tx, changed)
     if histories:
         await messages.write_history(tx, histories)
     return len(added) + len(changed)
+
+
+def _late(new: Novelty, held: Mapping[Key, Held]) -> set[Key]:
+    """The messages of which *new* tells what does not belong after all that is known of them."""
+    return {
+        key
+        for key, facts in new.facts.items()
+        if key in new.moved
+        or (key in held and min(map(position, facts)) <= held[key].message.as_of)
+    }
 
 
 async def _held(tx: Transaction, new: Novelty) -> dict[Key, Held]:

@@ -31,6 +31,7 @@ class Novelty:
     marks: Mapping[int, Marks]
     """By flow key: how far the journal went before."""
     entries: list[Entry] = field(default_factory=list)
+    """To be journalled."""
     sightings: list[Sighting] = field(default_factory=list)
     facts: dict[Key, list[Fact]] = field(default_factory=dict)
     moved: set[Key] = field(default_factory=set)
@@ -48,7 +49,7 @@ class Novelty:
 async def sort_out(
     tx: Transaction, arrivals: Iterable[Arrival], marks: Mapping[int, Marks]
 ) -> Novelty:
-    """Journal what is new in *arrivals*, and say what is to be folded.
+    """Say what is new in *arrivals*, so that it is to be journalled, and what is to be folded.
 
     *marks* tell how far the journals of their flows go, which are locked.
     """
@@ -64,8 +65,6 @@ async def sort_out(
     forms = await journal.known(tx, reached) if reached else {}
     for key, arrival, event in events:
         _place(new, key, arrival, event, forms.setdefault(key, []))
-    if new.entries:
-        await journal.append(tx, new.entries)
     if new.sightings:
         await journal.sight(tx, new.sightings)
     return new

@@ -51,12 +51,19 @@ def moment(at: datetime | None) -> int | None:
 
 
 def numbers(values: Sequence[int], *, bits: Literal[32, 64]) -> bytes:
-    """An array of ``integer`` or ``bigint`` as COPY takes it."""
+    """An array of ``integer`` or ``bigint`` as COPY takes it.
+
+    Raises:
+        psycopg.DataError: one of them is out of range.
+    """
     if not values:
         return Struct("!3i").pack(0, 0, _OID_OF_NUMBER[bits])
     sized = [part for value in values for part in (bits // 8, value)]
     head = _ARRAY_HEAD.pack(1, 0, _OID_OF_NUMBER[bits], len(values), 1)
-    return head + Struct(f"!{len(values) * ('ii' if bits == 32 else 'iq')}").pack(*sized)
+    try:
+        return head + Struct(f"!{len(values) * ('ii' if bits == 32 else 'iq')}").pack(*sized)
+    except error as exc:
+        raise psycopg.DataError(f"out of range: {exc}") from exc
 
 
 def small(number: int) -> bytes:

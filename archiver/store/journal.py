@@ -213,8 +213,13 @@ async def known(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, list[Know
     return forms
 
 
-async def append(tx: AsyncConnection, entries: Sequence[Entry]) -> None:
+async def append(tx: AsyncConnection, entries: Iterable[Entry]) -> None:
     """Keep *entries*, none of which the journal holds."""
+    await add_rows(tx, rows_of(entries))
+
+
+def rows_of(entries: Iterable[Entry]) -> Rows:
+    """The rows by which `append` does so."""
     rows = [
         (
             one.flow_key, one.id, small(one.form), one.digest, one.witness, one.event, one.user,
@@ -222,7 +227,7 @@ async def append(tx: AsyncConnection, entries: Sequence[Entry]) -> None:
         )
         for one in entries
     ]  # fmt: skip
-    await add_rows(tx, Rows(journal, COLUMNS, rows))
+    return Rows(journal, COLUMNS, rows)
 
 
 async def sight(tx: AsyncConnection, seen: Sequence[Sighting]) -> None:

@@ -72,10 +72,10 @@ async def positions(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, int]:
     return {(flow_key, id_): as_of for flow_key, id_, as_of in rows}
 
 
-async def add(tx: AsyncConnection, new: Mapping[Key, Held]) -> None:
-    """Store messages none of which is stored."""
+async def add(tx: AsyncConnection, new: Mapping[Key, Held], *beside: Rows) -> None:
+    """Store messages none of which is stored, and the rows *beside* them in the same go."""
     rows = [_row(key, one) for key, one in new.items()]
-    await add_rows(tx, Rows(messages, COLUMNS, rows), noted(new))
+    await add_rows(tx, *beside, Rows(messages, COLUMNS, rows), noted(new))
 
 
 async def change(tx: AsyncConnection, changed: Mapping[Key, Held]) -> None:

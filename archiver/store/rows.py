@@ -98,7 +98,8 @@ async def add_rows(tx: AsyncConnection, *added: Rows) -> None:
     if sum(len(one.rows) for one in added) <= FEW_ROWS:
         packed = [(_statement(one), row) for one in added for row in _packed(one)]
         if sum(len(value or b"") for _, row in packed for value in row) <= FEW_BYTES:
-            await _insert(tx, packed)
+            if packed:
+                await _insert(tx, packed)
             return
     for one in added:
         if one.rows:
