@@ -45,7 +45,11 @@ async def works(settings: Settings, engine: Engine) -> AsyncIterator[Works]:
         shared = Works(settings, engine, session, now=utc_now)
         await shared.load()
         collect_rarely()
-        yield shared
+        try:
+            yield shared
+        finally:
+            if shared.leases is not None:
+                await shared.leases.close()
 
 
 def collect_rarely() -> None:

@@ -30,7 +30,7 @@ from archiver.ingest.turns import Turns
 from archiver.settings import Account as AccountSettings
 from archiver.settings import Settings
 from archiver.store import coverage, journal
-from archiver.store.engine import Engine, telling
+from archiver.store.engine import Engine, beside, key_of, telling
 
 PAGE_LIMITS = Limits(patience_seconds=10.0)
 """A page that is not given within this is asked for again later; others have their turn."""
@@ -176,5 +176,8 @@ class Works:
 
     def _leases(self) -> Leases:
         sharing = self.settings.sharing
-        me = this_process(self.run, name=sharing.name, lease_seconds=sharing.lease_seconds)
-        return Leases(self.engine, me, self.tally.sharing, on_taken=self.load_heads)
+        me = this_process(
+            key_of(self.engine), name=sharing.name, lease_seconds=sharing.lease_seconds
+        )
+        # A connection of their own: leases must be renewed even if all others wait for a lock.
+        return Leases(beside(self.engine), me, self.tally.sharing, on_taken=self.load_heads)

@@ -138,7 +138,11 @@ class Leases:
         """Leave all to the others at once; if the database does not answer, they wait."""
         with suppress(*DatabaseError, AnotherHistory, TimeoutError):
             async with asyncio.timeout(GIVING_BACK_SECONDS), transaction(self._engine) as tx:
-                await leases.bury(tx, [self._me.key])
+                await leases.leave(tx, [self._me.key])
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._engine.dispose()
 
     async def _go_round(self, *, patiently: bool, but: str = "") -> None:
         """Renew our share, and tell all accounts *but* one if it has changed."""

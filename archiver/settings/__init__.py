@@ -83,7 +83,7 @@ class DatabaseSettings:
     pool_size: Annotated[
         int,
         Key(
-            doc="connections to the server at most",
+            doc="connections to the server at most, and one more to share flows by",
             unit="connections",
             example="5",
             least=2,

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import Enum
 from functools import partial
+from uuid import uuid4
 
 import psycopg
 from sqlalchemy import event, text
@@ -17,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from archiver.errors import ArchiverError
-from archiver.store.sessions import History, begin_session, check_history
+from archiver.store.sessions import APPLICATION, History, begin_session, check_history
 
 # Not 23, a violated constraint: under the lock of its flow no foreign value can violate one.
 REFUSED_VALUE = frozenset({"22", "54"})
@@ -74,13 +75,20 @@ def database_url(url: str) -> URL:
 
 
 def create_engine(
-    url: str, *, pool_size: int = 5, standstill_seconds: float | None = None
+    url: str,
+    *,
+    pool_size: int = 5,
+    standstill_seconds: float | None = None,
+    key: str | None = None,
 ) -> AsyncEngine:
     """An engine of at most *pool_size* connections; nothing is connected yet.
+
+    Its sessions are called ``archiver`` and *key*, by which others can tell whose they are.
 
     If this process stands still inside a transaction for *standstill_seconds*, the server ends the
     session, so that nobody else waits for its locks.
     """
+    key = key or str(uuid4())
     engine = create_async_engine(
         database_url(url),
         pool_size=pool_size,
@@ -89,7 +97,7 @@ def create_engine(
         pool_pre_ping=False,
         hide_parameters=True,  # chat must not reach logs through error texts
         connect_args={
-            "application_name": "archiver",
+            "application_name": f"{APPLICATION} {key}",
             "connect_timeout": 10,
             # A server that falls silent, as behind a firewall that drops, is noticed in a minute.
             "keepalives_idle": 30,
@@ -102,7 +110,18 @@ def create_engine(
     history = History()
     begin = partial(begin_session, history=history, standstill_seconds=standstill_seconds)
     event.listen(engine.sync_engine, "connect", lambda it, _record: it.run_async(begin))
-    return engine.execution_options(history=history)
+    return engine.execution_options(history=history, key=key)
+
+
+def key_of(engine: AsyncEngine) -> str:
+    """What the sessions of *engine* have in their name."""
+    return str(engine.get_execution_options()["key"])
+
+
+def beside(engine: AsyncEngine) -> AsyncEngine:
+    """An engine of one connection to the same database, which never waits for those of *engine*."""
+    url = engine.url.render_as_string(hide_password=False)
+    return create_engine(url, pool_size=1, key=key_of(engine))
 
 
 @asynccontextmanager

@@ -12,6 +12,8 @@ from msgspec import Struct
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from archiver.store.sessions import APPLICATION
+
 
 class Sharer(Struct, frozen=True, kw_only=True):
     """A daemon that works on the archive."""
@@ -95,8 +97,18 @@ async def held(tx: AsyncConnection) -> dict[str, str]:
 
 
 async def bury(tx: AsyncConnection, keys: Collection[str]) -> None:
-    """Free all that these daemons hold, and forget them until they are heard of again."""
-    await tx.execute(_BURY, {"keys": sorted(keys)})
+    """Free all that these daemons hold, and forget them until they are heard of again.
+
+    Their sessions are ended first: a process that stands still in the midst of a transaction keeps
+    flows locked, and who takes them over would wait for it.
+    """
+    await tx.execute(_END_SESSIONS, {"names": [f"{APPLICATION} {key}" for key in keys]})
+    await leave(tx, keys)
+
+
+async def leave(tx: AsyncConnection, keys: Collection[str]) -> None:
+    """Free all that these daemons hold, and forget them."""
+    await tx.execute(_LEAVE, {"keys": sorted(keys)})
 
 
 async def take(tx: AsyncConnection, key: str, wanted: Mapping[str, str | None]) -> None:
@@ -139,7 +151,14 @@ _KNOWN = text("""
     FROM store.daemons ORDER BY daemon
 """)
 
-_BURY = text("""
+# Only those of our own role: others may be none of our business, and are not ours to end.
+_END_SESSIONS = text("""
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE application_name = ANY (CAST(:names AS text[])) AND usename = current_user
+      AND pid <> pg_backend_pid()
+""")
+
+_LEAVE = text("""
     WITH gone AS (
         DELETE FROM store.daemons WHERE daemon = ANY (CAST(:keys AS uuid[]))
     )

@@ -17,6 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.errors import ArchiverError
 
+APPLICATION = "archiver"
+"""What sessions are called, before the key of their engine."""
+
 
 class AnotherHistory(ArchiverError):
     """What was written before may not be there any more; begin anew from what there is."""

@@ -10,12 +10,13 @@ from uuid import uuid4
 
 import pytest
 from msgspec.structs import replace
+from sqlalchemy import text
 
 from archiver.ingest.leases import EVERYTHING, Leases, slot_of
 from archiver.ingest.process import is_running, this_process
 from archiver.ingest.tally import SharingTally
 from archiver.store import leases
-from archiver.store.engine import Engine, connect, transaction
+from archiver.store.engine import Engine, connect, key_of, transaction
 from tests.ingest.arriving import query
 
 FLOWS = [f"acme/{number}" for number in range(8)]
@@ -128,6 +129,21 @@ async def test_one_whose_process_has_ended_on_this_machine_is_not_waited_for(dae
     again = daemons.start("started again")
     await again.see("account", FLOWS)
     assert share(again) == set(FLOWS)
+
+
+async def test_the_sessions_of_one_that_is_gone_are_ended_so_that_nobody_waits_for_its_locks(
+    daemons, database_url, ended_pid
+):
+    async with connect(database_url) as its_engine, its_engine.connect() as stalled:
+        await stalled.execute(text("LOCK TABLE store.ledger"))
+        gone = Daemons(its_engine).start("gone", key=key_of(its_engine), pid=ended_pid)
+        await gone.see("account", FLOWS)
+        other = daemons.start("other")
+        await other.see("account", FLOWS)
+        assert share(other) == set(FLOWS)
+        async with asyncio.timeout(5), transaction(daemons.engine) as tx:
+            await tx.execute(text("LOCK TABLE store.ledger"))
+        await stalled.invalidate()
 
 
 async def test_what_this_process_held_before_it_began_anew_is_its_own(daemons):

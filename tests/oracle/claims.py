@@ -12,6 +12,7 @@ from contextlib import suppress
 import psycopg
 
 from archiver.simulator.entities import Place
+from archiver.simulator.server import Simulator
 from tests.oracle.trial import Trial
 
 Claim = tuple[str, int]
@@ -36,10 +37,10 @@ def snapshot(database_url: str) -> tuple[list[tuple[str, int, int]], set[Claim]]
 
 
 def false_claims(
-    trial: Trial, claimed: Iterable[tuple[str, int, int]], held: set[Claim]
+    flowdock: Simulator, claimed: Iterable[tuple[str, int, int]], held: set[Claim]
 ) -> Iterator[Claim]:
     """The messages that a claimed range covers and the archive has not, though they are listed."""
-    places = own_places(trial)
+    places = own_places(flowdock)
     for flow, first, last in claimed:
         place = places.get(flow)
         if place is None:
@@ -49,9 +50,9 @@ def false_claims(
                 yield flow, message.id
 
 
-def own_places(trial: Trial) -> dict[str, Place]:
+def own_places(flowdock: Simulator) -> dict[str, Place]:
     """The flows and conversations that the account reads, by what the archive calls their id."""
-    world, me = trial.flowdock.world, trial.flowdock.me
+    world, me = flowdock.world, flowdock.me
     places: dict[str, Place] = {flow.id: flow for flow in world.flows if me.id in flow.members}
     for talk in world.directory.conversations_of(me):
         places[f"private/{me.id}/{talk.other(me).id}"] = talk
@@ -91,7 +92,7 @@ class Watch:
             with suppress(psycopg.OperationalError):
                 claimed, held = await asyncio.to_thread(snapshot, self._trial.database_url)
                 self.checks += 1
-                self._judge(set(false_claims(self._trial, claimed, held)))
+                self._judge(set(false_claims(self._trial.flowdock, claimed, held)))
             took = time.monotonic() - began
 
     def failures(self) -> Iterator[str]:

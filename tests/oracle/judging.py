@@ -105,7 +105,7 @@ async def judge_trial(
     judgment.failures += [str(task.exception()) for task in watching if not task.cancelled()]
     judgment.fired = trial.fired
     judgment.checks, judgment.deceived = watch.checks, len(watch.deceptions)
-    judgment.messages = sum(len(place.timeline) for place in own_places(trial).values())
+    judgment.messages = sum(len(place.timeline) for place in own_places(trial.flowdock).values())
     judgment.seconds = time.monotonic() - began
     return judgment
 
@@ -208,7 +208,7 @@ async def differing(trial: Trial) -> list[str]:
     """What is missing, doubted or not claimed; when nothing is, what differs from the truth."""
     heads = {
         flow: max((message.id for message in place.timeline), default=0)
-        for flow, place in own_places(trial).items()
+        for flow, place in own_places(trial.flowdock).items()
     }
     left = await asyncio.to_thread(remainder, trial.database_url, heads)
     if left:

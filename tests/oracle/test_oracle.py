@@ -78,7 +78,7 @@ async def test_a_claim_of_what_is_not_held_is_found(tmp_path, postgres):
         ids = [message.id for message in flow.timeline]
         claimed = [(flow.id, 1, ids[-2])]
         held = {(flow.id, id_) for id_ in ids if id_ != ids[3]}
-        assert list(false_claims(trial, claimed, held)) == [(flow.id, ids[3])]
+        assert list(false_claims(trial.flowdock, claimed, held)) == [(flow.id, ids[3])]
 
 
 @pytest.mark.parametrize(

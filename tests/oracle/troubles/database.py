@@ -89,7 +89,7 @@ async def terminate_backends(trial: Trial, chance: Random) -> None:
     async with turn(trial) as admin:
         end = (
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = %s AND application_name = 'archiver'"
+            " WHERE datname = %s AND starts_with(application_name, 'archiver')"
         )
         await trial.until(lambda: admin.execute(end, [trial.database]).rowcount > 0)
 
