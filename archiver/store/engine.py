@@ -164,8 +164,9 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         async with engine.connect() as tx:
             try:
                 async with tx.begin():
-                    await check_history(tx, engine.get_execution_options().get("history"))
                     yield tx
+                    # Not first: how a transaction is isolated must be said before all else.
+                    await check_history(tx, engine.get_execution_options().get("history"))
             except BaseException:
                 task = asyncio.current_task()
                 if task is None or not task.cancelling():
