@@ -35,6 +35,7 @@ async def take_over(home: Path, postgres: Postgres, *, rate: float) -> None:
             say(f"it goes on, and has its share again after {took:.1f} s")
 
             left.kill()
+            await until(lambda: it.is_shared(SLOTS))
             beside = it.start("beside")
             await until(lambda: it.is_shared(*EVEN))
             await relieved(it, right, "killed (kill -9) on the same machine")
