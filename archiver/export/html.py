@@ -5,18 +5,17 @@ search that loads the texts month by month. Whatever chat holds is text here: te
 scripts put it in as text, and a policy in each page forbids all that the folder does not hold.
 """
 
-import re
-from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from msgspec import Struct
 
 from archiver.domain.query import show
 from archiver.export.folder import Folder, Sink
+from archiver.export.html_message import article
+from archiver.export.messages import Message, read_message, visible
 from archiver.export.writing import Reading, path_of
 from archiver.store import exporting, exporting_rows
 from archiver.store.exporting_choice import UNDATED, Part, Subject
@@ -26,67 +25,10 @@ POLICY = (
     "base-uri 'none'; form-action 'none'"
 )
 ASSETS = ("style.css", "page.js", "search.js")
-LINK = re.compile(r"(https?://[^\s<>\"'`]+[^\s<>\"'`.,;:!?)\]}])")
-# What HTML must not hold is shown as its picture.
-_PICTURES = {code: chr(0x2400 + code) for code in range(32) if code not in {9, 10, 13}} | {
-    127: "\u2421"
-}
-# Others control a terminal, or turn the direction of what comes after them.
-_CONTROLS = (*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-_PICTURES |= dict.fromkeys(_CONTROLS, "\ufffd")
-
-
-class Message(Struct, kw_only=True):
-    """A message as a page shows it."""
-
-    id: int
-    event: str
-    user_id: str | None
-    nick: str | None
-    sent: str | None
-    content: str | None
-    tags: list[str]
-    thread_id: str | None
-    deleted_at: str | None
-    attachments: list[dict[str, Any]] | None
-    reactions: dict[str, list[str]] | None
-    app: str | None
-    external_user_name: str | None
-    day: str | None
-    thread_size: int | None
-    thread_day: str | None
-    thread_title: str | None
-    history: list[dict[str, Any]] | None
-
-    @property
-    def shown_tags(self) -> list[str]:
-        """The tags that people gave it, not the marks of the service."""
-        return [tag for tag in self.tags if ":" not in tag]
-
-    @property
-    def page(self) -> str:
-        """The name of the page of its day."""
-        return f"{self.day or UNDATED}.html"
-
-    @property
-    def month(self) -> str:
-        """The month it was sent in."""
-        return self.day[:7] if self.day else UNDATED
-
-
-def pieces(text: str) -> Iterator[tuple[str, bool]]:
-    """The parts of *text*, and of each whether it is a link."""
-    for number, piece in enumerate(LINK.split(_visible(text))):
-        if piece:
-            yield piece, number % 2 == 1
-
-
-def _visible(text: str) -> str:
-    return text.translate(_PICTURES)
 
 
 def _finalize(value: Any) -> Any:
-    return _visible(value) if type(value) is str else value
+    return visible(value) if type(value) is str else value
 
 
 _PAGES = Environment(
@@ -96,9 +38,8 @@ _PAGES = Environment(
     trim_blocks=True,
     finalize=_finalize,
 )
-_PAGES.globals.update(pieces=pieces, policy=POLICY)
+_PAGES.globals.update(policy=POLICY)
 _HEADING = _PAGES.from_string('<h2 id="t-{{ id }}">{{ title }}</h2>\n')
-_DECODE = msgspec.json.Decoder(Message)
 END = b"</main></body></html>\n"
 
 
@@ -109,7 +50,6 @@ class Html:
     by_month = False
 
     def __init__(self) -> None:
-        self._render: Any = _PAGES.get_template("message.html").module
         self._talk = _PAGES.get_template("talk.html")
 
     async def write_part(self, reading: Reading, part: Part, folder: Folder) -> int:
@@ -134,7 +74,7 @@ class Html:
             async for line in exporting_rows.lines(
                 exporting_rows.conversation(reading.tx, part, reading.chosen)
             ):
-                message = _DECODE.decode(line)
+                message = read_message(line)
                 month = message.month
                 if month not in months:
                     shard.end()
@@ -150,7 +90,7 @@ class Html:
                     day_open.callback(sink.write, END)
                     trail = [(part.flow, "index.html"), (month, f"index.html#{month}")]
                     sink.write(_page(self._talk, home, f"{part.flow} {day}", trail))
-                self._write_message(sink, message)
+                sink.write(article(message, "", _thread_href(message)).encode())
                 shard.add(message)
                 months[month][-1] = (day, months[month][-1][1] + 1)
                 reading.count(1, part)
@@ -167,8 +107,8 @@ class Html:
             sink = None
             talk = exporting_rows.conversation(reading.tx, part, reading.chosen, by_thread=True)
             async for line in exporting_rows.lines(talk):
-                message = _DECODE.decode(line)
-                month = (message.thread_day or UNDATED)[:7]
+                message = read_message(line)
+                month = _thread_month(message)
                 if sink is None or month not in months:
                     page_open.close()
                     months.append(month)
@@ -181,17 +121,9 @@ class Html:
                 if message.thread_id != thread:
                     thread = message.thread_id
                     sink.write(_heading(message))
-                self._write_message(sink, message, in_thread=True)
+                day_href = f"{message.day or UNDATED}.html"
+                sink.write(article(message, day_href).encode())
         return months
-
-    def _write_message(self, sink: Sink, message: Message, *, in_thread: bool = False) -> None:
-        message.attachments = message.attachments or []
-        message.reactions = message.reactions or {}
-        thread = None
-        if message.thread_size and not in_thread:
-            month = (message.thread_day or UNDATED)[:7]
-            thread = f"threads-{month}.html#t-{quote(message.thread_id or '', safe='')}"
-        sink.write(str(self._render.message(message, message.page, thread)).encode())
 
     async def write_summary(self, reading: Reading, folder: Folder) -> None:
         """Write the first page, people, the search, and what all pages use."""
@@ -242,7 +174,7 @@ class _Shard:
             return
         nick = message.nick or message.external_user_name or ""
         time = message.sent[11:16] if message.sent else ""
-        row = [message.id, message.day, time, nick, _visible(message.content)]
+        row = [message.id, message.day, time, nick, visible(message.content)]
         self._sink.write(self._between + b"\n" + msgspec.json.encode(row))
         self._between = b","
 
@@ -257,6 +189,17 @@ def _page(
     """A page in the folder *home*; one that messages follow has no end yet."""
     root = "../" * (home.count("/") + 1) if home else ""
     return template.render(root=root, title=title, trail=trail, **told).encode()
+
+
+def _thread_month(message: Message) -> str:
+    """The month in which its thread began; that of the page which has the thread."""
+    return message.thread_day[:7] if message.thread_day else UNDATED
+
+
+def _thread_href(message: Message) -> str | None:
+    if not message.thread_size:
+        return None
+    return f"threads-{_thread_month(message)}.html#t-{quote(message.thread_id or '', safe='')}"
 
 
 def _heading(message: Message) -> bytes:

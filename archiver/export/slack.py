@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from archiver.export.folder import Folder, Sink
+from archiver.export.messages import Message, read_message
 from archiver.export.writing import Reading
 from archiver.store import exporting, exporting_rows
 from archiver.store.exporting_choice import Part, Subject
@@ -26,24 +27,6 @@ LONGEST_CHANNEL = 80
 _UNFIT = re.compile(r"[^a-z0-9_-]+")
 
 
-class _Message(Struct):
-    id: int
-    event: str
-    user_id: str | None
-    nick: str | None
-    sent: str | None
-    content: str | None
-    tags: list[str]
-    thread_id: str | None
-    edited_at: str | None
-    deleted_at: str | None
-    attachments: list[dict[str, Any]] | None
-    reactions: dict[str, list[str]] | None
-    external_user_name: str | None
-    day: str | None
-    thread_size: int | None
-
-
 class _Thread(Struct):
     """What the first message of a thread tells of the others."""
 
@@ -51,9 +34,6 @@ class _Thread(Struct):
     latest: str = ""
     replies: int = 0
     users: list[str] = []
-
-
-_DECODE = msgspec.json.Decoder(_Message)
 
 
 class Slack:
@@ -71,7 +51,7 @@ class Slack:
             async for line in exporting_rows.lines(
                 exporting_rows.conversation(reading.tx, part, reading.chosen)
             ):
-                message = _DECODE.decode(line)
+                message = read_message(line)
                 rows += 1
                 reading.count(1, part)
                 if message.sent is None or message.deleted_at is not None or message.day is None:
@@ -136,7 +116,7 @@ async def _threads(reading: Reading, part: Part) -> dict[str, _Thread]:
     async for line in exporting_rows.lines(
         exporting_rows.conversation(reading.tx, part, reading.chosen, by_thread=True)
     ):
-        message = _DECODE.decode(line)
+        message = read_message(line)
         if message.thread_id is None or message.sent is None or message.deleted_at is not None:
             continue
         user = _user_id(message.user_id)
@@ -151,7 +131,7 @@ async def _threads(reading: Reading, part: Part) -> dict[str, _Thread]:
     return threads
 
 
-def _message(message: _Message, threads: dict[str, _Thread]) -> dict[str, Any]:
+def _message(message: Message, threads: dict[str, _Thread]) -> dict[str, Any]:
     user = _user_id(message.user_id)
     stamp = _stamp(message)
     told: dict[str, Any] = {
@@ -189,7 +169,7 @@ def _message(message: _Message, threads: dict[str, _Thread]) -> dict[str, Any]:
     return told
 
 
-def _file(message: _Message, number: int, file: dict[str, Any]) -> dict[str, Any]:
+def _file(message: Message, number: int, file: dict[str, Any]) -> dict[str, Any]:
     name = file.get("file_name") or "file"
     return {
         "id": f"F{message.id}N{number}",
@@ -243,7 +223,7 @@ def _user_id(user: str | None) -> str:
     return INTEGRATION if user in {None, "0"} else "U" + _UNFIT.sub("0", str(user).lower()).upper()
 
 
-def _stamp(message: _Message) -> str:
+def _stamp(message: Message) -> str:
     """When it was sent, in seconds; the microseconds below its millisecond are of its id."""
     at = datetime.fromisoformat(message.sent or "")
     milliseconds = round(at.timestamp() * 1000)

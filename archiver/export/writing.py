@@ -118,6 +118,7 @@ async def write_export(
         )
         with opened(to, heading) as folder:
             parts = await exporting.parts(tx, style.subject, chosen)
+            await exporting.read_by_index(tx)
             if not style.by_month:
                 parts = exporting.whole_flows(parts)
             reading = Reading(tx, chosen, parts, tell)

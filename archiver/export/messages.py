@@ -1,0 +1,71 @@
+"""A message as Postgres tells it to the formats that people read, and its texts made visible."""
+
+import re
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from archiver.store.exporting_choice import UNDATED
+
+# What text must not hold is shown as its picture; others control a terminal, or turn the direction
+# of what comes after them.
+_PICTURES = {code: chr(0x2400 + code) for code in range(32) if code not in {9, 10, 13}}
+_TURNING = (*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_PICTURES |= {127: "\u2421"} | dict.fromkeys(_TURNING, "\ufffd")
+_UNSEEN = re.compile(f"[{re.escape(''.join(map(chr, _PICTURES)))}]")
+
+
+class Message(Struct, kw_only=True):
+    """A message, in the columns of ``archive.messages`` that are shown."""
+
+    id: int
+    event: str
+    user_id: str | None
+    nick: str | None
+    sent: str | None
+    content: str | None
+    tags: list[str]
+    thread_id: str | None
+    edited_at: str | None
+    deleted_at: str | None
+    attachments: list[dict[str, Any]] | None
+    reactions: dict[str, list[str]] | None
+    app: str | None
+    external_user_name: str | None
+    day: str | None = None
+    """This and what follows is told in a conversation only."""
+    thread_size: int | None = None
+    thread_day: str | None = None
+    thread_title: str | None = None
+    history: list[dict[str, Any]] | None = None
+
+    @property
+    def sender(self) -> str:
+        """Who is said to have sent it."""
+        person = self.user_id if self.user_id not in {None, "0"} else None
+        known = self.nick or self.external_user_name
+        return known or (f"user {person}" if person else self.app or "integration")
+
+    @property
+    def month(self) -> str:
+        """The month it was sent in."""
+        return self.day[:7] if self.day else UNDATED
+
+
+_DECODE = msgspec.json.Decoder(Message)
+
+
+def read_message(line: bytes) -> Message:
+    """The message of a line of JSON."""
+    return _DECODE.decode(line)
+
+
+def visible(text: str) -> str:
+    """*text*, in which nothing controls what shows it."""
+    return text.translate(_PICTURES) if _UNSEEN.search(text) else text
+
+
+def minute(at: str) -> str:
+    """A time of JSON as people read it: ``2024-05-31 12:34``."""
+    return at[:16].replace("T", " ")
