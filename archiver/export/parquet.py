@@ -21,7 +21,7 @@ from archiver.store import exporting_rows
 from archiver.store.exporting_choice import Part, Subject
 from archiver.store.exporting_rows import COLUMNS, Block
 
-GROUP_BYTES = 8_000_000
+GROUP_BYTES = 4_000_000
 """Of CSV; each such block becomes a row group."""
 
 _TIME = pa.timestamp("us", tz="UTC")

@@ -20,6 +20,7 @@ from archiver.store import directory
 from archiver.store.coverage import Standing
 from archiver.store.engine import transaction
 from archiver.store.exporting_choice import Selection
+from archiver.store.exporting_rows import COLUMNS
 from tests.conftest import created, named
 from tests.ingest.arriving import NOW, edit, frame, listed, running, streamed, tag_change
 
@@ -137,7 +138,8 @@ def rows(url: str, more: str = "") -> list[dict[str, Any]]:
     with psycopg.connect(url, options="-c timezone=UTC") as db:
         found = [dict(row) for (row,) in db.execute(query.encode())]
     for row in found:
-        row.pop("revisions", None)
+        for name in row.keys() - set(COLUMNS):
+            row.pop(name)
     return found
 
 
