@@ -65,6 +65,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     connect_seconds: float = 10.0
     body_bytes: int = 256 * 1024 * 1024
     """How long an answer may be, decompressed."""
+    page_bytes: int = 8 * 1024 * 1024
+    """How long a page of more than one message may be: those that are too long come in parts."""
 
 
 LIMITS = Limits()
@@ -147,6 +149,7 @@ class Client:
 
         Raises:
             FlowRefused: there is no such flow, or not for this account.
+            AnswerTooLong: the messages are too large together; of a single one, it is.
         """
         asked = {"limit": limit, "since_id": since, "until_id": until}
         query = {name: str(value) for name, value in asked.items() if value is not None}
@@ -167,7 +170,11 @@ class Client:
                 answered_at=answer.answered_at,
             )
 
-        return await self._ask(_messages(flow_path), read, query, accepted={200, 403, 404})
+        most = self._limits.body_bytes
+        if limit > 1:
+            most = min(most, self._limits.page_bytes)
+        path = _messages(flow_path)
+        return await self._ask(path, read, query, accepted={200, 403, 404}, most_bytes=most)
 
     async def show(self, flow_path: str, message_id: int) -> bytes | None:
         """Return one message as the server shows it; None when there is none.
@@ -197,13 +204,14 @@ class Client:
         query: Mapping[str, str] | None = None,
         *,
         accepted: AbstractSet[int] = frozenset({200}),
+        most_bytes: int | None = None,
     ) -> T:
         """Return what *read* makes of the answer; its ValueError says that the answer is bad."""
 
         async def ask_once() -> T:
             async with self._gate.request():
                 try:
-                    answer = await self._send(path, query or {}, accepted)
+                    answer = await self._send(path, query or {}, accepted, most_bytes)
                 except (aiohttp.ClientError, OSError) as error:
                     self._gate.answered(error)
                     raise
@@ -216,7 +224,11 @@ class Client:
         return await again(ask_once)
 
     async def _send(
-        self, path: str, query: Mapping[str, str], accepted: AbstractSet[int]
+        self,
+        path: str,
+        query: Mapping[str, str],
+        accepted: AbstractSet[int],
+        most_bytes: int | None,
     ) -> _Answer:
         url = URL(f"{self._base}{path}?{urlencode(query)}".rstrip("?"), encoded=True)
         requested_at = self._clock()
@@ -236,17 +248,19 @@ class Client:
                 raise Redirected(path, status=status, setting="ARCHIVER_API_URL")
             if status not in accepted:
                 raise StatusRefused(path, status)
-            body = await self._read(path, response)
+            body = await self._read(path, response, most_bytes or self._limits.body_bytes)
         return _Answer(status, body, requested_at, self._clock())
 
-    async def _read(self, path: str, response: aiohttp.ClientResponse) -> bytes:
-        body = bytearray()
+    async def _read(self, path: str, response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+        chunks = []
+        length = 0
         async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > self._limits.body_bytes:
+            chunks.append(chunk)
+            length += len(chunk)
+            if length > most_bytes:
                 response.close()
-                raise AnswerTooLong(path, self._limits.body_bytes)
-        return bytes(body)
+                raise AnswerTooLong(path, most_bytes)
+        return b"".join(chunks)
 
 
 def _items(answer: _Answer) -> list[Any]:

@@ -22,7 +22,15 @@ from archiver.ingest.batch import Applied, Arrival, Batch
 from archiver.ingest.folding import change_messages
 from archiver.ingest.novelty import Novelty, sort_out
 from archiver.store import coverage, journal, messages
-from archiver.store.engine import DatabaseError, Engine, Fault, Transaction, fault, transaction
+from archiver.store.engine import (
+    DatabaseError,
+    Engine,
+    Fault,
+    Transaction,
+    carried,
+    fault,
+    transaction,
+)
 from archiver.store.journal import Entry, Reject, StoredSignal
 
 log = logging.getLogger(__name__)
@@ -104,6 +112,7 @@ def without(batch: Batch, refused: Iterable[tuple[int, int]]) -> Batch:
 
 async def write(tx: Transaction, batch: Batch) -> Applied:
     """Write *batch* on the caller's transaction."""
+    carried(tx, (len(arrival.frame) for arrival in batch.arrivals))
     marks = await journal.lock_to_write(tx, batch.flow_keys(), batch.listed())
     new = await sort_out(tx, batch.arrivals, marks)
     changed = await change_messages(tx, new)

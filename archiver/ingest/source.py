@@ -70,6 +70,7 @@ class Source:
         self._tally = tally
         self._vacancy = Vacancy(engine)
         self._together = Together(self._archive)
+        self._large = asyncio.Lock()
         self._now = now
 
     async def ask(
@@ -88,12 +89,42 @@ class Source:
         Raises:
             FlowRefused: the flow is lost. And all that `Client.page` raises.
         """
+        limit = MAX_PAGE
+        try:
+            return await self._ask(
+                flow_key, first, last, newest=newest, purpose=purpose, limit=limit
+            )
+        except AnswerTooLong:
+            # One at a time, until it is archived: there may be many such, and memory is small.
+            async with self._large:
+                while True:
+                    limit = max(1, limit // 10)
+                    try:
+                        return await self._ask(
+                            flow_key, first, last, newest=newest, purpose=purpose, limit=limit
+                        )
+                    except AnswerTooLong:
+                        if limit == 1:
+                            raise
+
+    async def _ask(
+        self,
+        flow_key: int,
+        first: int,
+        last: int,
+        *,
+        newest: bool,
+        purpose: Purpose,
+        limit: int,
+    ) -> Reading:
         await self._together.room()
         as_of = self.heads.settled(flow_key, now=asyncio.get_running_loop().time())
         epoch = self._epoch(flow_key)
         if purpose == "audit":
             await self._audit_gate.turn()
-        page = await self._page(self._path(flow_key), first - 1, last + 1, newest=newest)
+        page = await self.client.page(
+            self._path(flow_key), since=first - 1, until=last + 1, newest=newest, limit=limit
+        )
         reading = self._read(page, flow_key, as_of)
         absent = await self._absent(page, reading, flow_key, as_of, purpose)
         batch = batch_of(
@@ -251,16 +282,3 @@ class Source:
     def _read(self, page: Page, flow_key: int, as_of: int) -> Reading:
         is_foreign = partial(self._names.is_another, flow_key=flow_key)
         return read_page(page, flow_key=flow_key, as_of=as_of, is_foreign=is_foreign)
-
-    async def _page(self, path: str, since: int, until: int, *, newest: bool) -> Page:
-        """A page; of messages that are too large together, fewer."""
-        limit = MAX_PAGE
-        while True:
-            try:
-                return await self.client.page(
-                    path, since=since, until=until, newest=newest, limit=limit
-                )
-            except AnswerTooLong:
-                if limit == 1:
-                    raise
-                limit = max(1, limit // 10)

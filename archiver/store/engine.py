@@ -5,8 +5,10 @@ Postgres refuses may come as an operational error, a server turned standby as an
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import gc
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from ctypes import CDLL
 from enum import Enum
 from functools import partial
 from uuid import uuid4
@@ -24,6 +26,10 @@ from archiver.store.sessions import APPLICATION, History, begin_session, check_h
 REFUSED_VALUE = frozenset({"22", "54"})
 SERVER_AWAY = frozenset({"08", "40", "53", "55", "57", "58"})
 READ_ONLY = "25006"
+
+LARGE_BYTES = 1_000_000
+"""Of one value. What libpq once made room for, a connection holds as long as it lives."""
+IS_LARGE = "carried a large value"
 STOOD_STILL = "25P03"
 """A session that did nothing inside a transaction for too long was ended by the server."""
 
@@ -158,7 +164,8 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A transaction that is committed at the end of the block, or rolled back if it raises.
 
     Who is cancelled inside leaves as cancelled, whatever the database says of a statement that was
-    cut off; the connection is in no known state then, and is thrown away.
+    cut off; the connection is in no known state then, and is thrown away. So is one that `carried`
+    a large value: it would never give back the memory.
     """
     try:
         async with engine.connect() as tx:
@@ -167,6 +174,9 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
                     yield tx
                     # Not first: how a transaction is isolated must be said before all else.
                     await check_history(tx, engine.get_execution_options().get("history"))
+                if tx.info.get(IS_LARGE):
+                    await tx.invalidate()
+                    give_back()
             except BaseException:
                 task = asyncio.current_task()
                 if task is None or not task.cancelling():
@@ -178,6 +188,19 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         if on_error is not None:
             on_error(fault(error), sqlstate(error))
         raise
+
+
+def carried(tx: AsyncConnection, lengths: Iterable[int]) -> None:
+    """Note that texts of these lengths went to the server, or came from it."""
+    if max(lengths, default=0) > LARGE_BYTES:
+        tx.info[IS_LARGE] = True
+
+
+def give_back() -> None:
+    """Return free memory to the system, as far as the C library can (glibc)."""
+    gc.collect()
+    with suppress(AttributeError, OSError):
+        CDLL(None).malloc_trim(0)
 
 
 def sqlstate(error: BaseException) -> str:

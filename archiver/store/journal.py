@@ -32,6 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from archiver.domain.coverage import Ranges
 from archiver.store.bulk import Key, driver, key_table, keys_of, moment, reached, small
 from archiver.store.coverage import LOCK
+from archiver.store.engine import carried
 from archiver.store.rows import Rows, add_rows
 from archiver.store.schema import flows, journal, rejects, sightings, signals
 
@@ -250,7 +251,7 @@ async def about(tx: AsyncConnection, keys: Collection[Key]) -> list[Entry]:
     """
     own = select(*entry_of(_OWN, witness=_WITNESS), _NEWEST_AS_OF, _NEWEST_SHOWN_AT)
     rows = await tx.execute(own.select_from(_FORMS), keys_of(keys))
-    return [Entry(*tuple(row)) for row in rows] + await targeting(tx, keys)
+    return _entries(tx, rows) + await targeting(tx, keys)
 
 
 async def targeting(tx: AsyncConnection, keys: Collection[Key]) -> list[Entry]:
@@ -258,7 +259,13 @@ async def targeting(tx: AsyncConnection, keys: Collection[Key]) -> list[Entry]:
     fields = entry_of(_CHANGES, witness=_CHANGES.c.witness)
     statement = select(*fields, _CHANGES.c.as_of, _CHANGES.c.received_at)
     rows = await tx.execute(statement.select_from(_ASKED.join(_CHANGES, true())), keys_of(keys))
-    return [Entry(*tuple(row)) for row in rows]
+    return _entries(tx, rows)
+
+
+def _entries(tx: AsyncConnection, rows: Iterable[Sequence[Any]]) -> list[Entry]:
+    entries = [Entry(*tuple(row)) for row in rows]
+    carried(tx, (len(one.payload) for one in entries))
+    return entries
 
 
 async def newest(tx: AsyncConnection) -> dict[int, int]:

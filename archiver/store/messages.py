@@ -24,6 +24,7 @@ from archiver.store.bulk import (
     records,
     texts,
 )
+from archiver.store.engine import carried
 from archiver.store.rows import Rows, add_rows
 from archiver.store.schema import messages, revisions, threads
 from archiver.store.search_queue import note, noted
@@ -60,7 +61,8 @@ class History(Struct, frozen=True):
 async def held(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, Held]:
     """The stored messages among *keys*."""
     statement = select(_STORED).select_from(_ASKED.join(_STORED, true()))
-    rows = await tx.execute(statement, keys_of(keys))
+    rows = (await tx.execute(statement, keys_of(keys))).all()
+    carried(tx, (len(row.content) for row in rows))
     return {(row.flow_key, row.id): Held(_message(row), row.revisions) for row in rows}
 
 

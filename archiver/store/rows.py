@@ -95,15 +95,24 @@ async def add_rows(tx: AsyncConnection, *added: Rows) -> None:
         psycopg.Error, UnicodeError: Postgres refused a row, or the connection broke; the
             transaction is of no more use then.
     """
-    if sum(len(one.rows) for one in added) <= FEW_ROWS:
-        packed = [(_statement(one), row) for one in added for row in _packed(one)]
-        if sum(len(value or b"") for _, row in packed for value in row) <= FEW_BYTES:
-            if packed:
-                await _insert(tx, packed)
-            return
+    if sum(len(one.rows) for one in added) <= FEW_ROWS and _is_small(added):
+        if packed := [(_statement(one), row) for one in added for row in _packed(one)]:
+            await _insert(tx, packed)
+        return
     for one in added:
         if one.rows:
             await copy(tx, one.table, one.columns, one.rows)
+
+
+def _is_small(added: Iterable[Rows]) -> bool:
+    """Tell whether the values can go in a pipeline; a letter may take four bytes."""
+    values = (value for one in added for row in one.rows for value in row)
+    sizes = (
+        len(value) * (4 if isinstance(value, str) else 1)
+        for value in values
+        if isinstance(value, str | bytes)
+    )
+    return sum(sizes) <= FEW_BYTES
 
 
 def _packed(added: Rows) -> Iterator[list[_Sent | None]]:

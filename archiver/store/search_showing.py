@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from archiver.domain.query_text import LONGEST_TEXT
 from archiver.store.bulk import Key, keys_of
 from archiver.store.search import Hit
 
@@ -71,7 +72,11 @@ async def read(tx: AsyncConnection, hits: Sequence[Hit]) -> list[Found]:
 
 def _said(one: Found, ordinal: int, past: Sequence[str]) -> str:
     """The text with that number among those of `texts`; of what says nothing any more, the last."""
-    earlier = list(dict.fromkeys(text for text in past if text != one.content))
+    # Those that are alike as far as they are searched are one there.
+    alike = {text[:LONGEST_TEXT]: text for text in reversed(past)}
+    alike.pop(one.content[:LONGEST_TEXT], None)
+    searched = dict.fromkeys(text[:LONGEST_TEXT] for text in past)
+    earlier = [alike[text] for text in searched if text in alike]
     if 0 < ordinal <= len(earlier):
         return earlier[ordinal - 1]
     return earlier[-1] if earlier and one.deleted_at and not one.content else one.content

@@ -8,6 +8,7 @@ from msgspec import Struct
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from archiver.domain.query_text import LONGEST_TEXT
 from archiver.store.bulk import Key, keys_of
 
 LAST_HOUR = 2**27 - 1
@@ -49,8 +50,9 @@ class Searched(Struct, frozen=True, kw_only=True):
 
 
 async def said(tx: AsyncConnection, keys: Iterable[Key]) -> list[Said]:
-    """The stored messages among *keys*."""
-    rows = (await tx.execute(_SAID, keys_of(keys))).mappings()
+    """The stored messages among *keys*; of texts, as much as is searched."""
+    asked = {**keys_of(keys), "longest": LONGEST_TEXT}
+    rows = (await tx.execute(_SAID, asked)).mappings()
     return [Said(**row) for row in rows]
 
 
@@ -76,7 +78,8 @@ async def put(
 
 
 _SAID = text("""
-    SELECT m.flow_key, m.id, m.event, m.user_id, m.sent_at, m.content, m.tags, m.thread_id,
+    SELECT m.flow_key, m.id, m.event, m.user_id, m.sent_at,
+           left(m.content, :longest) AS content, m.tags, m.thread_id,
            m.edits > 0 AS is_edited, m.deleted_at IS NOT NULL AS is_deleted,
            m.attachments IS NOT NULL AS has_files, m.reactions IS NOT NULL AS has_reactions,
            m.external_user_name,
@@ -85,7 +88,7 @@ _SAID = text("""
                      WHERE file ->> 'file_name' <> '')
            END AS file_names,
            CASE WHEN m.revisions = 0 THEN '{}' ELSE
-               array(SELECT content FROM store.revisions AS r
+               array(SELECT left(content, :longest) FROM store.revisions AS r
                      WHERE r.flow_key = m.flow_key AND r.message_id = m.id AND content <> ''
                      ORDER BY ordinal)
            END AS earlier

@@ -290,6 +290,16 @@ async def test_an_answer_over_the_limit_is_given_up(server: Any, make: Any, body
     assert len(server.requests) == 1
 
 
+async def test_messages_may_be_large_one_by_one_and_not_together(server: Any, make: Any) -> None:
+    body = b'[{"id": 3, "content": "' + b"x" * 10_000 + b'"}]'
+    server.reply(answer(body))
+    with pytest.raises(AnswerTooLong, match="5000 bytes"):
+        await make(page_bytes=5_000).page("a/b", newest=True, limit=2)
+    server.reply(answer(body))
+    page = await make(page_bytes=5_000).page("a/b", newest=True, limit=1)
+    assert page.frames == (body[1:-1],)
+
+
 async def test_compressed_answers_are_read(server: Any, make: Any) -> None:
     server.reply(answer(gzip.compress(b'[{"id":1}]'), headers={"Content-Encoding": "gzip"}))
 

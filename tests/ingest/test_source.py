@@ -166,3 +166,18 @@ async def test_nothing_is_concluded_from_a_flow_that_is_lost(flowdock, source, d
         await ask(source, head)
     deleted = "SELECT id FROM archive.messages WHERE deleted_at IS NOT NULL AND id = %s"
     assert query(database_url, deleted, gone) == []
+
+
+async def test_messages_that_are_too_large_for_one_page_come_in_parts(
+    flowdock, source, database_url
+):
+    (flow,) = flowdock.simulator.world.flows
+    for _ in range(3):
+        flowdock.simulator.world.post(flow, flowdock.simulator.me, "large " * 750_000)
+    head, after, parts = flow.timeline.head, 0, []
+    while after < head:
+        reading = await source.ask(key(source), after + 1, head, newest=False, purpose="backfill")
+        after = reading.proven.spans[-1][1]
+        parts.append(len(reading.ids))
+    assert parts == [10, 10, 1, 1]
+    assert query(database_url, "SELECT count(*) FROM store.journal") == [(sum(parts),)]

@@ -14,6 +14,7 @@ from archiver.store.engine import (
     DatabaseUnreachable,
     Engine,
     Fault,
+    carried,
     connect,
     create_engine,
     fault,
@@ -186,6 +187,17 @@ async def test_a_transaction_that_raises_leaves_nothing_behind(engine):
         await fail()
     async with transaction(engine) as tx:
         assert (await tx.execute(text("SELECT to_regclass('t')"))).scalar() is None
+
+
+async def test_a_connection_that_carried_a_large_value_is_not_used_again(engine):
+    async def session(*lengths: int) -> int:
+        async with transaction(engine) as tx:
+            carried(tx, lengths)
+            return int((await tx.execute(text("SELECT pg_backend_pid()"))).scalar_one())
+
+    first = await session(10, 500_000, 700_000)
+    assert await session(2_000_000) == first
+    assert await session() != first
 
 
 @pytest.mark.parametrize("url", ["", "nonsense", "mysql://host/db", "http://host", "postgresql"])
