@@ -71,29 +71,30 @@ class Html:
         months: dict[str, list[tuple[str, int]]] = {}
         day, shard, sink = "", _Shard(None), None
         with ExitStack() as month_open, ExitStack() as day_open:
-            async for line in exporting_rows.lines(
+            async with exporting_rows.lines(
                 exporting_rows.conversation(reading.tx, part, reading.chosen)
-            ):
-                message = read_message(line)
-                month = message.month
-                if month not in months:
-                    shard.end()
-                    month_open.close()
-                    months[month] = []
-                    data = folder.file(f"search/{home}/{month}.js")
-                    shard = _Shard(month_open.enter_context(data))
-                if sink is None or day != (message.day or UNDATED):
-                    day_open.close()
-                    day = message.day or UNDATED
-                    months[month].append((day, 0))
-                    sink = day_open.enter_context(folder.file(f"{home}/{day}.html"))
-                    day_open.callback(sink.write, END)
-                    trail = [(part.flow, "index.html"), (month, f"index.html#{month}")]
-                    sink.write(_page(self._talk, home, f"{part.flow} {day}", trail))
-                sink.write(article(message, "", _thread_href(message)).encode())
-                shard.add(message)
-                months[month][-1] = (day, months[month][-1][1] + 1)
-                reading.count(1, part)
+            ) as told:
+                async for line in told:
+                    message = read_message(line)
+                    month = message.month
+                    if month not in months:
+                        shard.end()
+                        month_open.close()
+                        months[month] = []
+                        data = folder.file(f"search/{home}/{month}.js")
+                        shard = _Shard(month_open.enter_context(data))
+                    if sink is None or day != (message.day or UNDATED):
+                        day_open.close()
+                        day = message.day or UNDATED
+                        months[month].append((day, 0))
+                        sink = day_open.enter_context(folder.file(f"{home}/{day}.html"))
+                        day_open.callback(sink.write, END)
+                        trail = [(part.flow, "index.html"), (month, f"index.html#{month}")]
+                        sink.write(_page(self._talk, home, f"{part.flow} {day}", trail))
+                    sink.write(article(message, "", _thread_href(message)).encode())
+                    shard.add(message)
+                    months[month][-1] = (day, months[month][-1][1] + 1)
+                    reading.count(1, part)
             shard.end()
         return months
 
@@ -106,23 +107,24 @@ class Html:
         with ExitStack() as page_open:
             sink = None
             talk = exporting_rows.conversation(reading.tx, part, reading.chosen, by_thread=True)
-            async for line in exporting_rows.lines(talk):
-                message = read_message(line)
-                month = _thread_month(message)
-                if sink is None or month not in months:
-                    page_open.close()
-                    months.append(month)
-                    path = f"{home}/threads-{month}.html"
-                    sink = page_open.enter_context(folder.file(path))
-                    page_open.callback(sink.write, END)
-                    trail = [(part.flow, "index.html")]
-                    title = f"{part.flow} threads {month}"
-                    sink.write(_page(self._talk, home, title, trail))
-                if message.thread_id != thread:
-                    thread = message.thread_id
-                    sink.write(_heading(message))
-                day_href = f"{message.day or UNDATED}.html"
-                sink.write(article(message, day_href).encode())
+            async with exporting_rows.lines(talk) as told:
+                async for line in told:
+                    message = read_message(line)
+                    month = _thread_month(message)
+                    if sink is None or month not in months:
+                        page_open.close()
+                        months.append(month)
+                        path = f"{home}/threads-{month}.html"
+                        sink = page_open.enter_context(folder.file(path))
+                        page_open.callback(sink.write, END)
+                        trail = [(part.flow, "index.html")]
+                        title = f"{part.flow} threads {month}"
+                        sink.write(_page(self._talk, home, title, trail))
+                    if message.thread_id != thread:
+                        thread = message.thread_id
+                        sink.write(_heading(message))
+                    day_href = f"{message.day or UNDATED}.html"
+                    sink.write(article(message, day_href).encode())
         return months
 
     async def write_summary(self, reading: Reading, folder: Folder) -> None:

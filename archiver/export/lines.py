@@ -4,7 +4,8 @@
 make the same archive of it: flows and people, what was rejected, what was proven.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import msgspec
 
@@ -73,15 +74,17 @@ class Events:
                 for row in rows:
                     sink.write(msgspec.json.encode(row, order="deterministic") + b"\n")
         with folder.file("rejects.jsonl") as sink:
-            async for block in exporting_rows.rejects(reading.tx):
-                sink.write(block.data)
+            async with aclosing(exporting_rows.rejects(reading.tx)) as blocks:
+                async for block in blocks:
+                    sink.write(block.data)
 
 
-async def _pour(blocks: AsyncIterator[Block], sink: Sink, reading: Reading, part: Part) -> int:
+async def _pour(blocks: AsyncGenerator[Block], sink: Sink, reading: Reading, part: Part) -> int:
     """Write *blocks* into *sink*; returns how many rows they hold."""
     rows = 0
-    async for block in blocks:
-        sink.write(block.data)
-        rows += block.rows
-        reading.count(block.rows, part)
+    async with aclosing(blocks):
+        async for block in blocks:
+            sink.write(block.data)
+            rows += block.rows
+            reading.count(block.rows, part)
     return rows

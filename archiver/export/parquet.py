@@ -5,7 +5,8 @@ flow and month. Rows come from Postgres as CSV, which Arrow parses into columns 
 could; only what CSV has no words for, lists and objects, comes as JSON.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from io import BytesIO
 from typing import Any
 from urllib.parse import quote
@@ -21,7 +22,7 @@ from archiver.store import exporting_rows
 from archiver.store.exporting_choice import Part, Subject
 from archiver.store.exporting_rows import COLUMNS, Block
 
-GROUP_BYTES = 4_000_000
+GROUP_BYTES = 2_000_000
 """Of CSV; each such block becomes a row group."""
 
 _TIME = pa.timestamp("us", tz="UTC")
@@ -65,6 +66,10 @@ class Parquet:
     subject: Subject = "messages"
     by_month = True
 
+    def __init__(self) -> None:
+        # Arrow's own pool keeps what it once had; memory is to stay small.
+        pa.set_memory_pool(pa.system_memory_pool())
+
     async def write_part(self, reading: Reading, part: Part, folder: Folder) -> int:
         """Write one file of a partition."""
         place = f"flow={quote(part.flow, safe='')}/month={part.month}/messages.parquet"
@@ -74,25 +79,27 @@ class Parquet:
             folder.file(place) as sink,
             pyarrow.parquet.ParquetWriter(sink, SCHEMA, compression="zstd") as writer,
         ):
-            async for block in _blocks(lines):
-                table = _table(block)
-                writer.write_table(table)
-                rows += table.num_rows
-                reading.count(table.num_rows, part)
+            async with aclosing(_blocks(lines)) as blocks:
+                async for block in blocks:
+                    table = _table(block)
+                    writer.write_table(table)
+                    rows += table.num_rows
+                    reading.count(table.num_rows, part)
         return rows
 
     async def write_summary(self, reading: Reading, folder: Folder) -> None:
         """Write nothing: all is in the parts."""
 
 
-async def _blocks(blocks: AsyncIterator[Block]) -> AsyncIterator[bytes]:
+async def _blocks(blocks: AsyncGenerator[Block]) -> AsyncGenerator[bytes]:
     """*blocks* in larger ones."""
     block = bytearray()
-    async for one in blocks:
-        block += one.data
-        if len(block) >= GROUP_BYTES:
-            yield bytes(block)
-            block.clear()
+    async with aclosing(blocks):
+        async for one in blocks:
+            block += one.data
+            if len(block) >= GROUP_BYTES:
+                yield bytes(block)
+                block.clear()
     if block:
         yield bytes(block)
 

@@ -32,8 +32,9 @@ class _Thread(Struct):
 
     first: str
     latest: str = ""
-    replies: int = 0
     users: list[str] = []
+    replies: list[tuple[str, str]] = []
+    """Who answered, and when."""
 
 
 class Slack:
@@ -48,22 +49,27 @@ class Slack:
         home = channel_of(part.flow, [other.flow for other in reading.parts])
         rows, day, sink = 0, "", None
         with ExitStack() as opened:
-            async for line in exporting_rows.lines(
+            async with exporting_rows.lines(
                 exporting_rows.conversation(reading.tx, part, reading.chosen)
-            ):
-                message = read_message(line)
-                rows += 1
-                reading.count(1, part)
-                if message.sent is None or message.deleted_at is not None or message.day is None:
-                    continue
-                between = b",\n"
-                if sink is None or message.day != day:
-                    opened.close()
-                    day = message.day
-                    sink = opened.enter_context(folder.file(f"{home}/{day}.json"))
-                    opened.callback(sink.write, b"\n]\n")
-                    between = b"[\n"
-                _write(sink, between, _message(message, threads))
+            ) as told:
+                async for line in told:
+                    message = read_message(line)
+                    rows += 1
+                    reading.count(1, part)
+                    if (
+                        message.sent is None
+                        or message.deleted_at is not None
+                        or message.day is None
+                    ):
+                        continue
+                    between = b",\n"
+                    if sink is None or message.day != day:
+                        opened.close()
+                        day = message.day
+                        sink = opened.enter_context(folder.file(f"{home}/{day}.json"))
+                        opened.callback(sink.write, b"\n]\n")
+                        between = b"[\n"
+                    _write(sink, between, _message(message, threads))
         return rows
 
     async def write_summary(self, reading: Reading, folder: Folder) -> None:
@@ -113,21 +119,22 @@ def _fit(name: str) -> str:
 
 async def _threads(reading: Reading, part: Part) -> dict[str, _Thread]:
     threads: dict[str, _Thread] = {}
-    async for line in exporting_rows.lines(
+    async with exporting_rows.lines(
         exporting_rows.conversation(reading.tx, part, reading.chosen, by_thread=True)
-    ):
-        message = read_message(line)
-        if message.thread_id is None or message.sent is None or message.deleted_at is not None:
-            continue
-        user = _user_id(message.user_id)
-        known = threads.get(message.thread_id)
-        if known is None:
-            threads[message.thread_id] = _Thread(_stamp(message))
-        else:
-            known.replies += 1
-            known.latest = _stamp(message)
-            if user not in known.users:
-                known.users.append(user)
+    ) as told:
+        async for line in told:
+            message = read_message(line)
+            if message.thread_id is None or message.sent is None or message.deleted_at is not None:
+                continue
+            user = _user_id(message.user_id)
+            known = threads.get(message.thread_id)
+            if known is None:
+                threads[message.thread_id] = _Thread(_stamp(message))
+            else:
+                known.latest = _stamp(message)
+                known.replies.append((user, known.latest))
+                if user not in known.users:
+                    known.users.append(user)
     return threads
 
 
@@ -159,7 +166,8 @@ def _message(message: Message, threads: dict[str, _Thread]) -> dict[str, Any]:
         told["thread_ts"] = thread.first
         if thread.first == stamp:
             told |= {
-                "reply_count": thread.replies,
+                "reply_count": len(thread.replies),
+                "replies": [{"user": who, "ts": at} for who, at in thread.replies],
                 "reply_users": thread.users,
                 "reply_users_count": len(thread.users),
                 "latest_reply": thread.latest,

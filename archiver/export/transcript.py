@@ -30,16 +30,17 @@ class PlainText:
         rows, day = 0, ""
         with folder.file(f"{path_of(part.flow)}/{part.month}.{self.suffix}") as sink:
             sink.write(self.title(f"{part.flow} {part.month}").encode())
-            async for line in exporting_rows.lines(
+            async with exporting_rows.lines(
                 exporting_rows.as_json(reading.tx, self.subject, part, reading.chosen)
-            ):
-                message = read_message(line)
-                if (of_day := message.sent[:10] if message.sent else UNDATED) != day:
-                    day = of_day
-                    sink.write(self.heading(day).encode())
-                sink.write(self.entry(message).encode())
-                rows += 1
-                reading.count(1, part)
+            ) as told:
+                async for line in told:
+                    message = read_message(line)
+                    if (of_day := message.sent[:10] if message.sent else UNDATED) != day:
+                        day = of_day
+                        sink.write(self.heading(day).encode())
+                    sink.write(self.entry(message).encode())
+                    rows += 1
+                    reading.count(1, part)
         return rows
 
     async def write_summary(self, reading: Reading, folder: Folder) -> None:

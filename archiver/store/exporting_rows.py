@@ -1,10 +1,14 @@
 """The rows of an export, as Postgres writes them: lines of JSON and of CSV, in blocks.
 
-What Postgres has written is not read again here: a line goes to its file as it came. Of JSON many
-lines come as one value, since what each value costs on its way is more than a line is worth.
+What Postgres has written is not read again here: a line goes to its file as it came. Many lines
+come as one value, since what each value costs on its way is more than a line is worth.
+
+Whoever stops reading closes what it read (`contextlib.aclosing`): else the connection would wait
+for ever to be read on.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 
 from msgspec import Struct
 from psycopg import sql
@@ -13,13 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from archiver.store.exporting_choice import Part, Selection, Subject, raw, source, wanted
 
 BLOCK_BYTES = 256 * 1024
-BETWEEN = b"\x01"
-"""Between lines that come as one value: JSON never holds it, and COPY leaves it."""
 LARGEST_ID = 2**63 - 1
 ROWS_AT_ONCE = 256
 """How many lines are to come as one value."""
 LARGEST_AT_ONCE = 2_000_000
-"""Letters. Lines that are longer together come one by one: a value of Postgres has an end."""
+"""Bytes. Lines that are longer together come one by one: a value of Postgres has an end."""
 
 COLUMNS = (
     "flow", "id", "event", "user_id", "nick", "sent", "content", "tags", "thread_id", "parent_id",
@@ -36,38 +38,24 @@ class Block(Struct, frozen=True):
     rows: int
 
 
-def as_csv(tx: AsyncConnection, part: Part, chosen: Selection) -> AsyncIterator[Block]:
-    """The messages of *part* as lines of CSV; lists and objects as JSON, and times in UTC."""
-    columns = sql.SQL(", ").join(_CSV_COLUMNS)
-    return _copied(tx, _of_part("messages", part, chosen, columns), _CSV)
+def as_csv(tx: AsyncConnection, part: Part, chosen: Selection) -> AsyncGenerator[Block]:
+    """The messages of *part* as lines of CSV; lists and objects as JSON, and times in UTC.
+
+    Texts are in quotes, even empty ones; what is null is nothing at all.
+    """
+    return _blocks(tx, _lines("messages", part, chosen, _JSON_COLUMNS["messages"], _CSV_LINE))
 
 
 def as_json(
     tx: AsyncConnection, subject: Subject, part: Part, chosen: Selection
-) -> AsyncIterator[Block]:
+) -> AsyncGenerator[Block]:
     """What *part* holds as lines, each a JSON object."""
-    columns = _JSON_COLUMNS[subject]
-    ids = part.last_id - part.first_id + 1
-    size = max(1, ids * ROWS_AT_ONCE // max(1, part.rows))
-    together = chosen.as_of is not None or chosen.by_query is not None
-    if together or part.last_id + size > LARGEST_ID:
-        # Rows that are looked for together would be looked for again in every step.
-        rows = _of_part(subject, part, chosen, columns)
-        return _objects(tx, sql.SQL("SELECT row_to_json(t)::text FROM ({}) AS t").format(rows))
-    step = sql.Literal(size)
-    query = _TOGETHER.format(
-        rows=_of_part(subject, part, chosen, columns, inside=_STEP.format(step=step)),
-        first=sql.Literal(part.first_id),
-        last=sql.Literal(part.last_id),
-        step=step,
-        most=sql.Literal(LARGEST_AT_ONCE),
-    )
-    return _objects(tx, query)
+    return _blocks(tx, _lines(subject, part, chosen, _JSON_COLUMNS[subject], _JSON_LINE))
 
 
 def conversation(
     tx: AsyncConnection, part: Part, chosen: Selection, *, by_thread: bool = False
-) -> AsyncIterator[Block]:
+) -> AsyncGenerator[Block]:
     """The messages of *part* as people read them, as JSON lines: by day, or by thread.
 
     With their histories, and the thread each is in if it is not alone in it; by thread, only such.
@@ -80,23 +68,49 @@ def conversation(
         which=sql.SQL("t.size IS NOT NULL" if by_thread else "true"),
         order=sql.SQL("t.first_id, m.thread_id, m.id" if by_thread else "m.day NULLS LAST, m.id"),
     )
-    return _objects(tx, query)
+    return _blocks(tx, query)
 
 
-def rejects(tx: AsyncConnection) -> AsyncIterator[Block]:
+def rejects(tx: AsyncConnection) -> AsyncGenerator[Block]:
     """All input that could not be placed, as JSON lines; its bytes in hexadecimal."""
     rows = sql.SQL(
-        "SELECT row_to_json(t)::text FROM (SELECT received_at, origin, reason,"
+        "SELECT row_to_json(t)::text, 1::int8 FROM (SELECT received_at, origin, reason,"
         " encode(raw, 'hex') AS raw FROM store.rejects ORDER BY digest) AS t"
     ).format()
-    return _objects(tx, rows)
+    return _blocks(tx, rows)
 
 
-async def lines(blocks: AsyncIterator[Block]) -> AsyncIterator[bytes]:
+@asynccontextmanager
+async def lines(blocks: AsyncGenerator[Block]) -> AsyncIterator[AsyncIterator[bytes]]:
     """The lines of *blocks* of JSON, one by one."""
-    async for block in blocks:
-        for line in block.data.split(b"\n")[:-1]:
-            yield line
+    async with aclosing(blocks):
+        yield (line async for block in blocks for line in block.data.split(b"\n")[:-1])
+
+
+def _lines(
+    subject: Subject,
+    part: Part,
+    chosen: Selection,
+    columns: sql.Composable,
+    line: sql.SQL,
+) -> sql.Composed:
+    """A query for texts of one or more of the lines of *part*, and how many each has."""
+    ids = part.last_id - part.first_id + 1
+    size = max(1, ids * ROWS_AT_ONCE // max(1, part.rows))
+    together = chosen.as_of is not None or chosen.by_query is not None
+    if together or part.last_id + size > LARGEST_ID:
+        # Rows that are looked for together would be looked for again in every step.
+        rows = _of_part(subject, part, chosen, columns)
+        return sql.SQL("SELECT {}, 1::int8 FROM ({}) AS t").format(line, rows)
+    step = sql.Literal(size)
+    return _TOGETHER.format(
+        line=line,
+        rows=_of_part(subject, part, chosen, columns, inside=_STEP.format(step=step)),
+        first=sql.Literal(part.first_id),
+        last=sql.Literal(part.last_id),
+        step=step,
+        most=sql.Literal(LARGEST_AT_ONCE),
+    )
 
 
 def _of_part(
@@ -119,39 +133,39 @@ def _of_part(
     )
 
 
-async def _copied(
-    tx: AsyncConnection, query: sql.Composed, options: sql.SQL
-) -> AsyncIterator[Block]:
-    """The rows of *query*, as COPY writes them."""
+async def _blocks(tx: AsyncConnection, query: sql.Composed) -> AsyncGenerator[Block]:
+    """The texts that *query* yields, each of so many lines, in blocks that are worth a write."""
     connection = await raw(tx)
-    statement = sql.SQL("COPY ({}) TO STDOUT {}").format(query, options)
-    rows: list[bytes | bytearray | memoryview] = []
-    size = 0
+    # In binary, a text is its bytes: nothing is escaped that would have to be read again.
+    statement = sql.SQL("COPY ({}) TO STDOUT WITH (FORMAT binary)").format(query)
+    texts: list[bytes] = []
+    size = rows = 0
     async with connection.cursor() as cursor, cursor.copy(statement) as copied:
-        async for row in copied:
-            rows.append(row)
-            size += len(row)
+        copied.set_types(["bytea", "int8"])
+        async for text, count in copied.rows():
+            texts.append(text)
+            size += len(text)
+            rows += count
             if size >= BLOCK_BYTES:
-                yield Block(b"".join(rows), len(rows))
-                rows, size = [], 0
-    if rows:
-        yield Block(b"".join(rows), len(rows))
+                yield Block(b"\n".join([*texts, b""]), rows)
+                texts.clear()
+                size = rows = 0
+    if texts:
+        yield Block(b"\n".join([*texts, b""]), rows)
 
 
-async def _objects(tx: AsyncConnection, query: sql.Composed) -> AsyncIterator[Block]:
-    """The rows of *query*, each of one text of one or more lines of JSON, as lines."""
-    async for block in _copied(tx, query, _TEXT):
-        # COPY doubles every backslash; JSON holds no other byte that it would escape.
-        data = block.data.replace(BETWEEN, b"\n").replace(b"\\\\", b"\\")
-        yield Block(data, data.count(b"\n"))
+_JSON_LINE = sql.SQL("row_to_json(t)::text")
 
 
-_CSV = sql.SQL("WITH (FORMAT csv)")
-_TEXT = sql.SQL("")
+def _csv_column(name: str) -> str:
+    if name in _UNQUOTED:
+        return f"coalesce(t.{name}::text, '')"
+    text = "to_json(t.tags)::text" if name == "tags" else f"t.{name}::text"
+    return f"""coalesce('"' || replace({text}, '"', '""') || '"', '')"""
 
-_CSV_COLUMNS = [
-    sql.SQL("to_json(m.tags)") if name == "tags" else sql.Identifier("m", name) for name in COLUMNS
-]
+
+_UNQUOTED = {"id", "sent", "parent_id", "edited_at", "edits", "deleted_at"}
+_CSV_LINE = sql.SQL(f"concat_ws(',', {', '.join(map(_csv_column, COLUMNS))})")
 
 _SIGHTED = sql.SQL("LEFT JOIN store.sightings AS s USING (flow_key, id, form) ")
 
@@ -172,7 +186,7 @@ _CONVERSATION = sql.SQL("""
         SELECT thread_id, count(*) AS size, min(id) AS first_id, min(day) AS first_day
         FROM chosen WHERE thread_id IS NOT NULL GROUP BY thread_id HAVING count(*) > 1
     )
-    SELECT row_to_json(line) FROM (
+    SELECT row_to_json(line)::text, 1::int8 FROM (
         SELECT {columns}, m.day, t.size AS thread_size, t.first_day AS thread_day,
                s.title AS thread_title,
                CASE WHEN m.edited_at IS NOT NULL OR m.deleted_at IS NOT NULL OR m.edits > 0 THEN (
@@ -192,12 +206,12 @@ _CONVERSATION = sql.SQL("""
 # Ids are walked in steps, each through the index; so rows are neither sorted nor held.
 _STEP = sql.SQL("m.id BETWEEN step.id AND step.id + {step} - 1")
 _TOGETHER = sql.SQL("""
-    SELECT found.line FROM generate_series({first}::bigint, {last}, {step}) AS step (id)
+    SELECT found.line, found.rows FROM generate_series({first}::bigint, {last}, {step}) AS step (id)
     CROSS JOIN LATERAL (
-        WITH lines AS MATERIALIZED (SELECT row_to_json(t)::text AS line FROM ({rows}) AS t),
-        together AS (SELECT sum(length(line)) <= {most} AS fits FROM lines)
-        SELECT string_agg(line, E'\\x01') AS line FROM lines
+        WITH lines AS MATERIALIZED (SELECT {line} AS line FROM ({rows}) AS t),
+        together AS (SELECT sum(octet_length(line)) <= {most} AS fits FROM lines)
+        SELECT string_agg(line, E'\\n') AS line, count(*) AS rows FROM lines
         WHERE (SELECT fits FROM together) HAVING count(*) > 0
-        UNION ALL SELECT line FROM lines WHERE NOT (SELECT fits FROM together)
+        UNION ALL SELECT line, 1 FROM lines WHERE NOT (SELECT fits FROM together)
     ) AS found
 """)

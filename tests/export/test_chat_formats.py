@@ -66,6 +66,8 @@ def test_slack_exports_hold_channels_people_and_days(export: Export, tmp_path: P
     assert answer["thread_ts"] == question["thread_ts"]
     first = min((answer, question), key=lambda one: one["client_msg_id"])
     assert first["reply_count"] == 1
+    other = answer if first is question else question
+    assert first["replies"] == [{"user": other["user"], "ts": other["ts"]}]
     assert question["reactions"] == [{"name": "+1", "users": ["U1"], "count": 1}]
     assert by_text["edited &lt;b&gt;"]["edited"]["user"] == "U1"
     (file,) = by_text['a"&lt;b&gt;.png']["files"]

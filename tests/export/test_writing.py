@@ -13,10 +13,12 @@ import pytest
 
 from archiver.errors import ArchiverError
 from archiver.export.book import File
+from archiver.export.folder import Sink
 from archiver.export.manifest import check, read_manifest
 from archiver.export.writing import Progress
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
+from archiver.store import exporting_rows
 from tests.export.conftest import Export, content, exporter, fill, lines, rows
 from tests.ingest.arriving import NOW, edit, query, running, streamed
 
@@ -177,3 +179,27 @@ def test_a_file_that_cannot_be_written_is_told_and_looks_like_nothing(
     assert "cannot write" in told.stderr
     assert "is kept in" in told.stderr
     assert not (tmp_path / "out").exists()
+
+
+class Full(Exception):
+    """As a full disk would, this ends an export while Postgres has more to tell."""
+
+
+@pytest.mark.parametrize("style", ["jsonl", "csv", "parquet", "html", "text", "slack"])
+def test_an_export_that_fails_does_not_wait_for_what_it_did_not_read(
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, style: str
+) -> None:
+    monkeypatch.setattr(exporting_rows, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(exporting_rows, "ROWS_AT_ONCE", 1)
+    failed = []
+
+    def write(sink: Sink, data: bytes) -> int:
+        failed.append(data)
+        if len(failed) > 3:
+            raise Full
+        return len(data)
+
+    monkeypatch.setattr(Sink, "write", write)
+    with pytest.raises(Full):
+        export(tmp_path / "out", style)
+    assert len(failed) >= 4
