@@ -110,15 +110,13 @@ async def search(
             row = (await tx.execute(_BEGIN)).one()
             extent = _bounded(Extent(row.rows, row.first_hour, row.last_hour), meaning, older_than)
             window = whole(extent) if _names_one(meaning.query.root) else first_window(extent)
+            look = _Look(meaning, older_than=older_than, with_text=with_text)
             while window is not None and len(found) < wanted:
                 searched_from = EPOCH + window.end * HOUR
                 left = wanted - len(found)
                 if monotonic() > until:
                     break
-                statement = _look(
-                    meaning, window, older_than=older_than, most=left, with_text=with_text
-                )
-                hits = (await tx.execute(statement)).all()
+                hits = (await tx.execute(*look.into(window, most=left))).all()
                 if hits and hits[0].crowd > max(CROWDED, 2 * left) and window.hours > 1:
                     window = cut(window)
                     continue
@@ -177,38 +175,51 @@ def _hour(at: datetime) -> int:
     return max(0, (at - EPOCH) // HOUR)
 
 
-def _look(
-    meaning: Meaning, window: Window, *, older_than: Hit | None, most: int, with_text: bool
-) -> Select[Any]:
-    """The newest hits in *window*, and how many there are; so many that it is crowded at most."""
-    t = texts.c
-    # One more than nothing keeps Postgres from an index that has the hours alone.
-    hour = t.hour + 0
-    inside = [hour >= window.begin, hour < window.end, condition(meaning)]
-    inside.append(_overlaps(cells(window)))
-    if older_than is not None:
-        limit = (older_than.said_at, older_than.flow_key, older_than.message_id)
-        inside.append(tuple_(t.said_at, t.flow_key, t.message_id) < tuple_(*map(literal, limit)))
-    columns = [t.said_at, t.flow_key, t.message_id, t.ordinal, *([t.spaced] if with_text else [])]
-    inner = select(*columns).where(*inside)
-    if window.hours > 1:
-        inner = inner.limit(max(CROWDED, 2 * most) + 1)
-    hits = inner.cte("hits").prefix_with("MATERIALIZED")
-    crowd = select(func.count()).select_from(hits).scalar_subquery()
-    h = hits.c
-    key = (h.said_at, h.flow_key, h.message_id)
-    return (
-        select(*h, crowd.label("crowd"))
-        .ext(distinct_on(*key))
-        .order_by(*(column.desc() for column in key), h.ordinal)
-        .limit(most)
-    )
+class _Look:
+    """The newest hits in a window, and how many there are; so many that it is crowded at most.
+
+    The statement is made once, whatever the windows: to make it takes as long as to run it.
+    """
+
+    def __init__(self, meaning: Meaning, *, older_than: Hit | None, with_text: bool) -> None:
+        t = texts.c
+        # One more than nothing keeps Postgres from an index that has the hours alone.
+        hour = t.hour + 0
+        inside = [hour >= _BEGINS, hour < _ENDS, condition(meaning), _OVERLAPS]
+        if older_than is not None:
+            limit = (older_than.said_at, older_than.flow_key, older_than.message_id)
+            inside.append(
+                tuple_(t.said_at, t.flow_key, t.message_id) < tuple_(*map(literal, limit))
+            )
+        spaced = [t.spaced] if with_text else []
+        columns = [t.said_at, t.flow_key, t.message_id, t.ordinal, *spaced]
+        hits = select(*columns).where(*inside).limit(_CROWD).cte("hits")
+        hits = hits.prefix_with("MATERIALIZED")
+        crowd = select(func.count()).select_from(hits).scalar_subquery()
+        h = hits.c
+        key = (h.said_at, h.flow_key, h.message_id)
+        self._statement = (
+            select(*h, crowd.label("crowd"))
+            .ext(distinct_on(*key))
+            .order_by(*(column.desc() for column in key), h.ordinal)
+            .limit(_MOST)
+        )
+
+    def into(self, window: Window, *, most: int) -> tuple[Select[Any], dict[str, Any]]:
+        """The statement and its parameters, to look into *window* for so many hits at *most*."""
+        # A window that cannot be cut is looked at as a whole.
+        crowd = max(CROWDED, 2 * most) + 1 if window.hours > 1 else None
+        asked = {"begins": window.begin, "ends": window.end, "cells": list(cells(window))}
+        return self._statement, {**asked, "crowd": crowd, "most": most}
 
 
-def _overlaps(wanted: Sequence[int]) -> ColumnElement[bool]:
-    of_row = func.store.cells(texts.c.hour, type_=ARRAY(Integer))
-    return of_row.bool_op("&&")(bindparam(None, wanted, type_=ARRAY(Integer)))
-
+_BEGINS = bindparam("begins", type_=Integer)
+_ENDS = bindparam("ends", type_=Integer)
+_CROWD = bindparam("crowd", type_=Integer)
+_MOST = bindparam("most", type_=Integer)
+_OVERLAPS: ColumnElement[bool] = func.store.cells(texts.c.hour, type_=ARRAY(Integer)).bool_op("&&")(
+    bindparam("cells", type_=ARRAY(Integer))
+)
 
 _LIMIT = text("SELECT set_config('statement_timeout', :timeout, true)")
 
