@@ -30,6 +30,9 @@ from archiver.store.engine import Engine
 
 log = logging.getLogger(__name__)
 
+FEW = MAX_PAGE // 10
+"""Messages to ask for when those of a page are too large together; and then one by one."""
+
 STREAM_FIRST_SECONDS = 2.0
 """What an open stream proves needs no page: its claims, made every half second, come first."""
 
@@ -89,23 +92,16 @@ class Source:
         Raises:
             FlowRefused: the flow is lost. And all that `Client.page` raises.
         """
-        limit = MAX_PAGE
+        asked = partial(self._ask, flow_key, first, last, newest=newest, purpose=purpose)
         try:
-            return await self._ask(
-                flow_key, first, last, newest=newest, purpose=purpose, limit=limit
-            )
+            return await asked(limit=MAX_PAGE)
         except AnswerTooLong:
             # One at a time, until it is archived: there may be many such, and memory is small.
             async with self._large:
-                while True:
-                    limit = max(1, limit // 10)
-                    try:
-                        return await self._ask(
-                            flow_key, first, last, newest=newest, purpose=purpose, limit=limit
-                        )
-                    except AnswerTooLong:
-                        if limit == 1:
-                            raise
+                try:
+                    return await asked(limit=FEW)
+                except AnswerTooLong:
+                    return await asked(limit=1)
 
     async def _ask(
         self,

@@ -10,10 +10,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from archiver.errors import ArchiverError
-from archiver.store.engine import Engine, Fault, fault, first_line
+from archiver.store.engine import CANCELED, READ_ONLY, Engine, Fault, fault, first_line, sqlstate
 
-CANCELED = "57014"
-READ_ONLY = "25006"
 NOT_SQL = "42601"
 NOT_UPDATABLE = "55000"
 SERVER_AWAY = frozenset({"08", "53", "57", "58"})
@@ -74,21 +72,24 @@ _LIMITS = text(
 )
 
 
+def in_words(seconds: float) -> str:
+    """So many *seconds*, as a person says it."""
+    return f"{seconds:g} {'second' if seconds == 1 else 'seconds'}"
+
+
 def _refusal(error: DBAPIError | psycopg.Error, query: str, seconds: float) -> str | None:
     """What is wrong with the query; None when it is not the query that is wrong."""
     cause = error.orig if isinstance(error, DBAPIError) else error
-    state = getattr(cause, "sqlstate", None)
-    told = first_line(cause)
+    state, told = sqlstate(error), first_line(cause)
     if state == CANCELED:
-        unit = "second" if seconds == 1 else "seconds"
-        return f"the query took longer than {seconds:g} {unit}; allow more with --timeout"
+        return f"the query took longer than {in_words(seconds)}; allow more with --timeout"
     if state in {READ_ONLY, NOT_UPDATABLE} or (state == NOT_SQL and CHANGE.match(query)):
         return "the archive can be read here, not changed"
     if state == NOT_SQL and "multiple commands" in told:
         return "one query at a time"
     if state == NOT_SQL:
         return f"{told}; one query is taken and nothing else: SELECT something"
-    if state is None or state[:2] in SERVER_AWAY:
+    if not state or state[:2] in SERVER_AWAY:
         return None if fault(error) is Fault.SERVER else told
     hint = getattr(getattr(cause, "diag", None), "message_hint", None)
     return f"{told}; {hint}" if hint else told

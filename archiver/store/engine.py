@@ -26,12 +26,14 @@ from archiver.store.sessions import APPLICATION, History, begin_session, check_h
 REFUSED_VALUE = frozenset({"22", "54"})
 SERVER_AWAY = frozenset({"08", "40", "53", "55", "57", "58"})
 READ_ONLY = "25006"
+CANCELED = "57014"
+"""By whoever may, or since it took longer than `statement_timeout`."""
+STOOD_STILL = "25P03"
+"""A session that did nothing inside a transaction for too long was ended by the server."""
 
 LARGE_BYTES = 1_000_000
 """Of one value. What libpq once made room for, a connection holds as long as it lives."""
 IS_LARGE = "carried a large value"
-STOOD_STILL = "25P03"
-"""A session that did nothing inside a transaction for too long was ended by the server."""
 
 
 class Fault(Enum):

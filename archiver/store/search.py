@@ -19,7 +19,8 @@ from sqlalchemy.types import Integer
 
 from archiver.domain.query import All, Filter, Node
 from archiver.errors import ArchiverError
-from archiver.store.engine import Engine, Transaction
+from archiver.store.asking import in_words
+from archiver.store.engine import CANCELED, Engine, Transaction, sqlstate
 from archiver.store.schema import texts
 from archiver.store.search_conditions import condition
 from archiver.store.search_meaning import Meaning
@@ -33,7 +34,6 @@ from archiver.store.search_walk import (
     whole,
 )
 
-CANCELED = "57014"
 CROWDED = 2_000
 """A window with more hits is cut, unless more are wanted."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -79,10 +79,10 @@ async def limited(engine: Engine, seconds: float) -> AsyncIterator[Transaction]:
             await tx.execute(_LIMIT, {"timeout": f"{max(1, seconds * 1000):.0f}"})
             yield tx
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) != CANCELED:
+        if sqlstate(error) != CANCELED:
             raise
         raise TookTooLong(
-            f"the archive did not answer in {_seconds(seconds)}: another may have locked it; "
+            f"the archive did not answer in {in_words(seconds)}: another may have locked it; "
             "wait, or allow more with --timeout"
         ) from error
 
@@ -136,13 +136,9 @@ async def search(
 def _advice(seconds: float, searched_from: datetime) -> str:
     back = f" since {searched_from:%Y-%m-%d}" if searched_from > EPOCH else ""
     return (
-        f"nothing was found{back} in {_seconds(seconds)}, and the search was stopped: add a word "
+        f"nothing was found{back} in {in_words(seconds)}, and the search was stopped: add a word "
         "of three letters or more, from:, in: or after:, or allow more with --timeout"
     )
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:g} {'second' if seconds == 1 else 'seconds'}"
 
 
 def _spine(node: Node | None) -> Iterator[Node]:

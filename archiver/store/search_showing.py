@@ -73,10 +73,11 @@ async def read(tx: AsyncConnection, hits: Sequence[Hit]) -> list[Found]:
 def _said(one: Found, ordinal: int, past: Sequence[str]) -> str:
     """The text with that number among those of `texts`; of what says nothing any more, the last."""
     # Those that are alike as far as they are searched are one there.
-    alike = {text[:LONGEST_TEXT]: text for text in reversed(past)}
+    alike: dict[str, str] = {}
+    for text_ in past:
+        alike.setdefault(text_[:LONGEST_TEXT], text_)
     alike.pop(one.content[:LONGEST_TEXT], None)
-    searched = dict.fromkeys(text[:LONGEST_TEXT] for text in past)
-    earlier = [alike[text] for text in searched if text in alike]
+    earlier = list(alike.values())
     if 0 < ordinal <= len(earlier):
         return earlier[ordinal - 1]
     return earlier[-1] if earlier and one.deleted_at and not one.content else one.content
