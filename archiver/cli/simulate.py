@@ -1,6 +1,7 @@
 """``archiver simulate``: a Flowdock on this machine, to develop, demonstrate and judge against."""
 
 import asyncio
+import gc
 import json
 import signal
 import time
@@ -169,6 +170,8 @@ async def _run(
                 flowdock.go_live(seed=settings["seed"], rate=settings["rate"])
             _announce(flowdock, as_json=as_json)
             await stop.wait()
+            # Else the interpreter, before it ends, frees a long history message by message.
+            gc.freeze()
     except OSError as error:
         where = f"{settings['host']}, ports {settings['port']} and {settings['stream_port']}"
         raise Misasked(

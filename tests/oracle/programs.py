@@ -53,7 +53,7 @@ class Flowdock:
     def stop(self) -> None:
         """End the process."""
         self.process.terminate()
-        self.process.wait(60)  # it may hold a long history, on a busy machine
+        self.process.wait(10)
         self._log.close()
 
     def _ask(self, path: str, body: bytes | None = None) -> Any:
