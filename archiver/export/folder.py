@@ -2,8 +2,8 @@
 
 While it is being written it is called ``NAME.partial``, and a book in it notes each unit of work
 that is finished: its files, their sizes and digests. After a kill, what the book does not name is
-removed, and the rest may be kept. At the end the book is dropped, the manifest written, and the
-folder, or a zip of it, gets its name.
+removed, and the rest may be kept. At the end the manifest is written, the folder, or a zip of it,
+gets its name, and the book is dropped.
 """
 
 import errno
@@ -126,14 +126,15 @@ class Folder:
             self._sync(name for file in self.files for name in [file.path])
             (self.home / MANIFEST).write_bytes(manifest)
             self._sync([MANIFEST])
-            (self.home / BOOK).unlink()
+            # The book goes last: without it, nothing could be taken up.
             if self._to.suffix.lower() == ".zip":
                 self._pack()
                 shutil.rmtree(self.home)
             else:
                 self.home.rename(self._to)
+                (self._to / BOOK).unlink()
         except OSError as error:
-            raise self._hindered(MANIFEST, error) from error
+            raise self._hindered(str(self._to), error) from error
 
     def _pack(self) -> None:
         packed = self._to.with_name(f"{self._to.name}.tmp")

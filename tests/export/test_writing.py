@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -179,6 +180,26 @@ def test_a_file_that_cannot_be_written_is_told_and_looks_like_nothing(
     assert "cannot write" in told.stderr
     assert "is kept in" in told.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["out", "out.zip"])
+def test_an_export_that_fails_at_the_very_end_goes_on_from_there(
+    export: Export, tmp_path: Path, name: str
+) -> None:
+    obstacle = tmp_path / ("out" if name == "out" else "out.zip.tmp") / "mine"
+
+    def hinder(_: Progress) -> None:
+        obstacle.mkdir(parents=True, exist_ok=True)
+
+    with pytest.raises(ArchiverError, match=f"cannot write .*{name}: .* goes on from there"):
+        export(tmp_path / name, "csv", tell=hinder)
+    shutil.rmtree(obstacle.parent)
+    steps: list[Progress] = []
+    export(tmp_path / name, "csv", tell=steps.append)
+    assert steps == []  # no part had to be written again
+    assert [one.name for one in tmp_path.iterdir()] == [name]
+    manifest = read_manifest(tmp_path / name)
+    assert list(check(tmp_path / name, manifest)) == manifest.files
 
 
 class Full(Exception):
