@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -93,8 +94,15 @@ def archive_url(
     postgres_url: str, postgres_admin: psycopg.Connection, template_database: str
 ) -> Iterator[str]:
     """The URL of the archive; tests of a module share it, and only read."""
-    with created(postgres_admin, template_database) as name:
-        url = named(postgres_url, name)
+    with filled(postgres_url, postgres_admin, template_database) as url:
+        yield url
+
+
+@contextmanager
+def filled(server_url: str, admin: psycopg.Connection, template: str) -> Iterator[str]:
+    """The URL of an archive that is made, filled, and dropped when the block ends."""
+    with created(admin, template) as name:
+        url = named(server_url, name)
         with running(url) as (run, engine):
             run(fill(engine))
         yield url

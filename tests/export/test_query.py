@@ -16,8 +16,7 @@ from archiver.cli.main import run as archiver
 from archiver.cli.search_finding import refresh
 from archiver.domain.query_parsing import parse
 from archiver.export.manifest import read_manifest
-from tests.conftest import created, named
-from tests.export.conftest import Export, content, exporter, fill, lines
+from tests.export.conftest import Export, content, exporter, filled, lines
 from tests.ingest.arriving import running
 
 
@@ -26,10 +25,8 @@ def searched_url(
     postgres_url: str, postgres_admin: psycopg.Connection, template_database: str
 ) -> Iterator[str]:
     """An archive like `archive_url`, in which all is searchable."""
-    with created(postgres_admin, template_database) as name:
-        url = named(postgres_url, name)
+    with filled(postgres_url, postgres_admin, template_database) as url:
         with running(url) as (run, engine):
-            run(fill(engine))
             run(refresh(engine, language="english"))
         yield url
 
