@@ -1,7 +1,8 @@
 """The book of an export that is being written: what is finished, so that a kill costs no more.
 
 Its first line tells what the export is; each line after it is a unit of work, its files with their
-sizes and digests. What no line names is not finished, and is removed.
+sizes and digests; of several lines of one unit the last counts. What no line names is not finished,
+and is removed.
 """
 
 import fcntl
@@ -75,14 +76,15 @@ def read_book(book: IO[bytes], heading: Heading, home: Path) -> dict[str, Unit]:
         ArchiverError: *home* is no such run's, or that of one with other arguments.
     """
     book.seek(0)
-    lines = book.read().split(b"\n")
-    if not lines[0]:
+    # What a kill left of a line is none.
+    first, *more = book.read().rpartition(b"\n")[0].split(b"\n")
+    if not first:
         if any(one.name != BOOK for one in home.iterdir()):
             raise ArchiverError(f"{home} holds what is no unfinished export: remove it first")
         return {}
     try:
-        before = msgspec.json.decode(lines[0], type=Heading)
-        units = [msgspec.json.decode(line, type=Unit) for line in lines[1:-1]]
+        before = msgspec.json.decode(first, type=Heading)
+        units = [msgspec.json.decode(line, type=Unit) for line in more]
     except msgspec.DecodeError as error:
         raise ArchiverError(f"{home / BOOK} is damaged: remove {home} and start anew") from error
     if msgspec.json.encode(before, order="sorted") != msgspec.json.encode(
@@ -93,15 +95,26 @@ def read_book(book: IO[bytes], heading: Heading, home: Path) -> dict[str, Unit]:
             f"{home} is an unfinished export with other arguments: finish it with those, or "
             "remove it"
         )
-    kept = units if before.names == heading.names else []
-    return {
-        unit.name: unit
-        for unit in kept
-        if all(
-            (home / file.path).is_file() and (home / file.path).stat().st_size == file.size_bytes
-            for file in unit.files
-        )
-    }
+    newest = {unit.name: unit for unit in units if before.names == heading.names}
+    return {name: unit for name, unit in newest.items() if _is_there(unit, home)}
+
+
+def _is_there(unit: Unit, home: Path) -> bool:
+    return all(
+        (home / file.path).is_file() and (home / file.path).stat().st_size == file.size_bytes
+        for file in unit.files
+    )
+
+
+def go_on(book: IO[bytes], heading: Heading, units: Mapping[str, Unit]) -> None:
+    """Make the book ready for more units; at no moment is there less in it than *units*."""
+    if units:
+        book.seek(0)
+        book.truncate(book.read().rfind(b"\n") + 1)
+    else:
+        book.truncate(0)
+        book.write(msgspec.json.encode(heading) + b"\n")
+        book.flush()
 
 
 def tidy(home: Path, units: Mapping[str, Unit]) -> None:

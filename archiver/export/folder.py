@@ -19,7 +19,7 @@ from typing import IO
 import msgspec
 
 from archiver.errors import ArchiverError
-from archiver.export.book import BOOK, File, Heading, Unit, lock, read_book, tidy
+from archiver.export.book import BOOK, File, Heading, Unit, go_on, lock, read_book, tidy
 
 MANIFEST = "manifest.json"
 PACKED_AT = (1980, 1, 1, 0, 0, 0)
@@ -198,11 +198,7 @@ def opened(to: Path, heading: Heading) -> Iterator[Folder]:
             lock(book, home)
             units = read_book(book, heading, home)
             tidy(home, units)
-            book.seek(0)
-            book.truncate()
-            for line in (heading, *units.values()):
-                book.write(msgspec.json.encode(line) + b"\n")
-            book.flush()
+            go_on(book, heading, units)
             yield Folder(to, book, units)
     except OSError as error:
         raise ArchiverError(f"cannot write {home}: {error.strerror or error}") from error

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from archiver.errors import ArchiverError
-from archiver.export.book import File
+from archiver.export.book import BOOK, File
 from archiver.export.folder import Sink
 from archiver.export.manifest import check, read_manifest
 from archiver.export.writing import Progress
@@ -105,6 +105,12 @@ def kill_at(rows_written: int):
     return tell
 
 
+def stop(progress: Progress, steps: list[Progress]) -> None:
+    """End an export at once, and keep how far it had come."""
+    steps.append(progress)
+    raise Killed
+
+
 def test_an_export_that_was_stopped_goes_on_and_is_of_one_moment(
     database_url: str, tmp_path: Path
 ) -> None:
@@ -180,6 +186,26 @@ def test_a_file_that_cannot_be_written_is_told_and_looks_like_nothing(
     assert "cannot write" in told.stderr
     assert "is kept in" in told.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_book_that_was_torn_by_a_kill_is_good_as_far_as_it_goes(
+    export: Export, tmp_path: Path
+) -> None:
+    export(tmp_path / "whole", "csv")
+    book = tmp_path / "out.partial" / BOOK
+    book.parent.mkdir()
+    book.write_bytes(b'{"argum')
+    with pytest.raises(Killed):
+        export(tmp_path / "out", "csv", tell=kill_at(10))
+    for torn in (b'{"name": "acme', b""):
+        with book.open("ab") as more:
+            more.write(torn)
+        steps: list[Progress] = []
+        with pytest.raises(Killed):
+            export(tmp_path / "out", "csv", tell=lambda step, steps=steps: stop(step, steps))
+        assert steps[0].kept > 0
+    export(tmp_path / "out", "csv")
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("name", ["out", "out.zip"])
