@@ -17,7 +17,7 @@ from archiver.flowdock.client import open_session
 from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.backfill import backfill
 from archiver.ingest.contact import CONTACT_LIMITS, LockedOut, Unreachable, make_contact
-from archiver.ingest.indexing import index_forever
+from archiver.ingest.indexing import Writers, index_forever
 from archiver.ingest.leases import EVERYTHING, Leases
 from archiver.ingest.live import Pace, write_forever
 from archiver.ingest.pruning import prune
@@ -89,7 +89,7 @@ async def archive(shared: Works, *, stop: asyncio.Event) -> None:
         tasks = [
             group.create_task(_write(shared)),
             group.create_task(prune(shared.engine, signals_kept=signals_kept, now=utc_now)),
-            group.create_task(index_forever(shared.engine, language=language)),
+            group.create_task(index_forever(shared.engine, _writers(shared), language=language)),
             *(group.create_task(_work(shared, one, locked_out)) for one in accounts),
         ]
         if shared.leases is not None:
@@ -99,6 +99,15 @@ async def archive(shared: Works, *, stop: asyncio.Event) -> None:
             task.cancel()
     if locked_out:
         raise LockedOut(locked_out)
+
+
+def _writers(shared: Works) -> Writers:
+    """What the search, which can wait, asks of those who write."""
+    batch_events = shared.settings.ingest.batch_events
+    return Writers(
+        written=lambda: shared.tally.messages,
+        are_behind=lambda: shared.intake.held_items > batch_events,
+    )
 
 
 @asynccontextmanager

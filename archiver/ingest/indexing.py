@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from msgspec import Struct
 
@@ -33,11 +33,22 @@ from archiver.store.search_texts import Said, Searched
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 BATCH_MESSAGES = 500
 IDLE_SECONDS = 1.0
 """How long to wait for something to do."""
-PART_OF_TIME = 0.5
-"""Of one processor at most, while there is much to do: writers come first."""
+AT_ONCE = 100
+"""Messages made into rows before others of this process have their turn."""
+
+
+class Writers(Struct, frozen=True):
+    """How those are doing who come first."""
+
+    written: Callable[[], int]
+    """How many messages they have written."""
+    are_behind: Callable[[], bool]
+    """Whether more has come than they could write."""
 
 
 class Indexed(Struct, frozen=True):
@@ -48,9 +59,10 @@ class Indexed(Struct, frozen=True):
     """Nothing is left, or somebody else is at it."""
 
 
-async def index_forever(engine: Engine, *, language: str) -> NoReturn:
+async def index_forever(engine: Engine, writers: Writers, *, language: str) -> NoReturn:
     """Keep what can be searched up to date; waits while the database is away."""
     clock = asyncio.get_running_loop().time
+    written = writers.written()
 
     async def adopt(tx: Transaction) -> None:
         await adopt_lexicon(tx, language=language)
@@ -59,8 +71,20 @@ async def index_forever(engine: Engine, *, language: str) -> NoReturn:
     while True:
         began = clock()
         step = await when_possible(engine, index_some)
-        pause = (clock() - began) * (1 / PART_OF_TIME - 1)
+        before, written = written, writers.written()
+        part = part_of_time(is_quiet=written == before, is_behind=writers.are_behind())
+        pause = (clock() - began) * (1 / part - 1)
         await asyncio.sleep(IDLE_SECONDS if step.is_done else pause)
+
+
+def part_of_time(*, is_quiet: bool, is_behind: bool) -> float:
+    """How much of the time to spend on it: all when nobody writes, little when writers are behind.
+
+    What they write can wait for the search; what they do not get to write waits in memory.
+    """
+    if is_behind:
+        return 0.1
+    return 1.0 if is_quiet else 0.5
 
 
 async def adopt_lexicon(tx: Transaction, *, language: str) -> None:
@@ -70,7 +94,7 @@ async def adopt_lexicon(tx: Transaction, *, language: str) -> None:
     if made != wanted:
         if made is not None:
             log.info("texts for the search are made anew", extra={"language": language})
-        await search_queue.begin_anew(tx, wanted)
+        await search_queue.adopt(tx, wanted)
 
 
 async def catch_up(
@@ -94,7 +118,7 @@ async def index_some(tx: Transaction) -> Indexed:
     if made is None or made.version != VERSION or not await search_queue.begin(tx):
         return Indexed(0, is_done=True)
     if keys := list(dict.fromkeys(await search_queue.take_changes(tx))):
-        for batch in _batches(keys):
+        for batch in _batches(keys, most=BATCH_MESSAGES):
             await _index(tx, batch, language=made.language)
         return Indexed(len(keys), is_done=False)
     stretch = await search_queue.next_stretch(tx, most=BATCH_MESSAGES)
@@ -108,7 +132,10 @@ async def index_some(tx: Transaction) -> Indexed:
 async def _index(tx: Transaction, keys: Sequence[Key], *, language: str) -> None:
     """Put down what is searched of messages; what Postgres refuses is found without its text."""
     found = await search_texts.said(tx, keys)
-    rows = [row for message in found for row in searched(message)]
+    rows: list[Searched] = []
+    for some in _batches(found, most=AT_ONCE):
+        rows += [row for message in some for row in searched(message)]
+        await asyncio.sleep(0)
     try:
         async with tx.begin_nested():
             await search_texts.put(tx, keys, rows, language=language)
@@ -165,7 +192,7 @@ def _marks(message: Said) -> set[str]:
     return found
 
 
-def _batches(keys: Iterable[Key]) -> Iterator[list[Key]]:
-    rest = iter(keys)
-    while batch := list(islice(rest, BATCH_MESSAGES)):
+def _batches(all_: Iterable[T], *, most: int) -> Iterator[list[T]]:
+    rest = iter(all_)
+    while batch := list(islice(rest, most)):
         yield batch

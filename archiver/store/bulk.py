@@ -16,6 +16,9 @@ from typing import Literal
 
 import msgspec
 import psycopg
+from psycopg import pq
+from psycopg.abc import Buffer
+from psycopg.adapt import Dumper
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -24,20 +27,42 @@ from sqlalchemy import (
     Table,
     TableValuedAlias,
     bindparam,
+    cast,
     func,
     select,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import NullType
+from typing_extensions import override
 
 Key = tuple[int, int]
 """A flow's key and an id in that flow."""
 
+
+class Sent(bytes):
+    """A value in the binary form of whatever type the server takes it for."""
+
+    __slots__ = ()
+
+
+class _SentDumper(Dumper):
+    format = pq.Format.BINARY
+    oid = 0
+
+    @override
+    def dump(self, obj: bytes) -> Buffer:
+        return obj
+
+
+psycopg.adapters.register_dumper(Sent, _SentDumper)
+
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-_OID_OF_TEXT = 25
+_OID_OF_TEXT, _OID_OF_MOMENT = 25, 1184
 _OID_OF_NUMBER = {32: 23, 64: 20}
 _ARRAY_HEAD = Struct("!5i")
-NO_TEXTS = Struct("!3i").pack(0, 0, _OID_OF_TEXT)
+_NOTHING = Struct("!3i")
+NO_TEXTS = Sent(_NOTHING.pack(0, 0, _OID_OF_TEXT))
 _LENGTH = Struct("!i")
 _SMALL = Struct("!h")
 
@@ -50,18 +75,28 @@ def moment(at: datetime | None) -> int | None:
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
-def numbers(values: Sequence[int], *, bits: Literal[32, 64]) -> bytes:
-    """An array of ``integer`` or ``bigint`` as COPY takes it.
+def numbers(values: Sequence[int], *, bits: Literal[32, 64]) -> Sent:
+    """An array of ``integer`` or ``bigint``, as COPY takes it and as a parameter.
 
     Raises:
         psycopg.DataError: one of them is out of range.
     """
+    return _numbers(values, oid=_OID_OF_NUMBER[bits], bits=bits)
+
+
+def moments(values: Iterable[datetime]) -> Sent:
+    """An array of ``timestamptz``, as COPY takes it and as a parameter."""
+    return _numbers([moment(value) or 0 for value in values], oid=_OID_OF_MOMENT, bits=64)
+
+
+def _numbers(values: Sequence[int], *, oid: int, bits: int) -> Sent:
     if not values:
-        return Struct("!3i").pack(0, 0, _OID_OF_NUMBER[bits])
-    sized = [part for value in values for part in (bits // 8, value)]
-    head = _ARRAY_HEAD.pack(1, 0, _OID_OF_NUMBER[bits], len(values), 1)
+        return Sent(_NOTHING.pack(0, 0, oid))
+    sized = [bits // 8] * (2 * len(values))
+    sized[1::2] = values
+    head = _ARRAY_HEAD.pack(1, 0, oid, len(values), 1)
     try:
-        return head + Struct(f"!{len(values) * ('ii' if bits == 32 else 'iq')}").pack(*sized)
+        return Sent(head + Struct(f"!{('ii' if bits == 32 else 'iq') * len(values)}").pack(*sized))
     except error as exc:
         raise psycopg.DataError(f"out of range: {exc}") from exc
 
@@ -78,15 +113,15 @@ def small(number: int) -> bytes:
         raise psycopg.DataError(f"{number} is out of range for smallint") from None
 
 
-def texts(values: Sequence[str]) -> bytes:
-    """An array of text as COPY takes it."""
+def texts(values: Sequence[str]) -> Sent:
+    """An array of text, as COPY takes it and as a parameter."""
     if not values:
         return NO_TEXTS
     parts = [_ARRAY_HEAD.pack(1, 0, _OID_OF_TEXT, len(values), 1)]
     for value in values:
         encoded = value.encode()
         parts += (_LENGTH.pack(len(encoded)), encoded)
-    return b"".join(parts)
+    return Sent(b"".join(parts))
 
 
 def document(value: object) -> bytes | None:
@@ -114,13 +149,17 @@ def records(rows: Sequence[object]) -> str:
     return msgspec.json.encode(rows).decode()
 
 
-def keys_of(keys: Iterable[Key]) -> dict[str, list[int]]:
-    """The parameters of `key_table`."""
+def keys_of(keys: Iterable[Key]) -> dict[str, Sent]:
+    """The parameters of `key_table`; arrays of psycopg's own cost ten times as much.
+
+    Raises:
+        psycopg.DataError: one of them is out of range.
+    """
     flow_keys, ids = [], []
     for flow_key, id_ in keys:
         flow_keys.append(flow_key)
         ids.append(id_)
-    return {"flow_keys": flow_keys, "ids": ids}
+    return {"flow_keys": numbers(flow_keys, bits=32), "ids": numbers(ids, bits=64)}
 
 
 def reached(table: Table, *found: ColumnElement[bool]) -> FromClause:
@@ -133,8 +172,8 @@ def key_table() -> TableValuedAlias:
     """Keys as a table ``asked(flow_key, id)`` to join with; its parameters come of `keys_of`."""
     return (
         func.unnest(
-            bindparam("flow_keys", type_=ARRAY(Integer)),
-            bindparam("ids", type_=ARRAY(BigInteger)),
+            cast(bindparam("flow_keys", type_=NullType()), ARRAY(Integer)),
+            cast(bindparam("ids", type_=NullType()), ARRAY(BigInteger)),
         )
         .table_valued("flow_key", "id", name="asked")
         .render_derived()

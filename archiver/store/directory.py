@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.model import Flow, FlowId, User
+from archiver.store import search_queue
 from archiver.store.schema import flows, ledger, users
 
 
@@ -108,12 +109,13 @@ async def _free_paths(tx: AsyncConnection, listed: Sequence[Flow]) -> None:
 
 
 async def _keys(tx: AsyncConnection, ids: Sequence[FlowId]) -> dict[FlowId, int]:
-    """The keys of flows that have rows; their rows in the ledger are made if need be."""
+    """The keys of flows that have rows; what else a new one needs is made."""
     rows = await tx.execute(
         select(flows.c.flow_id, flows.c.flow_key).where(flows.c.flow_id.in_(ids))
     )
     keys = {FlowId(flow_id): flow_key for flow_id, flow_key in rows}
     if keys:
-        new = [{"flow_key": key} for key in sorted(keys.values())]
-        await tx.execute(insert(ledger).on_conflict_do_nothing(), new)
+        all_ = [{"flow_key": key} for key in sorted(keys.values())]
+        new = insert(ledger).on_conflict_do_nothing().returning(ledger.c.flow_key)
+        await search_queue.pass_over(tx, (await tx.scalars(new, all_)).all())
     return keys

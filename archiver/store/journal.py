@@ -30,7 +30,16 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.coverage import Ranges
-from archiver.store.bulk import Key, driver, key_table, keys_of, moment, reached, small
+from archiver.store.bulk import (
+    Key,
+    driver,
+    key_table,
+    keys_of,
+    moment,
+    numbers,
+    reached,
+    small,
+)
 from archiver.store.coverage import LOCK
 from archiver.store.engine import carried
 from archiver.store.rows import Rows, add_rows
@@ -178,7 +187,7 @@ async def lock_to_write(
     newest id, and is new all the same. All this, and the begin of the transaction, cost one wait
     for the server.
     """
-    keys = sorted(flow_keys)
+    keys = numbers(sorted(flow_keys), bits=32)
     spans = [(key, *span) for key, ranges in listed.items() for span in ranges]
     vacant: dict[int, list[tuple[int, int]]] = {}
     async with driver(tx) as connection, connection.pipeline():
@@ -187,8 +196,9 @@ async def lock_to_write(
         told = await connection.execute(_MARKS, [keys], prepare=True)
         found = None
         if spans:
-            columns = [list(column) for column in zip(*spans, strict=True)]
-            found = await connection.execute(_VACANT, columns, prepare=True)
+            flows_, firsts, lasts = zip(*spans, strict=True)
+            asked = [numbers(flows_, bits=32), numbers(firsts, bits=64), numbers(lasts, bits=64)]
+            found = await connection.execute(_VACANT, asked, prepare=True)
         rows = await told.fetchall()
         for flow_key, first, last in await found.fetchall() if found else ():
             vacant.setdefault(flow_key, []).append((first, last))

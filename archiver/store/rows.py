@@ -11,9 +11,6 @@ from typing import Any
 
 import msgspec
 import psycopg
-from psycopg import pq
-from psycopg.abc import Buffer
-from psycopg.adapt import Dumper
 from psycopg.types.string import BytesBinaryDumper
 from sqlalchemy import (
     JSON,
@@ -28,9 +25,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
-from typing_extensions import override
 
-from archiver.store.bulk import driver
+from archiver.store.bulk import Sent, driver
 
 FEW_ROWS = 12
 FEW_BYTES = 64 * 1024
@@ -70,24 +66,6 @@ class Rows(msgspec.Struct, frozen=True):
     rows: Sequence[Sequence[object]]
 
 
-class _Sent(bytes):
-    """A value in the binary form of whatever type its column has."""
-
-    __slots__ = ()
-
-
-class _SentDumper(Dumper):
-    format = pq.Format.BINARY
-    oid = 0
-
-    @override
-    def dump(self, obj: bytes) -> Buffer:
-        return obj
-
-
-psycopg.adapters.register_dumper(_Sent, _SentDumper)
-
-
 async def add_rows(tx: AsyncConnection, *added: Rows) -> None:
     """Put new rows into their tables.
 
@@ -115,12 +93,12 @@ def _is_small(added: Iterable[Rows]) -> bool:
     return sum(sizes) <= FEW_BYTES
 
 
-def _packed(added: Rows) -> Iterator[list[_Sent | None]]:
+def _packed(added: Rows) -> Iterator[list[Sent | None]]:
     packers = [_PACKED.get(type(added.table.c[name].type), bytes) for name in added.columns]
     try:
         for row in added.rows:
             yield [
-                None if value is None else _Sent(pack(value))
+                None if value is None else Sent(pack(value))
                 for pack, value in zip(packers, row, strict=True)
             ]
     except error as exc:
@@ -134,7 +112,7 @@ def _statement(added: Rows) -> bytes:
 
 
 async def _insert(
-    tx: AsyncConnection, packed: Iterable[tuple[bytes, Sequence[_Sent | None]]]
+    tx: AsyncConnection, packed: Iterable[tuple[bytes, Sequence[Sent | None]]]
 ) -> None:
     async with driver(tx) as connection, connection.pipeline():
         for statement, row in packed:

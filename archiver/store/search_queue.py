@@ -11,12 +11,13 @@ from datetime import datetime
 
 from msgspec import Struct
 from sqlalchemy import bindparam, delete, insert, select, text
+from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import BigInteger
 
-from archiver.store.bulk import Key, keys_of, numbers
+from archiver.store.bulk import Key, keys_of
 from archiver.store.rows import Rows, add_rows
-from archiver.store.schema import changes, lexicon
+from archiver.store.schema import changes, lexicon, walks
 
 ONE_AT_A_TIME = 0x7365656B
 """The advisory lock of whoever fills `texts`: of two, the slower would undo what is newer."""
@@ -58,9 +59,8 @@ async def note(tx: AsyncConnection, keys: Iterable[Key]) -> None:
 
 def noted(keys: Iterable[Key]) -> Rows:
     """The row by which `note` does so."""
-    asked = keys_of(keys)
-    row = (numbers(asked["flow_keys"], bits=32), numbers(asked["ids"], bits=64))
-    return Rows(changes, ["flow_keys", "ids"], [row] if asked["ids"] else [])
+    noted = list(keys)
+    return Rows(changes, ["flow_keys", "ids"], [tuple(keys_of(noted).values())] if noted else [])
 
 
 async def begin(tx: AsyncConnection) -> bool:
@@ -75,13 +75,20 @@ async def lexicon_of(tx: AsyncConnection) -> Lexicon | None:
     return None if row is None else Lexicon(row.version, row.language)
 
 
-async def begin_anew(tx: AsyncConnection, made: Lexicon) -> None:
+async def adopt(tx: AsyncConnection, made: Lexicon) -> None:
     """Have all texts made as *made* says; the old ones are found until they are replaced."""
-    await tx.execute(delete(lexicon))
+    before = await tx.execute(delete(lexicon))
+    if before.rowcount:
+        await tx.execute(delete(walks))
     await tx.execute(
         insert(lexicon).values(version=made.version, language=made.language),
     )
-    await tx.execute(text("DELETE FROM store.walks"))
+
+
+async def pass_over(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
+    """Walk to nothing in flows that are new: all that will be written there is noted."""
+    if rows := [{"flow_key": flow_key, "below": 0} for flow_key in flow_keys]:
+        await tx.execute(pg_insert(walks).on_conflict_do_nothing(), rows)
 
 
 async def take_changes(tx: AsyncConnection) -> list[Key]:

@@ -1,7 +1,7 @@
 """Filling `texts`: what messages say, and what marks them."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import Struct
@@ -9,9 +9,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.query_text import LONGEST_TEXT
-from archiver.store.bulk import Key, keys_of
+from archiver.store.bulk import Key, keys_of, moments, numbers, texts
 
 LAST_HOUR = 2**27 - 1
+EPOCH = datetime.fromtimestamp(0, UTC)
 BETWEEN = "\x1f"
 
 
@@ -61,16 +62,16 @@ async def put(
 ) -> None:
     """Make *rows* all that is searched of the messages *keys*; what stays alike is not written."""
     columns: dict[str, Any] = {
-        "its_flows": [row.flow_key for row in rows],
-        "its_ids": [row.message_id for row in rows],
-        "its_ordinals": [row.ordinal for row in rows],
+        "its_flows": numbers([row.flow_key for row in rows], bits=32),
+        "its_ids": numbers([row.message_id for row in rows], bits=64),
+        "its_ordinals": numbers([row.ordinal for row in rows], bits=32),
     }
     await tx.execute(_REMOVE, {**keys_of(keys), **columns})
     columns |= {
-        "times": [row.said_at for row in rows],
-        "texts": [row.spaced for row in rows],
-        "words": [row.words for row in rows],
-        "lexemes": [BETWEEN.join(row.lexemes) for row in rows],
+        "times": moments(row.said_at or EPOCH for row in rows),
+        "texts": texts([row.spaced for row in rows]),
+        "words": texts([row.words for row in rows]),
+        "lexemes": texts([BETWEEN.join(row.lexemes) for row in rows]),
         "language": language,
     }
     if rows:
@@ -116,12 +117,11 @@ _PUT = text(f"""
            array_to_tsvector(string_to_array(lexemes, '{BETWEEN}'))
            || strip(to_tsvector(CAST(CAST(:language AS text) AS regconfig), words))
     FROM (
-        SELECT flow_key, id, ordinal, coalesce(at, to_timestamp(0)) AS said_at,
-               spaced, words, lexemes
+        SELECT flow_key, id, ordinal, said_at, spaced, words, lexemes
         FROM unnest(CAST(:its_flows AS integer[]), CAST(:its_ids AS bigint[]),
                     CAST(:its_ordinals AS integer[]), CAST(:times AS timestamptz[]),
                     CAST(:texts AS text[]), CAST(:words AS text[]), CAST(:lexemes AS text[]))
-             AS new (flow_key, id, ordinal, at, spaced, words, lexemes)
+             AS new (flow_key, id, ordinal, said_at, spaced, words, lexemes)
     ) AS made
     ON CONFLICT (flow_key, message_id, ordinal) DO UPDATE
     SET hour = excluded.hour, said_at = excluded.said_at,

@@ -7,7 +7,7 @@ by the settling time on purpose, so it is checked and not waited for on the cloc
 
 The limit: the rows of that very archive, copied out, are copied by ``psql`` into an empty one.
 
-Texts for the search are made in the background meanwhile, for half of one processor's time at most,
+Texts for the search are made in the background meanwhile, as far as writing leaves time for it,
 so the clock of what is searchable runs on until every message can be found. Its limit copies the
 rows of the search with the others, into their indexes.
 """

@@ -7,7 +7,14 @@ import pytest
 
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
-from archiver.ingest.indexing import adopt_lexicon, catch_up, index_forever, index_some
+from archiver.ingest.indexing import (
+    Writers,
+    adopt_lexicon,
+    catch_up,
+    index_forever,
+    index_some,
+    part_of_time,
+)
 from archiver.store import search_queue
 from archiver.store.engine import Engine, connect, transaction
 from tests.ingest.arriving import NOW, edit, frame, new_flow, query, streamed
@@ -56,10 +63,21 @@ async def test_messages_from_before_are_walked_to(database_url):
     async with connect(database_url) as engine:
         flow_key = await ready(engine)
         await written(engine, flow_key, *(frame(i, content=f"number {i}") for i in range(1, 30)))
-        query(database_url, "DELETE FROM store.changes RETURNING 1")
+        for noted in ("changes", "walks"):
+            query(database_url, f"DELETE FROM store.{noted} RETURNING 1")
         assert ids(await find(engine, "number")) == set()
         await catch_up(engine)
         assert ids(await find(engine, "number")) == set(range(1, 30))
+
+
+async def test_what_was_noted_is_not_walked_to_as_well(database_url):
+    async with connect(database_url) as engine:
+        flow_key = await new_flow(engine)
+        await written(engine, flow_key, *(frame(i, content=f"number {i}") for i in range(1, 30)))
+        async with transaction(engine) as tx:
+            await adopt_lexicon(tx, language=LANGUAGE)
+            assert (await index_some(tx)).messages == 29
+            assert (await index_some(tx)).is_done
 
 
 async def test_another_language_makes_all_texts_anew(database_url):
@@ -102,7 +120,8 @@ async def test_two_that_index_do_not_wait_for_each_other(database_url):
 async def test_a_daemon_keeps_it_up_to_date(database_url):
     async with connect(database_url) as engine:
         flow_key = await new_flow(engine)
-        keeping = asyncio.create_task(index_forever(engine, language=LANGUAGE))
+        nobody = Writers(written=lambda: 0, are_behind=lambda: False)
+        keeping = asyncio.create_task(index_forever(engine, nobody, language=LANGUAGE))
         await written(engine, flow_key, frame(1, content="soon"))
         async with asyncio.timeout(20):
             while ids(await find(engine, "soon")) != {1}:  # noqa: ASYNC110
@@ -110,6 +129,12 @@ async def test_a_daemon_keeps_it_up_to_date(database_url):
         keeping.cancel()
         with pytest.raises(asyncio.CancelledError):
             await keeping
+
+
+def test_writers_come_first():
+    assert part_of_time(is_quiet=True, is_behind=False) == 1
+    assert part_of_time(is_quiet=False, is_behind=False) < 1
+    assert 0 < part_of_time(is_quiet=True, is_behind=True) < 0.2
 
 
 async def test_without_trigrams_parts_of_words_are_found_as_well(database_url):
