@@ -12,7 +12,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -111,7 +111,7 @@ class Folder:
                 yield sink
                 target.flush()
         except OSError as error:
-            raise self._hindered(path, error) from error
+            raise hindered(self.home, path, error) from error
         self._current.files.append(
             File(path=path, size_bytes=sink.size_bytes, sha256=sink.sha256())
         )
@@ -134,7 +134,7 @@ class Folder:
                 self.home.rename(self._to)
                 (self._to / BOOK).unlink()
         except OSError as error:
-            raise self._hindered(str(self._to), error) from error
+            raise hindered(self.home, str(self._to), error) from error
 
     def _pack(self) -> None:
         packed = self._to.with_name(f"{self._to.name}.tmp")
@@ -159,23 +159,25 @@ class Folder:
             self._book.flush()
             os.fsync(self._book.fileno())
         except OSError as error:
-            raise self._hindered(BOOK, error) from error
+            raise hindered(self.home, BOOK, error) from error
 
     def _sync(self, paths: Iterator[str] | list[str]) -> None:
         for path in paths:
             with (self.home / path).open("rb") as target:
                 os.fsync(target.fileno())
 
-    def _hindered(self, path: str, error: OSError) -> ArchiverError:
-        reason = (
-            "no room is left"
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}
-            else str(error.strerror or error)
-        )
-        return ArchiverError(
-            f"cannot write {path}: {reason}; what is finished is kept in {self.home}, "
-            "and the same command goes on from there"
-        )
+
+def hindered(home: Path, path: str, error: OSError) -> ArchiverError:
+    """What is told when *path* of an export that is being written in *home* cannot be written."""
+    reason = (
+        "no room is left"
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}
+        else str(error.strerror or error)
+    )
+    return ArchiverError(
+        f"cannot write {path}: {reason}; what is finished is kept in {home}, "
+        "and the same command goes on from there"
+    )
 
 
 def partial_of(to: Path) -> Path:
@@ -194,14 +196,21 @@ def opened(to: Path, heading: Heading) -> Iterator[Folder]:
     home = partial_of(to)
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with (home / BOOK).open("a+b") as book:
-            lock(book, home)
-            units = read_book(book, heading, home)
-            tidy(home, units)
-            go_on(book, heading, units)
-            yield Folder(to, book, units)
+        book = (home / BOOK).open("a+b")
     except OSError as error:
         raise ArchiverError(f"cannot write {home}: {error.strerror or error}") from error
+    try:
+        lock(book, home)
+        units = read_book(book, heading, home)
+        try:
+            tidy(home, units)
+            go_on(book, heading, units)
+        except OSError as error:
+            raise hindered(home, BOOK, error) from error
+        yield Folder(to, book, units)
+    finally:
+        with suppress(OSError):  # what of it could not be written was told before
+            book.close()
 
 
 def _require_free(to: Path) -> None:

@@ -11,7 +11,6 @@ It needs Chromium (on Debian: apt-get install chromium); ``--pictures`` keeps wh
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,14 +19,10 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-from archiver.embedded import run_server
-from archiver.simulator.official import write_exports
-from archiver.simulator.seeding import HISTORY_ENDS_AT, settle, write_history
-from archiver.simulator.world import World
 from tests.browser.looking import BROWSERS, look
-from tests.export.conftest import exporter, fill
-from tests.ingest.arriving import query, running
-from tests.oracle.programs import PROGRAM, ROOT, migrate, surroundings
+from tests.export.conftest import exporter
+from tests.export.sample import archive
+from tests.ingest.arriving import query
 
 
 def main() -> int:
@@ -60,37 +55,10 @@ def main() -> int:
 
 def export(home: Path, *, messages: int) -> Path:
     """The pages of an archive with ordinary chat, and with all that means harm."""
-    world = World(seed=5, clock=lambda: HISTORY_ENDS_AT)
-    settle(world, flows=3, users=12, token=None)
-    write_history(world, seed=5, messages=messages)
-    (home / "official").mkdir()
-    write_exports(world, home / "official")
-    given = os.environ.get("ARCHIVER_TEST_DATABASE_URL")
-    with serving(home, given) as url:
-        settings = {"ARCHIVER_DATABASE_URL": url}
-        migrate(home, settings)
-        with running(url) as (run, engine):
-            run(fill(engine))
-        users = home / "official" / "users.json"
-        for file in sorted((home / "official").glob("*.zip")):
-            flow = f"chat/{file.stem.partition('-')[2]}"
-            command = [*PROGRAM, "import", str(file), "--users", str(users), "--flow", flow]
-            subprocess.run(
-                command, env=surroundings(settings), cwd=ROOT, check=True, stdout=subprocess.DEVNULL
-            )
+    with archive(home, messages=messages) as url:
         flows = [path for (path,) in query(url, "SELECT flow FROM archive.flows ORDER BY 1")]
         exporter(url)(home / "pages", "html", flows=flows)
     return home / "pages"
-
-
-@contextmanager
-def serving(home: Path, given: str | None) -> Iterator[str]:
-    """The URL of a database: an empty one that is *given*, or that of a private server."""
-    if given:
-        yield given
-        return
-    with run_server(home / "postgres") as server:
-        yield server.url
 
 
 @contextmanager
