@@ -103,6 +103,19 @@ async def talkers(tx: AsyncConnection, chosen: Selection) -> dict[str, int]:
     return {row[0]: row[1] for row in await cursor.fetchall()}
 
 
+async def participants(tx: AsyncConnection, chosen: Selection) -> list[str]:
+    """The ids of all who sent a message, reacted to one, or share a private conversation."""
+    statement = sql.SQL(
+        "WITH m AS MATERIALIZED (SELECT user_id, reactions FROM {} AS m WHERE {})"
+        " SELECT user_id FROM m WHERE user_id IS NOT NULL"
+        " UNION SELECT jsonb_array_elements_text(value) FROM m CROSS JOIN jsonb_each(reactions)"
+        " UNION SELECT unnest((string_to_array(flow, '/'))[2:]) FROM unnest({}::text[]) AS f (flow)"
+        " WHERE flow LIKE 'private/%'"
+    ).format(source("messages", chosen), wanted(chosen), sql.Literal(list(chosen.flows)))
+    cursor = await (await raw(tx)).execute(statement)
+    return sorted(row[0] for row in await cursor.fetchall())
+
+
 async def coverage(tx: AsyncConnection, flows: Sequence[str]) -> Mapping[str, Any]:
     """What the ledger says of *flows*: what is proven by whom, missing, and doubted."""
     rows = await tx.execute(_COVERAGE, {"flows": list(flows)})

@@ -6,7 +6,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from archiver.export.slack import channel_of
+import pytest
+
+from archiver.export.slack_objects import as_users, channels_of
 from tests.export.conftest import Export, content
 
 
@@ -44,7 +46,7 @@ def test_slack_exports_hold_channels_people_and_days(export: Export, tmp_path: P
         read: dict[str, Any] = {name: json.loads(packed.read(name)) for name in packed.namelist()}
     assert [one["name"] for one in read["channels.json"]] == ["main", "sp-ace"]
     assert read["dms.json"][0] | {"created": 0} == {
-        "id": "D102",
+        "id": "D1X2",
         "created": 0,
         "members": ["U1", "U2"],
     }
@@ -67,6 +69,7 @@ def test_slack_exports_hold_channels_people_and_days(export: Export, tmp_path: P
     first = min((answer, question), key=lambda one: one["client_msg_id"])
     assert first["reply_count"] == 1
     other = answer if first is question else question
+    assert other["parent_user_id"] == first["user"] != other["user"]
     assert first["replies"] == [{"user": other["user"], "ts": other["ts"]}]
     assert question["reactions"] == [{"name": "+1", "users": ["U1"], "count": 1}]
     assert by_text["edited &lt;b&gt;"]["edited"]["user"] == "U1"
@@ -74,9 +77,30 @@ def test_slack_exports_hold_channels_people_and_days(export: Export, tmp_path: P
     assert (file["name"], file["mimetype"], file["size"]) == ('a"<b>.png', "image/png", 5)
 
 
-def test_flows_of_one_name_become_channels_of_their_own() -> None:
-    flows = ["acme/main", "b/Main", "private/1/2", "x/日本"]
-    assert [channel_of(flow, flows) for flow in flows] == ["main", "main-2", "D102", "flow"]
+@pytest.mark.parametrize(
+    ("flows", "channels"),
+    [
+        (["acme/main", "b/Main", "private/1/2", "x/日本"], ["main", "main-2", "D1X2", "flow"]),
+        (["a/main", "a/main-2", "b/main"], ["main", "main-2", "main-3"]),
+        (["a/main", "b/main", "c/main-2"], ["main", "main-2", "main-2-2"]),
+        (["private/1/203", "private/102/3"], ["D1X203", "D102X3"]),
+        ([f"a/{'x' * 90}", f"b/{'x' * 91}"], ["x" * 75, f"{'x' * 75}-2"]),
+    ],
+)
+def test_no_two_flows_become_one_channel(flows: list[str], channels: list[str]) -> None:
+    assert channels_of(flows) == dict(zip(flows, channels, strict=True))
+
+
+def test_whoever_was_heard_is_among_the_users_by_a_name_of_their_own() -> None:
+    listed = {"name": None, "email": None, "disabled": False, "last_seen_at": None}
+    nicks = {"1": "Ann", "2": "ann!", "3": "日本"}
+    people = [listed | {"user_id": id_, "nick": nick} for id_, nick in nicks.items()]
+    users = {one["id"]: one for one in as_users(people, ["0", "1", "77"])}
+    assert {id_: one["name"] for id_, one in users.items()} == {
+        "U1": "ann", "U2": "ann-2", "U3": "user-3", "U77": "user-77"
+    }  # fmt: skip
+    assert [one["deleted"] for one in users.values()] == [False, False, False, True]
+    assert users["U3"]["profile"]["display_name"] == "日本"
 
 
 def test_the_same_archive_makes_the_same_bytes(export: Export, tmp_path: Path) -> None:

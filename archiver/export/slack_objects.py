@@ -1,0 +1,200 @@
+"""What a Slack export holds, as Slack's JSON has it: people, channels, messages, files.
+
+A channel is named after its flow; a time, which has to be unique in its channel, takes the id into
+its microseconds.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import chain, count
+from typing import Any
+
+from msgspec import Struct
+
+from archiver.export.messages import Message
+
+TEAM = "T0FLOWDOCK"
+INTEGRATION = "USLACKBOT"
+PRIVATE = "private/"
+LONGEST_NAME = 80
+_UNFIT = re.compile(r"[^a-z0-9_-]+")
+
+
+class Thread(Struct):
+    """What the messages of a thread tell of one another."""
+
+    author: str
+    first: str
+    """When the first message was sent."""
+    latest: str = ""
+    users: list[str] = []
+    replies: list[tuple[str, str]] = []
+    """Who answered, and when."""
+
+
+def channels_of(flows: Sequence[str]) -> dict[str, str]:
+    """The name of the channel that each flow becomes, unlike that of any other."""
+    names = {flow: _fit(flow.rpartition("/")[2]) or "flow" for flow in flows if not is_talk(flow)}
+    return distinct(names) | {flow: _talk_id(flow) for flow in flows if is_talk(flow)}
+
+
+def is_talk(flow: str) -> bool:
+    """Tell whether *flow* is a private conversation."""
+    return flow.startswith(PRIVATE)
+
+
+def distinct(names: Mapping[str, str]) -> dict[str, str]:
+    """The *names* by key, each of which is given once; others with it get a number."""
+    taken: dict[str, str] = {}
+    for key in sorted(names):
+        numbered = chain([names[key]], (f"{names[key]}-{number}" for number in count(2)))
+        taken[next(name for name in numbered if name not in taken)] = key
+    return {key: name for name, key in taken.items()}
+
+
+def _fit(name: str) -> str:
+    return _UNFIT.sub("-", name.lower()).strip("-")[: LONGEST_NAME - len("-9999")]
+
+
+def _talk_id(flow: str) -> str:
+    return "D" + "X".join(_UNFIT.sub("0", user.lower()).upper() for user in _talkers(flow))
+
+
+def _talkers(flow: str) -> list[str]:
+    return flow.removeprefix(PRIVATE).split("/")
+
+
+def as_message(message: Message, thread: Thread | None) -> dict[str, Any]:
+    """A message, as the file of its day has it; *thread* is the one that it is in."""
+    user = user_id(message.user_id)
+    at = stamp(message)
+    told: dict[str, Any] = {
+        "type": "message",
+        "user": user,
+        "ts": at,
+        "text": _escaped(message.content or ""),
+        "client_msg_id": f"flowdock-{message.id}",
+    }
+    if user == INTEGRATION:
+        told |= {"username": message.external_user_name or message.event, "subtype": "bot_message"}
+    if message.edited_at is not None:
+        told["edited"] = {"user": user, "ts": f"{_seconds(message.edited_at)}.000000"}
+    if message.reactions:
+        told["reactions"] = [
+            {"name": emoji, "users": [user_id(one) for one in who], "count": len(who)}
+            for emoji, who in message.reactions.items()
+        ]
+    if message.attachments:
+        told["files"] = [
+            _file(message, number, one) for number, one in enumerate(message.attachments)
+        ]
+    if thread is not None and thread.replies:
+        told["thread_ts"] = thread.first
+        if thread.first == at:
+            told |= {
+                "reply_count": len(thread.replies),
+                "replies": [{"user": who, "ts": then} for who, then in thread.replies],
+                "reply_users": thread.users,
+                "reply_users_count": len(thread.users),
+                "latest_reply": thread.latest,
+            }
+        else:
+            told["parent_user_id"] = thread.author
+    return told
+
+
+def _file(message: Message, number: int, file: dict[str, Any]) -> dict[str, Any]:
+    name = file.get("file_name") or "file"
+    return {
+        "id": f"F{message.id}N{number}",
+        "created": _seconds(message.sent or ""),
+        "name": name,
+        "title": name,
+        "mimetype": file.get("content_type") or "application/octet-stream",
+        "filetype": name.rpartition(".")[2].lower() if "." in name else "binary",
+        "size": file.get("size_bytes") or 0,
+        "user": user_id(message.user_id),
+        "mode": "hosted",
+    }
+
+
+def as_channel(name: str, known: Mapping[str, Any], members: list[str]) -> dict[str, Any]:
+    """A flow, as ``channels.json`` has it."""
+    purpose = f"{known['name'] or known['path']} ({known['path']} at Flowdock)"
+    return {
+        "id": f"C{_UNFIT.sub('', known['flow_id'].lower()).replace('-', '').upper()}",
+        "name": name,
+        "created": _seconds(known["first_seen_at"]),
+        "creator": members[0] if members else INTEGRATION,
+        "is_archived": bool(known["disabled"]),
+        "is_general": False,
+        "members": members,
+        "topic": {"value": "", "creator": "", "last_set": 0},
+        "purpose": {"value": purpose, "creator": "", "last_set": 0},
+    }
+
+
+def as_talk(known: Mapping[str, Any]) -> dict[str, Any]:
+    """A private conversation, as ``dms.json`` has it."""
+    return {
+        "id": _talk_id(known["path"]),
+        "created": _seconds(known["first_seen_at"]),
+        "members": [user_id(user) for user in _talkers(known["path"])],
+    }
+
+
+def as_users(people: Iterable[Mapping[str, Any]], heard: Iterable[str]) -> list[dict[str, Any]]:
+    """People, as ``users.json`` has them: those who are listed, and whoever else was *heard*.
+
+    Importers drop what is said by somebody who is not in it.
+    """
+    listed = {one["user_id"]: one for one in people}
+    unlisted = {id_: _UNLISTED | {"user_id": id_} for id_ in heard if id_ not in {*listed, "0"}}
+    everybody = listed | unlisted
+    names = distinct({id_: _fit(_nick(one)) or f"user-{id_}" for id_, one in everybody.items()})
+    return [_as_user(one, names[id_]) for id_, one in everybody.items()]
+
+
+_UNLISTED = {"nick": None, "name": None, "email": None, "disabled": True, "last_seen_at": None}
+
+
+def _nick(one: Mapping[str, Any]) -> str:
+    return one["nick"] or one["name"] or f"user {one['user_id']}"
+
+
+def _as_user(one: Mapping[str, Any], name: str) -> dict[str, Any]:
+    nick = _nick(one)
+    real_name = one["name"] or nick
+    return {
+        "id": user_id(one["user_id"]),
+        "team_id": TEAM,
+        "name": name,
+        "deleted": bool(one["disabled"]),
+        "real_name": real_name,
+        "profile": {"real_name": real_name, "display_name": nick, "email": one["email"] or ""},
+        "is_bot": False,
+        "is_admin": False,
+        "updated": _seconds(one["last_seen_at"]) if one["last_seen_at"] else 0,
+    }
+
+
+def user_id(user: str | None) -> str:
+    """Who said something, or the integrations of Slack."""
+    return INTEGRATION if user in {None, "0"} else "U" + _UNFIT.sub("0", str(user).lower()).upper()
+
+
+def stamp(message: Message) -> str:
+    """When it was sent, in seconds; the microseconds below its millisecond are of its id."""
+    at = datetime.fromisoformat(message.sent or "")
+    milliseconds = round(at.timestamp() * 1000)
+    return f"{milliseconds // 1000}.{milliseconds % 1000:03d}{message.id % 1000:03d}"
+
+
+def _seconds(at: str) -> int:
+    return int(datetime.fromisoformat(at).timestamp())
+
+
+def _escaped(text: str) -> str:
+    """*text*, in which nothing is one of Slack's own marks."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
