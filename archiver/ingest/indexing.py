@@ -38,6 +38,8 @@ T = TypeVar("T")
 BATCH_MESSAGES = 500
 IDLE_SECONDS = 1.0
 """How long to wait for something to do."""
+TICK_SECONDS = 0.05
+"""How often to look how the writers are doing."""
 AT_ONCE = 100
 """Messages made into rows before others of this process have their turn."""
 
@@ -62,7 +64,6 @@ class Indexed(Struct, frozen=True):
 async def index_forever(engine: Engine, writers: Writers, *, language: str) -> NoReturn:
     """Keep what can be searched up to date; waits while the database is away."""
     clock = asyncio.get_running_loop().time
-    written = writers.written()
 
     async def adopt(tx: Transaction) -> None:
         await adopt_lexicon(tx, language=language)
@@ -71,10 +72,21 @@ async def index_forever(engine: Engine, writers: Writers, *, language: str) -> N
     while True:
         began = clock()
         step = await when_possible(engine, index_some)
-        before, written = written, writers.written()
-        part = part_of_time(is_quiet=written == before, is_behind=writers.are_behind())
-        pause = (clock() - began) * (1 / part - 1)
-        await asyncio.sleep(IDLE_SECONDS if step.is_done else pause)
+        if step.is_done:
+            await asyncio.sleep(IDLE_SECONDS)
+        else:
+            await _make_room(writers, after_seconds=clock() - began)
+
+
+async def _make_room(writers: Writers, *, after_seconds: float) -> None:
+    """Leave to *writers* what is theirs of the time, after so many seconds of work."""
+    clock = asyncio.get_running_loop().time
+    began, part = clock(), 0.0
+    while (clock() - began) * part < after_seconds * (1 - part):
+        written = writers.written()
+        await asyncio.sleep(TICK_SECONDS)
+        is_quiet = writers.written() == written
+        part = part_of_time(is_quiet=is_quiet, is_behind=writers.are_behind())
 
 
 def part_of_time(*, is_quiet: bool, is_behind: bool) -> float:

@@ -22,6 +22,8 @@ from archiver.store.schema import changes, lexicon, walks
 ONE_AT_A_TIME = 0x7365656B
 """The advisory lock of whoever fills `texts`: of two, the slower would undo what is newer."""
 MOST_NOTES = 100
+ENOUGH_MESSAGES = 2000
+"""To take at once, but for a note that holds more."""
 LARGEST_ID = 2**63 - 1
 
 
@@ -93,7 +95,7 @@ async def pass_over(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
 
 async def take_changes(tx: AsyncConnection) -> list[Key]:
     """Some of the messages noted, the newest notes first; they are noted no more."""
-    taken = (await tx.execute(_TAKE, {"most": MOST_NOTES})).all()
+    taken = (await tx.execute(_TAKE, {"most": MOST_NOTES, "enough": ENOUGH_MESSAGES})).all()
     return [key for row in taken for key in zip(row.flow_keys, row.ids, strict=True)]
 
 
@@ -124,7 +126,11 @@ _LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
 
 _TAKE = text("""
     DELETE FROM store.changes WHERE change_key IN (
-        SELECT change_key FROM store.changes ORDER BY change_key DESC LIMIT :most
+        SELECT change_key FROM (
+            SELECT change_key, cardinality(ids) AS its,
+                   sum(cardinality(ids)) OVER (ORDER BY change_key DESC) AS together
+            FROM (SELECT * FROM store.changes ORDER BY change_key DESC LIMIT :most) AS newest
+        ) AS summed WHERE together - its < :enough
     ) RETURNING flow_keys, ids
 """)
 
