@@ -106,7 +106,7 @@ def _writers(shared: Works) -> Writers:
     batch_events = shared.settings.ingest.batch_events
     return Writers(
         written=lambda: shared.tally.messages,
-        are_behind=lambda: shared.intake.held_items > batch_events,
+        are_behind=lambda: shared.intake.held_events > batch_events,
     )
 
 

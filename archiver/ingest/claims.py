@@ -33,7 +33,7 @@ class Claims:
         for item in items:
             match item:
                 case Came():
-                    self._note_arrival(item)
+                    self._note_arrivals(item)
                 case Began():
                     # What comes at once may be a replay, of unknown completeness.
                     since = item.at + self._settling_seconds
@@ -62,21 +62,22 @@ class Claims:
                 if flow_key in connection.flows:
                     connection.flows[flow_key] = Continuity(since=now + self._settling_seconds)
 
-    def _note_arrival(self, item: Came) -> None:
+    def _note_arrivals(self, item: Came) -> None:
         connection = self._connections.get(item.connection)
         if connection is None:
             return
-        arrival = item.arrival
-        if isinstance(arrival.decoded, Rejected):
-            self._settle(item.connection, now=item.at)
-            since = item.at + self._settling_seconds
-            self._connections[item.connection] = _Connection(since)
-        elif arrival.flow_key is not None and arrival.id is not None:
-            continuity = connection.flows.get(arrival.flow_key)
-            if continuity is None:
-                continuity = Continuity(since=connection.since)
-                connection.flows[arrival.flow_key] = continuity
-            continuity.arrived(arrival.id, at=item.at)
+        for arrival in item.arrivals:
+            flow_key, decoded = arrival.flow_key, arrival.decoded
+            if isinstance(decoded, Rejected):
+                self._settle(item.connection, now=item.at)
+                connection = _Connection(item.at + self._settling_seconds)
+                self._connections[item.connection] = connection
+            elif flow_key is not None and decoded.id is not None:
+                continuity = connection.flows.get(flow_key)
+                if continuity is None:
+                    continuity = Continuity(since=connection.since)
+                    connection.flows[flow_key] = continuity
+                continuity.arrived(decoded.id, at=item.at)
 
     def _settle(self, connection: int, *, now: float) -> None:
         if connection not in self._connections:

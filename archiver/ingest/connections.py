@@ -18,8 +18,7 @@ from archiver.errors import ArchiverError
 from archiver.flowdock.refusals import HeadTooLong, ShardRefused, TokenRefused
 from archiver.flowdock.shards import Shard, assign, halve
 from archiver.flowdock.stream import Occurrence
-from archiver.ingest.batch import Arrival
-from archiver.ingest.intake import Intake
+from archiver.ingest.intake import Came, Intake
 from archiver.ingest.live import Listener, listen
 from archiver.ingest.names import Names
 from archiver.ingest.roster import Roster
@@ -196,10 +195,9 @@ class Connections:
         self._roster.connected()
         return keys
 
-    def _heard(self, arrival: Arrival) -> None:
-        if arrival.flow_key is not None and arrival.id is not None:
-            self._watch.heard(arrival.flow_key, arrival.id)
-        self._roster.heard(arrival)
+    def _heard(self, came: Came) -> None:
+        self._watch.heard(came.newest())
+        self._roster.heard(came.arrivals)
 
 
 def pause(failures: int) -> float:

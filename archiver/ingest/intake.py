@@ -8,6 +8,7 @@ enough, or after a short while: a quiet flow is not kept waiting.
 import asyncio
 import math
 from collections import deque
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
@@ -23,12 +24,21 @@ class Began(Struct, frozen=True):
     """The flows that are known to be on it."""
 
 
-class Came(Struct, frozen=True, gc=False):
-    """A frame arrived on a connection; *at* in the loop's seconds."""
+class Came(Struct, frozen=True):
+    """Frames arrived on a connection, in this order; *at* in the loop's seconds."""
 
     connection: int
     at: float
-    arrival: Arrival
+    arrivals: Sequence[Arrival]
+
+    def newest(self) -> Mapping[int, int]:
+        """By flow key: the newest id that came."""
+        newest: dict[int, int] = {}
+        for arrival in self.arrivals:
+            key, id_ = arrival.flow_key, arrival.id
+            if key is not None and id_ is not None and id_ > newest.get(key, 0):
+                newest[key] = id_
+        return newest
 
 
 class Ended(Struct, frozen=True):
@@ -41,12 +51,19 @@ class Ended(Struct, frozen=True):
 Item = Began | Came | Ended
 
 ITEM_BYTES = 500
-"""What an item weighs beside its frame."""
+"""What an item weighs, or an arrival beside its frame."""
 
 
 def weight(item: Item) -> int:
-    """Roughly the bytes of memory that *item* takes: a frame, and what was decoded from it."""
-    return ITEM_BYTES + (3 * len(item.arrival.frame) if isinstance(item, Came) else 0)
+    """Roughly the bytes of memory that *item* takes: frames, and what was decoded from them."""
+    if not isinstance(item, Came):
+        return ITEM_BYTES
+    return sum([ITEM_BYTES + 3 * len(arrival.frame) for arrival in item.arrivals])
+
+
+def size(item: Item) -> int:
+    """How many events *item* is for who writes it."""
+    return len(item.arrivals) if isinstance(item, Came) else 1
 
 
 class Intake:
@@ -55,7 +72,7 @@ class Intake:
     def __init__(self, *, limit_bytes: int, settling_seconds: float) -> None:
         self.limit_bytes = limit_bytes
         self._settling_seconds = settling_seconds
-        self._bytes = 0
+        self._bytes = self._size = 0
         self._items: deque[Item] = deque()
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
@@ -70,9 +87,9 @@ class Intake:
         return self._bytes
 
     @property
-    def held_items(self) -> int:
-        """How much waits to be written."""
-        return len(self._items)
+    def held_events(self) -> int:
+        """How many events wait to be written."""
+        return self._size
 
     def read_up_to(self) -> float:
         """The time up to which all that the service sent has had time to be read.
@@ -99,12 +116,13 @@ class Intake:
         """Add *item*, room or not: for what takes none, when waiting is not possible."""
         self._items.append(item)
         self._bytes += weight(item)
+        self._size += size(item)
         self._filled.set()
 
     async def take(
         self, *, most: int, linger_seconds: float, patience_seconds: float
     ) -> list[Item]:
-        """Take up to *most* items.
+        """Take items of *most* events or a few more.
 
         Waits until there is one, and until *linger_seconds* have passed since the call, so that
         others come with it; returns none when nothing came for *patience_seconds*.
@@ -118,16 +136,18 @@ class Intake:
                     await self._filled.wait()
             except TimeoutError:
                 return []
-        if len(self._items) < most and self._bytes < self.limit_bytes:
+        if self._size < most and self._bytes < self.limit_bytes:
             await asyncio.sleep(max(0.0, linger_until - clock()))
         taken: list[Item] = []
-        taken_bytes = 0
+        taken_bytes = taken_events = 0
         # Half a queueful at most, so that reading goes on while a batch of large events is written.
-        while self._items and len(taken) < most and taken_bytes * 2 <= self.limit_bytes:
+        while self._items and taken_events < most and taken_bytes * 2 <= self.limit_bytes:
             item = self._items.popleft()
             taken.append(item)
             taken_bytes += weight(item)
+            taken_events += size(item)
         self._bytes -= taken_bytes
+        self._size -= taken_events
         self._drained.set()
         return taken
 

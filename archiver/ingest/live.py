@@ -7,7 +7,7 @@ writer claims only what it has written.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime
 from itertools import count
 from typing import NoReturn
@@ -61,8 +61,8 @@ class Listener(Struct, frozen=True, kw_only=True):
     """Tells how far a flow is known to have come, by its key."""
     on_opened: Callable[[], frozenset[int]]
     """Called when a connection stands; tells which flows, by key, are on it."""
-    on_heard: Callable[[Arrival], None]
-    """Called with each arrival, before it is written."""
+    on_heard: Callable[[Came], None]
+    """Called with all that comes, before it is written."""
     tally: AccountTally
     link: Link
 
@@ -81,14 +81,14 @@ async def listen(occurrences: AsyncIterator[Occurrence], listener: Listener) -> 
                     listener.tally.open(listener.link)
                     listener.intake.put_now(Began(connection, clock(), listener.on_opened()))
                 case Frames(frames=frames, received_at=received_at, truncated=truncated):
-                    at = clock()
                     if truncated:
                         # Cut, they are no JSON: what there is of them lies with the rejects.
                         log.warning("events too long, cut", extra={**about, "events": truncated})
-                    for frame in frames:
-                        arrival = await receive(frame, listener, received_at=received_at)
-                        listener.on_heard(arrival)
-                        await listener.intake.put(Came(connection, at, arrival))
+                    at = clock()
+                    arrivals = await receive(frames, listener, received_at=received_at)
+                    came = Came(connection, at, arrivals)
+                    listener.on_heard(came)
+                    await listener.intake.put(came)
                 case Closed(reason=reason, retry_in_seconds=pause):
                     log.warning("stream closed", extra={**about, "reason": reason, "again": pause})
                     listener.tally.end(listener.link, reason)
@@ -97,21 +97,27 @@ async def listen(occurrences: AsyncIterator[Occurrence], listener: Listener) -> 
         listener.intake.put_now(Ended(connection, listener.intake.read_up_to()))
 
 
-async def receive(frame: bytes, listener: Listener, *, received_at: datetime) -> Arrival:
-    """Decode *frame* and find its flow; an event that names none is rejected."""
-    decoded: Decoded = decode(frame)
-    flow_key = None
-    if not isinstance(decoded, Rejected):
-        flow = flow_named(decoded, me=listener.me)
-        if flow is not None:
-            flow_key = listener.names.known(flow)
-            if flow_key is None:
-                flow_key = await listener.names.key(flow, now=received_at)
-            if decoded.id is not None and is_far_beyond(decoded.id, listener.newest(flow_key)):
-                decoded = Rejected(reason="an id out of all proportion to its flow's")
-        elif isinstance(decoded, Event):
-            decoded = Rejected(reason="no flow")
-    return Arrival(frame, decoded, flow_key, "stream", listener.origin, received_at)
+async def receive(
+    frames: Iterable[bytes], listener: Listener, *, received_at: datetime
+) -> list[Arrival]:
+    """Decode *frames* and find their flows; an event that names none is rejected."""
+    known, origin = listener.names.known, listener.origin
+    arrivals = []
+    for frame in frames:
+        decoded: Decoded = decode(frame)
+        flow_key = None
+        if not isinstance(decoded, Rejected):
+            flow = decoded.flow or flow_named(decoded, me=listener.me)
+            if flow is not None:
+                flow_key = known(flow)
+                if flow_key is None:
+                    flow_key = await listener.names.key(flow, now=received_at)
+                if decoded.id is not None and is_far_beyond(decoded.id, listener.newest(flow_key)):
+                    decoded = Rejected(reason="an id out of all proportion to its flow's")
+            elif isinstance(decoded, Event):
+                decoded = Rejected(reason="no flow")
+        arrivals.append(Arrival(frame, decoded, flow_key, "stream", origin, received_at))
+    return arrivals
 
 
 async def write_forever(
@@ -141,11 +147,11 @@ async def write_forever(
         if opened or clock() >= claim_at:
             claim_at = clock() + CLAIM_SECONDS
             gains = claims.take(now=intake.written_up_to())
-        is_busy = len(items) > FEW_EVENTS
         came = [item for item in items if isinstance(item, Came)]
-        if not came and not gains and not opened:
+        arrivals = [arrival for item in came for arrival in item.arrivals]
+        is_busy = len(arrivals) > FEW_EVENTS
+        if not arrivals and not gains and not opened:
             continue
-        arrivals = [item.arrival for item in came]
         batch = Batch(now=now(), arrivals=arrivals, gains=gains, opened=opened)
         began = clock()
         applied = await apply_patiently(engine, batch)
@@ -154,5 +160,5 @@ async def write_forever(
         heads.noted({flow_key: gain.due for flow_key, gain in gains.items()})
         claims.refuse({flow_key for flow_key, _ in applied.refused}, now=clock())
         for item in came:
-            if item.arrival.flow_key is not None and item.arrival.id is not None:
-                heads.seen(item.arrival.flow_key, item.arrival.id, at=item.at)
+            for flow_key, id_ in item.newest().items():
+                heads.seen(flow_key, id_, at=item.at)

@@ -7,7 +7,7 @@ be read, each daemon that works on the archive has its share.
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 
 from archiver.domain.events import Signal
@@ -132,14 +132,16 @@ class Roster:
         if asyncio.get_running_loop().time() - self._looked_up_at > FRESH_SECONDS:
             self.stale.set()
 
-    def heard(self, arrival: Arrival) -> None:
+    def heard(self, arrivals: Collection[Arrival]) -> None:
         """Note what a stream told: it may speak of a flow that is not known, or of membership."""
-        key = arrival.flow_key
-        is_new = key is not None and key not in self.source.visible and key not in self._unknown
-        if key is not None and is_new:
-            self._unknown.add(key)
-        told = isinstance(arrival.decoded, Signal) and arrival.decoded.kind in MEMBERSHIP
-        if is_new or told:
+        named = {arrival.flow_key for arrival in arrivals if arrival.flow_key is not None}
+        new = [key for key in named if key not in self.source.visible and key not in self._unknown]
+        self._unknown.update(new)
+        told = any(
+            isinstance(arrival.decoded, Signal) and arrival.decoded.kind in MEMBERSHIP
+            for arrival in arrivals
+        )
+        if new or told:
             self.stale.set()
 
     async def _end(self, flow_key: int) -> None:

@@ -6,7 +6,7 @@ for soon after a connection was opened, and from then on again and again; one th
 that was heard and known, and still has not been heard of a settling time later, was kept back.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class Watch:
@@ -32,9 +32,11 @@ class Watch:
             self._known.pop(key, None)
             self._suspect.pop(key, None)
 
-    def heard(self, flow_key: int, id_: int) -> None:
-        """Note that a stream brought *id_*."""
-        self._heard[flow_key] = max(id_, self._heard.get(flow_key, 0))
+    def heard(self, newest: Mapping[int, int]) -> None:
+        """Note that a stream brought these ids, by flow key."""
+        for flow_key, id_ in newest.items():
+            if id_ > self._heard.get(flow_key, 0):
+                self._heard[flow_key] = id_
 
     def due(self, *, now: float) -> list[int]:
         """The flows to look at now, the longest due first; each is then due again."""

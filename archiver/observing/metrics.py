@@ -114,7 +114,7 @@ def _of_writing(tally: Tally, now: float) -> Iterator[Metric]:
 
 def _of_queue(observed: Observed) -> Iterator[Metric]:
     intake = observed.intake
-    yield _gauge("queue_items", "What is read and not yet written.", [((), intake.held_items)])
+    yield _gauge("queue_items", "What is read and not yet written.", [((), intake.held_events)])
     yield _gauge("queue_bytes", "The memory that the queue takes.", [((), intake.held_bytes)])
     limit = [((), intake.limit_bytes)]
     yield _gauge("queue_limit_bytes", "The queue's memory at which reading stops.", limit)

@@ -13,11 +13,11 @@ FLOWS = (1, 2)
 
 
 def came(id_: int, *, at: float, flow_key: int = 1, connection: int = 1) -> Came:
-    return Came(connection, at, streamed(frame(id_), flow_key))
+    return Came(connection, at, [streamed(frame(id_), flow_key)])
 
 
 def unreadable(*, at: float, connection: int = 1) -> Came:
-    return Came(connection, at, streamed(b"{", 1))
+    return Came(connection, at, [streamed(b"{", 1)])
 
 
 def began(*, at: float, connection: int = 1) -> Began:
@@ -54,6 +54,12 @@ def test_nothing_is_proven_across_two_connections():
     items = [began(at=0), came(5, at=2), Ended(1, 9)]
     items += [began(at=10, connection=2), came(9, at=12, connection=2)]
     assert claimed(*items) == {1: Ranges(((5, 5), (9, 9)))}
+
+
+def test_nothing_is_proven_across_what_could_not_be_placed_among_what_came_together():
+    among = [streamed(frame(5), 1), streamed(b"{", 1), streamed(frame(9), 1)]
+    items = [began(at=0), came(3, at=2), Came(1, 4.0, among), came(12, at=6)]
+    assert claimed(*items) == {1: Ranges(((3, 3), (12, 12)))}
 
 
 def test_nothing_is_proven_across_input_that_could_not_be_placed():
@@ -120,7 +126,7 @@ def test_both_ends_of_a_claim_were_written_and_nothing_refused_is_in_it(items, d
         claims.note(batch)
         # The writer takes claims before it writes, and leaves out what is refused in this batch.
         gains = claims.take(now=now) if data.draw(st.booleans()) else {}
-        arrivals = [item.arrival for item in batch if isinstance(item, Came)]
+        arrivals = [one for item in batch if isinstance(item, Came) for one in item.arrivals]
         keys = {(one.flow_key or 0, one.id) for one in arrivals if one.id is not None}
         refused = {key for key in sorted(keys) if key[1] % 7 == 0}
         claims.refuse({key for key, _ in refused}, now=now)

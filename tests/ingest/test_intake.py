@@ -7,7 +7,7 @@ import pytest
 from archiver.ingest.intake import Came, Ended, Intake, weight
 from tests.ingest.arriving import frame, streamed
 
-ITEM = Came(1, 0.0, streamed(frame(1, content="x" * 500), 1))
+ITEM = Came(1, 0.0, [streamed(frame(1, content="x" * 500), 1)])
 WEIGHT = weight(ITEM)
 
 
@@ -53,6 +53,16 @@ async def test_half_a_queueful_at_most_is_taken_at_once():
     for _ in range(10):
         await intake.put(ITEM)
     assert len(await taken(intake)) == 6
+
+
+async def test_what_came_together_is_taken_together():
+    intake = Intake(limit_bytes=100 * WEIGHT, settling_seconds=0.05)
+    three = Came(1, 0.0, [*ITEM.arrivals] * 3)
+    for _ in range(3):
+        await intake.put(three)
+    assert intake.held_events == 9
+    assert await taken(intake, most=4) == [three, three]
+    assert (intake.held_events, intake.held_bytes) == (3, 3 * WEIGHT)
 
 
 async def test_nothing_comes_when_nothing_was_put_in_time():

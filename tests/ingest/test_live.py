@@ -33,7 +33,7 @@ class Writing:
     def came(self, *ids: int, seconds_ago: float) -> None:
         for id_ in ids:
             arrival = streamed(frame(id_), self.flow_key)
-            self.intake.put_now(Came(1, self.clock() - seconds_ago, arrival))
+            self.intake.put_now(Came(1, self.clock() - seconds_ago, [arrival]))
 
     async def write(self, *, batch_events: int) -> None:
         heads = Heads(settling_seconds=SETTLING_SECONDS)
@@ -95,13 +95,12 @@ async def test_an_id_out_of_all_proportion_is_believed_of_nothing(writing):
         origin="default 1",
         newest=lambda _flow_key: 100,
         on_opened=frozenset,
-        on_heard=lambda _arrival: None,
+        on_heard=lambda _came: None,
         tally=AccountTally(name="default"),
         link=Link(),
     )
     for kind in ("message", "activity.user"):
-        near = await receive(frame(101, kind), listener, received_at=NOW)
+        near, far = await receive([frame(101, kind), frame(2**60, kind)], listener, received_at=NOW)
         assert near.id == 101
-        far = await receive(frame(2**60, kind), listener, received_at=NOW)
         assert isinstance(far.decoded, Rejected)
         assert far.decoded.reason == "an id out of all proportion to its flow's"

@@ -48,7 +48,7 @@ def test_what_was_said_between_two_streams_is_held_against_neither():
 def test_what_the_stream_brought_is_not_held_against_it():
     it = watch()
     it.looked(FLOW, 50, now=3)
-    it.heard(FLOW, 60)
+    it.heard({FLOW: 60})
 
     assert not it.looked(FLOW, 60, now=63)
     assert it.due(now=70) == [FLOW]
@@ -70,7 +70,7 @@ def test_what_was_on_its_way_is_not_held_against_the_stream():
     it.looked(FLOW, 50, now=3)
 
     assert not it.looked(FLOW, 60, now=63)
-    it.heard(FLOW, 60)
+    it.heard({FLOW: 60})
     assert not it.looked(FLOW, 60, now=66)
 
 
@@ -80,7 +80,7 @@ def test_a_busy_flow_whose_stream_keeps_up_is_never_suspected_for_long():
 
     for newest in range(60, 200, 10):
         assert not it.looked(FLOW, newest, now=newest)
-        it.heard(FLOW, newest)
+        it.heard({FLOW: newest})
 
 
 def test_a_stream_opened_anew_is_trusted_anew():
