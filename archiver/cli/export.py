@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from archiver.cli.choice import choose_flows
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
+from archiver.cli.export_checking import check_export
 from archiver.cli.moments import parse as moment
 from archiver.cli.progress import Tell, shown_progress
 from archiver.cli.search_finding import refresh
@@ -25,9 +26,9 @@ from archiver.domain.query import Filter, Query
 from archiver.domain.query_parsing import parse
 from archiver.domain.query_time import Calendar, read_moment
 from archiver.errors import ArchiverError
-from archiver.export.book import File, asked_before
+from archiver.export.book import asked_before
 from archiver.export.folder import partial_of
-from archiver.export.manifest import Manifest, check, read_manifest
+from archiver.export.manifest import Manifest
 from archiver.export.writing import Format, Progress, total_bytes, write_export
 from archiver.store.exporting_choice import Selection
 from archiver.store.search_meaning import leaves
@@ -42,7 +43,6 @@ FORMATS = {
     "slack": ("archiver.export.slack", "Slack"),
 }
 EVENTS = ("archiver.export.lines", "Events")
-TOLD_FINDINGS = 20
 
 
 @click.command
@@ -85,7 +85,7 @@ def export(
     Exit status of --check: 0 when all is as the manifest says, 1 when it is not.
     """
     if checked:
-        return _check(to, as_json=as_json)
+        return check_export(to, as_json=as_json)
     if events and (style != "jsonl" or as_of is not None or words):
         raise click.UsageError("--events is the journal in jsonl: it knows no --as-of and no QUERY")
     asked_at = asked_before(partial_of(to)) or datetime.now(UTC)
@@ -219,36 +219,3 @@ def _describe(manifest: Manifest, to: Path, seconds: float, *, as_json: bool) ->
             "archive: manifest.json tells which ids"
         )
     click.echo(f"{seconds:,.1f} s, {manifest.rows / max(0.001, seconds):,.0f} rows/s")
-
-
-def _check(export: Path, *, as_json: bool) -> int:
-    manifest = read_manifest(export)
-    good: list[File] = []
-    findings = []
-    size = max(1, total_bytes(manifest.files))
-    with shown_progress(quiet=as_json) as tell:
-        for found in check(export, manifest):
-            if isinstance(found, File):
-                good.append(found)
-                tell(total_bytes(good) / size, found.path)
-            else:
-                findings.append(found)
-    if as_json:
-        told: dict[str, Any] = {
-            "files": len(manifest.files),
-            "bytes": total_bytes(good),
-            "findings": [{"file": one.path, "trouble": one.trouble} for one in findings],
-        }
-        click.echo(json.dumps(told))
-    else:
-        _tell_findings([f"{one.path}: {one.trouble}" for one in findings], len(manifest.files))
-    return 1 if findings else 0
-
-
-def _tell_findings(findings: Sequence[str], files: int) -> None:
-    for told in findings[:TOLD_FINDINGS]:
-        click.echo(make_safe(told))
-    if len(findings) > TOLD_FINDINGS:
-        click.echo(f"… and {len(findings) - TOLD_FINDINGS:,} more")
-    verdict = f"{counted(len(findings), 'finding')}" if findings else "all as the manifest says"
-    click.echo(f"{counted(files, 'file')}: {verdict}")

@@ -48,7 +48,7 @@ async def see_flows(
     if rows:
         await _free_paths(tx, listed)
         await tx.execute(statement, rows)
-    return await _keys(tx, [flow.id for flow in listed])
+    return await keys_of(tx, [flow.id for flow in listed])
 
 
 async def name_flows(
@@ -61,7 +61,7 @@ async def name_flows(
     ids = sorted(set(named))
     rows = [{"flow_id": id_, "path": id_, "first_seen_at": now} for id_ in ids]
     await tx.execute(insert(flows).on_conflict_do_nothing(), rows)
-    return await _keys(tx, ids)
+    return await keys_of(tx, ids)
 
 
 async def lose_flow(tx: AsyncConnection, *, flow_key: int) -> None:
@@ -78,7 +78,12 @@ async def see_users(tx: AsyncConnection, listed: Sequence[User], *, now: datetim
     statement = new.on_conflict_do_update(
         index_elements=[users.c.user_id], set_={name: new.excluded[name] for name in shown}
     )
-    rows = [
+    await tx.execute(statement, as_rows(listed, now=now))
+
+
+def as_rows(people: Iterable[User], *, now: datetime) -> list[dict[str, object]]:
+    """The rows of people who are seen for the first time, in the order in which they are locked."""
+    return [
         {
             "user_id": user.id,
             "nick": user.nick,
@@ -88,9 +93,8 @@ async def see_users(tx: AsyncConnection, listed: Sequence[User], *, now: datetim
             "first_seen_at": now,
             "last_seen_at": now,
         }
-        for user in sorted(listed, key=lambda user: user.id)
+        for user in sorted(people, key=lambda user: user.id)
     ]
-    await tx.execute(statement, rows)
 
 
 async def _free_paths(tx: AsyncConnection, listed: Sequence[Flow]) -> None:
@@ -108,7 +112,7 @@ async def _free_paths(tx: AsyncConnection, listed: Sequence[Flow]) -> None:
             )
 
 
-async def _keys(tx: AsyncConnection, ids: Sequence[FlowId]) -> dict[FlowId, int]:
+async def keys_of(tx: AsyncConnection, ids: Iterable[FlowId]) -> dict[FlowId, int]:
     """The keys of flows that have rows; what else a new one needs is made."""
     rows = await tx.execute(
         select(flows.c.flow_id, flows.c.flow_key).where(flows.c.flow_id.in_(ids))

@@ -9,14 +9,15 @@ from sqlalchemy import Table, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from archiver.domain.model import User
-from archiver.store.schema import flows, ledger, users
+from archiver.domain.model import FlowId, User
+from archiver.store.directory import as_rows, keys_of
+from archiver.store.schema import flows, users
 
 
 class KnownFlow(Struct, frozen=True, kw_only=True):
     """A flow, as another archive knows it."""
 
-    flow_id: str
+    flow_id: FlowId
     path: str
     organization: str | None
     name: str | None
@@ -72,24 +73,12 @@ async def introduce_users(tx: AsyncConnection, told: Sequence[User], *, now: dat
             func.row(*fields.values())
         ),
     ).returning(users.c.user_id)
-    rows = [
-        {
-            "user_id": user.id,
-            "nick": user.nick,
-            "name": user.name,
-            "email": user.email,
-            "disabled": user.disabled,
-            "first_seen_at": now,
-            "last_seen_at": now,
-        }
-        for user in told
-    ]
-    if not rows:
+    if not told:
         return 0
-    return len((await tx.execute(statement, rows)).all())
+    return len((await tx.execute(statement, as_rows(told, now=now))).all())
 
 
-async def merge_flows(tx: AsyncConnection, told: Sequence[KnownFlow]) -> dict[str, int]:
+async def merge_flows(tx: AsyncConnection, told: Sequence[KnownFlow]) -> dict[FlowId, int]:
     """Store flows; of one that is known, the state that was seen last. Returns keys by id.
 
     A path that another flow goes by here stays with that one.
@@ -103,15 +92,7 @@ async def merge_flows(tx: AsyncConnection, told: Sequence[KnownFlow]) -> dict[st
         for flow in told
     ]
     await _merge(tx, flows, "flow_id", [asdict(flow) for flow in free])
-    ids = [flow.flow_id for flow in told]
-    rows = await tx.execute(
-        select(flows.c.flow_id, flows.c.flow_key).where(flows.c.flow_id.in_(ids))
-    )
-    keys: dict[str, int] = {row.flow_id: row.flow_key for row in rows}
-    if keys:
-        new = [{"flow_key": key} for key in sorted(keys.values())]
-        await tx.execute(insert(ledger).on_conflict_do_nothing(), new)
-    return keys
+    return await keys_of(tx, [flow.flow_id for flow in told])
 
 
 async def merge_users(tx: AsyncConnection, told: Sequence[KnownUser]) -> None:
