@@ -86,6 +86,7 @@ def test_an_export_that_was_killed_ends_as_one_that_was_not(
 def test_times_count_back_from_the_run_that_was_killed(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    options = ["after:2w", "--since", "8w", "--as-of", "1h"]
     yesterday = milliseconds(datetime.now(UTC) - timedelta(days=1))
     with running(database_url) as (run, engine):
         run(fill(engine))
@@ -94,7 +95,7 @@ def test_times_count_back_from_the_run_that_was_killed(
             streamed(frame(100, flow=flow, sent=yesterday), key) for flow, key in keys.items()
         ]
         run(apply(engine, Batch(now=NOW, arrivals=recent)))
-        kill_in_the_middle(database_url, tmp_path / "out", ["after:2w"])
+        kill_in_the_middle(database_url, tmp_path / "out", options)
         asked_at = asked_before(partial_of(tmp_path / "out"))
         assert asked_at is not None
         bound = milliseconds(asked_at - TWO_WEEKS)
@@ -103,7 +104,7 @@ def test_times_count_back_from_the_run_that_was_killed(
         arrivals = [streamed(frame(id_, sent=sent), keys["f"]) for id_, sent in said.items()]
         run(apply(engine, Batch(now=NOW, arrivals=arrivals)))
     monkeypatch.setenv("ARCHIVER_DATABASE_URL", database_url)
-    assert archiver(["export", str(tmp_path / "out"), "after:2w"]) == 0
+    assert archiver(["export", str(tmp_path / "out"), *options]) == 0
     chosen = {(row["flow"], row["id"]) for row in lines(tmp_path / "out")}
     assert chosen == {
         ("acme/main", 100), ("acme/main", 200), ("acme/sp ace%", 100), ("private/1/2", 100)
