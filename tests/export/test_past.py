@@ -8,12 +8,24 @@ import pyarrow.dataset
 import pytest
 
 from archiver.cli.export import FORMATS
+from archiver.ingest.apply import apply
+from archiver.ingest.batch import Batch
 from tests.export.conftest import Export, content
+from tests.ingest.arriving import NOW, edit, query, running, streamed
 
 BEFORE_THE_EDIT = datetime(2019, 12, 1, tzinfo=UTC)
-AFTER_THE_EDIT = datetime(2020, 2, 1, tzinfo=UTC)
+AFTER_THE_EDIT = datetime(2020, 1, 1, 0, 0, 0, 40_000, tzinfo=UTC)
 EDITED = re.compile(r"edited \W*(lt;)?b\b")
 """However a format writes the angle brackets in what a message came to say."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def edited_again(archive_url: str) -> None:
+    """What was edited is edited once more, ten milliseconds after the latest of the times here."""
+    ((key,),) = query(archive_url, "SELECT flow_key FROM store.flows WHERE flow_id = 'f'")
+    with running(archive_url) as (run, engine):
+        change = streamed(edit(50, 23, "and once more"), key)
+        run(apply(engine, Batch(now=NOW, arrivals=[change])))
 
 
 def said(folder: Path, style: str) -> str:
@@ -46,4 +58,5 @@ def test_nothing_of_later_is_in_an_export_of_the_past(
     assert EDITED.search(told)
     assert "with a thread" in told
     assert ("soon edited" in told) == (style == "html")  # which alone shows what was said before
+    assert "once more" not in told
     assert later.rows > then.rows
