@@ -13,7 +13,7 @@ mutations older than the listing find something to act on, and the listing then 
 `replay` starts from nothing. Both give the same: that is a law, see ``tests/domain/test_fold.py``.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import assert_never
 
@@ -59,11 +59,13 @@ class Absence(Struct, frozen=True, kw_only=True, gc=False):
 
 
 Fact = Showing | Absence | Mutation
+LISTED = (Showing, Absence)
+"""The facts with a position of their own; a union written where it is asked for is made anew."""
 
 
 def position(fact: Fact) -> EventId:
     """The id up to which *fact* tells what the message is."""
-    return fact.as_of if isinstance(fact, Showing | Absence) else fact.id
+    return fact.as_of if isinstance(fact, LISTED) else fact.id
 
 
 def target(fact: Fact) -> EventId:
@@ -79,10 +81,10 @@ def target(fact: Fact) -> EventId:
 
 def order(fact: Fact) -> tuple[int, bool, datetime, bytes]:
     """Sort facts by position, listings after the event of theirs; the rest breaks ties."""
-    shown_at = fact.shown_at if isinstance(fact, Showing | Absence) else None
+    shown_at = fact.shown_at if isinstance(fact, LISTED) else None
     return (
         position(fact),
-        isinstance(fact, Showing | Absence),
+        isinstance(fact, LISTED),
         shown_at or BEFORE_ALL,
         msgspec.json.encode(fact),  # of any number: MessagePack has none beyond 64 bits
     )
@@ -92,7 +94,9 @@ def arrange(facts: Iterable[Fact]) -> list[Fact]:
     """Return *facts* by `order`."""
     some = list(facts)
     if len(some) > 1:
-        some.sort(key=order)
+        positions = {position(fact) for fact in some}
+        # Ties are rare, and what breaks them is dear.
+        some.sort(key=position if len(positions) == len(some) else order)
     return some
 
 
@@ -106,6 +110,10 @@ def replay(facts: Iterable[Fact]) -> tuple[Message, tuple[Revision, ...]] | None
     if first is None:
         return None
     message, created = sketch(first)
+    if in_order[0] is first and first.message.edited_at is None:
+        # It is all that the sketch is made of, and changes nothing about it.
+        message = _as_sent(first.message, as_of=max(message.as_of, first.as_of))
+        in_order = in_order[1:]
     return extend(message, [created], in_order)
 
 
@@ -123,11 +131,12 @@ def untouched(facts: Sequence[Fact]) -> Message | None:
     return _as_sent(fact.message, as_of=max(fact.message.id, fact.as_of))
 
 
-def _once_each(in_order: Sequence[Fact]) -> Sequence[Fact]:
-    if len(in_order) == 1:
-        return in_order
-    pairs = zip(in_order, [None, *in_order], strict=False)
-    return [fact for fact, before in pairs if fact != before]
+def _once_each(in_order: Iterable[Fact]) -> Iterator[Fact]:
+    before = None
+    for fact in in_order:
+        if fact != before:
+            yield fact
+        before = fact
 
 
 def extend(

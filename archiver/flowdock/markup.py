@@ -44,10 +44,11 @@ _BLOCKS = frozenset(
 def plain_text(markup: str) -> str:
     """Return the text of *markup*: blocks on lines of their own, entities as characters."""
     text = _TAG.sub(_replacement, markup) if "<" in markup else markup
-    with suppress(ValueError):  # an entity of more digits than Python reads
-        text = unescape(text)
-    lines = (" ".join(line.split()) for line in text.split("\n"))
-    return "\n".join(filter(None, lines))
+    if "&" in text:
+        with suppress(ValueError):  # an entity of more digits than Python reads
+            text = unescape(text)
+    lines = [" ".join(line.split()) for line in text.split("\n")]
+    return "\n".join([line for line in lines if line])
 
 
 def _replacement(tag: re.Match[str]) -> str:

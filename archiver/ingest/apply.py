@@ -175,20 +175,18 @@ async def _contradicted(tx: Transaction, entries: Iterable[Entry]) -> set[int]:
 def _asides(arrivals: Iterable[Arrival]) -> tuple[list[StoredSignal], list[Reject]]:
     signals, rejects = [], []
     for arrival in arrivals:
-        match arrival.decoded:
-            case Signal() as signal:
-                signals.append(_stored_signal(arrival, signal))
-            case Rejected(reason=reason):
-                rejects.append(
-                    Reject(
-                        received_at=arrival.received_at,
-                        origin=arrival.origin,
-                        reason=reason,
-                        raw=arrival.frame,
-                    )
+        decoded = arrival.decoded
+        if isinstance(decoded, Signal):
+            signals.append(_stored_signal(arrival, decoded))
+        elif isinstance(decoded, Rejected):
+            rejects.append(
+                Reject(
+                    received_at=arrival.received_at,
+                    origin=arrival.origin,
+                    reason=decoded.reason,
+                    raw=arrival.frame,
                 )
-            case _:
-                pass
+            )
     return signals, rejects
 
 

@@ -54,14 +54,16 @@ async def sort_out(
     *marks* tell how far the journals of their flows go, which are locked.
     """
     new = Novelty(marks=marks)
-    events = [
-        (_key(arrival, event), arrival, event)
-        for arrival in arrivals
-        if isinstance(event := arrival.decoded, Event)
-    ]
-    if not events:
-        return new
-    reached = {key for key, _, _ in events if marks[key[0]].may_hold(key[1])}
+    events = []
+    reached = set()
+    for arrival in arrivals:
+        if isinstance(event := arrival.decoded, Event):
+            if arrival.flow_key is None:
+                raise Corruption("an event without a flow came to be written")
+            key = (arrival.flow_key, event.id)
+            events.append((key, arrival, event))
+            if marks[arrival.flow_key].may_hold(event.id):
+                reached.add(key)
     forms = await journal.known(tx, reached) if reached else {}
     for key, arrival, event in events:
         _place(new, key, arrival, event, forms.setdefault(key, []))
@@ -95,7 +97,7 @@ def _place(new: Novelty, key: Key, arrival: Arrival, event: Event, forms: list[K
         new.repeated += 1
         return
     # Of a form shown again as well: a listing may tell of a thread what the stream was not asked.
-    if thread := thread_of(flow_key, event):
+    if isinstance(event, SHOWS_THREAD) and (thread := thread_of(flow_key, event)):
         new.threads.append(thread)
     if fact := fact_of(event, position=as_of, shown_at=asked_at):
         about = key if isinstance(fact, Showing) else (flow_key, target(fact))
@@ -128,9 +130,3 @@ def thread_of(flow_key: int, event: Event) -> Shown | None:
     if isinstance(event, SHOWS_THREAD) and event.thread:
         return Shown(flow_key, event.thread, event.id)
     return None
-
-
-def _key(arrival: Arrival, event: Event) -> Key:
-    if arrival.flow_key is None:
-        raise Corruption("an event without a flow came to be written")
-    return arrival.flow_key, event.id

@@ -3,13 +3,13 @@
 All of it is derived: `archiver.domain.fold` makes it of the journal, and here it is only put down.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict
-from sqlalchemy import Row, Table, select, text, true
+from sqlalchemy import Table, select, text, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.model import Attachment, EventId, Message, Revision, Thread
@@ -63,7 +63,7 @@ async def held(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, Held]:
     statement = select(_STORED).select_from(_ASKED.join(_STORED, true()))
     rows = (await tx.execute(statement, keys_of(keys))).all()
     carried(tx, (len(row.content) for row in rows))
-    return {(row.flow_key, row.id): Held(_message(row), row.revisions) for row in rows}
+    return dict(map(_held, rows))
 
 
 async def positions(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, int]:
@@ -148,29 +148,20 @@ def _record(key: Key, one: Held) -> dict[str, object]:
     }
 
 
-def _message(row: Row[Any]) -> Message:
-    reactions = row.reactions or {}
-    return Message(
-        id=EventId(row.id),
-        event=row.event,
-        user=row.user_id,
-        sent_at=row.sent_at,
-        content=row.content,
-        tags=tuple(row.tags),
-        thread=row.thread_id,
-        parent=row.parent_id,
-        edited_at=row.edited_at,
-        edits=row.edits,
-        deleted_at=row.deleted_at,
-        removed=row.removed,
-        attachments=tuple(msgspec.convert(row.attachments or (), list[Attachment])),
-        reactions=tuple((emoji, tuple(reactions[emoji])) for emoji in sorted(reactions)),
-        app=row.app,
-        uuid=row.uuid,
-        external_user_name=row.external_user_name,
-        detail=row.detail,
-        as_of=EventId(row.as_of),
-    )
+def _held(row: Sequence[Any]) -> tuple[Key, Held]:
+    """A row of `messages`, in the order of `COLUMNS`."""
+    (
+        flow_key, id_, event, user, sent_at, content, tags, thread, parent, edited_at, edits,
+        deleted_at, removed, attachments, reactions, app, uuid, external_user_name, detail, as_of,
+        revisions,
+    ) = row  # fmt: skip
+    message = Message(
+        id_, event, user, sent_at, content, tuple(tags), thread, parent, edited_at, edits,
+        deleted_at, tuple(msgspec.convert(attachments, list[Attachment])) if attachments else (),
+        tuple((emoji, tuple(reactions[emoji])) for emoji in sorted(reactions)) if reactions else (),
+        app, uuid, external_user_name, detail, removed, as_of,
+    )  # fmt: skip
+    return (flow_key, id_), Held(message, revisions)
 
 
 def _upsert(table: Table, source: str) -> str:
