@@ -60,15 +60,20 @@ def conversation(
 
     With their histories, and the thread each is in if it is not alone in it; by thread, only such.
     """
-    query = _CONVERSATION.format(
+    return _blocks(tx, conversation_query(part, chosen, by_thread=by_thread))
+
+
+def conversation_query(part: Part, chosen: Selection, *, by_thread: bool) -> sql.Composed:
+    """The query of `conversation`."""
+    return _CONVERSATION.format(
         columns=_JSON_COLUMNS["messages"],
         source=source("messages", chosen),
         wanted=wanted(chosen, part),
+        flow=sql.Literal(part.flow),
         as_of=sql.Literal(chosen.as_of),
-        which=sql.SQL("t.size IS NOT NULL" if by_thread else "true"),
+        which=sql.SQL("coalesce(t.size, 0) > 1" if by_thread else "true"),
         order=sql.SQL("t.first_id, m.thread_id, m.id" if by_thread else "m.day NULLS LAST, m.id"),
     )
-    return _blocks(tx, query)
 
 
 def rejects(tx: AsyncConnection) -> AsyncGenerator[Block]:
@@ -178,17 +183,23 @@ _JSON_COLUMNS: Mapping[Subject, sql.Composable] = {
     ),
 }
 
+# Postgres knows nothing of how many messages and threads there are here, and may compare each with
+# each. A full join, which finds what a left join would, is never made so; nor is a union.
 _CONVERSATION = sql.SQL("""
     WITH chosen AS (
         SELECT *, to_char(m.sent AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day
         FROM {source} AS m WHERE {wanted}
     ), talks AS (
-        SELECT thread_id, count(*) AS size, min(id) AS first_id, min(day) AS first_day
-        FROM chosen WHERE thread_id IS NOT NULL GROUP BY thread_id HAVING count(*) > 1
+        SELECT thread_id, count(id) AS size, min(id) AS first_id, min(day) AS first_day,
+               max(title) AS title
+        FROM (SELECT thread_id, id, day, NULL AS title FROM chosen WHERE thread_id IS NOT NULL
+              UNION ALL SELECT thread_id, NULL, NULL, title FROM archive.threads
+              WHERE flow = {flow}) AS told
+        GROUP BY thread_id HAVING count(id) > 1
     )
     SELECT row_to_json(line)::text, 1::int8 FROM (
         SELECT {columns}, m.day, t.size AS thread_size, t.first_day AS thread_day,
-               s.title AS thread_title,
+               t.title AS thread_title,
                CASE WHEN m.edited_at IS NOT NULL OR m.deleted_at IS NOT NULL OR m.edits > 0 THEN (
                    SELECT json_agg(json_build_object('kind', r.kind, 'at', r.at, 'nick', r.nick,
                                                      'content', r.content) ORDER BY r.ordinal)
@@ -196,8 +207,7 @@ _CONVERSATION = sql.SQL("""
                    WHERE r.flow = m.flow AND r.message_id = m.id
                      AND ({as_of}::timestamptz IS NULL OR r.at <= {as_of}::timestamptz)
                ) END AS history
-        FROM chosen AS m LEFT JOIN talks AS t USING (thread_id)
-        LEFT JOIN archive.threads AS s ON s.flow = m.flow AND s.thread_id = m.thread_id
+        FROM chosen AS m FULL JOIN talks AS t USING (thread_id)
         WHERE {which} ORDER BY {order}
     ) AS line
 """)
