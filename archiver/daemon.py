@@ -18,12 +18,10 @@ from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.backfill import backfill
 from archiver.ingest.contact import CONTACT_LIMITS, LockedOut, Unreachable, make_contact
 from archiver.ingest.indexing import Writers, index_forever
-from archiver.ingest.intake import Lane
 from archiver.ingest.leases import EVERYTHING, Leases
 from archiver.ingest.live import Pace, write_forever
 from archiver.ingest.pruning import prune
 from archiver.ingest.source import STREAM_FIRST_SECONDS
-from archiver.ingest.tally import WriterTally
 from archiver.settings import Account as AccountSettings
 from archiver.settings import Settings
 from archiver.store.engine import Engine, Fault, telling
@@ -89,10 +87,7 @@ async def archive(shared: Works, *, stop: asyncio.Event) -> None:
     language = shared.settings.search.language
     async with _giving_back(shared.leases), asyncio.TaskGroup() as group:
         tasks = [
-            *(
-                group.create_task(_write(shared, lane, own))
-                for lane, own in zip(shared.intake.lanes, shared.tally.writers, strict=True)
-            ),
+            group.create_task(_write(shared)),
             group.create_task(prune(shared.engine, signals_kept=signals_kept, now=utc_now)),
             group.create_task(index_forever(shared.engine, _writers(shared), language=language)),
             *(group.create_task(_work(shared, one, locked_out)) for one in accounts),
@@ -185,7 +180,7 @@ async def _contact(shared: Works, account: AccountSettings) -> UserId:
     return await make_contact(client, account=account.name, api_url=account.api_url)
 
 
-async def _write(shared: Works, lane: Lane, own: WriterTally) -> NoReturn:
+async def _write(shared: Works) -> NoReturn:
     ingest = shared.settings.ingest
     pace = Pace(batch_events=ingest.batch_events, linger_seconds=ingest.linger_seconds)
     clock = asyncio.get_running_loop().time
@@ -193,14 +188,13 @@ async def _write(shared: Works, lane: Lane, own: WriterTally) -> NoReturn:
     def failed(fault: Fault, state: str) -> None:
         shared.tally.failed(fault.value, state)
         if fault is Fault.SERVER:
-            own.failed(now=clock())
+            shared.tally.writer_failed(now=clock())
 
     await write_forever(
         telling(shared.engine, failed),
-        lane,
+        shared.intake,
         shared.heads,
         pace=pace,
         tally=shared.tally,
-        own=own,
         now=utc_now,
     )

@@ -22,7 +22,6 @@ from archiver.ingest.apply import when_possible
 from archiver.ingest.heads import Heads
 from archiver.ingest.intake import Intake
 from archiver.ingest.leases import EVERYTHING, Leases, Share
-from archiver.ingest.live import WRITERS
 from archiver.ingest.names import Names
 from archiver.ingest.process import this_process
 from archiver.ingest.source import Source
@@ -55,13 +54,12 @@ class Works:
         self.intake = Intake(
             limit_bytes=settings.ingest.buffer_bytes,
             settling_seconds=settings.ingest.settling_seconds,
-            lanes=WRITERS,
         )
         self.names = Names(engine)
         self.turns = Turns()
         self.chance = random.Random()  # noqa: S311  (it only spreads delays)
         self.run = str(uuid4())
-        self.tally = Tally.of((account.name for account in settings.accounts), writers=WRITERS)
+        self.tally = Tally.of(account.name for account in settings.accounts)
         self.engine = telling(engine, lambda fault, state: self.tally.failed(fault.value, state))
         self.gates: dict[str, Gate] = {}
         self.at_work: dict[str, Account] = {}

@@ -7,10 +7,13 @@ what is proven.
 What Postgres refuses is found by halving the batch, set aside with the rejects, and not claimed.
 """
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
+from functools import reduce
+from operator import add
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -18,7 +21,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_ran
 
 from archiver.domain.coverage import Ranges
 from archiver.domain.events import Rejected, Signal
-from archiver.ingest.batch import Applied, Arrival, Batch
+from archiver.ingest.batch import Applied, Arrival, Batch, parted
 from archiver.ingest.folding import change_messages
 from archiver.ingest.novelty import Novelty, sort_out
 from archiver.store import coverage, journal, messages
@@ -38,6 +41,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 NONE: frozenset[int] = frozenset()
+LARGE = 500
+"""Events: several smaller transactions cost more than they gain."""
+SIDE_BY_SIDE = 2
 LONGEST_PAUSE_SECONDS = 5.0
 CONTRADICTION_PAUSE = timedelta(minutes=1)
 """A service that never streams some kind of event must not have its flows listed for ever."""
@@ -46,6 +52,22 @@ CONTRADICTION_PAUSE = timedelta(minutes=1)
 async def apply_patiently(engine: Engine, batch: Batch) -> Applied:
     """`apply`, again and again while the database is away; what else goes wrong is raised."""
     return await _patiently()(apply, engine, batch)
+
+
+async def apply_side_by_side(engine: Engine, batch: Batch) -> Applied:
+    """`apply_patiently`, of a large batch in several transactions, each of other flows.
+
+    While the server works on one of them, we work on another.
+    """
+    if len(batch.arrivals) < LARGE:
+        return await apply_patiently(engine, batch)
+    try:
+        async with asyncio.TaskGroup() as group:
+            parts = parted(batch, SIDE_BY_SIDE)
+            tasks = [group.create_task(apply_patiently(engine, part)) for part in parts]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return reduce(add, (task.result() for task in tasks))
 
 
 async def when_possible(engine: Engine, work: Callable[[Transaction], Awaitable[T]]) -> T:

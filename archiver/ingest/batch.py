@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
 from archiver.domain.events import Decoded, Event, Mutation, Posted, Rejected, Vanished
@@ -62,6 +63,23 @@ class Batch(Struct, frozen=True, kw_only=True):
     def listed(self) -> dict[int, Ranges]:
         """By flow key: what is proven by pages."""
         return {flow_key: gain.listed for flow_key, gain in self.gains.items() if gain.listed}
+
+
+def parted(batch: Batch, parts: int) -> list[Batch]:
+    """*batch* in so many parts, each of other flows; what is of no flow is in the first."""
+    arrivals: list[list[Arrival]] = [[] for _ in range(parts)]
+    for arrival in batch.arrivals:
+        arrivals[(arrival.flow_key or 0) % parts].append(arrival)
+    return [
+        replace(
+            batch,
+            arrivals=its,
+            gains={key: gain for key, gain in batch.gains.items() if key % parts == part},
+            opened=frozenset(key for key in batch.opened if key % parts == part),
+            pages=[page for page in batch.pages if page.flow_key % parts == part],
+        )
+        for part, its in enumerate(arrivals)
+    ]
 
 
 class Applied(Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from archiver.domain.coverage import Continuity, Ranges
+from archiver.domain.events import Rejected
 from archiver.ingest.intake import Began, Came, Ended, Item
 from archiver.store.coverage import Standing
 
@@ -65,18 +66,18 @@ class Claims:
         connection = self._connections.get(item.connection)
         if connection is None:
             return
-        if not item.are_placed:
-            self._settle(item.connection, now=item.at)
-            connection = _Connection(item.at + self._settling_seconds)
-            self._connections[item.connection] = connection
         for arrival in item.arrivals:
-            flow_key, id_ = arrival.flow_key, arrival.id
-            if flow_key is not None and id_ is not None:
+            flow_key, decoded = arrival.flow_key, arrival.decoded
+            if isinstance(decoded, Rejected):
+                self._settle(item.connection, now=item.at)
+                connection = _Connection(item.at + self._settling_seconds)
+                self._connections[item.connection] = connection
+            elif flow_key is not None and decoded.id is not None:
                 continuity = connection.flows.get(flow_key)
                 if continuity is None:
                     continuity = Continuity(since=connection.since)
                     connection.flows[flow_key] = continuity
-                continuity.arrived(id_, at=item.at)
+                continuity.arrived(decoded.id, at=item.at)
 
     def _settle(self, connection: int, *, now: float) -> None:
         if connection not in self._connections:

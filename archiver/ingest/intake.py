@@ -1,22 +1,17 @@
 """What has been read and is not yet written: a queue with a bound on its bytes.
 
-Streams put, writers take. When the writers fall behind, putting waits, so reading from the socket
-stops, and memory stays bounded whatever the service sends. A batch closes when it is big enough, or
-after a short while: a quiet flow is not kept waiting.
-
-Each writer has a *lane* of its own, and each flow is of one lane, so the events of a flow are
-written in their order. What is known of a connection goes into every lane.
+Streams put, the writer takes. When the writer falls behind, putting waits, so reading from the
+socket stops, and memory stays bounded whatever the service sends. A batch closes when it is big
+enough, or after a short while: a quiet flow is not kept waiting.
 """
 
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
-from msgspec.structs import replace
 
-from archiver.domain.events import Rejected
 from archiver.ingest.batch import Arrival
 
 
@@ -35,8 +30,6 @@ class Came(Struct, frozen=True):
     connection: int
     at: float
     arrivals: Sequence[Arrival]
-    are_placed: bool = True
-    """Whether none of what came could not be placed: that may have been any flow's event."""
 
     def newest(self) -> Mapping[int, int]:
         """By flow key: the newest id that came."""
@@ -73,46 +66,58 @@ def size(item: Item) -> int:
     return len(item.arrivals) if isinstance(item, Came) else 1
 
 
-def came(connection: int, at: float, arrivals: Sequence[Arrival]) -> Came:
-    """The item of frames that arrived."""
-    are_placed = not any(isinstance(arrival.decoded, Rejected) for arrival in arrivals)
-    return Came(connection, at, arrivals, are_placed)
+class Intake:
+    """The queue between the streams of all shards and one writer; times are the loop's seconds."""
 
-
-def dealt(item: Item, lanes: int) -> list[Item | None]:
-    """What of *item* goes into each lane; None when nothing does."""
-    if lanes == 1 or not isinstance(item, Came):
-        return [item] * lanes
-    parts: list[list[Arrival]] = [[] for _ in range(lanes)]
-    for arrival in item.arrivals:
-        parts[(arrival.flow_key or 0) % lanes].append(arrival)
-    return [replace(item, arrivals=part) if part or not item.are_placed else None for part in parts]
-
-
-class Lane:
-    """What waits for one writer."""
-
-    def __init__(
-        self, *, limit_bytes: int, read_up_to: Callable[[], float], drained: asyncio.Event
-    ) -> None:
-        self.bytes = self.events = 0
-        self._limit_bytes = limit_bytes
-        self._read_up_to = read_up_to
-        self._drained = drained
+    def __init__(self, *, limit_bytes: int, settling_seconds: float) -> None:
+        self.limit_bytes = limit_bytes
+        self._settling_seconds = settling_seconds
+        self._bytes = self._size = 0
         self._items: deque[Item] = deque()
         self._filled = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._waiting = 0
+        self._hindered_at = 0.0
+        self._free_since = -math.inf
 
-    def add(self, item: Item) -> None:
-        """Add *item* at the end."""
-        self._items.append(item)
-        self.bytes += weight(item)
-        self.events += size(item)
-        self._filled.set()
+    @property
+    def held_bytes(self) -> int:
+        """Roughly the memory that is taken by what waits to be written."""
+        return self._bytes
+
+    @property
+    def held_events(self) -> int:
+        """How many events wait to be written."""
+        return self._size
+
+    def read_up_to(self) -> float:
+        """The time up to which all that the service sent has had time to be read.
+
+        While somebody waits to put, nothing is read: what was sent before what was read last may
+        lie in a socket. Afterwards it takes the settling time until that is behind.
+        """
+        now = asyncio.get_running_loop().time()
+        is_free = not self._waiting and now - self._free_since >= self._settling_seconds
+        return now if is_free else self._hindered_at
 
     def written_up_to(self) -> float:
-        """As `Intake.read_up_to`, of what has been taken to be written."""
-        read = self._read_up_to()
+        """As `read_up_to`, of what has been taken to be written."""
+        read = self.read_up_to()
         return min(read, self._items[0].at) if self._items else read
+
+    async def put(self, item: Item) -> None:
+        """Add *item* as soon as there is room: that is, while the queue is below its limit."""
+        while self._bytes >= self.limit_bytes:
+            await self._wait_for_room()
+        self.put_now(item)
+
+    def put_now(self, item: Item) -> None:
+        """Add *item*, room or not: for what takes none, when waiting is not possible."""
+        self._items.append(item)
+        self._bytes += weight(item)
+        self._size += size(item)
+        self._filled.set()
 
     async def take(
         self, *, most: int, linger_seconds: float, patience_seconds: float
@@ -131,69 +136,20 @@ class Lane:
                     await self._filled.wait()
             except TimeoutError:
                 return []
-        if self.events < most and self.bytes < self._limit_bytes:
+        if self._size < most and self._bytes < self.limit_bytes:
             await asyncio.sleep(max(0.0, linger_until - clock()))
         taken: list[Item] = []
         taken_bytes = taken_events = 0
         # Half a queueful at most, so that reading goes on while a batch of large events is written.
-        while self._items and taken_events < most and taken_bytes * 2 <= self._limit_bytes:
+        while self._items and taken_events < most and taken_bytes * 2 <= self.limit_bytes:
             item = self._items.popleft()
             taken.append(item)
             taken_bytes += weight(item)
             taken_events += size(item)
-        self.bytes -= taken_bytes
-        self.events -= taken_events
+        self._bytes -= taken_bytes
+        self._size -= taken_events
         self._drained.set()
         return taken
-
-
-class Intake:
-    """The queue between the streams of all shards and the writers; in the loop's seconds."""
-
-    def __init__(self, *, limit_bytes: int, settling_seconds: float, lanes: int = 1) -> None:
-        self.limit_bytes = limit_bytes
-        self._settling_seconds = settling_seconds
-        self._drained = asyncio.Event()
-        self._waiting = 0
-        self._hindered_at = 0.0
-        self._free_since = -math.inf
-        share = limit_bytes // lanes
-        self.lanes = [
-            Lane(limit_bytes=share, read_up_to=self.read_up_to, drained=self._drained)
-            for _ in range(lanes)
-        ]
-
-    @property
-    def held_bytes(self) -> int:
-        """Roughly the memory that is taken by what waits to be written."""
-        return sum(lane.bytes for lane in self.lanes)
-
-    @property
-    def held_events(self) -> int:
-        """How many events wait to be written."""
-        return sum(lane.events for lane in self.lanes)
-
-    def read_up_to(self) -> float:
-        """The time up to which all that the service sent has had time to be read.
-
-        While somebody waits to put, nothing is read: what was sent before what was read last may
-        lie in a socket. Afterwards it takes the settling time until that is behind.
-        """
-        now = asyncio.get_running_loop().time()
-        is_free = not self._waiting and now - self._free_since >= self._settling_seconds
-        return now if is_free else self._hindered_at
-
-    async def put(self, item: Item) -> None:
-        """Add *item* as soon as there is room: that is, while the queue is below its limit."""
-        while self.held_bytes >= self.limit_bytes:
-            await self._wait_for_room()
-        self.put_now(item)
-
-    def put_now(self, item: Item) -> None:
-        """Add *item*, room or not: for what takes none, when waiting is not possible."""
-        for lane, part in zip(self.lanes, dealt(item, len(self.lanes)), strict=True):
-            if part is not None:
-                lane.add(part)
 
     async def _wait_for_room(self) -> None:
         clock = asyncio.get_running_loop().time

@@ -1,9 +1,8 @@
 """From streams to the archive: `listen` reads, `write_forever` writes, an `Intake` lies between.
 
-A few writers serve all streams, each other flows, so that a batch holds what many flows said in a
-moment, and one writer works while the server does for another. Whatever is known of a connection
-(that it began, that it ended) goes through the same queue as its frames: a writer claims only what
-it has written.
+One writer serves all streams, so that a batch holds what all flows said in a moment. Whatever is
+known of a connection (that it began, that it ended) goes through the same queue as its frames: the
+writer claims only what it has written.
 """
 
 import asyncio
@@ -20,20 +19,18 @@ from archiver.domain.events import Decoded, Event, Rejected
 from archiver.domain.model import UserId
 from archiver.flowdock.decode import decode
 from archiver.flowdock.stream import Closed, Frames, Occurrence, Opened
-from archiver.ingest.apply import apply_patiently
+from archiver.ingest.apply import apply_side_by_side
 from archiver.ingest.batch import Arrival, Batch
 from archiver.ingest.claims import Claims
 from archiver.ingest.heads import Heads
-from archiver.ingest.intake import Began, Came, Ended, Intake, Lane, came
+from archiver.ingest.intake import Began, Came, Ended, Intake
 from archiver.ingest.names import Names, flow_named
-from archiver.ingest.tally import AccountTally, Link, Tally, WriterTally
+from archiver.ingest.tally import AccountTally, Link, Tally
 from archiver.store.engine import Engine
 
 log = logging.getLogger(__name__)
 
 NONE: frozenset[int] = frozenset()
-WRITERS = 2
-"""As many as keep one thread of ours and the server busy."""
 CLAIM_SECONDS = 0.5
 """How often claims are written: they are late by the settling time anyway."""
 
@@ -89,9 +86,9 @@ async def listen(occurrences: AsyncIterator[Occurrence], listener: Listener) -> 
                         log.warning("events too long, cut", extra={**about, "events": truncated})
                     at = clock()
                     arrivals = await receive(frames, listener, received_at=received_at)
-                    item = came(connection, at, arrivals)
-                    listener.on_heard(item)
-                    await listener.intake.put(item)
+                    came = Came(connection, at, arrivals)
+                    listener.on_heard(came)
+                    await listener.intake.put(came)
                 case Closed(reason=reason, retry_in_seconds=pause):
                     log.warning("stream closed", extra={**about, "reason": reason, "again": pause})
                     listener.tally.end(listener.link, reason)
@@ -125,22 +122,21 @@ async def receive(
 
 async def write_forever(
     engine: Engine,
-    lane: Lane,
+    intake: Intake,
     heads: Heads,
     *,
     pace: Pace,
     tally: Tally,
-    own: WriterTally,
     now: Callable[[], datetime],
 ) -> NoReturn:
-    """Archive what comes into *lane*, batch by batch; waits while the database is away."""
+    """Archive what comes into *intake*, batch by batch; waits while the database is away."""
     clock = asyncio.get_running_loop().time
     claims = Claims(settling_seconds=heads.settling_seconds)
     claim_at = clock()
     took_seconds, is_busy = 0.0, False
     while True:
-        own.turned(now=clock())
-        items = await lane.take(
+        tally.turned(now=clock())
+        items = await intake.take(
             most=pace.batch_events,
             linger_seconds=min(took_seconds, pace.linger_seconds) if is_busy else 0.0,
             patience_seconds=CLAIM_SECONDS,
@@ -150,19 +146,19 @@ async def write_forever(
         gains = {}
         if opened or clock() >= claim_at:
             claim_at = clock() + CLAIM_SECONDS
-            gains = claims.take(now=lane.written_up_to())
-        heard = [item for item in items if isinstance(item, Came)]
-        arrivals = [arrival for item in heard for arrival in item.arrivals]
+            gains = claims.take(now=intake.written_up_to())
+        came = [item for item in items if isinstance(item, Came)]
+        arrivals = [arrival for item in came for arrival in item.arrivals]
         is_busy = len(arrivals) > FEW_EVENTS
         if not arrivals and not gains and not opened:
             continue
         batch = Batch(now=now(), arrivals=arrivals, gains=gains, opened=opened)
         began = clock()
-        applied = await apply_patiently(engine, batch)
+        applied = await apply_side_by_side(engine, batch)
         took_seconds = clock() - began
         tally.applied(applied, seconds=took_seconds)
         heads.noted({flow_key: gain.due for flow_key, gain in gains.items()})
         claims.refuse({flow_key for flow_key, _ in applied.refused}, now=clock())
-        for item in heard:
+        for item in came:
             for flow_key, id_ in item.newest().items():
                 heads.seen(flow_key, id_, at=item.at)

@@ -5,7 +5,7 @@ who. Times are the event loop's seconds.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -101,26 +101,6 @@ class SharingTally:
         self.lost += lost
 
 
-@dataclass(slots=True)
-class WriterTally:
-    """How one of the streams' writers is doing."""
-
-    turned_at: float = 0.0
-    """When it last came round, or was last told by the database why it cannot."""
-    away_since: float | None = None
-    """Since when the database has refused it; None when it does not."""
-
-    def turned(self, *, now: float) -> None:
-        """Note that it has come round."""
-        self.turned_at, self.away_since = now, None
-
-    def failed(self, *, now: float) -> None:
-        """Note that the database has refused it; it goes on trying."""
-        self.turned_at = now
-        if self.away_since is None:
-            self.away_since = now
-
-
 @dataclass(slots=True, kw_only=True)
 class Tally:
     """What a process has done since it began, over all accounts."""
@@ -139,26 +119,15 @@ class Tally:
     """How long all batches took together, waiting for the database included."""
     database_errors: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By whose fault they were, and by SQLSTATE."""
-    writers: Sequence[WriterTally] = field(default_factory=lambda: [WriterTally()])
+    writer_turned_at: float = 0.0
+    """When the streams' writer last came round, or was last told by the database why it cannot."""
+    writer_away_since: float | None = None
+    """Since when the database has refused the streams' writer; None when it does not."""
 
     @classmethod
-    def of(cls, accounts: Iterable[str], *, writers: int = 1) -> "Tally":
-        """An empty tally of the accounts of these names, and so many writers."""
-        return cls(
-            accounts={name: AccountTally(name=name) for name in accounts},
-            writers=[WriterTally() for _ in range(writers)],
-        )
-
-    @property
-    def writer_turned_at(self) -> float:
-        """When that of the streams' writers of which it is longest ago last came round."""
-        return min(one.turned_at for one in self.writers)
-
-    @property
-    def writer_away_since(self) -> float | None:
-        """Since when the database has refused one of the streams' writers; None if it does not."""
-        away = [one.away_since for one in self.writers if one.away_since is not None]
-        return min(away, default=None)
+    def of(cls, accounts: Iterable[str]) -> "Tally":
+        """An empty tally of the accounts of these names."""
+        return cls(accounts={name: AccountTally(name=name) for name in accounts})
 
     def applied(self, applied: Applied, *, seconds: float) -> None:
         """Note what became of a batch, and how long it took."""
@@ -171,9 +140,19 @@ class Tally:
         self.batches += 1
         self.batch_seconds += seconds
 
+    def turned(self, *, now: float) -> None:
+        """Note that the streams' writer has come round."""
+        self.writer_turned_at, self.writer_away_since = now, None
+
     def failed(self, fault: str, state: str) -> None:
         """Note an error of the database."""
         self.database_errors[fault, state] += 1
+
+    def writer_failed(self, *, now: float) -> None:
+        """Note that the database has refused the streams' writer, which goes on trying."""
+        self.writer_turned_at = now
+        if self.writer_away_since is None:
+            self.writer_away_since = now
 
     def _known(self, kind: str, witness: str) -> str:
         is_room = len(self.events) < MOST_KINDS

@@ -4,7 +4,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver.domain.coverage import Ranges
-from archiver.ingest import intake
 from archiver.ingest.claims import Claims
 from archiver.ingest.intake import Began, Came, Ended, Item
 from tests.ingest.arriving import frame, streamed
@@ -18,7 +17,7 @@ def came(id_: int, *, at: float, flow_key: int = 1, connection: int = 1) -> Came
 
 
 def unreadable(*, at: float, connection: int = 1) -> Came:
-    return intake.came(connection, at, [streamed(b"{", 1)])
+    return Came(connection, at, [streamed(b"{", 1)])
 
 
 def began(*, at: float, connection: int = 1) -> Began:
@@ -59,7 +58,7 @@ def test_nothing_is_proven_across_two_connections():
 
 def test_nothing_is_proven_across_what_could_not_be_placed_among_what_came_together():
     among = [streamed(frame(5), 1), streamed(b"{", 1), streamed(frame(9), 1)]
-    items = [began(at=0), came(3, at=2), intake.came(1, 4.0, among), came(12, at=6)]
+    items = [began(at=0), came(3, at=2), Came(1, 4.0, among), came(12, at=6)]
     assert claimed(*items) == {1: Ranges(((3, 3), (12, 12)))}
 
 

@@ -40,13 +40,7 @@ class Writing:
         pace = Pace(batch_events=batch_events, linger_seconds=0)
         tally = Tally.of(["default"])
         await write_forever(
-            self.engine,
-            self.intake.lanes[0],
-            heads,
-            pace=pace,
-            tally=tally,
-            own=tally.writers[0],
-            now=lambda: NOW,
+            self.engine, self.intake, heads, pace=pace, tally=tally, now=lambda: NOW
         )
 
     def claimed(self) -> Ranges:

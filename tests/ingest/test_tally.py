@@ -53,9 +53,9 @@ def test_what_never_matched_counts_from_the_beginning_of_the_work() -> None:
 
 def test_a_database_that_refuses_the_writer_is_away_until_it_comes_round() -> None:
     tally = Tally.of([])
-    tally.writers[0].turned(now=1.0)
-    tally.writers[0].failed(now=5.0)
-    tally.writers[0].failed(now=6.0)
+    tally.turned(now=1.0)
+    tally.writer_failed(now=5.0)
+    tally.writer_failed(now=6.0)
     assert (tally.writer_away_since, tally.writer_turned_at) == (5.0, 6.0)
-    tally.writers[0].turned(now=7.0)
+    tally.turned(now=7.0)
     assert (tally.writer_away_since, tally.writer_turned_at) == (None, 7.0)

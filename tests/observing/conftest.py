@@ -22,7 +22,7 @@ async def observed() -> Observed:
     account.open(link)
     account.match(1, now=NOW - 10)
     account.match(2, now=NOW - 40)
-    tally.writers[0].turned(now=NOW - 0.2)
+    tally.turned(now=NOW - 0.2)
     return Observed(
         tally=tally,
         intake=Intake(limit_bytes=1000, settling_seconds=3),

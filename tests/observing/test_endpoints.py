@@ -16,7 +16,7 @@ from archiver.observing.metrics import Metrics
 async def present(observed: Observed) -> Observed:
     """The daemon as of now, by the event loop's clock."""
     now = asyncio.get_running_loop().time()
-    observed.tally.writers[0].turned(now=now)
+    observed.tally.turned(now=now)
     account = observed.tally.accounts["work"]
     account.begin(now=now)
     account.matched_at = dict.fromkeys(account.paths, now)
@@ -49,7 +49,7 @@ async def test_probes_and_prometheus_are_answered(present: Observed) -> None:
 
 
 async def test_a_stuck_writer_is_not_healthy(observed: Observed) -> None:
-    observed.tally.writers[0].turned_at = 1e-9
+    observed.tally.writer_turned_at = 1e-9
     stale = Observed(
         tally=observed.tally,
         intake=observed.intake,

@@ -29,15 +29,15 @@ async def test_one_whose_flows_others_capture_ails_from_nothing_and_says_so(
 
 
 def away(observed: Observed) -> None:
-    observed.tally.writers[0].failed(now=NOW - 7)
+    observed.tally.writer_failed(now=NOW - 7)
 
 
 def not_begun(observed: Observed) -> None:
-    observed.tally.writers[0].turned_at = 0.0
+    observed.tally.writer_turned_at = 0.0
 
 
 def stuck(observed: Observed) -> None:
-    observed.tally.writers[0].turned_at = NOW - 500
+    observed.tally.writer_turned_at = NOW - 500
 
 
 def refused(observed: Observed) -> None:
@@ -92,7 +92,7 @@ async def test_only_a_writer_that_neither_comes_round_nor_is_refused_is_dead(
     observed: Observed,
 ) -> None:
     away(observed)
-    observed.tally.writers[0].failed(now=NOW - 1)
+    observed.tally.writer_failed(now=NOW - 1)
     assert is_alive(observed, now=NOW, within_seconds=5)
     stuck(observed)
     assert not is_alive(observed, now=NOW)
@@ -112,10 +112,10 @@ async def test_an_account_that_is_refused_does_not_keep_the_others_from_being_ca
 ) -> None:
     other = AccountTally(name="club", state="locked out")
     both = replace(observed, tally=Tally(accounts={**observed.tally.accounts, "club": other}))
-    both.tally.writers[0].turned(now=NOW - 0.2)
+    both.tally.turned(now=NOW - 0.2)
     assert ailments(both, now=NOW) == ["account club: its token is refused"]
     assert captures_any(both, now=NOW)
     refused(both)
     assert not captures_any(both, now=NOW)
-    observed.tally.writers[0].failed(now=NOW)
+    observed.tally.writer_failed(now=NOW)
     assert not captures_any(observed, now=NOW)

@@ -57,7 +57,7 @@ async def test_ready_is_told_once_and_only_when_it_captures(
     observed: Observed, address: str, systemd: Systemd
 ) -> None:
     now = asyncio.get_running_loop().time()
-    observed.tally.writers[0].turned(now=now)
+    observed.tally.turned(now=now)
     account = observed.tally.accounts["work"]
     account.begin(now=now)
     account.matched_at = {1: now}
@@ -89,11 +89,11 @@ async def test_the_watchdog_hears_only_of_a_writer_that_comes_round(
     notifier = Notifier(environ)
     assert notifier.watchdog_seconds == 0.06
     clock = asyncio.get_running_loop().time
-    observed.tally.writers[0].turned(now=clock())
+    observed.tally.turned(now=clock())
     assert "WATCHDOG=1" in await told(notifier, observed, systemd)
     await asyncio.sleep(0.06)
     assert "WATCHDOG=1" not in await told(notifier, observed, systemd)
-    observed.tally.writers[0].failed(now=clock())
+    observed.tally.writer_failed(now=clock())
     assert "WATCHDOG=1" in await told(notifier, observed, systemd)
 
 
