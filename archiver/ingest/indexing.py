@@ -37,7 +37,9 @@ T = TypeVar("T")
 
 BATCH_MESSAGES = 500
 IDLE_SECONDS = 1.0
-"""How long to wait for something to do."""
+"""How long to wait for something to do, or for more of it."""
+FEW_MESSAGES = 500
+"""Fewer cost several times as much for each, and wait for others to come."""
 TICK_SECONDS = 0.05
 """How often to look how the writers are doing."""
 AT_ONCE = 100
@@ -118,27 +120,28 @@ async def catch_up(
     while clock() < until:
         async with transaction(engine) as tx:
             step = await index_some(tx)
+        if on_indexed and step.messages:
+            on_indexed(step.messages)
         if step.is_done:
             return
-        if on_indexed:
-            on_indexed(step.messages)
 
 
 async def index_some(tx: Transaction) -> Indexed:
-    """Index some of what was noted, or else of what is walked."""
+    """Index some of what was noted, and, when that is little, of what is walked."""
     made = await search_queue.lexicon_of(tx)
     if made is None or made.version != VERSION or not await search_queue.begin(tx):
         return Indexed(0, is_done=True)
-    if keys := list(dict.fromkeys(await search_queue.take_changes(tx))):
-        for batch in _batches(keys, most=BATCH_MESSAGES):
-            await _index(tx, batch, language=made.language)
+    keys = list(dict.fromkeys(await search_queue.take_changes(tx)))
+    for batch in _batches(keys, most=BATCH_MESSAGES):
+        await _index(tx, batch, language=made.language)
+    if len(keys) >= FEW_MESSAGES:
         return Indexed(len(keys), is_done=False)
     stretch = await search_queue.next_stretch(tx, most=BATCH_MESSAGES)
     if stretch is None:
-        return Indexed(0, is_done=True)
+        return Indexed(len(keys), is_done=True)
     await _index(tx, [(stretch.flow_key, id_) for id_ in stretch.ids], language=made.language)
     await search_queue.advance(tx, stretch)
-    return Indexed(len(stretch.ids), is_done=False)
+    return Indexed(len(keys) + len(stretch.ids), is_done=False)
 
 
 async def _index(tx: Transaction, keys: Sequence[Key], *, language: str) -> None:

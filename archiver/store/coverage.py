@@ -176,6 +176,9 @@ async def add_pages(tx: AsyncConnection, rows: Sequence[PageRow]) -> None:
     )
 
 
+NO_IDS = Ranges()
+
+
 class Wanting(Struct, frozen=True, kw_only=True):
     """What is to be asked for of one flow."""
 
@@ -196,7 +199,9 @@ async def wanting(tx: AsyncConnection) -> dict[int, Wanting]:
     rows = await tx.execute(select(ledger.c.flow_key, *sets, ledger.c.epoch))
     return {
         flow_key: Wanting(
-            missing=_ranges(missing or ()), doubted=_ranges(doubted or ()), epoch=epoch
+            missing=_ranges(missing) if missing else NO_IDS,
+            doubted=_ranges(doubted) if doubted else NO_IDS,
+            epoch=epoch,
         )
         for flow_key, missing, doubted, epoch in rows
     }

@@ -16,8 +16,8 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 BETWEEN = "\x1f"
 
 
-class Said(Struct, frozen=True, kw_only=True):
-    """A stored message, as far as it matters to whoever looks for it."""
+class Said(Struct, frozen=True):
+    """A stored message, as far as it matters to whoever looks for it; the columns of `_SAID`."""
 
     flow_key: int
     id: int
@@ -53,8 +53,7 @@ class Searched(Struct, frozen=True, kw_only=True):
 async def said(tx: AsyncConnection, keys: Iterable[Key]) -> list[Said]:
     """The stored messages among *keys*; of texts, as much as is searched."""
     asked = {**keys_of(keys), "longest": LONGEST_TEXT}
-    rows = (await tx.execute(_SAID, asked)).mappings()
-    return [Said(**row) for row in rows]
+    return [Said(*row) for row in await tx.execute(_SAID, asked)]
 
 
 async def put(
@@ -82,12 +81,12 @@ _SAID = text("""
     SELECT m.flow_key, m.id, m.event, m.user_id, m.sent_at,
            left(m.content, :longest) AS content, m.tags, m.thread_id,
            m.edits > 0 AS is_edited, m.deleted_at IS NOT NULL AS is_deleted,
-           m.attachments IS NOT NULL AS has_files, m.reactions IS NOT NULL AS has_reactions,
-           m.external_user_name,
            CASE WHEN m.attachments IS NULL THEN '{}' ELSE
                array(SELECT file ->> 'file_name' FROM jsonb_array_elements(m.attachments) AS file
                      WHERE file ->> 'file_name' <> '')
            END AS file_names,
+           m.attachments IS NOT NULL AS has_files, m.reactions IS NOT NULL AS has_reactions,
+           m.external_user_name,
            CASE WHEN m.revisions = 0 THEN '{}' ELSE
                array(SELECT left(content, :longest) FROM store.revisions AS r
                      WHERE r.flow_key = m.flow_key AND r.message_id = m.id AND content <> ''
