@@ -48,6 +48,8 @@ BENCHES: dict[str, ModuleType] = {
 }
 """Each has ``run(lab, options)``, which yields its figures."""
 
+WIDE = 200
+"""Letters: as wide as the table may want to be."""
 FAILURES = (AssertionError, OSError, subprocess.SubprocessError)
 """What a bench raises when what it measures does not do its work, or not in time."""
 
@@ -71,7 +73,8 @@ def main() -> int:
     names = asked.names or list(BENCHES)
     figures, failed = measure(names, options, as_json=asked.json, write=asked.write)
     if not asked.json:
-        Console().print(table(figures))
+        # Into a file or a pipe, no figure is cut off to fit a width that nobody has.
+        Console(width=None if sys.stdout.isatty() else WIDE).print(table(figures))
     return 0 if not failed and all(one.holds for one in figures) else 1
 
 
