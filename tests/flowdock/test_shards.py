@@ -54,6 +54,12 @@ def test_a_joined_flow_changes_one_shard_only() -> None:
     assert len(set(after) - set(before)) == 1
 
 
+def test_a_shard_is_the_same_in_whatever_order_its_flows_came_to_it() -> None:
+    kept = [Shard(flows=("a/c", "a/b"))]
+
+    assert assign(["a/b", "a/c"], kept, private=False) == kept
+
+
 def test_private_messages_alone_have_a_shard() -> None:
     assert assign([], private=True) == [Shard(private=True)]
     assert assign([], private=False) == []
