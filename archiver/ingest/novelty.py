@@ -97,7 +97,7 @@ def _place(new: Novelty, key: Key, arrival: Arrival, event: Event, forms: list[K
         new.repeated += 1
         return
     # Of a form shown again as well: a listing may tell of a thread what the stream was not asked.
-    if isinstance(event, SHOWS_THREAD) and (thread := thread_of(flow_key, event)):
+    if thread := thread_of(flow_key, event):
         new.threads.append(thread)
     if fact := fact_of(event, position=as_of, shown_at=asked_at):
         about = key if isinstance(fact, Showing) else (flow_key, target(fact))

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from msgspec import Struct
-from sqlalchemy import bindparam, delete, insert, select, text
-from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy import bindparam, delete, select, text
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import BigInteger
 
@@ -61,8 +61,8 @@ async def note(tx: AsyncConnection, keys: Iterable[Key]) -> None:
 
 def noted(keys: Iterable[Key]) -> Rows:
     """The row by which `note` does so."""
-    noted = list(keys)
-    return Rows(changes, ["flow_keys", "ids"], [tuple(keys_of(noted).values())] if noted else [])
+    some = list(keys)
+    return Rows(changes, ["flow_keys", "ids"], [tuple(keys_of(some).values())] if some else [])
 
 
 async def begin(tx: AsyncConnection) -> bool:
@@ -80,7 +80,7 @@ async def lexicon_of(tx: AsyncConnection) -> Lexicon | None:
 async def adopt(tx: AsyncConnection, made: Lexicon) -> None:
     """Have all texts made as *made* says; the old ones are found until they are replaced."""
     before = await tx.execute(delete(lexicon))
-    if before.rowcount:
+    if before.rowcount:  # else nothing was walked yet but what `pass_over` says
         await tx.execute(delete(walks))
     await tx.execute(
         insert(lexicon).values(version=made.version, language=made.language),
@@ -90,7 +90,7 @@ async def adopt(tx: AsyncConnection, made: Lexicon) -> None:
 async def pass_over(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
     """Walk to nothing in flows that are new: all that will be written there is noted."""
     if rows := [{"flow_key": flow_key, "below": 0} for flow_key in flow_keys]:
-        await tx.execute(pg_insert(walks).on_conflict_do_nothing(), rows)
+        await tx.execute(insert(walks).on_conflict_do_nothing(), rows)
 
 
 async def take_changes(tx: AsyncConnection) -> list[Key]:
