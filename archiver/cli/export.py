@@ -29,7 +29,8 @@ from archiver.errors import ArchiverError
 from archiver.export.book import asked_before
 from archiver.export.folder import partial_of
 from archiver.export.manifest import Manifest
-from archiver.export.writing import Format, Progress, total_bytes, write_export
+from archiver.export.reading import Progress
+from archiver.export.writing import Format, total_bytes, write_export
 from archiver.store.exporting_choice import Selection
 from archiver.store.search_meaning import leaves
 

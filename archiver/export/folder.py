@@ -62,7 +62,6 @@ class Folder:
         self._to = to
         self._book = book
         self._units = dict(units)
-        self._current: Unit | None = None
 
     @property
     def home(self) -> Path:
@@ -86,35 +85,12 @@ class Folder:
             (self.home / file.path).unlink(missing_ok=True)
 
     @contextmanager
-    def unit(self, name: str, *, seen_at: str) -> Iterator[Unit]:
+    def unit(self, name: str, *, seen_at: str) -> Iterator["Shelf"]:
         """Write a unit; it is finished, and stays so, when the block ends without an error."""
-        unit = self._current = Unit(name=name, files=[], seen_at=seen_at)
-        yield unit
-        self._note(unit)
-        self._units[name] = unit
-        self._current = None
-
-    @contextmanager
-    def file(self, path: str) -> Iterator[Sink]:
-        """Write a file of the current unit; whoever reads the folder sees it whole, or not at all.
-
-        Raises:
-            ArchiverError: there is no room left, or the file cannot be written.
-        """
-        if self._current is None:
-            raise TypeError("a file is written in a unit")
-        place = self.home / path
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with place.open("xb") as target:
-                sink = Sink(target)
-                yield sink
-                target.flush()
-        except OSError as error:
-            raise hindered(self.home, path, error) from error
-        self._current.files.append(
-            File(path=path, size_bytes=sink.size_bytes, sha256=sink.sha256())
-        )
+        shelf = Shelf(self, Unit(name=name, files=[], seen_at=seen_at))
+        yield shelf
+        self._note(shelf.unit)
+        self._units[name] = shelf.unit
 
     def finish(self, manifest: bytes) -> None:
         """Write the manifest, and give the folder its name.
@@ -165,6 +141,32 @@ class Folder:
         for path in paths:
             with (self.home / path).open("rb") as target:
                 os.fsync(target.fileno())
+
+
+class Shelf:
+    """Where the files of one unit are put; several may be filled at once."""
+
+    def __init__(self, folder: Folder, unit: Unit) -> None:
+        self.folder = folder
+        self.unit = unit
+
+    @contextmanager
+    def file(self, path: str) -> Iterator[Sink]:
+        """Write a file; whoever reads the folder sees it whole, or not at all.
+
+        Raises:
+            ArchiverError: there is no room left, or the file cannot be written.
+        """
+        place = self.folder.home / path
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with place.open("xb") as target:
+                sink = Sink(target)
+                yield sink
+                target.flush()
+        except OSError as error:
+            raise hindered(self.folder.home, path, error) from error
+        self.unit.files.append(File(path=path, size_bytes=sink.size_bytes, sha256=sink.sha256()))
 
 
 def hindered(home: Path, path: str, error: OSError) -> ArchiverError:

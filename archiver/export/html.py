@@ -13,10 +13,11 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from archiver.domain.query import show
-from archiver.export.folder import Folder, Sink
+from archiver.export.folder import Folder, Shelf, Sink
 from archiver.export.html_message import article
 from archiver.export.messages import Message, read_message, visible
-from archiver.export.writing import Reading, path_of
+from archiver.export.reading import Reading
+from archiver.export.writing import path_of
 from archiver.store import exporting, exporting_rows
 from archiver.store.exporting_choice import UNDATED, Part, Subject
 
@@ -52,20 +53,20 @@ class Html:
     def __init__(self) -> None:
         self._talk = _PAGES.get_template("talk.html")
 
-    async def write_part(self, reading: Reading, part: Part, folder: Folder) -> int:
+    async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
         """Write the pages of one flow, and what its search looks through."""
         home = path_of(part.flow)
-        months = await self._write_days(reading, part, folder, home)
-        talks = await self._write_threads(reading, part, folder, home)
+        months = await self._write_days(reading, part, shelf, home)
+        talks = await self._write_threads(reading, part, shelf, home)
         rows = sum(count for days in months.values() for _, count in days)
-        with folder.file(f"{home}/index.html") as sink:
+        with shelf.file(f"{home}/index.html") as sink:
             page = _PAGES.get_template("flow.html")
             told = {"months": sorted(months.items()), "talks": talks, "rows": rows}
             sink.write(_page(page, home, part.flow, [], **told))
         return rows
 
     async def _write_days(
-        self, reading: Reading, part: Part, folder: Folder, home: str
+        self, reading: Reading, part: Part, shelf: Shelf, home: str
     ) -> dict[str, list[tuple[str, int]]]:
         """Write a page for each day; returns days and counts by month."""
         months: dict[str, list[tuple[str, int]]] = {}
@@ -81,25 +82,25 @@ class Html:
                         shard.end()
                         month_open.close()
                         months[month] = []
-                        data = folder.file(f"search/{home}/{month}.js")
+                        data = shelf.file(f"search/{home}/{month}.js")
                         shard = _Shard(month_open.enter_context(data))
                     if sink is None or day != (message.day or UNDATED):
                         day_open.close()
                         day = message.day or UNDATED
                         months[month].append((day, 0))
-                        sink = day_open.enter_context(folder.file(f"{home}/{day}.html"))
+                        sink = day_open.enter_context(shelf.file(f"{home}/{day}.html"))
                         day_open.callback(sink.write, END)
                         trail = [(part.flow, "index.html"), (month, f"index.html#{month}")]
                         sink.write(_page(self._talk, home, f"{part.flow} {day}", trail))
                     sink.write(article(message, "", _thread_href(message)).encode())
                     shard.add(message)
                     months[month][-1] = (day, months[month][-1][1] + 1)
-                    reading.count(1, part)
+                    reading.tally.count(1, part)
             shard.end()
         return months
 
     async def _write_threads(
-        self, reading: Reading, part: Part, folder: Folder, home: str
+        self, reading: Reading, part: Part, shelf: Shelf, home: str
     ) -> list[str]:
         """Write a page for the threads that began in a month; returns these months."""
         months: list[str] = []
@@ -115,7 +116,7 @@ class Html:
                         page_open.close()
                         months.append(month)
                         path = f"{home}/threads-{month}.html"
-                        sink = page_open.enter_context(folder.file(path))
+                        sink = page_open.enter_context(shelf.file(path))
                         page_open.callback(sink.write, END)
                         trail = [(part.flow, "index.html")]
                         title = f"{part.flow} threads {month}"
@@ -127,7 +128,7 @@ class Html:
                     sink.write(article(message, day_href).encode())
         return months
 
-    async def write_summary(self, reading: Reading, folder: Folder) -> None:
+    async def write_summary(self, reading: Reading, shelf: Shelf) -> None:
         """Write the first page, people, the search, and what all pages use."""
         proofs = await exporting.coverage(reading.tx, reading.chosen.flows)
         flows = [
@@ -153,15 +154,15 @@ class Html:
             "search": {"flows": [part.flow for part in reading.parts]},
         }
         for name, title in (("index", "Archive"), ("people", "People"), ("search", "Search")):
-            with folder.file(f"{name}.html") as sink:
+            with shelf.file(f"{name}.html") as sink:
                 template = _PAGES.get_template(f"{name}.html")
                 sink.write(_page(template, "", title, [], **told[name]))
         for name in ASSETS:
-            with folder.file(f"assets/{name}") as sink:
+            with shelf.file(f"assets/{name}") as sink:
                 source, _, _ = PackageLoader("archiver.export", "pages").get_source(_PAGES, name)
                 sink.write(source.encode())
-        with folder.file("assets/shards.js") as sink:
-            sink.write(b'"use strict";\nconst shards = ' + _shards(folder, flows) + b";\n")
+        with shelf.file("assets/shards.js") as sink:
+            sink.write(b'"use strict";\nconst shards = ' + _shards(shelf.folder, flows) + b";\n")
 
 
 class _Shard:

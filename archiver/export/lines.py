@@ -9,8 +9,9 @@ from contextlib import aclosing
 
 import msgspec
 
-from archiver.export.folder import Folder, Sink
-from archiver.export.writing import Reading, path_of
+from archiver.export.folder import Shelf, Sink
+from archiver.export.reading import Reading
+from archiver.export.writing import path_of
 from archiver.store import exporting, exporting_rows
 from archiver.store.exporting_choice import Part, Subject
 from archiver.store.exporting_rows import COLUMNS, Block
@@ -22,13 +23,13 @@ class JsonLines:
     subject: Subject = "messages"
     by_month = True
 
-    async def write_part(self, reading: Reading, part: Part, folder: Folder) -> int:
+    async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
         """Write ``organization/flow/2024-05.jsonl``."""
         lines = exporting_rows.as_json(reading.tx, self.subject, part, reading.chosen)
-        with folder.file(f"{path_of(part.flow)}/{part.month}.jsonl") as sink:
+        with shelf.file(f"{path_of(part.flow)}/{part.month}.jsonl") as sink:
             return await _pour(lines, sink, reading, part)
 
-    async def write_summary(self, reading: Reading, folder: Folder) -> None:
+    async def write_summary(self, reading: Reading, shelf: Shelf) -> None:
         """Write nothing: all is in the parts."""
 
 
@@ -38,14 +39,14 @@ class Csv:
     subject: Subject = "messages"
     by_month = True
 
-    async def write_part(self, reading: Reading, part: Part, folder: Folder) -> int:
+    async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
         """Write ``organization/flow/2024-05.csv``."""
         lines = exporting_rows.as_csv(reading.tx, part, reading.chosen)
-        with folder.file(f"{path_of(part.flow)}/{part.month}.csv") as sink:
+        with shelf.file(f"{path_of(part.flow)}/{part.month}.csv") as sink:
             sink.write(",".join(COLUMNS).encode() + b"\n")
             return await _pour(lines, sink, reading, part)
 
-    async def write_summary(self, reading: Reading, folder: Folder) -> None:
+    async def write_summary(self, reading: Reading, shelf: Shelf) -> None:
         """Write nothing: all is in the parts."""
 
 
@@ -55,13 +56,13 @@ class Events:
     subject: Subject = "events"
     by_month = True
 
-    async def write_part(self, reading: Reading, part: Part, folder: Folder) -> int:
+    async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
         """Write ``events/organization/flow/2024-05.jsonl``."""
         lines = exporting_rows.as_json(reading.tx, self.subject, part, reading.chosen)
-        with folder.file(f"events/{path_of(part.flow)}/{part.month}.jsonl") as sink:
+        with shelf.file(f"events/{path_of(part.flow)}/{part.month}.jsonl") as sink:
             return await _pour(lines, sink, reading, part)
 
-    async def write_summary(self, reading: Reading, folder: Folder) -> None:
+    async def write_summary(self, reading: Reading, shelf: Shelf) -> None:
         """Write flows and people, whole, and the rejects."""
         chosen = set(reading.chosen.flows)
         flows = await exporting.table(reading.tx, "flows")
@@ -70,10 +71,10 @@ class Events:
             "users": await exporting.table(reading.tx, "users"),
         }
         for name, rows in tables.items():
-            with folder.file(f"{name}.jsonl") as sink:
+            with shelf.file(f"{name}.jsonl") as sink:
                 for row in rows:
                     sink.write(msgspec.json.encode(row, order="deterministic") + b"\n")
-        with folder.file("rejects.jsonl") as sink:
+        with shelf.file("rejects.jsonl") as sink:
             async with aclosing(exporting_rows.rejects(reading.tx)) as blocks:
                 async for block in blocks:
                     sink.write(block.data)
@@ -86,5 +87,5 @@ async def _pour(blocks: AsyncGenerator[Block], sink: Sink, reading: Reading, par
         async for block in blocks:
             sink.write(block.data)
             rows += block.rows
-            reading.count(block.rows, part)
+            reading.tally.count(block.rows, part)
     return rows

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from archiver.export.folder import Folder
-from archiver.export.writing import Reading
+from archiver.export.folder import Shelf
+from archiver.export.reading import Reading
 from archiver.store import exporting_rows
 from archiver.store.exporting_choice import Part, Subject
 from archiver.store.exporting_rows import COLUMNS, Block
@@ -70,13 +70,13 @@ class Parquet:
         # Arrow's own pool keeps what it once had; memory is to stay small.
         pa.set_memory_pool(pa.system_memory_pool())
 
-    async def write_part(self, reading: Reading, part: Part, folder: Folder) -> int:
+    async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
         """Write one file of a partition."""
         place = f"flow={quote(part.flow, safe='')}/month={part.month}/messages.parquet"
         lines = exporting_rows.as_csv(reading.tx, part, reading.chosen)
         rows = 0
         with (
-            folder.file(place) as sink,
+            shelf.file(place) as sink,
             pyarrow.parquet.ParquetWriter(sink, SCHEMA, compression="zstd") as writer,
         ):
             async with aclosing(_blocks(lines)) as blocks:
@@ -84,10 +84,10 @@ class Parquet:
                     table = _table(block)
                     writer.write_table(table)
                     rows += table.num_rows
-                    reading.count(table.num_rows, part)
+                    reading.tally.count(table.num_rows, part)
         return rows
 
-    async def write_summary(self, reading: Reading, folder: Folder) -> None:
+    async def write_summary(self, reading: Reading, shelf: Shelf) -> None:
         """Write nothing: all is in the parts."""
 
 

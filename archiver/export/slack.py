@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
-from archiver.export.folder import Folder, Sink
+from archiver.export.folder import Shelf, Sink
 from archiver.export.messages import read_message
+from archiver.export.reading import Reading
 from archiver.export.slack_objects import (
     Thread,
     as_channel,
@@ -22,7 +23,6 @@ from archiver.export.slack_objects import (
     stamp,
     user_id,
 )
-from archiver.export.writing import Reading
 from archiver.store import exporting, exporting_rows
 from archiver.store.exporting_choice import Part, Subject
 
@@ -33,7 +33,7 @@ class Slack:
     subject: Subject = "messages"
     by_month = False
 
-    async def write_part(self, reading: Reading, part: Part, folder: Folder) -> int:
+    async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
         """Write the days of one channel; what was deleted, or tells no time, is left out."""
         threads = await _threads(reading, part)
         home = channels_of(reading.chosen.flows)[part.flow]
@@ -45,7 +45,7 @@ class Slack:
                 async for line in told:
                     message = read_message(line)
                     rows += 1
-                    reading.count(1, part)
+                    reading.tally.count(1, part)
                     if (
                         message.sent is None
                         or message.deleted_at is not None
@@ -56,13 +56,13 @@ class Slack:
                     if sink is None or message.day != day:
                         opened.close()
                         day = message.day
-                        sink = opened.enter_context(folder.file(f"{home}/{day}.json"))
+                        sink = opened.enter_context(shelf.file(f"{home}/{day}.json"))
                         opened.callback(sink.write, b"\n]\n")
                         between = b"[\n"
                     _write(sink, between, as_message(message, threads.get(message.thread_id or "")))
         return rows
 
-    async def write_summary(self, reading: Reading, folder: Folder) -> None:
+    async def write_summary(self, reading: Reading, shelf: Shelf) -> None:
         """Write who and what there is."""
         flows = [part.flow for part in reading.parts]
         names = channels_of(reading.chosen.flows)
@@ -75,7 +75,7 @@ class Slack:
         ]
         talks = [as_talk(known[flow]) for flow in flows if is_talk(flow)]
         for name, told in (("users", users), ("channels", channels), ("dms", talks)):
-            with folder.file(f"{name}.json") as sink:
+            with shelf.file(f"{name}.json") as sink:
                 sink.write(msgspec.json.format(msgspec.json.encode(told)) + b"\n")
 
 

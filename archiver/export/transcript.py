@@ -8,9 +8,10 @@ import re
 
 from typing_extensions import override
 
-from archiver.export.folder import Folder
+from archiver.export.folder import Shelf
 from archiver.export.messages import Message, minute, read_message, visible
-from archiver.export.writing import Reading, path_of
+from archiver.export.reading import Reading
+from archiver.export.writing import path_of
 from archiver.store import exporting_rows
 from archiver.store.exporting_choice import UNDATED, Part, Subject
 
@@ -25,10 +26,10 @@ class PlainText:
     by_month = True
     suffix = "txt"
 
-    async def write_part(self, reading: Reading, part: Part, folder: Folder) -> int:
+    async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
         """Write ``organization/flow/2024-05.txt``."""
         rows, day = 0, ""
-        with folder.file(f"{path_of(part.flow)}/{part.month}.{self.suffix}") as sink:
+        with shelf.file(f"{path_of(part.flow)}/{part.month}.{self.suffix}") as sink:
             sink.write(self.title(f"{part.flow} {part.month}").encode())
             async with exporting_rows.lines(
                 exporting_rows.as_json(reading.tx, self.subject, part, reading.chosen)
@@ -40,10 +41,10 @@ class PlainText:
                         sink.write(self.heading(day).encode())
                     sink.write(self.entry(message).encode())
                     rows += 1
-                    reading.count(1, part)
+                    reading.tally.count(1, part)
         return rows
 
-    async def write_summary(self, reading: Reading, folder: Folder) -> None:
+    async def write_summary(self, reading: Reading, shelf: Shelf) -> None:
         """Write nothing: all is in the parts."""
 
     def title(self, text: str) -> str:

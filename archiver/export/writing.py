@@ -5,42 +5,30 @@ taken up: parts of which no row has changed since they were written are kept, th
 written anew, so that in the end all is of one moment: the one in which the last run began.
 """
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Coroutine, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from msgspec import Struct
-
 from archiver.domain.query import show
 from archiver.export.book import File, Heading
-from archiver.export.folder import Folder, opened
+from archiver.export.folder import Folder, Shelf, opened
 from archiver.export.manifest import Manifest
+from archiver.export.reading import Reading, Tally, Tell
 from archiver.store import exporting, search_queue
 from archiver.store.engine import Engine, Transaction
 from archiver.store.exporting import Table
 from archiver.store.exporting_choice import Part, Selection, Subject, settled
 
 LONGEST_NAME = 120
-TOLD_ROWS = 5_000
+LARGE = 20_000
+"""Rows. Fewer are read before a second connection would help."""
 SUMMARY = "summary"
 """The unit of what is about all parts."""
 TABLES: Mapping[Subject, tuple[Table, ...]] = {"messages": ("messages",), "events": ("journal",)}
 """Where a row that an export was made of is written."""
-
-
-class Progress(Struct, frozen=True, kw_only=True):
-    """How far an export has come."""
-
-    rows: int
-    total: int
-    where: str
-    kept: int = 0
-    """Of the rows, those that an interrupted run had written."""
-
-
-Tell = Callable[[Progress], None]
 
 
 class Format(Protocol):
@@ -50,48 +38,11 @@ class Format(Protocol):
     by_month: bool
     """Whether a part is a month of a flow; else it is a flow."""
 
-    async def write_part(self, reading: "Reading", part: Part, folder: Folder) -> int:
+    async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
         """Write the files of one part; returns how many rows it had."""
 
-    async def write_summary(self, reading: "Reading", folder: Folder) -> None:
+    async def write_summary(self, reading: Reading, shelf: Shelf) -> None:
         """Write what is about all parts."""
-
-
-class Reading:
-    """What is read, and in which transaction."""
-
-    def __init__(
-        self,
-        tx: Transaction,
-        chosen: Selection,
-        parts: list[Part],
-        tell: Tell,
-    ) -> None:
-        self.tx = tx
-        self.chosen = chosen
-        self.parts = parts
-        self._tell = tell
-        self._rows = 0
-        self._kept = 0
-        self._told = 0
-        self._total = sum(part.rows for part in parts)
-
-    def keep(self, part: Part) -> None:
-        """Count a part that is written already."""
-        self._rows += part.rows
-        self._kept += part.rows
-
-    def count(self, rows: int, part: Part) -> None:
-        """Count rows that were written; now and then, tell."""
-        self._rows += rows
-        self._told += rows
-        if self._told >= TOLD_ROWS:
-            self.tell(part)
-
-    def tell(self, part: Part) -> None:
-        """Tell how far it has come."""
-        self._told = 0
-        self._tell(Progress(rows=self._rows, total=self._total, where=part.name, kept=self._kept))
 
 
 async def write_export(
@@ -121,8 +72,8 @@ async def write_export(
             await exporting.read_by_index(tx)
             if not style.by_month:
                 parts = exporting.whole_flows(parts)
-            reading = Reading(tx, chosen, parts, tell)
-            await _write(reading, style, folder, seen_at=await exporting.snapshot(tx))
+            reading = Reading(tx, chosen, parts, Tally(sum(part.rows for part in parts), tell))
+            await _write(engine, reading, style, folder)
             manifest = Manifest(
                 version=version,
                 arguments=arguments,
@@ -137,20 +88,44 @@ async def write_export(
     return manifest
 
 
-async def _write(reading: Reading, style: Format, folder: Folder, *, seen_at: str) -> None:
+async def _write(engine: Engine, reading: Reading, style: Format, folder: Folder) -> None:
     wanted = {part.name: part for part in reading.parts}
     for name in list(folder.units):
         if name not in wanted or not await _is_current(reading, style, folder, wanted[name]):
             folder.drop(name)
+    missing = []
     for part in reading.parts:
         if part.name in folder.units:
-            reading.keep(part)
-            continue
-        with folder.unit(part.name, seen_at=seen_at) as unit:
-            unit.rows = await style.write_part(reading, part, folder)
-        reading.tell(part)
-    with folder.unit(SUMMARY, seen_at=seen_at):
-        await style.write_summary(reading, folder)
+            reading.tally.keep(part)
+        else:
+            missing.append(part)
+    seen_at = await exporting.snapshot(reading.tx)
+    waiting = iter(missing)
+
+    async def work(reading: Reading) -> None:
+        for part in waiting:
+            with folder.unit(part.name, seen_at=seen_at) as shelf:
+                shelf.unit.rows = await style.write_part(reading, part, shelf)
+            reading.tally.tell(part)
+
+    if len(missing) > 1 and sum(part.rows for part in missing) >= LARGE:
+        async with exporting.same_moment(engine, reading.tx) as other:
+            await exporting.read_by_index(other)
+            await _side_by_side(work(reading), work(reading.through(other)))
+    else:
+        await work(reading)
+    with folder.unit(SUMMARY, seen_at=seen_at) as shelf:
+        await style.write_summary(reading, shelf)
+
+
+async def _side_by_side(*works: Coroutine[Any, Any, None]) -> None:
+    """Do *works*; while Postgres makes the rows of one, the others go on."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for work in works:
+                group.create_task(work)
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
 
 
 async def _is_current(reading: Reading, style: Format, folder: Folder, part: Part) -> bool:

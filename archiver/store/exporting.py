@@ -1,9 +1,9 @@
 """What an export reads: one moment of the archive, part by part, as a stream.
 
 A part is what one flow said in one month, so that each part is a file and a query of its own. All
-is read in one transaction, which sees one moment. An export that is finished later sees another
-one; of each part that was written before, Postgres tells whether any of its rows is newer than
-the moment in which it was written (by the transaction that wrote the row).
+is read in one transaction, or in two side by side, which see one moment. An export that is finished
+later sees another one; of each part that was written before, Postgres tells whether any of its rows
+is newer than the moment in which it was written (by the transaction that wrote the row).
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from psycopg import sql
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from archiver.store.engine import Engine
+from archiver.store.engine import Engine, beside
 from archiver.store.exporting_choice import (
     ALWAYS,
     UNDATED,
@@ -38,7 +38,25 @@ async def moment(engine: Engine) -> AsyncIterator[AsyncConnection]:
         await tx.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
         # All rows are wanted, not the first soon.
         await tx.execute(text("SET LOCAL cursor_tuple_fraction = 1"))
-        yield tx
+        try:
+            yield tx
+        except BaseException:
+            # In the middle of a COPY, nothing more can be said on it.
+            await tx.invalidate()
+            raise
+
+
+@asynccontextmanager
+async def same_moment(engine: Engine, tx: AsyncConnection) -> AsyncIterator[AsyncConnection]:
+    """Another transaction that sees the moment of *tx*: for both Postgres works at once."""
+    name = (await tx.execute(text("SELECT pg_export_snapshot()"))).scalar_one()
+    alone = beside(engine)
+    try:
+        async with moment(alone) as other:
+            await other.execute(text(f"SET TRANSACTION SNAPSHOT '{name}'"))
+            yield other
+    finally:
+        await alone.dispose()
 
 
 async def read_by_index(tx: AsyncConnection) -> None:

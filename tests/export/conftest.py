@@ -14,7 +14,8 @@ from archiver.cli.export import EVENTS, FORMATS, _format
 from archiver.domain.coverage import Ranges
 from archiver.domain.model import Flow, FlowId, User, UserId
 from archiver.export.manifest import Manifest
-from archiver.export.writing import Progress, write_export
+from archiver.export.reading import Progress
+from archiver.export.writing import write_export
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Arrival, Batch
 from archiver.store import directory

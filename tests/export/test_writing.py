@@ -13,10 +13,11 @@ import psycopg
 import pytest
 
 from archiver.errors import ArchiverError
+from archiver.export import writing
 from archiver.export.book import BOOK, File
 from archiver.export.folder import Sink
 from archiver.export.manifest import check, read_manifest
-from archiver.export.writing import Progress
+from archiver.export.reading import Progress
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.store import exporting_rows
@@ -29,6 +30,32 @@ def test_the_same_archive_makes_the_same_bytes(export: Export, tmp_path: Path, s
     export(tmp_path / "one", style)
     export(tmp_path / "two", style)
     assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+@pytest.mark.parametrize("style", ["jsonl", "html"])
+def test_parts_that_are_read_side_by_side_are_of_one_moment(
+    export: Export, archive_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, style: str
+) -> None:
+    export(tmp_path / "one", style)
+    monkeypatch.setattr(writing, "LARGE", 0)
+    sessions: list[int] = []
+    with psycopg.connect(archive_url, autocommit=True) as db:
+
+        def change(_: Progress) -> None:
+            db.execute("UPDATE store.users SET nick = 'Robert' WHERE user_id = '2'")
+            sessions.extend(db.execute(_READING).fetchone() or ())
+
+        export(tmp_path / "two", style, tell=change)
+        db.execute("UPDATE store.users SET nick = 'Bob' WHERE user_id = '2'")
+    assert max(sessions) == 2
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+_READING = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name LIKE 'archiver %'
+      AND backend_type = 'client backend' AND xact_start IS NOT NULL
+"""
 
 
 def test_a_zip_holds_what_a_directory_would(export: Export, tmp_path: Path) -> None:
@@ -238,6 +265,7 @@ def test_an_export_that_fails_does_not_wait_for_what_it_did_not_read(
 ) -> None:
     monkeypatch.setattr(exporting_rows, "BLOCK_BYTES", 1)
     monkeypatch.setattr(exporting_rows, "ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(writing, "LARGE", 0)  # so that the other one is in the middle as well
     failed = []
 
     def write(sink: Sink, data: bytes) -> int:
