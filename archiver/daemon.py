@@ -5,7 +5,6 @@ out stops alone, and is told; the others go on.
 """
 
 import asyncio
-import gc
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ from archiver.ingest.leases import EVERYTHING, Leases
 from archiver.ingest.live import Pace, write_forever
 from archiver.ingest.pruning import prune
 from archiver.ingest.source import STREAM_FIRST_SECONDS
+from archiver.memory import collect_rarely
 from archiver.settings import Account as AccountSettings
 from archiver.settings import Settings
 from archiver.store.engine import Engine, Fault, telling
@@ -50,17 +50,6 @@ async def works(settings: Settings, engine: Engine) -> AsyncIterator[Works]:
         finally:
             if shared.leases is not None:
                 await shared.leases.close()
-
-
-def collect_rarely() -> None:
-    """Have the collector of cyclic garbage look less often, and not at what is there for good.
-
-    A batch holds thousands of values, none of which is part of a cycle: to go through them again
-    and again, and through all modules with them, takes a sixth of the time of ingest.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 100)
 
 
 async def run(settings: Settings, engine: Engine, *, stop: asyncio.Event) -> None:

@@ -24,6 +24,7 @@ from archiver.flowdock.official import ExportFile, find_exports
 from archiver.flowdock.people import read_users
 from archiver.ingest.apply import when_possible
 from archiver.ingest.importing import Imported, Survey, find_destination, import_export, survey
+from archiver.memory import collect_rarely
 from archiver.store.engine import Engine
 from archiver.store.importing import introduce_users
 
@@ -112,6 +113,7 @@ async def _run(
     tell: Tell,
 ) -> Report:
     report = Report(people=len(people))
+    collect_rarely()
     async with open_database(place) as engine:
         now = daemon.utc_now()
         report.introduced = await when_possible(

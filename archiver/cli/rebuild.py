@@ -20,6 +20,7 @@ from archiver.cli.tables import clipped, counted
 from archiver.cli.terminal import make_safe
 from archiver.ingest import rebuild as rebuilding
 from archiver.ingest.rebuild import Step
+from archiver.memory import collect_rarely
 from archiver.store.comparing import Difference
 from archiver.store.engine import Engine
 
@@ -84,6 +85,7 @@ def rebuild(load: LoadSettings, /, *, check: bool, patterns: tuple[str, ...], as
 
 async def _run(place: Place, walk: Walk, patterns: Sequence[str], tell: Tell) -> Outcome:
     outcome = Outcome()
+    collect_rarely()
     async with open_database(place) as engine:
         async with engine.connect() as tx:
             chosen = await choose_flows(tx, patterns)

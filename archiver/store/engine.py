@@ -5,10 +5,8 @@ Postgres refuses may come as an operational error, a server turned standby as an
 """
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
-from ctypes import CDLL
+from contextlib import asynccontextmanager
 from enum import Enum
 from functools import partial
 from uuid import uuid4
@@ -20,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from archiver.errors import ArchiverError
+from archiver.memory import give_back
 from archiver.store.sessions import APPLICATION, History, begin_session, check_history
 
 # Not 23, a violated constraint: under the lock of its flow no foreign value can violate one.
@@ -196,13 +195,6 @@ def carried(tx: AsyncConnection, lengths: Iterable[int]) -> None:
     """Note that texts of these lengths went to the server, or came from it."""
     if max(lengths, default=0) > LARGE_BYTES:
         tx.info[IS_LARGE] = True
-
-
-def give_back() -> None:
-    """Return free memory to the system, as far as the C library can (glibc)."""
-    gc.collect()
-    with suppress(AttributeError, OSError):
-        CDLL(None).malloc_trim(0)
 
 
 def sqlstate(error: BaseException) -> str:

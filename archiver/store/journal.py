@@ -42,6 +42,7 @@ from archiver.store.bulk import (
 )
 from archiver.store.coverage import LOCK
 from archiver.store.engine import carried
+from archiver.store.fetching import fetch, query
 from archiver.store.rows import Rows, add_rows
 from archiver.store.schema import flows, journal, rejects, sightings, signals
 
@@ -210,16 +211,8 @@ async def lock_to_write(
 
 async def known(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, list[KnownForm]]:
     """The forms that the journal holds of each of *keys*; none for what is new."""
-    statement = select(
-        _OWN.c.flow_key,
-        _OWN.c.id,
-        _OWN.c.form,
-        func.uuid_send(_OWN.c.digest),
-        _NEWEST_AS_OF,
-        _SHOWN_AT,
-    ).select_from(_FORMS)
     forms: dict[Key, list[KnownForm]] = {}
-    for flow_key, id_, *form in await tx.execute(statement, keys_of(keys)):
+    for flow_key, id_, *form in await fetch(tx, _KNOWN, keys_of(keys)):
         forms.setdefault((flow_key, id_), []).append(KnownForm(*form))
     return forms
 
@@ -259,21 +252,17 @@ async def about(tx: AsyncConnection, keys: Collection[Key]) -> list[Entry]:
     A form that a listing showed again carries the position and time of its newest sighting, and
     the listing is its witness.
     """
-    own = select(*entry_of(_OWN, witness=_WITNESS), _NEWEST_AS_OF, _NEWEST_SHOWN_AT)
-    rows = await tx.execute(own.select_from(_FORMS), keys_of(keys))
+    rows = await fetch(tx, _ABOUT, keys_of(keys))
     return _entries(tx, rows) + await targeting(tx, keys)
 
 
 async def targeting(tx: AsyncConnection, keys: Collection[Key]) -> list[Entry]:
     """The events that change the messages *keys*."""
-    fields = entry_of(_CHANGES, witness=_CHANGES.c.witness)
-    statement = select(*fields, _CHANGES.c.as_of, _CHANGES.c.received_at)
-    rows = await tx.execute(statement.select_from(_ASKED.join(_CHANGES, true())), keys_of(keys))
-    return _entries(tx, rows)
+    return _entries(tx, await fetch(tx, _TARGETING, keys_of(keys)))
 
 
 def _entries(tx: AsyncConnection, rows: Iterable[Sequence[Any]]) -> list[Entry]:
-    entries = [Entry(*tuple(row)) for row in rows]
+    entries = [Entry(*row) for row in rows]
     carried(tx, (len(one.payload) for one in entries))
     return entries
 
@@ -334,6 +323,25 @@ def entry_of(form: FromClause, *, witness: ColumnElement[str]) -> list[ColumnEle
         cast(form.c.payload, Text),
     ]
 
+
+_KNOWN = query(
+    select(
+        _OWN.c.flow_key,
+        _OWN.c.id,
+        _OWN.c.form,
+        func.uuid_send(_OWN.c.digest),
+        _NEWEST_AS_OF,
+        _SHOWN_AT,
+    ).select_from(_FORMS)
+)
+_ABOUT = query(
+    select(*entry_of(_OWN, witness=_WITNESS), _NEWEST_AS_OF, _NEWEST_SHOWN_AT).select_from(_FORMS)
+)
+_TARGETING = query(
+    select(
+        *entry_of(_CHANGES, witness=_CHANGES.c.witness), _CHANGES.c.as_of, _CHANGES.c.received_at
+    ).select_from(_ASKED.join(_CHANGES, true()))
+)
 
 # The ends of two indexes, whatever the planner knows of the table.
 _MARKS = """

@@ -25,15 +25,23 @@ from archiver.store.bulk import (
     texts,
 )
 from archiver.store.engine import carried
+from archiver.store.fetching import fetch, query
 from archiver.store.rows import Rows, add_rows
 from archiver.store.schema import messages, revisions, threads
 from archiver.store.search_queue import note, noted
 
 COLUMNS = tuple(column.name for column in messages.columns)
+CONTENT = COLUMNS.index("content")
 REVISION_COLUMNS = tuple(column.name for column in revisions.columns)
 
 _ASKED = key_table()
 _STORED = reached(messages, messages.c.flow_key == _ASKED.c.flow_key, messages.c.id == _ASKED.c.id)
+_HELD = query(select(_STORED).select_from(_ASKED.join(_STORED, true())))
+_POSITIONS = query(
+    select(_STORED.c.flow_key, _STORED.c.id, _STORED.c.as_of).select_from(
+        _ASKED.join(_STORED, true())
+    )
+)
 
 
 class Held(Struct, frozen=True, gc=False):
@@ -60,17 +68,14 @@ class History(Struct, frozen=True):
 
 async def held(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, Held]:
     """The stored messages among *keys*."""
-    statement = select(_STORED).select_from(_ASKED.join(_STORED, true()))
-    rows = (await tx.execute(statement, keys_of(keys))).all()
-    carried(tx, (len(row.content) for row in rows))
+    rows = await fetch(tx, _HELD, keys_of(keys))
+    carried(tx, (len(row[CONTENT]) for row in rows))
     return dict(map(_held, rows))
 
 
 async def positions(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, int]:
     """The newest id that each stored message among *keys* reflects."""
-    stored = (_STORED.c.flow_key, _STORED.c.id, _STORED.c.as_of)
-    statement = select(*stored).select_from(_ASKED.join(_STORED, true()))
-    rows = await tx.execute(statement, keys_of(keys))
+    rows = await fetch(tx, _POSITIONS, keys_of(keys))
     return {(flow_key, id_): as_of for flow_key, id_, as_of in rows}
 
 

@@ -6,6 +6,7 @@ from msgspec import Struct
 from sqlalchemy import and_, bindparam, delete, not_, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from archiver.store.fetching import Query, fetch, query
 from archiver.store.journal import Entry, entry_of, newest_of
 from archiver.store.schema import journal, messages, sightings, threads
 from archiver.store.search_queue import note
@@ -43,11 +44,11 @@ async def bounds(tx: AsyncConnection, flow_key: int) -> tuple[int, int]:
 async def next_stretch(tx: AsyncConnection, flow_key: int, *, after: int) -> Stretch | None:
     """The ids that come after *after*, as many as fit into memory; None when there are none."""
     asked = {"flow_key": flow_key, "after": after, "most": BATCH_IDS, "bytes": BATCH_BYTES}
-    rows = (await tx.execute(_NEXT_IDS, asked)).all()
+    rows = await fetch(tx, _NEXT_IDS, asked)
     if not rows:
         return None
-    ids = tuple(row.id for row in rows)
-    is_end = len(ids) == rows[0].found < BATCH_IDS
+    ids = tuple(id_ for id_, _ in rows)
+    is_end = len(ids) == rows[0][1] < BATCH_IDS
     return Stretch(flow_key, after, ids[-1], ids, is_end)
 
 
@@ -57,7 +58,7 @@ async def told_of(tx: AsyncConnection, stretch: Stretch) -> list[Entry]:
     An event that changes a message and lies in the stretch itself is told once.
     """
     asked = {"flow_key": stretch.flow_key, "after": stretch.after, "last": stretch.last}
-    return [Entry(*tuple(row)) for row in await tx.execute(_TOLD, asked)]
+    return [Entry(*row) for row in await fetch(tx, _TOLD, asked)]
 
 
 async def stored_threads(
@@ -85,25 +86,27 @@ async def remove_threads(tx: AsyncConnection, flow_key: int, ids: Collection[str
 
 _BOUNDS = text("SELECT min(id), max(id) FROM store.journal WHERE flow_key = :flow_key")
 
-_NEXT_IDS = text("""
+_NEXT_IDS = Query(
+    b"""
     WITH found AS (
         SELECT id FROM (
             (SELECT DISTINCT id FROM store.journal
-             WHERE flow_key = :flow_key AND id > :after ORDER BY id LIMIT :most)
+             WHERE flow_key = %(flow_key)s AND id > %(after)s ORDER BY id LIMIT %(most)s)
             UNION
             (SELECT id FROM store.messages
-             WHERE flow_key = :flow_key AND id > :after ORDER BY id LIMIT :most)
+             WHERE flow_key = %(flow_key)s AND id > %(after)s ORDER BY id LIMIT %(most)s)
             UNION
             (SELECT DISTINCT message_id FROM store.revisions
-             WHERE flow_key = :flow_key AND message_id > :after ORDER BY message_id LIMIT :most)
-        ) AS any_table ORDER BY id LIMIT :most
+             WHERE flow_key = %(flow_key)s AND message_id > %(after)s
+             ORDER BY message_id LIMIT %(most)s)
+        ) AS any_table ORDER BY id LIMIT %(most)s
     ), about AS (
         SELECT id, payload FROM store.journal
-        WHERE flow_key = :flow_key AND id > :after AND id <= (SELECT max(id) FROM found)
+        WHERE flow_key = %(flow_key)s AND id > %(after)s AND id <= (SELECT max(id) FROM found)
         UNION ALL
         SELECT target_id, payload FROM store.journal
-        WHERE flow_key = :flow_key
-        AND target_id > :after AND target_id <= (SELECT max(id) FROM found)
+        WHERE flow_key = %(flow_key)s
+        AND target_id > %(after)s AND target_id <= (SELECT max(id) FROM found)
     ), weights AS (
         SELECT id, sum(octet_length(CAST(payload AS text))) AS bytes FROM about GROUP BY id
     ), weighed AS (
@@ -111,8 +114,10 @@ _NEXT_IDS = text("""
                count(*) OVER () AS found
         FROM found LEFT JOIN weights USING (id)
     )
-    SELECT id, found FROM weighed WHERE before < :bytes ORDER BY id
-""")
+    SELECT id, found FROM weighed WHERE before < %(bytes)s ORDER BY id
+""",
+    {},
+)
 
 _THREADS = text("""
     SELECT thread_id, as_of FROM store.threads
@@ -123,19 +128,21 @@ _NEWEST = newest_of(journal, sightings)
 _OF_FLOW = journal.c.flow_key == bindparam("flow_key")
 _OWN = and_(journal.c.id > bindparam("after"), journal.c.id <= bindparam("last"))
 _TARGETED = and_(journal.c.target_id > bindparam("after"), journal.c.target_id <= bindparam("last"))
-_TOLD = union_all(
-    select(*entry_of(journal, witness=_NEWEST.witness), _NEWEST.as_of, _NEWEST.shown_at)
-    .outerjoin_from(
-        journal,
-        sightings,
-        and_(
-            sightings.c.flow_key == journal.c.flow_key,
-            sightings.c.id == journal.c.id,
-            sightings.c.form == journal.c.form,
-        ),
+_TOLD = query(
+    union_all(
+        select(*entry_of(journal, witness=_NEWEST.witness), _NEWEST.as_of, _NEWEST.shown_at)
+        .outerjoin_from(
+            journal,
+            sightings,
+            and_(
+                sightings.c.flow_key == journal.c.flow_key,
+                sightings.c.id == journal.c.id,
+                sightings.c.form == journal.c.form,
+            ),
+        )
+        .where(_OF_FLOW, _OWN),
+        select(
+            *entry_of(journal, witness=journal.c.witness), journal.c.as_of, journal.c.received_at
+        ).where(_OF_FLOW, _TARGETED, not_(_OWN)),
     )
-    .where(_OF_FLOW, _OWN),
-    select(
-        *entry_of(journal, witness=journal.c.witness), journal.c.as_of, journal.c.received_at
-    ).where(_OF_FLOW, _TARGETED, not_(_OWN)),
 )
