@@ -38,10 +38,14 @@ class Ranges(Struct, frozen=True):
 
     def __or__(self, other: "Ranges") -> "Ranges":
         """The union."""
+        if not (self.spans and other.spans):
+            return self if self.spans else other
         return Ranges.of((*self.spans, *other.spans))
 
     def __sub__(self, other: "Ranges") -> "Ranges":
         """What is in this set and not in *other*."""
+        if not (self.spans and other.spans):
+            return self
         left: list[tuple[int, int]] = []
         gone, at = other.spans, 0
         for first, last in self.spans:

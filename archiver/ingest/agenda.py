@@ -77,6 +77,7 @@ class Agenda:
         self._open = [
             one
             for flow_key, missing in gaps.items()
+            if missing
             for one in self._slices(flow_key, missing - self._left_out(flow_key, now))
         ]
         heapify(self._open)

@@ -27,7 +27,7 @@ from archiver.flowdock.refusals import FlowRefused, TokenRefused
 from archiver.ingest.agenda import Agenda, Slice
 from archiver.ingest.pages import Reading
 from archiver.ingest.source import Source
-from archiver.store.coverage import Wanting
+from archiver.store.wanted import Wanting
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +51,14 @@ class Desk:
         self.purpose: Literal["backfill", "audit"] = purpose
         # The audit has one worker, and is in no hurry.
         self.agenda = Agenda(side_by_side=purpose == "backfill")
+        self.is_doubtful = True
+        """Whether anything was doubted when last it was looked for."""
         self.planned = asyncio.Event()
         self.idle = asyncio.Event()
 
     def choose(self, wanting: Mapping[int, Wanting]) -> dict[int, Ranges]:
         """By flow key: the ids that are this desk's business."""
+        self.is_doubtful = any(one.doubted for one in wanting.values())
         if self.purpose == "backfill":
             return {key: one.missing for key, one in wanting.items()}
         # What is missing is somebody else's, and doubted no more once it is listed.
@@ -80,12 +83,12 @@ async def audit(source: Source, *, workers: int, cycle: timedelta) -> NoReturn:
     Raises:
         TokenRefused: the account is locked out; among others in a group.
     """
+    desk = Desk("audit")
     async with asyncio.TaskGroup() as group:
-        group.create_task(_ask_all(source, Desk("audit"), workers=workers, until_done=False))
+        group.create_task(_ask_all(source, desk, workers=workers, until_done=False))
         while True:
             await asyncio.sleep(PLAN_SECONDS)
-            wanting = await source.wanting()
-            if not any(one.doubted for one in wanting.values()):
+            if not desk.is_doubtful:
                 await source.doubt_oldest(cycle)
 
 

@@ -24,9 +24,10 @@ from archiver.ingest.tally import Tally
 from archiver.ingest.together import Together
 from archiver.ingest.turns import Turns
 from archiver.ingest.vacancy import Vacancy
-from archiver.store import coverage, directory
-from archiver.store.coverage import PageRow, Purpose, Standing, Wanting
+from archiver.store import coverage, directory, wanted
+from archiver.store.coverage import PageRow, Purpose, Standing
 from archiver.store.engine import Engine
+from archiver.store.wanted import Wanting
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +195,7 @@ class Source:
             gains = {flow_key: Standing(due=due) for flow_key, due in dues.items()}
             await self._archive(Batch(now=self._now(), gains=gains))
             self.heads.noted(dues)
-        wanting = await when_possible(self.engine, coverage.wanting)
+        wanting = await when_possible(self.engine, wanted.wanting)
         self._turns.holds(self._account, self.paths.keys())
         in_their_epochs = {
             flow_key: self._in_its_epoch(flow_key, one, now)

@@ -9,8 +9,17 @@ from types import MappingProxyType
 from typing import Literal
 
 from msgspec import Struct
-from sqlalchemy import bindparam, case, delete, func, null, select, text, type_coerce, update
-from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, Range
+from sqlalchemy import (
+    bindparam,
+    case,
+    delete,
+    func,
+    null,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import Range
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.coverage import Ranges
@@ -22,7 +31,7 @@ NOTHING: Mapping[int, Ranges] = MappingProxyType({})
 NEWEST_PROVABLE = 2**63 - 2
 """Postgres notes the end of a range as the id after it: of the very last id there is none."""
 
-_ALL_DUE = case(
+ALL_DUE = case(
     (ledger.c.due > 0, func.int8multirange(func.int8range(1, ledger.c.due, "[]"))),
     else_=text("'{}'::int8multirange"),
 )
@@ -110,7 +119,7 @@ async def open_streams(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
     await tx.execute(
         update(ledger)
         .where(ledger.c.flow_key == func.any(bindparam("keys", sorted(flow_keys))))
-        .values(epoch=ledger.c.epoch + 1, doubted=_ALL_DUE, assured_at=assured_at)
+        .values(epoch=ledger.c.epoch + 1, doubted=ALL_DUE, assured_at=assured_at)
     )
 
 
@@ -137,7 +146,7 @@ async def doubt(
     result = await tx.execute(
         update(ledger)
         .where(ledger.c.flow_key.in_(chosen.scalar_subquery()))
-        .values(doubted=_ALL_DUE, assured_at=None)
+        .values(doubted=ALL_DUE, assured_at=None)
     )
     return result.rowcount
 
@@ -174,37 +183,6 @@ async def add_pages(tx: AsyncConnection, rows: Sequence[PageRow]) -> None:
             for row in rows
         ],
     )
-
-
-NO_IDS = Ranges()
-
-
-class Wanting(Struct, frozen=True, kw_only=True):
-    """What is to be asked for of one flow."""
-
-    missing: Ranges
-    """Due, and proven by nobody."""
-    doubted: Ranges
-    epoch: int
-
-
-async def wanting(tx: AsyncConnection) -> dict[int, Wanting]:
-    """By flow key: what is to be asked for, of all flows, so that every epoch is told."""
-    missing = _ALL_DUE - ledger.c.streamed - ledger.c.listed
-    # Nearly all are empty, and null is cheaper to read than a set.
-    sets = [
-        type_coerce(func.nullif(ids, text("'{}'::int8multirange")), INT8MULTIRANGE)
-        for ids in (missing, ledger.c.doubted)
-    ]
-    rows = await tx.execute(select(ledger.c.flow_key, *sets, ledger.c.epoch))
-    return {
-        flow_key: Wanting(
-            missing=_ranges(missing) if missing else NO_IDS,
-            doubted=_ranges(doubted) if doubted else NO_IDS,
-            epoch=epoch,
-        )
-        for flow_key, missing, doubted, epoch in rows
-    }
 
 
 async def drop_audits(tx: AsyncConnection, *, before: datetime) -> None:

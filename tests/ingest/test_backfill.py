@@ -8,7 +8,7 @@ from archiver.flowdock.refusals import FlowRefused
 from archiver.ingest.backfill import backfill
 from archiver.ingest.pages import Reading
 from archiver.ingest.source import Source
-from archiver.store.coverage import Wanting
+from archiver.store.wanted import Wanting
 
 LOST, KEPT = 1, 2
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from archiver.domain.coverage import Ranges, gaps
-from archiver.store import coverage
+from archiver.store import coverage, wanted
 from archiver.store.coverage import NEWEST_PROVABLE, PageRow, Standing
 from archiver.store.engine import connect, transaction
 from tests.ingest.arriving import NOW, new_flow, query, running
@@ -38,7 +38,7 @@ def test_what_is_proven_is_the_union_of_all_gains_in_any_order(database_url):
                     await coverage.advance(tx, {flow_key: gain}, now=NOW)
             async with transaction(engine) as tx:
                 standing = (await coverage.standings(tx))[flow_key]
-                return standing, (await coverage.wanting(tx))[flow_key].missing
+                return standing, (await wanted.wanting(tx))[flow_key].missing
 
         @FEW
         @given(
