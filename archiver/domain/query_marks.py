@@ -1,7 +1,5 @@
 """What an index holds of a message beside its words: marks, which no word can be mistaken for."""
 
-from functools import lru_cache
-
 from archiver.domain.query_text import fold
 
 LONGEST_MARK = 200
@@ -29,7 +27,6 @@ def of_stranger(name: str) -> str:
     return _cut(f"=x{fold(name)}")
 
 
-@lru_cache(maxsize=1000)
 def of_event(event: str) -> str:
     """The mark of a kind of message."""
     return _cut(f"=e{fold(event)}")
@@ -40,7 +37,6 @@ def of_thread(thread_id: str) -> str:
     return _cut(f"=t{thread_id}")
 
 
-@lru_cache(maxsize=10_000)
 def of_tag(tag: str) -> str:
     """The mark of a tag."""
     return _cut(f"#{fold(tag)}")

@@ -9,6 +9,8 @@ So whether a text holds another one, whole words and punctuation included, is wh
 part of another: ``C++20`` is `` c ++ 20 ``. No regular expression is needed for it, and no idea of
 the database of what a letter is.
 
+All of this can be told of each *piece* of a text between white space by itself.
+
 *Lexemes* are what an index holds of a text: its words; the parts of words as ``fooBar2``; each
 sign and each two neighbours of scripts that put no spaces between words; symbols, so emoji.
 """
@@ -52,7 +54,8 @@ _RUN = re.compile(f"[{APART}]+")
 _LETTERS = re.compile(r"[^\W\d_]{3,}")
 _CAMEL = re.compile(r"(?<![^\W_])[A-Z]*[a-z]+[A-Z][A-Za-z0-9]*(?![^\W_])")
 _PARTS = re.compile(r"[A-Z]?[a-z]{2,}|[A-Z]{3,}(?![a-z])")
-_IS_CAMEL = re.compile("[a-z][A-Z]")
+_IS_CAMEL = re.compile("[A-Z](?<=[a-z].)")
+"""``[a-z][A-Z]``, looked for by what is rare of it."""
 LINK = re.compile(r"\b(?:(?:https?|ftp)://|www\.)[^\s/]", re.IGNORECASE)
 
 _ALIKE = {
@@ -99,13 +102,21 @@ def _fold_letter(letter: str) -> str:
 def fold(text: str) -> str:
     """*text* without case, accents, and what cannot be seen; white space is single spaces."""
     text = text[:LONGEST_TEXT]
-    folded = text.lower() if text.isascii() and text.isprintable() else _fold_foreign(text)
-    return " ".join(folded.split())
+    return fold_piece(text, is_plain=is_plain(text))
 
 
-def _fold_foreign(text: str) -> str:
+def is_plain(text: str) -> bool:
+    """Tell whether there is little to fold in *text*."""
+    return text.isascii() and text.isprintable()
+
+
+def fold_piece(piece: str, *, is_plain: bool) -> str:
+    """What *piece*, which stands between white space, is in a folded text that is plain, or not."""
     # What is left apart, as a kana of half width and its sign, is put together at the end.
-    return normalize("NFC", normalize("NFC", text).translate(_FOLDS))
+    folded = (
+        piece.lower() if is_plain else normalize("NFC", normalize("NFC", piece).translate(_FOLDS))
+    )
+    return " ".join(folded.split())
 
 
 def space(folded: str) -> str:
@@ -122,16 +133,21 @@ def spell(folded: str) -> tuple[str, list[str]]:
     """The spaced form of a folded text, and its words in their order."""
     # Cut by a group: what stands between words, and the words, by turns.
     pieces = (_ASCII_CUT if folded.isascii() else _CUT).split(folded)
-    return " ".join(pieces).replace("   ", " "), pieces[1::2]
+    return put_together([" ".join(pieces)]), pieces[1::2]
 
 
-def lexemes(text: str, folded: str, words: Iterable[str]) -> set[str]:
-    """What an index holds of *text*, which folds to *folded* and has these *words*."""
+def put_together(spaced: Iterable[str]) -> str:
+    """The spaced form of a text of which these are the spaced forms of its pieces."""
+    return " ".join(spaced).replace("   ", " ")
+
+
+def lexemes(piece: str, folded: str, words: Iterable[str]) -> set[str]:
+    """What an index holds of *piece*, which folds to *folded* and has these *words*."""
     found = {word[:LONGEST_LEXEME] for word in words}
     for word in [word for word in found if not word.isalpha()]:
         found.update(_LETTERS.findall(word))
-    if _IS_CAMEL.search(text):
-        for word in _CAMEL.findall(text[:LONGEST_TEXT]):
+    if _IS_CAMEL.search(piece):
+        for word in _CAMEL.findall(piece):
             found.update(part.lower() for part in _PARTS.findall(word) if len(part) > 2)
     if not folded.isascii():
         found.update(_symbols(folded))

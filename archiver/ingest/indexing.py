@@ -9,15 +9,15 @@ newest down; so are all, when their words are cut anew or in another language.
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
-from typing import NoReturn, TypeVar
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NoReturn
 
 from msgspec import Struct
 
-from archiver.domain import query_marks as marks
-from archiver.domain.query_text import VERSION, fold, has_link, lexemes, spell
+from archiver.domain.query_text import VERSION
 from archiver.ingest.apply import when_possible
+from archiver.ingest.index_rows import Maker, batches
 from archiver.store import search_queue, search_texts
 from archiver.store.bulk import Key
 from archiver.store.engine import (
@@ -29,11 +29,8 @@ from archiver.store.engine import (
     transaction,
 )
 from archiver.store.search_queue import Lexicon
-from archiver.store.search_texts import Said, Searched
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 BATCH_MESSAGES = 500
 IDLE_SECONDS = 1.0
@@ -42,8 +39,6 @@ FEW_MESSAGES = 500
 """Fewer cost several times as much for each, and wait for others to come."""
 TICK_SECONDS = 0.05
 """How often to look how the writers are doing."""
-AT_ONCE = 100
-"""Messages made into rows before others of this process have their turn."""
 
 
 class Writers(Struct, frozen=True):
@@ -71,9 +66,10 @@ async def index_forever(engine: Engine, writers: Writers, *, language: str) -> N
         await adopt_lexicon(tx, language=language)
 
     await when_possible(engine, adopt)
+    index = partial(index_some, maker=Maker())
     while True:
         began = clock()
-        step = await when_possible(engine, index_some)
+        step = await when_possible(engine, index)
         if step.is_done:
             await asyncio.sleep(IDLE_SECONDS)
         else:
@@ -117,97 +113,52 @@ async def catch_up(
     """Index what is not yet, for so long at most; *on_indexed* is told how many in each step."""
     clock = asyncio.get_running_loop().time
     until = clock() + seconds
+    maker = Maker()
     while clock() < until:
         async with transaction(engine) as tx:
-            step = await index_some(tx)
+            step = await index_some(tx, maker)
         if on_indexed and step.messages:
             on_indexed(step.messages)
         if step.is_done:
             return
 
 
-async def index_some(tx: Transaction) -> Indexed:
+async def index_some(tx: Transaction, maker: Maker) -> Indexed:
     """Index some of what was noted, and, when that is little, of what is walked."""
     made = await search_queue.lexicon_of(tx)
     if made is None or made.version != VERSION or not await search_queue.begin(tx):
         return Indexed(0, is_done=True)
     keys = list(dict.fromkeys(await search_queue.take_changes(tx)))
-    for batch in _batches(keys, most=BATCH_MESSAGES):
-        await _index(tx, batch, language=made.language)
+    for batch in batches(keys, most=BATCH_MESSAGES):
+        await _index(tx, batch, maker, language=made.language)
     if len(keys) >= FEW_MESSAGES:
         return Indexed(len(keys), is_done=False)
     stretch = await search_queue.next_stretch(tx, most=BATCH_MESSAGES)
     if stretch is None:
         return Indexed(len(keys), is_done=True)
-    await _index(tx, [(stretch.flow_key, id_) for id_ in stretch.ids], language=made.language)
+    walked = [(stretch.flow_key, id_) for id_ in stretch.ids]
+    await _index(tx, walked, maker, language=made.language)
     await search_queue.advance(tx, stretch)
     return Indexed(len(keys) + len(stretch.ids), is_done=False)
 
 
-async def _index(tx: Transaction, keys: Sequence[Key], *, language: str) -> None:
+async def _index(tx: Transaction, keys: Sequence[Key], maker: Maker, *, language: str) -> None:
     """Put down what is searched of messages; what Postgres refuses is found without its text."""
     found = await search_texts.said(tx, keys)
-    rows: list[Searched] = []
-    for some in _batches(found, most=AT_ONCE):
-        rows += [row for message in some for row in searched(message)]
-        await asyncio.sleep(0)
+    old = set(keys).difference((one.flow_key, one.id) for one in found if not one.is_searched)
     try:
         async with tx.begin_nested():
-            await search_texts.put(tx, keys, rows, language=language)
+            rows = await maker.rows(tx, found, language=language)
+            if old:
+                again = [row for row in rows if row.key in old]
+                await search_texts.replace(tx, old, again)
+            await search_texts.add(tx, [row for row in rows if row.key not in old])
     except DatabaseError as error:
         if fault(error) is not Fault.ROW:
             raise
         if len(keys) > 1:
             for key in keys:
-                await _index(tx, [key], language=language)
+                await _index(tx, [key], maker, language=language)
             return
         log.warning("a text cannot be searched", extra={"flow": keys[0][0], "id": keys[0][1]})
-        await search_texts.put(tx, keys, [], language=language)
-
-
-def searched(message: Said) -> Iterator[Searched]:
-    """What is searched of *message*: the text that it has, and those that it had before."""
-    marked = _marks(message)
-    now = "\n".join([message.content, *(n for n in message.file_names if n != message.content)])
-    earlier = dict.fromkeys(text for text in message.earlier if text != message.content)
-    for ordinal, text in enumerate([now, *earlier]):
-        folded = fold(text)
-        spaced, words = spell(folded)
-        found = lexemes(text, folded, words) | marked
-        if has_link(text):
-            found.add(marks.HAS_LINK)
-        yield Searched(
-            flow_key=message.flow_key,
-            message_id=message.id,
-            ordinal=ordinal,
-            said_at=message.sent_at,
-            spaced=spaced,
-            words=" ".join(words),
-            lexemes=found,
-        )
-
-
-def _marks(message: Said) -> set[str]:
-    found = {marks.of_flow(message.flow_key), marks.of_event(message.event)}
-    found.update(marks.of_tag(tag) for tag in message.tags if not tag.startswith(":unread:"))
-    if message.user_id:
-        found.add(marks.of_user(message.user_id))
-    if message.external_user_name:
-        found.add(marks.of_stranger(message.external_user_name))
-    if message.thread_id:
-        found.add(marks.of_thread(message.thread_id))
-    said = {
-        marks.HAS_FILE: message.has_files,
-        marks.HAS_EDIT: message.is_edited,
-        marks.HAS_REACTION: message.has_reactions,
-        marks.HAS_THREAD: bool(message.thread_id),
-        marks.IS_DELETED: message.is_deleted,
-    }
-    found.update(mark for mark, is_so in said.items() if is_so)
-    return found
-
-
-def _batches(all_: Iterable[T], *, most: int) -> Iterator[list[T]]:
-    rest = iter(all_)
-    while batch := list(islice(rest, most)):
-        yield batch
+        await search_texts.replace(tx, keys, [])

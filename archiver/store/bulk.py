@@ -1,14 +1,14 @@
 """Many values at once: binary ones for new rows, JSON for changed rows, arrays for keys.
 
 New rows are given as that format wants them (`archiver.store.rows`), which costs both sides a
-fraction of text: most values as they are, others by `moment`, `small`, `texts`, `numbers` and
-`document`, or as bytes.
+fraction of text: most values as they are, others by `moment`, `small`, `texts`, `numbers`,
+`tsvector` and `document`, or as bytes.
 
 Statements that join keys with a table reach into it through its index, whatever the planner knows
 of the table: a plan made while it was empty would else stay, and be slow, as long as a connection.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from struct import Struct, error
@@ -58,13 +58,17 @@ class _SentDumper(Dumper):
 psycopg.adapters.register_dumper(Sent, _SentDumper)
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-_OID_OF_TEXT, _OID_OF_MOMENT = 25, 1184
+_OID_OF_TEXT, _OID_OF_MOMENT, _OID_OF_LEXEMES = 25, 1184, 3614
 _OID_OF_NUMBER = {32: 23, 64: 20}
 _ARRAY_HEAD = Struct("!5i")
 _NOTHING = Struct("!3i")
 NO_TEXTS = Sent(_NOTHING.pack(0, 0, _OID_OF_TEXT))
 _LENGTH = Struct("!i")
 _SMALL = Struct("!h")
+_LEXEME_END = b"\0\0\0"
+"""Of the string, and that it has no positions."""
+LEXEME_BYTES = 2**20 - 1
+"""That a ``tsvector`` may have in all."""
 
 
 def moment(at: datetime | None) -> int | None:
@@ -84,9 +88,9 @@ def numbers(values: Sequence[int], *, bits: Literal[32, 64]) -> Sent:
     return _numbers(values, oid=_OID_OF_NUMBER[bits], bits=bits)
 
 
-def moments(values: Iterable[datetime]) -> Sent:
-    """An array of ``timestamptz``, as COPY takes it and as a parameter."""
-    return _numbers([moment(value) or 0 for value in values], oid=_OID_OF_MOMENT, bits=64)
+def moments(values: Sequence[int]) -> Sent:
+    """An array of ``timestamptz`` as a parameter, of what `moment` gives."""
+    return _numbers(values, oid=_OID_OF_MOMENT, bits=64)
 
 
 def _numbers(values: Sequence[int], *, oid: int, bits: int) -> Sent:
@@ -115,12 +119,32 @@ def small(number: int) -> bytes:
 
 def texts(values: Sequence[str]) -> Sent:
     """An array of text, as COPY takes it and as a parameter."""
+    return _array([value.encode() for value in values], oid=_OID_OF_TEXT)
+
+
+def tsvector(found: Collection[bytes]) -> bytes:
+    """A ``tsvector`` without positions, as COPY takes it.
+
+    Raises:
+        psycopg.DataError: it would be longer than Postgres lets one be.
+    """
+    packed = _LEXEME_END.join([*sorted(found), b""])
+    if len(packed) - len(_LEXEME_END) * len(found) > LEXEME_BYTES:
+        raise psycopg.DataError(f"{len(packed)} bytes are too many for a tsvector")
+    return _LENGTH.pack(len(found)) + packed
+
+
+def tsvectors(values: Sequence[bytes]) -> Sent:
+    """An array of ``tsvector`` as a parameter, of what `tsvector` gives."""
+    return _array(values, oid=_OID_OF_LEXEMES)
+
+
+def _array(values: Sequence[bytes], *, oid: int) -> Sent:
     if not values:
-        return NO_TEXTS
-    parts = [_ARRAY_HEAD.pack(1, 0, _OID_OF_TEXT, len(values), 1)]
+        return Sent(_NOTHING.pack(0, 0, oid))
+    parts = [_ARRAY_HEAD.pack(1, 0, oid, len(values), 1)]
     for value in values:
-        encoded = value.encode()
-        parts += (_LENGTH.pack(len(encoded)), encoded)
+        parts += (_LENGTH.pack(len(value)), value)
     return Sent(b"".join(parts))
 
 

@@ -23,7 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR, UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.store.bulk import Sent, driver
@@ -44,6 +44,7 @@ _SENT_AS = {
     LargeBinary: "bytea",
     JSONB: "bytea",
     ARRAY: "bytea",
+    TSVECTOR: "bytea",
 }
 """How values of a column's type travel by COPY: as what has the same bytes."""
 

@@ -1,19 +1,32 @@
 """Filling `texts`: what messages say, and what marks them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import NamedTuple
 
 from msgspec import Struct
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.query_text import LONGEST_TEXT
-from archiver.store.bulk import Key, keys_of, moments, numbers, texts
+from archiver.store import schema
+from archiver.store.bulk import (
+    Key,
+    keys_of,
+    moment,
+    moments,
+    numbers,
+    texts,
+    tsvector,
+    tsvectors,
+)
+from archiver.store.fetching import Query, fetch
+from archiver.store.rows import Rows, add_rows
 
 LAST_HOUR = 2**27 - 1
 EPOCH = datetime.fromtimestamp(0, UTC)
-BETWEEN = "\x1f"
+_EPOCH_AT = moment(EPOCH) or 0
+_HOUR = 3_600_000_000
 
 
 class Said(Struct, frozen=True):
@@ -35,51 +48,78 @@ class Said(Struct, frozen=True):
     external_user_name: str | None
     earlier: Sequence[str]
     """Texts that it had before; the oldest first."""
+    is_searched: bool | None
+    """Whether `texts` has rows of it."""
 
 
-class Searched(Struct, frozen=True, kw_only=True):
-    """One row of `texts`."""
+class Searched(NamedTuple):
+    """One row of `texts`, as COPY takes it."""
 
     flow_key: int
     message_id: int
     ordinal: int
-    said_at: datetime | None
+    hour: int
+    said_at: int
     spaced: str
-    words: str
-    """What stems are made of."""
-    lexemes: Iterable[str]
+    lexemes: bytes
+
+    @property
+    def key(self) -> Key:
+        """Of its message."""
+        return self.flow_key, self.message_id
+
+
+def searched(message: Said, ordinal: int, spaced: str, found: Collection[bytes]) -> Searched:
+    """The row of a text of *message* that is *spaced* and *found* by these lexemes.
+
+    Raises:
+        psycopg.DataError: there are more of them than Postgres takes.
+    """
+    at = moment(message.sent_at or EPOCH) or 0
+    hour = min(max((at - _EPOCH_AT) // _HOUR, 0), LAST_HOUR)
+    return Searched(message.flow_key, message.id, ordinal, hour, at, spaced, tsvector(found))
 
 
 async def said(tx: AsyncConnection, keys: Iterable[Key]) -> list[Said]:
     """The stored messages among *keys*; of texts, as much as is searched."""
-    asked = {**keys_of(keys), "longest": LONGEST_TEXT}
-    return [Said(*row) for row in await tx.execute(_SAID, asked)]
+    return [Said(*row) for row in await fetch(tx, _SAID, keys_of(keys))]
 
 
-async def put(
-    tx: AsyncConnection, keys: Iterable[Key], rows: Sequence[Searched], *, language: str
-) -> None:
+async def stems(tx: AsyncConnection, words: Sequence[str], *, language: str) -> list[Sequence[str]]:
+    """What Postgres finds each of *words* by, in their order."""
+    # A space ends a word for its parser, whatever the word: so what it finds in a text is what it
+    # finds in each word of it.
+    found = await fetch(tx, _STEMS, {"words": texts(words), "language": language})
+    return [its for (its,) in found]
+
+
+async def add(tx: AsyncConnection, rows: Sequence[Searched]) -> None:
+    """Put down *rows* of messages of which nothing is searched yet."""
+    await add_rows(tx, Rows(schema.texts, Searched._fields, rows))
+
+
+async def replace(tx: AsyncConnection, keys: Iterable[Key], rows: Sequence[Searched]) -> None:
     """Make *rows* all that is searched of the messages *keys*; what stays alike is not written."""
-    columns: dict[str, Any] = {
+    columns = {
         "its_flows": numbers([row.flow_key for row in rows], bits=32),
         "its_ids": numbers([row.message_id for row in rows], bits=64),
         "its_ordinals": numbers([row.ordinal for row in rows], bits=32),
     }
     await tx.execute(_REMOVE, {**keys_of(keys), **columns})
     columns |= {
-        "times": moments(row.said_at or EPOCH for row in rows),
+        "hours": numbers([row.hour for row in rows], bits=32),
+        "times": moments([row.said_at for row in rows]),
         "texts": texts([row.spaced for row in rows]),
-        "words": texts([row.words for row in rows]),
-        "lexemes": texts([BETWEEN.join(row.lexemes) for row in rows]),
-        "language": language,
+        "lexemes": tsvectors([row.lexemes for row in rows]),
     }
     if rows:
         await tx.execute(_PUT, columns)
 
 
-_SAID = text("""
+_SAID = Query(
+    b"""
     SELECT m.flow_key, m.id, m.event, m.user_id, m.sent_at,
-           left(m.content, :longest) AS content, m.tags, m.thread_id,
+           left(m.content, %(longest)s) AS content, m.tags, m.thread_id,
            m.edits > 0 AS is_edited, m.deleted_at IS NOT NULL AS is_deleted,
            CASE WHEN m.attachments IS NULL THEN '{}' ELSE
                array(SELECT file ->> 'file_name' FROM jsonb_array_elements(m.attachments) AS file
@@ -88,13 +128,20 @@ _SAID = text("""
            m.attachments IS NOT NULL AS has_files, m.reactions IS NOT NULL AS has_reactions,
            m.external_user_name,
            CASE WHEN m.revisions = 0 THEN '{}' ELSE
-               array(SELECT left(content, :longest) FROM store.revisions AS r
+               array(SELECT left(content, %(longest)s) FROM store.revisions AS r
                      WHERE r.flow_key = m.flow_key AND r.message_id = m.id AND content <> ''
                      ORDER BY ordinal)
-           END AS earlier
-    FROM unnest(CAST(:flow_keys AS integer[]), CAST(:ids AS bigint[])) AS asked (flow_key, id)
-    JOIN store.messages AS m USING (flow_key, id)
-""")
+           END AS earlier,
+           (SELECT true FROM store.texts AS t
+            WHERE t.flow_key = m.flow_key AND t.message_id = m.id LIMIT 1) AS is_searched
+    FROM unnest(CAST(%(flow_keys)s AS integer[]), CAST(%(ids)s AS bigint[])) AS asked (flow_key, id)
+    CROSS JOIN LATERAL (
+        SELECT * FROM store.messages AS its
+        WHERE its.flow_key = asked.flow_key AND its.id = asked.id OFFSET 0
+    ) AS m
+    """,
+    {"longest": LONGEST_TEXT},
+)
 
 _REMOVE = text("""
     DELETE FROM store.texts AS t
@@ -107,24 +154,24 @@ _REMOVE = text("""
             AND kept.ordinal = t.ordinal)
 """)
 
-_PUT = text(f"""
+_PUT = text("""
     INSERT INTO store.texts AS t
         (flow_key, message_id, ordinal, hour, said_at, spaced, lexemes)
-    SELECT flow_key, id, ordinal,
-           least(greatest(floor(extract(epoch FROM said_at) / 3600), 0), {LAST_HOUR}),
-           said_at, spaced,
-           array_to_tsvector(string_to_array(lexemes, '{BETWEEN}'))
-           || strip(to_tsvector(CAST(CAST(:language AS text) AS regconfig), words))
-    FROM (
-        SELECT flow_key, id, ordinal, said_at, spaced, words, lexemes
-        FROM unnest(CAST(:its_flows AS integer[]), CAST(:its_ids AS bigint[]),
-                    CAST(:its_ordinals AS integer[]), CAST(:times AS timestamptz[]),
-                    CAST(:texts AS text[]), CAST(:words AS text[]), CAST(:lexemes AS text[]))
-             AS new (flow_key, id, ordinal, said_at, spaced, words, lexemes)
-    ) AS made
+    SELECT * FROM unnest(
+        CAST(:its_flows AS integer[]), CAST(:its_ids AS bigint[]), CAST(:its_ordinals AS integer[]),
+        CAST(:hours AS integer[]), CAST(:times AS timestamptz[]), CAST(:texts AS text[]),
+        CAST(:lexemes AS tsvector[]))
     ON CONFLICT (flow_key, message_id, ordinal) DO UPDATE
     SET hour = excluded.hour, said_at = excluded.said_at,
         spaced = excluded.spaced, lexemes = excluded.lexemes
     WHERE (t.said_at, t.spaced, t.lexemes)
           IS DISTINCT FROM (excluded.said_at, excluded.spaced, excluded.lexemes)
-""")  # noqa: S608
+""")
+
+_STEMS = Query(
+    b"""
+    SELECT tsvector_to_array(to_tsvector(CAST(CAST(%(language)s AS text) AS regconfig), word))
+    FROM unnest(CAST(%(words)s AS text[])) WITH ORDINALITY AS asked (word, n) ORDER BY n
+    """,
+    {},
+)

@@ -7,6 +7,7 @@ import pytest
 
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
+from archiver.ingest.index_rows import Maker
 from archiver.ingest.indexing import (
     Writers,
     adopt_lexicon,
@@ -76,8 +77,8 @@ async def test_what_was_noted_is_not_walked_to_as_well(database_url):
         await written(engine, flow_key, *(frame(i, content=f"number {i}") for i in range(1, 30)))
         async with transaction(engine) as tx:
             await adopt_lexicon(tx, language=LANGUAGE)
-            assert (await index_some(tx)).messages == 29
-            assert (await index_some(tx)).is_done
+            assert (await index_some(tx, Maker())).messages == 29
+            assert (await index_some(tx, Maker())).is_done
 
 
 async def test_another_language_makes_all_texts_anew(database_url):
@@ -111,7 +112,8 @@ async def test_two_that_index_do_not_wait_for_each_other(database_url):
         async with other.connect() as busy:
             assert await search_queue.begin(busy)
             async with transaction(engine) as tx:
-                assert await index_some(tx) == (step := await index_some(tx))
+                step = await index_some(tx, Maker())
+                assert await index_some(tx, Maker()) == step
             assert step.is_done
         await catch_up(engine)
         assert ids(await find(engine, "one")) == {1}

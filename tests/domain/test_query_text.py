@@ -1,0 +1,35 @@
+"""What is searched of a text can be told of each piece of it between white space by itself."""
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from archiver.domain.query_text import (
+    fold,
+    fold_piece,
+    is_plain,
+    lexemes,
+    put_together,
+    spell,
+    words,
+)
+
+letters = st.one_of(
+    st.characters(exclude_categories=["Cs"]),
+    st.sampled_from("\u0301\u0308\u200d\u1160\u11a8\uff9e\x1c\x85\u2000\u3000\xa8`'Aaß,(.ﷺ語か"),
+)
+texts = st.lists(st.one_of(st.text(letters), st.sampled_from([" ", "\n", "fooBar", ", "]))).map(
+    "".join
+)
+
+
+@given(texts)
+@example("say `so`, naïve (HTMLParser2)")
+@example("語\u3000か\uff9e \u0301x ¨ \u200b")
+def test_a_text_is_folded_and_cut_piece_by_piece(text):
+    folded = fold(text)
+    spaced, said = spell(folded)
+    pieces = [(one, fold_piece(one, is_plain=is_plain(text))) for one in text.split()]
+    assert put_together(spell(one)[0] for _, one in pieces if one) == spaced
+    assert [word for _, one in pieces for word in words(one)] == said
+    found = [lexemes(piece, one, words(one)) for piece, one in pieces]
+    assert set().union(*found) == lexemes(text, folded, said)

@@ -1,0 +1,35 @@
+"""What is kept of pieces of texts is what all of a text would give."""
+
+import pytest
+
+from archiver.domain.query_text import fold, lexemes, spell
+from archiver.ingest import vocabulary
+from archiver.ingest.vocabulary import Vocabulary
+from archiver.store.engine import connect, transaction
+from tests.ingest.arriving import query
+from tests.store.searching import SAID
+
+ODD = (
+    "1e5 0x1F -3.5e-7 x1e5 5e 1st a1 ǅ Ⅷ ² ٣ १२३ का अनुच्छेद ᅠbar \u1160\u11a8 ς ﷺ "
+    + "long" * 40
+    + " running ran the"
+)
+STEMS = """
+    SELECT tsvector_to_array(to_tsvector('english', words))
+    FROM unnest(%s::text[]) WITH ORDINALITY AS said (words, n) ORDER BY n
+"""
+
+
+@pytest.mark.parametrize("most_letters", [50_000, 300])
+async def test_it_makes_of_pieces_what_the_whole_is(database_url, monkeypatch, most_letters):
+    monkeypatch.setattr(vocabulary, "MOST_LETTERS", most_letters)
+    texts = [f"{text}\n{ODD}" for text in SAID.values()] * 2
+    spelled = [spell(fold(text)) for text in texts]
+    stems = query(database_url, STEMS, [" ".join(words) for _, words in spelled])
+    async with connect(database_url) as engine, transaction(engine) as tx:
+        kept = Vocabulary(is_plain=False)
+        for text, (spaced, words), (its,) in zip(texts, spelled, stems, strict=True):
+            await kept.learn(tx, set(text.split()), language="english")
+            found = lexemes(text, fold(text), words).union(its)
+            assert kept.form(text.split()) == (spaced, {one.encode() for one in found})
+            kept.forget_long()
