@@ -153,13 +153,19 @@ def document(value: object) -> bytes | None:
     return None if value is None else b"\1" + msgspec.json.encode(value)
 
 
+def driver_of(tx: AsyncConnection) -> psycopg.AsyncConnection:
+    """Psycopg's own connection of a transaction, to look at; to talk over it there is `driver`."""
+    # Not `get_raw_connection`, which has a greenlet made for what needs none.
+    connection = tx.sync_connection and tx.sync_connection.connection.driver_connection
+    if not isinstance(connection, psycopg.AsyncConnection):
+        raise TypeError("this needs a connection of psycopg's")
+    return connection
+
+
 @asynccontextmanager
 async def driver(tx: AsyncConnection) -> AsyncIterator[psycopg.AsyncConnection]:
     """Psycopg's own connection of a transaction, for what SQLAlchemy has no words for."""
-    raw = await tx.get_raw_connection()
-    connection = raw.driver_connection
-    if not isinstance(connection, psycopg.AsyncConnection):
-        raise TypeError("this needs a connection of psycopg's")
+    connection = driver_of(tx)
     try:
         yield connection
     except psycopg.Error:

@@ -34,7 +34,7 @@ class Inspection(Struct, frozen=True, kw_only=True):
 async def inspect(tx: AsyncConnection) -> Inspection:
     """Ask the server about itself and the database."""
     row = (await tx.execute(_INSPECTION)).mappings().one()
-    return Inspection(**row, is_pooled=await is_pooled(tx))
+    return Inspection(**row, is_pooled=is_pooled(tx))
 
 
 async def unwritable(tx: AsyncConnection) -> list[str]:

@@ -65,7 +65,7 @@ async def migrate(engine: AsyncEngine) -> tuple[str | None, str]:
         PoolerBetween: the URL leads to a pooler.
     """
     async with engine.connect() as connection:
-        if await is_pooled(connection):
+        if is_pooled(connection):
             raise PoolerBetween
         await _take_turn(connection)
         try:

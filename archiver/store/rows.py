@@ -1,11 +1,13 @@
-"""New rows into their tables: many by COPY, few by statements that wait for the server together.
+"""New rows into their tables: many by COPY, few by one statement for all tables together.
 
 COPY costs the least for each row, and two waits for each table, which is most of what a single
-event costs. Few rows are inserted one by one, in one pipeline. Either way the values are given as
-Postgres' binary format wants them; see `archiver.store.bulk`.
+event costs. Few rows are values of one INSERT, of which those into the other tables are parts.
+Either way the values are given as Postgres' binary format wants them; see `archiver.store.bulk`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from itertools import count
 from struct import Struct, error
 from typing import Any
 
@@ -29,8 +31,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from archiver.store.bulk import Sent, driver
 
 FEW_ROWS = 12
+"""In one statement: more kinds of statements would be kept prepared, and each is larger."""
 FEW_BYTES = 64 * 1024
-"""In a pipeline; much more than a socket takes at once may hang psycopg (3.3) when it ends."""
 
 _SENT_AS = {
     SmallInteger: "bytea",
@@ -74,18 +76,21 @@ async def add_rows(tx: AsyncConnection, *added: Rows) -> None:
         psycopg.Error, UnicodeError: Postgres refused a row, or the connection broke; the
             transaction is of no more use then.
     """
-    if sum(len(one.rows) for one in added) <= FEW_ROWS and _is_small(added):
-        if packed := [(_statement(one), row) for one in added for row in _packed(one)]:
-            await _insert(tx, packed)
-        return
-    for one in added:
-        if one.rows:
+    few: list[Rows] = []
+    room = FEW_ROWS
+    for one in sorted(added, key=lambda one: len(one.rows)):
+        if len(one.rows) > room or not _is_small(one):
             await copy(tx, one.table, one.columns, one.rows)
+        elif one.rows:
+            few.append(one)
+            room -= len(one.rows)
+    if few:
+        await _insert(tx, few)
 
 
-def _is_small(added: Iterable[Rows]) -> bool:
-    """Tell whether the values can go in a pipeline; a letter may take four bytes."""
-    values = (value for one in added for row in one.rows for value in row)
+def _is_small(added: Rows) -> bool:
+    """Tell whether the values can go with a statement; a letter may take four bytes."""
+    values = (value for row in added.rows for value in row)
     sizes = (
         len(value) * (4 if isinstance(value, str) else 1)
         for value in values
@@ -94,30 +99,36 @@ def _is_small(added: Iterable[Rows]) -> bool:
     return sum(sizes) <= FEW_BYTES
 
 
-def _packed(added: Rows) -> Iterator[list[Sent | None]]:
-    packers = [_PACKED.get(type(added.table.c[name].type), bytes) for name in added.columns]
+async def _insert(tx: AsyncConnection, added: Sequence[Rows]) -> None:
+    """Insert rows into tables, all by one statement."""
+    shape = tuple((one.table, tuple(one.columns), len(one.rows)) for one in added)
     try:
-        for row in added.rows:
-            yield [
-                None if value is None else Sent(pack(value))
-                for pack, value in zip(packers, row, strict=True)
-            ]
+        values = [value for one in added for value in _packed(one)]
     except error as exc:
         raise psycopg.DataError(str(exc)) from exc
+    async with driver(tx) as connection:
+        await psycopg.AsyncRawCursor(connection).execute(_statement(shape), values, prepare=True)
 
 
-def _statement(added: Rows) -> bytes:
-    values = ", ".join(["%b"] * len(added.columns))
-    names = _names(added.columns)
-    return f"INSERT INTO {added.table.fullname} ({names}) VALUES ({values})".encode()  # noqa: S608
+def _packed(added: Rows) -> Iterator[Sent | None]:
+    packers = [_PACKED.get(type(added.table.c[name].type), bytes) for name in added.columns]
+    for row in added.rows:
+        for pack, value in zip(packers, row, strict=True):
+            yield None if value is None else Sent(pack(value))
 
 
-async def _insert(
-    tx: AsyncConnection, packed: Iterable[tuple[bytes, Sequence[Sent | None]]]
-) -> None:
-    async with driver(tx) as connection, connection.pipeline():
-        for statement, row in packed:
-            await connection.execute(statement, row, prepare=True)
+@cache
+def _statement(shape: tuple[tuple[Table, tuple[str, ...], int], ...]) -> bytes:
+    """What inserts so many rows with such columns into each table; the values are numbered."""
+    numbers = count(1)
+    inserts = []
+    for table, columns, rows in shape:
+        row = [", ".join(f"${next(numbers)}" for _ in columns) for _ in range(rows)]
+        values = ", ".join(f"({one})" for one in row)
+        inserts.append(f"INSERT INTO {table.fullname} ({_names(columns)}) VALUES {values}")  # noqa: S608
+    *parts, last = inserts
+    named = ", ".join(f"part{number} AS ({insert})" for number, insert in enumerate(parts))
+    return (f"WITH {named} {last}" if named else last).encode()
 
 
 async def copy(

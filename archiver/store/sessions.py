@@ -16,6 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.errors import ArchiverError
+from archiver.store.bulk import driver_of
 
 APPLICATION = "archiver"
 """What sessions are called, before the key of their engine."""
@@ -70,10 +71,9 @@ async def begin_session(
         history.check(row[1])
 
 
-async def is_pooled(tx: AsyncConnection) -> bool:
+def is_pooled(tx: AsyncConnection) -> bool:
     """Tell whether a pooler is between us and the server."""
-    connection = (await tx.get_raw_connection()).driver_connection
-    return isinstance(connection, psycopg.AsyncConnection) and connection.prepare_threshold is None
+    return driver_of(tx).prepare_threshold is None
 
 
 async def check_history(tx: AsyncConnection, history: History | None) -> None:
@@ -82,7 +82,7 @@ async def check_history(tx: AsyncConnection, history: History | None) -> None:
     Raises:
         AnotherHistory: it is on another one.
     """
-    if history is not None and await is_pooled(tx):
+    if history is not None and is_pooled(tx):
         history.check((await tx.execute(text(f"SELECT {_TIMELINE}"))).scalar_one())
 
 

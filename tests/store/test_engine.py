@@ -280,7 +280,7 @@ async def test_sessions_of_ours_are_set_without_startup_options(database_url):
             )
         )
         assert tuple(shown.one()) == ("UTC", "15s")
-        assert not await is_pooled(tx)
+        assert not is_pooled(tx)
 
 
 async def test_an_engine_works_on_one_history_and_on_no_other(database_url):
