@@ -24,23 +24,34 @@ from archiver.export.book import BOOK, File, Heading, Unit, go_on, lock, read_bo
 MANIFEST = "manifest.json"
 PACKED_AT = (1980, 1, 1, 0, 0, 0)
 """The time of all that is in a zip, so that the same content makes the same bytes."""
+SMALL_BYTES = 32 * 1024
 
 
 class Sink:
-    """A file being written; it counts and digests what goes in."""
+    """A file being written; it counts and digests what goes in.
+
+    Pieces that are small are put together first: each costs more than its bytes.
+    """
 
     def __init__(self, target: IO[bytes]) -> None:
         self.size_bytes = 0
         self.closed = False
         self._target = target
         self._digest = hashlib.sha256()
+        self._pieces = bytearray()
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Append *data*."""
-        self._digest.update(data)
-        written = self._target.write(data)
-        self.size_bytes += written
-        return written
+        if len(data) < SMALL_BYTES:
+            self._pieces += data
+            if len(self._pieces) >= SMALL_BYTES:
+                self._put_together()
+        else:
+            self._put_together()
+            self._digest.update(data)
+            self._target.write(data)
+        self.size_bytes += len(data)
+        return len(data)
 
     def tell(self) -> int:
         """How much was written."""
@@ -48,11 +59,17 @@ class Sink:
 
     def flush(self) -> None:
         """Let what was written be seen by others."""
+        self._put_together()
         self._target.flush()
 
     def sha256(self) -> str:
-        """The digest of what was written."""
+        """The digest of what was written, up to the last `flush`."""
         return self._digest.hexdigest()
+
+    def _put_together(self) -> None:
+        self._digest.update(self._pieces)
+        self._target.write(self._pieces)
+        self._pieces.clear()
 
 
 class Folder:
@@ -163,7 +180,7 @@ class Shelf:
             with place.open("xb") as target:
                 sink = Sink(target)
                 yield sink
-                target.flush()
+                sink.flush()
         except OSError as error:
             raise hindered(self.folder.home, path, error) from error
         self.unit.files.append(File(path=path, size_bytes=sink.size_bytes, sha256=sink.sha256()))

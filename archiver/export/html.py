@@ -5,17 +5,20 @@ search that loads the texts month by month. Whatever chat holds is text here: te
 scripts put it in as text, and a policy in each page forbids all that the folder does not hold.
 """
 
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
-from typing import Any
+from functools import lru_cache
+from itertools import groupby
+from typing import Any, TypeVar
 from urllib.parse import quote
 
-import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from archiver.domain.query import show
-from archiver.export.folder import Folder, Shelf, Sink
+from archiver.export.folder import Shelf
 from archiver.export.html_message import article
-from archiver.export.messages import Message, read_message, visible
+from archiver.export.html_search import Shard, list_shards
+from archiver.export.messages import Message, read_messages, visible
 from archiver.export.reading import Reading
 from archiver.export.writing import path_of
 from archiver.store import exporting, exporting_rows
@@ -44,6 +47,9 @@ _HEADING = _PAGES.from_string('<h2 id="t-{{ id }}">{{ title }}</h2>\n')
 END = b"</main></body></html>\n"
 
 
+T = TypeVar("T")
+
+
 class Html:
     """Messages as pages."""
 
@@ -70,32 +76,30 @@ class Html:
     ) -> dict[str, list[tuple[str, int]]]:
         """Write a page for each day; returns days and counts by month."""
         months: dict[str, list[tuple[str, int]]] = {}
-        day, shard, sink = "", _Shard(None), None
+        day, shard, sink = "", Shard(None), None
+        talk = exporting_rows.conversation(reading.tx, part, reading.chosen)
         with ExitStack() as month_open, ExitStack() as day_open:
-            async with exporting_rows.lines(
-                exporting_rows.conversation(reading.tx, part, reading.chosen)
-            ) as told:
-                async for line in told:
-                    message = read_message(line)
-                    month = message.month
+            async with read_messages(talk) as told:
+                async for (month, of_day), said in _runs(told, _day):
                     if month not in months:
                         shard.end()
                         month_open.close()
                         months[month] = []
                         data = shelf.file(f"search/{home}/{month}.js")
-                        shard = _Shard(month_open.enter_context(data))
-                    if sink is None or day != (message.day or UNDATED):
+                        shard = Shard(month_open.enter_context(data))
+                    if sink is None or of_day != day:
                         day_open.close()
-                        day = message.day or UNDATED
+                        day = of_day
                         months[month].append((day, 0))
                         sink = day_open.enter_context(shelf.file(f"{home}/{day}.html"))
                         day_open.callback(sink.write, END)
                         trail = [(part.flow, "index.html"), (month, f"index.html#{month}")]
                         sink.write(_page(self._talk, home, f"{part.flow} {day}", trail))
-                    sink.write(article(message, "", _thread_href(message)).encode())
-                    shard.add(message)
-                    months[month][-1] = (day, months[month][-1][1] + 1)
-                    reading.tally.count(1, part)
+                    articles = [article(one, "", _thread_href(one)) for one in said]
+                    sink.write("".join(articles).encode())
+                    shard.add(said)
+                    months[month][-1] = (day, months[month][-1][1] + len(said))
+                    reading.tally.count(len(said), part)
             shard.end()
         return months
 
@@ -108,10 +112,8 @@ class Html:
         with ExitStack() as page_open:
             sink = None
             talk = exporting_rows.conversation(reading.tx, part, reading.chosen, by_thread=True)
-            async with exporting_rows.lines(talk) as told:
-                async for line in told:
-                    message = read_message(line)
-                    month = _thread_month(message)
+            async with read_messages(talk) as told:
+                async for (month, of_thread), said in _runs(told, _thread):
                     if sink is None or month not in months:
                         page_open.close()
                         months.append(month)
@@ -121,11 +123,11 @@ class Html:
                         trail = [(part.flow, "index.html")]
                         title = f"{part.flow} threads {month}"
                         sink.write(_page(self._talk, home, title, trail))
-                    if message.thread_id != thread:
-                        thread = message.thread_id
-                        sink.write(_heading(message))
-                    day_href = f"{message.day or UNDATED}.html"
-                    sink.write(article(message, day_href).encode())
+                    if of_thread != thread:
+                        thread = of_thread
+                        sink.write(_heading(said[0]))
+                    articles = [article(one, f"{one.day or UNDATED}.html") for one in said]
+                    sink.write("".join(articles).encode())
         return months
 
     async def write_summary(self, reading: Reading, shelf: Shelf) -> None:
@@ -162,28 +164,26 @@ class Html:
                 source, _, _ = PackageLoader("archiver.export", "pages").get_source(_PAGES, name)
                 sink.write(source.encode())
         with shelf.file("assets/shards.js") as sink:
-            sink.write(b'"use strict";\nconst shards = ' + _shards(shelf.folder, flows) + b";\n")
+            sink.write(
+                b'"use strict";\nconst shards = ' + list_shards(shelf.folder, flows) + b";\n"
+            )
 
 
-class _Shard:
-    """What the search looks through of one flow and month: a script that hands it over."""
+async def _runs(
+    told: AsyncIterator[list[Message]], key: Callable[[Message], tuple[str, T]]
+) -> AsyncIterator[tuple[tuple[str, T], list[Message]]]:
+    """Messages that follow each other and have the same *key*; of many, some at a time."""
+    async for messages in told:
+        for same, run in groupby(messages, key):
+            yield same, list(run)
 
-    def __init__(self, sink: Sink | None) -> None:
-        self._sink = sink
-        self._between = b"archive(["
 
-    def add(self, message: Message) -> None:
-        if self._sink is None or not message.content:
-            return
-        nick = message.nick or message.external_user_name or ""
-        time = message.sent[11:16] if message.sent else ""
-        row = [message.id, message.day, time, nick, visible(message.content)]
-        self._sink.write(self._between + b"\n" + msgspec.json.encode(row))
-        self._between = b","
+def _day(message: Message) -> tuple[str, str]:
+    return message.month, message.day or UNDATED
 
-    def end(self) -> None:
-        if self._sink is not None:
-            self._sink.write(b"archive([]);\n" if self._between != b"," else b"]);\n")
+
+def _thread(message: Message) -> tuple[str, str | None]:
+    return _thread_month(message), message.thread_id
 
 
 def _page(
@@ -202,7 +202,12 @@ def _thread_month(message: Message) -> str:
 def _thread_href(message: Message) -> str | None:
     if not message.thread_size:
         return None
-    return f"threads-{_thread_month(message)}.html#t-{quote(message.thread_id or '', safe='')}"
+    return f"threads-{_thread_month(message)}.html#t-{_quoted(message.thread_id or '')}"
+
+
+@lru_cache(maxsize=1024)
+def _quoted(thread: str) -> str:
+    return quote(thread, safe="")
 
 
 def _heading(message: Message) -> bytes:
@@ -230,16 +235,3 @@ async def _people(reading: Reading) -> list[dict[str, Any]]:
         for one in await exporting.table(reading.tx, "users")
     ]
     return sorted(people, key=lambda one: (-one["rows"], one["nick"], one["id"]))
-
-
-def _shards(folder: Folder, flows: list[dict[str, Any]]) -> bytes:
-    """Where the texts of each flow and month are, the newest months first."""
-    names = {path_of(flow["name"]): flow["name"] for flow in flows}
-    found = []
-    for file in folder.files:
-        if file.path.startswith("search/"):
-            home, _, month = file.path.removeprefix("search/").removesuffix(".js").rpartition("/")
-            data, path = quote(file.path), quote(home)
-            found.append({"flow": names[home], "month": month, "path": path, "data": data})
-    found.sort(key=lambda one: (one["month"], one["flow"]), reverse=True)
-    return msgspec.json.encode(found)

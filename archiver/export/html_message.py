@@ -5,12 +5,15 @@ times as long. Whatever comes from chat goes through `safe`, or `linked`, and th
 """
 
 import re
+from functools import lru_cache
 from html import escape
 from typing import Any
 
 from archiver.export.messages import Message, minute, visible
 
 LINK = re.compile(r"(https?://[^\s<>\"'`]+[^\s<>\"'`.,;:!?)\]}])")
+ORDINARY = frozenset({"message", "comment"})
+"""Kinds of messages of which nothing is said."""
 OUTSIDE = 'rel="noopener noreferrer nofollow" target="_blank"'
 
 
@@ -18,32 +21,44 @@ def article(message: Message, day_href: str, thread_href: str | None = None) -> 
     """*message* with its history; *day_href* leads to its day, *thread_href* to its thread."""
     m = message
     gone = ' class="deleted"' if m.deleted_at else ""
-    parts = [
-        f'<article id="m-{m.id}"{gone}>\n<header><b>{safe(m.sender)}</b> ',
-        f'<a href="{day_href}#m-{m.id}" title="link to this message">{_time(m.sent)}</a>',
-    ]
-    if m.event not in {"message", "comment"}:
-        parts.append(f" <i>{safe(m.event)}</i>")
-    if thread_href:
-        parts.append(f' <a class="thread" href="{safe(thread_href)}">thread of {m.thread_size}</a>')
-    parts.append("</header>\n")
-    if m.deleted_at:
-        parts.append(f'<p class="gone">deleted {minute(m.deleted_at)}</p>\n')
-    if m.content and not (m.event == "file" and m.attachments):
-        parts.append(f"{_said(m.content)}\n")
-    if m.attachments:
-        parts += map(_file, m.attachments)
+    kind = f" <i>{safe(m.event)}</i>" if m.event not in ORDINARY else ""
+    thread = (
+        f' <a class="thread" href="{safe(thread_href)}">thread of {m.thread_size}</a>'
+        if thread_href
+        else ""
+    )
+    return (
+        f'<article id="m-{m.id}"{gone}>\n<header><b>{_word(m.sender)}</b> '
+        f'<a href="{day_href}#m-{m.id}" title="link to this message">{_time(m.sent)}</a>'
+        f"{kind}{thread}</header>\n{_body(m)}</article>\n"
+    )
+
+
+def _body(m: Message) -> str:
+    """What *m* says, and what became of it."""
+    said = _said(m.content) + "\n" if m.content else ""
+    if not (m.deleted_at or m.attachments or m.history or m.reactions or m.tags):
+        return said
+    parts = [f'<p class="gone">deleted {minute(m.deleted_at)}</p>\n'] if m.deleted_at else []
+    if not (m.event == "file" and m.attachments):
+        parts.append(said)
+    parts += map(_file, m.attachments or ())
     if m.history and len(m.history) > 1:
         parts.append(_history(m))
     if m.reactions or m.tags:
         parts.append(_footer(m))
-    parts.append("</article>\n")
     return "".join(parts)
 
 
 def safe(text: str) -> str:
     """*text* as HTML that shows it, between tags and in quotes."""
     return escape(visible(text))
+
+
+# Names and tags are few, and each stands in many messages.
+@lru_cache(maxsize=4096)
+def _word(text: str) -> str:
+    return safe(text)
 
 
 def linked(text: str) -> str:
@@ -90,8 +105,10 @@ def _history(message: Message) -> str:
 
 
 def _footer(message: Message) -> str:
-    told = [f"{emoji} {len(who)}" for emoji, who in (message.reactions or {}).items()]
+    shown = [
+        f"<span>{safe(f'{emoji} {len(who)}')}</span> "
+        for emoji, who in (message.reactions or {}).items()
+    ]
     # Tags with a colon are marks of the service.
-    told += [f"#{tag}" for tag in message.tags if ":" not in tag]
-    shown = "".join(f"<span>{safe(one)}</span> " for one in told)
-    return f"<footer>{shown}</footer>\n" if shown else ""
+    shown += [f"<span>#{_word(tag)}</span> " for tag in message.tags if ":" not in tag]
+    return f"<footer>{''.join(shown)}</footer>\n" if shown else ""

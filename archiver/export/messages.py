@@ -1,12 +1,15 @@
 """A message as Postgres tells it to the formats that people read, and its texts made visible."""
 
 import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from archiver.store.exporting_choice import UNDATED
+from archiver.store.exporting_rows import Block
 
 # What text must not hold is shown as its picture; others control a terminal, or turn the direction
 # of what comes after them.
@@ -16,8 +19,11 @@ _PICTURES |= {127: "\u2421"} | dict.fromkeys(_TURNING, "\ufffd")
 _UNSEEN = re.compile(f"[{re.escape(''.join(map(chr, _PICTURES)))}]")
 
 
-class Message(Struct, kw_only=True):
-    """A message, in the columns of ``archive.messages`` that are shown."""
+class Message(Struct, kw_only=True, gc=False):
+    """A message, in the columns of ``archive.messages`` that are shown.
+
+    What JSON says has no circles, which Python would look for in each.
+    """
 
     id: int
     event: str
@@ -53,17 +59,31 @@ class Message(Struct, kw_only=True):
         return self.day[:7] if self.day else UNDATED
 
 
-_DECODE = msgspec.json.Decoder(Message)
+_DECODER = msgspec.json.Decoder(Message)
 
 
-def read_message(line: bytes) -> Message:
-    """The message of a line of JSON."""
-    return _DECODE.decode(line)
+@asynccontextmanager
+async def read_messages(
+    blocks: AsyncGenerator[Block],
+) -> AsyncIterator[AsyncIterator[list[Message]]]:
+    """The messages of *blocks* of JSON lines, some at a time."""
+    async with aclosing(blocks):
+        yield (_DECODER.decode_lines(block.data) async for block in blocks)
+
+
+async def one_by_one(told: AsyncIterator[list[Message]]) -> AsyncIterator[Message]:
+    """All messages of *told*."""
+    async for messages in told:
+        for message in messages:
+            yield message
 
 
 def visible(text: str) -> str:
     """*text*, in which nothing controls what shows it."""
-    return text.translate(_PICTURES) if _UNSEEN.search(text) else text
+    # Whatever is printable is harmless, and found to be so in a third of the time.
+    if text.isprintable() or not _UNSEEN.search(text):
+        return text
+    return text.translate(_PICTURES)
 
 
 def minute(at: str) -> str:

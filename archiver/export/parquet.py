@@ -85,6 +85,9 @@ class Parquet:
                     writer.write_table(table)
                     rows += table.num_rows
                     reading.tally.count(table.num_rows, part)
+                    # Two parts are written at once: what one has freed would lie there unused.
+                    del table
+                    pa.default_memory_pool().release_unused()
         return rows
 
     async def write_summary(self, reading: Reading, shelf: Shelf) -> None:

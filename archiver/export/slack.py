@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from archiver.export.folder import Shelf, Sink
-from archiver.export.messages import read_message
+from archiver.export.messages import one_by_one, read_messages
 from archiver.export.reading import Reading
 from archiver.export.slack_objects import (
     Thread,
@@ -39,11 +39,10 @@ class Slack:
         home = channels_of(reading.chosen.flows)[part.flow]
         rows, day, sink = 0, "", None
         with ExitStack() as opened:
-            async with exporting_rows.lines(
+            async with read_messages(
                 exporting_rows.conversation(reading.tx, part, reading.chosen)
             ) as told:
-                async for line in told:
-                    message = read_message(line)
+                async for message in one_by_one(told):
                     rows += 1
                     reading.tally.count(1, part)
                     if (
@@ -81,11 +80,10 @@ class Slack:
 
 async def _threads(reading: Reading, part: Part) -> dict[str, Thread]:
     threads: dict[str, Thread] = {}
-    async with exporting_rows.lines(
+    async with read_messages(
         exporting_rows.conversation(reading.tx, part, reading.chosen, by_thread=True)
     ) as told:
-        async for line in told:
-            message = read_message(line)
+        async for message in one_by_one(told):
             if message.thread_id is None or message.sent is None or message.deleted_at is not None:
                 continue
             user = user_id(message.user_id)

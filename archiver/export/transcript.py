@@ -9,7 +9,7 @@ import re
 from typing_extensions import override
 
 from archiver.export.folder import Shelf
-from archiver.export.messages import Message, minute, read_message, visible
+from archiver.export.messages import Message, minute, one_by_one, read_messages, visible
 from archiver.export.reading import Reading
 from archiver.export.writing import path_of
 from archiver.store import exporting_rows
@@ -31,11 +31,10 @@ class PlainText:
         rows, day = 0, ""
         with shelf.file(f"{path_of(part.flow)}/{part.month}.{self.suffix}") as sink:
             sink.write(self.title(f"{part.flow} {part.month}").encode())
-            async with exporting_rows.lines(
+            async with read_messages(
                 exporting_rows.as_json(reading.tx, self.subject, part, reading.chosen)
             ) as told:
-                async for line in told:
-                    message = read_message(line)
+                async for message in one_by_one(told):
                     if (of_day := message.sent[:10] if message.sent else UNDATED) != day:
                         day = of_day
                         sink.write(self.heading(day).encode())

@@ -7,8 +7,7 @@ Whoever stops reading closes what it read (`contextlib.aclosing`): else the conn
 for ever to be read on.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Iterable, Mapping
 
 from msgspec import Struct
 from psycopg import sql
@@ -29,6 +28,11 @@ COLUMNS = (
     "external_user_name", "detail",
 )  # fmt: skip
 """Of messages, as ``archive.messages`` has them."""
+SHOWN = (
+    "id", "event", "user_id", "nick", "sent", "content", "tags", "thread_id", "edited_at",
+    "deleted_at", "attachments", "reactions", "app", "external_user_name",
+)  # fmt: skip
+"""Of these, those that a conversation has."""
 
 
 class Block(Struct, frozen=True):
@@ -66,7 +70,7 @@ def conversation(
 def conversation_query(part: Part, chosen: Selection, *, by_thread: bool) -> sql.Composed:
     """The query of `conversation`."""
     return _CONVERSATION.format(
-        columns=_JSON_COLUMNS["messages"],
+        columns=_of_messages(SHOWN),
         source=source("messages", chosen),
         wanted=wanted(chosen, part),
         flow=sql.Literal(part.flow),
@@ -83,13 +87,6 @@ def rejects(tx: AsyncConnection) -> AsyncGenerator[Block]:
         " encode(raw, 'hex') AS raw FROM store.rejects ORDER BY digest) AS t"
     ).format()
     return _blocks(tx, rows)
-
-
-@asynccontextmanager
-async def lines(blocks: AsyncGenerator[Block]) -> AsyncIterator[AsyncIterator[bytes]]:
-    """The lines of *blocks* of JSON, one by one."""
-    async with aclosing(blocks):
-        yield (line async for block in blocks for line in block.data.split(b"\n")[:-1])
 
 
 def _lines(
@@ -169,13 +166,17 @@ def _csv_column(name: str) -> str:
     return f"""coalesce('"' || replace({text}, '"', '""') || '"', '')"""
 
 
+def _of_messages(names: Iterable[str]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier("m", name) for name in names)
+
+
 _UNQUOTED = {"id", "sent", "parent_id", "edited_at", "edits", "deleted_at"}
 _CSV_LINE = sql.SQL(f"concat_ws(',', {', '.join(map(_csv_column, COLUMNS))})")
 
 _SIGHTED = sql.SQL("LEFT JOIN store.sightings AS s USING (flow_key, id, form) ")
 
 _JSON_COLUMNS: Mapping[Subject, sql.Composable] = {
-    "messages": sql.SQL(", ").join(sql.Identifier("m", name) for name in COLUMNS),
+    "messages": _of_messages(COLUMNS),
     # The payload as a text: JSON has many spellings, and this one is to be kept.
     "events": sql.SQL(
         "m.flow, m.id, m.form, m.witness, m.event, m.user_id, m.sent, m.received_at, m.as_of,"

@@ -1,0 +1,51 @@
+"""What the search of the pages looks through: scripts that hand texts over, month by month."""
+
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from archiver.export.folder import Folder, Sink
+from archiver.export.messages import Message, visible
+from archiver.export.writing import path_of
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Shard:
+    """What is looked through of one flow and month; without a sink, nothing."""
+
+    def __init__(self, sink: Sink | None) -> None:
+        self._sink = sink
+        self._between = b"archive(["
+
+    def add(self, messages: list[Message]) -> None:
+        """Hand over what *messages* say."""
+        rows = [_encode(_searched(one)) for one in messages if one.content]
+        if self._sink is not None and rows:
+            self._sink.write(self._between + b"\n" + b",\n".join(rows))
+            self._between = b","
+
+    def end(self) -> None:
+        """Write the last line."""
+        if self._sink is not None:
+            self._sink.write(b"archive([]);\n" if self._between != b"," else b"]);\n")
+
+
+def list_shards(folder: Folder, flows: list[dict[str, Any]]) -> bytes:
+    """Where the texts of each flow and month are, the newest months first."""
+    names = {path_of(flow["name"]): flow["name"] for flow in flows}
+    found = []
+    for file in folder.files:
+        if file.path.startswith("search/"):
+            home, _, month = file.path.removeprefix("search/").removesuffix(".js").rpartition("/")
+            data, path = quote(file.path), quote(home)
+            found.append({"flow": names[home], "month": month, "path": path, "data": data})
+    found.sort(key=lambda one: (one["month"], one["flow"]), reverse=True)
+    return msgspec.json.encode(found)
+
+
+def _searched(message: Message) -> list[Any]:
+    nick = message.nick or message.external_user_name or ""
+    time = message.sent[11:16] if message.sent else ""
+    return [message.id, message.day, time, nick, visible(message.content or "")]
