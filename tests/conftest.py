@@ -23,6 +23,9 @@ from archiver.embedded import run_server
 from archiver.store import migrating
 from archiver.store.engine import create_engine
 
+# Else each program that a test starts compiles all its modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # How long an example takes on a busy machine says nothing; a test that hangs is ended anyway.
 hypothesis.settings.register_profile("patient", deadline=None)
 if hypothesis.settings.get_current_profile_name() == "default":

@@ -111,9 +111,7 @@ def ingested(lab: Lab, events: int) -> float:
 
 def timed(archive: Archive, *arguments: str) -> tuple[float, int]:
     """Run a command on *archive*; returns its seconds, and the most memory it had, in bytes."""
-    # Where it is installed, its modules are compiled once, whatever is wanted of bytecode here.
-    compiled = {"PYTHONDONTWRITEBYTECODE": ""}
-    settings = {**UNHURRIED, **compiled, "ARCHIVER_DATABASE_URL": archive.url}
+    settings = {**UNHURRIED, "ARCHIVER_DATABASE_URL": archive.url}
     began = monotonic()
     process = subprocess.Popen(
         [*PROGRAM, *arguments], env=surroundings(settings), stdout=subprocess.DEVNULL, cwd=ROOT

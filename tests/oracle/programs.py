@@ -87,8 +87,13 @@ def run_once(*command: str, settings: Mapping[str, str]) -> subprocess.Completed
 
 
 def surroundings(settings: Mapping[str, str]) -> dict[str, str]:
-    """Our environment with these settings of the archiver, and no others."""
+    """Our environment with these settings of the archiver, and no others.
+
+    Whatever is wanted of bytecode here, a program compiles its modules once, as where it is
+    installed: else each start takes two seconds of processor time.
+    """
     kept = {name: text for name, text in os.environ.items() if not name.startswith("ARCHIVER_")}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
     return {**kept, **settings}
 
 
