@@ -1,9 +1,12 @@
 """What was written becomes what can be found, in the background and some seconds later.
 
 Writers note the messages that they write; here the notes are taken, the messages read as they are
-now, and their texts put down for the search, all in one transaction: a kill costs nothing. It takes
-no lock that a writer waits for. Messages that were there before the first note are walked from the
-newest down; so are all, when their words are cut anew or in another language.
+now, and their texts put down for the search, all in one transaction: a kill costs nothing. While
+nobody writes, a second session puts down half of the texts; it commits first, so that of a kill
+there remains what will be done again. Neither takes a lock that a writer waits for.
+
+Messages that were there before the first note are walked from the newest down; so are all, when
+their words are cut anew or in another language.
 """
 
 import asyncio
@@ -33,6 +36,10 @@ from archiver.store.search_queue import Lexicon
 log = logging.getLogger(__name__)
 
 BATCH_MESSAGES = 500
+STEP_MESSAGES = 2000
+"""To index at least in one transaction, if there are so many."""
+LARGE_STEP_MESSAGES = 8000
+"""While nobody writes."""
 IDLE_SECONDS = 1.0
 """How long to wait for something to do, or for more of it."""
 FEW_MESSAGES = 500
@@ -58,6 +65,13 @@ class Indexed(Struct, frozen=True):
     """Nothing is left, or somebody else is at it."""
 
 
+class Lane(Struct, frozen=True):
+    """A session that texts are put down by, and what it has learned of them."""
+
+    tx: Transaction
+    maker: Maker
+
+
 async def index_forever(engine: Engine, writers: Writers, *, language: str) -> NoReturn:
     """Keep what can be searched up to date; waits while the database is away."""
     clock = asyncio.get_running_loop().time
@@ -66,18 +80,27 @@ async def index_forever(engine: Engine, writers: Writers, *, language: str) -> N
         await adopt_lexicon(tx, language=language)
 
     await when_possible(engine, adopt)
-    index = partial(index_some, maker=Maker())
+    makers = (Maker(), Maker())
+    alone = index = partial(index_some, maker=makers[0])
+    together = partial(index_side_by_side, engine=engine, makers=makers)
     while True:
-        began = clock()
+        began, written = clock(), writers.written()
         step = await when_possible(engine, index)
         if step.is_done:
             await asyncio.sleep(IDLE_SECONDS)
-        else:
-            await _make_room(writers, after_seconds=clock() - began)
+            index = alone
+            continue
+        is_quiet = writers.written() == written and not writers.are_behind()
+        if not is_quiet:
+            is_quiet = await _make_room(writers, after_seconds=clock() - began)
+        index = together if is_quiet else alone
 
 
-async def _make_room(writers: Writers, *, after_seconds: float) -> None:
-    """Leave to *writers* what is theirs of the time, after so many seconds of work."""
+async def _make_room(writers: Writers, *, after_seconds: float) -> bool:
+    """Leave to *writers* what is theirs of the time, after so many seconds of work.
+
+    Tells whether nobody writes any more.
+    """
     clock = asyncio.get_running_loop().time
     began, part = clock(), 0.0
     while (clock() - began) * part < after_seconds * (1 - part):
@@ -85,6 +108,7 @@ async def _make_room(writers: Writers, *, after_seconds: float) -> None:
         await asyncio.sleep(TICK_SECONDS)
         is_quiet = writers.written() == written
         part = part_of_time(is_quiet=is_quiet, is_behind=writers.are_behind())
+    return part == 1
 
 
 def part_of_time(*, is_quiet: bool, is_behind: bool) -> float:
@@ -113,10 +137,14 @@ async def catch_up(
     """Index what is not yet, for so long at most; *on_indexed* is told how many in each step."""
     clock = asyncio.get_running_loop().time
     until = clock() + seconds
-    maker = Maker()
+    makers = (Maker(), Maker())
+    step = None
     while clock() < until:
         async with transaction(engine) as tx:
-            step = await index_some(tx, maker)
+            if step is None:
+                step = await index_some(tx, makers[0])
+            else:
+                step = await index_side_by_side(tx, engine, makers)
         if on_indexed and step.messages:
             on_indexed(step.messages)
         if step.is_done:
@@ -125,30 +153,69 @@ async def catch_up(
 
 async def index_some(tx: Transaction, maker: Maker) -> Indexed:
     """Index some of what was noted, and, when that is little, of what is walked."""
+    return await _step([Lane(tx, maker)], messages=STEP_MESSAGES)
+
+
+async def index_side_by_side(
+    tx: Transaction, engine: Engine, makers: tuple[Maker, Maker]
+) -> Indexed:
+    """`index_some`, more of it and by another session too, which commits first."""
+    async with transaction(engine) as other:
+        lanes = [Lane(tx, makers[0]), Lane(other, makers[1])]
+        return await _step(lanes, messages=LARGE_STEP_MESSAGES)
+
+
+async def _step(lanes: Sequence[Lane], *, messages: int) -> Indexed:
+    """Index so many messages, or somewhat more; the first of *lanes* takes them."""
+    tx = lanes[0].tx
     made = await search_queue.lexicon_of(tx)
-    if made is None or made.version != VERSION or not await search_queue.begin(tx):
+    if made is None or made.version != VERSION:
         return Indexed(0, is_done=True)
-    keys = list(dict.fromkeys(await search_queue.take_changes(tx)))
-    for batch in batches(keys, most=BATCH_MESSAGES):
-        await _index(tx, batch, maker, language=made.language)
+    if not await search_queue.begin(*(lane.tx for lane in lanes)):
+        return Indexed(0, is_done=True)
+    keys = list(dict.fromkeys(await search_queue.take_changes(tx, enough=messages)))
+    await _index_all(lanes, keys, language=made.language)
     if len(keys) >= FEW_MESSAGES:
         return Indexed(len(keys), is_done=False)
-    stretch = await search_queue.next_stretch(tx, most=BATCH_MESSAGES)
+    stretch = await search_queue.next_stretch(tx, most=messages)
     if stretch is None:
         return Indexed(len(keys), is_done=True)
     walked = [(stretch.flow_key, id_) for id_ in stretch.ids]
-    await _index(tx, walked, maker, language=made.language)
+    await _index_all(lanes, walked, language=made.language)
     await search_queue.advance(tx, stretch)
     return Indexed(len(keys) + len(stretch.ids), is_done=False)
 
 
-async def _index(tx: Transaction, keys: Sequence[Key], maker: Maker, *, language: str) -> None:
+async def _index_all(lanes: Sequence[Lane], keys: Sequence[Key], *, language: str) -> None:
+    """Index messages; each of *lanes* goes on with the next batch when it is done with one."""
+    rest = batches(keys, most=BATCH_MESSAGES)
+    failed: list[Exception] = []
+
+    async def work(lane: Lane) -> None:
+        try:
+            for batch in rest:
+                await _index(lane, batch, language=language)
+                if failed:
+                    return
+        except DatabaseError as error:
+            # Raised when the other is done: to cut off what it does would cost its connection.
+            failed.append(error)
+
+    async with asyncio.TaskGroup() as group:
+        for lane in lanes:
+            group.create_task(work(lane))
+    if failed:
+        raise failed[0]
+
+
+async def _index(lane: Lane, keys: Sequence[Key], *, language: str) -> None:
     """Put down what is searched of messages; what Postgres refuses is found without its text."""
+    tx = lane.tx
     found = await search_texts.said(tx, keys)
     old = set(keys).difference((one.flow_key, one.id) for one in found if not one.is_searched)
     try:
         async with tx.begin_nested():
-            rows = await maker.rows(tx, found, language=language)
+            rows = await lane.maker.rows(tx, found, language=language)
             if old:
                 again = [row for row in rows if row.key in old]
                 await search_texts.replace(tx, old, again)
@@ -158,7 +225,7 @@ async def _index(tx: Transaction, keys: Sequence[Key], maker: Maker, *, language
             raise
         if len(keys) > 1:
             for key in keys:
-                await _index(tx, [key], maker, language=language)
+                await _index(lane, [key], language=language)
             return
         log.warning("a text cannot be searched", extra={"flow": keys[0][0], "id": keys[0][1]})
         await search_texts.replace(tx, keys, [])

@@ -14,8 +14,8 @@ from archiver.store import search_texts
 from archiver.store.engine import Transaction
 
 LONGEST_KEPT = 100
-MOST_LETTERS = 50_000
-"""Of the pieces in one generation; each takes some fifty bytes of memory."""
+MOST_LETTERS = 30_000
+"""Of the pieces in one generation; each takes some sixty bytes of memory."""
 
 
 class _Generation(NamedTuple):

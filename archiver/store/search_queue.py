@@ -20,10 +20,10 @@ from archiver.store.rows import Rows, add_rows
 from archiver.store.schema import changes, lexicon, walks
 
 ONE_AT_A_TIME = 0x7365656B
-"""The advisory lock of whoever fills `texts`: of two, the slower would undo what is newer."""
-MOST_NOTES = 100
-ENOUGH_MESSAGES = 2000
-"""To take at once, but for a note that holds more."""
+"""The first advisory lock of whoever fills `texts`: of two, the slower would undo what is newer."""
+SESSIONS = 2
+"""By which one may fill it. As one of them may outlive the other, each has a lock of its own."""
+MOST_NOTES = 500
 LARGEST_ID = 2**63 - 1
 
 
@@ -65,10 +65,17 @@ def noted(keys: Iterable[Key]) -> Rows:
     return Rows(changes, ["flow_keys", "ids"], [tuple(keys_of(some).values())] if some else [])
 
 
-async def begin(tx: AsyncConnection) -> bool:
-    """Become the one who fills `texts` until the transaction ends; tells whether nobody else is."""
-    found = await tx.execute(_LOCK, {"key": ONE_AT_A_TIME})
-    return bool(found.scalar_one())
+async def begin(*sessions: AsyncConnection) -> bool:
+    """Become the one who fills `texts`, by one or two sessions, until their transactions end.
+
+    Tells whether nobody else is.
+    """
+    for number in range(SESSIONS):
+        tx = sessions[number % len(sessions)]
+        found = await tx.execute(_LOCK, {"key": ONE_AT_A_TIME + number})
+        if not found.scalar_one():
+            return False
+    return True
 
 
 async def lexicon_of(tx: AsyncConnection) -> Lexicon | None:
@@ -93,9 +100,12 @@ async def pass_over(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
         await tx.execute(insert(walks).on_conflict_do_nothing(), rows)
 
 
-async def take_changes(tx: AsyncConnection) -> list[Key]:
-    """Some of the messages noted, the newest notes first; they are noted no more."""
-    taken = (await tx.execute(_TAKE, {"most": MOST_NOTES, "enough": ENOUGH_MESSAGES})).all()
+async def take_changes(tx: AsyncConnection, *, enough: int) -> list[Key]:
+    """So many of the messages noted, or what the last note holds more; they are noted no more.
+
+    The newest notes come first.
+    """
+    taken = (await tx.execute(_TAKE, {"most": MOST_NOTES, "enough": enough})).all()
     return [key for row in taken for key in zip(row.flow_keys, row.ids, strict=True)]
 
 

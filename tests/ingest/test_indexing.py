@@ -5,6 +5,7 @@ import asyncio
 import psycopg
 import pytest
 
+from archiver.ingest import indexing
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.ingest.index_rows import Maker
@@ -13,6 +14,7 @@ from archiver.ingest.indexing import (
     adopt_lexicon,
     catch_up,
     index_forever,
+    index_side_by_side,
     index_some,
     part_of_time,
 )
@@ -20,6 +22,19 @@ from archiver.store import search_queue
 from archiver.store.engine import Engine, connect, transaction
 from tests.ingest.arriving import NOW, edit, frame, new_flow, query, streamed
 from tests.store.searching import LANGUAGE, find, ids
+
+REFUSE_77 = """
+    CREATE TABLE sessions (pid integer, message_id bigint);
+    CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO sessions VALUES (pg_backend_pid(), NEW.message_id); RETURN NEW;
+    END $$;
+    CREATE TRIGGER tell BEFORE INSERT ON store.texts FOR EACH ROW EXECUTE FUNCTION tell();
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        RAISE EXCEPTION 'not now' USING ERRCODE = '53100';
+    END $$;
+    CREATE TRIGGER refuse BEFORE INSERT ON store.texts
+    FOR EACH ROW WHEN (NEW.message_id = 77) EXECUTE FUNCTION refuse();
+"""
 
 
 async def written(engine: Engine, flow_key: int, *frames: bytes) -> None:
@@ -117,6 +132,40 @@ async def test_two_that_index_do_not_wait_for_each_other(database_url):
             assert step.is_done
         await catch_up(engine)
         assert ids(await find(engine, "one")) == {1}
+
+
+async def test_nobody_else_indexes_while_one_of_two_sessions_is_left(database_url):
+    async with connect(database_url) as engine, connect(database_url) as other:
+        flow_key = await ready(engine)
+        await written(engine, flow_key, frame(1, content="one"))
+        async with engine.connect() as first, other.connect() as left:
+            assert await search_queue.begin(first, left)
+            await first.rollback()
+            await catch_up(engine)
+            assert ids(await find(engine, "one")) == set()
+        await catch_up(engine)
+        assert ids(await find(engine, "one")) == {1}
+
+
+async def test_two_sessions_share_the_work_and_its_failure(database_url, monkeypatch):
+    monkeypatch.setattr(indexing, "BATCH_MESSAGES", 5)
+    makers = (Maker(), Maker())
+    async with connect(database_url) as engine:
+        flow_key = await ready(engine)
+        frames = [frame(id_, content=f"number {id_}") for id_ in range(1, 200)]
+        await written(engine, flow_key, *frames)
+        with psycopg.connect(database_url, autocommit=True) as admin:
+            admin.execute(REFUSE_77)
+            with pytest.raises(psycopg.Error, match="not now"):
+                async with transaction(engine) as tx:
+                    await index_side_by_side(tx, engine, makers)
+            assert ids(await find(engine, "number")) == set()
+            admin.execute("DROP TRIGGER refuse ON store.texts")
+        async with transaction(engine) as tx:
+            step = await index_side_by_side(tx, engine, makers)
+        assert step.messages == 199
+        told = "SELECT count(DISTINCT pid), count(DISTINCT message_id) FROM sessions"
+        assert query(database_url, told) == [(2, 199)]
 
 
 async def test_a_daemon_keeps_it_up_to_date(database_url):
