@@ -92,7 +92,12 @@ def measure(
                 for figure in BENCHES[name].run(lab, options):
                     if as_json:
                         print(figure.as_json(), flush=True)
+                    else:
+                        print(f"  {figure}", file=sys.stderr, flush=True)
                     figures.append(figure)
+            except KeyboardInterrupt:
+                print("interrupted: what follows is what was measured before", file=sys.stderr)
+                return figures, True
             except FAILURES as error:
                 failed = True
                 print(f"{name} failed: {error!r}", file=sys.stderr, flush=True)

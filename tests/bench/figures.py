@@ -68,6 +68,14 @@ class Figure(Struct, frozen=True, kw_only=True):
         bound = self.target.bound
         return reached >= bound if self.target.side == "at least" else reached <= bound
 
+    @override
+    def __str__(self) -> str:
+        """In a few words, for who waits for others."""
+        told = f"{self.bench}: {_told(self.value)} {self.unit}"
+        if self.ratio is not None:
+            told += f", {_told(self.ratio)} of {_told(self.limit)}"
+        return told if self.holds else f"{told} (wanted: {self.target})"
+
     def as_json(self) -> str:
         """One line of JSON."""
         fields = {

@@ -7,6 +7,9 @@ by the settling time on purpose, so it is checked and not waited for on the cloc
 
 The limit: the rows of that very archive, copied out, are copied by ``psql`` into an empty one.
 
+Two daemons on one archive share the flows, and with them the cores: that is measured as well, as
+nothing is to be changed for it but that another one is started.
+
 Texts for the search are made in the background meanwhile, as far as writing leaves time for it,
 so the clock of what is searchable runs on until every message can be found. Its limit copies the
 rows of the search with the others, into their indexes.
@@ -27,6 +30,7 @@ TABLES = ("journal", "messages", "revisions", "threads", "ledger")
 SEARCHED = (*TABLES, "texts")
 FLOWS = 200
 SETTLING_SECONDS = 1.0
+LEASE_SECONDS = 5.0
 
 
 class Ingested(Struct, frozen=True, kw_only=True):
@@ -45,7 +49,7 @@ def run(lab: Lab, options: Options) -> Iterator[Figure]:
     """Yield the figures of ingest, and the processor time behind it."""
     events = 20_000 if options.quick else 500_000
     done: list[Ingested] = []
-    searchable, limits, limits_searchable = [], [], []
+    searchable, limits, limits_searchable, shared = [], [], [], []
     with lab.feeder() as feeder:
         for _ in range(options.runs(3)):
             newest = feeder.scene(events=events, flows=FLOWS)
@@ -56,6 +60,9 @@ def run(lab: Lab, options: Options) -> Iterator[Figure]:
                 done.append(one)
                 limits.append(events / copy_again(lab, archive, TABLES))
                 limits_searchable.append(events / copy_again(lab, archive, SEARCHED))
+            newest = feeder.scene(events=events, flows=FLOWS)
+            with lab.archive() as archive:
+                shared.append(events / seconds_of_two(lab, archive, feeder, newest))
     yield Figure(
         bench="ingest",
         unit="events/s",
@@ -70,6 +77,7 @@ def run(lab: Lab, options: Options) -> Iterator[Figure]:
         limits=limits_searchable,
         target=Target("ratio", "at least", 0.7),
     )
+    yield Figure(bench="ingest, two daemons", unit="events/s", values=shared, limits=limits)
     daemon = [one.daemon_seconds / events * 1e6 for one in done]
     postgres = [one.postgres_seconds / events * 1e6 for one in done]
     yield Figure(bench="ingest, CPU of daemon", unit="µs/event", values=daemon)
@@ -113,6 +121,33 @@ def ingesting(
             postgres_seconds=pg_spent,
             peak_bytes=daemon.measure(),
         )
+
+
+def seconds_of_two(lab: Lab, archive: Archive, feeder: Feeder, newest: dict[str, int]) -> float:
+    """How long two daemons take, each with about half of the flows, to archive the scene."""
+    settings = {
+        "ARCHIVER_INGEST_SETTLING_SECONDS": str(SETTLING_SECONDS),
+        "ARCHIVER_SHARING_LEASE_SECONDS": str(LEASE_SECONDS),
+    }
+    with (
+        lab.daemon(archive, feeder, settings),
+        lab.daemon(archive, feeder, settings, log="second.log"),
+    ):
+        wait_for(lambda: are_shared(archive), seconds=60)
+        wait_for_streams(feeder)
+        keys = flow_keys(archive)
+        last = {keys[number]: id_ for number, id_ in newest.items()}
+        began = monotonic()
+        feeder.tell("go", rate=0)
+        wait_for(lambda: holds_all(archive, last), seconds=600)
+        return monotonic() - began
+
+
+def are_shared(archive: Archive) -> bool:
+    """Tell whether each of two daemons has a fair part of the flows."""
+    parts = archive.sql.execute("SELECT count(*) FROM store.leases GROUP BY daemon").fetchall()
+    fair = [count for (count,) in parts if count > FLOWS // 3]
+    return len(fair) == 2
 
 
 def wait_for_streams(feeder: Feeder) -> None:

@@ -110,7 +110,12 @@ class Lab:
 
     @contextmanager
     def daemon(
-        self, archive: Archive, feeder: Feeder, settings: Mapping[str, str] | None = None
+        self,
+        archive: Archive,
+        feeder: Feeder,
+        settings: Mapping[str, str] | None = None,
+        *,
+        log: str = "archiver.log",
     ) -> Iterator[Daemon]:
         """``archiver run`` on *archive*, following *feeder*; killed at the end."""
         given = {
@@ -120,7 +125,7 @@ class Lab:
             "ARCHIVER_STREAM_URL": feeder.url,
             **(settings or {}),
         }
-        daemon = Daemon(self.home, given)
+        daemon = Daemon(self.home, given, log=log)
         try:
             yield daemon
         finally:
