@@ -168,6 +168,9 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     cut off; the connection is in no known state then, and is thrown away. So is one that `carried`
     a large value: it would never give back the memory.
     """
+    task = asyncio.current_task()
+    # Not none always: a task group that failed while it was waited for leaves one behind (3.11).
+    cancellations = task.cancelling() if task else 0
     try:
         async with engine.connect() as tx:
             try:
@@ -179,8 +182,7 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
                     await tx.invalidate()
                     give_back()
             except BaseException:
-                task = asyncio.current_task()
-                if task is None or not task.cancelling():
+                if task is None or task.cancelling() <= cancellations:
                     raise
                 await tx.invalidate()
                 raise asyncio.CancelledError from None

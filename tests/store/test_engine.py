@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
 
 import psycopg
 import pytest
@@ -175,6 +176,27 @@ async def test_who_is_cancelled_leaves_as_cancelled_whatever_the_database_says(e
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_who_was_not_cancelled_is_told_the_error_after_a_task_group_failed(engine):
+    async def refuse() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ExceptionGroup):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(refuse())
+    # Older versions of Python leave the task that waited with a cancellation that never was.
+    task = asyncio.current_task()
+    assert task is not None
+    if not task.cancelling():
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+    with pytest.raises(DBAPIError):
+        async with transaction(engine) as tx:
+            await tx.execute(text("SELECT 1 / 0"))
+    while task.cancelling():
+        task.uncancel()
 
 
 async def test_a_transaction_that_raises_leaves_nothing_behind(engine):
