@@ -223,7 +223,7 @@ def test_foreign_data_cannot_stop_the_daemon_and_our_own_corruption_must(databas
 
 WRITERS = {
     "journal": {"append", "sight", "add_signals", "add_rejects"},
-    "messages": {"add", "change", "write_history", "show_threads"},
+    "messages": {"store", "show_threads"},
     "coverage": {"advance", "doubt", "add_pages"},
     "rebuilding": {"remove_messages", "remove_threads"},
     "rejecting": {"remove"},
@@ -242,7 +242,7 @@ def test_there_is_one_writer():
     }
     assert {path for path, _, _ in writing if not path.startswith("archiver/ingest/")} == set()
     called = {(module, function) for _, module, function in writing}
-    assert called >= {("journal", "append"), ("messages", "add"), ("coverage", "advance")}
+    assert called >= {("journal", "append"), ("messages", "store"), ("coverage", "advance")}
     for path in ROOT.glob("archiver/**/*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module is not None:

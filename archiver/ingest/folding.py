@@ -38,7 +38,7 @@ NO_HISTORY = History(0, ())
 async def change_messages(tx: Transaction, new: Novelty) -> int:
     """Journal *new*, and bring the messages that it tells of up to date; returns how many changed.
 
-    Unless some are late, the journal is written together with new messages, for one wait not two.
+    Unless some are late, the journal is written together with the messages: for fewer waits.
     """
     facts, moved = new.facts, new.moved
     unwritten = new.entries
@@ -66,14 +66,8 @@ async def change_messages(tx: Transaction, new: Novelty) -> int:
         else:
             changed[key] = _extended(key, one, arrange(facts[key]), histories)
     histories |= {key: history for key, history in made.items() if history.revisions}
-    if added:
-        await messages.add(tx, added, journal.rows_of(unwritten))
-    else:
-        await journal.append(tx, unwritten)
-    if changed:
-        await messages.change(tx, changed)
-    if histories:
-        await messages.write_history(tx, histories)
+    rows = journal.rows_of(unwritten)
+    await messages.store(tx, added=added, changed=changed, histories=histories, beside=rows)
     return len(added) + len(changed)
 
 

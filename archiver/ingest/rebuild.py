@@ -25,7 +25,6 @@ from archiver.store.engine import Engine, Transaction, transaction
 from archiver.store.journal import Entry
 from archiver.store.messages import Held, History, Shown
 from archiver.store.rebuilding import Stretch
-from archiver.store.search_queue import note
 
 
 class Step(Struct, frozen=True, kw_only=True):
@@ -178,19 +177,17 @@ async def _mend(tx: Transaction, look: _Look) -> None:
     unfounded = {int(one.id) for one in rows if one.is_unfounded}
     missing = {(look.flow_key, int(one.id)) for one in rows if one.is_missing}
     altered = {(look.flow_key, int(one.id)) for one in rows} - missing
-    if missing:
-        await messages.add(tx, {key: look.held[key] for key in missing})
-    if changed := {key: look.held[key] for key in altered if key in look.held}:
-        await messages.change(tx, changed)
     if unfounded:
         await rebuilding.remove_messages(tx, look.flow_key, unfounded)
     outdated = {
         (look.flow_key, int(one.id)) for one in look.differences if one.table == "revisions"
     }
-    if outdated:
-        histories = {key: look.histories.get(key, NO_HISTORY) for key in outdated}
-        await messages.write_history(tx, histories)
-        await note(tx, outdated)
+    await messages.store(
+        tx,
+        added={key: look.held[key] for key in missing},
+        changed={key: look.held[key] for key in altered if key in look.held},
+        histories={key: look.histories.get(key, NO_HISTORY) for key in outdated},
+    )
     if threads := {one.id for one in look.differences if one.table == "threads"}:
         await rebuilding.remove_threads(tx, look.flow_key, threads)
     if look.threads:

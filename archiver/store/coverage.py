@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.coverage import Ranges
 from archiver.store.bulk import Key, driver, key_table, keys_of, records
+from archiver.store.fetching import Query, tell
 from archiver.store.schema import ledger, pages
 
 NOTHING: Mapping[int, Ranges] = MappingProxyType({})
@@ -106,7 +107,7 @@ async def advance(
         }
         for flow_key, gain in gains.items()
     ]
-    await tx.execute(_ADVANCE, {"rows": records(rows), "now": now})
+    await tell(tx, _ADVANCE, {"rows": records(rows), "now": now})
 
 
 async def open_streams(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
@@ -228,18 +229,18 @@ LOCK = """
     ORDER BY flow_key FOR NO KEY UPDATE
 """
 
-_ADVANCE = text("""
+_ADVANCE = Query.of("""
     UPDATE store.ledger AS held SET
         streamed = held.streamed + gain.streamed,
         listed = held.listed + gain.listed,
         due = greatest(held.due, gain.due),
-        due_at = :now,
+        due_at = %(now)s,
         doubted = CASE WHEN held.epoch = gain.epoch
             THEN held.doubted - gain.assured ELSE held.doubted END,
         assured_at = CASE WHEN held.epoch = gain.epoch
             AND NOT isempty(held.doubted) AND isempty(held.doubted - gain.assured)
-            THEN :now ELSE held.assured_at END
-    FROM json_to_recordset(CAST(:rows AS json)) AS gain (
+            THEN %(now)s ELSE held.assured_at END
+    FROM json_to_recordset(CAST(%(rows)s AS json)) AS gain (
         flow_key integer, streamed int8multirange, listed int8multirange,
         assured int8multirange, due bigint, epoch integer)
     WHERE held.flow_key = gain.flow_key

@@ -4,12 +4,13 @@ All of it is derived: `archiver.domain.fold` makes it of the journal, and here i
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict
-from sqlalchemy import Table, select, text, true
+from sqlalchemy import Table, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.model import Attachment, EventId, Message, Revision, Thread
@@ -25,10 +26,10 @@ from archiver.store.bulk import (
     texts,
 )
 from archiver.store.engine import carried
-from archiver.store.fetching import fetch, query
+from archiver.store.fetching import Query, fetch, query, tell
 from archiver.store.rows import Rows, add_rows
 from archiver.store.schema import messages, revisions, threads
-from archiver.store.search_queue import note, noted
+from archiver.store.search_queue import noted
 
 COLUMNS = tuple(column.name for column in messages.columns)
 CONTENT = COLUMNS.index("content")
@@ -66,6 +67,10 @@ class History(Struct, frozen=True):
     revisions: tuple[Revision, ...]
 
 
+NOTHING: Mapping[Key, Held] = MappingProxyType({})
+NO_HISTORIES: Mapping[Key, History] = MappingProxyType({})
+
+
 async def held(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, Held]:
     """The stored messages among *keys*."""
     rows = await fetch(tx, _HELD, keys_of(keys))
@@ -79,23 +84,31 @@ async def positions(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, int]:
     return {(flow_key, id_): as_of for flow_key, id_, as_of in rows}
 
 
-async def add(tx: AsyncConnection, new: Mapping[Key, Held], *beside: Rows) -> None:
-    """Store messages none of which is stored, and the rows *beside* them in the same go."""
-    rows = [_row(key, one) for key, one in new.items()]
-    await add_rows(tx, *beside, Rows(messages, COLUMNS, rows), noted(new))
+async def store(
+    tx: AsyncConnection,
+    *,
+    added: Mapping[Key, Held] = NOTHING,
+    changed: Mapping[Key, Held] = NOTHING,
+    histories: Mapping[Key, History] = NO_HISTORIES,
+    beside: Rows | None = None,
+) -> None:
+    """Store messages none of which is stored, the new state of others, and revisions of both.
 
-
-async def change(tx: AsyncConnection, changed: Mapping[Key, Held]) -> None:
-    """Store the new state of messages that are stored."""
-    rows = records([_record(key, one) for key, one in changed.items()])
-    await tx.execute(_CHANGE, {"rows": rows})
-    await note(tx, changed)
-
-
-async def write_history(tx: AsyncConnection, histories: Mapping[Key, History]) -> None:
-    """Store revisions; a history that starts at 0 replaces what is stored of its message."""
+    A history that starts at 0 replaces what is stored of its message. New rows go together, those
+    *beside* them as well, and so does the note for the search.
+    """
+    if changed:
+        states = records([_record(key, one) for key, one in changed.items()])
+        await tell(tx, _CHANGE, {"rows": states})
     if afresh := [key for key, history in histories.items() if history.first == 0]:
-        await tx.execute(_FORGET, keys_of(afresh))
+        await tell(tx, _FORGET, keys_of(afresh))
+    rows = [_row(key, one) for key, one in added.items()]
+    written = dict.fromkeys([*added, *changed, *histories])
+    new = [Rows(messages, COLUMNS, rows), _revisions(histories), noted(written)]
+    await add_rows(tx, *([beside, *new] if beside else new))
+
+
+def _revisions(histories: Mapping[Key, History]) -> Rows:
     rows = [
         (
             *key, ordinal, revision.id, revision.kind, moment(revision.at), revision.user,
@@ -106,12 +119,12 @@ async def write_history(tx: AsyncConnection, histories: Mapping[Key, History]) -
         for key, history in histories.items()
         for ordinal, revision in enumerate(history.revisions, history.first)
     ]  # fmt: skip
-    await add_rows(tx, Rows(revisions, REVISION_COLUMNS, rows))
+    return Rows(revisions, REVISION_COLUMNS, rows)
 
 
 async def show_threads(tx: AsyncConnection, shown: Iterable[Shown]) -> None:
     """Store the state of threads; the state that the newest event showed wins."""
-    await tx.execute(_SHOW, {"rows": records([_thread_record(one) for one in shown])})
+    await tell(tx, _SHOW, {"rows": records([_thread_record(one) for one in shown])})
 
 
 def _thread_record(shown: Shown) -> dict[str, object]:
@@ -188,22 +201,23 @@ def _rank(row: str) -> str:
     return f'({row}.as_of, {at}, CAST({row}.detail AS text) COLLATE "C")'
 
 
-_CHANGE = text(
+_CHANGE = Query.of(
     _upsert(
         messages,
-        "SELECT * FROM json_populate_recordset(NULL::store.messages, CAST(:rows AS json))",
+        "SELECT * FROM json_populate_recordset(NULL::store.messages, CAST(%(rows)s AS json))",
     )
 )
 _NEWEST = f"""
     SELECT DISTINCT ON (flow_key, thread_id) *
-    FROM json_populate_recordset(NULL::store.threads, CAST(:rows AS json)) AS new
+    FROM json_populate_recordset(NULL::store.threads, CAST(%(rows)s AS json)) AS new
     ORDER BY flow_key, thread_id, {_rank("new")} DESC
 """  # noqa: S608
-_SHOW = text(f"{_upsert(threads, _NEWEST)} WHERE {_rank('stored')} < {_rank('excluded')}")
-_FORGET = text("""
+_SHOW = Query.of(f"{_upsert(threads, _NEWEST)} WHERE {_rank('stored')} < {_rank('excluded')}")
+_FORGET = Query.of("""
     DELETE FROM store.revisions WHERE ctid = ANY (ARRAY(
         SELECT its.ctid
-        FROM unnest(CAST(:flow_keys AS integer[]), CAST(:ids AS bigint[])) AS asked (flow_key, id)
+        FROM unnest(CAST(%(flow_keys)s AS integer[]), CAST(%(ids)s AS bigint[]))
+             AS asked (flow_key, id)
         CROSS JOIN LATERAL (
             SELECT r.ctid FROM store.revisions AS r
             WHERE r.flow_key = asked.flow_key AND r.message_id = asked.id OFFSET 0

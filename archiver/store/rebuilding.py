@@ -86,8 +86,7 @@ async def remove_threads(tx: AsyncConnection, flow_key: int, ids: Collection[str
 
 _BOUNDS = text("SELECT min(id), max(id) FROM store.journal WHERE flow_key = :flow_key")
 
-_NEXT_IDS = Query(
-    b"""
+_NEXT_IDS = Query.of("""
     WITH found AS (
         SELECT id FROM (
             (SELECT DISTINCT id FROM store.journal
@@ -115,9 +114,7 @@ _NEXT_IDS = Query(
         FROM found LEFT JOIN weights USING (id)
     )
     SELECT id, found FROM weighed WHERE before < %(bytes)s ORDER BY id
-""",
-    {},
-)
+""")
 
 _THREADS = text("""
     SELECT thread_id, as_of FROM store.threads

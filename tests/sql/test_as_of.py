@@ -66,8 +66,7 @@ def test_the_past_is_the_fold_of_what_was_heard_and_is_dated_up_to_then(database
             histories: dict[tuple[int, int], History] = {}
             held = replayed(key, heard, histories)
             async with transaction(engine) as tx:
-                await messages.add(tx, {key: held})
-                await messages.write_history(tx, histories)
+                await messages.store(tx, added={key: held}, histories=histories)
             return flow_key
 
         @FEW
@@ -144,8 +143,7 @@ def test_a_life_heard_whole_is_told_as_the_server_showed_it(database_url, admin)
             histories: dict[tuple[int, int], History] = {}
             held = replayed((flow_key, 10), life.facts, histories)
             async with transaction(engine) as tx:
-                await messages.add(tx, {(flow_key, 10): held})
-                await messages.write_history(tx, histories)
+                await messages.store(tx, added={(flow_key, 10): held}, histories=histories)
             return flow_key
 
         @FEW

@@ -90,9 +90,9 @@ def test_a_message_is_read_as_it_was_stored_and_as_it_was_changed(database_url):
         async def stored(first: Message, second: Message) -> list[Held]:
             key = (await new_flow(engine), first.id)
             async with transaction(engine) as tx:
-                await messages.add(tx, {key: Held(first, 0)})
+                await messages.store(tx, added={key: Held(first, 0)})
                 added = (await messages.held(tx, [key]))[key]
-                await messages.change(tx, {key: Held(second, 3)})
+                await messages.store(tx, changed={key: Held(second, 3)})
                 return [added, (await messages.held(tx, [key]))[key]]
 
         @FEW
@@ -113,11 +113,11 @@ def test_a_message_that_is_stored_as_it_was_read_does_not_change(database_url):
 
         async def add() -> None:
             async with transaction(engine) as tx:
-                await messages.add(tx, {key: Held(plain, 0)})
+                await messages.store(tx, added={key: Held(plain, 0)})
 
         async def store_again() -> None:
             async with transaction(engine) as tx:
-                await messages.change(tx, await messages.held(tx, [key]))
+                await messages.store(tx, changed=await messages.held(tx, [key]))
 
         run(add())
         before = derived(admin, key[0])
@@ -148,7 +148,8 @@ def test_a_history_is_replaced_from_its_start_and_added_to_elsewhere(database_ur
         async def written(flow_key: int, *histories: History) -> None:
             async with transaction(engine) as tx:
                 for one in histories:
-                    await messages.write_history(tx, {(flow_key, 5): one, (flow_key, 6): one})
+                    both = {(flow_key, 5): one, (flow_key, 6): one}
+                    await messages.store(tx, histories=both)
 
         @FEW
         @given(*[st.lists(_revisions, max_size=3).map(tuple)] * 3)
