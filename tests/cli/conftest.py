@@ -3,13 +3,16 @@
 import os
 import pty
 import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
+from tests.cli.forks import Starter
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
+OnTerminal = Callable[[Sequence[str], Mapping[str, str]], str]
 
 
 @pytest.fixture
@@ -20,40 +23,39 @@ def environ(tmp_path: Path) -> dict[str, str]:
     return {**{name: kept[name] for name in kept.keys() - dropped}, "HOME": str(tmp_path)}
 
 
+@pytest.fixture(scope="session")
+def starter() -> Iterator[Starter]:
+    """What starts commands without the time that their imports take."""
+    with closing(Starter()) as starter:
+        yield starter
+
+
 @pytest.fixture
-def archiver(environ: dict[str, str]) -> Run:
+def archiver(starter: Starter, environ: dict[str, str]) -> Run:
     """Run the command line with arguments, and settings as keywords."""
 
     def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "archiver.cli.main", *arguments],
-            env=environ | settings,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        ended = starter.run(arguments, environ | settings)
+        told = (ended.stdout.decode(), ended.stderr.decode())
+        return subprocess.CompletedProcess(ended.args, ended.returncode, *told)
 
     return run
 
 
-def on_terminal(arguments: Sequence[str], environ: dict[str, str]) -> str:
-    """What the command shows on a terminal of its own."""
-    ours, its = pty.openpty()
-    command = [sys.executable, "-m", "archiver.cli.main", *arguments]
-    process = subprocess.Popen(
-        command, env=environ | {"TERM": "xterm"}, stdin=its, stdout=its, stderr=its
-    )
-    os.close(its)
-    shown = b""
-    while True:
-        try:
-            chunk = os.read(ours, 65536)
-        except OSError:  # Linux: EIO once nobody holds the other side
-            break
-        if not chunk:
-            break
-        shown += chunk
-    os.close(ours)
-    assert process.wait() == 0
-    return shown.decode().replace("\r\n", "\n")
+@pytest.fixture
+def on_terminal(starter: Starter) -> OnTerminal:
+    """What a command shows on a terminal of its own; it must end well."""
+
+    def run(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
+        ours, its = pty.openpty()
+        with starter.start(arguments, {**environ, "TERM": "xterm"}, its, its, its) as started:
+            os.close(its)
+            shown = b""
+            with suppress(OSError):  # Linux: EIO once nobody holds the other side
+                while chunk := os.read(ours, 65536):
+                    shown += chunk
+            os.close(ours)
+            assert started.wait() == 0
+        return shown.decode().replace("\r\n", "\n")
+
+    return run

@@ -2,10 +2,9 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +34,8 @@ async def flowdock() -> AsyncIterator[Simulator]:
 
 
 @pytest.fixture
-def settings(flowdock: Simulator, environ: dict[str, str], database_url: str) -> dict[str, str]:
-    return environ | {
+def settings(flowdock: Simulator, database_url: str) -> dict[str, str]:
+    return {
         "ARCHIVER_API_URL": flowdock.api_url,
         "ARCHIVER_STREAM_URL": flowdock.stream_url,
         "ARCHIVER_TOKEN": flowdock.token,
@@ -45,17 +44,8 @@ def settings(flowdock: Simulator, environ: dict[str, str], database_url: str) ->
     }
 
 
-def run_check(settings: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "archiver.cli.main", "check", *arguments]
-    return subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
-
-
-async def in_thread(*arguments: Any) -> subprocess.CompletedProcess[str]:
-    return await asyncio.to_thread(run_check, *arguments)
-
-
-async def test_when_all_works_each_subject_is_ok(flowdock, settings):
-    done = await in_thread(settings, "--json")
+async def test_when_all_works_each_subject_is_ok(archiver, flowdock, settings):
+    done = await asyncio.to_thread(partial(archiver, "check", "--json", **settings))
     found = json.loads(done.stdout)
     assert (done.returncode, found["ok"]) == (0, True), found
     bad = [one for one in found["results"] if one["verdict"] != "ok"]
@@ -66,10 +56,11 @@ async def test_when_all_works_each_subject_is_ok(flowdock, settings):
     assert flowdock.token not in done.stdout
 
 
-async def test_what_is_wrong_is_told_with_what_to_do(flowdock, settings, database_url):
+async def test_what_is_wrong_is_told_with_what_to_do(archiver, settings, database_url):
     with psycopg.connect(database_url, autocommit=True) as db:
         db.execute("UPDATE store.schema_version SET version_num = '9999'")
-    done = await in_thread(settings | {"ARCHIVER_TOKEN": "s3cret-marker"})
+    settings["ARCHIVER_TOKEN"] = "s3cret-marker"
+    done = await asyncio.to_thread(partial(archiver, "check", **settings))
     assert done.returncode == 1
     assert "wrong    token" in done.stdout
     assert "set ARCHIVER_TOKEN to a personal API token" in done.stdout

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -20,13 +19,9 @@ TABLE = [(name, *entry) for group in main.COMMANDS.values() for name, entry in g
 
 
 def test_help_names_every_command_at_once_and_imports_none(archiver: Run) -> None:
-    began = time.monotonic()
     told = archiver("--help")
-    took = time.monotonic() - began
     assert told.returncode == 0
     assert all(f"  {name} " in told.stdout and line in told.stdout for name, _, line in TABLE)
-    # 0.12 s alone on a machine; the suite runs several things at a time.
-    assert took < 2
     ask = "import sys, archiver.cli.main; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
     heavy = {"sqlalchemy", "aiohttp", "rich", "alembic", "psycopg", *(one[1] for one in TABLE)}

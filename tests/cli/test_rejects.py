@@ -1,14 +1,13 @@
 """``archiver rejects``: listed, shown, and placed when they can be read."""
 
 import json
-import subprocess
-import sys
 from typing import Any
 
 import psycopg
 import pytest
 
 from tests.cli.conftest import Run
+from tests.cli.forks import Starter
 from tests.ingest.arriving import frame
 
 NOT_JSON = b"{\x1b[31m\xff not JSON"
@@ -69,18 +68,15 @@ def test_rejects_are_listed_the_newest_first(archiver: Run, archive: str) -> Non
 
 
 def test_bytes_are_shown_safely_or_as_they_are(
-    archiver: Run, archive: str, environ: dict[str, str]
+    starter: Starter, archiver: Run, archive: str, environ: dict[str, str]
 ) -> None:
     told = archiver("rejects", "show", "1", ARCHIVER_DATABASE_URL=archive)
     assert told.returncode == 0
     assert told.stdout.endswith("\n\n{␛[31m\\xff not JSON\n")
-    raw = subprocess.run(
-        [sys.executable, "-m", "archiver.cli.main", "rejects", "show", "1", "--raw"],
-        env=environ | {"ARCHIVER_DATABASE_URL": archive},
-        capture_output=True,
-        check=True,
+    raw = starter.run(
+        ["rejects", "show", "1", "--raw"], environ | {"ARCHIVER_DATABASE_URL": archive}
     )
-    assert raw.stdout == NOT_JSON
+    assert (raw.returncode, raw.stdout) == (0, NOT_JSON)
     told = archiver("rejects", "show", "99", ARCHIVER_DATABASE_URL=archive)
     assert (told.returncode, told.stdout) == (2, "")
 

@@ -23,7 +23,7 @@ from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.store.engine import Engine, connect
 from archiver.store.search import Hit
-from tests.cli.conftest import on_terminal
+from tests.cli.conftest import OnTerminal
 from tests.conftest import created, named
 from tests.ingest.arriving import NOW, edit, frame, streamed
 from tests.store.searching import LANGUAGE, fill
@@ -228,7 +228,7 @@ def test_no_line_is_wider_than_there_is_room(
 
 
 def test_a_terminal_sees_marks_in_colour_and_long_answers_by_a_pager(
-    world: str, environ: dict[str, str], tmp_path: Path
+    on_terminal: OnTerminal, world: str, environ: dict[str, str], tmp_path: Path
 ) -> None:
     # Under this name it is trusted with colours.
     pager = tmp_path / "less"

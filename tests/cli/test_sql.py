@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.cli.conftest import Run, on_terminal
+from tests.cli.conftest import OnTerminal, Run
 
 
 @pytest.fixture
@@ -102,7 +102,9 @@ def test_a_table_in_a_pipe_is_cut_and_has_nothing_behind_its_lines(
     assert max(map(len, told)) <= 40
 
 
-def test_columns_that_have_no_room_become_lines(archive: str, environ: dict[str, str]) -> None:
+def test_columns_that_have_no_room_become_lines(
+    on_terminal: OnTerminal, archive: str, environ: dict[str, str]
+) -> None:
     environ |= {"ARCHIVER_DATABASE_URL": archive, "NO_COLOR": "1", "LINES": "1000"}
     broken = on_terminal(["sql", LONG], environ | {"COLUMNS": "40"})
     assert broken.count("long") == 400
@@ -114,7 +116,7 @@ def test_columns_that_have_no_room_become_lines(archive: str, environ: dict[str,
 
 
 def test_a_table_longer_than_the_terminal_goes_through_the_pager(
-    archive: str, environ: dict[str, str], tmp_path: Path
+    on_terminal: OnTerminal, archive: str, environ: dict[str, str], tmp_path: Path
 ) -> None:
     pager = tmp_path / "less"
     pager.write_text("#!/bin/sh\nsed 's/^/> /'\n")
@@ -127,7 +129,7 @@ def test_a_table_longer_than_the_terminal_goes_through_the_pager(
 
 @pytest.mark.parametrize("option", ["--json", "--csv"])
 def test_what_has_power_over_a_terminal_loses_it_there_alone(
-    archiver: Run, archive: str, environ: dict[str, str], option: str
+    on_terminal: OnTerminal, archiver: Run, archive: str, environ: dict[str, str], option: str
 ) -> None:
     query = r"SELECT E'\x1b[31m\u009b\u202e日本' AS a"
     environ |= {"ARCHIVER_DATABASE_URL": archive}

@@ -11,7 +11,7 @@ import pytest
 
 from archiver.cli.measures import told_bytes, told_count, told_seconds, told_share
 from archiver.store.reading import Count
-from tests.cli.conftest import Run, on_terminal
+from tests.cli.conftest import OnTerminal, Run
 
 EVIL = "acme/evil\x1b[31m\u202etxt\n" + "long" * 30
 
@@ -123,7 +123,7 @@ def test_no_name_has_power_over_the_output(archiver: Run, archive: str) -> None:
 
 @pytest.mark.parametrize("columns", [60, 80, 120])
 def test_on_a_terminal_the_table_fits_and_is_coloured(
-    environ: dict[str, str], archive: str, columns: int
+    on_terminal: OnTerminal, environ: dict[str, str], archive: str, columns: int
 ) -> None:
     shown = on_terminal(
         ["status"], environ | {"ARCHIVER_DATABASE_URL": archive, "COLUMNS": str(columns)}

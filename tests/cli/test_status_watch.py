@@ -6,8 +6,6 @@ import pty
 import select
 import signal
 import struct
-import subprocess
-import sys
 import termios
 import time
 from collections.abc import Mapping
@@ -22,6 +20,7 @@ from sqlalchemy.exc import OperationalError
 from archiver.cli.dashboard import Look, View, draw
 from archiver.cli.watching import ask_readiness, views
 from archiver.store.reading import Count, FlowReport, Totals
+from tests.cli.forks import Starter
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -110,13 +109,13 @@ async def test_a_daemon_that_does_not_answer_is_told() -> None:
 
 
 def test_on_a_terminal_it_shows_again_and_again_and_ctrl_c_is_no_error(
-    environ: dict[str, str], database_url: str
+    starter: Starter, environ: dict[str, str], database_url: str
 ) -> None:
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    command = [sys.executable, "-m", "archiver.cli.main", "status", "--watch", "--every", "0.2"]
+    command = ["status", "--watch", "--every", "0.2"]
     settings = environ | {"ARCHIVER_DATABASE_URL": database_url, "TERM": "xterm"}
-    with subprocess.Popen(command, env=settings, stdout=its, stderr=its) as process:
+    with starter.start(command, settings, its, its, its) as process:
         os.close(its)
         told, until = b"", time.monotonic() + 30
         while told.count(b"Flowdock archiver") < 3 and time.monotonic() < until:
@@ -128,7 +127,7 @@ def test_on_a_terminal_it_shows_again_and_again_and_ctrl_c_is_no_error(
                 told += os.read(ours, 65536)
             except OSError:
                 break
-        assert process.wait(10) == 0
+        assert process.wait() == 0
     os.close(ours)
     assert told.count(b"Flowdock archiver") >= 3
     assert b"\x1b[?25h" in told[-30:]  # the cursor is back
