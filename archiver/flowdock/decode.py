@@ -80,6 +80,8 @@ def decode_any(frame: bytes) -> Decoded:
 
 def decode_listed(frame: bytes) -> Happening | Rejected:
     """Read one element of a page of List Messages: it is a message, unless it changes one."""
+    if (chat := read_chat(frame)) is not None:
+        return _said(chat)
     body = read(frame)
     if isinstance(body, Rejected):
         return body
