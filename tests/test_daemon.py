@@ -12,6 +12,7 @@ import pytest
 
 from archiver import daemon
 from archiver.domain.coverage import Ranges
+from archiver.ingest import backfill, source
 from archiver.ingest.contact import LockedOut
 from archiver.settings import (
     Account,
@@ -94,6 +95,11 @@ class Archive:
         await until(self.is_complete)
         assert self.differences() == []
 
+    async def mended(self) -> None:
+        """Wait until all is complete, and what was edited while nobody listened is found."""
+        await until(self.is_complete)
+        await until(lambda: self.differences() == [])
+
     async def certain(self) -> None:
         """Wait until nothing is doubted any more."""
         doubts = "SELECT count(*) FROM archive.doubts"
@@ -117,8 +123,16 @@ async def archiving(settings: Settings) -> AsyncIterator[None]:
             yield
         finally:
             stop.set()
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(10):
                 await running
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger is looked at often, and listings wait only briefly for what streams will bring."""
+    for module in (daemon, source):
+        monkeypatch.setattr(module, "STREAM_FIRST_SECONDS", 0.3)
+    monkeypatch.setattr(backfill, "PLAN_SECONDS", 0.2)
 
 
 @pytest.fixture
@@ -315,7 +329,7 @@ async def test_a_connection_that_is_cut_anywhere_loses_nothing(flowdock, archive
     async with archiving(settings_for(flowdock, archive.url)):
         await flowdock.connected()
         await flowdock.play(seed=5, events=600, rate=300)
-        await archive.completed()
+        await archive.mended()
 
     assert all(flowdock.faults.fired.values()), flowdock.faults.fired
 
@@ -326,7 +340,7 @@ async def test_a_silent_stream_is_taken_as_cut(flowdock, archive):
     async with archiving(settings_for(flowdock, archive.url, stream=stream)):
         await flowdock.connected()
         await flowdock.play(seed=5, events=60, rate=60)
-        await archive.completed()
+        await archive.mended()
 
     assert flowdock.faults.fired == {"silence": 1}
 
@@ -372,7 +386,7 @@ async def test_other_flows_can_be_chosen_while_it_runs_and_nothing_is_lost(flowd
         await until(lambda: list(tally.paths.values()) == [flows[0].path])
         works.replan(settings_for(flowdock, archive.url))
         await flowdock.play(seed=5, events=200, rate=400)
-        await archive.completed()
+        await archive.mended()
         await until(lambda: set(tally.matched_at) >= set(tally.paths))
         assert len(tally.paths) > 1
         assert all(link.is_open for link in tally.links)
@@ -401,7 +415,7 @@ async def test_a_refused_token_stops_the_daemon_and_names_the_setting(flowdock, 
 async def test_a_token_that_would_travel_in_clear_is_told(flowdock, archive, caplog):
     elsewhere = settings_for(flowdock, archive.url, stream_url="http://chat.example")
     async with archiving(elsewhere):
-        await until(lambda: "token travels unencrypted" in caplog.messages, seconds=10)
+        await until(lambda: "token travels unencrypted" in caplog.messages)
 
     told = next(one for one in caplog.records if one.message == "token travels unencrypted")
     assert told.__dict__["url"] == "http://chat.example"

@@ -119,9 +119,16 @@ async def test_a_migration_that_is_cut_off_leaves_nothing_and_no_lock(bare_datab
         with psycopg.connect(bare_database_url) as blocker:
             # The first migration makes this schema, too, and has to wait for it.
             blocker.execute("CREATE SCHEMA archive")
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(2):
-                    await migrate(engine)
+            migrating = asyncio.create_task(migrate(engine))
+            waits = (
+                "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
+            )
+            async with asyncio.timeout(20):
+                while not query(bare_database_url, waits, blocker.info.dbname):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            migrating.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await migrating
             blocker.rollback()
         assert await migrate(engine) == (None, latest())
 

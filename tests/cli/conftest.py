@@ -31,6 +31,15 @@ def starter() -> Iterator[Starter]:
 
 
 @pytest.fixture
+def hasty(starter: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands look at the ledger often, and listings need not wait until streams had their say."""
+    places = ("archiver.daemon", "archiver.ingest.source", "archiver.cli.verify")
+    shorter: dict[str, object] = {f"{place}.STREAM_FIRST_SECONDS": 0.0 for place in places}
+    shorter["archiver.ingest.backfill.PLAN_SECONDS"] = 0.2
+    monkeypatch.setattr(starter, "constants", shorter)
+
+
+@pytest.fixture
 def archiver(starter: Starter, environ: dict[str, str]) -> Run:
     """Run the command line with arguments, and settings as keywords."""
 

@@ -40,7 +40,7 @@ class Started:
 
     def __init__(self, told: IO[bytes]) -> None:
         self._told = told
-        self._pid = int(told.readline())
+        self.pid = int(told.readline())
         self._status: int | None = None
 
     def __enter__(self) -> Self:
@@ -55,7 +55,7 @@ class Started:
         """Send a signal to the command, unless it was seen to end."""
         if self._status is None:
             with suppress(ProcessLookupError):
-                os.kill(self._pid, number)
+                os.kill(self.pid, number)
 
     def wait(self) -> int:
         """Wait until the command ends; returns its exit status as `subprocess` does."""
@@ -68,6 +68,8 @@ class Starter:
     """Starts commands by having a process forked that has imported them."""
 
     def __init__(self) -> None:
+        self.constants: dict[str, object] = {}
+        """By module and name: what commands take in place of a constant, as less patience."""
         self._control, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with its:
             self._process = subprocess.Popen(
@@ -86,7 +88,7 @@ class Starter:
     def start(self, arguments: Sequence[str], environ: Mapping[str, str], *files: int) -> Started:
         """Start a command whose standard input, output and error are *files*."""
         reader, writer = os.pipe()
-        asked = json.dumps([arguments, dict(environ)]).encode()
+        asked = json.dumps([arguments, dict(environ), self.constants]).encode()
         socket.send_fds(self._control, [asked], [*files, writer])
         os.close(writer)
         return Started(os.fdopen(reader, "rb", buffering=0))
@@ -156,8 +158,14 @@ def _watch(standard: Sequence[int], told: int) -> None:
     os._exit(0)
 
 
-def _become(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
+def _become(
+    arguments: Sequence[str], environ: Mapping[str, str], constants: Mapping[str, object]
+) -> None:
     """Let this process be as one that was started so."""
+    for place, value in constants.items():
+        module, _, name = place.rpartition(".")
+        assert hasattr(sys.modules[module], name), place
+        setattr(sys.modules[module], name, value)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(environ)

@@ -14,6 +14,8 @@ from archiver.simulator.faults import Fault
 from archiver.simulator.server import Simulator
 from tests.cli.conftest import Run
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 
 @pytest.fixture
 async def flowdock() -> AsyncIterator[Simulator]:

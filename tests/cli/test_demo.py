@@ -21,6 +21,7 @@ from archiver.cli.scene import GapShown, Scene
 from archiver.cli.screen import draw
 from archiver.cli.verdict import Verdict, describe, summarize
 from tests.cli.conftest import Run
+from tests.cli.forks import Starter
 
 SMALL = ("--seconds=6", "--flows=3", "--history=400")
 
@@ -47,6 +48,18 @@ def children(pid: int) -> list[int]:
     return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@pytest.fixture
+def short(starter: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A demonstration lasts no longer than it takes to see what it shows."""
+    constants: dict[str, object] = {
+        "archiver.cli.performance.SHORTEST_LIVE_SECONDS": 2.0,
+        "archiver.cli.performance.CUT_SECONDS": 1.5,
+        "archiver.cli.performance.LOOK_SECONDS": 0.2,
+    }
+    monkeypatch.setattr(starter, "constants", constants)
+
+
+@pytest.mark.usefixtures("short")
 def test_the_archive_equals_the_truth_after_a_disconnection(
     archiver: Run, swift_path: Path
 ) -> None:
@@ -68,6 +81,7 @@ def test_the_archive_equals_the_truth_after_a_disconnection(
     assert json.loads(asked.stdout)["messages"] >= result["messages"]
 
 
+@pytest.mark.usefixtures("short")
 def test_a_database_of_the_users_own_is_left_alone(archiver: Run, swift_path: Path) -> None:
     told = archiver(
         "demo",

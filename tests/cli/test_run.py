@@ -16,6 +16,7 @@ import pytest
 from archiver.simulator import truth
 from archiver.simulator.server import Simulator
 from tests.cli.conftest import Run
+from tests.cli.forks import Started, Starter
 from tests.truth import differences
 
 
@@ -49,9 +50,20 @@ def running(settings: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
+@contextmanager
+def forked(starter: Starter, settings: dict[str, str], log: Path) -> Iterator[Started]:
+    """The daemon, without the time that its imports take; killed at the end as well."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    with log.open("wb") as its_log:
+        started = starter.start(["run"], settings, nothing, nothing, its_log.fileno())
+    os.close(nothing)
+    with started:
+        yield started
+
+
 async def archived(flowdock: Simulator, url: str) -> None:
     """Wait until the archive shows what the service shows."""
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(100):
         while True:
             try:
                 records = list(truth.records(flowdock.world.directory))
@@ -77,50 +89,56 @@ def private_url(settings: dict[str, str]) -> str:
     return f"postgresql://archiver@/archiver?port=5432&host={settings['ARCHIVER_DATA_DIR']}/postgres/run"
 
 
-async def test_sigterm_stops_it_within_a_second_with_status_0(flowdock, settings, database_url):
+async def test_sigterm_stops_it_at_once_with_status_0(flowdock, settings, database_url):
     with running(settings | {"ARCHIVER_DATABASE_URL": database_url}) as daemon:
         flowdock.go_live(seed=3, rate=200)
         await flowdock.connected()
         await asyncio.sleep(0.5)
         began = time.monotonic()
         daemon.send_signal(signal.SIGTERM)
-        status = await asyncio.to_thread(daemon.wait, 10)
+        status = await asyncio.to_thread(daemon.wait, 60)
 
-    assert time.monotonic() - began < 3  # within a second, on a machine that does nothing else
+    # Within a second on a machine that does nothing else; what it might wait for takes longer.
+    assert time.monotonic() - began < 10
     assert status == 0
 
 
-async def test_killed_at_any_moment_it_loses_nothing(flowdock, settings, database_url):
+@pytest.mark.usefixtures("hasty")
+async def test_killed_at_any_moment_it_loses_nothing(
+    starter, flowdock, settings, database_url, tmp_path
+):
     settings |= {"ARCHIVER_DATABASE_URL": database_url}
     for pause in (0.6, 1.1):
-        with running(settings) as daemon:
+        with forked(starter, settings, tmp_path / "log") as daemon:
             flowdock.go_live(seed=round(pause * 10), rate=100)
             await flowdock.connected()
             await asyncio.sleep(pause)
-            daemon.kill()
-            await asyncio.to_thread(daemon.wait, 10)
+            daemon.send_signal(signal.SIGKILL)
+            await asyncio.to_thread(daemon.wait)
             flowdock.stop_live()
-    with running(settings):
+    with forked(starter, settings, tmp_path / "log"):
         await archived(flowdock, database_url)
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_a_private_database_that_dies_ends_it_and_the_next_start_mends_all(
-    flowdock, settings
+    starter, flowdock, settings, tmp_path
 ):
-    with running(settings) as daemon:
+    log = tmp_path / "log"
+    with forked(starter, settings, log) as daemon:
         await archived(flowdock, private_url(settings))
         home = Path(settings["ARCHIVER_DATA_DIR"], "postgres")
         postmaster = child_of(daemon.pid, home)
         os.kill(postmaster, signal.SIGKILL)
-        _, told = await asyncio.to_thread(daemon.communicate, None, 30)
-        assert daemon.returncode == 2
-        assert "the private database has ended" in told
+        assert await asyncio.to_thread(daemon.wait) == 2
+        assert "the private database has ended" in log.read_text()
 
-    with running(settings):
+    with forked(starter, settings, log):
         flowdock.world.post(flowdock.world.flows[0], flowdock.me, "after all")
         await archived(flowdock, private_url(settings))
 
 
+@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize(
     ("changed", "named"),
     [

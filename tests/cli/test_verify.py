@@ -38,8 +38,8 @@ async def flowdock() -> AsyncIterator[Simulator]:
 
 
 @pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What happens in this process waits for no stream."""
+def hasty_here(hasty: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What happens in this process is as hasty as the commands."""
     for module in (daemon, source, command):
         monkeypatch.setattr(module, "STREAM_FIRST_SECONDS", 0.0)
     monkeypatch.setattr(backfill, "PLAN_SECONDS", 0.2)

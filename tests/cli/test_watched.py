@@ -70,7 +70,7 @@ def file(tmp_path: Path, flowdock: Simulator, database_url: str, port: int) -> P
 
 def asked(url: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -125,7 +125,7 @@ async def test_it_tells_how_it_is_and_reads_again_which_flows_are_wanted(
         await told("READY=1")
 
         daemon.send_signal(signal.SIGTERM)
-        _, log = await asyncio.to_thread(daemon.communicate, None, 10)
+        _, log = await asyncio.to_thread(daemon.communicate, None, 60)
         assert daemon.returncode == 0
         await told("STOPPING=1")
     assert "settings=\"['metrics.flows']\"" in log
@@ -142,7 +142,7 @@ async def test_it_ends_with_the_terminal_that_it_runs_in(file, environ):
         while "stream opened" not in await asyncio.to_thread(daemon.stderr.readline):
             pass
     os.close(terminal)
-    await asyncio.to_thread(daemon.communicate, None, 10)
+    await asyncio.to_thread(daemon.communicate, None, 60)
     assert daemon.returncode == 0
 
 

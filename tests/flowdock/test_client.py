@@ -74,7 +74,7 @@ async def never(request: web.Request) -> web.StreamResponse:
 @pytest.fixture
 def make(server: Any, session: Any, clock: Any) -> Callable[..., Client]:
     def client(
-        *, url: str = "", patience_seconds: float = 0.5, gate: Gate | None = None, **limits: Any
+        *, url: str = "", patience_seconds: float = 20, gate: Gate | None = None, **limits: Any
     ) -> Client:
         return Client(
             session,

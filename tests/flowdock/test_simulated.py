@@ -48,7 +48,7 @@ def client(flowdock: Simulator, session: Any) -> Client:
         gate=Gate(requests_per_second=1e6, concurrency=4),
         clock=now,
         chance=random.Random(1),
-        limits=Limits(patience_seconds=1),
+        limits=Limits(patience_seconds=20),
         delays=QUICK,
     )
 

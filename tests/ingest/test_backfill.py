@@ -38,7 +38,7 @@ class Service:
 
 async def test_a_flow_that_is_refused_is_set_aside_and_the_others_are_filled():
     service = Service()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await backfill(cast("Source", service), workers=1, until_done=True)
     assert service.paths == {KEPT: "acme/kept"}
     assert not service.missing[KEPT]

@@ -21,7 +21,7 @@ async def run(*options: str) -> asyncio.subprocess.Process:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_it_says_where_it_runs_and_stops_within_a_second_of_a_signal(number):
+async def test_it_says_where_it_runs_and_stops_at_a_signal(number):
     process = await run("--port", "0", "--stream-port", "0", "--json", "--rate", "50",
                         "--token", "secret")  # fmt: skip
     ready = json.loads(await line(process))
@@ -32,7 +32,7 @@ async def test_it_says_where_it_runs_and_stops_within_a_second_of_a_signal(numbe
         assert (stream.status, ready["token"]) == (200, "secret")
         assert await stream.content.readuntil(b"\r\n")
         process.send_signal(number)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             await process.wait()
     assert process.returncode == 0
     assert process.stderr is not None

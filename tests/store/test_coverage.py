@@ -121,7 +121,7 @@ async def test_who_locks_a_flow_keeps_others_from_writing_to_it(database_url):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1), transaction(engine) as second:
                     await coverage.lock(second, [one])
-            async with asyncio.timeout(5), transaction(engine) as second:
+            async with asyncio.timeout(20), transaction(engine) as second:
                 await coverage.lock(second, [other])
 
 
