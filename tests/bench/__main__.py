@@ -7,6 +7,7 @@ with --quick a minute or two on a machine that has nothing else to do.
 import argparse
 import subprocess
 import sys
+from time import monotonic
 from types import ModuleType
 
 from rich.console import Console
@@ -86,6 +87,7 @@ def measure(
     failed = False
     with open_lab() as lab:
         for name in names:
+            began = monotonic()
             if not as_json:
                 print(f"{name} …", file=sys.stderr, flush=True)
             try:
@@ -101,6 +103,8 @@ def measure(
             except FAILURES as error:
                 failed = True
                 print(f"{name} failed: {error!r}", file=sys.stderr, flush=True)
+            if not as_json:
+                print(f"  {monotonic() - began:.0f} s", file=sys.stderr, flush=True)
         if write:
             chosen = {name: BENCHES[name] for name in names}
             hot = cost.hottest(lab)
