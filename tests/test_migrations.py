@@ -15,13 +15,15 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from archiver.errors import ArchiverError
 from archiver.ingest.apply import apply
 from archiver.store import migrating
 from archiver.store.engine import Engine, connect
-from archiver.store.migrating import SchemaMismatch, check_schema, latest, migrate
+from archiver.store.migrating import migrate
+from archiver.store.revision import SchemaMismatch, check_schema, known, latest
 from archiver.store.schema import SCHEMA, metadata
 from tests.ingest.applying import everything
 from tests.ingest.arriving import new_flow, query
@@ -253,7 +255,9 @@ def rows_of(url: str) -> dict[str, list[dict[str, str]]]:
 async def test_each_migration_keeps_what_the_one_before_held(bare_database_url):
     """From the first to the last, one after the other, each with a row in every table."""
     url = bare_database_url
-    revisions = [script.revision for script in migrating._scripts().walk_revisions()][::-1]
+    scripts = ScriptDirectory.from_config(migrating._config())
+    revisions = [script.revision for script in scripts.walk_revisions()][::-1]
+    assert known() == revisions
     assert len(revisions) >= 5
     async with connect(url) as engine:
         await make_schema(engine)

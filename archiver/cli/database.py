@@ -14,14 +14,14 @@ two blocks::
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from archiver.embedded import run_server
 from archiver.errors import ArchiverError
-from archiver.settings import Settings
+from archiver.settings import DatabaseSettings, Settings
 from archiver.store import engine as store
-from archiver.store.migrating import check_schema, migrate
+from archiver.store.revision import check_schema
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,16 @@ def private_home(settings: Settings) -> Path:
     return settings.data_dir / "postgres"
 
 
+def demo_settings(settings: Settings) -> Settings:
+    """The settings of the demonstration's archive: never a server that the user has named."""
+    binaries = settings.database.postgres_bin
+    return replace(
+        settings,
+        data_dir=settings.data_dir / "demo",
+        database=DatabaseSettings(postgres_bin=binaries),
+    )
+
+
 def _is_made(home: Path) -> bool:
     return (home / "data").exists()
 
@@ -100,6 +110,9 @@ async def open_database(
     """
     async with connect(place, standstill_seconds=standstill_seconds) as engine:
         if place.private:
+            # With what it needs, this would take a third of the time that other commands begin in.
+            from archiver.store.migrating import migrate  # noqa: PLC0415
+
             await migrate(engine)
         else:
             await check_schema(engine)

@@ -13,21 +13,20 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from archiver.cli.configuration import LoadSettings
-from archiver.cli.database import Place, open_database, serve_database
+from archiver.cli.database import Place, demo_settings, open_database, serve_database
 from archiver.cli.display import Display, choose_display
 from archiver.cli.performance import Performance, Plan
 from archiver.cli.programs import Program, run_program
 from archiver.cli.simulation import reach_simulator
 from archiver.cli.verdict import Verdict, describe, summarize
 from archiver.errors import ArchiverError
-from archiver.settings import DatabaseSettings, Settings
 
 USERS = 14
 DAEMON = {
@@ -116,16 +115,6 @@ def demo(
         else:
             describe(verdict)
     return 0 if verdict.is_good else 1
-
-
-def demo_settings(settings: Settings) -> Settings:
-    """The settings of the demonstration's archive: never a server that the user has named."""
-    binaries = settings.database.postgres_bin
-    return replace(
-        settings,
-        data_dir=settings.data_dir / "demo",
-        database=DatabaseSettings(postgres_bin=binaries),
-    )
 
 
 @contextmanager

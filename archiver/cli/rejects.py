@@ -4,13 +4,13 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
 import click
 import msgspec
 
-from archiver import daemon
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
 from archiver.cli.tables import Column, counted, moment, show_table
@@ -128,7 +128,7 @@ async def _show(engine: Engine, *, id_: int) -> Kept | None:
 async def _retry(engine: Engine, *, ids: Sequence[int]) -> list[Retried]:
     async with engine.connect() as tx:
         wanted = ids or await stored.ids(tx)
-    return [await rejecting.retry(engine, id_, now=daemon.utc_now()) for id_ in wanted]
+    return [await rejecting.retry(engine, id_, now=datetime.now(UTC)) for id_ in wanted]
 
 
 def _cells(one: Listed) -> Sequence[str]:

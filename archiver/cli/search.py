@@ -9,8 +9,13 @@ import click
 
 from archiver.cli import search_finding
 from archiver.cli.configuration import LoadSettings
-from archiver.cli.database import Place, open_database, require_archive, serve_database
-from archiver.cli.demo import demo_settings
+from archiver.cli.database import (
+    Place,
+    demo_settings,
+    open_database,
+    require_archive,
+    serve_database,
+)
 from archiver.cli.search_finding import Asked, Outcome
 from archiver.cli.search_forms import Cursor, print_csv, print_json, write_cursor
 from archiver.cli.search_screen import show

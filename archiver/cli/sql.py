@@ -14,8 +14,13 @@ from typing import Any
 import click
 
 from archiver.cli.configuration import LoadSettings
-from archiver.cli.database import Place, open_database, require_archive, serve_database
-from archiver.cli.demo import demo_settings
+from archiver.cli.database import (
+    Place,
+    demo_settings,
+    open_database,
+    require_archive,
+    serve_database,
+)
 from archiver.cli.tables import Column, counted, table_text
 from archiver.cli.terminal import escape_json, has_colours, is_terminal, make_safe, show_long
 from archiver.store.asking import Answer, ask

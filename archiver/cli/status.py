@@ -21,7 +21,6 @@ from archiver.cli.database import Place, open_database, require_archive, serve_d
 from archiver.cli.measures import COMPLETE, told_bytes, told_count, told_seconds, told_share
 from archiver.cli.tables import counted
 from archiver.cli.terminal import has_colours, is_terminal, make_safe
-from archiver.cli.watching import watch
 from archiver.store import leases, reading
 from archiver.store.engine import Engine
 from archiver.store.reading import Count, FlowReport
@@ -110,6 +109,8 @@ async def _watch(
 ) -> NoReturn:
     async with open_database(place) as engine:
         read = partial(_read, engine, patterns, exact=False)
+        from archiver.cli.watching import watch  # noqa: PLC0415 - aiohttp, for this alone
+
         await watch(read, partial(_count, engine), every_seconds=every_seconds, listen=listen)
 
 

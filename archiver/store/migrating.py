@@ -1,4 +1,4 @@
-"""Bringing a database to this release's schema, and telling whether it is there.
+"""Bringing a database to this release's schema; `archiver.store.revision` tells if it is there.
 
 The migrations travel inside the wheel, so that a machine where only that is installed can migrate.
 
@@ -9,28 +9,20 @@ an hour delays the migration, and nobody else. Each is a transaction, and what i
 
 import asyncio
 import logging
-from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from archiver.errors import ArchiverError
 from archiver.store import granting
+from archiver.store.revision import current, latest, migrations, refuse_newer
 from archiver.store.schema import SCHEMA
 from archiver.store.sessions import is_pooled
 
 log = logging.getLogger(__name__)
-
-# In a wheel the migrations lie in the package; in a checkout, beside it.
-_PLACES = (
-    Path(__file__).parent.parent / "_migrations",
-    Path(__file__).parent.parent.parent / "migrations",
-)
 
 ONE_AT_A_TIME = 0x61726368  # "arch": the advisory lock under which a database is migrated
 PAUSE_SECONDS = 0.1
@@ -38,10 +30,6 @@ PAUSE_SECONDS = 0.1
 LOCK_SECONDS = 0.5
 LET_PASS_SECONDS = 1.0
 LOCK_NOT_AVAILABLE = "55P03"
-
-
-class SchemaMismatch(ArchiverError):
-    """The database is not at the schema that this release works with."""
 
 
 class PoolerBetween(ArchiverError):
@@ -69,8 +57,8 @@ async def migrate(engine: AsyncEngine) -> tuple[str | None, str]:
             raise PoolerBetween
         await _take_turn(connection)
         try:
-            before = await connection.run_sync(_current)
-            _refuse_newer(before)
+            before = await current(connection)
+            refuse_newer(before)
             if before != latest():
                 await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
                 await connection.commit()
@@ -118,50 +106,6 @@ async def _take_turn(connection: AsyncConnection) -> None:
     await connection.commit()
 
 
-async def check_schema(engine: AsyncEngine) -> None:
-    """Make sure that the database is at this release's schema.
-
-    Raises:
-        SchemaMismatch: it is not; the text says what to do.
-    """
-    async with engine.connect() as connection:
-        current = await connection.run_sync(_current)
-    _refuse_newer(current)
-    if current is None:
-        raise SchemaMismatch("the database has no archive yet; run: archiver migrate")
-    if current != latest():
-        raise SchemaMismatch(
-            f"the database is at schema {current}, this release needs {latest()}; "
-            "run: archiver migrate"
-        )
-
-
-def latest() -> str:
-    """The revision that this release works with."""
-    revision = _scripts().get_current_head()
-    if revision is None:
-        raise ArchiverError("no migrations were found beside the package: reinstall it")
-    return revision
-
-
-def _refuse_newer(current: str | None) -> None:
-    known = {script.revision for script in _scripts().walk_revisions()}
-    if current is not None and current not in known:
-        raise SchemaMismatch(
-            f"the database is at schema {current}, which this release does not know; "
-            "install the release that migrated it, or a newer one"
-        )
-
-
-def _current(connection: Connection) -> str | None:
-    if connection.execute(_MAY_USE).scalar() is False:
-        # A reader sees the views alone.
-        version = connection.execute(text("SELECT version FROM archive.schema_version"))
-        return str(version.scalar_one())
-    options = {"version_table": "schema_version", "version_table_schema": SCHEMA}
-    return MigrationContext.configure(connection, opts=options).get_current_revision()
-
-
 def _upgrade(connection: Connection) -> None:
     config = _config()
     config.attributes["connection"] = connection
@@ -169,16 +113,6 @@ def _upgrade(connection: Connection) -> None:
 
 
 def _config() -> Config:
-    place = next((place for place in _PLACES if place.is_dir()), _PLACES[0])
     config = Config()
-    config.set_main_option("script_location", str(place).replace("%", "%%"))
+    config.set_main_option("script_location", str(migrations()).replace("%", "%%"))
     return config
-
-
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory.from_config(_config())
-
-
-_MAY_USE = text(
-    "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'store'"
-)

@@ -28,6 +28,14 @@ def test_help_names_every_command_at_once_and_imports_none(archiver: Run) -> Non
     assert not heavy & set(loaded.stdout.split())
 
 
+@pytest.mark.parametrize("name", ["status", "sql", "gaps"])
+def test_a_command_imports_nothing_for_what_it_does_not_do(name: str) -> None:
+    ask = f"import sys, archiver.cli.{name}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    heavy = {"aiohttp", "alembic", "duckdb", "prometheus_client", "pyarrow"}
+    assert not heavy & set(loaded.stdout.split())
+
+
 @pytest.mark.parametrize(("name", "module", "line"), TABLE)
 def test_every_command_of_the_table_is_there(name: str, module: str, line: str) -> None:
     command = main.cli.get_command(click.Context(main.cli), name)

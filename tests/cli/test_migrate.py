@@ -6,7 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from archiver.store.migrating import latest
+from archiver.store.revision import latest
 from tests.cli.conftest import Run
 from tests.conftest import named
 

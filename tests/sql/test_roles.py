@@ -18,7 +18,8 @@ from archiver.simulator.server import Simulator
 from archiver.store import coverage, granting, journal, rejecting
 from archiver.store.engine import connect, transaction
 from archiver.store.granting import Granted, RolesRefused, grant
-from archiver.store.migrating import check_schema, latest, migrate
+from archiver.store.migrating import migrate
+from archiver.store.revision import check_schema, latest
 from archiver.store.schema import metadata
 from tests.conftest import created, named
 from tests.ingest.applying import chapter, everything

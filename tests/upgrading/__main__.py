@@ -21,7 +21,8 @@ from sqlalchemy import text
 
 from archiver.embedded import run_server
 from archiver.store.engine import connect
-from archiver.store.migrating import latest, migrate
+from archiver.store.migrating import migrate
+from archiver.store.revision import latest
 from archiver.store.schema import SCHEMA
 from tests.test_migrations import differences, upgrade_to
 from tests.upgrading.load import Load, fill

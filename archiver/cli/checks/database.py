@@ -11,7 +11,7 @@ from archiver.cli.measures import told_bytes
 from archiver.errors import ArchiverError
 from archiver.settings import Settings
 from archiver.store.inspecting import Inspection, inspect, unwritable
-from archiver.store.migrating import check_schema, latest
+from archiver.store.revision import check_schema, latest
 
 OLDEST = 150_000
 

@@ -1,0 +1,85 @@
+"""Which schema a database has, and whether it is this release's: asked by every command.
+
+So it is found out without what migrates, `archiver.store.migrating`, which takes long to import. A
+migration's file begins with its revision, and they follow each other by name.
+"""
+
+from pathlib import Path
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from archiver.errors import ArchiverError
+
+# In a wheel the migrations lie in the package; in a checkout, beside it.
+_PLACES = (
+    Path(__file__).parent.parent / "_migrations",
+    Path(__file__).parent.parent.parent / "migrations",
+)
+
+
+class SchemaMismatch(ArchiverError):
+    """The database is not at the schema that this release works with."""
+
+
+async def check_schema(engine: AsyncEngine) -> None:
+    """Make sure that the database is at this release's schema.
+
+    Raises:
+        SchemaMismatch: it is not; the text says what to do.
+    """
+    async with engine.connect() as connection:
+        found = await current(connection)
+    refuse_newer(found)
+    if found is None:
+        raise SchemaMismatch("the database has no archive yet; run: archiver migrate")
+    if found != latest():
+        raise SchemaMismatch(
+            f"the database is at schema {found}, this release needs {latest()}; "
+            "run: archiver migrate"
+        )
+
+
+async def current(connection: AsyncConnection) -> str | None:
+    """The revision that the database is at; None when there is no archive in it."""
+    if await connection.scalar(_MAY_USE) is False:
+        # A reader sees the views alone.
+        version = await connection.scalar(text("SELECT version FROM archive.schema_version"))
+    elif await connection.scalar(text("SELECT to_regclass('store.schema_version')")) is None:
+        version = None
+    else:
+        version = await connection.scalar(text("SELECT version_num FROM store.schema_version"))
+    return None if version is None else str(version)
+
+
+def refuse_newer(found: str | None) -> None:
+    """Raise SchemaMismatch if a newer release has brought a database to *found*."""
+    if found is not None and found not in known():
+        raise SchemaMismatch(
+            f"the database is at schema {found}, which this release does not know; "
+            "install the release that migrated it, or a newer one"
+        )
+
+
+def latest() -> str:
+    """The revision that this release works with."""
+    return known()[-1]
+
+
+def known() -> list[str]:
+    """The revisions that this release can bring a database to, in their order."""
+    files = (migrations() / "versions").glob("[0-9]*.py")
+    revisions = sorted(file.name.partition("_")[0] for file in files)
+    if not revisions:
+        raise ArchiverError("no migrations were found beside the package: reinstall it")
+    return revisions
+
+
+def migrations() -> Path:
+    """The directory of the migrations."""
+    return next((place for place in _PLACES if place.is_dir()), _PLACES[0])
+
+
+_MAY_USE = text(
+    "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'store'"
+)
