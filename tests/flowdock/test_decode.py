@@ -24,7 +24,7 @@ from archiver.domain.events import (
     TagsChanged,
     ThreadChanged,
 )
-from archiver.flowdock.decode import decode, decode_any, decode_listed
+from archiver.flowdock.decode import decode, decode_any, decode_listed, decode_listed_any
 from archiver.flowdock.envelope import read_chat
 
 FLOW = "6f4a1c9e-0c34-4be2-9f3a-5d2b8b1e7a10"
@@ -254,7 +254,7 @@ def test_every_kind_of_message_is_a_message_streamed_and_listed(event: Any) -> N
     streamed = decode(frame(event))
 
     assert isinstance(streamed, Posted)
-    assert streamed == decode_listed(frame(event))
+    assert streamed == decode_listed(frame(event)) == decode_listed_any(frame(event))
     assert (streamed.id, streamed.flow, streamed.kind) == (5100, FLOW, event["event"])
     assert streamed.sent_at == datetime(2014, 3, 2, 9, 30, 0, 250_000, UTC)
 
@@ -265,7 +265,7 @@ def test_every_kind_of_change_is_a_change_streamed_and_listed(event: Any) -> Non
 
     assert isinstance(streamed, get_args(Happening))
     assert not isinstance(streamed, Posted | Noted)
-    assert streamed == decode_listed(frame(event))
+    assert streamed == decode_listed(frame(event)) == decode_listed_any(frame(event))
 
 
 @pytest.mark.parametrize("event", SIGNALS, ids=lambda event: event["event"])
@@ -450,6 +450,7 @@ UNUSUAL: list[dict[str, Any]] = [
 def test_a_chat_message_is_read_alike_fast_and_slow(change: dict[str, Any]) -> None:
     frame = json.dumps({**CHAT, "content": "hello", **change}, separators=(",", ":")).encode()
     assert decode(frame) == decode_any(frame)
+    assert decode_listed(frame) == decode_listed_any(frame)
 
 
 def test_nearly_all_chat_messages_are_read_fast() -> None:

@@ -5,7 +5,7 @@ decoded, and as a frame by itself. Where the content is cut, and where a framer'
 follows from the content alone: an input that broke a law breaks it again.
 
 The framers are held to readers that see the whole content at once and know no haste; the fast
-reader of JSON is held to the careful one.
+reader of JSON is held to the careful one, and so is what is decoded of it.
 """
 
 import json
@@ -19,7 +19,7 @@ from zlib import crc32
 import msgspec
 
 from archiver.domain.events import Decoded, Event, Mutation, Posted, Rejected, Signal
-from archiver.flowdock.decode import decode, decode_listed
+from archiver.flowdock.decode import decode, decode_any, decode_listed, decode_listed_any
 from archiver.flowdock.envelope import Envelope, read, read_json
 from archiver.flowdock.fields import MAX_EVENT_ID
 from archiver.flowdock.framing import (
@@ -131,6 +131,8 @@ def check_frame(frame: bytes) -> None:
         else:
             check_verbatim(frame, decoded)
     assert (told, listed) == (decode(frame), decode_listed(frame)), "decoded otherwise again"
+    slow = (decode_any(frame), decode_listed_any(frame))
+    assert (told, listed) == slow, "decoded otherwise fast than with care"
     if isinstance(told, Posted | Mutation):
         assert told == listed, "a listing says otherwise than the stream"
     check_reading(frame)
