@@ -47,10 +47,10 @@ def plain_text(markup: str) -> str:
     if "&" in text:
         with suppress(ValueError):  # an entity of more digits than Python reads
             text = unescape(text)
-    lines = [" ".join(line.split()) for line in text.split("\n")]
-    return "\n".join([line for line in lines if line])
+    lines = [words for line in text.split("\n") if (words := line.split())]
+    return "\n".join([" ".join(words) for words in lines])
 
 
 def _replacement(tag: re.Match[str]) -> str:
-    name = (tag[2] or "").removeprefix("/").lower()
-    return "\n" if name in _BLOCKS else ""
+    name = tag[2]
+    return "\n" if name and name.removeprefix("/").lower() in _BLOCKS else ""
