@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from archiver.domain import query_marks as marks
 from archiver.domain.query_text import LONGEST_TEXT, has_link, is_plain
-from archiver.ingest.vocabulary import Vocabulary
+from archiver.ingest.vocabulary import LONGEST_KEPT, Vocabulary
 from archiver.store import search_texts
 from archiver.store.engine import Transaction
 from archiver.store.search_texts import Said, Searched
@@ -21,6 +21,11 @@ MOST_MARKS = 10_000
 """Of one kind that are kept."""
 AT_ONCE = 100
 """Messages made into rows before others of this process have their turn."""
+
+
+def letters(message: Said) -> int:
+    """How much of *message* is searched."""
+    return len(message.content) + sum(map(len, message.earlier))
 
 
 class Cut(Struct, frozen=True):
@@ -62,8 +67,8 @@ class Maker:
         for cuts in batches(texts, most=AT_ONCE):
             rows += map(self._row, cuts)
             await asyncio.sleep(0)
-        self._plain.forget_long()
-        self._foreign.forget_long()
+        self._plain.forget_rare()
+        self._foreign.forget_rare()
         return rows
 
     def _row(self, text: Cut) -> Searched:
@@ -119,11 +124,17 @@ def _kept(mark: Callable[[T], str]) -> Callable[[T], bytes]:
     return lru_cache(MOST_MARKS)(lambda it: mark(it).encode())
 
 
+def _kept_if_short(mark: Callable[[str], str]) -> Callable[[str], bytes]:
+    """As `_kept`, of what others may make as long as they like."""
+    kept = _kept(mark)
+    return lambda it: kept(it) if len(it) <= LONGEST_KEPT else mark(it).encode()
+
+
 _flow = _kept(marks.of_flow)
 _event = _kept(marks.of_event)
-_tag = _kept(marks.of_tag)
+_tag = _kept_if_short(marks.of_tag)
 _user = _kept(marks.of_user)
-_stranger = _kept(marks.of_stranger)
+_stranger = _kept_if_short(marks.of_stranger)
 _thread = _kept(marks.of_thread)
 
 _FILE, _LINK, _EDIT, _REACTION, _THREAD, _DELETED = _encoded(

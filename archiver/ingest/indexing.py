@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from archiver.domain.query_text import VERSION
 from archiver.ingest.apply import when_possible
-from archiver.ingest.index_rows import Maker, batches
+from archiver.ingest.index_rows import Maker, batches, letters
 from archiver.store import search_queue, search_texts
 from archiver.store.bulk import Key
 from archiver.store.engine import (
@@ -28,6 +28,7 @@ from archiver.store.engine import (
     Engine,
     Fault,
     Transaction,
+    connections_of,
     fault,
     transaction,
 )
@@ -36,6 +37,10 @@ from archiver.store.search_queue import Lexicon
 log = logging.getLogger(__name__)
 
 BATCH_MESSAGES = 500
+MOST_LETTERS = 300_000
+"""In a batch of several messages: what is made of a letter may take a hundred bytes for a while."""
+ENOUGH_CONNECTIONS = 4
+"""Of the engine's, to use two of them: who writes never waits for one."""
 STEP_MESSAGES = 2000
 """To index at least in one transaction, if there are so many."""
 LARGE_STEP_MESSAGES = 8000
@@ -82,7 +87,8 @@ async def index_forever(engine: Engine, writers: Writers, *, language: str) -> N
     await when_possible(engine, adopt)
     makers = (Maker(), Maker())
     alone = index = partial(index_some, maker=makers[0])
-    together = partial(index_side_by_side, engine=engine, makers=makers)
+    has_two = connections_of(engine) >= ENOUGH_CONNECTIONS
+    together = partial(index_side_by_side, engine=engine, makers=makers) if has_two else alone
     while True:
         began, written = clock(), writers.written()
         step = await when_possible(engine, index)
@@ -180,10 +186,12 @@ async def _step(lanes: Sequence[Lane], *, messages: int) -> Indexed:
     stretch = await search_queue.next_stretch(tx, most=messages)
     if stretch is None:
         return Indexed(len(keys), is_done=True)
-    walked = [(stretch.flow_key, id_) for id_ in stretch.ids]
+    # What was noted as well is done; a second session would wait for the first, and that for it.
+    noted = set(keys)
+    walked = [key for id_ in stretch.ids if (key := (stretch.flow_key, id_)) not in noted]
     await _index_all(lanes, walked, language=made.language)
     await search_queue.advance(tx, stretch)
-    return Indexed(len(keys) + len(stretch.ids), is_done=False)
+    return Indexed(len(keys) + len(walked), is_done=False)
 
 
 async def _index_all(lanes: Sequence[Lane], keys: Sequence[Key], *, language: str) -> None:
@@ -197,8 +205,9 @@ async def _index_all(lanes: Sequence[Lane], keys: Sequence[Key], *, language: st
                 await _index(lane, batch, language=language)
                 if failed:
                     return
-        except DatabaseError as error:
-            # Raised when the other is done: to cut off what it does would cost its connection.
+        except Exception as error:  # noqa: BLE001 - all of them are raised below
+            # When the other is done: to cut off what it does would cost its connection; and a
+            # group that fails inside a transaction may end it as cancelled (Python 3.11).
             failed.append(error)
 
     async with asyncio.TaskGroup() as group:
@@ -212,6 +221,12 @@ async def _index(lane: Lane, keys: Sequence[Key], *, language: str) -> None:
     """Put down what is searched of messages; what Postgres refuses is found without its text."""
     tx = lane.tx
     found = await search_texts.said(tx, keys)
+    if len(keys) > 1 and sum(map(letters, found)) > MOST_LETTERS:
+        del found
+        half = len(keys) // 2
+        await _index(lane, keys[:half], language=language)
+        await _index(lane, keys[half:], language=language)
+        return
     old = set(keys).difference((one.flow_key, one.id) for one in found if not one.is_searched)
     try:
         async with tx.begin_nested():

@@ -43,7 +43,7 @@ class Vocabulary:
         self._long: list[str] = []
 
     async def learn(self, tx: Transaction, pieces: set[str], *, language: str) -> None:
-        """Know all of *pieces* in that language, until others are learned or the long forgotten."""
+        """Know all of *pieces* in that language, until others are learned or the rare forgotten."""
         if language != self._language:
             self._language, self._letters = language, 0
             self._known = self._older = _Generation({}, {})
@@ -63,12 +63,22 @@ class Vocabulary:
             found = one.lexemes.union(*map(of_word.__getitem__, one.words))
             self._keep(one.piece, one.spaced, tuple(map(str.encode, found)))
 
-    def forget_long(self) -> None:
-        """Give back the memory of long pieces, which will hardly be met again."""
+    @property
+    def held_letters(self) -> int:
+        """Of all pieces that are kept."""
+        return sum(map(len, self._known.spaced)) + sum(map(len, self._older.spaced))
+
+    def forget_rare(self) -> None:
+        """Give back the memory of what will hardly be met again.
+
+        Those are long pieces; and all, when there are far more than anybody says twice.
+        """
         for piece in self._long:
             self._letters -= len(piece)
             del self._known.spaced[piece], self._known.lexemes[piece]
         self._long = []
+        if self._letters > 2 * MOST_LETTERS:
+            self._known, self._letters = _Generation({}, {}), 0
 
     def _keep(self, piece: str, spaced: str, lexemes: tuple[bytes, ...]) -> None:
         self._known.spaced[piece] = spaced

@@ -117,12 +117,17 @@ def create_engine(
     history = History()
     begin = partial(begin_session, history=history, standstill_seconds=standstill_seconds)
     event.listen(engine.sync_engine, "connect", lambda it, _record: it.run_async(begin))
-    return engine.execution_options(history=history, key=key)
+    return engine.execution_options(history=history, key=key, connections=pool_size)
 
 
 def key_of(engine: AsyncEngine) -> str:
     """What the sessions of *engine* have in their name."""
     return str(engine.get_execution_options()["key"])
+
+
+def connections_of(engine: AsyncEngine) -> int:
+    """How many connections *engine* has at most."""
+    return int(engine.get_execution_options()["connections"])
 
 
 def beside(engine: AsyncEngine) -> AsyncEngine:

@@ -8,7 +8,7 @@ import pytest
 from archiver.ingest import indexing
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
-from archiver.ingest.index_rows import Maker
+from archiver.ingest.index_rows import Maker, letters
 from archiver.ingest.indexing import (
     Writers,
     adopt_lexicon,
@@ -166,6 +166,56 @@ async def test_two_sessions_share_the_work_and_its_failure(database_url, monkeyp
         assert step.messages == 199
         told = "SELECT count(DISTINCT pid), count(DISTINCT message_id) FROM sessions"
         assert query(database_url, told) == [(2, 199)]
+
+
+async def test_two_sessions_never_wait_for_each_other(database_url, monkeypatch):
+    monkeypatch.setattr(indexing, "BATCH_MESSAGES", 10)
+    async with connect(database_url) as engine:
+        flow_key = await ready(engine)
+        await written(engine, flow_key, *(frame(id_, content="before") for id_ in range(1, 61)))
+        with psycopg.connect(database_url, autocommit=True) as admin:
+            admin.execute("TRUNCATE store.changes")
+            admin.execute("DELETE FROM store.walks")
+        await written(engine, flow_key, *(edit(100 + id_, id_, "after") for id_ in range(1, 9)))
+        async with asyncio.timeout(20), transaction(engine) as tx:
+            step = await index_side_by_side(tx, engine, (Maker(), Maker()))
+        assert step.messages == 60
+        assert ids(await find(engine, "after")) == set(range(1, 9))
+
+
+async def test_a_mistake_of_ours_ends_it_as_what_it_is(database_url, monkeypatch):
+    async def mistake(*_: object, **__: object) -> None:
+        await asyncio.sleep(0)
+        raise ZeroDivisionError
+
+    async with connect(database_url) as engine:
+        flow_key = await ready(engine)
+        await written(engine, flow_key, frame(1, content="one"))
+        monkeypatch.setattr(indexing, "_index", mistake)
+        with pytest.raises(ZeroDivisionError):
+            async with transaction(engine) as tx:
+                await index_side_by_side(tx, engine, (Maker(), Maker()))
+
+
+async def test_long_texts_are_made_into_rows_few_at_a_time(database_url, monkeypatch):
+    monkeypatch.setattr(indexing, "MOST_LETTERS", 1000)
+    sizes: list[int] = []
+    made = Maker.rows
+
+    async def rows(self, tx, messages, *, language):
+        sizes.append(sum(map(letters, messages)))
+        return await made(self, tx, messages, language=language)
+
+    monkeypatch.setattr(Maker, "rows", rows)
+    async with connect(database_url) as engine:
+        flow_key = await ready(engine)
+        texts = [f"number{id_} " + "long " * (500 if id_ == 7 else 30) for id_ in range(1, 31)]
+        frames = [frame(id_, content=text) for id_, text in enumerate(texts, 1)]
+        await written(engine, flow_key, *frames)
+        await catch_up(engine)
+        assert ids(await find(engine, "long")) == set(range(1, 31))
+    assert max(sizes) == len(texts[6])
+    assert sorted(sizes)[-2] <= 1000
 
 
 async def test_a_daemon_keeps_it_up_to_date(database_url):

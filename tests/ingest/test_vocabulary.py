@@ -32,4 +32,16 @@ async def test_it_makes_of_pieces_what_the_whole_is(database_url, monkeypatch, m
             await kept.learn(tx, set(text.split()), language="english")
             found = lexemes(text, fold(text), words).union(its)
             assert kept.form(text.split()) == (spaced, {one.encode() for one in found})
-            kept.forget_long()
+            kept.forget_rare()
+
+
+async def test_what_nobody_says_twice_is_not_kept(database_url, monkeypatch):
+    monkeypatch.setattr(vocabulary, "MOST_LETTERS", 300)
+    async with connect(database_url) as engine, transaction(engine) as tx:
+        kept = Vocabulary(is_plain=True)
+        for start in range(0, 1000, 100):
+            pieces = {f"word{number}" for number in range(start, start + 100)}
+            await kept.learn(tx, pieces, language="english")
+            assert kept.form(sorted(pieces))[1] >= {piece.encode() for piece in pieces}
+            kept.forget_rare()
+            assert kept.held_letters <= 4 * vocabulary.MOST_LETTERS
