@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import psycopg
 from msgspec import Struct
@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from archiver.errors import ArchiverError
+from archiver.store.bulk import driver_of
 from archiver.store.engine import CANCELED, READ_ONLY, Engine, Fault, fault, first_line, sqlstate
 
 NOT_SQL = "42601"
@@ -49,11 +50,12 @@ async def ask(
             await tx.execute(text("SET TRANSACTION READ ONLY"))
             limits = {"schema": schema, "timeout": f"{seconds * 1000:.0f}", "zone": zone}
             await tx.execute(_LIMITS, limits)
-            pooled = await tx.get_raw_connection()
-            connection = cast("psycopg.AsyncConnection", pooled.driver_connection)
+            connection = driver_of(tx)
             # A cursor takes a query and nothing else: COPY could write files and run programs.
-            # Prepared, it can be one statement only: nothing can end our transaction before it.
-            await connection.execute(f"DECLARE answer CURSOR FOR {query}", prepare=True)
+            # It must be one statement only, so that nothing can end our transaction before it. The
+            # simple protocol takes several; what wants a binary result is sent by the other one,
+            # behind a pooler too, where nothing is prepared. What is fetched is text nevertheless.
+            await connection.execute(f"DECLARE answer CURSOR FOR {query}", binary=True)
             cursor = await connection.execute("FETCH ALL FROM answer")
             columns = [column.name for column in cursor.description or ()]
             return Answer(columns=columns, rows=await cursor.fetchall())
