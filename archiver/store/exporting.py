@@ -15,6 +15,7 @@ from psycopg import sql
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from archiver.store.bulk import driver_of
 from archiver.store.engine import Engine, beside
 from archiver.store.exporting_choice import (
     ALWAYS,
@@ -22,7 +23,6 @@ from archiver.store.exporting_choice import (
     Part,
     Selection,
     Subject,
-    raw,
     source,
     wanted,
 )
@@ -83,7 +83,7 @@ async def parts(tx: AsyncConnection, subject: Subject, chosen: Selection) -> lis
         "SELECT m.flow, {month}, count(*), min(m.id), max(m.id) FROM {source} AS m"
         ' WHERE {wanted} GROUP BY 1, 2 ORDER BY m.flow COLLATE "C", 2'
     ).format(month=_MONTH, source=source(subject, chosen), wanted=wanted(chosen))
-    cursor = await (await raw(tx)).execute(statement)
+    cursor = await driver_of(tx).execute(statement)
     return [
         Part(flow=flow, month=_name_of(month), rows=rows, first_id=first, last_id=last)
         for flow, month, rows, first, last in await cursor.fetchall()
@@ -117,7 +117,7 @@ async def talkers(tx: AsyncConnection, chosen: Selection) -> dict[str, int]:
     statement = sql.SQL(
         "SELECT m.user_id, count(*) FROM {} AS m WHERE {} AND m.user_id IS NOT NULL GROUP BY 1"
     ).format(source("messages", chosen), wanted(chosen))
-    cursor = await (await raw(tx)).execute(statement)
+    cursor = await driver_of(tx).execute(statement)
     return {row[0]: row[1] for row in await cursor.fetchall()}
 
 
@@ -130,7 +130,7 @@ async def participants(tx: AsyncConnection, chosen: Selection) -> list[str]:
         " UNION SELECT unnest((string_to_array(flow, '/'))[2:]) FROM unnest({}::text[]) AS f (flow)"
         " WHERE flow LIKE 'private/%'"
     ).format(source("messages", chosen), wanted(chosen), sql.Literal(list(chosen.flows)))
-    cursor = await (await raw(tx)).execute(statement)
+    cursor = await driver_of(tx).execute(statement)
     return sorted(row[0] for row in await cursor.fetchall())
 
 

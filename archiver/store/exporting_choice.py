@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Select, and_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.query import Query
+from archiver.store.bulk import driver_of
 from archiver.store.schema import flows, messages, texts
 from archiver.store.search import Hit
 from archiver.store.search_conditions import condition
@@ -75,16 +76,16 @@ async def settled(tx: AsyncConnection, chosen: Selection) -> Selection:
     now = chosen.asked_at or datetime.now(UTC)
     meaning = await understand(tx, chosen.query, now=now, localize=in_utc)
     if chosen.as_of is None:
-        return replace(chosen, by_query=await _as_text(tx, _found(condition(meaning))))
+        return replace(chosen, by_query=_as_text(tx, _found(condition(meaning))))
     whole = of_the_past(meaning)
     same = and_(messages.c.revisions == 0, texts.c.ordinal == 0)
-    unchanged = await _as_text(tx, _found(and_(same, condition(whole))))
+    unchanged = _as_text(tx, _found(and_(same, condition(whole))))
     changed = await _changed(tx, whole, chosen.as_of)
     listed = sql.SQL(
         "SELECT path, id FROM unnest({}::int[], {}::bigint[]) AS n (flow_key, id)"
         " JOIN store.flows USING (flow_key)"
     ).format(sql.Literal([key for key, _ in changed]), sql.Literal([id_ for _, id_ in changed]))
-    both = f"{unchanged} UNION ALL {listed.as_string(await raw(tx))}"
+    both = f"{unchanged} UNION ALL {listed.as_string(driver_of(tx))}"
     return replace(chosen, by_query=both)
 
 
@@ -159,10 +160,10 @@ def _found(holds: ColumnElement[bool]) -> Select[Any]:
     )
 
 
-async def _as_text(tx: AsyncConnection, statement: Select[Any]) -> str:
+def _as_text(tx: AsyncConnection, statement: Select[Any]) -> str:
     """*statement* with its values in it, since COPY takes none beside it."""
     compiled = statement.compile(dialect=tx.dialect)
-    cursor = psycopg.AsyncClientCursor(await raw(tx))
+    cursor = psycopg.AsyncClientCursor(driver_of(tx))
     return cursor.mogrify(str(compiled), compiled.params)
 
 
@@ -189,14 +190,6 @@ async def _changed(
         found += [(one.flow_key, one.id) for one in said]
         after = hits[-1].flow_key, hits[-1].message_id
     return found
-
-
-async def raw(tx: AsyncConnection) -> psycopg.AsyncConnection[Any]:
-    """The connection of *tx* as psycopg knows it."""
-    connection = (await tx.get_raw_connection()).driver_connection
-    if not isinstance(connection, psycopg.AsyncConnection):
-        raise TypeError("COPY needs a connection of psycopg's")
-    return connection
 
 
 _EVENTS = sql.SQL(

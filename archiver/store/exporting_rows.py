@@ -13,7 +13,8 @@ from msgspec import Struct
 from psycopg import sql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from archiver.store.exporting_choice import Part, Selection, Subject, raw, source, wanted
+from archiver.store.bulk import driver_of
+from archiver.store.exporting_choice import Part, Selection, Subject, source, wanted
 
 BLOCK_BYTES = 256 * 1024
 LARGEST_ID = 2**63 - 1
@@ -137,7 +138,7 @@ def _of_part(
 
 async def _blocks(tx: AsyncConnection, query: sql.Composed) -> AsyncGenerator[Block]:
     """The texts that *query* yields, each of so many lines, in blocks that are worth a write."""
-    connection = await raw(tx)
+    connection = driver_of(tx)
     # In binary, a text is its bytes: nothing is escaped that would have to be read again.
     statement = sql.SQL("COPY ({}) TO STDOUT WITH (FORMAT binary)").format(query)
     texts: list[bytes] = []
