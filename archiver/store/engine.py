@@ -51,7 +51,7 @@ Transaction = AsyncConnection
 """A connection on which a transaction has begun; what the functions of `store` work on."""
 
 DatabaseError = (DBAPIError, psycopg.Error, UnicodeError)
-"""What a statement may raise: by SQLAlchemy, or by psycopg itself while it copies."""
+"""What a statement may raise: SQLAlchemy, or psycopg, where `store.bulk` hands it over itself."""
 
 
 OnError = Callable[[Fault, str], None]

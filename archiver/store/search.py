@@ -14,13 +14,12 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import ColumnElement, Select, bindparam, func, literal, select, text, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import Integer
 
 from archiver.domain.query import All, Filter, Node
 from archiver.errors import ArchiverError
 from archiver.store.asking import in_words
-from archiver.store.engine import CANCELED, Engine, Transaction, sqlstate
+from archiver.store.engine import CANCELED, DatabaseError, Engine, Transaction, sqlstate
 from archiver.store.schema import texts
 from archiver.store.search_conditions import condition
 from archiver.store.search_meaning import Meaning
@@ -78,7 +77,7 @@ async def limited(engine: Engine, seconds: float) -> AsyncIterator[Transaction]:
             # By itself: a statement that waits for a lock has not set its own limit yet.
             await tx.execute(_LIMIT, {"timeout": f"{max(1, seconds * 1000):.0f}"})
             yield tx
-    except DBAPIError as error:
+    except DatabaseError as error:
         if sqlstate(error) != CANCELED:
             raise
         raise TookTooLong(
