@@ -84,6 +84,7 @@ def measure(
 ) -> tuple[list[Figure], bool]:
     """Run these benches, one after the other; tells whether one could not be run as well."""
     figures: list[Figure] = []
+    measured: list[str] = []
     failed = False
     with open_lab() as lab:
         for name in names:
@@ -98,15 +99,17 @@ def measure(
                         print(f"  {figure}", file=sys.stderr, flush=True)
                     figures.append(figure)
             except KeyboardInterrupt:
-                print("interrupted: what follows is what was measured before", file=sys.stderr)
-                return figures, True
+                failed = True
+                print("interrupted: what follows was measured before", file=sys.stderr, flush=True)
+                break
             except FAILURES as error:
                 failed = True
                 print(f"{name} failed: {error!r}", file=sys.stderr, flush=True)
             if not as_json:
                 print(f"  {monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+            measured.append(name)
         if write:
-            chosen = {name: BENCHES[name] for name in names}
+            chosen = {name: BENCHES[name] for name in measured}
             hot = cost.hottest(lab)
             document.write(figures, hot, chosen, server=lab.version(), quick=options.quick)
     return figures, failed
