@@ -7,6 +7,7 @@ leaves nothing. The flows are locked, so what is looked up stays true until the 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from msgspec.structs import replace
 
@@ -82,11 +83,11 @@ def _place(new: Novelty, key: Key, arrival: Arrival, event: Event, forms: list[K
     digest = journal.digest(arrival.frame)
     number = _number_of(digest, forms) if forms else None
     if number is None:
-        form = KnownForm(len(forms), digest, as_of, shown_at)
+        form = KnownForm(len(forms), digest, as_of, shown_at, was_listed)
         forms.append(form)
         new.entries.append(_entry(flow_key, arrival, event, form))
-    elif was_listed and (as_of, shown_at) > (forms[number].as_of, forms[number].shown_at):
-        form = replace(forms[number], as_of=as_of, shown_at=shown_at)
+    elif was_listed and _is_newer(as_of, shown_at, forms[number]):
+        form = replace(forms[number], as_of=as_of, shown_at=shown_at, was_listed=True)
         forms[number] = form
         new.sightings.append(
             Sighting(flow_key=flow_key, id=id_, form=form.form, as_of=as_of, shown_at=shown_at)
@@ -102,6 +103,10 @@ def _place(new: Novelty, key: Key, arrival: Arrival, event: Event, forms: list[K
     if fact := fact_of(event, position=as_of, shown_at=asked_at):
         about = key if isinstance(fact, Showing) else (flow_key, target(fact))
         new.facts.setdefault(about, []).append(fact)
+
+
+def _is_newer(as_of: int, shown_at: datetime, known: KnownForm) -> bool:
+    return not known.was_listed or (as_of, shown_at) > (known.as_of, known.shown_at)
 
 
 def _number_of(digest: bytes, forms: Iterable[KnownForm]) -> int | None:

@@ -134,15 +134,14 @@ class Reject(Struct, frozen=True, kw_only=True):
 
 
 class KnownForm(Struct, frozen=True, gc=False):
-    """A form that the journal holds, and the position of its newest sighting.
-
-    A form that only a stream brought was never shown by a listing: any is newer.
-    """
+    """A form that the journal holds, and the position of its newest sighting."""
 
     form: int
     digest: bytes
     as_of: int
     shown_at: datetime
+    was_listed: bool
+    """Whether a listing or a file has shown it; if none has, any of them is newer."""
 
 
 class Sighting(Struct, frozen=True, kw_only=True):
@@ -332,6 +331,7 @@ _KNOWN = query(
         func.uuid_send(_OWN.c.digest),
         _NEWEST_AS_OF,
         _SHOWN_AT,
+        _WITNESS != "stream",
     ).select_from(_FORMS)
 )
 _ABOUT = query(

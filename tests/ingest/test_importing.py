@@ -100,6 +100,25 @@ def test_rows_do_not_depend_on_when_a_file_is_read(database_url: str) -> None:
         law()
 
 
+@pytest.mark.parametrize("kind", ["message", "flow-rename"])
+@pytest.mark.parametrize("as_of", [0, 2, 3])
+def test_a_file_and_a_stream_tell_the_same_in_either_order(database_url, kind, as_of):
+    payload = frame(2, kind, content="hello")
+    with (
+        running(database_url) as (run, engine),
+        psycopg.connect(database_url, autocommit=True) as admin,
+    ):
+        rows = []
+        for turn in (1, -1):
+            flow_key = run(new_flow(engine))
+            found = Found(payload, 1, as_of).arrival(flow_key)
+            for one in [streamed(payload, flow_key), found][::turn]:
+                run(apply(engine, Batch(now=NOW, arrivals=[one])))
+            rows.append(derived(admin, flow_key))
+    assert len(rows[0]["messages"]) == 1
+    assert rows[0] == rows[1]
+
+
 class Archive:
     """A database, and files to import into it."""
 
