@@ -110,8 +110,11 @@ async def _write(engine: Engine, reading: Reading, style: Format, folder: Folder
 
     if len(missing) > 1 and sum(part.rows for part in missing) >= LARGE:
         async with exporting.same_moment(engine, reading.tx) as other:
-            await exporting.read_by_index(other)
-            await _side_by_side(work(reading), work(reading.through(other)))
+            if other is None:
+                await work(reading)
+            else:
+                await exporting.read_by_index(other)
+                await _side_by_side(work(reading), work(reading.through(other)))
     else:
         await work(reading)
     with folder.unit(SUMMARY, seen_at=seen_at) as shelf:

@@ -6,8 +6,9 @@ later sees another one; of each part that was written before, Postgres tells whe
 is newer than the moment in which it was written (by the transaction that wrote the row).
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.store.bulk import driver_of
-from archiver.store.engine import Engine, beside
+from archiver.store.engine import DatabaseError, Engine, Fault, beside, fault
 from archiver.store.exporting_choice import (
     ALWAYS,
     UNDATED,
@@ -29,6 +30,8 @@ from archiver.store.exporting_choice import (
 
 Table = Literal["messages", "journal", "texts"]
 """Of the schema ``store``, with rows of one message each."""
+PATIENCE_SECONDS = 3.0
+"""For a second connection: a pooler whose only one is taken would make it wait for minutes."""
 
 
 @asynccontextmanager
@@ -47,16 +50,34 @@ async def moment(engine: Engine) -> AsyncIterator[AsyncConnection]:
 
 
 @asynccontextmanager
-async def same_moment(engine: Engine, tx: AsyncConnection) -> AsyncIterator[AsyncConnection]:
-    """Another transaction that sees the moment of *tx*: for both Postgres works at once."""
+async def same_moment(engine: Engine, tx: AsyncConnection) -> AsyncIterator[AsyncConnection | None]:
+    """Another transaction that sees the moment of *tx*: for both Postgres works at once.
+
+    None where there is no second connection to be had, or not soon.
+    """
     name = (await tx.execute(text("SELECT pg_export_snapshot()"))).scalar_one()
     alone = beside(engine)
     try:
-        async with moment(alone) as other:
-            await other.execute(text(f"SET TRANSACTION SNAPSHOT '{name}'"))
+        async with AsyncExitStack() as stack:
+            other = None
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    other = await stack.enter_async_context(_moment_of(alone, name))
+            except DatabaseError as error:
+                if fault(error) is not Fault.SERVER:
+                    raise
+            except TimeoutError:
+                pass
             yield other
     finally:
         await alone.dispose()
+
+
+@asynccontextmanager
+async def _moment_of(engine: Engine, name: str) -> AsyncIterator[AsyncConnection]:
+    async with moment(engine) as tx:
+        await tx.execute(text(f"SET TRANSACTION SNAPSHOT '{name}'"))
+        yield tx
 
 
 async def read_by_index(tx: AsyncConnection) -> None:

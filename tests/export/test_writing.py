@@ -4,13 +4,17 @@ import json
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import sql
+from sqlalchemy.engine import make_url
 
 from archiver.errors import ArchiverError
 from archiver.export import writing
@@ -20,7 +24,8 @@ from archiver.export.manifest import check, read_manifest
 from archiver.export.reading import Progress
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
-from archiver.store import exporting_rows
+from archiver.store import exporting, exporting_rows
+from archiver.store.engine import create_engine
 from tests.export.conftest import Export, content, exporter, fill, lines, rows
 from tests.ingest.arriving import NOW, edit, query, running, streamed
 
@@ -56,6 +61,39 @@ _READING = """
     WHERE datname = current_database() AND application_name LIKE 'archiver %'
       AND backend_type = 'client backend' AND xact_start IS NOT NULL
 """
+
+
+def test_where_there_is_one_connection_alone_it_is_enough(
+    export: Export,
+    archive_url: str,
+    postgres_admin: psycopg.Connection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    export(tmp_path / "one", "jsonl")
+    monkeypatch.setattr(writing, "LARGE", 0)
+    role = sql.Identifier(name := f"alone_{uuid4().hex[:8]}")
+    create = "CREATE ROLE {} LOGIN CONNECTION LIMIT 1 IN ROLE pg_read_all_data"
+    postgres_admin.execute(sql.SQL(create).format(role))
+    try:
+        url = make_url(archive_url).set(username=name).render_as_string(hide_password=False)
+        exporter(url)(tmp_path / "two", "jsonl")
+    finally:
+        postgres_admin.execute(sql.SQL("DROP ROLE {}").format(role))
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+def test_a_second_connection_is_not_waited_for_long(
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(tmp_path / "one", "jsonl")
+    monkeypatch.setattr(writing, "LARGE", 0)
+    monkeypatch.setattr(exporting, "PATIENCE_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://archiver@127.0.0.1:{silent.getsockname()[1]}/archive"
+        monkeypatch.setattr(exporting, "beside", lambda _engine: create_engine(url))
+        export(tmp_path / "two", "jsonl")
+    assert content(tmp_path / "one") == content(tmp_path / "two")
 
 
 def test_a_zip_holds_what_a_directory_would(export: Export, tmp_path: Path) -> None:
