@@ -142,12 +142,16 @@ class Feeder:
             self._connections -= 1
 
     async def _at_a_rate(self, events: list[Sent], writer: asyncio.StreamWriter) -> None:
-        """Write each event at its time; the rate is that of all flows together."""
-        share = self._rate * len(events) / len(self._events)
+        """Write each event at its time, which is that of its place among those of all flows.
+
+        So all come in their order, however the flows are dealt out to connections.
+        """
+        flows = {event.flow for event in events}
+        places = [place for place, event in enumerate(self._events) if event.flow in flows]
         began = time.monotonic()
         told = 0
         while told < len(events) and not writer.is_closing():
-            due = min(len(events), int((time.monotonic() - began) * share) + 1)
+            due = bisect_right(places, (time.monotonic() - began) * self._rate)
             if due > told:
                 writer.write(_chunk(events[told:due]))
                 now = time.monotonic()
