@@ -34,10 +34,6 @@ NONE: frozenset[int] = frozenset()
 CLAIM_SECONDS = 0.5
 """How often claims are written: they are late by the settling time anyway."""
 
-LEISURE = 2
-"""As many times as it takes to write a batch the next one may fill: with thousands of events a
-second, a transaction costs more than its events do."""
-
 FEW_EVENTS = 5
 """As many in a batch are written about as quickly as one."""
 
@@ -48,10 +44,9 @@ class Pace(Struct, frozen=True, kw_only=True):
     """When a batch is big enough, and how long it waits to become so."""
 
     batch_events: int = 4000
-    linger_seconds: float = 0.04
-    """At most: no longer than `LEISURE` times what the last batch took to be written, so what is
-    quick stays quick; and not at all after a batch of few events, since waiting would save little.
-    """
+    linger_seconds: float = 0.03
+    """At most: no longer than the last batch took to be written, so what is quick stays quick; and
+    not at all after a batch of few events, since waiting would save little."""
 
 
 class Listener(Struct, frozen=True, kw_only=True):
@@ -143,7 +138,7 @@ async def write_forever(
         tally.turned(now=clock())
         items = await intake.take(
             most=pace.batch_events,
-            linger_seconds=min(LEISURE * took_seconds, pace.linger_seconds) if is_busy else 0.0,
+            linger_seconds=min(took_seconds, pace.linger_seconds) if is_busy else 0.0,
             patience_seconds=CLAIM_SECONDS,
         )
         claims.note(items)

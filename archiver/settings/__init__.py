@@ -153,11 +153,11 @@ class IngestSettings:
         Key(
             doc="wait at most so long for a batch to fill, less when writing is quick",
             unit="seconds",
-            example="0.04",
+            example="0.03",
             least=0,
             most=60,
         ),
-    ] = 0.04
+    ] = 0.03
     buffer_bytes: Annotated[
         int,
         Key(
