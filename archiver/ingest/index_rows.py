@@ -9,6 +9,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from archiver.domain import query_marks as marks
+from archiver.domain.fold import is_receipt
 from archiver.domain.query_text import LONGEST_TEXT, has_link, is_plain
 from archiver.ingest.vocabulary import LONGEST_KEPT, Vocabulary
 from archiver.store import search_texts
@@ -98,7 +99,7 @@ def _cut(message: Said, ordinal: int, text: str, marked: set[bytes]) -> Cut:
 def _marks(message: Said) -> set[bytes]:
     found = {_flow(message.flow_key), _event(message.event)}
     if message.tags:
-        found.update(_tag(tag) for tag in message.tags if not tag.startswith(":unread:"))
+        found.update(_tag(tag) for tag in message.tags if not is_receipt(tag))
     if message.user_id:
         found.add(_user(message.user_id))
     if message.external_user_name:
