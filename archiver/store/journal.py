@@ -94,7 +94,6 @@ def newest_of(own: FromClause, seen: FromClause) -> Newest:
 
 
 _WITNESS, _NEWEST_AS_OF, _NEWEST_SHOWN_AT = newest_of(_OWN, _SEEN)
-_SHOWN_AT = case((_WITNESS == "stream", BEFORE_ALL), else_=_NEWEST_SHOWN_AT)
 
 
 class Entry(Struct, frozen=True, gc=False):
@@ -141,7 +140,8 @@ class KnownForm(Struct, frozen=True, gc=False):
     as_of: int
     shown_at: datetime
     was_listed: bool
-    """Whether a listing or a file has shown it; if none has, any of them is newer."""
+    """Whether a listing or a file has shown it; if none has, any of them is newer, whatever the
+    position and time at which the stream brought it."""
 
 
 class Sighting(Struct, frozen=True, kw_only=True):
@@ -330,7 +330,7 @@ _KNOWN = query(
         _OWN.c.form,
         func.uuid_send(_OWN.c.digest),
         _NEWEST_AS_OF,
-        _SHOWN_AT,
+        _NEWEST_SHOWN_AT,
         _WITNESS != "stream",
     ).select_from(_FORMS)
 )
