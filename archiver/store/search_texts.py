@@ -82,7 +82,8 @@ def searched(message: Said, ordinal: int, spaced: str, found: Collection[bytes])
 
 async def said(tx: AsyncConnection, keys: Iterable[Key]) -> list[Said]:
     """The stored messages among *keys*; of texts, as much as is searched."""
-    return [Said(*row) for row in await fetch(tx, _SAID, keys_of(keys))]
+    asked = {**keys_of(keys), "longest": LONGEST_TEXT}
+    return [Said(*row) for row in await fetch(tx, _SAID, asked)]
 
 
 async def stems(tx: AsyncConnection, words: Sequence[str], *, language: str) -> list[Sequence[str]]:
@@ -116,8 +117,7 @@ async def replace(tx: AsyncConnection, keys: Iterable[Key], rows: Sequence[Searc
         await tx.execute(_PUT, columns)
 
 
-_SAID = Query(
-    b"""
+_SAID = Query.of("""
     SELECT m.flow_key, m.id, m.event, m.user_id, m.sent_at,
            left(m.content, %(longest)s) AS content, m.tags, m.thread_id,
            m.edits > 0 AS is_edited, m.deleted_at IS NOT NULL AS is_deleted,
@@ -139,9 +139,7 @@ _SAID = Query(
         SELECT * FROM store.messages AS its
         WHERE its.flow_key = asked.flow_key AND its.id = asked.id OFFSET 0
     ) AS m
-    """,
-    {"longest": LONGEST_TEXT},
-)
+""")
 
 _REMOVE = text("""
     DELETE FROM store.texts AS t
@@ -168,10 +166,7 @@ _PUT = text("""
           IS DISTINCT FROM (excluded.said_at, excluded.spaced, excluded.lexemes)
 """)
 
-_STEMS = Query(
-    b"""
+_STEMS = Query.of("""
     SELECT tsvector_to_array(to_tsvector(CAST(CAST(%(language)s AS text) AS regconfig), word))
     FROM unnest(CAST(%(words)s AS text[])) WITH ORDINALITY AS asked (word, n) ORDER BY n
-    """,
-    {},
-)
+""")
