@@ -3,6 +3,7 @@
 Sets of ids only grow, by union, so whoever writes them, in whatever order, the result is the same.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
@@ -10,8 +11,10 @@ from typing import Literal
 
 from msgspec import Struct
 from sqlalchemy import (
+    Text,
     bindparam,
     case,
+    cast,
     delete,
     func,
     null,
@@ -24,7 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.coverage import Ranges
 from archiver.store.bulk import Key, driver, key_table, keys_of, records
-from archiver.store.fetching import Query, tell
+from archiver.store.fetching import Query, fetch, query, tell
 from archiver.store.schema import ledger, pages
 
 NOTHING: Mapping[int, Ranges] = MappingProxyType({})
@@ -197,16 +200,15 @@ async def drop_audits(tx: AsyncConnection, *, before: datetime) -> None:
 
 async def standings(tx: AsyncConnection) -> dict[int, Standing]:
     """What the ledger says of every flow."""
-    rows = await tx.execute(select(ledger))
     return {
-        row.flow_key: Standing(
-            streamed=_ranges(row.streamed),
-            listed=_ranges(row.listed),
-            due=row.due,
-            epoch=row.epoch,
-            doubted=_ranges(row.doubted),
+        flow_key: Standing(
+            streamed=read_ranges(streamed),
+            listed=read_ranges(listed),
+            due=due,
+            epoch=epoch,
+            doubted=read_ranges(doubted),
         )
-        for row in rows
+        for flow_key, streamed, listed, due, epoch, doubted in await fetch(tx, _STANDINGS, {})
     }
 
 
@@ -220,9 +222,24 @@ def _written(ranges: Ranges) -> str:
     return "{" + ",".join(spans) + "}"
 
 
-def _ranges(multirange: Iterable[Range[int]]) -> Ranges:
-    return Ranges.of((span.lower or 0, (span.upper or 0) - 1) for span in multirange)
+def read_ranges(multirange: str) -> Ranges:
+    """What Postgres writes as ``{[1,5),[7,9)}``; that costs a tenth of ranges of psycopg's own."""
+    bounds = map(int, _BOUND.findall(multirange))
+    return Ranges(tuple((first, end - 1) for first, end in zip(bounds, bounds, strict=True)))
 
+
+_BOUND = re.compile("[0-9]+")
+
+_STANDINGS = query(
+    select(
+        ledger.c.flow_key,
+        cast(ledger.c.streamed, Text),
+        cast(ledger.c.listed, Text),
+        ledger.c.due,
+        ledger.c.epoch,
+        cast(ledger.c.doubted, Text),
+    )
+)
 
 LOCK = """
     SELECT FROM store.ledger WHERE flow_key = ANY (%s::integer[])
