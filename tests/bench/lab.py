@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,9 +66,9 @@ class Archive:
         self.url = url
         self.sql = psycopg.connect(url, autocommit=True)
 
-    def value(self, query: str) -> Any:
+    def value(self, query: str, given: Sequence[object] | None = None) -> Any:
         """The one value that *query* tells."""
-        row = self.sql.execute(query.encode()).fetchone()
+        row = self.sql.execute(query.encode(), given).fetchone()
         return row[0] if row else None
 
 
