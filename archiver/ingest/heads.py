@@ -5,9 +5,14 @@ Everything that hears of ids tells it here: streams, pages, the ledger at the st
 to be proven, and only that bounds what is asked for.
 """
 
+import math
 from collections.abc import Mapping
 
 from archiver.domain.coverage import Head
+
+BEHIND_SECONDS = 60.0
+"""So long at most is waited for what the streams still have to prove: it may be more for ever than
+can be written."""
 
 
 class Heads:
@@ -18,6 +23,7 @@ class Heads:
         self._heads: dict[int, Head] = {}
         self._restored: dict[int, int] = {}
         self._noted: dict[int, int] = {}
+        self._claimed_up_to = math.inf
 
     def restore(self, dues: Mapping[int, int]) -> None:
         """Take over what the ledger knows to be due."""
@@ -44,13 +50,21 @@ class Heads:
         return max(known, self._restored.get(flow_key, 0))
 
     def due(self, *, now: float) -> dict[int, int]:
-        """By flow key: what has become due and was not `noted` in the ledger yet."""
+        """By flow key: what has become due and was not `noted` in the ledger yet.
+
+        What the streams brought is not due before they have claimed it: they may be far behind.
+        """
+        up_to = min(now, max(self._claimed_up_to, now - BEHIND_SECONDS))
         due = {}
         for flow_key in self._heads:
-            settled = self.settled(flow_key, now=now)
+            settled = self.settled(flow_key, now=up_to)
             if settled > self._noted.get(flow_key, 0):
                 due[flow_key] = settled
         return due
+
+    def claimed(self, *, up_to: float) -> None:
+        """Note that the ledger has all that the streams prove by what came until *up_to*."""
+        self._claimed_up_to = up_to
 
     def noted(self, dues: Mapping[int, int]) -> None:
         """Note that the ledger has *dues*."""

@@ -132,7 +132,7 @@ async def write_forever(
     """Archive what comes into *intake*, batch by batch; waits while the database is away."""
     clock = asyncio.get_running_loop().time
     claims = Claims(settling_seconds=heads.settling_seconds)
-    claim_at = clock()
+    claim_at = claimed_up_to = clock()
     took_seconds, is_busy = 0.0, False
     while True:
         tally.turned(now=clock())
@@ -146,17 +146,20 @@ async def write_forever(
         gains = {}
         if opened or clock() >= claim_at:
             claim_at = clock() + CLAIM_SECONDS
-            gains = claims.take(now=intake.written_up_to())
+            claimed_up_to = intake.written_up_to()
+            gains = claims.take(now=claimed_up_to)
         came = [item for item in items if isinstance(item, Came)]
         arrivals = [arrival for item in came for arrival in item.arrivals]
         is_busy = len(arrivals) > FEW_EVENTS
         if not arrivals and not gains and not opened:
+            heads.claimed(up_to=claimed_up_to)
             continue
         batch = Batch(now=now(), arrivals=arrivals, gains=gains, opened=opened)
         began = clock()
         applied = await apply_side_by_side(engine, batch)
         took_seconds = clock() - began
         tally.applied(applied, seconds=took_seconds)
+        heads.claimed(up_to=claimed_up_to)
         heads.noted({flow_key: gain.due for flow_key, gain in gains.items()})
         claims.refuse({flow_key for flow_key, _ in applied.refused}, now=clock())
         for item in came:

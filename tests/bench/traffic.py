@@ -68,17 +68,21 @@ def flow_objects(flows: int) -> bytes:
 
 
 def events(count: int, *, flows: int, seed: int = 1, after: int = 0) -> Iterator[Sent]:
-    """*count* events of so many flows, in the order in which they happen, all ids above *after*."""
+    """*count* events of so many flows, in the order in which they happen, with ids above *after*.
+
+    The first of each flow comes next after that: nothing is missing that nobody could list.
+    """
     chance = Random(f"{seed}/events")
-    heads = [after + chance.randint(1, 50) for _ in range(flows)]
+    heads = [after] * flows
     recent: list[list[int]] = [[] for _ in range(flows)]
     sentences = [_sentence(chance) for _ in range(2000)]
     kinds = chance.choices(_KINDS, _WEIGHTS, k=count)
     for number, kind in enumerate(kinds):
         flow = int(flows * chance.random())
-        # Signals and what is never stored take ids as well.
-        heads[flow] += 1 if chance.random() < 0.7 else chance.randint(2, 5)
         said = recent[flow]
+        # Signals and what is never stored take ids as well.
+        is_next = not said or chance.random() < 0.7
+        heads[flow] += 1 if is_next else chance.randint(2, 5)
         event = _event(chance, kind if said else "message", heads[flow], said, sentences)
         event["flow"] = id_of(flow)
         event["sent"] = BEGAN_AT + 7 * number

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.ingest.heads import Heads
+from archiver.ingest.heads import BEHIND_SECONDS, Heads
 
 
 def test_what_was_just_seen_is_newest_but_not_settled():
@@ -52,3 +52,22 @@ def test_what_is_heard_late_does_not_put_back_what_the_ledger_knew():
     heads.seen(1, 5, at=0.0)
     assert (heads.newest(1), heads.settled(1, now=50.0)) == (9, 9)
     assert heads.due(now=50.0) == {}
+
+
+def test_what_a_stream_brought_is_due_once_the_stream_has_claimed_what_it_proves():
+    heads = Heads(settling_seconds=1.0)
+    heads.claimed(up_to=0.0)
+    heads.seen(1, 10, at=3.0)
+    assert heads.due(now=5.0) == {}
+    heads.claimed(up_to=3.9)
+    assert heads.due(now=5.0) == {}
+    heads.claimed(up_to=4.0)
+    assert heads.due(now=5.0) == {1: 10}
+
+
+def test_claims_that_never_come_are_not_waited_for_for_ever():
+    heads = Heads(settling_seconds=1.0)
+    heads.claimed(up_to=0.0)
+    heads.seen(1, 10, at=3.0)
+    assert heads.due(now=3.9 + BEHIND_SECONDS) == {}
+    assert heads.due(now=4.0 + BEHIND_SECONDS) == {1: 10}
