@@ -90,11 +90,12 @@ class Chat(msgspec.Struct, gc=False):
 _FAST = msgspec.json.Decoder(Envelope)
 _CHAT = msgspec.json.Decoder(Chat)
 _SAYS_MESSAGE = b'"event":"message"'
+_BACKSLASH = ord("\\")
 
 
 def read_chat(frame: bytes) -> Chat | None:
     """Read *frame* if it is a chat message with nothing unusual about it."""
-    if _SAYS_MESSAGE not in frame or (b"\\" in frame and b"\\u0000" in frame):
+    if _SAYS_MESSAGE not in frame or (_BACKSLASH in frame and b"\\u0000" in frame):
         return None
     try:
         _check_text(frame)
@@ -108,7 +109,7 @@ def read(frame: bytes) -> Envelope | Rejected:
     """Read the JSON object in *frame*; never raise on what the server sends."""
     try:
         _check_text(frame)
-        if b"\\" in frame and b"\\u0000" in frame:
+        if _BACKSLASH in frame and b"\\u0000" in frame:
             return _read_carefully(frame)
         envelope = _FAST.decode(frame)
     except UnicodeDecodeError:

@@ -26,7 +26,7 @@ from yarl import URL
 
 from archiver.flowdock.client import authorization
 from archiver.flowdock.framing import MAX_FRAME_BYTES, EventStreamFramer, JsonFramer
-from archiver.flowdock.redaction import redact
+from archiver.flowdock.redaction import redact_all
 from archiver.flowdock.refusals import HeadTooLong, Redirected, ShardRefused, TokenRefused
 from archiver.flowdock.retry import (
     DELAYS,
@@ -193,9 +193,7 @@ class _Stream:
             before = framer.truncated
             if frames := framer.feed(received):
                 cut = framer.truncated - before
-                yield Frames(
-                    frames=list(map(redact, frames)), received_at=self._clock(), truncated=cut
-                )
+                yield Frames(frames=redact_all(frames), received_at=self._clock(), truncated=cut)
                 if isinstance(framer, EventStreamFramer):
                     self._last_event_id = _sendable(framer.last_event_id)
         delay = self._backoff.after_end(clock() - began)

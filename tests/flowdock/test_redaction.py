@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.flowdock.redaction import redact
+from archiver.flowdock.redaction import redact, redact_all
 
 SECRET = "s3cret"
 NAMES = ("api_token", "join_url")
@@ -60,3 +60,13 @@ def test_a_secret_is_masked_wherever_it_stands(
 def test_odd_frames_are_redacted(frame: bytes, redacted: bytes | None) -> None:
     assert redact(frame) == (frame if redacted is None else redacted)
     assert redact(redact(frame)) == redact(frame)
+
+
+@given(st.lists(st.sampled_from([b'{"id":1}', b'{"join_url":"x"}', b'"api_token":', b'"api_tok'])))
+def test_of_several_frames_each_is_redacted(frames: list[bytes]) -> None:
+    assert redact_all(list(frames)) == list(map(redact, frames))
+
+
+def test_large_frames_are_redacted_one_by_one() -> None:
+    large = b'{"content":"' + b"x" * 2**20 + b'","join_url":"y"}'
+    assert redact_all([large, large]) == [redact(large)] * 2
