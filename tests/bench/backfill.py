@@ -49,7 +49,7 @@ def run(lab: Lab, options: Options) -> Iterator[Figure]:
                 feeder.scene(flows=flows, messages=messages)
                 with lab.archive() as archive:
                     done.append(fill(lab, archive, feeder, count))
-                    copied = count / copy_again(lab, archive, TABLES)
+                    copied = count / sum(copy_again(lab, archive, TABLES))
                 limits.append(count / ask_again(feeder))
                 bounds.append(min(limits[-1], copied))
             yield Figure(

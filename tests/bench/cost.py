@@ -43,7 +43,7 @@ class Hot(Struct, frozen=True):
 
 def run(lab: Lab, options: Options) -> Iterator[Figure]:
     """Yield the processor time of each stage."""
-    count = 10_000 if options.quick else 100_000
+    count = options.amount(100_000, quick=10_000)
     sent = list(traffic.events(count, flows=FLOWS))
     frames = [(one.flow, one.frame) for one in sent]
     told = traffic.as_event_stream(sent)
@@ -91,7 +91,7 @@ def socket(feeder: Feeder, events: int) -> float:
             aiohttp.ClientSession() as session,
             session.get(f"{feeder.url}/flows?filter={paths}") as answer,
         ):
-            await asyncio.to_thread(feeder.tell, "go", rate=0)
+            await asyncio.to_thread(feeder.go, rate=0)
             began = process_time()
             left = ends
             while left > 0:

@@ -1,4 +1,4 @@
-"""Decode and fold: the same events in memory, from bytes to the rows of their messages.
+"""Decode and fold: the events of the bench of ingest in memory, from bytes to rows of messages.
 
 The limit is the parser alone: each frame becomes the envelope that the decoder begins with, which
 is the fastest that this parser can read an event. One batch is 1,000 events, and garbage is looked
@@ -31,11 +31,11 @@ BATCH = 1000
 
 def run(lab: Lab, options: Options) -> Iterator[Figure]:
     """Yield decode and fold against the parser, and by itself."""
-    sent = list(traffic.events(20_000 if options.quick else 200_000, flows=200))
+    sent = list(traffic.events(options.amount(500_000, quick=20_000), flows=200))
     frames = [(one.flow, one.frame) for one in sent]
     values, limits = [], []
     collect_rarely()
-    for _ in range(3 if options.quick else 7):
+    for _ in range(3):
         limits.append(len(frames) / timed(parse, frames))
         values.append(len(frames) / timed(decode_and_fold, frames))
     yield Figure(

@@ -1,4 +1,4 @@
-"""Import and export: a million messages in from a file, and out in each format.
+"""Import and export: 200,000 messages in from a file, and out in each format.
 
 The limit of the import is the ingest of as many events; that of an export is ``psql \\copy`` of the
 same query to a file, in the same run. The memory is the most that the process ever had.
@@ -33,7 +33,7 @@ QUERY = f"SELECT {', '.join(COLUMNS)} FROM archive.messages ORDER BY flow, id"
 
 def run(lab: Lab, options: Options) -> Iterator[Figure]:
     """Yield messages in a second, in and out, and the memory that it takes."""
-    messages = 10_000 if options.quick else 1_000_000
+    messages = options.amount(200_000, quick=10_000, full=1_000_000)
     files = lab.home / "official"
     write_files(files, messages)
     with lab.archive() as archive:

@@ -1,7 +1,8 @@
 """The server of the benchmarks: a Flowdock that costs nearly nothing, in a process of its own.
 
 It answers with bytes that lie ready, so that what is measured is the archiver. What it is to say is
-set by requests under ``/_feeder``: a *scene* (events to stream, or messages to list), and ``go``.
+set by requests under ``/_feeder``: a *scene* (events to stream, or messages to list), and ``go``,
+which has some or all of the events said.
 """
 
 import asyncio
@@ -10,10 +11,14 @@ import sys
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+from msgspec import Struct, field
+
 from tests.bench import traffic
+from tests.bench.scenes import Scene, prepare
 from tests.bench.traffic import Sent, encode
 
 RECORDS_A_CHUNK = 16
@@ -24,20 +29,122 @@ _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n"
 Query = dict[str, str]
 
 
+class Go(Struct, frozen=True, kw_only=True):
+    """That some of the events are to be said now, those from one place to another."""
+
+    first: int
+    last: int
+    rate: float
+    """Events in a second, of all streams together; 0 for as fast as they can be written."""
+    began_at: float
+
+
+class Play(Struct, kw_only=True):
+    """A scene, and how far it has come."""
+
+    scene: Scene
+    goes: list[Go] = field(default_factory=list)
+    streams: dict[asyncio.Queue[Go], set[int]] = field(default_factory=dict)
+    """Of each open stream what it is to say, and the flows it was opened for."""
+    unseen: set[int] = field(default_factory=set)
+    """Flows that nobody asked for since they were last on a new stream."""
+    asked: list[str] = field(default_factory=list)
+    first_asked_at: float = 0.0
+    written: list[tuple[int, int, float]] = field(default_factory=list)
+
+    def go(self, *, rate: float, events: int) -> Go:
+        """Have that many more events said, or all that are left if fewer are."""
+        first = self.goes[-1].last if self.goes else 0
+        last = min(first + events, len(self.scene.events))
+        self.goes.append(Go(first=first, last=last, rate=rate, began_at=time.monotonic()))
+        for queue in self.streams:
+            queue.put_nowait(self.goes[-1])
+        return self.goes[-1]
+
+    def stats(self) -> dict[str, float]:
+        """How much is followed and was asked for."""
+        return {
+            "flows": len(self.scene.numbers),
+            "followed": sum(map(len, self.streams.values())),
+            "unseen": len(self.unseen),
+            "requests": len(self.asked),
+            "first_asked_at": self.first_asked_at,
+        }
+
+    def page(self, flow: int, query: Query) -> bytes:
+        """One page of List Messages; ids are found by bisection."""
+        self.unseen.discard(flow)
+        ids, frames = self.scene.listed.get(flow, ([], []))
+        first = bisect_right(ids, int(query.get("since_id", 0)))
+        last = bisect_left(ids, int(query.get("until_id", 2**63)))
+        limit = int(query.get("limit", 30))
+        if query.get("sort") == "asc":
+            last = min(last, first + limit)
+        else:
+            first = max(first, last - limit)
+        return b"[" + b",".join(frames[first:last]) + b"]"
+
+    async def follow(
+        self, flows: set[int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Say what the scene has for these flows, when it is time, until the connection ends."""
+        writer.write(_HEAD % b"text/event-stream" + b"Transfer-Encoding: chunked\r\n\r\n")
+        places = [place for place, one in enumerate(self.scene.events) if one.flow in flows]
+        blocks = list(_blocks([self.scene.events[place] for place in places]))
+        queue: asyncio.Queue[Go] = asyncio.Queue()
+        for go in self.goes:
+            queue.put_nowait(go)
+        self.streams[queue] = flows
+        self.unseen |= flows
+        saying = asyncio.create_task(self._say(places, blocks, queue, writer))
+        try:
+            await reader.read()
+        finally:
+            saying.cancel()
+            del self.streams[queue]
+
+    async def _say(
+        self,
+        places: list[int],
+        blocks: list[bytes],
+        goes: asyncio.Queue[Go],
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        """Say the events of *places*, which are *blocks* if all are said at once."""
+        with suppress(ConnectionError):
+            while True:
+                go = await goes.get()
+                if go.rate:
+                    await self._say_in_time(places, go, writer)
+                    continue
+                for block in blocks:
+                    writer.write(block)
+                    await writer.drain()
+
+    async def _say_in_time(self, places: list[int], go: Go, writer: asyncio.StreamWriter) -> None:
+        """Write each event at its time, which is that of its place among those of all flows.
+
+        So all come in their order, however the flows are dealt out to connections.
+        """
+        told, last = bisect_left(places, go.first), bisect_left(places, go.last)
+        while told < last:
+            up_to = go.first + (time.monotonic() - go.began_at) * go.rate
+            due = min(last, bisect_right(places, up_to))
+            if due > told:
+                events = [self.scene.events[place] for place in places[told:due]]
+                writer.write(_chunk(events))
+                now = time.monotonic()
+                self.written += [(one.flow, one.id, now) for one in events]
+                told = due
+            await asyncio.sleep(TICK_SECONDS)
+
+
 class Feeder:
-    """What is to be said, and how far that has come."""
+    """Who answers."""
 
     def __init__(self) -> None:
-        self._events: list[Sent] = []
-        self._numbers: dict[str, int] = {}
-        self._listed: dict[int, tuple[list[int], list[bytes]]] = {}
-        self._begun = asyncio.Event()
-        self._rate = 0.0
-        self._connections = 0
+        self._play = Play(scene=prepare(flows=0))
         self._tasks: set[asyncio.Task[None] | None] = set()
-        self._asked: list[str] = []
-        self._first_asked_at = 0.0
-        self._written: list[tuple[int, int, float]] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one connection."""
@@ -48,7 +155,9 @@ class Feeder:
                 target = urlsplit(head.split(b" ", 2)[1].decode())
                 query = {name: values[-1] for name, values in parse_qs(target.query).items()}
                 if target.path == "/flows" and ("filter" in query or "user" in query):
-                    await self._stream(query.get("filter", ""), writer)
+                    paths = filter(None, query.get("filter", "").split(","))
+                    flows = {self._play.scene.numbers[path] for path in paths}
+                    await self._play.follow(flows, reader, writer)
                     return
                 body = self._answer(target.path, query)
                 length = b"Content-Length: %d\r\n\r\n" % len(body)
@@ -61,103 +170,33 @@ class Feeder:
             writer.close()
 
     def _answer(self, path: str, query: Query) -> bytes:
+        play = self._play
         match path.split("/")[1:]:
             case ["user"]:
                 return encode({"id": 1, "nick": "Bench"})
             case ["flows"]:
-                return traffic.flow_objects(len(self._numbers))
+                return traffic.flow_objects(len(play.scene.numbers))
             case ["flows", organization, flow, "messages"]:
-                self._first_asked_at = self._first_asked_at or time.monotonic()
-                self._asked.append(f"{path}?{urlencode(query)}")
-                return self._page(self._numbers[f"{organization}/{flow}"], query)
+                play.first_asked_at = play.first_asked_at or time.monotonic()
+                play.asked.append(f"{path}?{urlencode(query)}")
+                return play.page(play.scene.numbers[f"{organization}/{flow}"], query)
             case ["_feeder", "scene"]:
-                return self._set_scene({name: int(value) for name, value in query.items()})
+                # What was said and asked is of the play, and that is a new one.
+                scene = prepare(**{name: int(value) for name, value in query.items()})
+                self._play = Play(scene=scene)
+                return encode(scene.newest)
             case ["_feeder", "go"]:
-                self._rate = float(query["rate"])
-                self._begun.set()
+                events = int(query.get("events", len(play.scene.events)))
+                return encode(play.go(rate=float(query["rate"]), events=events))
             case ["_feeder", "stats"]:
-                return encode(
-                    {
-                        "connections": self._connections,
-                        "requests": len(self._asked),
-                        "first_asked_at": self._first_asked_at,
-                    }
-                )
+                return encode(play.stats())
             case ["_feeder", "asked"]:
-                return encode(self._asked)
+                return encode(play.asked)
             case ["_feeder", "written"]:
-                return encode(self._written)
+                return encode(play.written)
             case _:
                 pass
         return b"[]"
-
-    def _set_scene(self, scene: dict[str, int]) -> bytes:
-        """Prepare what is said from now on; returns the newest id of each flow."""
-        flows, seed = scene["flows"], scene.get("seed", 1)
-        self._begun = asyncio.Event()
-        self._asked, self._written, self._first_asked_at = [], [], 0.0
-        self._numbers = {traffic.path_of(number): number for number in range(flows)}
-        told = {"flows": flows, "seed": seed, "after": scene.get("after", 0)}
-        self._events = list(traffic.events(scene.get("events", 0), **told))
-        if "large" in scene:
-            size = scene["content_bytes"]
-            self._events = list(traffic.large(scene["large"], flows=flows, content_bytes=size))
-        self._listed = {}
-        for number in range(flows if "messages" in scene else 0):
-            listed = list(traffic.messages(scene["messages"], flow=number, seed=seed))
-            self._listed[number] = [one.id for one in listed], [one.frame for one in listed]
-        newest = {one.flow: one.id for one in self._events}
-        newest |= {number: ids[-1] for number, (ids, _) in self._listed.items() if ids}
-        return encode(newest)
-
-    def _page(self, flow: int, query: Query) -> bytes:
-        """One page of List Messages; ids are found by bisection."""
-        ids, frames = self._listed.get(flow, ([], []))
-        first = bisect_right(ids, int(query.get("since_id", 0)))
-        last = bisect_left(ids, int(query.get("until_id", 2**63)))
-        limit = int(query.get("limit", 30))
-        if query.get("sort") == "asc":
-            last = min(last, first + limit)
-        else:
-            first = max(first, last - limit)
-        return b"[" + b",".join(frames[first:last]) + b"]"
-
-    async def _stream(self, chosen: str, writer: asyncio.StreamWriter) -> None:
-        """Say what the scene has for these flows, when it is time, and then keep silent."""
-        flows = {self._numbers[path] for path in chosen.split(",") if path}
-        writer.write(_HEAD % b"text/event-stream" + b"Transfer-Encoding: chunked\r\n\r\n")
-        events = [event for event in self._events if event.flow in flows]
-        blocks = list(_blocks(events))
-        self._connections += 1
-        try:
-            await self._begun.wait()
-            if self._rate:
-                await self._at_a_rate(events, writer)
-            else:
-                for block in blocks:
-                    writer.write(block)
-                    await writer.drain()
-            await writer.wait_closed()
-        finally:
-            self._connections -= 1
-
-    async def _at_a_rate(self, events: list[Sent], writer: asyncio.StreamWriter) -> None:
-        """Write each event at its time, which is that of its place among those of all flows.
-
-        So all come in their order, however the flows are dealt out to connections.
-        """
-        flows = {event.flow for event in events}
-        places = [place for place, event in enumerate(self._events) if event.flow in flows]
-        began = time.monotonic()
-        told = 0
-        while told < len(events) and not writer.is_closing():
-            due = bisect_right(places, (time.monotonic() - began) * self._rate)
-            if due > told:
-                writer.write(_chunk(events[told:due]))
-                now = time.monotonic()
-                self._written += [(one.flow, one.id, now) for one in events[told:due]]
-                told = due
-            await asyncio.sleep(TICK_SECONDS)
 
 
 def _blocks(events: list[Sent]) -> Iterator[bytes]:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from time import monotonic, sleep
 
 from tests.bench.figures import Figure, Target
-from tests.bench.ingest import wait_for_streams
 from tests.bench.lab import Lab, cpu_seconds
 from tests.bench.options import Options
 
@@ -17,13 +16,15 @@ FLOWS = 2000
 
 def run(lab: Lab, options: Options) -> Iterator[Figure]:
     """Yield the processor and the memory that the daemon takes."""
-    flows, seconds = (500, 5) if options.quick else (FLOWS, 60)
+    flows = options.amount(FLOWS, quick=500)
+    seconds = options.amount(60, quick=5)
+    first_seconds = options.amount(5, quick=2)
     with lab.feeder() as feeder, lab.archive() as archive:
-        feeder.scene(events=flows * (seconds + 10), flows=flows)
+        feeder.scene(events=flows * (seconds + first_seconds + 5), flows=flows)
         with lab.daemon(archive, feeder) as daemon:
-            wait_for_streams(feeder)
-            feeder.tell("go", rate=flows)
-            sleep(5)
+            feeder.wait_until_followed()
+            feeder.go(rate=flows)
+            sleep(first_seconds)
             began = monotonic()
             before = cpu_seconds(daemon.process.pid), cpu_seconds(feeder.process.pid)
             sleep(seconds)

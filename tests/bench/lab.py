@@ -28,6 +28,9 @@ UNHURRIED = {
     # The feeder of a stream lists nothing: what would be listed again there would seem to be gone.
     "ARCHIVER_AUDIT_REQUESTS_PER_SECOND": "0.001",
 }
+SETTLING_SECONDS = 1.0
+"""Of the daemons that follow the feeder: so long after a stream was opened they look at heads."""
+QUIET_SECONDS = 0.5
 
 
 class Feeder:
@@ -43,6 +46,28 @@ class Feeder:
         """Prepare what it says; returns the newest id of each flow, by number."""
         newest: dict[str, int] = self.tell("scene", **scene)
         return newest
+
+    def go(self, *, rate: float, events: int | None = None) -> float:
+        """Have events said, all or so many more; returns when that began, by the monotonic clock.
+
+        They are said as fast as that goes if *rate* is 0, else so many in a second.
+        """
+        said = {"rate": rate} if events is None else {"rate": rate, "events": events}
+        began_at: float = self.tell("go", **said)["began_at"]
+        return began_at
+
+    def wait_until_followed(self) -> None:
+        """Wait until all flows are followed, each head was looked at, and nobody asks any more."""
+        asked = -1
+
+        def is_quiet() -> bool:
+            nonlocal asked
+            stats = self.tell("stats")
+            before, asked = asked, stats["requests"]
+            is_followed = stats["followed"] == stats["flows"] and not stats["unseen"]
+            return is_followed and asked == before
+
+        wait_for(is_quiet, seconds=120, every_seconds=QUIET_SECONDS)
 
     def tell(self, path: str, **query: float) -> Any:
         """Ask it to do something, or how it is."""
@@ -123,6 +148,7 @@ class Lab:
             "ARCHIVER_DATABASE_URL": archive.url,
             "ARCHIVER_API_URL": feeder.url,
             "ARCHIVER_STREAM_URL": feeder.url,
+            "ARCHIVER_INGEST_SETTLING_SECONDS": str(SETTLING_SECONDS),
             **(settings or {}),
         }
         daemon = Daemon(self.home, given, log=log)

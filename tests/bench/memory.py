@@ -11,8 +11,8 @@ from signal import SIGCONT, SIGSTOP
 from time import sleep
 
 from tests.bench.figures import Figure, Target
-from tests.bench.ingest import FLOWS, wait_for_streams
-from tests.bench.lab import Archive, Feeder, Lab, wait_for
+from tests.bench.ingest import FLOWS, flow_keys, wait_until_held
+from tests.bench.lab import Archive, Feeder, Lab
 from tests.bench.options import Options
 
 LARGE_BYTES = 10_000_000
@@ -21,47 +21,41 @@ BOUND = Target("value", "at most", 300.0)
 
 def run(lab: Lab, options: Options) -> Iterator[Figure]:
     """Yield the most memory that was held in each trouble."""
-    seconds, large = (4, 4) if options.quick else (60, 40)
+    seconds = options.amount(60, quick=4)
+    events = options.amount(500_000, quick=40_000)
+    large = options.amount(40, quick=4)
     with lab.feeder() as feeder:
         with lab.archive() as archive:
-            events = 40_000 if options.quick else 500_000
-            feeder.scene(events=events, flows=FLOWS)
-            peak = held_while_paused(lab, archive, feeder, events, seconds)
+            newest = feeder.scene(events=events, flows=FLOWS)
+            peak = held(lab, archive, feeder, newest, paused_seconds=seconds)
         yield Figure(
             bench=f"memory, {seconds} s pause", unit="MB", values=[peak / 1e6], target=BOUND
         )
         with lab.archive() as archive:
-            feeder.scene(large=large, flows=4, content_bytes=LARGE_BYTES)
-            peak = held_until_archived(lab, archive, feeder, large)
+            newest = feeder.scene(large=large, flows=4, content_bytes=LARGE_BYTES)
+            peak = held(lab, archive, feeder, newest)
         yield Figure(bench="memory, 10 MB events", unit="MB", values=[peak / 1e6], target=BOUND)
 
 
-def held_while_paused(
-    lab: Lab, archive: Archive, feeder: Feeder, events: int, seconds: float
+def held(
+    lab: Lab,
+    archive: Archive,
+    feeder: Feeder,
+    newest: dict[str, int],
+    *,
+    paused_seconds: float = 0.0,
 ) -> int:
-    """The most that is held when the server stands still under full load; nothing may be lost."""
+    """The most that is held until all is archived; the server may stand still under full load."""
     with lab.daemon(archive, feeder) as daemon:
-        wait_for_streams(feeder)
-        feeder.tell("go", rate=0)
-        sleep(1)
-        with paused(lab.server_pids()):
-            sleep(seconds)
-        wait_for(lambda: count(archive) >= events, seconds=900, every_seconds=1)
+        feeder.wait_until_followed()
+        keys = flow_keys(archive)
+        feeder.go(rate=0)
+        if paused_seconds:
+            sleep(1)
+            with paused(lab.server_pids()):
+                sleep(paused_seconds)
+        wait_until_held(archive, {keys[number]: id_ for number, id_ in newest.items()})
         return daemon.measure()
-
-
-def held_until_archived(lab: Lab, archive: Archive, feeder: Feeder, events: int) -> int:
-    """The most that is held until all events are archived."""
-    with lab.daemon(archive, feeder) as daemon:
-        wait_for_streams(feeder)
-        feeder.tell("go", rate=0)
-        wait_for(lambda: count(archive) >= events, seconds=900, every_seconds=1)
-        return daemon.measure()
-
-
-def count(archive: Archive) -> int:
-    """How many events are archived."""
-    return int(archive.value("SELECT count(*) FROM store.journal WHERE form = 0"))
 
 
 @contextmanager

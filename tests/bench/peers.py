@@ -52,7 +52,7 @@ def peers_seconds(lab: Lab, feeder: Feeder, peer: str, events: int) -> float:
         command += [f"{feeder.url}/flows?filter={everything}", url, str(events)]
         if peer == "dlt":
             command.append(str(lab.home / f"dlt-{url.rpartition('_')[2].partition('?')[0]}"))
-        feeder.tell("go", rate=0)
+        feeder.go(rate=0)
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
         if done.returncode != 0:
             raise AssertionError(f"{peer} failed: {done.stderr[-2000:]}")

@@ -17,9 +17,9 @@ from tests.oracle.programs import PROGRAM, ROOT, surroundings
 
 def run(lab: Lab, options: Options) -> Iterator[Figure]:
     """Yield how many events of the journal are replayed in a second, their rows being gone."""
-    events = 10_000 if options.quick else 500_000
+    events = options.amount(500_000, quick=10_000)
     # Each flow costs some statements: of fewer events there are fewer flows as well.
-    flows = FLOWS // 10 if options.quick else FLOWS
+    flows = options.amount(FLOWS, quick=FLOWS // 10)
     values, limits = [], []
     with lab.feeder() as feeder:
         for _ in range(options.runs(3)):

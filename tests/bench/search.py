@@ -24,8 +24,6 @@ from tests.bench.figures import Figure, Target
 from tests.bench.lab import Archive, Lab
 from tests.bench.options import Options
 
-MESSAGES = 10_000_000
-QUICK_MESSAGES = 50_000
 QUERIES = 1_000
 FLOWS = 200
 PEOPLE = 100
@@ -55,7 +53,7 @@ TERMS = (
 
 def run(lab: Lab, options: Options) -> Iterator[Figure]:
     """Yield how long the first page takes, by kind of query."""
-    messages = QUICK_MESSAGES if options.quick else MESSAGES
+    messages = options.amount(500_000, quick=50_000, full=10_000_000)
     with lab.archive() as archive:
         fill(archive, messages)
         yield from asyncio.run(_measure(archive.url, messages))

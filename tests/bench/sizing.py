@@ -13,8 +13,9 @@ from tests.bench.lab import UNHURRIED, Archive, Lab, wait_for
 from tests.bench.options import Options
 from tests.oracle.programs import Daemon, Flowdock
 
-SIZES = ((10, 10_000), (200, 50_000), (2000, 50_000))
-TRAFFIC_SECONDS = 20
+SIZES = ((10, 10_000), (200, 50_000))
+"""Flows, and how many events they have together."""
+LARGEST = (2000, 50_000)
 GROUPS: Mapping[str, str] = {
     "journal": "the journal",
     "messages": "messages",
@@ -26,10 +27,13 @@ GROUPS: Mapping[str, str] = {
 
 def run(lab: Lab, options: Options) -> Iterator[Figure]:
     """Yield the memory at each number of flows, then the disk that an event takes."""
-    sizes = [(10, 2000), (200, 4000)] if options.quick else SIZES
+    sizes = [(10, 2000), (200, 4000)] if options.quick else [*SIZES]
+    if options.full:
+        sizes.append(LARGEST)
+    seconds = options.amount(20, quick=5)
     for flows, history in sizes:
         with lab.archive() as archive:
-            peak, resident = held(lab, archive, flows, history)
+            peak, resident = held(lab, archive, flows, history, seconds)
             name = f"sizing, {flows:,} flows, memory"
             yield Figure(bench=f"{name} at most", unit="MB", values=[peak / 1e6])
             yield Figure(bench=f"{name} afterwards", unit="MB", values=[resident / 1e6])
@@ -37,7 +41,7 @@ def run(lab: Lab, options: Options) -> Iterator[Figure]:
                 yield from disk(archive)
 
 
-def held(lab: Lab, archive: Archive, flows: int, history: int) -> tuple[int, int]:
+def held(lab: Lab, archive: Archive, flows: int, history: int, seconds: float) -> tuple[int, int]:
     """The memory that is held at most, and in the end, in bytes."""
     world = {"flows": flows, "users": 50, "history": history, "history-until": "now"}
     options = [word for name, value in world.items() for word in (f"--{name}", str(value))]
@@ -54,7 +58,7 @@ def held(lab: Lab, archive: Archive, flows: int, history: int) -> tuple[int, int
     try:
         wait_for(lambda: is_done(archive, history), seconds=900, every_seconds=1)
         flowdock.tell("play", seed=1, events=0, rate=20)
-        sleep(TRAFFIC_SECONDS)
+        sleep(seconds)
         return daemon.measure(), daemon.resident_bytes()
     finally:
         daemon.kill()
