@@ -130,11 +130,9 @@ def part_of_time(*, is_quiet: bool, is_behind: bool) -> float:
 async def adopt_lexicon(tx: Transaction, *, language: str) -> None:
     """Have the texts made as this release makes them, in *language*; anew if they are not."""
     wanted = Lexicon(VERSION, language)
-    made = await search_queue.lexicon_of(tx)
-    if made != wanted:
-        if made is not None:
-            log.info("texts for the search are made anew", extra={"language": language})
-        await search_queue.adopt(tx, wanted)
+    made = await search_queue.adopt(tx, wanted)
+    if made not in {None, wanted}:
+        log.info("texts for the search are made anew", extra={"language": language})
 
 
 async def catch_up(
@@ -174,10 +172,10 @@ async def index_side_by_side(
 async def _step(lanes: Sequence[Lane], *, messages: int) -> Indexed:
     """Index so many messages, or somewhat more; the first of *lanes* takes them."""
     tx = lanes[0].tx
-    made = await search_queue.lexicon_of(tx)
-    if made is None or made.version != VERSION:
-        return Indexed(0, is_done=True)
     if not await search_queue.begin(*(lane.tx for lane in lanes)):
+        return Indexed(0, is_done=True)
+    made = await search_queue.lexicon_of(tx)  # from now on nobody changes it
+    if made is None or made.version != VERSION:
         return Indexed(0, is_done=True)
     keys = list(dict.fromkeys(await search_queue.take_changes(tx, enough=messages)))
     await _index_all(lanes, keys, language=made.language)

@@ -84,14 +84,23 @@ async def lexicon_of(tx: AsyncConnection) -> Lexicon | None:
     return None if row is None else Lexicon(row.version, row.language)
 
 
-async def adopt(tx: AsyncConnection, made: Lexicon) -> None:
-    """Have all texts made as *made* says; the old ones are found until they are replaced."""
-    before = await tx.execute(delete(lexicon))
-    if before.rowcount:  # else nothing was walked yet but what `pass_over` says
+async def adopt(tx: AsyncConnection, wanted: Lexicon) -> Lexicon | None:
+    """Have all texts made as *wanted* says; the old ones are found until they are replaced.
+
+    Returns how they were made before; None when there were none yet. Whoever fills `texts` is
+    waited for: what is made as before must not be passed over afterwards. So is whoever adopts.
+    """
+    if (made := await lexicon_of(tx)) == wanted:
+        return made
+    for number in range(SESSIONS):
+        await tx.execute(_WAIT_FOR_LOCK, {"key": ONE_AT_A_TIME + number})
+    if (made := await lexicon_of(tx)) == wanted:  # somebody else was about to do the same
+        return made
+    if made is not None:  # else nothing was walked yet but what `pass_over` says
+        await tx.execute(delete(lexicon))
         await tx.execute(delete(walks))
-    await tx.execute(
-        insert(lexicon).values(version=made.version, language=made.language),
-    )
+    await tx.execute(insert(lexicon).values(version=wanted.version, language=wanted.language))
+    return made
 
 
 async def pass_over(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
@@ -133,6 +142,8 @@ async def backlog(tx: AsyncConnection) -> Backlog:
 
 
 _LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
+
+_WAIT_FOR_LOCK = text("SELECT pg_advisory_xact_lock(:key)")
 
 _TAKE = text("""
     DELETE FROM store.changes WHERE change_key IN (

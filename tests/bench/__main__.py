@@ -119,7 +119,8 @@ def measure(
                 break
             except FAILURES as error:
                 failed = True
-                print(f"{name} failed: {error!r}", file=sys.stderr, flush=True)
+                told = [f"{name} failed: {error!r}", *getattr(error, "__notes__", ())]
+                print(*told, sep="\n", file=sys.stderr, flush=True)
             if not as_json:
                 print(f"  {monotonic() - began:.0f} s", file=sys.stderr, flush=True)
             measured.append(name)

@@ -135,7 +135,7 @@ def seconds_of_two(lab: Lab, archive: Archive, feeder: Feeder, newest: dict[str,
         lab.daemon(archive, feeder, settings),
         lab.daemon(archive, feeder, settings, log="second.log"),
     ):
-        wait_for(lambda: are_shared(archive), seconds=60)
+        wait_until_shared(archive)
         feeder.wait_until_followed()
         keys = flow_keys(archive)
         last = {keys[number]: id_ for number, id_ in newest.items()}
@@ -145,11 +145,20 @@ def seconds_of_two(lab: Lab, archive: Archive, feeder: Feeder, newest: dict[str,
         return monotonic() - began
 
 
-def are_shared(archive: Archive) -> bool:
-    """Tell whether each of two daemons has a fair part of the flows."""
-    parts = archive.sql.execute("SELECT count(*) FROM store.leases GROUP BY daemon").fetchall()
-    fair = [count for (count,) in parts if count > FLOWS // 3]
-    return len(fair) == 2
+def wait_until_shared(archive: Archive) -> None:
+    """Wait until each of two daemons has a fair part of the flows."""
+    parts: list[tuple[str, int]] = []
+
+    def are_shared() -> bool:
+        found = archive.sql.execute("SELECT daemon, captures FROM archive.daemons").fetchall()
+        parts[:] = found
+        return [count > FLOWS // 3 for _, count in parts] == [True, True]
+
+    try:
+        wait_for(are_shared, seconds=60)
+    except TimeoutError as late:
+        late.add_note(f"flows by daemon: {dict(parts)}")
+        raise
 
 
 def flow_keys(archive: Archive) -> dict[str, int]:

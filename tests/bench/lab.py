@@ -32,6 +32,9 @@ SETTLING_SECONDS = 1.0
 """Of the daemons that follow the feeder: so long after a stream was opened they look at heads."""
 QUIET_SECONDS = 0.5
 
+LAST_WORDS = 4000
+"""Characters of a daemon's log that are shown when something fails."""
+
 
 class Feeder:
     """The process of `tests.bench.feeder`, and what it can be told."""
@@ -142,7 +145,10 @@ class Lab:
         *,
         log: str = "archiver.log",
     ) -> Iterator[Daemon]:
-        """``archiver run`` on *archive*, following *feeder*; killed at the end."""
+        """``archiver run`` on *archive*, following *feeder*; killed at the end.
+
+        What is raised meanwhile tells how it was doing.
+        """
         given = {
             **UNHURRIED,
             "ARCHIVER_DATABASE_URL": archive.url,
@@ -154,6 +160,11 @@ class Lab:
         daemon = Daemon(self.home, given, log=log)
         try:
             yield daemon
+        except Exception as failed:
+            status = daemon.ended()
+            how = "runs" if status is None else f"ended with status {status}"
+            failed.add_note(f"the daemon of {log} {how}:\n{daemon.last_words()[-LAST_WORDS:]}")
+            raise
         finally:
             if daemon.process.poll() is None:
                 daemon.kill()

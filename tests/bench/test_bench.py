@@ -10,6 +10,13 @@ from tests.bench import decoding, ingest, lab, traffic
 from tests.bench.figures import Figure, Target
 
 
+@pytest.fixture
+def place(
+    tmp_path: Path, postgres_url: str, postgres_admin: psycopg.Connection, template_database: str
+) -> lab.Lab:
+    return lab.Lab(tmp_path, postgres_url, postgres_admin, template_database)
+
+
 def test_the_same_seed_gives_the_same_bytes() -> None:
     once, again = (list(traffic.events(500, flows=3)) for _ in range(2))
 
@@ -43,17 +50,20 @@ def test_decoding_and_folding_makes_messages() -> None:
     assert decoding.decode_and_fold(frames) > 1500
 
 
-def test_ingest_measures_a_whole_archive(
-    tmp_path: Path,
-    postgres_url: str,
-    postgres_admin: psycopg.Connection,
-    template_database: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_ingest_measures_a_whole_archive(place: lab.Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lab, "SETTLING_SECONDS", 0.1)
-    place = lab.Lab(tmp_path, postgres_url, postgres_admin, template_database)
     with place.feeder() as feeder, place.archive() as archive:
         newest = feeder.scene(events=2000, flows=20)
         taken = ingest.ingest(place, archive, feeder, 2000, newest)
         assert min(ingest.copy_again(place, archive, ingest.TABLES, ["texts"])) > 0
     assert taken.seconds > 0
+
+
+def test_what_fails_tells_how_the_daemon_was_doing(place: lab.Lab) -> None:
+    with place.feeder() as feeder, place.archive() as archive:
+        refused = {"ARCHIVER_TOKEN": ""}
+        with pytest.raises(TimeoutError) as failed, place.daemon(archive, feeder, refused) as it:
+            raise TimeoutError(it.process.wait(20))
+    (told,) = failed.value.__notes__
+    assert told.startswith(f"the daemon of archiver.log ended with status {failed.value}:\n")
+    assert "ARCHIVER_TOKEN" in told

@@ -1,10 +1,13 @@
 """What is written can be found before long, whatever commits when, and nothing else can."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import psycopg
 import pytest
 
+from archiver.domain.query_text import VERSION
 from archiver.ingest import indexing
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
@@ -20,6 +23,7 @@ from archiver.ingest.indexing import (
 )
 from archiver.store import search_queue
 from archiver.store.engine import Engine, connect, transaction
+from archiver.store.search_queue import Lexicon
 from tests.ingest.arriving import NOW, edit, frame, new_flow, query, streamed
 from tests.store.searching import LANGUAGE, find, ids
 
@@ -45,6 +49,26 @@ async def ready(engine: Engine) -> int:
     async with transaction(engine) as tx:
         await adopt_lexicon(tx, language=LANGUAGE)
     return await new_flow(engine)
+
+
+@asynccontextmanager
+async def adopting(database_url: str, *, language: str) -> AsyncIterator[asyncio.Task[None]]:
+    """Another session that adopts *language*, once it waits for somebody, or has done so."""
+
+    async def adopt(other: Engine) -> None:
+        async with transaction(other) as tx:
+            await adopt_lexicon(tx, language=language)
+
+    waits = (
+        "SELECT FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    async with connect(database_url) as other, asyncio.timeout(20):
+        it = asyncio.create_task(adopt(other))
+        while not it.done() and not query(database_url, waits):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        yield it
+        await it
 
 
 async def test_what_commits_late_is_not_passed_over(database_url):
@@ -104,6 +128,36 @@ async def test_another_language_makes_all_texts_anew(database_url):
         assert ids(await find(engine, "haus")) == set()
         async with transaction(engine) as tx:
             await adopt_lexicon(tx, language="german")
+        await catch_up(engine)
+        assert ids(await find(engine, "häusern")) == {1}
+
+
+@pytest.mark.parametrize("language", [LANGUAGE, "german"])
+async def test_two_that_begin_at_once_agree_on_how_texts_are_made(database_url, language):
+    async with connect(database_url) as engine, engine.connect() as first:
+        await adopt_lexicon(first, language=LANGUAGE)
+        async with adopting(database_url, language=language):
+            await first.commit()
+    assert query(database_url, "SELECT language FROM store.lexicon") == [(language,)]
+
+
+async def test_two_releases_that_begin_at_once_do_not_both_have_their_way(database_url):
+    async with connect(database_url) as engine, engine.connect() as first:
+        await search_queue.adopt(first, Lexicon(VERSION - 1, LANGUAGE))
+        async with adopting(database_url, language=LANGUAGE):
+            await first.commit()
+    assert query(database_url, "SELECT version FROM store.lexicon") == [(VERSION,)]
+
+
+async def test_what_is_walked_to_while_the_language_changes_is_made_anew_as_well(database_url):
+    async with connect(database_url) as engine, engine.connect() as walking:
+        flow_key = await ready(engine)
+        await written(engine, flow_key, frame(1, content="Die Häuser brennen"))
+        for noted in ("changes", "walks"):
+            query(database_url, f"DELETE FROM store.{noted} RETURNING 1")
+        assert (await index_some(walking, Maker())).messages == 1
+        async with adopting(database_url, language="german"):
+            await walking.commit()
         await catch_up(engine)
         assert ids(await find(engine, "häusern")) == {1}
 
