@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
+from functools import partial
 from typing import NoReturn, Protocol
 
 from archiver.domain.sharing import deal
@@ -125,14 +126,7 @@ class Leases:
 
     async def keep(self) -> NoReturn:
         """Be heard of, and take what falls to us, again and again."""
-        while True:
-            await asyncio.sleep(self._me.lease_seconds / ROUNDS_PER_LEASE)
-            try:
-                await self._go_round(patiently=False)
-            except DatabaseError as error:
-                if fault(error) is not Fault.SERVER:
-                    raise
-                log.debug("leases not renewed, going on", extra={"reason": error})
+        await self._again_and_again(partial(self._go_round, patiently=False))
 
     async def give_back(self) -> None:
         """Leave all to the others at once; if the database does not answer, they wait."""
@@ -155,7 +149,7 @@ class Leases:
                     after = await self._share(tx)
             self._tally.renewed_at = asyncio.get_running_loop().time()
             if after - before and not is_first:
-                await self._on_taken()
+                await self._learn()
             self._held = after
         if after == before:
             return
@@ -164,6 +158,33 @@ class Leases:
         for account, on_changed in list(self._listeners.items()):
             if account != but:
                 on_changed()
+
+    async def _learn(self) -> None:
+        """Learn what the archive knows of what was taken, and be heard of meanwhile.
+
+        That may take longer than a lease: while the database is slow, or others hold locks.
+        """
+
+        async def beat() -> None:
+            async with transaction(self._engine) as tx:
+                await leases.beat(tx, self._me, NONE.union(*self._sees.values()))
+            self._tally.renewed_at = asyncio.get_running_loop().time()
+
+        async with asyncio.TaskGroup() as group:
+            beating = group.create_task(self._again_and_again(beat))
+            await self._on_taken()
+            beating.cancel()
+
+    async def _again_and_again(self, work: Callable[[], Awaitable[None]]) -> NoReturn:
+        """Do *work* several times a lease, as far as the database can."""
+        while True:
+            await asyncio.sleep(self._me.lease_seconds / ROUNDS_PER_LEASE)
+            try:
+                await work()
+            except DatabaseError as error:
+                if fault(error) is not Fault.SERVER:
+                    raise
+                log.debug("leases not renewed, going on", extra={"reason": error})
 
     async def _share(self, tx: Transaction) -> frozenset[str]:
         """Be heard of, and take our share; returns what is ours now."""

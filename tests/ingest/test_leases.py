@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -30,11 +31,14 @@ class Daemons:
         self.engine = engine
         self.told: list[str] = []
         self.loaded: list[str] = []
+        self.may_load = asyncio.Event()
+        self.may_load.set()
 
     def start(self, name: str, *, lease_seconds: float = LONG_SECONDS, **process: Any) -> Leases:
         me = this_process(str(uuid4()), name=name, lease_seconds=lease_seconds)
 
         async def load() -> None:
+            await self.may_load.wait()
             self.loaded.append(name)
 
         it = Leases(self.engine, replace(me, **process), SharingTally(), on_taken=load)
@@ -119,6 +123,27 @@ async def test_one_that_is_not_heard_of_within_its_lease_loses_its_share_and_is_
         await until(lambda: len(share(stalled)) == len(share(other)) == 4)
         keeping.cancel()
         back.cancel()
+
+
+async def test_one_that_waits_long_to_learn_of_what_it_took_is_heard_of_meanwhile(
+    daemons, database_url
+):
+    one, two = (daemons.start(name, lease_seconds=2 * SHORT_SECONDS) for name in ("one", "two"))
+    await one.see("account", FLOWS)
+    await two.see("account", [])
+    async with asyncio.TaskGroup() as group:
+        keeping = group.create_task(one.keep())
+        daemons.may_load.clear()
+        taking = group.create_task(two.see("account", FLOWS))
+        await until(lambda: len(share(one)) == 4)
+        lasting = "SELECT now() - min(taken_at) > %s FROM archive.leases WHERE daemon = 'two'"
+        a_lease_and_more = timedelta(seconds=3 * SHORT_SECONDS)
+        await until(lambda: query(database_url, lasting, a_lease_and_more) != [(False,)])
+        assert (len(share(one)), share(two)) == (4, set())
+        daemons.may_load.set()
+        await taking
+        assert share(two) == set(FLOWS) - share(one)
+        keeping.cancel()
 
 
 async def test_one_whose_process_has_ended_on_this_machine_is_not_waited_for(daemons, ended_pid):
