@@ -19,8 +19,9 @@ from msgspec import Struct
 from archiver.ingest.source import STREAM_FIRST_SECONDS
 from tests.bench.figures import Figure, Target
 from tests.bench.ingest import TABLES, copy_again
-from tests.bench.lab import UNHURRIED, Archive, Feeder, Lab, peak_bytes
+from tests.bench.lab import UNHURRIED, Archive, Feeder, Lab
 from tests.bench.options import Options
+from tests.bench.processes import peak_bytes
 from tests.oracle.programs import PROGRAM, ROOT, surroundings
 
 CONCURRENCY = 8
@@ -45,7 +46,7 @@ def run(lab: Lab, options: Options) -> Iterator[Figure]:
         for bench, (flows, messages) in scenes.items():
             count = flows * messages
             done, limits, bounds = [], [], []
-            for _ in range(options.runs(3)):
+            for _ in range(options.runs(2)):
                 feeder.scene(flows=flows, messages=messages)
                 with lab.archive() as archive:
                     done.append(fill(lab, archive, feeder, count))

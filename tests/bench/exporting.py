@@ -49,7 +49,7 @@ def run(lab: Lab, options: Options) -> Iterator[Figure]:
         yield within("import, memory", memory)
         archive.sql.execute("VACUUM ANALYZE")
         for style, bound in TARGETS.items():
-            yield from exported(lab, archive, style, bound, messages, runs=options.runs(3))
+            yield from exported(lab, archive, style, bound, messages, runs=options.runs(2))
     shutil.rmtree(files)
 
 

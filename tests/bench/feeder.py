@@ -50,6 +50,8 @@ class Play(Struct, kw_only=True):
     """Flows that nobody asked for since they were last on a new stream."""
     asked: list[str] = field(default_factory=list)
     first_asked_at: float = 0.0
+    asked_at: float = 0.0
+    """When it was last asked for messages."""
     written: list[tuple[int, int, float]] = field(default_factory=list)
 
     def go(self, *, rate: float, events: int) -> Go:
@@ -69,6 +71,7 @@ class Play(Struct, kw_only=True):
             "unseen": len(self.unseen),
             "requests": len(self.asked),
             "first_asked_at": self.first_asked_at,
+            "asked_at": self.asked_at,
         }
 
     def page(self, flow: int, query: Query) -> bytes:
@@ -177,7 +180,8 @@ class Feeder:
             case ["flows"]:
                 return traffic.flow_objects(len(play.scene.numbers))
             case ["flows", organization, flow, "messages"]:
-                play.first_asked_at = play.first_asked_at or time.monotonic()
+                play.asked_at = time.monotonic()
+                play.first_asked_at = play.first_asked_at or play.asked_at
                 play.asked.append(f"{path}?{urlencode(query)}")
                 return play.page(play.scene.numbers[f"{organization}/{flow}"], query)
             case ["_feeder", "scene"]:

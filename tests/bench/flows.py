@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from time import monotonic, sleep
 
 from tests.bench.figures import Figure, Target
-from tests.bench.lab import Lab, cpu_seconds
+from tests.bench.lab import Lab
 from tests.bench.options import Options
+from tests.bench.processes import cpu_seconds
 
 FLOWS = 2000
 

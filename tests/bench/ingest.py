@@ -24,8 +24,9 @@ from time import monotonic
 from msgspec import Struct
 
 from tests.bench.figures import Figure, Target
-from tests.bench.lab import SETTLING_SECONDS, Archive, Feeder, Lab, cpu_seconds, wait_for
+from tests.bench.lab import SETTLING_SECONDS, Archive, Feeder, Lab, wait_for
 from tests.bench.options import Options
+from tests.bench.processes import cpu_seconds
 
 TABLES = ("journal", "messages", "revisions", "threads", "ledger")
 FLOWS = 200
@@ -43,6 +44,12 @@ class Ingested(Struct, frozen=True, kw_only=True):
     postgres_seconds: float
 
 
+_COUNT = """
+    SELECT count(*) FROM store.flows AS f
+    CROSS JOIN LATERAL (
+        SELECT FROM store.journal AS j WHERE j.flow_key = f.flow_key AND j.id > %s AND j.form = 0
+    ) AS held
+"""
 _IS_HELD = "SELECT EXISTS (SELECT FROM store.journal WHERE (flow_key, id) = (%s, %s))"
 
 
@@ -92,16 +99,28 @@ def run(lab: Lab, options: Options) -> Iterator[Figure]:
 
 
 def ingest(
-    lab: Lab, archive: Archive, feeder: Feeder, events: int, newest: dict[str, int]
+    lab: Lab,
+    archive: Archive,
+    feeder: Feeder,
+    events: int,
+    newest: dict[str, int],
+    *,
+    after: int = 0,
 ) -> Ingested:
-    """Have the feeder's scene archived, as fast as that goes."""
-    with ingesting(lab, archive, feeder, events, newest) as done:
+    """Have the feeder's scene archived, as fast as that goes; all its ids are above *after*."""
+    with ingesting(lab, archive, feeder, events, newest, after=after) as done:
         return done
 
 
 @contextmanager
 def ingesting(
-    lab: Lab, archive: Archive, feeder: Feeder, events: int, newest: dict[str, int]
+    lab: Lab,
+    archive: Archive,
+    feeder: Feeder,
+    events: int,
+    newest: dict[str, int],
+    *,
+    after: int = 0,
 ) -> Iterator[Ingested]:
     """As `ingest`; the daemon goes on until the end of the block."""
     with lab.daemon(archive, feeder) as daemon:
@@ -109,14 +128,13 @@ def ingesting(
         keys = flow_keys(archive)
         last = {keys[number]: id_ for number, id_ in newest.items()}
         pid = daemon.process.pid
-        held = archive.value("SELECT count(*) FROM store.journal WHERE form = 0")
         before, pg_before = cpu_seconds(pid), lab.postgres_seconds()
         began = monotonic()
         feeder.go(rate=0)
         wait_until_held(archive, last)
         seconds = monotonic() - began
         spent, pg_spent = cpu_seconds(pid) - before, lab.postgres_seconds() - pg_before
-        came = archive.value("SELECT count(*) FROM store.journal WHERE form = 0") - held
+        came = archive.value(_COUNT, [after])
         if came != events:
             raise AssertionError(f"{came} of {events} events are archived")
         wait_for(lambda: covers_all(archive, last), seconds=SETTLING_SECONDS + 5)

@@ -17,6 +17,7 @@ import psycopg
 
 from archiver.embedded import run_server
 from archiver.embedded.binaries import choose_binaries
+from tests.bench.processes import cpu_seconds, parent
 from tests.conftest import created, named
 from tests.oracle.programs import Daemon, migrate
 
@@ -61,16 +62,13 @@ class Feeder:
 
     def wait_until_followed(self) -> None:
         """Wait until all flows are followed, each head was looked at, and nobody asks any more."""
-        asked = -1
 
         def is_quiet() -> bool:
-            nonlocal asked
             stats = self.tell("stats")
-            before, asked = asked, stats["requests"]
             is_followed = stats["followed"] == stats["flows"] and not stats["unseen"]
-            return is_followed and asked == before
+            return is_followed and time.monotonic() - stats["asked_at"] > QUIET_SECONDS
 
-        wait_for(is_quiet, seconds=120, every_seconds=QUIET_SECONDS)
+        wait_for(is_quiet, seconds=120, every_seconds=0.05)
 
     def tell(self, path: str, **query: float) -> Any:
         """Ask it to do something, or how it is."""
@@ -98,6 +96,24 @@ class Archive:
         """The one value that *query* tells."""
         row = self.sql.execute(query.encode(), given).fetchone()
         return row[0] if row else None
+
+    @contextmanager
+    def unindexed(self, *tables: str) -> Iterator[None]:
+        """Drop the indexes of *tables*, and make them again at the end; what is unique stays."""
+        found = self.sql.execute(_INDEXES, [list(tables)]).fetchall()
+        for name, _ in found:
+            self.sql.execute(f"DROP INDEX store.{name}".encode())
+        yield
+        self.sql.execute("SET maintenance_work_mem = '512MB'")
+        for _, definition in found:
+            self.sql.execute(definition)
+
+
+_INDEXES = """
+    SELECT i.relname, pg_get_indexdef(i.oid)
+    FROM pg_index JOIN pg_class AS i ON i.oid = indexrelid JOIN pg_class AS t ON t.oid = indrelid
+    WHERE t.relnamespace = 'store'::regnamespace AND t.relname = ANY(%s) AND NOT indisunique
+"""
 
 
 class Lab:
@@ -193,7 +209,7 @@ class Lab:
 
     def server_pids(self) -> list[int]:
         """All processes of the server."""
-        server = _parent(self._admin.info.backend_pid)
+        server = parent(self._admin.info.backend_pid)
         children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
         return [server, *map(int, children)]
 
@@ -209,29 +225,6 @@ def open_lab() -> Iterator[Lab]:
         template = stack.enter_context(created(admin, "template0"))
         migrate(home, {"ARCHIVER_DATABASE_URL": named(url, template)})
         yield Lab(home, url, admin, template)
-
-
-def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def cpu_seconds(pid: int) -> float:
-    """The processor time of a process and of its children that have ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-
-
-def peak_bytes(pid: int) -> int:
-    """The most memory that a process has held; 0 when it has ended."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    peak = next((line for line in status.splitlines() if line.startswith("VmHWM")), "VmHWM 0")
-    return int(peak.split()[1]) * 1024
 
 
 def wait_for(holds: Callable[[], bool], *, seconds: float, every_seconds: float = 0.02) -> None:

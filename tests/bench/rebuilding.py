@@ -22,7 +22,7 @@ def run(lab: Lab, options: Options) -> Iterator[Figure]:
     flows = options.amount(FLOWS, quick=FLOWS // 10)
     values, limits = [], []
     with lab.feeder() as feeder:
-        for _ in range(options.runs(3)):
+        for _ in range(options.runs(2)):
             newest = feeder.scene(events=events, flows=flows)
             with lab.archive() as archive:
                 limits.append(events / ingest(lab, archive, feeder, events, newest).seconds)

@@ -34,11 +34,6 @@ SECONDS = 30.0
 EVERY = 997
 """Of so many messages one holds a word of its own."""
 
-INDEXES = """
-    SELECT indexdef FROM pg_indexes
-    WHERE schemaname = 'store' AND tablename = 'texts' AND indexname <> 'texts_pkey'
-"""
-
 NICKS = tuple(f"nick{number}" for number in range(PEOPLE))
 LANGUAGE = "english"
 
@@ -90,12 +85,8 @@ def fill(archive: Archive, messages: int) -> None:
             row = (key, number + 1, "message", user, sent_at, content, tags, 0, False)
             copy.write_row((*row, number + 1, 0, thread))
     sql.execute("VACUUM ANALYZE store.messages")
-    indexes = [row[0] for row in sql.execute(INDEXES)]
-    sql.execute("DROP INDEX store.texts_hour, store.texts_lexemes, store.texts_parts")
-    asyncio.run(_index(archive.url))
-    sql.execute("SET maintenance_work_mem = '512MB'")
-    for index in indexes:
-        sql.execute(index)
+    with archive.unindexed("texts"):
+        asyncio.run(_index(archive.url))
     sql.execute("VACUUM ANALYZE store.texts")
 
 
