@@ -24,7 +24,7 @@ def run(lab: Lab, options: Options) -> Iterator[Figure]:
     sizes = [20_000, 100_000] if options.quick else [*SIZES]
     if options.full:
         sizes.append(LARGEST)
-    events = options.amount(50_000, quick=5_000)
+    events = options.amount(50_000, quick=10_000)
     first: list[float] = []
     with lab.feeder() as feeder, lab.archive() as archive:
         held = 0
