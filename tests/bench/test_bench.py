@@ -1,6 +1,7 @@
 """The harness itself, on a handful of events: what is measured there must be there."""
 
 from pathlib import Path
+from urllib.request import urlopen
 
 import psycopg
 import pytest
@@ -48,6 +49,24 @@ def test_decoding_and_folding_makes_messages() -> None:
     frames = [(one.flow, one.frame) for one in traffic.events(2000, flows=5)]
 
     assert decoding.decode_and_fold(frames) > 1500
+
+
+def test_the_feeder_says_a_scene_part_by_part_and_then_from_its_beginning() -> None:
+    said = traffic.as_event_stream(traffic.events(60, flows=2))
+    paths = ",".join(map(traffic.path_of, range(2)))
+    feeder = lab.Feeder()
+    try:
+        for parts in ((20, 40), (60,)):
+            feeder.scene(events=60, flows=2)
+            assert feeder.tell("stats")["followed"] == 0
+            with urlopen(f"{feeder.url}/flows?filter={paths}", timeout=10) as stream:
+                assert feeder.tell("stats")["unseen"] == 2
+                for count in parts:
+                    feeder.go(rate=5000, events=count)
+                assert stream.read(len(said)) == said
+            assert len(feeder.tell("written")) == 60
+    finally:
+        feeder.close()
 
 
 def test_ingest_measures_a_whole_archive(place: lab.Lab, monkeypatch: pytest.MonkeyPatch) -> None:
