@@ -17,8 +17,8 @@ import msgspec
 from msgspec import Struct
 
 from archiver.ingest.source import STREAM_FIRST_SECONDS
+from tests.bench.copying import TABLES, copy_again
 from tests.bench.figures import Figure, Target
-from tests.bench.ingest import TABLES, copy_again
 from tests.bench.lab import UNHURRIED, Archive, Feeder, Lab
 from tests.bench.options import Options
 from tests.bench.processes import peak_bytes

@@ -15,20 +15,19 @@ so the clock of what is searchable runs on until every message can be found. Its
 rows of the search after the others, into their indexes. This, and two daemons, are measured once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from statistics import median
 from time import monotonic
 
 from msgspec import Struct
 
+from tests.bench.copying import TABLES, copy_again
 from tests.bench.figures import Figure, Target
 from tests.bench.lab import SETTLING_SECONDS, Archive, Feeder, Lab, wait_for
 from tests.bench.options import Options
 from tests.bench.processes import cpu_seconds
 
-TABLES = ("journal", "messages", "revisions", "threads", "ledger")
 FLOWS = 200
 LEASE_SECONDS = 5.0
 
@@ -212,44 +211,3 @@ def wait_until_found(archive: Archive) -> None:
     """Wait until no message is left to be made searchable."""
     asked = "SELECT NOT EXISTS (SELECT FROM store.changes)"
     wait_for(lambda: bool(archive.value(asked)), seconds=1800, every_seconds=0.1)
-
-
-def copy_again(lab: Lab, archive: Archive, *groups: Sequence[str]) -> list[float]:
-    """Copy groups of tables of *archive* into an empty one; returns the seconds of each group."""
-    tables = [table for group in groups for table in group]
-    with dumped(lab, archive, tables) as (columns, files), lab.archive() as empty:
-        return [
-            lab.psql(
-                empty,
-                "".join(
-                    f"\\copy store.{table} ({columns[table]}) from '{files[table]}'\n"
-                    for table in group
-                ),
-            )
-            for group in groups
-        ]
-
-
-@contextmanager
-def dumped(
-    lab: Lab, archive: Archive, tables: Sequence[str]
-) -> Iterator[tuple[dict[str, str], dict[str, Path]]]:
-    """The rows of *tables* of *archive*, each in a file, and the names of their columns."""
-    columns = {
-        table: archive.value(
-            "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute"
-            f" WHERE attrelid = 'store.{table}'::regclass AND attnum > 0 AND NOT attisdropped"
-            " AND attgenerated = ''"
-        )
-        for table in tables
-    }
-    files = {table: lab.home / f"{table}.copy" for table in tables}
-    commands = "".join(
-        f"\\copy store.{table} ({columns[table]}) to '{file}'\n" for table, file in files.items()
-    )
-    lab.psql(archive, commands)
-    try:
-        yield columns, files
-    finally:
-        for file in files.values():
-            file.unlink()

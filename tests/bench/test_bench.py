@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from msgspec import json
 
-from tests.bench import decoding, ingest, lab, traffic
+from tests.bench import copying, decoding, ingest, lab, traffic
 from tests.bench.figures import Figure, Target
 
 
@@ -74,7 +74,7 @@ def test_ingest_measures_a_whole_archive(place: lab.Lab, monkeypatch: pytest.Mon
     with place.feeder() as feeder, place.archive() as archive:
         newest = feeder.scene(events=2000, flows=20)
         taken = ingest.ingest(place, archive, feeder, 2000, newest)
-        assert min(ingest.copy_again(place, archive, ingest.TABLES, ["texts"])) > 0
+        assert min(copying.copy_again(place, archive, copying.TABLES, ["texts"])) > 0
     assert taken.seconds > 0
 
 
