@@ -21,7 +21,7 @@ from tests.bench.copying import TABLES, copy_again
 from tests.bench.figures import Figure, Target
 from tests.bench.lab import UNHURRIED, Archive, Feeder, Lab
 from tests.bench.options import Options
-from tests.bench.processes import peak_bytes
+from tests.bench.processes import peak_until_it_ends
 from tests.oracle.programs import PROGRAM, ROOT, surroundings
 
 CONCURRENCY = 8
@@ -92,13 +92,7 @@ def fill(lab: Lab, archive: Archive, feeder: Feeder, messages: int) -> Filled:
         filling = subprocess.Popen(
             [*PROGRAM, "backfill"], env=surroundings(settings), stdout=log, stderr=log, cwd=ROOT
         )
-        peak = 0
-        while filling.poll() is None:
-            peak = max(peak, peak_bytes(filling.pid))
-            try:
-                filling.wait(0.05)
-            except subprocess.TimeoutExpired:
-                continue
+        peak = peak_until_it_ends(filling)
     seconds = monotonic() - feeder.tell("stats")["first_asked_at"] - STREAM_FIRST_SECONDS
     held = archive.value("SELECT count(*) FROM store.messages")
     if filling.returncode != 0 or held != messages:

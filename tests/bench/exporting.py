@@ -5,11 +5,11 @@ same query to a file, in the same run. The time is what the program tells: as th
 is without the start of Python. The memory is the most that the process ever had.
 """
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from msgspec import json
 
@@ -19,6 +19,7 @@ from tests.bench.figures import Figure, Target
 from tests.bench.ingest import FLOWS, ingest
 from tests.bench.lab import UNHURRIED, Archive, Lab
 from tests.bench.options import Options
+from tests.bench.processes import peak_until_it_ends
 from tests.oracle.programs import PROGRAM, ROOT, surroundings
 
 EXPORTED_FLOWS = 20
@@ -114,17 +115,12 @@ def ingested(lab: Lab, events: int) -> float:
 def timed(archive: Archive, *arguments: str) -> tuple[float, int]:
     """Run a command on *archive*; returns the seconds it tells, and its most memory, in bytes."""
     settings = {**UNHURRIED, "ARCHIVER_DATABASE_URL": archive.url}
-    process = subprocess.Popen(
-        [*PROGRAM, *arguments, "--json"],
-        env=surroundings(settings),
-        stdout=subprocess.PIPE,
-        cwd=ROOT,
-    )
-    assert process.stdout
-    with process.stdout as told:
-        said = told.read()
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise AssertionError(f"{arguments[0]} ended with status {process.returncode}")
-    return json.decode(said)["seconds"], used.ru_maxrss * 1024
+    with TemporaryFile() as said:
+        process = subprocess.Popen(
+            [*PROGRAM, *arguments, "--json"], env=surroundings(settings), stdout=said, cwd=ROOT
+        )
+        peak = peak_until_it_ends(process)
+        if process.returncode:
+            raise AssertionError(f"{arguments[0]} ended with status {process.returncode}")
+        said.seek(0)
+        return json.decode(said.read())["seconds"], peak

@@ -90,6 +90,7 @@ def run(lab: Lab, options: Options) -> Iterator[Figure]:
         unit="events/s",
         values=[events / shared],
         limits=[median(limits)],
+        target=Target("ratio", "at least", 0.7),
     )
     daemon = [one.daemon_seconds / events * 1e6 for one in done]
     postgres = [one.postgres_seconds / events * 1e6 for one in done]

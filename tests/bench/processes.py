@@ -1,6 +1,8 @@
 """What the system tells of processes."""
 
 import os
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -26,3 +28,16 @@ def peak_bytes(pid: int) -> int:
         return 0
     peak = next((line for line in status.splitlines() if line.startswith("VmHWM")), "VmHWM 0")
     return int(peak.split()[1]) * 1024
+
+
+def peak_until_it_ends(process: subprocess.Popen[bytes]) -> int:
+    """Wait for *process*; the most memory that it ever held, in bytes.
+
+    What the system tells when it has ended counts the memory of who started it as well.
+    """
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, peak_bytes(process.pid))
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+    return peak
