@@ -261,3 +261,11 @@ def test_a_listing_that_shows_a_message_newer_than_its_position_comes_after_that
     archive.apply(streamed(frame(5), key))
     assert query(archive.url, "SELECT tags FROM archive.messages") == [(["listed"],)]
     assert query(archive.url, "SELECT DISTINCT as_of FROM store.journal") == [(5,)]
+
+
+def test_what_is_listed_again_later_counts_from_then_on_though_nothing_was_said_meanwhile(archive):
+    key = archive.flow_key
+    for minutes, tags in enumerate((["now"], ["for a while"], ["now"])):
+        at = NOW + timedelta(minutes=minutes)
+        archive.apply(listed(frame(5, tags=tags), key, as_of=9, at=at))
+    assert query(archive.url, "SELECT tags FROM archive.messages") == [(["now"],)]
