@@ -16,7 +16,7 @@ from msgspec import json
 from archiver.store.exporting_rows import COLUMNS
 from tests.bench import traffic
 from tests.bench.figures import Figure, Target
-from tests.bench.ingest import FLOWS, ingest
+from tests.bench.ingest import ingest
 from tests.bench.lab import UNHURRIED, Archive, Lab
 from tests.bench.options import Options
 from tests.bench.processes import peak_until_it_ends
@@ -106,10 +106,8 @@ def write_files(home: Path, messages: int) -> None:
 
 def ingested(lab: Lab, events: int) -> float:
     """How many events are ingested from streams in a second."""
-    with lab.feeder() as feeder:
-        newest = feeder.scene(events=events, flows=FLOWS)
-        with lab.archive() as archive:
-            return events / ingest(lab, archive, feeder, events, newest).seconds
+    with lab.feeder() as feeder, lab.archive() as archive:
+        return events / ingest(lab, archive, feeder, events=events).seconds
 
 
 def timed(archive: Archive, *arguments: str) -> tuple[float, int]:

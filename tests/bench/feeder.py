@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from msgspec import Struct, field
 
 from tests.bench import traffic
-from tests.bench.scenes import Scene, prepare
+from tests.bench.scenes import Asked, Scene, prepare
 from tests.bench.traffic import Sent, encode
 
 RECORDS_A_CHUNK = 16
@@ -146,7 +146,7 @@ class Feeder:
     """Who answers."""
 
     def __init__(self) -> None:
-        self._play = Play(scene=prepare(flows=0))
+        self._play = Play(scene=prepare(Asked(flows=0)))
         self._tasks: set[asyncio.Task[None] | None] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -186,7 +186,8 @@ class Feeder:
                 return play.page(play.scene.numbers[f"{organization}/{flow}"], query)
             case ["_feeder", "scene"]:
                 # What was said and asked is of the play, and that is a new one.
-                scene = prepare(**{name: int(value) for name, value in query.items()})
+                asked = Asked(**{name: int(value) for name, value in query.items()})
+                scene = prepare(asked)
                 self._play = Play(scene=scene)
                 return encode(scene.newest)
             case ["_feeder", "go"]:

@@ -35,10 +35,9 @@ def run(lab: Lab, options: Options) -> Iterator[Figure]:
             for number in range(options.runs(2)):
                 # Above all that is there, and that the runs before have brought.
                 after = size // ingest.FLOWS + 10_000_000 * (1 + number + 3 * sizes.index(size))
-                newest = feeder.scene(events=events, flows=ingest.FLOWS, after=after, seed=number)
                 archive.sql.execute(_PROVEN, [after])
                 archive.sql.execute("CHECKPOINT")
-                taken = ingest.ingest(lab, archive, feeder, events, newest, after=after)
+                taken = ingest.ingest(lab, archive, feeder, events=events, seed=number, after=after)
                 costs.append((taken.daemon_seconds + taken.postgres_seconds) / events * 1e6)
             first = first or costs
             yield Figure(

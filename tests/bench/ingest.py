@@ -15,7 +15,7 @@ so the clock of what is searchable runs on until every message can be found. Its
 rows of the search after the others, into their indexes. This, and two daemons, are measured once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from statistics import median
 from time import monotonic
@@ -57,16 +57,14 @@ def run(lab: Lab, options: Options) -> Iterator[Figure]:
     events = options.amount(500_000, quick=20_000)
     with lab.feeder() as feeder:
         with lab.archive() as archive:
-            newest = feeder.scene(events=events, flows=FLOWS)
-            with ingesting(lab, archive, feeder, events, newest) as first:
+            with ingesting(lab, archive, feeder, events=events) as first:
                 wait_until_found(archive)
                 found_seconds = monotonic() - first.began_at
             copied, texts_copied = copy_again(lab, archive, TABLES, ("texts",))
         done, limits = [first], [events / copied]
         for _ in range(options.runs(3) - 1):
             with lab.archive() as archive:
-                newest = feeder.scene(events=events, flows=FLOWS)
-                done.append(ingest(lab, archive, feeder, events, newest))
+                done.append(ingest(lab, archive, feeder, events=events))
                 limits += [events / one for one in copy_again(lab, archive, TABLES)]
         with lab.archive() as archive:
             newest = feeder.scene(events=events, flows=FLOWS)
@@ -98,17 +96,9 @@ def run(lab: Lab, options: Options) -> Iterator[Figure]:
     yield Figure(bench="ingest, CPU of server", unit="µs/event", values=postgres)
 
 
-def ingest(
-    lab: Lab,
-    archive: Archive,
-    feeder: Feeder,
-    events: int,
-    newest: dict[str, int],
-    *,
-    after: int = 0,
-) -> Ingested:
-    """Have the feeder's scene archived, as fast as that goes; all its ids are above *after*."""
-    with ingesting(lab, archive, feeder, events, newest, after=after) as done:
+def ingest(lab: Lab, archive: Archive, feeder: Feeder, **scene: int) -> Ingested:
+    """As `ingesting`, and no longer than that takes."""
+    with ingesting(lab, archive, feeder, **scene) as done:
         return done
 
 
@@ -117,16 +107,20 @@ def ingesting(
     lab: Lab,
     archive: Archive,
     feeder: Feeder,
-    events: int,
-    newest: dict[str, int],
     *,
+    events: int,
+    flows: int = FLOWS,
+    seed: int = 1,
     after: int = 0,
 ) -> Iterator[Ingested]:
-    """As `ingest`; the daemon goes on until the end of the block."""
+    """Have a scene archived, as fast as that goes; the daemon goes on until the end of the block.
+
+    All ids are above *after*, below which the archive may hold others.
+    """
+    newest = feeder.scene(events=events, flows=flows, seed=seed, after=after)
     with lab.daemon(archive, feeder) as daemon:
         feeder.wait_until_followed()
-        keys = flow_keys(archive)
-        last = {keys[number]: id_ for number, id_ in newest.items()}
+        last = last_events(archive, newest)
         pid = daemon.process.pid
         before, pg_before = cpu_seconds(pid), lab.postgres_seconds()
         began = monotonic()
@@ -155,8 +149,7 @@ def seconds_of_two(lab: Lab, archive: Archive, feeder: Feeder, newest: dict[str,
     ):
         wait_until_shared(archive)
         feeder.wait_until_followed()
-        keys = flow_keys(archive)
-        last = {keys[number]: id_ for number, id_ in newest.items()}
+        last = last_events(archive, newest)
         began = monotonic()
         feeder.go(rate=0)
         wait_until_held(archive, last)
@@ -183,6 +176,12 @@ def flow_keys(archive: Archive) -> dict[str, int]:
     """The keys of the feeder's flows by their numbers."""
     rows = archive.sql.execute("SELECT path, flow_key FROM store.flows").fetchall()
     return {path.rpartition("-")[2]: key for path, key in rows}
+
+
+def last_events(archive: Archive, newest: Mapping[str, int]) -> dict[int, int]:
+    """The *newest* ids of a scene, by the keys of their flows."""
+    keys = flow_keys(archive)
+    return {keys[number]: id_ for number, id_ in newest.items()}
 
 
 def wait_until_held(archive: Archive, last: dict[int, int]) -> None:

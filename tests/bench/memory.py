@@ -11,7 +11,7 @@ from signal import SIGCONT, SIGSTOP
 from time import sleep
 
 from tests.bench.figures import Figure, Target
-from tests.bench.ingest import FLOWS, flow_keys, wait_until_held
+from tests.bench.ingest import FLOWS, last_events, wait_until_held
 from tests.bench.lab import Archive, Feeder, Lab
 from tests.bench.options import Options
 
@@ -48,13 +48,13 @@ def held(
     """The most that is held until all is archived; the server may stand still under full load."""
     with lab.daemon(archive, feeder) as daemon:
         feeder.wait_until_followed()
-        keys = flow_keys(archive)
+        last = last_events(archive, newest)
         feeder.go(rate=0)
         if paused_seconds:
             sleep(1)
             with paused(lab.server_pids()):
                 sleep(paused_seconds)
-        wait_until_held(archive, {keys[number]: id_ for number, id_ in newest.items()})
+        wait_until_held(archive, last)
         return daemon.measure()
 
 

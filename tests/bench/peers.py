@@ -32,9 +32,8 @@ def run(lab: Lab, options: Options) -> Iterator[Figure]:
             for peer, events in counts.items():
                 feeder.scene(events=max(counts.values()), flows=FLOWS)
                 theirs[peer].append(events / peers_seconds(lab, feeder, peer, events))
-            newest = feeder.scene(events=many, flows=FLOWS)
             with lab.archive() as archive:
-                ours.append(many / ingest(lab, archive, feeder, many, newest).seconds)
+                ours.append(many / ingest(lab, archive, feeder, events=many).seconds)
     for peer, rates in theirs.items():
         yield Figure(bench=f"peer, {peer}", unit="events/s", values=rates)
     yield Figure(

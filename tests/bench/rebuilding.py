@@ -3,16 +3,13 @@
 The time is what the program tells: as that of the ingest, it is without the start of Python.
 """
 
-import subprocess
 from collections.abc import Iterator
 
-from msgspec import json
-
+from tests.bench.exporting import timed
 from tests.bench.figures import Figure, Target
 from tests.bench.ingest import FLOWS, ingest
-from tests.bench.lab import UNHURRIED, Lab
+from tests.bench.lab import Lab
 from tests.bench.options import Options
-from tests.oracle.programs import PROGRAM, ROOT, surroundings
 
 
 def run(lab: Lab, options: Options) -> Iterator[Figure]:
@@ -21,24 +18,16 @@ def run(lab: Lab, options: Options) -> Iterator[Figure]:
     # Each flow costs some statements: of fewer events there are fewer flows as well.
     flows = options.amount(FLOWS, quick=FLOWS // 10)
     with lab.feeder() as feeder, lab.archive() as archive:
-        newest = feeder.scene(events=events, flows=flows)
-        limit = events / ingest(lab, archive, feeder, events, newest).seconds
+        limit = events / ingest(lab, archive, feeder, events=events, flows=flows).seconds
         rows = archive.value("SELECT count(*) FROM store.messages")
         archive.sql.execute("TRUNCATE store.messages, store.revisions, store.threads")
-        settings = {**UNHURRIED, "ARCHIVER_DATABASE_URL": archive.url}
-        done = subprocess.run(
-            [*PROGRAM, "rebuild", "--json"],
-            env=surroundings(settings),
-            stdout=subprocess.PIPE,
-            check=True,
-            cwd=ROOT,
-        )
+        seconds, _ = timed(archive, "rebuild")
         if archive.value("SELECT count(*) FROM store.messages") != rows:
             raise AssertionError("other messages came of the journal than were there")
     yield Figure(
         bench="rebuild",
         unit="events/s",
-        values=[events / json.decode(done.stdout)["seconds"]],
+        values=[events / seconds],
         limits=[limit],
         target=Target("ratio", "at least", 1.0),
     )

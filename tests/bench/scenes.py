@@ -20,23 +20,27 @@ class Scene(Struct, frozen=True, kw_only=True):
     """The newest id of each flow."""
 
 
+class Asked(Struct, frozen=True, kw_only=True):
+    """What a scene is to have; what is left out is as usual."""
+
+    flows: int
+    seed: int = 1
+    events: int = 0
+    after: int = 0
+    large: int = 0
+    content_bytes: int = 0
+    messages: int = 0
+
+
 @lru_cache(maxsize=2)
-def prepare(
-    *,
-    flows: int,
-    seed: int = 1,
-    events: int = 0,
-    after: int = 0,
-    large: int = 0,
-    content_bytes: int = 0,
-    messages: int = 0,
-) -> Scene:
+def prepare(asked: Asked) -> Scene:
     """Make a scene; the last ones are kept, since half a million events take a while to make."""
-    said = list(traffic.events(events, flows=flows, seed=seed, after=after))
-    said += traffic.large(large, flows=flows, content_bytes=content_bytes)
+    flows, seed = asked.flows, asked.seed
+    said = list(traffic.events(asked.events, flows=flows, seed=seed, after=asked.after))
+    said += traffic.large(asked.large, flows=flows, content_bytes=asked.content_bytes)
     listed = {}
-    for number in range(flows if messages else 0):
-        shown = list(traffic.messages(messages, flow=number, seed=seed))
+    for number in range(flows if asked.messages else 0):
+        shown = list(traffic.messages(asked.messages, flow=number, seed=seed))
         listed[number] = [one.id for one in shown], [one.frame for one in shown]
     newest = {one.flow: one.id for one in said}
     newest |= {number: ids[-1] for number, (ids, _) in listed.items()}

@@ -72,8 +72,7 @@ def test_the_feeder_says_a_scene_part_by_part_and_then_from_its_beginning() -> N
 def test_ingest_measures_a_whole_archive(place: lab.Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lab, "SETTLING_SECONDS", 0.1)
     with place.feeder() as feeder, place.archive() as archive:
-        newest = feeder.scene(events=2000, flows=20)
-        taken = ingest.ingest(place, archive, feeder, 2000, newest)
+        taken = ingest.ingest(place, archive, feeder, events=2000, flows=20)
         assert min(copying.copy_again(place, archive, copying.TABLES, ["texts"])) > 0
     assert taken.seconds > 0
 
