@@ -27,6 +27,7 @@ class Writing:
     def __init__(self, engine: Engine, flow_key: int, url: str) -> None:
         self.engine, self.flow_key, self.url = engine, flow_key, url
         self.intake = Intake(limit_bytes=10**6, settling_seconds=SETTLING_SECONDS)
+        self.heads = Heads(settling_seconds=SETTLING_SECONDS)
         self.clock = asyncio.get_running_loop().time
         self.intake.put_now(Began(1, self.clock() - 100, frozenset({flow_key})))
 
@@ -36,11 +37,10 @@ class Writing:
             self.intake.put_now(Came(1, self.clock() - seconds_ago, [arrival]))
 
     async def write(self, *, batch_events: int) -> None:
-        heads = Heads(settling_seconds=SETTLING_SECONDS)
         pace = Pace(batch_events=batch_events, linger_seconds=0)
         tally = Tally.of(["default"])
         await write_forever(
-            self.engine, self.intake, heads, pace=pace, tally=tally, now=lambda: NOW
+            self.engine, self.intake, self.heads, pace=pace, tally=tally, now=lambda: NOW
         )
 
     def claimed(self) -> Ranges:
@@ -73,6 +73,16 @@ async def test_nothing_is_claimed_over_an_event_that_waits_to_be_written(writing
         await writing.write(batch_events=3)
     assert query(writing.url, "SELECT array_agg(id ORDER BY id) FROM store.journal") == [([1, 9],)]
     assert 5 not in writing.claimed()
+
+
+async def test_nothing_is_due_that_a_stream_may_still_prove_by_what_waits(writing):
+    writing.came(1, 9, seconds_ago=50)
+    writing.came(5, seconds_ago=50)
+    fail_to_journal(writing.url, 5, state="42000")
+    with pytest.raises(DatabaseError):
+        await writing.write(batch_events=3)
+    assert writing.heads.newest(writing.flow_key) == 9
+    assert writing.heads.due(now=writing.clock()) == {}
 
 
 async def test_a_claim_does_not_go_on_over_an_event_that_was_refused(writing):
