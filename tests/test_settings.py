@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from archiver.errors import ArchiverError
 from archiver.settings import Account, Settings, matches
 from archiver.settings.key import SettingRefused
+from archiver.settings.processes import of_process
 from archiver.settings.reading import read_settings
 from archiver.settings.table import ACCOUNT, SECTIONS, SETTINGS
 from archiver.settings.telling import effective, example
@@ -317,6 +318,52 @@ def test_a_file_that_holds_no_secret_is_refused_and_not_quoted(
     with pytest.raises(SettingRefused, match=re.escape(str(tmp_path))) as refusal:
         read_settings({"token_file": str(tmp_path / "token")}, HOME)
     assert "lines" not in str(refusal.value)
+
+
+def test_each_process_has_its_part_of_the_limits_and_a_name_and_a_port_of_its_own() -> None:
+    table = {
+        "ingest": {"buffer_bytes": 9_000_000},
+        "backfill": {"requests_per_second": 9, "concurrency": 4},
+        "audit": {"requests_per_second": 3},
+        "metrics": {"listen": "[::1]:9471"},
+        "sharing": {"processes": 3, "name": "ours"},
+    }
+    whole = read_settings(table, {})
+    parts = [of_process(whole, number) for number in (1, 2, 3)]
+    assert [part.ingest.buffer_bytes for part in parts] == [3_000_000] * 3
+    assert [part.backfill.requests_per_second for part in parts] == [3] * 3
+    assert [part.backfill.concurrency for part in parts] == [1] * 3
+    assert [part.audit.requests_per_second for part in parts] == [1] * 3
+    assert [part.metrics.listen for part in parts] == ["[::1]:9471", "[::1]:9472", "[::1]:9473"]
+    assert [part.sharing.name for part in parts] == ["ours", "ours/2", "ours/3"]
+    assert {part.database for part in parts} == {whole.database}
+
+    alone = read_settings({"sharing": {"name": "ours"}, "metrics": {"listen": "localhost:0"}}, {})
+    assert of_process(alone, 1) == alone
+    free = read_settings({"sharing": {"processes": 9}, "metrics": {"listen": "localhost:0"}}, {})
+    last = of_process(free, 9)
+    assert (last.metrics.listen, last.sharing.name) == ("localhost:0", None)
+    assert last.backfill.concurrency == 1
+
+
+@pytest.mark.parametrize(
+    ("section", "given", "named"),
+    [
+        ("sharing", {"enabled": False}, "sharing.enabled"),
+        ("metrics", {"listen": "127.0.0.1:65534"}, "metrics.listen"),
+    ],
+)
+def test_processes_that_could_not_work_beside_each_other_are_refused(
+    section: str, given: dict[str, Any], named: str
+) -> None:
+    for count in (1, 2):
+        read_settings({"sharing": {"processes": count}}, {})
+    read_settings({section: given}, {})
+    table: dict[str, dict[str, Any]] = {"sharing": {"processes": 3}}
+    table[section] = table.get(section, {}) | given
+    with pytest.raises(SettingRefused, match=named) as refused:
+        read_settings(table, {})
+    assert "sharing.processes" in str(refused.value)
 
 
 def test_the_example_tells_every_setting_with_all_that_is_to_be_known() -> None:

@@ -12,6 +12,7 @@ from archiver.cli.terminal import has_colours
 from archiver.errors import ArchiverError
 from archiver.settings import LogsSettings, Settings
 from archiver.settings.key import SettingRefused
+from archiver.settings.processes import of_process
 from archiver.settings.reading import read_settings
 from archiver.settings.telling import Effective, effective
 
@@ -33,6 +34,8 @@ class LoadSettings:
 
     config: Path | None
     """The file that the command line names."""
+    process: int | None = None
+    """Of a daemon: which of its processes this is; the limits are then its part of them."""
 
     def __call__(self) -> Settings:
         """Read the settings, and log as they say.
@@ -50,6 +53,11 @@ class LoadSettings:
         Raises:
             ArchiverError: the file cannot be read, or a setting cannot be taken.
         """
+        settings = self._whole()
+        return settings if self.process is None else of_process(settings, self.process)
+
+    def _whole(self) -> Settings:
+        """What the file and the environment say."""
         table = self._table()
         try:
             return read_settings(table, os.environ)

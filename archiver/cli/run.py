@@ -1,4 +1,8 @@
-"""`archiver run`: the daemon, and those who watch over it."""
+"""`archiver run`: the daemon, and those who watch over it.
+
+With ``sharing.processes`` this is the first of several, and keeps the others: each of those is this
+command again, which is told its number (`archiver.processes`).
+"""
 
 import asyncio
 import logging
@@ -7,7 +11,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import click
@@ -22,12 +26,14 @@ from archiver.observing.health import Observed
 from archiver.observing.metrics import Metrics
 from archiver.observing.surveys import keep_surveying
 from archiver.observing.systemd import OWN, Notifier, keep_telling
-from archiver.settings import MetricsSettings, Settings
+from archiver.processes import Processes, same_command
+from archiver.settings import Settings
 from archiver.store.sessions import AnotherHistory
 from archiver.works import Works
 
 log = logging.getLogger(__name__)
 
+FIRST = 1
 STDIN = 0
 GUARD_SECONDS = 1.0
 MISSES = 3
@@ -45,65 +51,86 @@ class Signals:
     reload: asyncio.Event
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a process of the daemon runs in."""
+
+    load: LoadSettings
+    settings: Settings
+    place: Place
+    notifier: Notifier
+    processes: Processes
+    """Those that this one keeps."""
+
+
 @click.command
+@click.option("--process", "number", type=int, default=FIRST, hidden=True)
 @click.pass_obj
-def run(load: LoadSettings) -> None:
+def run(load: LoadSettings, number: int) -> None:
     """Follow the streams of all flows, and fill every gap, until stopped.
 
     SIGTERM and SIGINT stop it at once: what was not committed is asked for again next time. SIGHUP
     has it read again which flows are wanted. With metrics.listen set, it answers /metrics, /healthz
     and /readyz. Under systemd (Type=notify) it tells when it captures, and feeds the watchdog.
     """
+    load = replace(load, process=number)
     settings = load()
     settings.require_accounts()
+    processes = Processes(
+        settings.sharing.processes if number == FIRST else 1, command=same_command()
+    )
     notifier = Notifier(os.environ)
     for name in OWN:  # a private database would tell systemd of itself
         os.environ.pop(name, None)
     notifier.starting()
-    with serve_database(settings, told_at=logging.INFO) as place:
-        asyncio.run(_run(load, settings, place, notifier))
+    told_at = logging.INFO if number == FIRST else logging.DEBUG
+    with serve_database(settings, told_at=told_at) as place:
+        surroundings = Surroundings(
+            load=load, settings=settings, place=place, notifier=notifier, processes=processes
+        )
+        asyncio.run(_run(surroundings))
 
 
-async def _run(load: LoadSettings, settings: Settings, place: Place, notifier: Notifier) -> None:
+async def _run(given: Surroundings) -> None:
     """Archive until told to stop; begin anew where the database has gone back to an earlier moment.
 
     All that this process knew of it may be wrong then, so nothing is kept but the orders to it.
     """
     signals = Signals(stop=asyncio.Event(), reload=asyncio.Event())
-    _hear_signals(signals.stop, signals.reload, notifier)
+    _hear_signals(signals, given)
     while not signals.stop.is_set():
         try:
-            await _archive(load, settings, place, notifier, signals)
+            await _archive(given, signals)
         except* AnotherHistory:
             log.warning("the database goes on from an earlier moment: beginning anew")
             signals.reload.set()
 
 
-async def _archive(
-    load: LoadSettings, settings: Settings, place: Place, notifier: Notifier, signals: Signals
-) -> None:
+async def _archive(given: Surroundings, signals: Signals) -> None:
     async with (
-        open_database(place, standstill_seconds=STANDSTILL_SECONDS) as engine,
-        daemon.works(settings, engine) as works,
-        _observing(settings.metrics, works) as observed,
+        open_database(given.place, standstill_seconds=STANDSTILL_SECONDS) as engine,
+        daemon.works(given.settings, engine) as works,
+        _observing(works, given.processes) as observed,
         asyncio.TaskGroup() as group,
     ):
+        group.create_task(given.processes.keep(stop=signals.stop))
         beside = [
-            group.create_task(_guard(place)),
-            group.create_task(keep_telling(notifier, observed)),
-            group.create_task(reload_when_told(signals.reload, load, works, notifier)),
+            group.create_task(_guard(given.place)),
+            group.create_task(keep_telling(given.notifier, observed)),
+            group.create_task(reload_when_told(signals.reload, given.load, works, given.notifier)),
         ]
         await daemon.archive(works, stop=signals.stop)
         for task in beside:
             task.cancel()
 
 
-def _hear_signals(stop: asyncio.Event, reload: asyncio.Event, notifier: Notifier) -> None:
+def _hear_signals(signals: Signals, given: Surroundings) -> None:
+    """Have signals heard, and, where another process keeps this one, that it has gone."""
     loop = asyncio.get_running_loop()
 
     def told_to_stop() -> None:
-        stop.set()
-        notifier.stopping()
+        signals.stop.set()
+        given.notifier.stopping()
         # A database that does not answer must not hold us; a private one ends with this process.
         last_resort = threading.Timer(STOP_SECONDS, os._exit, [0])
         last_resort.daemon = True
@@ -116,26 +143,36 @@ def _hear_signals(stop: asyncio.Event, reload: asyncio.Event, notifier: Notifier
         if had_terminal and not os.isatty(STDIN):
             told_to_stop()
         else:
-            reload.set()
+            signals.reload.set()
+            given.processes.reload()
 
+    def heard_keeper() -> None:
+        if not os.read(STDIN, 1):
+            loop.remove_reader(STDIN)
+            told_to_stop()
+
+    if given.load.process != FIRST:
+        loop.add_reader(STDIN, heard_keeper)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop)
     loop.add_signal_handler(signal.SIGHUP, hung_up)
 
 
 @asynccontextmanager
-async def _observing(settings: MetricsSettings, works: Works) -> AsyncIterator[Observed]:
+async def _observing(works: Works, processes: Processes) -> AsyncIterator[Observed]:
     """What there is to see of the daemon; shown over HTTP while the block lasts, if that is wanted.
 
     Raises:
         ArchiverError: nothing can listen where the settings say.
     """
+    settings = works.settings.metrics
     observed = Observed(
         tally=works.tally,
         intake=works.intake,
         gates=works.gates,
         heads_seconds=settings.heads_seconds,
         began_at=asyncio.get_running_loop().time(),
+        processes=processes.tallies,
     )
     if settings.listen is None:
         yield observed

@@ -7,15 +7,29 @@ or a Flowdock that is away makes a daemon unready; only a hang makes it dead, si
 mended by starting it anew.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from archiver.flowdock.retry import Gate
 from archiver.ingest.intake import Intake
 from archiver.ingest.tally import AccountTally, Tally
 
+NOT_CAPTURING = "not capturing: "
 STUCK_SECONDS = 120.0
 """The writer waits for no statement so long, unless something holds the tables locked."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ProcessTally:
+    """What a further process of the daemon tells of itself."""
+
+    number: int
+    """The first process is 1."""
+    starts: int = 0
+    is_well: bool = False
+    """Whether nothing ails it."""
+    status: str = "starting"
+    """For people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +44,8 @@ class Observed:
     """For how long no head has to be found archived until the daemon counts as unready."""
     began_at: float
     """When it began, by the event loop's clock."""
+    processes: Sequence[ProcessTally] = ()
+    """Those that this one keeps; what ails one of them, ails the daemon."""
 
 
 def is_alive(observed: Observed, *, now: float, within_seconds: float = STUCK_SECONDS) -> bool:
@@ -42,6 +58,9 @@ def ailments(observed: Observed, *, now: float) -> list[str]:
     found = list(_of_writer(observed, now))
     for account in observed.tally.accounts.values():
         found += [f"account {account.name}: {one}" for one in _of(account, observed, now)]
+    for one in observed.processes:
+        if not one.is_well:
+            found.append(f"process {one.number}: {one.status.removeprefix(NOT_CAPTURING)}")
     return found
 
 
@@ -99,7 +118,16 @@ def summarize(observed: Observed, *, now: float) -> str:
     """One line: what is captured, or why nothing is."""
     found = ailments(observed, now=now)
     if found:
-        return f"not capturing: {'; '.join(found)}"
+        return f"{NOT_CAPTURING}{'; '.join(found)}"
+    return "; ".join(
+        [
+            _captured(observed),
+            *(f"process {one.number}: {one.status}" for one in observed.processes),
+        ]
+    )
+
+
+def _captured(observed: Observed) -> str:
     accounts = observed.tally.accounts.values()
     flows = sum(len(account.paths) for account in accounts)
     streams = sum(len(account.links) for account in accounts)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import NoReturn
 
-from archiver.observing.health import Observed, captures_any, is_alive, summarize
+from archiver.observing.health import Observed, ailments, captures_any, is_alive, summarize
 
 ROUND_SECONDS = 1.0
 PATIENCE_SECONDS = 30.0
@@ -20,6 +20,8 @@ PATIENCE_SECONDS = 30.0
 OPENING_SECONDS = 900.0
 OWN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 """What systemd tells a service of itself, and is no business of the programs that it starts."""
+WELL = "X_WELL"
+"""A state of our own: whether nothing ails us; 1 or 0."""
 
 
 class Notifier:
@@ -75,7 +77,8 @@ async def keep_telling(notifier: Notifier, observed: Observed) -> NoReturn:
     watchdog = notifier.watchdog_seconds
     while True:
         now = clock()
-        states = [f"STATUS={summarize(observed, now=now)}"]
+        is_well = not ailments(observed, now=now)
+        states = [f"STATUS={summarize(observed, now=now)}", f"{WELL}={is_well:d}"]
         if not notifier.is_ready:
             if captures_any(observed, now=now):
                 notifier.ready()

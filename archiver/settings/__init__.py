@@ -303,6 +303,18 @@ class SharingSettings:
             example='"left"',
         ),
     ] = None
+    processes: Annotated[
+        int,
+        Key(
+            doc="how many processes the daemon is: one uses one core at most. Each captures a "
+            "share of the flows, with an equal part of buffer_bytes, requests_per_second and "
+            "concurrency; the metrics of each further one are at the next port",
+            unit="processes",
+            example="2",
+            least=1,
+            most=32,
+        ),
+    ] = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

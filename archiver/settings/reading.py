@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from archiver.settings import Account, Settings
 from archiver.settings.files import credential_of, read_secret
 from archiver.settings.key import SettingRefused
+from archiver.settings.processes import refuse_processes
 from archiver.settings.refusing import refuse_unknown_keys, refuse_unknown_variables
 from archiver.settings.table import ACCOUNT, ACCOUNTS, FIRST, SECTIONS, TOP, Setting, settings_of
 from archiver.settings.values import checked, parse
@@ -50,14 +51,16 @@ def read_settings(table: Mapping[str, Any], environ: Mapping[str, str]) -> Setti
     """The settings that *table*, a TOML file's content, and *environ* give.
 
     Raises:
-        SettingRefused: the first key that cannot be taken.
+        SettingRefused: the first key that cannot be taken, or two that do not go together.
     """
     gifts = gather(table, environ)
-    return Settings(
+    settings = Settings(
         **_values(gifts.top),
         accounts=_accounts(gifts),
         **{name: kind(**_values(gifts.sections[name])) for name, kind in SECTIONS.items()},
     )
+    refuse_processes(settings)
+    return settings
 
 
 def gather(table: Mapping[str, Any], environ: Mapping[str, str]) -> Gifts:

@@ -6,7 +6,14 @@ from dataclasses import replace
 import pytest
 
 from archiver.ingest.tally import AccountTally, Tally
-from archiver.observing.health import Observed, ailments, captures_any, is_alive, summarize
+from archiver.observing.health import (
+    Observed,
+    ProcessTally,
+    ailments,
+    captures_any,
+    is_alive,
+    summarize,
+)
 from tests.observing.conftest import NOW
 
 
@@ -119,3 +126,23 @@ async def test_an_account_that_is_refused_does_not_keep_the_others_from_being_ca
     assert not captures_any(both, now=NOW)
     observed.tally.writer_failed(now=NOW)
     assert not captures_any(observed, now=NOW)
+
+
+async def test_what_ails_another_process_of_the_daemon_ails_the_daemon(observed: Observed) -> None:
+    others = [
+        ProcessTally(number=2),
+        ProcessTally(number=3, is_well=True, status="capturing 7 flows"),
+    ]
+    observed = replace(observed, processes=others)
+    assert ailments(observed, now=NOW) == ["process 2: starting"]
+    others[0].status = "not capturing: nothing has been written yet"
+    assert summarize(observed, now=NOW) == (
+        "not capturing: process 2: nothing has been written yet"
+    )
+    assert captures_any(observed, now=NOW)
+    others[0].is_well, others[0].status = True, "capturing 1 flow"
+    assert ailments(observed, now=NOW) == []
+    assert summarize(observed, now=NOW) == (
+        "capturing 2 flows on 1 stream, 0 events since the start; "
+        "process 2: capturing 1 flow; process 3: capturing 7 flows"
+    )

@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,10 @@ class Daemon:
         """Write no more to its log."""
         self._sink.close()
 
+    def further_processes(self) -> list[int]:
+        """The processes that it keeps (``sharing.processes``)."""
+        return further_processes(self.process.pid)
+
     def measure(self) -> int:
         """The most memory that it has held so far, in bytes."""
         if self.process.poll() is None:
@@ -173,6 +178,17 @@ class Daemon:
         if line is None:  # it has ended a moment ago
             raise ProcessLookupError
         return int(line.split()[1]) * 1024
+
+
+def further_processes(pid: int) -> list[int]:
+    """The processes that the daemon in the process *pid* keeps."""
+    found = []
+    for children in Path("/proc").glob(f"{pid}/task/*/children"):
+        with suppress(OSError):
+            for child in children.read_text().split():
+                if b"--process" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    found.append(int(child))  # noqa: PERF401 - what was found before one ended counts
+    return found
 
 
 def wait_until(holds: Callable[[], bool], *, seconds: float) -> float:

@@ -113,6 +113,11 @@ class Trial:
         return self.postgres.url(self.database)
 
     @property
+    def processes(self) -> int:
+        """How many processes each daemon is that shares the flows."""
+        return self.chance_of("processes").choice((1, 1, 2))
+
+    @property
     def me(self) -> str:
         """Whose archive it is."""
         return str(self.flowdock.me.id)
@@ -126,7 +131,11 @@ class Trial:
         number = len(self.daemons) + 1
         daemon = Daemon(
             self.home,
-            self.settings() | {"ARCHIVER_SHARING_ENABLED": str(shares).lower()},
+            self.settings()
+            | {
+                "ARCHIVER_SHARING_ENABLED": str(shares).lower(),
+                "ARCHIVER_SHARING_PROCESSES": str(self.processes if shares else 1),
+            },
             program=(*JUMPING, "run"),
             log=f"archiver-{number}.log",
         )

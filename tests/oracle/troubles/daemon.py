@@ -1,6 +1,9 @@
 """What befalls the daemon itself."""
 
 import asyncio
+import os
+import signal
+from contextlib import suppress
 from random import Random
 
 from tests.oracle.trial import Trial
@@ -15,6 +18,16 @@ async def kill(trial: Trial, chance: Random) -> None:
     daemon.kill()
     await asyncio.sleep(chance.choice((0, 0, chance.uniform(0, 1))))
     daemon.start()
+
+
+async def kill_process(trial: Trial, chance: Random) -> None:
+    """Kill one of the further processes of a daemon; of a daemon that has none, the daemon."""
+    processes = [pid for daemon in trial.daemons for pid in daemon.further_processes()]
+    if not processes:
+        await kill(trial, chance)
+        return
+    with suppress(ProcessLookupError):
+        os.kill(chance.choice(processes), signal.SIGKILL)
 
 
 async def kill_at_start(trial: Trial, chance: Random) -> None:
@@ -54,6 +67,7 @@ KILL = Trouble(name="daemon killed", inflict=kill)
 
 TROUBLES = (
     KILL,
+    Trouble(name="process of the daemon killed", inflict=kill_process),
     Trouble(name="daemon killed while it starts", inflict=kill_at_start),
     Trouble(name="two daemons", inflict=start_second),
     jumping(1),

@@ -1,0 +1,64 @@
+"""What each process of a daemon takes of the settings: limits hold for all of them together."""
+
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from archiver.settings import Settings
+from archiver.settings.key import SettingRefused
+
+MOST_PORT = 65_535
+
+
+def of_process(settings: Settings, number: int) -> Settings:
+    """The settings of the process of that *number*, the first being 1.
+
+    Each has an equal part of the limits, but for one request at a time at least, and a port and a
+    name of its own.
+    """
+    count = settings.sharing.processes
+    ingest, backfill, audit = settings.ingest, settings.backfill, settings.audit
+    metrics, sharing = settings.metrics, settings.sharing
+    return replace(
+        settings,
+        ingest=replace(ingest, buffer_bytes=ingest.buffer_bytes // count),
+        backfill=replace(
+            backfill,
+            requests_per_second=backfill.requests_per_second / count,
+            concurrency=max(1, backfill.concurrency // count),
+        ),
+        audit=replace(audit, requests_per_second=audit.requests_per_second / count),
+        metrics=replace(metrics, listen=metrics.listen and _listening(metrics.listen, number)),
+        sharing=replace(sharing, name=sharing.name and _named(sharing.name, number)),
+    )
+
+
+def refuse_processes(settings: Settings) -> None:
+    """Refuse more than one process where they would do the same, or could not be told apart.
+
+    Raises:
+        SettingRefused: as told.
+    """
+    if settings.sharing.processes == 1:
+        return
+    if not settings.sharing.enabled:
+        raise SettingRefused(
+            f"sharing.processes is {settings.sharing.processes}, and sharing.enabled is false: "
+            "each of them would capture everything"
+        )
+    if settings.metrics.listen:
+        port = urlsplit(f"//{settings.metrics.listen}").port or 0
+        if port + settings.sharing.processes - 1 > MOST_PORT:
+            raise SettingRefused(
+                "metrics.listen leaves no ports for the other processes (sharing.processes): "
+                "give a lower one"
+            )
+
+
+def _named(name: str, number: int) -> str:
+    return name if number == 1 else f"{name}/{number}"
+
+
+def _listening(address: str, number: int) -> str:
+    """The address of the process of that *number*; port 0 is any that is free."""
+    host, _, port = address.rpartition(":")
+    return f"{host}:{int(port) + number - 1}" if int(port) else address

@@ -1,0 +1,166 @@
+"""The further processes of a daemon: kept, heard, killed when they hang, and never left behind."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from archiver.errors import ArchiverError
+from archiver.observing.health import ProcessTally
+from archiver.processes import Processes
+from archiver.simulator.server import Simulator
+from tests.oracle.programs import further_processes
+from tests.test_daemon import Archive, until
+
+COMMAND = (sys.executable, "-m", "archiver.cli.main", "run")
+HOLDERS = "SELECT daemon, count(*) FROM archive.leases GROUP BY 1 ORDER BY 1"
+WATCHDOG_SECONDS = 1.5
+
+
+@pytest.fixture
+async def flowdock() -> AsyncIterator[Simulator]:
+    async with Simulator.start(flows=4, history=20, listing_delay_seconds=0) as it:
+        yield it
+
+
+@pytest.fixture
+def archive(database_url: str, flowdock: Simulator) -> Archive:
+    return Archive(database_url, flowdock)
+
+
+@pytest.fixture
+def settings(flowdock: Simulator, database_url: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ARCHIVER_")}
+    return kept | {
+        "ARCHIVER_DATABASE_URL": database_url,
+        "ARCHIVER_API_URL": flowdock.api_url,
+        "ARCHIVER_STREAM_URL": flowdock.stream_url,
+        "ARCHIVER_TOKEN": flowdock.token,
+        "ARCHIVER_BACKFILL_REQUESTS_PER_SECOND": "1000",
+        "ARCHIVER_INGEST_SETTLING_SECONDS": "0.2",
+        "ARCHIVER_SHARING_NAME": "ours",
+        "ARCHIVER_SHARING_LEASE_SECONDS": "2",
+    }
+
+
+@asynccontextmanager
+async def kept(
+    settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Processes, ProcessTally]]:
+    """One process, kept by this one; *settings* are those of this one, too."""
+    for name in settings.keys() ^ os.environ.keys():
+        monkeypatch.delenv(name, raising=False)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    stop = asyncio.Event()
+    processes = Processes(2, command=COMMAND, watchdog_seconds=WATCHDOG_SECONDS, again_seconds=0.05)
+    async with asyncio.TaskGroup() as group:
+        keeping = group.create_task(processes.keep(stop=stop))
+        yield processes, processes.tallies[0]
+        stop.set()
+        await keeping
+
+
+@contextmanager
+def running(settings: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The first process; killed at the end, should it still be there."""
+    with log.open("wb") as its_log, subprocess.Popen(COMMAND, env=settings, stderr=its_log) as it:
+        try:
+            yield it
+        finally:
+            it.kill()
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def test_each_captures_a_share_and_all_end_together(flowdock, archive, settings, tmp_path):
+    settings |= {"ARCHIVER_SHARING_PROCESSES": "2"}
+    both = ["ours", "ours/2"]
+    log = tmp_path / "log"
+    with running(settings, log) as first:
+        await until(lambda: [name for name, _ in archive.query(HOLDERS)] == both)
+        await flowdock.play(seed=5, events=200)
+        await archive.completed()
+        first.send_signal(signal.SIGHUP)
+        await until(lambda: log.read_text().count("settings read again") == 2)
+        (second,) = further_processes(first.pid)
+        first.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(first.wait) == 0
+        assert not runs(second)
+    assert archive.query(HOLDERS) == []
+    assert " error " not in log.read_text()
+
+    with running(settings, log) as first:
+        await until(lambda: [name for name, _ in archive.query(HOLDERS)] == both)
+        (second,) = further_processes(first.pid)
+        first.kill()
+        await until(lambda: not runs(second))
+
+
+async def test_one_that_hangs_is_killed_and_one_that_ended_is_started_again(
+    settings, monkeypatch, caplog
+):
+    async with kept(settings, monkeypatch) as (_, tally):
+        await until(lambda: tally.is_well)
+        assert tally.status.startswith("capturing 4 flows")
+        (second,) = further_processes(os.getpid())
+        os.kill(second, signal.SIGSTOP)
+        await until(lambda: tally.starts == 2)
+        assert not tally.is_well
+        assert not runs(second)
+        told = [(one.getMessage(), vars(one).get("status")) for one in caplog.records]
+        assert told == [
+            ("process hangs, killing it", None),
+            ("process ended, starting it again", -signal.SIGKILL),
+        ]
+        await until(lambda: tally.is_well)
+        (third,) = further_processes(os.getpid())
+    assert not runs(third)
+
+
+async def test_one_that_is_starting_reads_its_settings_again_when_it_can_hear(
+    settings, monkeypatch, capfd
+):
+    async with kept(settings, monkeypatch) as (processes, tally):
+        await until(lambda: tally.starts == 1)
+        processes.reload()
+        processes.reload()
+        heard = ""
+
+        def is_done() -> bool:
+            nonlocal heard
+            heard += capfd.readouterr().err
+            return tally.is_well and "settings read again" in heard
+
+        await until(is_done)
+        assert tally.starts == 1
+        assert heard.count("settings read again") == 1
+
+
+async def test_one_that_cannot_start_is_tried_again_and_told(settings, monkeypatch, capfd):
+    settings |= {"ARCHIVER_TOKEN": ""}
+    async with kept(settings, monkeypatch) as (_, tally):
+        await until(lambda: tally.starts > 1)
+        assert not tally.is_well
+        await until(lambda: tally.status == "ended with status 2")
+    assert "ARCHIVER_TOKEN" in capfd.readouterr().err
+
+
+async def test_a_place_too_deep_for_sockets_is_told(monkeypatch, tmp_path):
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    with pytest.raises(ExceptionGroup) as refused:
+        await Processes(2, command=COMMAND).keep(stop=asyncio.Event())
+    assert refused.group_contains(ArchiverError, match="set TMPDIR to a shorter path")
