@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from archiver.cli.main import TERMINATED
 from archiver.errors import ArchiverError
 from archiver.observing.health import ProcessTally
 from archiver.processes import Processes
 from archiver.simulator.server import Simulator
 from tests.oracle.programs import further_processes
 from tests.test_daemon import Archive, until
+from tests.test_sharing import HOLDERS, followed
 
 COMMAND = (sys.executable, "-m", "archiver.cli.main", "run")
-HOLDERS = "SELECT daemon, count(*) FROM archive.leases GROUP BY 1 ORDER BY 1"
 WATCHDOG_SECONDS = 1.5
 
 
@@ -43,6 +44,7 @@ def settings(flowdock: Simulator, database_url: str) -> dict[str, str]:
         "ARCHIVER_STREAM_URL": flowdock.stream_url,
         "ARCHIVER_TOKEN": flowdock.token,
         "ARCHIVER_BACKFILL_REQUESTS_PER_SECOND": "1000",
+        "ARCHIVER_BACKFILL_HEAD_SECONDS": "1",
         "ARCHIVER_INGEST_SETTLING_SECONDS": "0.2",
         "ARCHIVER_SHARING_NAME": "ours",
         "ARCHIVER_SHARING_LEASE_SECONDS": "2",
@@ -90,6 +92,8 @@ async def test_each_captures_a_share_and_all_end_together(flowdock, archive, set
     log = tmp_path / "log"
     with running(settings, log) as first:
         await until(lambda: [name for name, _ in archive.query(HOLDERS)] == both)
+        await until(lambda: len(flowdock.streams.connections) == 2)
+        await until(lambda: set(followed(flowdock).values()) == {1})
         await flowdock.play(seed=5, events=200)
         await archive.completed()
         first.send_signal(signal.SIGHUP)
@@ -155,6 +159,29 @@ async def test_one_that_cannot_start_is_tried_again_and_told(settings, monkeypat
         assert not tally.is_well
         await until(lambda: tally.status == "ended with status 2")
     assert "ARCHIVER_TOKEN" in capfd.readouterr().err
+
+
+def test_one_without_the_first_ends_before_it_takes_anything(settings, tmp_path):
+    del settings["ARCHIVER_DATABASE_URL"]
+    settings |= {"ARCHIVER_DATA_DIR": str(tmp_path)}
+    process = (*COMMAND, "--process", "2")
+    done = subprocess.run(
+        process, env=settings, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False
+    )
+    assert done.returncode == TERMINATED, done.stderr
+    assert not (tmp_path / "postgres" / "data").exists()
+
+
+def test_one_that_hangs_ends_with_the_first_all_the_same():
+    hanging = (
+        "import signal, time;"
+        "from archiver.cli.run import end_with_first;"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "end_with_first();"
+        "time.sleep(60)"
+    )
+    process = (sys.executable, "-c", hanging)
+    assert subprocess.run(process, stdin=subprocess.DEVNULL, check=False).returncode == 1
 
 
 async def test_a_place_too_deep_for_sockets_is_told(monkeypatch, tmp_path):

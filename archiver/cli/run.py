@@ -9,8 +9,9 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -73,6 +74,8 @@ def run(load: LoadSettings, number: int) -> None:
     has it read again which flows are wanted. With metrics.listen set, it answers /metrics, /healthz
     and /readyz. Under systemd (Type=notify) it tells when it captures, and feeds the watchdog.
     """
+    if number != FIRST:
+        end_with_first()
     load = replace(load, process=number)
     settings = load()
     settings.require_accounts()
@@ -89,6 +92,23 @@ def run(load: LoadSettings, number: int) -> None:
             load=load, settings=settings, place=place, notifier=notifier, processes=processes
         )
         asyncio.run(_run(surroundings))
+
+
+def end_with_first() -> None:
+    """End, whatever we are at, when the process that keeps us has ended: our input is its pipe.
+
+    A thread watches: that also holds while the database is opened, and when the event loop hangs.
+    """
+
+    def watch() -> None:
+        with suppress(OSError):
+            while os.read(STDIN, 1):
+                pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(STOP_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="first", daemon=True).start()
 
 
 async def _run(given: Surroundings) -> None:
@@ -125,7 +145,7 @@ async def _archive(given: Surroundings, signals: Signals) -> None:
 
 
 def _hear_signals(signals: Signals, given: Surroundings) -> None:
-    """Have signals heard, and, where another process keeps this one, that it has gone."""
+    """Have signals heard."""
     loop = asyncio.get_running_loop()
 
     def told_to_stop() -> None:
@@ -146,13 +166,6 @@ def _hear_signals(signals: Signals, given: Surroundings) -> None:
             signals.reload.set()
             given.processes.reload()
 
-    def heard_keeper() -> None:
-        if not os.read(STDIN, 1):
-            loop.remove_reader(STDIN)
-            told_to_stop()
-
-    if given.load.process != FIRST:
-        loop.add_reader(STDIN, heard_keeper)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop)
     loop.add_signal_handler(signal.SIGHUP, hung_up)
