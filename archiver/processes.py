@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from socket import AF_UNIX, SOCK_DGRAM, socket
 from typing import NoReturn
@@ -28,10 +29,19 @@ from archiver.observing.systemd import WELL
 log = logging.getLogger(__name__)
 
 ROUND_SECONDS = 1.0
-AGAIN_SECONDS = 5.0
-"""How long one that has ended is left alone: its flows are in good hands."""
 LEAVE_SECONDS = 0.5
 """How long one that is told to stop may take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long each thing may take."""
+
+    start_seconds: float = 90.0
+    """Until it is at work, unless it asks for more; as much as systemd gives."""
+    watchdog_seconds: float = STUCK_SECONDS
+    again_seconds: float = 5.0
+    """How long one that has ended is left alone: its flows are in good hands."""
 
 
 def same_command() -> tuple[str, ...]:
@@ -47,13 +57,11 @@ class Processes:
         count: int,
         *,
         command: Sequence[str],
-        watchdog_seconds: float = STUCK_SECONDS,
-        again_seconds: float = AGAIN_SECONDS,
+        patience: Patience = Patience(),
     ) -> None:
         self._command = tuple(command)
-        self._watchdog_seconds = watchdog_seconds
-        self._again_seconds = again_seconds
-        self._children = tuple(_Child(number) for number in range(2, count + 1))
+        self._patience = patience
+        self._children = tuple(_Child(number, patience) for number in range(2, count + 1))
 
     @property
     def tallies(self) -> tuple[ProcessTally, ...]:
@@ -71,11 +79,11 @@ class Processes:
         Raises:
             ArchiverError: there is no place for the sockets on which they tell how they are.
         """
-        with tempfile.TemporaryDirectory(prefix="archiver-") as home:
+        if not self._children:
+            return
+        with _place() as home:
             async with asyncio.TaskGroup() as group:
-                keeping = [
-                    group.create_task(self._keep(child, Path(home))) for child in self._children
-                ]
+                keeping = [group.create_task(self._keep(child, home)) for child in self._children]
                 await stop.wait()
                 for task in keeping:
                     task.cancel()
@@ -88,15 +96,15 @@ class Processes:
             )
             about = {
                 "NOTIFY_SOCKET": ear.getsockname(),
-                "WATCHDOG_USEC": f"{self._watchdog_seconds * 1e6:.0f}",
+                "WATCHDOG_USEC": f"{self._patience.watchdog_seconds * 1e6:.0f}",
             }
             command = (*self._command, "--process", f"{child.tally.number}")
             try:
                 while True:
-                    status = await child.run(command, about, within_seconds=self._watchdog_seconds)
-                    told = {"number": child.tally.number, "status": status}
-                    log.error("process ended, starting it again", extra=told)
-                    await asyncio.sleep(self._again_seconds)
+                    await child.run(command, about)
+                    told = {"number": child.tally.number, "reason": child.tally.status}
+                    log.error("process does not run, starting it again", extra=told)
+                    await asyncio.sleep(self._patience.again_seconds)
             finally:
                 way.close()
 
@@ -104,40 +112,39 @@ class Processes:
 class _Child:
     """One process, and the one after it in its place."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, patience: Patience) -> None:
         self.tally = ProcessTally(number=number)
+        self._patience = patience
         self._process: asyncio.subprocess.Process | None = None
-        self._fed_at: float | None = None
+        self._left_seconds = 0.0
         self._is_heard = False
         self._reloads = False
 
-    async def run(
-        self, command: Sequence[str], about: dict[str, str], *, within_seconds: float
-    ) -> int:
-        """Run it until it ends, by itself or for want of food *within_seconds*; its status."""
-        self._fed_at, self._is_heard, self._reloads = None, False, False
+    async def run(self, command: Sequence[str], about: dict[str, str]) -> None:
+        """Run it until it ends, by itself or because it hangs, if it can be started at all."""
+        self._left_seconds = self._patience.start_seconds
+        self._is_heard, self._reloads = False, False
         self.tally.starts += 1
-        process = self._process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            env=os.environ | about,
-            start_new_session=True,  # what a terminal signals is for the first process to hear
-        )
         try:
-            while process.returncode is None:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(process.wait(), ROUND_SECONDS)
-                if self._hungers(within_seconds):
-                    log.error("process hangs, killing it", extra={"number": self.tally.number})
-                    process.kill()
-                    await process.wait()
+            process = self._process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.PIPE,
+                env=os.environ | about,
+                start_new_session=True,  # what a terminal signals is for the first process to hear
+            )
+        except OSError as error:  # as when there are too many processes already
+            self.tally.status = f"cannot be started: {error.strerror}"
+            return
+        try:
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(self._kill_when_stuck(process))
+                await process.wait()
+                watching.cancel()
         finally:
             self._process = None
             await _end(process)
-            status = process.returncode or 0
             self.tally.is_well = False
-            self.tally.status = f"ended with status {status}"
-        return status
+            self.tally.status = f"ended with status {process.returncode}"
 
     def reload(self) -> None:
         """Have it read its settings again: at once, or as soon as it can hear that."""
@@ -147,8 +154,10 @@ class _Child:
             with suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGHUP)
 
-    def hear(self, states: str, *, now: float) -> None:
+    def hear(self, states: str) -> None:
         """Note what it says of itself."""
+        if self._process is None:
+            return  # it has ended since
         for name, _, value in (line.partition("=") for line in states.split("\n")):
             if name == "STATUS":
                 self.tally.status = value
@@ -156,15 +165,25 @@ class _Child:
                 self.tally.is_well = value == "1"
                 self._is_heard = True
             elif name in {"READY", "WATCHDOG"}:
-                self._fed_at = now
+                self._left_seconds = self._patience.watchdog_seconds
+            elif name == "EXTEND_TIMEOUT_USEC" and value.isdigit() and not self._is_heard:
+                self._left_seconds = max(self._left_seconds, int(value) / 1e6)
         if self._is_heard and self._reloads:
             self.reload()
 
-    def _hungers(self, within_seconds: float) -> bool:
-        """Tell whether it is stuck; as long as it was never ready, nothing can be said."""
-        if self._fed_at is None:
-            return False
-        return asyncio.get_running_loop().time() - self._fed_at > within_seconds
+    async def _kill_when_stuck(self, process: asyncio.subprocess.Process) -> None:
+        """Kill it when it has not been heard of for too long.
+
+        That is counted in our rounds: while we do not run, nothing can be held against it.
+        """
+        while self._left_seconds > 0:
+            round_seconds = min(ROUND_SECONDS, self._left_seconds)
+            await asyncio.sleep(round_seconds)
+            self._left_seconds -= round_seconds
+        if process.returncode is None:
+            log.error("process hangs, killing it", extra={"number": self.tally.number})
+            with suppress(ProcessLookupError):
+                process.kill()
 
 
 class _Ear(asyncio.DatagramProtocol):
@@ -175,8 +194,20 @@ class _Ear(asyncio.DatagramProtocol):
 
     @override
     def datagram_received(self, data: bytes, addr: object) -> None:
-        now = asyncio.get_running_loop().time()
-        self._child.hear(data.decode(errors="replace"), now=now)
+        self._child.hear(data.decode(errors="replace"))
+
+
+@contextmanager
+def _place() -> Iterator[Path]:
+    """A directory for sockets that only we can enter."""
+    try:
+        home = tempfile.TemporaryDirectory(prefix="archiver-")
+    except OSError as error:
+        raise ArchiverError(
+            f"there is no directory for the sockets of processes: {error}; set TMPDIR to one"
+        ) from error
+    with home as path:
+        yield Path(path)
 
 
 @contextmanager

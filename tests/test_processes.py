@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -14,14 +14,15 @@ import pytest
 from archiver.cli.main import TERMINATED
 from archiver.errors import ArchiverError
 from archiver.observing.health import ProcessTally
-from archiver.processes import Processes
+from archiver.processes import Patience, Processes
 from archiver.simulator.server import Simulator
 from tests.oracle.programs import further_processes
 from tests.test_daemon import Archive, until
 from tests.test_sharing import HOLDERS, followed
 
 COMMAND = (sys.executable, "-m", "archiver.cli.main", "run")
-WATCHDOG_SECONDS = 1.5
+PATIENCE = Patience(watchdog_seconds=1.5, again_seconds=0.05)
+ASLEEP = (sys.executable, "-c", "import time; time.sleep(60)")
 
 
 @pytest.fixture
@@ -60,8 +61,17 @@ async def kept(
         monkeypatch.delenv(name, raising=False)
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
+    async with keeping(COMMAND, PATIENCE) as it:
+        yield it
+
+
+@asynccontextmanager
+async def keeping(
+    command: Sequence[str], patience: Patience
+) -> AsyncIterator[tuple[Processes, ProcessTally]]:
+    """One process of *command*, kept by this one."""
     stop = asyncio.Event()
-    processes = Processes(2, command=COMMAND, watchdog_seconds=WATCHDOG_SECONDS, again_seconds=0.05)
+    processes = Processes(2, command=command, patience=patience)
     async with asyncio.TaskGroup() as group:
         keeping = group.create_task(processes.keep(stop=stop))
         yield processes, processes.tallies[0]
@@ -84,6 +94,10 @@ def runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def test_each_captures_a_share_and_all_end_together(flowdock, archive, settings, tmp_path):
@@ -123,10 +137,10 @@ async def test_one_that_hangs_is_killed_and_one_that_ended_is_started_again(
         await until(lambda: tally.starts == 2)
         assert not tally.is_well
         assert not runs(second)
-        told = [(one.getMessage(), vars(one).get("status")) for one in caplog.records]
+        told = [(one.getMessage(), vars(one).get("reason")) for one in caplog.records]
         assert told == [
             ("process hangs, killing it", None),
-            ("process ended, starting it again", -signal.SIGKILL),
+            ("process does not run, starting it again", "ended with status -9"),
         ]
         await until(lambda: tally.is_well)
         (third,) = further_processes(os.getpid())
@@ -161,6 +175,46 @@ async def test_one_that_cannot_start_is_tried_again_and_told(settings, monkeypat
     assert "ARCHIVER_TOKEN" in capfd.readouterr().err
 
 
+async def test_one_that_hangs_before_it_is_at_work_is_killed(monkeypatch):
+    monkeypatch.setattr("archiver.processes.ROUND_SECONDS", 0.001)
+    wait, waits = asyncio.subprocess.Process.wait, 0
+
+    async def counted(process: asyncio.subprocess.Process) -> int:
+        nonlocal waits
+        waits += 1
+        return await wait(process)
+
+    monkeypatch.setattr("asyncio.subprocess.Process.wait", counted)
+    async with keeping(ASLEEP, Patience(start_seconds=0.1, again_seconds=60)) as (_, tally):
+        await until(lambda: tally.status == "ended with status -9")
+        # Of a wait that is given up, asyncio keeps something until the process ends.
+        assert waits == 1
+
+
+async def test_one_that_asks_for_longer_to_begin_has_longer():
+    asking = (
+        "import os, socket, time;"
+        "way = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM);"
+        "way.sendto(b'EXTEND_TIMEOUT_USEC=60000000', os.environ['NOTIFY_SOCKET']);"
+        "time.sleep(0.8); os._exit(7)"
+    )
+    patience = Patience(start_seconds=0.6, again_seconds=60)
+    async with keeping((sys.executable, "-c", asking), patience) as (_, tally):
+        await until(lambda: tally.status == "ended with status 7")
+
+
+async def test_one_that_there_is_no_room_for_is_tried_again(caplog):
+    patience = Patience(again_seconds=0.001)
+    async with keeping(("/nonexistent/archiver",), patience) as (_, tally):
+        await until(lambda: tally.starts > 2)
+        before = open_files()
+        await until(lambda: tally.starts > 20)
+        assert open_files() == before
+        assert tally.status == "cannot be started: No such file or directory"
+        assert not tally.is_well
+    assert "process does not run, starting it again" in caplog.text
+
+
 def test_one_without_the_first_ends_before_it_takes_anything(settings, tmp_path):
     del settings["ARCHIVER_DATABASE_URL"]
     settings |= {"ARCHIVER_DATA_DIR": str(tmp_path)}
@@ -191,3 +245,10 @@ async def test_a_place_too_deep_for_sockets_is_told(monkeypatch, tmp_path):
     with pytest.raises(ExceptionGroup) as refused:
         await Processes(2, command=COMMAND).keep(stop=asyncio.Event())
     assert refused.group_contains(ArchiverError, match="set TMPDIR to a shorter path")
+
+
+async def test_one_process_needs_no_place_and_several_say_so(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    await Processes(1, command=COMMAND).keep(stop=asyncio.Event())
+    with pytest.raises(ArchiverError, match="set TMPDIR to one"):
+        await Processes(2, command=COMMAND).keep(stop=asyncio.Event())
