@@ -223,7 +223,7 @@ def test_foreign_data_cannot_stop_the_daemon_and_our_own_corruption_must(databas
 
 WRITERS = {
     "journal": {"append", "sight", "add_signals", "add_rejects"},
-    "messages": {"store", "show_threads"},
+    "messages": {"store"},
     "coverage": {"advance", "doubt", "add_pages"},
     "rebuilding": {"remove_messages", "remove_threads"},
     "rejecting": {"remove"},

@@ -25,6 +25,7 @@ from archiver.ingest.batch import Applied, Arrival, Batch, parted
 from archiver.ingest.folding import change_messages
 from archiver.ingest.novelty import Novelty, sort_out
 from archiver.store import coverage, journal, messages
+from archiver.store.bulk import Key
 from archiver.store.engine import (
     DatabaseError,
     Engine,
@@ -88,7 +89,7 @@ async def apply(engine: Engine, batch: Batch) -> Applied:
     """
     try:
         async with transaction(engine) as tx:
-            return await write(tx, batch)
+            return await write(tx, batch, commits=True)
     except DatabaseError as error:
         if fault(error) is not Fault.ROW or not batch.arrivals:
             raise
@@ -132,19 +133,37 @@ def without(batch: Batch, refused: Iterable[tuple[int, int]]) -> Batch:
     return replace(batch, gains=gains)
 
 
-async def write(tx: Transaction, batch: Batch) -> Applied:
-    """Write *batch* on the caller's transaction."""
+async def write(tx: Transaction, batch: Batch, *, commits: bool = False) -> Applied:
+    """Write *batch* on the caller's transaction.
+
+    If *commits*, that may be committed when this returns: with what is written last, for one wait
+    less. Nothing is to follow then.
+    """
     carried(tx, (len(arrival.frame) for arrival in batch.arrivals))
     marks = await journal.lock_to_write(tx, batch.flow_keys(), batch.listed())
     new = await sort_out(tx, batch.arrivals, marks)
-    changed = await change_messages(tx, new)
     signals, rejects = _asides(batch.arrivals)
-    if new.threads:
-        await messages.show_threads(tx, new.threads)
     if signals:
         await journal.add_signals(tx, signals)
     if rejects:
         await journal.add_rejects(tx, rejects)
+    is_all = not (batch.gains or batch.opened or batch.pages or _listed(new.entries))
+    changed = await change_messages(tx, new, commits=commits and is_all)
+    if not is_all:
+        await _prove(tx, batch, new)
+    return Applied(
+        events=len(new.entries),
+        unheard=sum(one.form == 0 for one in new.entries),
+        repeated=new.repeated,
+        signals=len(signals),
+        rejected=len(rejects),
+        messages=changed,
+        kinds=Counter((entry.event, entry.witness) for entry in new.entries),
+    )
+
+
+async def _prove(tx: Transaction, batch: Batch, new: Novelty) -> None:
+    """Note what is proven once *batch* is kept, and what is doubtful now."""
     if batch.gains:
         unsure = await _unsure(tx, batch.arrivals, new)
         await coverage.advance(tx, batch.gains, unsure=unsure, now=batch.now)
@@ -156,15 +175,6 @@ async def write(tx: Transaction, batch: Batch) -> Applied:
         await coverage.open_streams(tx, batch.opened)
     if batch.pages:
         await coverage.add_pages(tx, batch.pages)
-    return Applied(
-        events=len(new.entries),
-        unheard=sum(one.form == 0 for one in new.entries),
-        repeated=new.repeated,
-        signals=len(signals),
-        rejected=len(rejects),
-        messages=changed,
-        kinds=Counter((entry.event, entry.witness) for entry in new.entries),
-    )
 
 
 async def _unsure(tx: Transaction, arrivals: Iterable[Arrival], new: Novelty) -> dict[int, Ranges]:
@@ -190,8 +200,13 @@ async def _unsure(tx: Transaction, arrivals: Iterable[Arrival], new: Novelty) ->
 
 async def _contradicted(tx: Transaction, entries: Iterable[Entry]) -> set[int]:
     """The flows of which a listing shows an event that a stream should have brought and did not."""
-    listed = [(one.flow_key, one.id) for one in entries if one.form == 0 and one.witness == "list"]
+    listed = _listed(entries)
     return await coverage.claimed_by_stream(tx, listed) if listed else set()
+
+
+def _listed(entries: Iterable[Entry]) -> list[Key]:
+    """The events that a listing was the first to show."""
+    return [(one.flow_key, one.id) for one in entries if one.form == 0 and one.witness == "list"]
 
 
 def _asides(arrivals: Iterable[Arrival]) -> tuple[list[StoredSignal], list[Reject]]:

@@ -35,10 +35,11 @@ from archiver.store.messages import Held, History
 NO_HISTORY = History(0, ())
 
 
-async def change_messages(tx: Transaction, new: Novelty) -> int:
-    """Journal *new*, and bring the messages that it tells of up to date; returns how many changed.
+async def change_messages(tx: Transaction, new: Novelty, *, commits: bool = False) -> int:
+    """Journal *new*, and bring up to date what it tells of; returns how many messages changed.
 
-    Unless some are late, the journal is written together with the messages: for fewer waits.
+    Unless some are late, the journal is written together with the messages: for fewer waits. If
+    *commits*, the transaction may be committed when this returns; nothing is to follow then.
     """
     facts, moved = new.facts, new.moved
     unwritten = new.entries
@@ -67,7 +68,15 @@ async def change_messages(tx: Transaction, new: Novelty) -> int:
             changed[key] = _extended(key, one, arrange(facts[key]), histories)
     histories |= {key: history for key, history in made.items() if history.revisions}
     rows = journal.rows_of(unwritten)
-    await messages.store(tx, added=added, changed=changed, histories=histories, beside=rows)
+    await messages.store(
+        tx,
+        added=added,
+        changed=changed,
+        histories=histories,
+        threads=new.threads,
+        beside=rows,
+        commits=commits,
+    )
     return len(added) + len(changed)
 
 

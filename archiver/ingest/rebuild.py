@@ -182,13 +182,12 @@ async def _mend(tx: Transaction, look: _Look) -> None:
     outdated = {
         (look.flow_key, int(one.id)) for one in look.differences if one.table == "revisions"
     }
+    if threads := {one.id for one in look.differences if one.table == "threads"}:
+        await rebuilding.remove_threads(tx, look.flow_key, threads)
     await messages.store(
         tx,
         added={key: look.held[key] for key in missing},
         changed={key: look.held[key] for key in altered if key in look.held},
         histories={key: look.histories.get(key, NO_HISTORY) for key in outdated},
+        threads=look.threads,
     )
-    if threads := {one.id for one in look.differences if one.table == "threads"}:
-        await rebuilding.remove_threads(tx, look.flow_key, threads)
-    if look.threads:
-        await messages.show_threads(tx, look.threads)

@@ -63,6 +63,7 @@ _OID_OF_NUMBER = {32: 23, 64: 20}
 _ARRAY_HEAD = Struct("!5i")
 _NOTHING = Struct("!3i")
 NO_TEXTS = Sent(_NOTHING.pack(0, 0, _OID_OF_TEXT))
+_INSTANT = Struct("!q")
 _LENGTH = Struct("!i")
 _SMALL = Struct("!h")
 _LEXEME_END = b"\0\0\0"
@@ -77,6 +78,11 @@ def moment(at: datetime | None) -> int | None:
         return None
     since = at - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def instant(at: datetime) -> bytes:
+    """A time as a parameter."""
+    return _INSTANT.pack(moment(at))
 
 
 def numbers(values: Sequence[int], *, bits: Literal[32, 64]) -> Sent:
@@ -174,9 +180,9 @@ async def driver(tx: AsyncConnection) -> AsyncIterator[psycopg.AsyncConnection]:
         raise
 
 
-def records(rows: Sequence[object]) -> str:
+def records(rows: Sequence[object]) -> bytes:
     """Rows, as objects named like the columns, for ``json_populate_recordset``."""
-    return msgspec.json.encode(rows).decode()
+    return msgspec.json.encode(rows)
 
 
 def keys_of(keys: Iterable[Key]) -> dict[str, Sent]:

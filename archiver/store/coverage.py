@@ -26,8 +26,9 @@ from sqlalchemy.dialects.postgresql import Range
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.coverage import Ranges
-from archiver.store.bulk import Key, driver, key_table, keys_of, records
-from archiver.store.fetching import Query, fetch, query, tell
+from archiver.store.bulk import Key, instant, key_table, keys_of, numbers, records
+from archiver.store.fetching import fetch, query
+from archiver.store.pipelining import Statement, send
 from archiver.store.schema import ledger, pages
 
 NOTHING: Mapping[int, Ranges] = MappingProxyType({})
@@ -83,8 +84,7 @@ async def lock(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
 
     In the order of their keys, so that two writers never wait for each other.
     """
-    async with driver(tx) as connection:
-        await connection.execute(LOCK, [sorted(set(flow_keys))], prepare=True)
+    await send(tx, [Statement(LOCK, [numbers(sorted(set(flow_keys)), bits=32)])])
 
 
 async def advance(
@@ -110,7 +110,7 @@ async def advance(
         }
         for flow_key, gain in gains.items()
     ]
-    await tell(tx, _ADVANCE, {"rows": records(rows), "now": now})
+    await send(tx, [Statement(_ADVANCE, [records(rows), instant(now)])])
 
 
 async def open_streams(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
@@ -241,24 +241,24 @@ _STANDINGS = query(
     )
 )
 
-LOCK = """
-    SELECT FROM store.ledger WHERE flow_key = ANY (%s::integer[])
+LOCK = b"""
+    SELECT FROM store.ledger WHERE flow_key = ANY ($1::integer[])
     ORDER BY flow_key FOR NO KEY UPDATE
 """
 
-_ADVANCE = Query.of("""
+_ADVANCE = b"""
     UPDATE store.ledger AS held SET
         streamed = held.streamed + gain.streamed,
         listed = held.listed + gain.listed,
         due = greatest(held.due, gain.due),
-        due_at = %(now)s,
+        due_at = CAST($2 AS timestamptz),
         doubted = CASE WHEN held.epoch = gain.epoch
             THEN held.doubted - gain.assured ELSE held.doubted END,
         assured_at = CASE WHEN held.epoch = gain.epoch
             AND NOT isempty(held.doubted) AND isempty(held.doubted - gain.assured)
-            THEN %(now)s ELSE held.assured_at END
-    FROM json_to_recordset(CAST(%(rows)s AS json)) AS gain (
+            THEN CAST($2 AS timestamptz) ELSE held.assured_at END
+    FROM json_to_recordset(CAST($1 AS json)) AS gain (
         flow_key integer, streamed int8multirange, listed int8multirange,
         assured int8multirange, due bigint, epoch integer)
     WHERE held.flow_key = gain.flow_key
-""")
+"""

@@ -13,12 +13,13 @@ from uuid import uuid4
 
 import psycopg
 from sqlalchemy import event, text
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from archiver.errors import ArchiverError
 from archiver.memory import give_back
+from archiver.store.pipelining import forget
 from archiver.store.sessions import APPLICATION, History, begin_session, check_history
 
 # Not 23, a violated constraint: under the lock of its flow no foreign value can violate one.
@@ -117,7 +118,14 @@ def create_engine(
     history = History()
     begin = partial(begin_session, history=history, standstill_seconds=standstill_seconds)
     event.listen(engine.sync_engine, "connect", lambda it, _record: it.run_async(begin))
+    for name in ("rollback", "rollback_savepoint"):
+        event.listen(engine.sync_engine, name, _rolled_back)
     return engine.execution_options(history=history, key=key, connections=pool_size)
+
+
+def _rolled_back(tx: Connection, *_savepoint: object) -> None:
+    if not tx.invalidated:  # else it has no connection any more
+        forget(tx.info)
 
 
 def key_of(engine: AsyncEngine) -> str:

@@ -32,7 +32,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from archiver.domain.coverage import Ranges
 from archiver.store.bulk import (
     Key,
-    driver,
     key_table,
     keys_of,
     moment,
@@ -43,6 +42,7 @@ from archiver.store.bulk import (
 from archiver.store.coverage import LOCK
 from archiver.store.engine import carried
 from archiver.store.fetching import fetch, query
+from archiver.store.pipelining import Statement, integers, send
 from archiver.store.rows import Rows, add_rows
 from archiver.store.schema import flows, journal, rejects, sightings, signals
 
@@ -190,21 +190,18 @@ async def lock_to_write(
     keys = numbers(sorted(flow_keys), bits=32)
     spans = [(key, *span) for key, ranges in listed.items() for span in ranges]
     vacant: dict[int, list[tuple[int, int]]] = {}
-    async with driver(tx) as connection, connection.pipeline():
-        await connection.execute(LOCK, [keys], prepare=True)
-        # A statement of its own, so that it sees what others wrote while this one waited.
-        told = await connection.execute(_MARKS, [keys], prepare=True)
-        found = None
-        if spans:
-            flows_, firsts, lasts = zip(*spans, strict=True)
-            asked = [numbers(flows_, bits=32), numbers(firsts, bits=64), numbers(lasts, bits=64)]
-            found = await connection.execute(_VACANT, asked, prepare=True)
-        rows = await told.fetchall()
-        for flow_key, first, last in await found.fetchall() if found else ():
-            vacant.setdefault(flow_key, []).append((first, last))
+    # The second is one of its own, so that it sees what others wrote while the first waited.
+    asked = [Statement(LOCK, [keys]), Statement(_MARKS, [keys])]
+    if spans:
+        flows_, firsts, lasts = zip(*spans, strict=True)
+        bounds = numbers(firsts, bits=64), numbers(lasts, bits=64)
+        asked.append(Statement(_VACANT, [numbers(flows_, bits=32), *bounds]))
+    _, told, *found = await send(tx, asked)
+    for flow_key, first, last in integers(found[0]) if found else ():
+        vacant.setdefault(flow_key, []).append((first, last))
     return {
         flow_key: Marks(newest or 0, target or 0, Ranges.of(vacant.get(flow_key, ())))
-        for flow_key, newest, target in rows
+        for flow_key, newest, target in integers(told)
     }
 
 
@@ -344,9 +341,9 @@ _TARGETING = query(
 )
 
 # The ends of two indexes, whatever the planner knows of the table.
-_MARKS = """
+_MARKS = b"""
     SELECT flow_key, own.id, change.target_id
-    FROM unnest(%s::integer[]) AS asked (flow_key)
+    FROM unnest($1::integer[]) AS asked (flow_key)
     LEFT JOIN LATERAL (
         SELECT id FROM store.journal WHERE flow_key = asked.flow_key ORDER BY id DESC LIMIT 1
     ) AS own ON true
@@ -356,9 +353,9 @@ _MARKS = """
     ) AS change ON true
 """
 
-_VACANT = """
+_VACANT = b"""
     SELECT flow_key, first, last
-    FROM unnest(%s::integer[], %s::bigint[], %s::bigint[]) AS span (flow_key, first, last)
+    FROM unnest($1::integer[], $2::bigint[], $3::bigint[]) AS span (flow_key, first, last)
     LEFT JOIN LATERAL (
         SELECT id FROM store.journal WHERE flow_key = span.flow_key AND id >= first
         ORDER BY id LIMIT 1

@@ -26,7 +26,8 @@ from archiver.store.bulk import (
     texts,
 )
 from archiver.store.engine import carried
-from archiver.store.fetching import Query, fetch, query, tell
+from archiver.store.fetching import fetch, query
+from archiver.store.pipelining import Statement
 from archiver.store.rows import Rows, add_rows
 from archiver.store.schema import messages, revisions, threads
 from archiver.store.search_queue import noted
@@ -90,22 +91,28 @@ async def store(
     added: Mapping[Key, Held] = NOTHING,
     changed: Mapping[Key, Held] = NOTHING,
     histories: Mapping[Key, History] = NO_HISTORIES,
+    threads: Iterable[Shown] = (),
     beside: Rows | None = None,
+    commits: bool = False,
 ) -> None:
     """Store messages none of which is stored, the new state of others, and revisions of both.
 
-    A history that starts at 0 replaces what is stored of its message. New rows go together, those
-    *beside* them as well, and so does the note for the search.
+    A history that starts at 0 replaces what is stored of its message. Of *threads*, the state that
+    the newest event showed wins. New rows go together, those *beside* them as well, and so does the
+    note for the search. If *commits*, the transaction may be committed when this returns.
     """
+    before = []
     if changed:
         states = records([_record(key, one) for key, one in changed.items()])
-        await tell(tx, _CHANGE, {"rows": states})
+        before.append(Statement(_CHANGE, [states]))
     if afresh := [key for key, history in histories.items() if history.first == 0]:
-        await tell(tx, _FORGET, keys_of(afresh))
+        before.append(Statement(_FORGET, list(keys_of(afresh).values())))
+    if shown := [_thread_record(one) for one in threads]:
+        before.append(Statement(_SHOW, [records(shown)]))
     rows = [_row(key, one) for key, one in added.items()]
     written = dict.fromkeys([*added, *changed, *histories])
     new = [Rows(messages, COLUMNS, rows), _revisions(histories), noted(written)]
-    await add_rows(tx, *([beside, *new] if beside else new))
+    await add_rows(tx, *([beside, *new] if beside else new), before=before, commits=commits)
 
 
 def _revisions(histories: Mapping[Key, History]) -> Rows:
@@ -120,11 +127,6 @@ def _revisions(histories: Mapping[Key, History]) -> Rows:
         for ordinal, revision in enumerate(history.revisions, history.first)
     ]  # fmt: skip
     return Rows(revisions, REVISION_COLUMNS, rows)
-
-
-async def show_threads(tx: AsyncConnection, shown: Iterable[Shown]) -> None:
-    """Store the state of threads; the state that the newest event showed wins."""
-    await tell(tx, _SHOW, {"rows": records([_thread_record(one) for one in shown])})
 
 
 def _thread_record(shown: Shown) -> dict[str, object]:
@@ -201,26 +203,24 @@ def _rank(row: str) -> str:
     return f'({row}.as_of, {at}, CAST({row}.detail AS text) COLLATE "C")'
 
 
-_CHANGE = Query.of(
-    _upsert(
-        messages,
-        "SELECT * FROM json_populate_recordset(NULL::store.messages, CAST(%(rows)s AS json))",
-    )
-)
+_CHANGE = _upsert(
+    messages,
+    "SELECT * FROM json_populate_recordset(NULL::store.messages, CAST($1 AS json))",
+).encode()
 _NEWEST = f"""
     SELECT DISTINCT ON (flow_key, thread_id) *
-    FROM json_populate_recordset(NULL::store.threads, CAST(%(rows)s AS json)) AS new
+    FROM json_populate_recordset(NULL::store.threads, CAST($1 AS json)) AS new
     ORDER BY flow_key, thread_id, {_rank("new")} DESC
 """  # noqa: S608
-_SHOW = Query.of(f"{_upsert(threads, _NEWEST)} WHERE {_rank('stored')} < {_rank('excluded')}")
-_FORGET = Query.of("""
+_SHOW = f"{_upsert(threads, _NEWEST)} WHERE {_rank('stored')} < {_rank('excluded')}".encode()
+_FORGET = b"""
     DELETE FROM store.revisions WHERE ctid = ANY (ARRAY(
         SELECT its.ctid
-        FROM unnest(CAST(%(flow_keys)s AS integer[]), CAST(%(ids)s AS bigint[]))
+        FROM unnest(CAST($1 AS integer[]), CAST($2 AS bigint[]))
              AS asked (flow_key, id)
         CROSS JOIN LATERAL (
             SELECT r.ctid FROM store.revisions AS r
             WHERE r.flow_key = asked.flow_key AND r.message_id = asked.id OFFSET 0
         ) AS its
     ))
-""")
+"""

@@ -1,13 +1,12 @@
-"""New rows into their tables: many by COPY, few by one statement for all tables together.
+"""New rows into their tables: many by COPY, few by INSERTs that are waited for together.
 
-COPY costs the least for each row, and two waits for each table, which is most of what a single
-event costs. Few rows are values of one INSERT, of which those into the other tables are parts.
+COPY costs the least for each row, and two waits for each table, which is most of what a few events
+cost. The INSERTs are of some fixed numbers of rows, so that the server knows them after a while.
 Either way the values are given as Postgres' binary format wants them; see `archiver.store.bulk`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
-from itertools import count
 from struct import Struct, error
 from typing import Any
 
@@ -28,11 +27,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR, UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from archiver.store.bulk import Sent, driver
+from archiver.store.bulk import driver
+from archiver.store.pipelining import Statement, send
 
-FEW_ROWS = 12
-"""In one statement: more kinds of statements would be kept prepared, and each is larger."""
+FEW_ROWS = 24
+"""Of a table: from here on COPY costs less, in spite of the waits."""
 FEW_BYTES = 64 * 1024
+AT_ONCE = (16, 4, 1)
+"""Rows of one INSERT: more kinds of statements would be kept prepared."""
 
 _SENT_AS = {
     SmallInteger: "bytea",
@@ -69,27 +71,30 @@ class Rows(msgspec.Struct, frozen=True):
     rows: Sequence[Sequence[object]]
 
 
-async def add_rows(tx: AsyncConnection, *added: Rows) -> None:
-    """Put new rows into their tables.
+async def add_rows(
+    tx: AsyncConnection, *added: Rows, before: Sequence[Statement] = (), commits: bool = False
+) -> None:
+    """Put new rows into their tables, after what is to be done *before*.
+
+    If *commits*, the transaction may be committed when this returns; nothing is to follow then.
 
     Raises:
         psycopg.Error, UnicodeError: Postgres refused a row, or the connection broke; the
             transaction is of no more use then.
     """
-    few: list[Rows] = []
-    room = FEW_ROWS
-    for one in sorted(added, key=lambda one: len(one.rows)):
-        if len(one.rows) > room or not _is_small(one):
-            await copy(tx, one.table, one.columns, one.rows)
-        elif one.rows:
-            few.append(one)
-            room -= len(one.rows)
-    if few:
-        await _insert(tx, few)
+    few = [one for one in added if _is_few(one)]
+    many = [one for one in added if not _is_few(one)]
+    statements = [*before, *(insert for one in few for insert in _inserts(one))]
+    if statements:
+        await send(tx, statements, commits=commits and not many)
+    for one in many:
+        await copy(tx, one.table, one.columns, one.rows)
 
 
-def _is_small(added: Rows) -> bool:
-    """Tell whether the values can go with a statement; a letter may take four bytes."""
+def _is_few(added: Rows) -> bool:
+    """Tell whether the values can go with statements; a letter may take four bytes."""
+    if len(added.rows) > FEW_ROWS:
+        return False
     values = (value for row in added.rows for value in row)
     sizes = (
         len(value) * (4 if isinstance(value, str) else 1)
@@ -99,36 +104,37 @@ def _is_small(added: Rows) -> bool:
     return sum(sizes) <= FEW_BYTES
 
 
-async def _insert(tx: AsyncConnection, added: Sequence[Rows]) -> None:
-    """Insert rows into tables, all by one statement."""
-    shape = tuple((one.table, tuple(one.columns), len(one.rows)) for one in added)
-    try:
-        values = [value for one in added for value in _packed(one)]
-    except error as exc:
-        raise psycopg.DataError(str(exc)) from exc
-    async with driver(tx) as connection:
-        await psycopg.AsyncRawCursor(connection).execute(_statement(shape), values, prepare=True)
+def _inserts(added: Rows) -> Iterator[Statement]:
+    """The statements that insert rows.
 
-
-def _packed(added: Rows) -> Iterator[Sent | None]:
-    packers = [_PACKED.get(type(added.table.c[name].type), bytes) for name in added.columns]
-    for row in added.rows:
-        for pack, value in zip(packers, row, strict=True):
-            yield None if value is None else Sent(pack(value))
+    Raises:
+        psycopg.DataError, UnicodeError: a value is none of its column's type.
+    """
+    table, columns, first = added.table, tuple(added.columns), 0
+    packers = [_PACKED.get(type(table.c[name].type), bytes) for name in columns]
+    for size in AT_ONCE:
+        while len(added.rows) - first >= size:
+            try:
+                values = [
+                    None if value is None else pack(value)
+                    for row in added.rows[first : first + size]
+                    for pack, value in zip(packers, row, strict=True)
+                ]
+            except error as exc:
+                raise psycopg.DataError(str(exc)) from exc
+            yield Statement(_statement(table, columns, size), values)
+            first += size
 
 
 @cache
-def _statement(shape: tuple[tuple[Table, tuple[str, ...], int], ...]) -> bytes:
-    """What inserts so many rows with such columns into each table; the values are numbered."""
-    numbers = count(1)
-    inserts = []
-    for table, columns, rows in shape:
-        row = [", ".join(f"${next(numbers)}" for _ in columns) for _ in range(rows)]
-        values = ", ".join(f"({one})" for one in row)
-        inserts.append(f"INSERT INTO {table.fullname} ({_names(columns)}) VALUES {values}")  # noqa: S608
-    *parts, last = inserts
-    named = ", ".join(f"part{number} AS ({insert})" for number, insert in enumerate(parts))
-    return (f"WITH {named} {last}" if named else last).encode()
+def _statement(table: Table, columns: tuple[str, ...], rows: int) -> bytes:
+    """What inserts so many rows with such columns; the values are numbered."""
+    width = len(columns)
+    values = ", ".join(
+        f"({', '.join(f'${row * width + place}' for place in range(1, width + 1))})"
+        for row in range(rows)
+    )
+    return f"INSERT INTO {table.fullname} ({_names(columns)}) VALUES {values}".encode()  # noqa: S608
 
 
 async def copy(

@@ -181,7 +181,7 @@ def test_the_newest_state_of_a_thread_wins_in_any_order(database_url):
             flow_key = await new_flow(engine)
             async with transaction(engine) as tx:
                 for state in states:
-                    await messages.show_threads(tx, [replace(state, flow_key=flow_key)])
+                    await messages.store(tx, threads=[replace(state, flow_key=flow_key)])
             return flow_key
 
         times = st.none() | st.sampled_from([datetime(2020, 1, n, tzinfo=UTC) for n in (1, 2)])
@@ -227,7 +227,7 @@ def test_a_threads_detail_is_kept_as_json(database_url):
             flow_key = await new_flow(engine)
             async with transaction(engine) as tx:
                 thread = Thread(id=ThreadId("t"), detail=detail)
-                await messages.show_threads(tx, [Shown(flow_key, thread, EventId(1))])
+                await messages.store(tx, threads=[Shown(flow_key, thread, EventId(1))])
 
         run(shown())
     ((text,),) = query(database_url, "SELECT detail::text FROM archive.threads")
