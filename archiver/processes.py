@@ -178,8 +178,8 @@ class _Child:
         """
         while self._left_seconds > 0:
             round_seconds = min(ROUND_SECONDS, self._left_seconds)
-            await asyncio.sleep(round_seconds)
             self._left_seconds -= round_seconds
+            await asyncio.sleep(round_seconds)
         if process.returncode is None:
             log.error("process hangs, killing it", extra={"number": self.tally.number})
             with suppress(ProcessLookupError):

@@ -89,6 +89,16 @@ def running(settings: dict[str, str], log: Path) -> Iterator[subprocess.Popen[by
             it.kill()
 
 
+def saying(what: str) -> tuple[str, ...]:
+    """A command that does *what*, in which it can tell how it is."""
+    able = (
+        "import os, signal, socket, time\n"
+        "way = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+        "tell = lambda states: way.sendto(states.encode(), os.environ['NOTIFY_SOCKET'])\n"
+    )
+    return (sys.executable, "-c", able + what)
+
+
 def runs(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -161,7 +171,7 @@ async def test_one_that_is_starting_reads_its_settings_again_when_it_can_hear(
             heard += capfd.readouterr().err
             return tally.is_well and "settings read again" in heard
 
-        await until(is_done)
+        await until(is_done, seconds=20)
         assert tally.starts == 1
         assert heard.count("settings read again") == 1
 
@@ -192,25 +202,44 @@ async def test_one_that_hangs_before_it_is_at_work_is_killed(monkeypatch):
 
 
 async def test_one_that_asks_for_longer_to_begin_has_longer():
-    asking = (
-        "import os, socket, time;"
-        "way = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM);"
-        "way.sendto(b'EXTEND_TIMEOUT_USEC=60000000', os.environ['NOTIFY_SOCKET']);"
-        "time.sleep(0.8); os._exit(7)"
-    )
-    patience = Patience(start_seconds=0.6, again_seconds=60)
-    async with keeping((sys.executable, "-c", asking), patience) as (_, tally):
+    asking = saying("tell('EXTEND_TIMEOUT_USEC=60000000'); time.sleep(0.8); os._exit(7)")
+    async with keeping(asking, Patience(start_seconds=0.6, again_seconds=60)) as (_, tally):
         await until(lambda: tally.status == "ended with status 7")
 
 
-async def test_one_that_there_is_no_room_for_is_tried_again(caplog):
-    patience = Patience(again_seconds=0.001)
-    async with keeping(("/nonexistent/archiver",), patience) as (_, tally):
-        await until(lambda: tally.starts > 2)
+async def test_one_that_talks_and_does_nothing_is_killed():
+    told = "EXTEND_TIMEOUT_USEC=60000000\\nSTATUS=talking\\nX_WELL=1"
+    talking = saying(f"tell('X_WELL=1\\nWATCHDOG=1')\nwhile True: tell('{told}'); time.sleep(0.02)")
+    async with keeping(talking, Patience(watchdog_seconds=0.3, again_seconds=60)) as (_, tally):
+        await until(lambda: tally.status == "talking")
+        await until(lambda: tally.status == "ended with status -9", seconds=20)
+        assert not tally.is_well
+
+
+async def test_one_that_does_not_stop_is_killed():
+    deaf = saying(
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); tell('STATUS=deaf'); time.sleep(60)"
+    )
+    async with keeping(deaf, PATIENCE) as (_, tally):
+        await until(lambda: tally.status == "deaf")
+        (second,) = further_processes(os.getpid())
+    assert not runs(second)
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        (("/nonexistent/archiver",), "cannot be started: No such file or directory"),
+        ((sys.executable, "-SE", "-c", "pass"), "ended with status 0"),
+    ],
+)
+async def test_one_is_started_again_however_it_ended(command, status, caplog):
+    async with keeping(command, Patience(again_seconds=0.001)) as (_, tally):
+        await until(lambda: tally.starts > 2, seconds=20)
         before = open_files()
-        await until(lambda: tally.starts > 20)
-        assert open_files() == before
-        assert tally.status == "cannot be started: No such file or directory"
+        await until(lambda: tally.starts > 10, seconds=20)
+        assert open_files() <= before + 2  # those of the next start may be there
+        assert tally.status == status
         assert not tally.is_well
     assert "process does not run, starting it again" in caplog.text
 
@@ -220,7 +249,12 @@ def test_one_without_the_first_ends_before_it_takes_anything(settings, tmp_path)
     settings |= {"ARCHIVER_DATA_DIR": str(tmp_path)}
     process = (*COMMAND, "--process", "2")
     done = subprocess.run(
-        process, env=settings, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False
+        process,
+        env=settings,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=20,
     )
     assert done.returncode == TERMINATED, done.stderr
     assert not (tmp_path / "postgres" / "data").exists()
