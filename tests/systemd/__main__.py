@@ -3,8 +3,9 @@
 ``./run systemd`` makes a fresh Debian (or Ubuntu) in a container, with no network but itself, and
 types the blocks of deploy/README.md into it word for word. There the service archives a simulated
 Flowdock under traffic. It is killed, stopped in its tracks until the watchdog finds it, reloaded,
-stopped, upgraded to a release with another schema, rebooted, downgraded, and its database restored
-to an earlier moment. In the end the archive must be the simulator's truth.
+made two processes of which one is killed, stopped, upgraded to a release with another schema,
+rebooted, downgraded, and its database restored to an earlier moment. In the end the archive must be
+the simulator's truth.
 
 It needs root, and some packages of Debian; it says which are missing. The first run fetches a
 system and packages, and keeps them in the cache directory. ``--suite noble``, of Ubuntu, needs its

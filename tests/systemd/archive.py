@@ -41,6 +41,12 @@ class Archive:
         assert row
         return str(row[0])
 
+    def shares(self) -> list[int]:
+        """How many flows each process captures, of those that capture any."""
+        with psycopg.connect(self.url) as session:
+            rows = session.execute("SELECT count(*) FROM archive.leases GROUP BY daemon").fetchall()
+        return [number for (number,) in rows]
+
     def sizes(self) -> Iterator[tuple[str, float]]:
         """Yield how many events there are, and what one takes: in all, in the largest tables."""
         with psycopg.connect(self.url, autocommit=True) as session:

@@ -80,9 +80,14 @@ def lose_the_database(it: Subject) -> None:
 
 def stop(it: Subject) -> None:
     """Stop it in good order, and start it again."""
+    group = it.service.group()
+    pids = it.service.pids_in(group)
     took = it.service.stop()
     it.found.figure("stop_seconds", took)
     it.found.claim(f"it stops within {STOP_SECONDS} s", took <= STOP_SECONDS, f"{took:.2f} s")
     result = it.service.property("Result")
     it.found.claim("it stops in good order", result == "success", result)
+    left = it.service.pids_in(group)
+    told = f"it leaves none of its {len(pids)} processes"
+    it.found.claim(told, bool(pids) and not left, " ".join(left))
     it.machine.run("systemctl start archiver")

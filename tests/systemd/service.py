@@ -7,7 +7,7 @@ from tests.oracle.programs import wait_until
 from tests.systemd.container import Container
 
 START_SECONDS = 180.0
-METRICS = "http://127.0.0.1:9471/metrics"
+PORT = 9471
 
 
 class Service:
@@ -23,6 +23,21 @@ class Service:
     def pid(self) -> str:
         """Its main process; "0" without one."""
         return self.property("MainPID")
+
+    def group(self) -> str:
+        """The control group of its processes."""
+        return self.property("ControlGroup")
+
+    def pids_in(self, group: str) -> list[str]:
+        """The processes in a control group, also when systemd knows nothing of it any more."""
+        # Either of the two is there: unified, or systemd's own of several hierarchies.
+        places = " ".join(f"/sys/fs/cgroup{it}{group}/cgroup.procs" for it in ("", "/systemd"))
+        return sorted(self._machine.run(f"cat {places} 2>/dev/null", check=False).split())
+
+    def further_pids(self) -> list[str]:
+        """All its processes but the main one."""
+        main = self.pid()
+        return [pid for pid in self.pids_in(self.group()) if pid != main]
 
     def status(self) -> str:
         """What it tells systemd of itself."""
@@ -74,17 +89,17 @@ class Service:
         """The time, as the journal takes it."""
         return self._machine.run("date '+%F %T'").strip()
 
-    def metric(self, name: str) -> float:
-        """The sum of its figures of that name."""
-        return sum(float(line.rpartition(" ")[2]) for line in self._told(name))
+    def metric(self, name: str, *, port: int = PORT) -> float:
+        """The sum of its figures of that name; each of its processes has a port."""
+        return sum(float(line.rpartition(" ")[2]) for line in self._told(name, port))
 
     def release(self) -> str:
         """Which release is at work."""
-        (line,) = self._told("archiver_build_info")
+        (line,) = self._told("archiver_build_info", PORT)
         return line.split('"')[1]
 
-    def _told(self, name: str) -> list[str]:
+    def _told(self, name: str, port: int) -> list[str]:
         """The lines of its metrics about *name*."""
-        with urllib.request.urlopen(METRICS, timeout=30) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
             page: str = answer.read().decode()
         return [line for line in page.split("\n") if re.match(rf"{name}[{{ ]", line)]

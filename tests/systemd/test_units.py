@@ -24,7 +24,7 @@ KEYS = {
     "Service": (
         "CapabilityBoundingSet DevicePolicy DynamicUser Environment ExecReload ExecStart "
         "KeyringMode LimitCORE LoadCredential LockPersonality MemoryDenyWriteExecute MemoryMax "
-        "Nice NoNewPrivileges PrivateDevices PrivateMounts PrivateTmp PrivateUsers "
+        "Nice NoNewPrivileges OOMPolicy PrivateDevices PrivateMounts PrivateTmp PrivateUsers "
         "ProtectClock ProtectControlGroups ProtectHome ProtectHostname ProtectKernelLogs "
         "ProtectKernelModules ProtectKernelTunables ProtectProc ProtectSystem RemoveIPC Restart "
         "RestartSec RestrictAddressFamilies RestrictNamespaces RestrictRealtime RestrictSUIDSGID "

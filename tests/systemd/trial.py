@@ -8,6 +8,7 @@ from tests.systemd.ageing import back_up, downgrade, go_back, reboot, restore, u
 from tests.systemd.findings import say
 from tests.systemd.hurting import hang, kill, lose_the_database, reload, stop
 from tests.systemd.installing import SETTLE_SECONDS, inspect_units, install, use
+from tests.systemd.multiplying import lose_one, multiply, reload_both
 from tests.systemd.subject import Subject
 
 
@@ -23,6 +24,9 @@ def live(it: Subject, *, rate: float) -> None:
     lose_the_database(it)
     back_up(it)
     hang(it)
+    multiply(it)
+    lose_one(it)
+    reload_both(it)
     stop(it)
     upgrade(it)
     reboot(it)
