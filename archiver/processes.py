@@ -1,10 +1,11 @@
 """The further processes of a daemon: one alone uses one core, however many there are.
 
 Each is a daemon with a share of the flows (`archiver.ingest.leases`): the command line of the first
-again, with a number behind it. What systemd is to the first, that one is to them: it is told by
-sd_notify(3) how they are, kills one that does not feed the watchdog, and starts one anew that has
-ended; until then the others have its flows. Their standard input is a pipe from the first: when it
-closes, however the first has ended, they end as well.
+again, with a number behind it. What systemd is to the first, that one is to them: it is told in the
+words of sd_notify(3) how they are, kills one that does not feed the watchdog, and starts one anew
+that has ended; until then the others have its flows. Their standard input is a pipe from the first:
+when it closes, however the first has ended, they end as well. The pipe and the socket for words are
+handed down: nothing of them lies anywhere that could be left behind, lost or entered by others.
 """
 
 import asyncio
@@ -12,19 +13,16 @@ import logging
 import os
 import signal
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
-from socket import AF_UNIX, SOCK_DGRAM, socket
+from socket import AF_UNIX, SOCK_DGRAM, socket, socketpair
 from typing import NoReturn
 
 from typing_extensions import override
 
-from archiver.errors import ArchiverError
 from archiver.observing.health import STUCK_SECONDS, ProcessTally
-from archiver.observing.systemd import WELL
+from archiver.observing.systemd import HANDED_DOWN, WELL
 
 log = logging.getLogger(__name__)
 
@@ -74,39 +72,21 @@ class Processes:
             child.reload()
 
     async def keep(self, *, stop: asyncio.Event) -> None:
-        """Have all of them run until *stop* is set, and end them.
+        """Have all of them run until *stop* is set, and end them."""
+        async with asyncio.TaskGroup() as group:
+            keeping = [group.create_task(self._keep(child)) for child in self._children]
+            await stop.wait()
+            for task in keeping:
+                task.cancel()
 
-        Raises:
-            ArchiverError: there is no place for the sockets on which they tell how they are.
-        """
-        if not self._children:
-            return
-        with _place() as home:
-            async with asyncio.TaskGroup() as group:
-                keeping = [group.create_task(self._keep(child, home)) for child in self._children]
-                await stop.wait()
-                for task in keeping:
-                    task.cancel()
-
-    async def _keep(self, child: "_Child", home: Path) -> NoReturn:
+    async def _keep(self, child: "_Child") -> NoReturn:
         """Start *child*, whenever it does not run."""
-        with _listening(home / f"{child.tally.number}") as ear:
-            way, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-                lambda: _Ear(child), sock=ear
-            )
-            about = {
-                "NOTIFY_SOCKET": ear.getsockname(),
-                "WATCHDOG_USEC": f"{self._patience.watchdog_seconds * 1e6:.0f}",
-            }
-            command = (*self._command, "--process", f"{child.tally.number}")
-            try:
-                while True:
-                    await child.run(command, about)
-                    told = {"number": child.tally.number, "reason": child.tally.status}
-                    log.error("process does not run, starting it again", extra=told)
-                    await asyncio.sleep(self._patience.again_seconds)
-            finally:
-                way.close()
+        command = (*self._command, "--process", f"{child.tally.number}")
+        while True:
+            await child.run(command)
+            told = {"number": child.tally.number, "reason": child.tally.status}
+            log.error("process does not run, starting it again", extra=told)
+            await asyncio.sleep(self._patience.again_seconds)
 
 
 class _Child:
@@ -120,21 +100,34 @@ class _Child:
         self._is_heard = False
         self._reloads = False
 
-    async def run(self, command: Sequence[str], about: dict[str, str]) -> None:
+    async def run(self, command: Sequence[str]) -> None:
         """Run it until it ends, by itself or because it hangs, if it can be started at all."""
         self._left_seconds = self._patience.start_seconds
         self._is_heard, self._reloads = False, False
         self.tally.starts += 1
         try:
-            process = self._process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.PIPE,
-                env=os.environ | about,
-                start_new_session=True,  # what a terminal signals is for the first process to hear
-            )
+            async with _hearing(self) as mouth:
+                process = await asyncio.create_subprocess_exec(
+                    *command,
+                    stdin=asyncio.subprocess.PIPE,
+                    pass_fds=[mouth.fileno()],
+                    env=os.environ | self._surroundings(mouth),
+                    start_new_session=True,  # what a terminal signals is for the first to hear
+                )
+                await self._accompany(process)
         except OSError as error:  # as when there are too many processes already
             self.tally.status = f"cannot be started: {error.strerror}"
-            return
+
+    def _surroundings(self, mouth: socket) -> dict[str, str]:
+        """What it is told of us."""
+        return {
+            HANDED_DOWN: f"{mouth.fileno()}",
+            "WATCHDOG_USEC": f"{self._patience.watchdog_seconds * 1e6:.0f}",
+        }
+
+    async def _accompany(self, process: asyncio.subprocess.Process) -> None:
+        """Wait until *process* has ended; kill it when it hangs, and end it when we are to end."""
+        self._process = process
         try:
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(self._kill_when_stuck(process))
@@ -156,8 +149,6 @@ class _Child:
 
     def hear(self, states: str) -> None:
         """Note what it says of itself."""
-        if self._process is None:
-            return  # it has ended since
         for name, _, value in (line.partition("=") for line in states.split("\n")):
             if name == "STATUS":
                 self.tally.status = value
@@ -197,30 +188,20 @@ class _Ear(asyncio.DatagramProtocol):
         self._child.hear(data.decode(errors="replace"))
 
 
-@contextmanager
-def _place() -> Iterator[Path]:
-    """A directory for sockets that only we can enter."""
-    try:
-        home = tempfile.TemporaryDirectory(prefix="archiver-")
-    except OSError as error:
-        raise ArchiverError(
-            f"there is no directory for the sockets of processes: {error}; set TMPDIR to one"
-        ) from error
-    with home as path:
-        yield Path(path)
-
-
-@contextmanager
-def _listening(path: Path) -> Iterator[socket]:
-    with socket(AF_UNIX, SOCK_DGRAM) as ear:
+@asynccontextmanager
+async def _hearing(child: _Child) -> AsyncIterator[socket]:
+    """Hear *child*, which is to be given the socket that this yields."""
+    ours, theirs = socketpair(AF_UNIX, SOCK_DGRAM)
+    with theirs:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        way, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: _Ear(child), sock=ours
+        )
         try:
-            ear.bind(str(path))
-        except OSError as error:
-            raise ArchiverError(
-                f"no socket can be made at {path}: {error}; set TMPDIR to a shorter path"
-            ) from error
-        ear.setblocking(False)
-        yield ear
+            yield theirs
+        finally:
+            way.close()
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from archiver.cli.main import TERMINATED
-from archiver.errors import ArchiverError
 from archiver.observing.health import ProcessTally
+from archiver.observing.systemd import HANDED_DOWN
 from archiver.processes import Patience, Processes
 from archiver.simulator.server import Simulator
 from tests.oracle.programs import further_processes
@@ -92,9 +92,8 @@ def running(settings: dict[str, str], log: Path) -> Iterator[subprocess.Popen[by
 def saying(what: str) -> tuple[str, ...]:
     """A command that does *what*, in which it can tell how it is."""
     able = (
-        "import os, signal, socket, time\n"
-        "way = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
-        "tell = lambda states: way.sendto(states.encode(), os.environ['NOTIFY_SOCKET'])\n"
+        "import os, signal, time\n"
+        f"tell = lambda states: os.write(int(os.environ['{HANDED_DOWN}']), states.encode())\n"
     )
     return (sys.executable, "-c", able + what)
 
@@ -270,19 +269,3 @@ def test_one_that_hangs_ends_with_the_first_all_the_same():
     )
     process = (sys.executable, "-c", hanging)
     assert subprocess.run(process, stdin=subprocess.DEVNULL, check=False).returncode == 1
-
-
-async def test_a_place_too_deep_for_sockets_is_told(monkeypatch, tmp_path):
-    deep = tmp_path / ("d" * 100)
-    deep.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(deep))
-    with pytest.raises(ExceptionGroup) as refused:
-        await Processes(2, command=COMMAND).keep(stop=asyncio.Event())
-    assert refused.group_contains(ArchiverError, match="set TMPDIR to a shorter path")
-
-
-async def test_one_process_needs_no_place_and_several_say_so(monkeypatch, tmp_path):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
-    await Processes(1, command=COMMAND).keep(stop=asyncio.Event())
-    with pytest.raises(ArchiverError, match="set TMPDIR to one"):
-        await Processes(2, command=COMMAND).keep(stop=asyncio.Event())

@@ -10,6 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NoReturn
 
 from archiver.observing.health import Observed, ailments, captures_any, is_alive, summarize
@@ -18,7 +19,9 @@ ROUND_SECONDS = 1.0
 PATIENCE_SECONDS = 30.0
 """How long systemd is asked to wait on for READY, each time."""
 OPENING_SECONDS = 900.0
-OWN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+HANDED_DOWN = "X_NOTIFY_FD"
+"""Of our own: a socket that does not block, on which whoever has started us listens instead."""
+OWN = ("NOTIFY_SOCKET", HANDED_DOWN, "WATCHDOG_USEC", "WATCHDOG_PID")
 """What systemd tells a service of itself, and is no business of the programs that it starts."""
 WELL = "X_WELL"
 """A state of our own: whether nothing ails us; 1 or 0."""
@@ -31,6 +34,8 @@ class Notifier:
         address = environ.get("NOTIFY_SOCKET", "")
         # An abstract socket: its name starts with a NUL.
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
+        handed_down = environ.get(HANDED_DOWN)
+        self._handed_down = int(handed_down) if handed_down else None
         pid = environ.get("WATCHDOG_PID", "")
         usec = environ.get("WATCHDOG_USEC", "") if pid in {"", str(os.getpid())} else ""
         self.watchdog_seconds = int(usec) / 1e6 if usec.isdigit() else 0.0
@@ -39,14 +44,14 @@ class Notifier:
 
     def tell(self, *states: str) -> None:
         """Tell systemd these states, each as NAME=value."""
-        if not self._address:
-            return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as way:
-            try:
-                way.setblocking(False)
-                way.sendto("\n".join(states).encode(), self._address)
-            except OSError:
-                return  # a systemd that does not listen is no reason to stop
+        told = "\n".join(states).encode()
+        with suppress(OSError):  # a systemd that does not listen is no reason to stop
+            if self._handed_down is not None:
+                os.write(self._handed_down, told)
+            elif self._address:
+                with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as way:
+                    way.setblocking(False)
+                    way.sendto(told, self._address)
 
     def starting(self) -> None:
         """Tell that the database is being opened; a recovery after a crash takes a while."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from archiver.observing.health import Observed
-from archiver.observing.systemd import Notifier, keep_telling
+from archiver.observing.systemd import HANDED_DOWN, Notifier, keep_telling
 
 
 class Systemd:
@@ -95,6 +95,19 @@ async def test_the_watchdog_hears_only_of_a_writer_that_comes_round(
     assert "WATCHDOG=1" not in await told(notifier, observed, systemd)
     observed.tally.writer_failed(now=clock())
     assert "WATCHDOG=1" in await told(notifier, observed, systemd)
+
+
+def test_whoever_hands_a_socket_down_is_told_instead() -> None:
+    theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with theirs, ours:
+        ours.setblocking(False)
+        notifier = Notifier({HANDED_DOWN: str(ours.fileno()), "NOTIFY_SOCKET": "/no/such"})
+        notifier.tell("READY=1", "STATUS=capturing")
+        assert theirs.recv(100) == b"READY=1\nSTATUS=capturing"
+        for _ in range(10_000):  # one that does not listen does not hold us
+            notifier.tell("WATCHDOG=1")
+        theirs.close()
+        notifier.stopping()
 
 
 @pytest.mark.parametrize(
