@@ -33,6 +33,10 @@ log = logging.getLogger(__name__)
 NONE: frozenset[int] = frozenset()
 CLAIM_SECONDS = 0.5
 """How often claims are written: they are late by the settling time anyway."""
+LONGEST_CLAIM_SECONDS = 5.0
+"""The same of very many flows."""
+CLAIMS_A_SECOND = 1000
+"""Of how many flows, roughly; each costs what an event costs."""
 
 FEW_EVENTS = 5
 """As many in a batch are written about as quickly as one."""
@@ -44,7 +48,7 @@ class Pace(Struct, frozen=True, kw_only=True):
     """When a batch is big enough, and how long it waits to become so."""
 
     batch_events: int = 4000
-    linger_seconds: float = 0.03
+    linger_seconds: float = 0.005
     """At most: no longer than the last batch took to be written, so what is quick stays quick; and
     not at all after a batch of few events, since waiting would save little."""
 
@@ -120,6 +124,11 @@ async def receive(
     return arrivals
 
 
+def claim_pause(flows: int) -> float:
+    """How many seconds to write no claims after those of so many flows."""
+    return min(max(CLAIM_SECONDS, flows / CLAIMS_A_SECOND), LONGEST_CLAIM_SECONDS)
+
+
 async def write_forever(
     engine: Engine,
     intake: Intake,
@@ -145,9 +154,9 @@ async def write_forever(
         opened = NONE.union(*(item.flow_keys for item in items if isinstance(item, Began)))
         gains = {}
         if opened or clock() >= claim_at:
-            claim_at = clock() + CLAIM_SECONDS
             claimed_up_to = intake.written_up_to()
             gains = claims.take(now=claimed_up_to)
+            claim_at = clock() + claim_pause(len(gains))
         came = [item for item in items if isinstance(item, Came)]
         arrivals = [arrival for item in came for arrival in item.arrivals]
         is_busy = len(arrivals) > FEW_EVENTS

@@ -153,11 +153,11 @@ class IngestSettings:
         Key(
             doc="wait at most so long for a batch to fill, less when writing is quick",
             unit="seconds",
-            example="0.03",
+            example="0.005",
             least=0,
             most=60,
         ),
-    ] = 0.03
+    ] = 0.005
     buffer_bytes: Annotated[
         int,
         Key(

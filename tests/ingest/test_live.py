@@ -11,7 +11,7 @@ from archiver.domain.events import Rejected
 from archiver.domain.model import UserId
 from archiver.ingest.heads import Heads
 from archiver.ingest.intake import Began, Came, Intake
-from archiver.ingest.live import Listener, Pace, receive, write_forever
+from archiver.ingest.live import Listener, Pace, claim_pause, receive, write_forever
 from archiver.ingest.names import Names
 from archiver.ingest.tally import AccountTally, Link, Tally
 from archiver.store.engine import DatabaseError, Engine, connect
@@ -62,6 +62,10 @@ async def at_work(writing: Writing, *, batch_events: int) -> AsyncIterator[None]
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+def test_of_many_flows_claims_are_written_more_rarely_but_within_seconds():
+    assert [claim_pause(flows) for flows in (0, 500, 2000, 10**6)] == [0.5, 0.5, 2.0, 5.0]
 
 
 async def test_nothing_is_claimed_over_an_event_that_waits_to_be_written(writing):
