@@ -64,6 +64,9 @@ class Ranges(Struct, frozen=True):
 
     def __contains__(self, id_: int) -> bool:
         """Tell whether *id_* belongs to the set."""
+        if len(self.spans) == 1:  # as nearly always where it is asked often
+            ((first, last),) = self.spans
+            return first <= id_ <= last
         after = bisect_left(self.spans, (id_ + 1,))
         return after > 0 and id_ <= self.spans[after - 1][1]
 

@@ -10,7 +10,7 @@ What Postgres refuses is found by halving the batch, set aside with the rejects,
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import datetime, timedelta
 from functools import reduce
 from operator import add
@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from archiver.domain.coverage import Ranges
-from archiver.domain.events import Rejected, Signal
+from archiver.domain.events import Event, Rejected, Signal
 from archiver.ingest.batch import Applied, Arrival, Batch, parted
 from archiver.ingest.folding import change_messages
 from archiver.ingest.novelty import Novelty, sort_out
@@ -147,10 +147,11 @@ async def write(tx: Transaction, batch: Batch, *, commits: bool = False) -> Appl
         await journal.add_signals(tx, signals)
     if rejects:
         await journal.add_rejects(tx, rejects)
-    is_all = not (batch.gains or batch.opened or batch.pages or _listed(new.entries))
+    listed = _listed(new.entries)
+    is_all = not (batch.gains or batch.opened or batch.pages or listed)
     changed = await change_messages(tx, new, commits=commits and is_all)
     if not is_all:
-        await _prove(tx, batch, new)
+        await _prove(tx, batch, new, listed)
     return Applied(
         events=len(new.entries),
         unheard=sum(one.form == 0 for one in new.entries),
@@ -162,12 +163,13 @@ async def write(tx: Transaction, batch: Batch, *, commits: bool = False) -> Appl
     )
 
 
-async def _prove(tx: Transaction, batch: Batch, new: Novelty) -> None:
-    """Note what is proven once *batch* is kept, and what is doubtful now."""
+async def _prove(tx: Transaction, batch: Batch, new: Novelty, listed: Collection[Key]) -> None:
+    """Note what is proven once *batch* is kept, and what is doubtful, as *listed* tells."""
     if batch.gains:
         unsure = await _unsure(tx, batch.arrivals, new)
         await coverage.advance(tx, batch.gains, unsure=unsure, now=batch.now)
-    if contradicted := await _contradicted(tx, new.entries):
+    # A listing shows what a stream should have brought, and did not.
+    if contradicted := await coverage.claimed_by_stream(tx, listed) if listed else NONE:
         log.warning("a stream did not bring what it should have", extra={"flows": contradicted})
         before = batch.now - CONTRADICTION_PAUSE
         await coverage.doubt(tx, contradicted, before=before, most=len(contradicted))
@@ -187,7 +189,7 @@ async def _unsure(tx: Transaction, arrivals: Iterable[Arrival], new: Novelty) ->
         (arrival.flow_key, arrival.id): arrival.listed_as_of
         for arrival in arrivals
         if arrival.listed_as_of is not None and arrival.flow_key is not None and arrival.id
-        if not new.is_all((arrival.flow_key, arrival.id))
+        if not (isinstance(arrival.decoded, Event) and new.is_all((arrival.flow_key, arrival.id)))
     }
     if not listed:
         return {}
@@ -196,12 +198,6 @@ async def _unsure(tx: Transaction, arrivals: Iterable[Arrival], new: Novelty) ->
         if as_of > max(id_, listed[flow_key, id_]):
             unsure.setdefault(flow_key, []).append((id_, id_))
     return {flow_key: Ranges.of(spans) for flow_key, spans in unsure.items()}
-
-
-async def _contradicted(tx: Transaction, entries: Iterable[Entry]) -> set[int]:
-    """The flows of which a listing shows an event that a stream should have brought and did not."""
-    listed = _listed(entries)
-    return await coverage.claimed_by_stream(tx, listed) if listed else set()
 
 
 def _listed(entries: Iterable[Entry]) -> list[Key]:

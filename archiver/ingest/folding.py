@@ -95,11 +95,7 @@ async def _held(tx: Transaction, new: Novelty) -> dict[Key, Held]:
 
     One that it shows, and of which the journal held nothing, is not there.
     """
-    reached = [
-        key
-        for key, facts in new.facts.items()
-        if new.marks[key[0]].may_hold(key[1]) or not shows(facts)
-    ]
+    reached = [key for key, facts in new.facts.items() if key in new.reached or not shows(facts)]
     return await messages.held(tx, reached) if reached else {}
 
 

@@ -31,6 +31,8 @@ class Novelty:
 
     marks: Mapping[int, Marks]
     """By flow key: how far the journal went before."""
+    reached: set[Key] = field(default_factory=set)
+    """The events of the batch of which the journal may have held something."""
     entries: list[Entry] = field(default_factory=list)
     """To be journalled."""
     sightings: list[Sighting] = field(default_factory=list)
@@ -41,9 +43,8 @@ class Novelty:
     repeated: int = 0
 
     def is_all(self, key: Key) -> bool:
-        """Tell whether a single fact of the batch is all that is known of a message."""
-        marks, id_ = self.marks[key[0]], key[1]
-        is_known = marks.may_hold(id_) or marks.may_change(id_)
+        """Tell whether a single fact is all that is known of a message that the batch brings."""
+        is_known = key in self.reached or self.marks[key[0]].may_change(key[1])
         return not is_known and len(self.facts.get(key, ())) <= 1
 
 
@@ -56,7 +57,6 @@ async def sort_out(
     """
     new = Novelty(marks=marks)
     events = []
-    reached = set()
     for arrival in arrivals:
         if isinstance(event := arrival.decoded, Event):
             if arrival.flow_key is None:
@@ -64,8 +64,8 @@ async def sort_out(
             key = (arrival.flow_key, event.id)
             events.append((key, arrival, event))
             if marks[arrival.flow_key].may_hold(event.id):
-                reached.add(key)
-    forms = await journal.known(tx, reached) if reached else {}
+                new.reached.add(key)
+    forms = await journal.known(tx, new.reached) if new.reached else {}
     for key, arrival, event in events:
         _place(new, key, arrival, event, forms.setdefault(key, []))
     if new.sightings:
