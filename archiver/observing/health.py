@@ -54,14 +54,12 @@ def is_alive(observed: Observed, *, now: float, within_seconds: float = STUCK_SE
 
 
 def ailments(observed: Observed, *, now: float) -> list[str]:
-    """Why the daemon does not capture, in words for people; nothing when it does."""
-    found = list(_of_writer(observed, now))
-    for account in observed.tally.accounts.values():
-        found += [f"account {account.name}: {one}" for one in _of(account, observed, now)]
-    for one in observed.processes:
-        if not one.is_well:
-            found.append(f"process {one.number}: {one.status.removeprefix(NOT_CAPTURING)}")
-    return found
+    """Why the daemon does not capture all, in words for people; nothing when it does."""
+    return _own_ailments(observed, now) + [
+        f"process {one.number}: {one.status.removeprefix(NOT_CAPTURING)}"
+        for one in observed.processes
+        if not one.is_well
+    ]
 
 
 def captures_any(observed: Observed, *, now: float) -> bool:
@@ -70,6 +68,14 @@ def captures_any(observed: Observed, *, now: float) -> bool:
     return not any(_of_writer(observed, now)) and any(
         not any(_of(account, observed, now)) for account in accounts
     )
+
+
+def _own_ailments(observed: Observed, now: float) -> list[str]:
+    """Why this process does not capture its share."""
+    found = list(_of_writer(observed, now))
+    for account in observed.tally.accounts.values():
+        found += [f"account {account.name}: {one}" for one in _of(account, observed, now)]
+    return found
 
 
 def _of_writer(observed: Observed, now: float) -> Iterator[str]:
@@ -115,16 +121,10 @@ def oldest_match_seconds(account: AccountTally, *, now: float) -> float | None:
 
 
 def summarize(observed: Observed, *, now: float) -> str:
-    """One line: what is captured, or why nothing is."""
-    found = ailments(observed, now=now)
-    if found:
-        return f"{NOT_CAPTURING}{'; '.join(found)}"
-    return "; ".join(
-        [
-            _captured(observed),
-            *(f"process {one.number}: {one.status}" for one in observed.processes),
-        ]
-    )
+    """One line: what is captured, or why nothing is; and how further processes are."""
+    found = _own_ailments(observed, now)
+    own = f"{NOT_CAPTURING}{'; '.join(found)}" if found else _captured(observed)
+    return "; ".join([own, *(f"process {one.number}: {one.status}" for one in observed.processes)])
 
 
 def _captured(observed: Observed) -> str:

@@ -136,8 +136,10 @@ async def test_what_ails_another_process_of_the_daemon_ails_the_daemon(observed:
     observed = replace(observed, processes=others)
     assert ailments(observed, now=NOW) == ["process 2: starting"]
     others[0].status = "not capturing: nothing has been written yet"
+    assert ailments(observed, now=NOW) == ["process 2: nothing has been written yet"]
     assert summarize(observed, now=NOW) == (
-        "not capturing: process 2: nothing has been written yet"
+        "capturing 2 flows on 1 stream, 0 events since the start; "
+        "process 2: not capturing: nothing has been written yet; process 3: capturing 7 flows"
     )
     assert captures_any(observed, now=NOW)
     others[0].is_well, others[0].status = True, "capturing 1 flow"
