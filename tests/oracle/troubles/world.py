@@ -37,6 +37,12 @@ def readable(trial: Trial) -> list[Flow]:
     return [flow for flow in trial.flowdock.world.flows if me in flow.members and not flow.disabled]
 
 
+async def readable_one(trial: Trial, chance: Random) -> Flow:
+    """One of them; waits for it while others have disabled or left all."""
+    await trial.until(lambda: bool(readable(trial)))
+    return chance.choice(readable(trial))
+
+
 def change(world: World, place: Place, chance: Random) -> bool:
     """Change some message of *place* in some way; tell whether one was changed."""
     messages = [message for message in place.timeline if not message.is_deleted()]
@@ -232,7 +238,7 @@ async def held(trial: Trial, flow: Flow) -> dict[int, bool]:
 async def send_without_ids(trial: Trial, chance: Random) -> None:
     """Stream events that have no id, of kinds known and unknown."""
     await trial.flowdock.connected()
-    flow = chance.choice(readable(trial))
+    flow = await readable_one(trial, chance)
     for kind in ("message", "presence", "tag-change", "nobody-knows"):
         raw = f'{{"event":"{kind}","flow":"{flow.id}","content":"no id","user":"1"}}'
         trial.flowdock.world.inject(flow, raw.encode())
@@ -242,7 +248,7 @@ async def send_without_ids(trial: Trial, chance: Random) -> None:
 async def poison_stream(trial: Trial, chance: Random) -> None:
     """Stream what is no event: no JSON, no object, no UTF-8, absurd numbers, deep nesting."""
     await trial.flowdock.connected()
-    flow = chance.choice(readable(trial))
+    flow = await readable_one(trial, chance)
     named = f'"flow":"{flow.id}","content":"x","user":"1","sent":1'
     for raw in (
         b"this is not JSON",
@@ -268,7 +274,7 @@ async def poison_rows(trial: Trial, chance: Random) -> None:
     for _ in range(DEEP):
         deep = [deep]
     texts = ("NUL \x00 here", "half \ud83d", "\ufffe\uffff", "\u2028\x85\x0b", "\u202ex")
-    flow = chance.choice(readable(trial))
+    flow = await readable_one(trial, chance)
     for text in texts:
         extra = {"huge": 10**300, "deep": deep, "nul\x00": "\x00", "tiny": 1e-300}
         posted = world.post(flow, chance.choice(world.users), text, extra=extra)
@@ -279,7 +285,7 @@ async def poison_rows(trial: Trial, chance: Random) -> None:
 async def post_giant(trial: Trial, chance: Random) -> None:
     """Post a message of 10 MB."""
     await trial.flowdock.connected()
-    flow = chance.choice(readable(trial))
+    flow = await readable_one(trial, chance)
     trial.flowdock.world.post(flow, trial.flowdock.me, "ä giant " * 1_250_000)
 
 
