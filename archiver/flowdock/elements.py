@@ -21,9 +21,10 @@ _BORDERS_TRIED = 4
 _TAIL_BYTES = 65_536
 
 _BETWEEN = re.compile(rb"[ \t\r\n]*+")
-_STRING = rb'"(?:[^"\\]++|\\.)*+"'
+# No possessive group: before 3.11.5, Python loses its way in one that holds alternatives.
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*"'
 _PLAIN = re.compile(rb'[^"\[\]{},]++|' + _STRING, re.DOTALL)
-_INNER = re.compile(rb'(?:[^"\[\]{}]++|' + _STRING + rb")*+", re.DOTALL)
+_INNER = re.compile(rb'[^"\[\]{}]*+(?:' + _STRING + rb'[^"\[\]{}]*+)*', re.DOTALL)
 
 
 class Element(Struct, frozen=True):

@@ -24,7 +24,7 @@ MAX_DEPTH = 400
 _SHALLOW_BYTES = 2 * MAX_DEPTH  # every bracket needs its partner
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-_BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|([\[{])|[\]}]', re.DOTALL)
+_BRACKETS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*"|([\[{])|[\]}]', re.DOTALL)
 
 
 class Envelope(msgspec.Struct, gc=False):

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 # A quote that begins no whole string is a token too: it ends the search at once.
-_TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["\[\]{},]', re.DOTALL)
+_TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*"|["\[\]{},]', re.DOTALL)
 _ELEMENTS = msgspec.json.Decoder(list[Raw])
 
 

@@ -1,6 +1,8 @@
 """A long array is cut into its elements, however its bytes arrive."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,3 +82,9 @@ def test_an_element_without_end_is_not_read_into_memory(monkeypatch: pytest.Monk
     assert list(cut.feed(b'["' + b"x" * 990)) == []
     with pytest.raises(Misshapen, match="more than 1,000 bytes at byte 1"):
         list(cut.feed(b"x" * 50))
+
+
+def test_no_pattern_of_ours_has_a_possessive_group() -> None:
+    """Python before 3.11.5 may lose its way in one that holds alternatives."""
+    for path in Path(module.__file__).parents[1].rglob("*.py"):
+        assert not re.search(r"\)[*+?}]\+", path.read_text()), path
