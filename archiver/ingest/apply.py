@@ -23,7 +23,7 @@ from archiver.domain.coverage import Ranges
 from archiver.domain.events import Event, Rejected, Signal
 from archiver.ingest.batch import Applied, Arrival, Batch, parted
 from archiver.ingest.folding import change_messages
-from archiver.ingest.novelty import Novelty, sort_out
+from archiver.ingest.novelty import Novelty, look_before, sort_out
 from archiver.store import coverage, journal, messages
 from archiver.store.bulk import Key
 from archiver.store.engine import (
@@ -140,8 +140,7 @@ async def write(tx: Transaction, batch: Batch, *, commits: bool = False) -> Appl
     less. Nothing is to follow then.
     """
     carried(tx, (len(arrival.frame) for arrival in batch.arrivals))
-    marks = await journal.lock_to_write(tx, batch.flow_keys(), batch.listed())
-    new = await sort_out(tx, batch.arrivals, marks)
+    new = await sort_out(tx, batch.arrivals, await look_before(tx, batch))
     signals, rejects = _asides(batch.arrivals)
     if signals:
         await journal.add_signals(tx, signals)

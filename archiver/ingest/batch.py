@@ -11,6 +11,7 @@ from archiver.domain.coverage import Ranges
 from archiver.domain.events import Decoded, Event, Mutation, Posted, Rejected, Vanished
 from archiver.domain.fold import Absence, Fact, Showing
 from archiver.domain.model import EventId
+from archiver.store.bulk import Key
 from archiver.store.coverage import PageRow, Standing
 from archiver.store.journal import Witness
 
@@ -59,6 +60,14 @@ class Batch(Struct, frozen=True, kw_only=True):
         """The flows that it writes to."""
         named = {arrival.flow_key for arrival in self.arrivals if arrival.flow_key is not None}
         return named | self.gains.keys() | self.opened
+
+    def targets(self) -> set[Key]:
+        """The messages that it changes."""
+        return {
+            (arrival.flow_key, arrival.decoded.target)
+            for arrival in self.arrivals
+            if isinstance(arrival.decoded, Mutation) and arrival.flow_key is not None
+        }
 
     def listed(self) -> dict[int, Ranges]:
         """By flow key: what is proven by pages."""

@@ -46,7 +46,7 @@ async def change_messages(tx: Transaction, new: Novelty, *, commits: bool = Fals
     held = await _held(tx, new)
     shown = [key for key in facts if key not in held and key not in moved and shows(facts[key])]
     late = _late(new, held)
-    waiting = await _waiting(tx, shown, new.marks)
+    waiting = await _waiting(tx, shown, new.before.marks)
     known: dict[Key, list[Fact]] = {}
     if late:
         await journal.append(tx, unwritten)
@@ -95,8 +95,14 @@ async def _held(tx: Transaction, new: Novelty) -> dict[Key, Held]:
 
     One that it shows, and of which the journal held nothing, is not there.
     """
-    reached = [key for key, facts in new.facts.items() if key in new.reached or not shows(facts)]
-    return await messages.held(tx, reached) if reached else {}
+    before, unseen = new.before, []
+    held = {}
+    for key, facts in new.facts.items():
+        if key in before.held:
+            held[key] = before.held[key]
+        elif key not in before.targets and (key in new.reached or not shows(facts)):
+            unseen.append(key)
+    return held | await messages.held(tx, unseen) if unseen else held
 
 
 async def _waiting(

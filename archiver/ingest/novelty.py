@@ -6,31 +6,43 @@ leaves nothing. The flows are locked, so what is looked up stays true until the 
 """
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from archiver.domain.events import Event, Posted, Rethreaded, ThreadChanged
 from archiver.domain.fold import BEFORE_ALL, Fact, Showing, target
 from archiver.errors import Corruption
-from archiver.ingest.batch import Arrival, fact_of
-from archiver.store import journal
+from archiver.ingest.batch import Arrival, Batch, fact_of
+from archiver.store import journal, messages
 from archiver.store.bulk import Key
 from archiver.store.engine import Transaction
 from archiver.store.journal import Entry, KnownForm, Marks, Sighting
-from archiver.store.messages import Shown
+from archiver.store.messages import Held, Shown
 
 SHOWS_THREAD = (Posted, ThreadChanged, Rethreaded)
 """The events that may show a thread; a union written where it is asked for is made each time."""
+
+
+class Before(Struct, frozen=True):
+    """What is stored before a batch is."""
+
+    marks: Mapping[int, Marks]
+    """By flow key: how far the journal goes."""
+    targets: AbstractSet[Key]
+    """The messages that the batch changes."""
+    held: Mapping[Key, Held]
+    """Of these, the stored ones."""
 
 
 @dataclass(slots=True)
 class Novelty:
     """What a batch brings that the journal did not hold."""
 
-    marks: Mapping[int, Marks]
-    """By flow key: how far the journal went before."""
+    before: Before
     reached: set[Key] = field(default_factory=set)
     """The events of the batch of which the journal may have held something."""
     entries: list[Entry] = field(default_factory=list)
@@ -44,18 +56,27 @@ class Novelty:
 
     def is_all(self, key: Key) -> bool:
         """Tell whether a single fact is all that is known of a message that the batch brings."""
-        is_known = key in self.reached or self.marks[key[0]].may_change(key[1])
+        is_known = key in self.reached or self.before.marks[key[0]].may_change(key[1])
         return not is_known and len(self.facts.get(key, ())) <= 1
 
 
-async def sort_out(
-    tx: Transaction, arrivals: Iterable[Arrival], marks: Mapping[int, Marks]
-) -> Novelty:
+async def look_before(tx: Transaction, batch: Batch) -> Before:
+    """Lock the flows of *batch*, and then see what is stored of them, all with one wait."""
+    targets = batch.targets()
+    beside = [messages.holding(targets)] if targets else []
+    marks, answers = await journal.lock_to_write(
+        tx, batch.flow_keys(), batch.listed(), beside=beside
+    )
+    return Before(marks, targets, messages.held_in(tx, answers[0]) if targets else {})
+
+
+async def sort_out(tx: Transaction, arrivals: Iterable[Arrival], before: Before) -> Novelty:
     """Say what is new in *arrivals*, so that it is to be journalled, and what is to be folded.
 
-    *marks* tell how far the journals of their flows go, which are locked.
+    Their flows are locked, and *before* tells what is stored of them.
     """
-    new = Novelty(marks=marks)
+    new = Novelty(before)
+    marks = before.marks
     events = []
     for arrival in arrivals:
         if isinstance(event := arrival.decoded, Event):

@@ -8,11 +8,11 @@ Statements that join keys with a table reach into it through its index, whatever
 of the table: a plan made while it was empty would else stay, and be slow, as long as a connection.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from struct import Struct, error
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import psycopg
@@ -20,12 +20,17 @@ from psycopg import pq
 from psycopg.abc import Buffer
 from psycopg.adapt import Dumper
 from sqlalchemy import (
+    JSON,
     BigInteger,
+    Boolean,
     ColumnElement,
+    DateTime,
     FromClause,
     Integer,
+    String,
     Table,
     TableValuedAlias,
+    Text,
     bindparam,
     cast,
     func,
@@ -33,7 +38,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.types import NullType
+from sqlalchemy.types import NullType, TypeEngine
 from typing_extensions import override
 
 Key = tuple[int, int]
@@ -72,6 +77,22 @@ LEXEME_BYTES = 2**20 - 1
 """That a ``tsvector`` may have in all."""
 
 
+_PACKED: Mapping[type, Callable[[Any], bytes]] = {
+    Integer: Struct("!i").pack,
+    BigInteger: Struct("!q").pack,
+    Boolean: Struct("!?").pack,
+    DateTime: Struct("!q").pack,
+    String: str.encode,
+    Text: str.encode,
+    JSON: str.encode,
+}
+
+
+def packer(column: TypeEngine[Any]) -> Callable[[Any], bytes]:
+    """What makes the bytes of a value of a type; others are bytes already, by what is below."""
+    return _PACKED.get(type(column), bytes)
+
+
 def moment(at: datetime | None) -> int | None:
     """A time as COPY takes it: microseconds since 2000."""
     if at is None:
@@ -83,6 +104,24 @@ def moment(at: datetime | None) -> int | None:
 def instant(at: datetime) -> bytes:
     """A time as a parameter."""
     return _INSTANT.pack(moment(at))
+
+
+def integer(number: int) -> bytes:
+    """An ``integer`` as a parameter.
+
+    Raises:
+        struct.error: it is out of range.
+    """
+    return _LENGTH.pack(number)
+
+
+def bigint(number: int) -> bytes:
+    """A ``bigint`` as a parameter.
+
+    Raises:
+        struct.error: it is out of range.
+    """
+    return _INSTANT.pack(number)
 
 
 def numbers(values: Sequence[int], *, bits: Literal[32, 64]) -> Sent:

@@ -1,58 +1,80 @@
-"""Statements that every batch needs, some of them for many rows, without a detour.
+"""Questions that every batch asks, some of them about many rows, without a detour.
 
-A statement is put into words once, when its module is loaded, and psycopg asks it by itself, with
-answers in binary: SQLAlchemy's own way costs each row as much again, and a small transaction a good
-part of its time.
+A question is put into words once, when its module is loaded, and sent as `pipelining` sends any
+statement, so that it can go together with others. Psycopg reads the answers, which come in binary:
+SQLAlchemy's own way costs each row as much again, and a small transaction a good part of its time.
 """
 
+import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
-from psycopg.rows import tuple_row
-from sqlalchemy import CompoundSelect, Select
+from psycopg.adapt import Transformer
+from sqlalchemy import BindParameter, CompoundSelect, Select
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from archiver.store.bulk import driver
+from archiver.store.bulk import driver_of, instant, packer
+from archiver.store.pipelining import Answer, Statement, send
+
+_PARAMETER = re.compile(r"%\((\w+)\)s")
+NO_VALUES: Mapping[str, bytes] = {}
 
 
 class Query(Struct, frozen=True):
-    """A statement in words, and the values that it always has."""
+    """A question in words; its parameters have numbers."""
 
     words: bytes
-    values: Mapping[str, Any]
+    names: tuple[str, ...]
+    """The names of the parameters, in the order of their numbers."""
+    always: Mapping[str, bytes] = NO_VALUES
+    """The values of those that never change."""
 
     @classmethod
-    def of(cls, words: str) -> "Query":
-        """A statement in SQL; its parameters are named like ``%(ids)s``."""
-        return cls(words.encode(), {})
+    def of(cls, words: str, always: Mapping[str, bytes] = NO_VALUES) -> "Query":
+        """A question in SQL; its parameters are named like ``%(ids)s``."""
+        names = tuple(dict.fromkeys(_PARAMETER.findall(words)))
+        numbered = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", words)
+        used = {name: always[name] for name in names if name in always}
+        return cls(numbered.encode(), names, used)
+
+    def about(self, values: Mapping[str, bytes]) -> Statement:
+        """The question about *values*, by name, in the binary form of their types."""
+        known = {**self.always, **values}
+        return Statement(self.words, [known[name] for name in self.names])
 
 
 def query(statement: Select[Any] | CompoundSelect[Any]) -> Query:
     """*statement* as `fetch` asks it."""
     compiled = statement.compile(dialect=dialect())  # type: ignore[no-untyped-call]
-    return Query(str(compiled).encode(), compiled.params)
-
-
-async def tell(tx: AsyncConnection, told: Query, parameters: Mapping[str, object]) -> None:
-    """Have a statement done that answers nothing.
-
-    Raises:
-        psycopg.Error: Postgres refused a value, or the connection broke.
-    """
-    async with driver(tx) as connection, connection.cursor() as cursor:
-        await cursor.execute(told.words, {**told.values, **parameters})
+    always = {
+        name: _packed(bind) for name, bind in compiled.binds.items() if bind.value is not None
+    }
+    return Query.of(str(compiled), always)
 
 
 async def fetch(
-    tx: AsyncConnection, asked: Query, parameters: Mapping[str, object]
+    tx: AsyncConnection, asked: Query, values: Mapping[str, bytes] = NO_VALUES
 ) -> list[tuple[Any, ...]]:
     """The rows that answer *asked*, each in the order of its columns.
 
     Raises:
         psycopg.Error: Postgres refused a value, or the connection broke.
     """
-    async with driver(tx) as connection, connection.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute(asked.words, {**asked.values, **parameters}, binary=True)
-        return await cursor.fetchall()
+    (answer,) = await send(tx, [asked.about(values)])
+    return rows_in(tx, answer)
+
+
+def _packed(bind: BindParameter[Any]) -> bytes:
+    return (
+        instant(bind.value) if isinstance(bind.value, datetime) else packer(bind.type)(bind.value)
+    )
+
+
+def rows_in(tx: AsyncConnection, answer: Answer) -> list[tuple[Any, ...]]:
+    """The rows of what a `Query` answers, each in the order of its columns."""
+    reader = Transformer.from_context(driver_of(tx))
+    reader.set_pgresult(answer)
+    return reader.load_rows(0, answer.ntuples, tuple)

@@ -42,7 +42,7 @@ from archiver.store.bulk import (
 from archiver.store.coverage import LOCK
 from archiver.store.engine import carried
 from archiver.store.fetching import fetch, query
-from archiver.store.pipelining import Statement, integers, send
+from archiver.store.pipelining import Answer, Statement, integers, send
 from archiver.store.rows import Rows, add_rows
 from archiver.store.schema import flows, journal, rejects, sightings, signals
 
@@ -179,30 +179,36 @@ def digest(payload: bytes) -> bytes:
 
 
 async def lock_to_write(
-    tx: AsyncConnection, flow_keys: Collection[int], listed: Mapping[int, Ranges]
-) -> dict[int, Marks]:
+    tx: AsyncConnection,
+    flow_keys: Collection[int],
+    listed: Mapping[int, Ranges],
+    *,
+    beside: Sequence[Statement] = (),
+) -> tuple[dict[int, Marks], list[Answer]]:
     """Lock flows as `coverage.lock` does, and then tell how far the journal of each goes.
 
     And which of the ranges *listed*, by flow key, are vacant: what fills a gap lies below the
-    newest id, and is new all the same. All this, and the begin of the transaction, cost one wait
-    for the server.
+    newest id, and is new all the same. After that it is done what stands *beside*, and the answers
+    are returned. All this, and the begin of the transaction, cost one wait for the server.
     """
     keys = numbers(sorted(flow_keys), bits=32)
     spans = [(key, *span) for key, ranges in listed.items() for span in ranges]
     vacant: dict[int, list[tuple[int, int]]] = {}
-    # The second is one of its own, so that it sees what others wrote while the first waited.
+    # Each is one of its own, so that it sees what others wrote while the first waited.
     asked = [Statement(LOCK, [keys]), Statement(_MARKS, [keys])]
     if spans:
         flows_, firsts, lasts = zip(*spans, strict=True)
         bounds = numbers(firsts, bits=64), numbers(lasts, bits=64)
         asked.append(Statement(_VACANT, [numbers(flows_, bits=32), *bounds]))
-    _, told, *found = await send(tx, asked)
-    for flow_key, first, last in integers(found[0]) if found else ():
-        vacant.setdefault(flow_key, []).append((first, last))
-    return {
+    _, told, *answers = await send(tx, [*asked, *beside])
+    if spans:
+        for flow_key, first, last in integers(answers.pop(0)):
+            vacant.setdefault(flow_key, []).append((first, last))
+    marks = {
         flow_key: Marks(newest or 0, target or 0, Ranges.of(vacant.get(flow_key, ())))
         for flow_key, newest, target in integers(told)
     }
+    return marks, answers
 
 
 async def known(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, list[KnownForm]]:

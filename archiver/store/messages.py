@@ -26,8 +26,8 @@ from archiver.store.bulk import (
     texts,
 )
 from archiver.store.engine import carried
-from archiver.store.fetching import fetch, query
-from archiver.store.pipelining import Statement
+from archiver.store.fetching import fetch, query, rows_in
+from archiver.store.pipelining import Answer, Statement, send
 from archiver.store.rows import Rows, add_rows
 from archiver.store.schema import messages, revisions, threads
 from archiver.store.search_queue import noted
@@ -74,7 +74,18 @@ NO_HISTORIES: Mapping[Key, History] = MappingProxyType({})
 
 async def held(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, Held]:
     """The stored messages among *keys*."""
-    rows = await fetch(tx, _HELD, keys_of(keys))
+    (answer,) = await send(tx, [holding(keys)])
+    return held_in(tx, answer)
+
+
+def holding(keys: Iterable[Key]) -> Statement:
+    """What asks for the stored messages among *keys*, to be sent beside others."""
+    return _HELD.about(keys_of(keys))
+
+
+def held_in(tx: AsyncConnection, answer: Answer) -> dict[Key, Held]:
+    """The stored messages that `holding` found."""
+    rows = rows_in(tx, answer)
     carried(tx, (len(row[CONTENT]) for row in rows))
     return dict(map(_held, rows))
 

@@ -6,6 +6,7 @@ from msgspec import Struct
 from sqlalchemy import and_, bindparam, delete, not_, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from archiver.store.bulk import bigint, integer
 from archiver.store.fetching import Query, fetch, query
 from archiver.store.journal import Entry, entry_of, newest_of
 from archiver.store.schema import journal, messages, sightings, threads
@@ -43,7 +44,12 @@ async def bounds(tx: AsyncConnection, flow_key: int) -> tuple[int, int]:
 
 async def next_stretch(tx: AsyncConnection, flow_key: int, *, after: int) -> Stretch | None:
     """The ids that come after *after*, as many as fit into memory; None when there are none."""
-    asked = {"flow_key": flow_key, "after": after, "most": BATCH_IDS, "bytes": BATCH_BYTES}
+    asked = {
+        "flow_key": integer(flow_key),
+        "after": bigint(after),
+        "most": bigint(BATCH_IDS),
+        "bytes": bigint(BATCH_BYTES),
+    }
     rows = await fetch(tx, _NEXT_IDS, asked)
     if not rows:
         return None
@@ -57,7 +63,11 @@ async def told_of(tx: AsyncConnection, stretch: Stretch) -> list[Entry]:
 
     An event that changes a message and lies in the stretch itself is told once.
     """
-    asked = {"flow_key": stretch.flow_key, "after": stretch.after, "last": stretch.last}
+    asked = {
+        "flow_key": integer(stretch.flow_key),
+        "after": bigint(stretch.after),
+        "last": bigint(stretch.last),
+    }
     return [Entry(*row) for row in await fetch(tx, _TOLD, asked)]
 
 
@@ -113,7 +123,7 @@ _NEXT_IDS = Query.of("""
                count(*) OVER () AS found
         FROM found LEFT JOIN weights USING (id)
     )
-    SELECT id, found FROM weighed WHERE before < %(bytes)s ORDER BY id
+    SELECT id, found FROM weighed WHERE before < CAST(%(bytes)s AS bigint) ORDER BY id
 """)
 
 _THREADS = text("""

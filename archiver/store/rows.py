@@ -7,7 +7,7 @@ Either way the values are given as Postgres' binary format wants them; see `arch
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
-from struct import Struct, error
+from struct import error
 from typing import Any
 
 import msgspec
@@ -27,10 +27,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR, UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from archiver.store.bulk import driver
+from archiver.store.bulk import driver, packer
 from archiver.store.pipelining import Statement, send
 
-FEW_ROWS = 24
+FEW_ROWS = 64
 """Of a table: from here on COPY costs less, in spite of the waits."""
 FEW_BYTES = 64 * 1024
 AT_ONCE = (16, 4, 1)
@@ -52,16 +52,6 @@ _SENT_AS = {
 }
 """How values of a column's type travel by COPY: as what has the same bytes."""
 
-_PACKED: dict[type, Callable[[Any], bytes]] = {
-    Integer: Struct("!i").pack,
-    BigInteger: Struct("!q").pack,
-    Boolean: Struct("!?").pack,
-    DateTime: Struct("!q").pack,
-    Text: str.encode,
-    JSON: str.encode,
-}
-"""What makes the bytes of a value of a column's type; others are bytes already."""
-
 
 class Rows(msgspec.Struct, frozen=True):
     """New rows of a table, each in the order of *columns*."""
@@ -82,26 +72,21 @@ async def add_rows(
         psycopg.Error, UnicodeError: Postgres refused a row, or the connection broke; the
             transaction is of no more use then.
     """
-    few = [one for one in added if _is_few(one)]
-    many = [one for one in added if not _is_few(one)]
-    statements = [*before, *(insert for one in few for insert in _inserts(one))]
+    statements, many = [*before], []
+    for one in added:
+        inserts = list(_inserts(one)) if len(one.rows) <= FEW_ROWS else []
+        if inserts and sum(map(_size, inserts)) <= FEW_BYTES:
+            statements += inserts
+        elif one.rows:
+            many.append(one)
     if statements:
         await send(tx, statements, commits=commits and not many)
     for one in many:
         await copy(tx, one.table, one.columns, one.rows)
 
 
-def _is_few(added: Rows) -> bool:
-    """Tell whether the values can go with statements; a letter may take four bytes."""
-    if len(added.rows) > FEW_ROWS:
-        return False
-    values = (value for row in added.rows for value in row)
-    sizes = (
-        len(value) * (4 if isinstance(value, str) else 1)
-        for value in values
-        if isinstance(value, str | bytes)
-    )
-    return sum(sizes) <= FEW_BYTES
+def _size(insert: Statement) -> int:
+    return sum(map(len, filter(None, insert.values)))
 
 
 def _inserts(added: Rows) -> Iterator[Statement]:
@@ -111,7 +96,7 @@ def _inserts(added: Rows) -> Iterator[Statement]:
         psycopg.DataError, UnicodeError: a value is none of its column's type.
     """
     table, columns, first = added.table, tuple(added.columns), 0
-    packers = [_PACKED.get(type(table.c[name].type), bytes) for name in columns]
+    packers = _packers(table, columns)
     for size in AT_ONCE:
         while len(added.rows) - first >= size:
             try:
@@ -124,6 +109,11 @@ def _inserts(added: Rows) -> Iterator[Statement]:
                 raise psycopg.DataError(str(exc)) from exc
             yield Statement(_statement(table, columns, size), values)
             first += size
+
+
+@cache
+def _packers(table: Table, columns: tuple[str, ...]) -> list[Callable[[Any], bytes]]:
+    return [packer(table.c[name].type) for name in columns]
 
 
 @cache

@@ -12,6 +12,7 @@ from archiver.domain.query_text import LONGEST_TEXT
 from archiver.store import schema
 from archiver.store.bulk import (
     Key,
+    integer,
     keys_of,
     moment,
     moments,
@@ -82,7 +83,7 @@ def searched(message: Said, ordinal: int, spaced: str, found: Collection[bytes])
 
 async def said(tx: AsyncConnection, keys: Iterable[Key]) -> list[Said]:
     """The stored messages among *keys*; of texts, as much as is searched."""
-    asked = {**keys_of(keys), "longest": LONGEST_TEXT}
+    asked = {**keys_of(keys), "longest": integer(LONGEST_TEXT)}
     return [Said(*row) for row in await fetch(tx, _SAID, asked)]
 
 
@@ -90,7 +91,7 @@ async def stems(tx: AsyncConnection, words: Sequence[str], *, language: str) -> 
     """What Postgres finds each of *words* by, in their order."""
     # A space ends a word for its parser, whatever the word: so what it finds in a text is what it
     # finds in each word of it.
-    found = await fetch(tx, _STEMS, {"words": texts(words), "language": language})
+    found = await fetch(tx, _STEMS, {"words": texts(words), "language": language.encode()})
     return [its for (its,) in found]
 
 
@@ -119,7 +120,7 @@ async def replace(tx: AsyncConnection, keys: Iterable[Key], rows: Sequence[Searc
 
 _SAID = Query.of("""
     SELECT m.flow_key, m.id, m.event, m.user_id, m.sent_at,
-           left(m.content, %(longest)s) AS content, m.tags, m.thread_id,
+           left(m.content, CAST(%(longest)s AS integer)) AS content, m.tags, m.thread_id,
            m.edits > 0 AS is_edited, m.deleted_at IS NOT NULL AS is_deleted,
            CASE WHEN m.attachments IS NULL THEN '{}' ELSE
                array(SELECT file ->> 'file_name' FROM jsonb_array_elements(m.attachments) AS file
@@ -128,7 +129,7 @@ _SAID = Query.of("""
            m.attachments IS NOT NULL AS has_files, m.reactions IS NOT NULL AS has_reactions,
            m.external_user_name,
            CASE WHEN m.revisions = 0 THEN '{}' ELSE
-               array(SELECT left(content, %(longest)s) FROM store.revisions AS r
+               array(SELECT left(content, CAST(%(longest)s AS integer)) FROM store.revisions AS r
                      WHERE r.flow_key = m.flow_key AND r.message_id = m.id AND content <> ''
                      ORDER BY ordinal)
            END AS earlier,
