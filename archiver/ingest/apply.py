@@ -10,7 +10,7 @@ What Postgres refuses is found by halving the batch, set aside with the rejects,
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
 from functools import reduce
 from operator import add
@@ -25,7 +25,6 @@ from archiver.ingest.batch import Applied, Arrival, Batch, parted
 from archiver.ingest.folding import change_messages
 from archiver.ingest.novelty import Novelty, look_before, sort_out
 from archiver.store import coverage, journal, messages
-from archiver.store.bulk import Key
 from archiver.store.engine import (
     DatabaseError,
     Engine,
@@ -35,7 +34,7 @@ from archiver.store.engine import (
     fault,
     transaction,
 )
-from archiver.store.journal import Entry, Reject, StoredSignal
+from archiver.store.journal import Reject, StoredSignal
 
 log = logging.getLogger(__name__)
 
@@ -139,21 +138,20 @@ async def write(tx: Transaction, batch: Batch, *, commits: bool = False) -> Appl
     If *commits*, that may be committed when this returns: with what is written last, for one wait
     less. Nothing is to follow then.
     """
-    carried(tx, (len(arrival.frame) for arrival in batch.arrivals))
+    carried(tx, [len(arrival.frame) for arrival in batch.arrivals])
     new = await sort_out(tx, batch.arrivals, await look_before(tx, batch))
-    signals, rejects = _asides(batch.arrivals)
+    signals, rejects = _asides(new.others)
     if signals:
         await journal.add_signals(tx, signals)
     if rejects:
         await journal.add_rejects(tx, rejects)
-    listed = _listed(new.entries)
-    is_all = not (batch.gains or batch.opened or batch.pages or listed)
+    is_all = not (batch.gains or batch.opened or batch.pages or new.listed)
     changed = await change_messages(tx, new, commits=commits and is_all)
     if not is_all:
-        await _prove(tx, batch, new, listed)
+        await _prove(tx, batch, new)
     return Applied(
         events=len(new.entries),
-        unheard=sum(one.form == 0 for one in new.entries),
+        unheard=new.unheard,
         repeated=new.repeated,
         signals=len(signals),
         rejected=len(rejects),
@@ -162,13 +160,13 @@ async def write(tx: Transaction, batch: Batch, *, commits: bool = False) -> Appl
     )
 
 
-async def _prove(tx: Transaction, batch: Batch, new: Novelty, listed: Collection[Key]) -> None:
-    """Note what is proven once *batch* is kept, and what is doubtful, as *listed* tells."""
+async def _prove(tx: Transaction, batch: Batch, new: Novelty) -> None:
+    """Note what is proven once *batch* is kept, and what is doubtful."""
     if batch.gains:
         unsure = await _unsure(tx, batch.arrivals, new)
         await coverage.advance(tx, batch.gains, unsure=unsure, now=batch.now)
     # A listing shows what a stream should have brought, and did not.
-    if contradicted := await coverage.claimed_by_stream(tx, listed) if listed else NONE:
+    if contradicted := await coverage.claimed_by_stream(tx, new.listed) if new.listed else NONE:
         log.warning("a stream did not bring what it should have", extra={"flows": contradicted})
         before = batch.now - CONTRADICTION_PAUSE
         await coverage.doubt(tx, contradicted, before=before, most=len(contradicted))
@@ -197,11 +195,6 @@ async def _unsure(tx: Transaction, arrivals: Iterable[Arrival], new: Novelty) ->
         if as_of > max(id_, listed[flow_key, id_]):
             unsure.setdefault(flow_key, []).append((id_, id_))
     return {flow_key: Ranges.of(spans) for flow_key, spans in unsure.items()}
-
-
-def _listed(entries: Iterable[Entry]) -> list[Key]:
-    """The events that a listing was the first to show."""
-    return [(one.flow_key, one.id) for one in entries if one.form == 0 and one.witness == "list"]
 
 
 def _asides(arrivals: Iterable[Arrival]) -> tuple[list[StoredSignal], list[Reject]]:

@@ -38,7 +38,7 @@ LONGEST_CLAIM_SECONDS = 5.0
 CLAIMS_A_SECOND = 1000
 """Of how many flows, roughly; each costs what an event costs."""
 
-FEW_EVENTS = 8
+FEW_EVENTS = 16
 """As many in a batch are written about as quickly as one."""
 
 connections = count(1)

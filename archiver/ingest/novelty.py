@@ -52,7 +52,13 @@ class Novelty:
     moved: set[Key] = field(default_factory=set)
     """Messages of which a form that the journal holds was shown again, at a newer position."""
     threads: list[Shown] = field(default_factory=list)
+    listed: list[Key] = field(default_factory=list)
+    """The events that a listing was the first to show."""
+    unheard: int = 0
+    """How many of `entries` are of events of which the journal held nothing."""
     repeated: int = 0
+    others: list[Arrival] = field(default_factory=list)
+    """What is no event, and does not come into the journal."""
 
     def is_all(self, key: Key) -> bool:
         """Tell whether a single fact is all that is known of a message that the batch brings."""
@@ -86,6 +92,8 @@ async def sort_out(tx: Transaction, arrivals: Iterable[Arrival], before: Before)
             events.append((key, arrival, event))
             if marks[arrival.flow_key].may_hold(event.id):
                 new.reached.add(key)
+        else:
+            new.others.append(arrival)
     forms = await journal.known(tx, new.reached) if new.reached else {}
     for key, arrival, event in events:
         _place(new, key, arrival, event, forms.setdefault(key, []))
@@ -107,6 +115,10 @@ def _place(new: Novelty, key: Key, arrival: Arrival, event: Event, forms: list[K
         form = KnownForm(len(forms), digest, as_of, shown_at, was_listed)
         forms.append(form)
         new.entries.append(_entry(flow_key, arrival, event, form))
+        if form.form == 0:
+            new.unheard += 1
+            if arrival.witness == "list":
+                new.listed.append(key)
     elif was_listed and _is_newer(as_of, shown_at, forms[number]):
         form = replace(forms[number], as_of=as_of, shown_at=shown_at, was_listed=True)
         forms[number] = form

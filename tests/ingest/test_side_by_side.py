@@ -1,15 +1,16 @@
-"""A large batch in several transactions: the same rows, claims and asides as in one."""
+"""Transactions side by side, of one large batch or of two writers: the same rows as of one."""
 
+import asyncio
 from collections.abc import Sequence
 
 import psycopg
 import pytest
 
 from archiver.domain.coverage import Ranges
-from archiver.ingest.apply import LARGE, apply, apply_side_by_side
+from archiver.ingest.apply import LARGE, apply, apply_side_by_side, write
 from archiver.ingest.batch import Applied, Arrival, Batch, parted
 from archiver.store.coverage import Standing
-from archiver.store.engine import DatabaseError, Engine, connect
+from archiver.store.engine import DatabaseError, Engine, connect, transaction
 from tests.ingest.arriving import (
     NOW,
     derived,
@@ -22,6 +23,10 @@ from tests.ingest.arriving import (
     tag_change,
 )
 
+WAITS = """
+    SELECT FROM pg_stat_activity
+    WHERE wait_event_type = 'Lock' AND datname = current_database()
+"""
 EACH = LARGE // 4
 REFUSED = 7
 
@@ -64,6 +69,24 @@ async def test_it_leaves_what_one_transaction_leaves(database_url):
     assert told(database_url, keys) == told(database_url, others)
     without_it = f"{{[1,{REFUSED}),[{REFUSED + 1},{EACH + 3})}}"
     assert claimed(database_url, [*keys, *others]) == [without_it] * 10
+
+
+@pytest.mark.parametrize("changed", [edit(2, 1, "second"), tag_change(2, 1, add=["todo"])])
+async def test_who_waited_for_another_finds_what_that_one_wrote(database_url, changed):
+    async with connect(database_url) as engine, connect(database_url) as other:
+        key, alone = await new_flow(engine), await new_flow(engine)
+        async with asyncio.timeout(20):
+            async with transaction(engine) as tx:
+                await write(tx, Batch(now=NOW, arrivals=[streamed(frame(1), key)]))
+                change = Batch(now=NOW, arrivals=[streamed(changed, key)])
+                waiting = asyncio.create_task(apply(other, change))
+                while not query(database_url, WAITS):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            await waiting
+        both = [streamed(one, alone) for one in (frame(1), changed)]
+        await apply(engine, Batch(now=NOW, arrivals=both))
+    one, another = told(database_url, [key, alone])
+    assert one == another
 
 
 def test_each_flow_is_of_one_part_with_all_that_is_of_it():
