@@ -77,7 +77,7 @@ LEXEME_BYTES = 2**20 - 1
 """That a ``tsvector`` may have in all."""
 
 
-_PACKED: Mapping[type, Callable[[Any], bytes]] = {
+PACKED: Mapping[type, Callable[[Any], bytes]] = {
     Integer: Struct("!i").pack,
     BigInteger: Struct("!q").pack,
     Boolean: Struct("!?").pack,
@@ -86,11 +86,12 @@ _PACKED: Mapping[type, Callable[[Any], bytes]] = {
     Text: str.encode,
     JSON: str.encode,
 }
+"""What makes the bytes of a value of a type; a time is what `moment` gives."""
 
 
 def packer(column: TypeEngine[Any]) -> Callable[[Any], bytes]:
-    """What makes the bytes of a value of a type; others are bytes already, by what is below."""
-    return _PACKED.get(type(column), bytes)
+    """What makes the bytes of a value of a column's type; of others they are bytes already."""
+    return PACKED.get(type(column), bytes)
 
 
 def moment(at: datetime | None) -> int | None:

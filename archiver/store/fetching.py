@@ -8,6 +8,7 @@ SQLAlchemy's own way costs each row as much again, and a small transaction a goo
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from msgspec import Struct
@@ -16,11 +17,11 @@ from sqlalchemy import BindParameter, CompoundSelect, Select
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from archiver.store.bulk import driver_of, instant, packer
+from archiver.store.bulk import PACKED, driver_of, instant
 from archiver.store.pipelining import Answer, Statement, send
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
-NO_VALUES: Mapping[str, bytes] = {}
+NO_VALUES: Mapping[str, bytes] = MappingProxyType({})
 
 
 class Query(Struct, frozen=True):
@@ -47,7 +48,11 @@ class Query(Struct, frozen=True):
 
 
 def query(statement: Select[Any] | CompoundSelect[Any]) -> Query:
-    """*statement* as `fetch` asks it."""
+    """*statement* as `fetch` asks it.
+
+    Raises:
+        KeyError: a value in it is of a type that is not in `PACKED`.
+    """
     compiled = statement.compile(dialect=dialect())  # type: ignore[no-untyped-call]
     always = {
         name: _packed(bind) for name, bind in compiled.binds.items() if bind.value is not None
@@ -68,9 +73,9 @@ async def fetch(
 
 
 def _packed(bind: BindParameter[Any]) -> bytes:
-    return (
-        instant(bind.value) if isinstance(bind.value, datetime) else packer(bind.type)(bind.value)
-    )
+    if isinstance(bind.value, datetime):
+        return instant(bind.value)
+    return PACKED[type(bind.type)](bind.value)
 
 
 def rows_in(tx: AsyncConnection, answer: Answer) -> list[tuple[Any, ...]]:

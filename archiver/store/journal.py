@@ -188,8 +188,8 @@ async def lock_to_write(
     """Lock flows as `coverage.lock` does, and then tell how far the journal of each goes.
 
     And which of the ranges *listed*, by flow key, are vacant: what fills a gap lies below the
-    newest id, and is new all the same. After that it is done what stands *beside*, and the answers
-    are returned. All this, and the begin of the transaction, cost one wait for the server.
+    newest id, and is new all the same. What stands *beside* is done after that; its answers are
+    returned too. All this, and the begin of the transaction, cost one wait for the server.
     """
     keys = numbers(sorted(flow_keys), bits=32)
     spans = [(key, *span) for key, ranges in listed.items() for span in ranges]
