@@ -95,13 +95,12 @@ async def _held(tx: Transaction, new: Novelty) -> dict[Key, Held]:
 
     One that it shows, and of which the journal held nothing, is not there.
     """
-    before, unseen = new.before, []
-    held = {}
-    for key, facts in new.facts.items():
-        if key in before.held:
-            held[key] = before.held[key]
-        elif key not in before.targets and (key in new.reached or not shows(facts)):
-            unseen.append(key)
+    held = {key: one for key, one in new.before.held.items() if key in new.facts}
+    unseen = [
+        key
+        for key, facts in new.facts.items()
+        if key not in new.before.targets and (key in new.reached or not shows(facts))
+    ]
     return held | await messages.held(tx, unseen) if unseen else held
 
 

@@ -68,8 +68,8 @@ _OID_OF_NUMBER = {32: 23, 64: 20}
 _ARRAY_HEAD = Struct("!5i")
 _NOTHING = Struct("!3i")
 NO_TEXTS = Sent(_NOTHING.pack(0, 0, _OID_OF_TEXT))
-_INSTANT = Struct("!q")
-_LENGTH = Struct("!i")
+_BIGINT = Struct("!q")
+_INTEGER = Struct("!i")
 _SMALL = Struct("!h")
 _LEXEME_END = b"\0\0\0"
 """Of the string, and that it has no positions."""
@@ -78,10 +78,10 @@ LEXEME_BYTES = 2**20 - 1
 
 
 PACKED: Mapping[type, Callable[[Any], bytes]] = {
-    Integer: Struct("!i").pack,
-    BigInteger: Struct("!q").pack,
+    Integer: _INTEGER.pack,
+    BigInteger: _BIGINT.pack,
     Boolean: Struct("!?").pack,
-    DateTime: Struct("!q").pack,
+    DateTime: _BIGINT.pack,
     String: str.encode,
     Text: str.encode,
     JSON: str.encode,
@@ -104,7 +104,7 @@ def moment(at: datetime | None) -> int | None:
 
 def instant(at: datetime) -> bytes:
     """A time as a parameter."""
-    return _INSTANT.pack(moment(at))
+    return _BIGINT.pack(moment(at))
 
 
 def integer(number: int) -> bytes:
@@ -113,7 +113,7 @@ def integer(number: int) -> bytes:
     Raises:
         struct.error: it is out of range.
     """
-    return _LENGTH.pack(number)
+    return _INTEGER.pack(number)
 
 
 def bigint(number: int) -> bytes:
@@ -122,7 +122,7 @@ def bigint(number: int) -> bytes:
     Raises:
         struct.error: it is out of range.
     """
-    return _INSTANT.pack(number)
+    return _BIGINT.pack(number)
 
 
 def numbers(values: Sequence[int], *, bits: Literal[32, 64]) -> Sent:
@@ -177,7 +177,7 @@ def tsvector(found: Collection[bytes]) -> bytes:
     packed = _LEXEME_END.join([*sorted(found), b""])
     if len(packed) - len(_LEXEME_END) * len(found) > LEXEME_BYTES:
         raise psycopg.DataError(f"{len(packed)} bytes are too many for a tsvector")
-    return _LENGTH.pack(len(found)) + packed
+    return _INTEGER.pack(len(found)) + packed
 
 
 def tsvectors(values: Sequence[bytes]) -> Sent:
@@ -190,7 +190,7 @@ def _array(values: Sequence[bytes], *, oid: int) -> Sent:
         return Sent(_NOTHING.pack(0, 0, oid))
     parts = [_ARRAY_HEAD.pack(1, 0, oid, len(values), 1)]
     for value in values:
-        parts += (_LENGTH.pack(len(value)), value)
+        parts += (_INTEGER.pack(len(value)), value)
     return Sent(b"".join(parts))
 
 

@@ -6,7 +6,7 @@ newest sighting is kept, since the same words said later can outweigh what came 
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
@@ -30,6 +30,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.coverage import Ranges
+from archiver.domain.fold import BEFORE_ALL
 from archiver.store.bulk import (
     Key,
     key_table,
@@ -52,7 +53,6 @@ COLUMNS = (
     "flow_key", "id", "form", "digest", "witness", "event", "user_id", "sent_at", "target_id",
     "payload", "as_of", "received_at",
 )  # fmt: skip
-BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 
 _ASKED = key_table()
 _OWN = reached(journal, journal.c.flow_key == _ASKED.c.flow_key, journal.c.id == _ASKED.c.id)

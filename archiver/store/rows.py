@@ -74,8 +74,7 @@ async def add_rows(
     """
     statements, many = [*before], []
     for one in added:
-        inserts = list(_inserts(one)) if len(one.rows) <= FEW_ROWS else []
-        if inserts and sum(map(_size, inserts)) <= FEW_BYTES:
+        if inserts := _inserts_of_few(one):
             statements += inserts
         elif one.rows:
             many.append(one)
@@ -85,8 +84,13 @@ async def add_rows(
         await copy(tx, one.table, one.columns, one.rows)
 
 
-def _size(insert: Statement) -> int:
-    return sum(map(len, filter(None, insert.values)))
+def _inserts_of_few(added: Rows) -> list[Statement]:
+    """The statements that insert rows, if these are few and small; else none."""
+    if len(added.rows) > FEW_ROWS:
+        return []
+    inserts = list(_inserts(added))
+    size = sum(len(value) for one in inserts for value in one.values if value)
+    return inserts if size <= FEW_BYTES else []
 
 
 def _inserts(added: Rows) -> Iterator[Statement]:

@@ -111,6 +111,15 @@ def query(database_url: str, statement: str, *parameters: object) -> list[tuple[
         return connection.execute(statement, parameters).fetchall()
 
 
+def waits_for_lock(database_url: str) -> bool:
+    """Tell whether a session waits for what another holds."""
+    waiting = """
+        SELECT FROM pg_stat_activity
+        WHERE wait_event_type = 'Lock' AND datname = current_database()
+    """
+    return bool(query(database_url, waiting))
+
+
 def fail_to_journal(database_url: str, id_: int, *, state: str) -> None:
     """Have Postgres fail with the SQLSTATE *state* whenever the event *id_* is journalled."""
     with psycopg.connect(database_url, autocommit=True) as connection:

@@ -24,7 +24,15 @@ from archiver.ingest.indexing import (
 from archiver.store import search_queue
 from archiver.store.engine import Engine, connect, transaction
 from archiver.store.search_queue import Lexicon
-from tests.ingest.arriving import NOW, edit, frame, new_flow, query, streamed
+from tests.ingest.arriving import (
+    NOW,
+    edit,
+    frame,
+    new_flow,
+    query,
+    streamed,
+    waits_for_lock,
+)
 from tests.store.searching import LANGUAGE, find, ids
 
 REFUSE_77 = """
@@ -59,13 +67,9 @@ async def adopting(database_url: str, *, language: str) -> AsyncIterator[asyncio
         async with transaction(other) as tx:
             await adopt_lexicon(tx, language=language)
 
-    waits = (
-        "SELECT FROM pg_stat_activity"
-        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    )
     async with connect(database_url) as other, asyncio.timeout(20):
         it = asyncio.create_task(adopt(other))
-        while not it.done() and not query(database_url, waits):  # noqa: ASYNC110
+        while not it.done() and not waits_for_lock(database_url):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         yield it
         await it

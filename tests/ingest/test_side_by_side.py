@@ -21,12 +21,9 @@ from tests.ingest.arriving import (
     query,
     streamed,
     tag_change,
+    waits_for_lock,
 )
 
-WAITS = """
-    SELECT FROM pg_stat_activity
-    WHERE wait_event_type = 'Lock' AND datname = current_database()
-"""
 EACH = LARGE // 4
 REFUSED = 7
 
@@ -80,7 +77,7 @@ async def test_who_waited_for_another_finds_what_that_one_wrote(database_url, ch
                 await write(tx, Batch(now=NOW, arrivals=[streamed(frame(1), key)]))
                 change = Batch(now=NOW, arrivals=[streamed(changed, key)])
                 waiting = asyncio.create_task(apply(other, change))
-                while not query(database_url, WAITS):  # noqa: ASYNC110
+                while not waits_for_lock(database_url):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             await waiting
         both = [streamed(one, alone) for one in (frame(1), changed)]
