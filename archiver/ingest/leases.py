@@ -142,13 +142,15 @@ class Leases:
         """Renew our share, and tell all accounts *but* one if it has changed."""
         async with self._turn:
             before, is_first = self._held, not self._tally.renewed_at
+            daemons = self._tally.daemons
             if patiently:
                 after = await when_possible(self._engine, self._share)
             else:
                 async with transaction(self._engine) as tx:
                     after = await self._share(tx)
             self._tally.renewed_at = asyncio.get_running_loop().time()
-            if after - before and not is_first:
+            # Who is gone may have kept something of what we had taken from it before.
+            if (after - before or self._tally.daemons < daemons) and not is_first:
                 await self._learn()
             self._held = after
         if after == before:

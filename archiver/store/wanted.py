@@ -21,6 +21,7 @@ class Wanting(Struct, frozen=True, kw_only=True):
     missing: Ranges
     """Due, and proven by nobody."""
     doubted: Ranges
+    due: int
     epoch: int
 
 
@@ -30,9 +31,10 @@ async def wanting(tx: AsyncConnection) -> dict[int, Wanting]:
         flow_key: Wanting(
             missing=read_ranges(missing) if missing else NO_IDS,
             doubted=read_ranges(doubted) if doubted else NO_IDS,
+            due=due,
             epoch=epoch,
         )
-        for flow_key, missing, doubted, epoch in await fetch(tx, _WANTING, {})
+        for flow_key, missing, doubted, due, epoch in await fetch(tx, _WANTING, {})
     }
 
 
@@ -45,6 +47,7 @@ _WANTING = query(
             cast(func.nullif(ids, text("'{}'::int8multirange")), Text)
             for ids in (_MISSING, ledger.c.doubted)
         ),
+        ledger.c.due,
         ledger.c.epoch,
     )
 )

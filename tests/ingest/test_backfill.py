@@ -22,7 +22,8 @@ class Service:
 
     async def wanting(self) -> dict[int, Wanting]:
         return {
-            key: Wanting(missing=self.missing[key], doubted=Ranges(), epoch=0) for key in self.paths
+            key: Wanting(missing=self.missing[key], doubted=Ranges(), due=5, epoch=0)
+            for key in self.paths
         }
 
     async def ask(self, flow_key: int, *_: object, **__: object) -> Reading:

@@ -146,6 +146,19 @@ async def test_one_that_waits_long_to_learn_of_what_it_took_is_heard_of_meanwhil
         keeping.cancel()
 
 
+async def test_what_one_that_is_gone_kept_is_learned_of_though_its_share_was_taken_before(daemons):
+    one, two = (daemons.start(name, lease_seconds=2 * SHORT_SECONDS) for name in ("one", "two"))
+    await one.see("account", FLOWS[:1])
+    await two.see("account", FLOWS[1:])
+    assert daemons.loaded == []
+    async with asyncio.TaskGroup() as group:
+        keeping = group.create_task(two.keep())
+        await until(lambda: two._tally.daemons == 2)
+        await one.give_back()
+        await until(lambda: daemons.loaded == ["two"])
+        keeping.cancel()
+
+
 async def test_one_whose_process_has_ended_on_this_machine_is_not_waited_for(daemons, ended_pid):
     before = daemons.start("killed", pid=ended_pid)
     await before.see("account", FLOWS)

@@ -9,6 +9,8 @@ import pytest
 from archiver import daemon
 from archiver.domain.coverage import Ranges
 from archiver.flowdock.refusals import FlowRefused
+from archiver.ingest.apply import apply
+from archiver.ingest.batch import Batch
 from archiver.ingest.source import Source
 from archiver.settings import IngestSettings
 from archiver.simulator.faults import Fault
@@ -16,7 +18,7 @@ from archiver.simulator.server import Simulator, wall_clock
 from archiver.store import coverage
 from archiver.store.coverage import Standing
 from archiver.store.engine import connect, transaction
-from tests.ingest.arriving import NOW, fail_to_journal, query
+from tests.ingest.arriving import NOW, edit, fail_to_journal, query, streamed
 from tests.test_daemon import settings_for, until
 
 SETTLING_SECONDS = 0.3
@@ -123,6 +125,25 @@ async def test_a_listing_lifts_no_doubt_that_arose_while_it_was_asked_for(
     assert not asking.done()
     await asking
     assert query(database_url, DOUBTED) == [(1, head)]
+
+
+async def test_a_listing_has_the_position_that_another_daemon_heard_of(source, database_url):
+    """Of a flow that it had until a moment ago: nothing newer may ever come on our stream."""
+    head = source.heads.newest(key(source))
+    await source.wanting()
+    change = streamed(edit(head + 5, head, "mended"), key(source))
+    await apply(source.engine, Batch(now=NOW, arrivals=[change]))
+    await open_stream(source)
+    await source.wanting()
+    await asyncio.sleep(SETTLING_SECONDS)
+    await ask(source, head)
+    assert query(database_url, DOUBTED) == [(head, head)]  # the change may be newer than the page
+
+    noted = Batch(now=NOW, gains={key(source): Standing(due=head + 5)})
+    await apply(source.engine, noted)
+    await source.wanting()
+    await ask(source, head)
+    assert query(database_url, DOUBTED) == [(None, None)]
 
 
 async def test_what_postgres_refuses_of_a_page_is_not_reported_as_proven(
