@@ -12,12 +12,12 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import TypeVar
 
 from msgspec.structs import replace
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
 
 from archiver.domain.coverage import Ranges
 from archiver.domain.events import Event, Rejected, Signal
@@ -51,7 +51,7 @@ CONTRADICTION_PAUSE = timedelta(minutes=1)
 
 async def apply_patiently(engine: Engine, batch: Batch) -> Applied:
     """`apply`, again and again while the database is away; what else goes wrong is raised."""
-    return await _patiently()(apply, engine, batch)
+    return await _patiently(partial(apply, engine, batch))
 
 
 async def apply_side_by_side(engine: Engine, batch: Batch) -> Applied:
@@ -77,7 +77,7 @@ async def when_possible(engine: Engine, work: Callable[[Transaction], Awaitable[
         async with transaction(engine) as tx:
             return await work(tx)
 
-    return await _patiently()(once)
+    return await _patiently(once)
 
 
 async def apply(engine: Engine, batch: Batch) -> Applied:
@@ -236,17 +236,28 @@ def _as_reject(arrival: Arrival, reason: str) -> Arrival:
     return replace(arrival, decoded=Rejected(reason=reason))
 
 
-def _patiently() -> AsyncRetrying:
-    return AsyncRetrying(
+async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
+    """Do *work*; while the database is away, again at once, and then ever more rarely.
+
+    The first try goes without tenacity, which takes as long as a good part of a small transaction.
+    """
+    try:
+        return await work()
+    except DatabaseError as error:
+        if not _is_server_away(error):
+            raise
+    _tell_database_away(failures=1)
+    again = AsyncRetrying(
         retry=retry_if_exception(_is_server_away),
         wait=wait_random_exponential(multiplier=0.1, max=LONGEST_PAUSE_SECONDS),
-        before_sleep=_tell_database_away,
+        before_sleep=lambda state: _tell_database_away(failures=1 + state.attempt_number),
     )
+    return await again(work)
 
 
 def _is_server_away(error: BaseException) -> bool:
     return isinstance(error, DatabaseError) and fault(error) is Fault.SERVER
 
 
-def _tell_database_away(state: RetryCallState) -> None:
-    log.warning("database away, trying again", extra={"attempt": state.attempt_number})
+def _tell_database_away(*, failures: int) -> None:
+    log.warning("database away, trying again", extra={"attempt": failures})

@@ -12,13 +12,17 @@ from functools import partial
 from uuid import uuid4
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from sqlalchemy import event, text
 from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 from archiver.errors import ArchiverError
 from archiver.memory import give_back
+from archiver.store.bulk import driver, driver_of
 from archiver.store.pipelining import forget
 from archiver.store.sessions import APPLICATION, History, begin_session, check_history
 
@@ -103,6 +107,7 @@ def create_engine(
         max_overflow=0,
         pool_timeout=None,  # a slow database slows us down; who waits for a connection waits on
         pool_pre_ping=False,
+        pool_reset_on_return=None,  # `_reset` does it
         hide_parameters=True,  # chat must not reach logs through error texts
         connect_args={
             "application_name": f"{APPLICATION} {key}",
@@ -118,6 +123,7 @@ def create_engine(
     history = History()
     begin = partial(begin_session, history=history, standstill_seconds=standstill_seconds)
     event.listen(engine.sync_engine, "connect", lambda it, _record: it.run_async(begin))
+    event.listen(engine.sync_engine, "reset", _reset)
     for name in ("rollback", "rollback_savepoint"):
         event.listen(engine.sync_engine, name, _rolled_back)
     return engine.execution_options(history=history, key=key, connections=pool_size)
@@ -126,6 +132,20 @@ def create_engine(
 def _rolled_back(tx: Connection, *_savepoint: object) -> None:
     if not tx.invalidated:  # else it has no connection any more
         forget(tx.info)
+
+
+def _reset(
+    connection: DBAPIConnection, record: ConnectionPoolEntry, state: PoolResetState
+) -> None:
+    """Roll back what a connection was left with; if nothing, psycopg takes long to say so."""
+    ours = record.driver_connection
+    if state.asyncio_safe and isinstance(ours, psycopg.AsyncConnection) and _has_begun(ours):
+        connection.rollback()
+        forget(record.info)
+
+
+def _has_begun(connection: psycopg.AsyncConnection) -> bool:
+    return connection.pgconn.transaction_status != TransactionStatus.IDLE
 
 
 def key_of(engine: AsyncEngine) -> str:
@@ -177,6 +197,8 @@ def telling(engine: AsyncEngine, on_error: OnError) -> AsyncEngine:
 async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A transaction that is committed at the end of the block, or rolled back if it raises.
 
+    It begins with the first statement, as whoever sends that begins it; so nothing is paid twice.
+
     Who is cancelled inside leaves as cancelled, whatever the database says of a statement that was
     cut off; the connection is in no known state then, and is thrown away. So is one that `carried`
     a large value: it would never give back the memory.
@@ -187,10 +209,10 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     try:
         tx = await engine.connect()
         try:
-            async with tx.begin():
-                yield tx
-                # Not first: how a transaction is isolated must be said before all else.
-                await check_history(tx, engine.get_execution_options().get("history"))
+            yield tx
+            # Not first: how a transaction is isolated must be said before all else.
+            await check_history(tx, engine.get_execution_options().get("history"))
+            await _commit(tx)
             if tx.info.get(IS_LARGE):
                 await tx.invalidate()
                 give_back()
@@ -206,6 +228,15 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         if on_error is not None:
             on_error(fault(error), sqlstate(error))
         raise
+
+
+async def _commit(tx: AsyncConnection) -> None:
+    """Commit what was begun, by SQLAlchemy or past it; `pipelining` may have done so already."""
+    if tx.in_transaction():
+        await tx.commit()
+    elif _has_begun(driver_of(tx)):
+        async with driver(tx) as connection:
+            await connection.commit()
 
 
 async def _give_up(tx: AsyncConnection, *, is_lost: bool) -> None:
