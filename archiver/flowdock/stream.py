@@ -16,7 +16,7 @@ read ahead beyond a small buffer: a consumer that is slow slows the server.
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from datetime import datetime
 from typing import Literal
 
@@ -168,9 +168,11 @@ class _Stream:
             if framer is None:
                 yield self._refusal(response)
                 return
-            async with aclosing(self._listen(response, framer)) as occurrences:
-                async for occurrence in occurrences:
-                    yield occurrence
+            content = _Content(response.content, silence_seconds=self._silence_seconds)
+            with closing(content):
+                async with aclosing(self._listen(content, framer)) as occurrences:
+                    async for occurrence in occurrences:
+                        yield occurrence
         finally:
             response.close()
 
@@ -183,13 +185,13 @@ class _Stream:
         )
 
     async def _listen(
-        self, response: aiohttp.ClientResponse, framer: JsonFramer | EventStreamFramer
+        self, content: "_Content", framer: JsonFramer | EventStreamFramer
     ) -> AsyncGenerator[Occurrence, None]:
         clock = asyncio.get_running_loop().time
         began = clock()
         self._connections += 1
         yield Opened(connection=self._connections, opened_at=self._clock())
-        while isinstance(received := await self._receive(response), bytes):
+        while isinstance(received := await content.receive(), bytes):
             before = framer.truncated
             if frames := framer.feed(received):
                 cut = framer.truncated - before
@@ -200,16 +202,6 @@ class _Stream:
         if isinstance(framer, EventStreamFramer):
             delay = max(delay, min(framer.retry_seconds or 0.0, MAX_RETRY_AFTER_SECONDS))
         yield Closed(connection=self._connections, reason=received, retry_in_seconds=delay)
-
-    async def _receive(self, response: aiohttp.ClientResponse) -> bytes | str:
-        """Return the next bytes, or why there are no more."""
-        try:
-            async with asyncio.timeout(self._silence_seconds):
-                return await response.content.readany() or "ended"
-        except TimeoutError:
-            return "silence"
-        except (aiohttp.ClientError, OSError) as exc:
-            return _reason(exc)
 
     def _framer(self, response: aiohttp.ClientResponse) -> JsonFramer | EventStreamFramer | None:
         """Return what cuts the answer; None when the answer is no stream."""
@@ -243,6 +235,46 @@ class _Stream:
         reason = f"status {status}" if status != 200 else f"{response.content_type}, not a stream"
         delay = max(self._backoff.after_refusal(), asked)
         return Closed(connection=None, reason=reason, retry_in_seconds=delay)
+
+
+class _Content:
+    """What one answer brings; it may be silent for so long, and no longer.
+
+    A timeout for each wait would take as long as to read what came: so there is one timer, which
+    looks, when it comes round, how long has been waited by then.
+    """
+
+    def __init__(self, reader: aiohttp.StreamReader, *, silence_seconds: float) -> None:
+        self._reader = reader
+        self._silence_seconds = silence_seconds
+        self._loop = asyncio.get_running_loop()
+        self._waiting_since: float | None = None
+        self._timer = self._loop.call_later(silence_seconds, self._look)
+
+    async def receive(self) -> bytes | str:
+        """Return the next bytes, or why there are no more."""
+        self._waiting_since = self._loop.time()
+        try:
+            return await self._reader.readany() or "ended"
+        except TimeoutError:
+            return "silence"
+        except (aiohttp.ClientError, OSError) as exc:
+            return _reason(exc)
+        finally:
+            self._waiting_since = None
+
+    def close(self) -> None:
+        """Wait for nothing any more."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        since = now if self._waiting_since is None else self._waiting_since
+        left = since + self._silence_seconds - now
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._look)
+        else:
+            self._reader.set_exception(TimeoutError())
 
 
 def _reason(exc: BaseException) -> str:
