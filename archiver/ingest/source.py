@@ -197,9 +197,7 @@ class Source:
             self.heads.noted(dues)
         wanting = await when_possible(self.engine, wanted.wanting)
         # Of a flow that was another daemon's a moment ago, that one may have heard more than we.
-        self.heads.restore(
-            {key: one.due for key, one in wanting.items() if one.missing or one.doubted}
-        )
+        self.heads.restore({flow_key: one.due for flow_key, one in wanting.items()})
         self._turns.holds(self._account, self.paths.keys())
         in_their_epochs = {
             flow_key: self._in_its_epoch(flow_key, one, now)

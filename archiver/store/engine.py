@@ -134,9 +134,7 @@ def _rolled_back(tx: Connection, *_savepoint: object) -> None:
         forget(tx.info)
 
 
-def _reset(
-    connection: DBAPIConnection, record: ConnectionPoolEntry, state: PoolResetState
-) -> None:
+def _reset(connection: DBAPIConnection, record: ConnectionPoolEntry, state: PoolResetState) -> None:
     """Roll back what a connection was left with; if nothing, psycopg takes long to say so."""
     ours = record.driver_connection
     if state.asyncio_safe and isinstance(ours, psycopg.AsyncConnection) and _has_begun(ours):

@@ -6,10 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver.daemon import works
+from archiver.ingest.apply import apply
+from archiver.ingest.batch import Batch
 from archiver.ingest.turns import Turns
 from archiver.settings import Account, DatabaseSettings, Settings
 from archiver.simulator.server import Simulator
+from archiver.store.coverage import Standing
 from archiver.store.engine import connect
+from tests.ingest.arriving import NOW
 
 ACCOUNTS = ("a", "b", "c")
 _accounts = st.sampled_from(ACCOUNTS)
@@ -63,6 +67,8 @@ async def test_of_two_accounts_one_asks_for_each_flow_until_it_fails_or_stops(da
             await a.look_up()
             await b.look_up()
             lost, failed, *_ = flows = set(a.source.paths)
+            dues = dict.fromkeys(flows, Standing(due=9))
+            await apply(engine, Batch(now=NOW, gains=dues))
 
             assert (await a.source.wanting()).keys() == flows
             assert (await b.source.wanting()).keys() == set()
