@@ -18,12 +18,15 @@ from psycopg import pq
 from psycopg.errors import lookup
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from archiver.store.bulk import driver
+from archiver.store.bulk import driver_of
 
 PREPARED = "prepared statements"
 """Under this name a connection keeps what the server knows its statements as, by their words."""
 BINARY = pq.Format.BINARY
 DONE = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
+SYNC = pq.ExecStatus.PIPELINE_SYNC
+OK = pq.ConnStatus.OK
+IDLE = pq.TransactionStatus.IDLE
 
 names = count(1)
 
@@ -51,26 +54,31 @@ async def send(
     Raises:
         psycopg.Error: Postgres refused one of them, or the connection broke.
     """
-    async with driver(tx) as connection:
-        pgconn, is_pooled = connection.pgconn, connection.prepare_threshold is None
-        begins = pgconn.transaction_status == pq.TransactionStatus.IDLE
-        # Behind a pooler it is looked afterwards on which server that was.
-        commits = commits and not is_pooled
-        sent = [*[BEGIN] * begins, *statements, *[COMMIT] * commits]
+    connection = driver_of(tx)
+    pgconn, is_pooled = connection.pgconn, connection.prepare_threshold is None
+    begins = pgconn.transaction_status == IDLE
+    # Behind a pooler it is looked afterwards on which server that was.
+    commits = commits and not is_pooled
+    sent = [*([BEGIN] if begins else ()), *statements, *([COMMIT] if commits else ())]
+    known = None if is_pooled else tx.info.setdefault(PREPARED, {})
+    try:
         # Left in that mode if cut off: nobody knows then what the server has done, nor asks.
         pgconn.enter_pipeline_mode()
-        known = None if is_pooled else tx.info.setdefault(PREPARED, {})
         new = _hand_over(pgconn, sent, known)
         answers = await _answers(pgconn)
         pgconn.exit_pipeline_mode()
-        if known is not None:
-            known |= {
-                words: name for words, (place, name) in new.items() if _is_done(answers[place])
-            }
+        if new and known is not None:
+            done = {words: name for words, (place, name) in new.items() if _is_done(answers[place])}
+            known |= done
         _refuse_errors(answers)
-    places = {place for place, _ in new.values()}
-    own = [answer for place, answer in enumerate(answers) if place not in places]
-    return own[begins : len(own) - commits]
+    except psycopg.Error:
+        if connection.broken:
+            await tx.invalidate()
+        raise
+    if new:
+        places = {place for place, _ in new.values()}
+        answers = [answer for place, answer in enumerate(answers) if place not in places]
+    return answers[begins : len(answers) - commits]
 
 
 def forget(info: MutableMapping[Any, Any]) -> None:
@@ -125,32 +133,30 @@ async def _answers(pgconn: pq.abc.PGconn) -> list[Answer]:
         psycopg.Error: the connection broke.
     """
     answers: list[Answer] = []
+    socket = pgconn.socket
     try:
         while pgconn.flush():
-            await _ready(pgconn.socket, to_write=True)
+            await _ready(socket, to_write=True)
             pgconn.consume_input()
-        while (answer := await _next(pgconn)).status != pq.ExecStatus.PIPELINE_SYNC:
-            answers.append(answer)
+        while True:
+            while pgconn.is_busy():
+                await _ready(socket)
+                pgconn.consume_input()
+            answer = pgconn.get_result()
+            if answer is None:  # all that one statement answers was told
+                _refuse_end(pgconn)
+            elif answer.status == SYNC:
+                return answers
+            else:
+                answers.append(answer)
     except psycopg.OperationalError:
         _refuse_errors(answers)  # it says more of why the connection broke
         raise
-    return answers
 
 
-async def _next(pgconn: pq.abc.PGconn) -> Answer:
-    """The next answer.
-
-    Raises:
-        psycopg.OperationalError: the connection broke.
-    """
-    while pgconn.status == pq.ConnStatus.OK:
-        while pgconn.is_busy():
-            await _ready(pgconn.socket)
-            pgconn.consume_input()
-        answer = pgconn.get_result()
-        if answer is not None:  # else all that one statement answers was told
-            return answer
-    raise psycopg.OperationalError("the connection is lost")
+def _refuse_end(pgconn: pq.abc.PGconn) -> None:
+    if pgconn.status != OK:
+        raise psycopg.OperationalError("the connection is lost")
 
 
 def _refuse_errors(answers: Sequence[Answer]) -> None:
