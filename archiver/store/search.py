@@ -12,14 +12,22 @@ from time import monotonic
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Select, bindparam, func, literal, select, text, tuple_
+from sqlalchemy import ColumnElement, Select, bindparam, func, literal, select, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 from sqlalchemy.types import Integer
 
 from archiver.domain.query import All, Filter, Node
 from archiver.errors import ArchiverError
 from archiver.store.asking import in_words
-from archiver.store.engine import CANCELED, DatabaseError, Engine, Transaction, sqlstate
+from archiver.store.engine import (
+    CANCELED,
+    DatabaseError,
+    Engine,
+    Transaction,
+    sqlstate,
+    transaction,
+)
+from archiver.store.fetching import Query, fetch
 from archiver.store.schema import texts
 from archiver.store.search_conditions import condition
 from archiver.store.search_meaning import Meaning
@@ -73,9 +81,9 @@ async def limited(engine: Engine, seconds: float) -> AsyncIterator[Transaction]:
         TookTooLong: one took longer.
     """
     try:
-        async with engine.connect() as tx:
+        async with transaction(engine) as tx:
             # By itself: a statement that waits for a lock has not set its own limit yet.
-            await tx.execute(_LIMIT, {"timeout": f"{max(1, seconds * 1000):.0f}"})
+            await fetch(tx, _LIMIT, {"timeout": f"{max(1, seconds * 1000):.0f}".encode()})
             yield tx
     except DatabaseError as error:
         if sqlstate(error) != CANCELED:
@@ -106,8 +114,8 @@ async def search(
     wanted = most + 1
     try:
         async with limited(engine, seconds) as tx:
-            row = (await tx.execute(_BEGIN)).one()
-            extent = _bounded(Extent(row.rows, row.first_hour, row.last_hour), meaning, older_than)
+            ((*_, rows, first_hour, last_hour),) = await fetch(tx, _BEGIN)
+            extent = _bounded(Extent(rows, first_hour, last_hour), meaning, older_than)
             window = whole(extent) if _names_one(meaning.query.root) else first_window(extent)
             look = _Look(meaning, older_than=older_than, with_text=with_text)
             while window is not None and len(found) < wanted:
@@ -120,7 +128,7 @@ async def search(
                     window = cut(window)
                     continue
                 found += [Hit(*row[: 4 + with_text]) for row in hits]
-                window = next_window(extent, window)
+                window = next_window(extent, window, was_empty=not hits)
             else:
                 searched_from = None
     except TookTooLong:
@@ -216,15 +224,15 @@ _OVERLAPS: ColumnElement[bool] = func.store.cells(texts.c.hour, type_=ARRAY(Inte
     bindparam("cells", type_=ARRAY(Integer))
 )
 
-_LIMIT = text("SELECT set_config('statement_timeout', :timeout, true)")
+_LIMIT = Query.of("SELECT set_config('statement_timeout', CAST(%(timeout)s AS text), true)")
 
-_BEGIN = text("""
+_BEGIN = Query.of("""
     SELECT set_config('enable_seqscan', 'off', true),
            set_config('jit', 'off', true),
            set_config('max_parallel_workers_per_gather', '0', true),
            set_config('plan_cache_mode', 'force_custom_plan', true),
            set_config('work_mem', '32MB', true),
-           greatest(c.reltuples, pg_relation_size(c.oid) / 1000.0) AS rows,
+           greatest(CAST(c.reltuples AS float8), pg_relation_size(c.oid) / 1000.0) AS rows,
            coalesce((SELECT hour FROM store.texts ORDER BY hour LIMIT 1), 0) AS first_hour,
            coalesce((SELECT hour FROM store.texts ORDER BY hour DESC LIMIT 1), 0) AS last_hour
     FROM pg_class AS c WHERE c.oid = CAST('store.texts' AS regclass)

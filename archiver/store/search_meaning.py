@@ -15,6 +15,8 @@ from archiver.domain import query_marks as marks
 from archiver.domain.query import All, BadQuery, Either, Filter, Node, Not, Query, Text
 from archiver.domain.query_pattern import Pattern, Word, pattern
 from archiver.domain.query_time import Localize, read_moment, span
+from archiver.store import fetching
+from archiver.store.bulk import texts
 
 PRIVATE = "private/*"
 
@@ -57,11 +59,13 @@ async def understand(
     filters = [one for one in terms if isinstance(one, Filter)]
     patterns = {one: _pattern(query, one) for one in terms if isinstance(one, Text)}
     words = {one.word for one in patterns.values() if isinstance(one, Word)}
-    row = (await tx.execute(_INDEX, {"words": sorted(words)})).one()
+    ((finds_parts, ordered, stems),) = await fetching.fetch(
+        tx, _INDEX, {"words": texts(sorted(words))}
+    )
     return Meaning(
         query=query,
         patterns=patterns,
-        stems=dict(zip(row.words or (), map(tuple, row.stems or ()), strict=True)),
+        stems=dict(zip(ordered or (), map(tuple, stems or ()), strict=True)),
         flows=await _flows(tx, query, filters),
         senders=await _people(tx, query, [one for one in filters if one.name == "from"]),
         mentions=await _people(tx, query, [one for one in filters if one.name == "mentions"]),
@@ -70,7 +74,7 @@ async def understand(
             for one in filters
             if one.name in {"before", "after", "on"}
         },
-        finds_parts=row.finds_parts,
+        finds_parts=finds_parts,
     )
 
 
@@ -187,14 +191,14 @@ def quoted(lexeme: str) -> str:
     return "'" + lexeme.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
-_INDEX = text("""
+_INDEX = fetching.Query.of("""
     SELECT to_regclass('store.texts_parts') IS NOT NULL AS finds_parts,
-           (SELECT array_agg(word ORDER BY word) FROM unnest(CAST(:words AS text[])) AS word)
+           (SELECT array_agg(word ORDER BY word) FROM unnest(CAST(%(words)s AS text[])) AS word)
                AS words,
            (SELECT jsonb_agg(
                 tsvector_to_array(to_tsvector(CAST(coalesce(
                     (SELECT language FROM store.lexicon LIMIT 1), 'simple') AS regconfig), word))
-                ORDER BY word) FROM unnest(CAST(:words AS text[])) AS word) AS stems
+                ORDER BY word) FROM unnest(CAST(%(words)s AS text[])) AS word) AS stems
 """)
 
 _FLOWS = text("SELECT flow_key, path FROM store.flows ORDER BY path")

@@ -2,8 +2,9 @@
 
 However frequent a word is, its newest messages must not cost a look at all of them; however rare it
 is, they must not cost many looks. So the first window is small, and each is many times as long as
-the one before. A window that turns out to hold too much is cut. Inside the index, a window is a
-few cells of time (the SQL function ``store.cells``): eight cells of one level are one of the next.
+the one before; the more so after one that holds nothing. A window that turns out to hold too much
+is cut. Inside the index, a window is a few cells of time (the SQL function ``store.cells``): eight
+cells of one level are one of the next.
 """
 
 from collections.abc import Sequence
@@ -53,9 +54,13 @@ def first_window(extent: Extent) -> Window | None:
     return _before(extent, extent.last_hour + 1, int(hours * FIRST_ROWS / max(extent.rows, 1)))
 
 
-def next_window(extent: Extent, window: Window) -> Window | None:
-    """The window before *window*, longer than it; None when there is none."""
-    return _before(extent, window.begin, window.hours * GROWTH)
+def next_window(extent: Extent, window: Window, *, was_empty: bool = False) -> Window | None:
+    """The window before *window*, longer than it; None when there is none.
+
+    After one that *was_empty*, in which nothing was found, much longer.
+    """
+    growth = GROWTH * GROWTH if was_empty else GROWTH
+    return _before(extent, window.begin, window.hours * growth)
 
 
 def cut(window: Window) -> Window:
