@@ -12,7 +12,17 @@ from time import monotonic
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Select, bindparam, func, literal, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    bindparam,
+    func,
+    literal,
+    literal_column,
+    select,
+    table,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 from sqlalchemy.types import Integer
 
@@ -197,16 +207,7 @@ class _Look:
         spaced = [t.spaced] if with_text else []
         columns = [t.said_at, t.flow_key, t.message_id, t.ordinal, *spaced]
         hits = select(*columns).where(*inside).limit(_CROWD).cte("hits")
-        hits = hits.prefix_with("MATERIALIZED")
-        crowd = select(func.count()).select_from(hits).scalar_subquery()
-        h = hits.c
-        key = (h.said_at, h.flow_key, h.message_id)
-        self._statement = (
-            select(*h, crowd.label("crowd"))
-            .ext(distinct_on(*key))
-            .order_by(*(column.desc() for column in key), h.ordinal)
-            .limit(_MOST)
-        )
+        self._statement = _NEWEST.add_cte(hits.prefix_with("MATERIALIZED"))
 
     def into(self, window: Window, *, most: int) -> tuple[Select[Any], dict[str, Any]]:
         """The statement and its parameters, to look into *window* for so many hits at *most*."""
@@ -222,6 +223,21 @@ _CROWD = bindparam("crowd", type_=Integer)
 _MOST = bindparam("most", type_=Integer)
 _OVERLAPS: ColumnElement[bool] = func.store.cells(texts.c.hour, type_=ARRAY(Integer)).bool_op("&&")(
     bindparam("cells", type_=ARRAY(Integer))
+)
+
+_KEY: list[ColumnElement[Any]] = [
+    literal_column(f"hits.{name}") for name in ("said_at", "flow_key", "message_id")
+]
+_TOLD: list[ColumnElement[Any]] = [
+    literal_column("hits.*"),
+    literal_column("(SELECT count(*) FROM hits)").label("crowd"),
+]
+_NEWEST: Select[Any] = (
+    select(*_TOLD)
+    .select_from(table("hits"))
+    .ext(distinct_on(*_KEY))
+    .order_by(*(column.desc() for column in _KEY), literal_column("hits.ordinal"))
+    .limit(_MOST)
 )
 
 _LIMIT = Query.of("SELECT set_config('statement_timeout', CAST(%(timeout)s AS text), true)")
