@@ -77,7 +77,7 @@ async def begin(
     source: Source, flow_keys: Collection[int], *, since: datetime | None
 ) -> dict[int, Look]:
     """What is claimed of flows, by their keys; with *since*, of messages sent since then."""
-    await source.wanting()  # notes what is due, and learns the epochs
+    await source.wanting()  # notes what is due
     standings = await when_possible(source.engine, coverage.standings)
     now = asyncio.get_running_loop().time()
     looks = {}
@@ -92,6 +92,7 @@ async def begin(
 
 async def _let_doubts_settle(source: Source, looks: Mapping[int, Look]) -> None:
     """Wait until a listing can lift the doubts that arose: at once after them, it lifts none."""
+    await source.wanting()  # learns in which epochs they arose
     standings = await when_possible(source.engine, coverage.standings)
     if any(common(standings[key].doubted, looks[key].claimed) for key in looks.keys() & standings):
         await asyncio.sleep(source.heads.settling_seconds)
