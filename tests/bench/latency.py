@@ -2,9 +2,10 @@
 
 One daemon hears of ten events a second, then of five hundred, then of three thousand. Every so
 often one of them is waited for: from the moment at which it is due it is asked for again and again,
-with half a millisecond between. The limit is what any program pays that keeps a row for good: an
-INSERT of one row and its commit by psycopg, in the same archive just before, and as often in a
-second, or as often as can be: what is asked rarely takes longer, as nothing is at hand any more.
+with a tenth of a millisecond between, so it is told about as exactly. The limit is what any program
+pays that keeps a row for good: an INSERT of one row and its commit by psycopg, in the same archive
+just before, and as often in a second, or as often as can be: what is asked rarely takes longer, as
+nothing is at hand any more.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from tests.bench.options import Options
 
 RATES = (10, 500, 3000)
 SAMPLES_A_SECOND = 20
-POLL_SECONDS = 0.0005
+POLL_SECONDS = 0.0001
 INSERT_SECONDS = 5
 """For how long to insert at most."""
 P99_MS = 100.0
