@@ -42,8 +42,8 @@ from archiver.store.bulk import (
 )
 from archiver.store.coverage import LOCK
 from archiver.store.engine import carried
-from archiver.store.fetching import fetch, query
-from archiver.store.pipelining import Answer, Statement, integers, send
+from archiver.store.fetching import fetch, query, rows_in
+from archiver.store.pipelining import Answer, Statement, send
 from archiver.store.rows import Rows, add_rows
 from archiver.store.schema import flows, journal, rejects, sightings, signals
 
@@ -202,11 +202,11 @@ async def lock_to_write(
         asked.append(Statement(_VACANT, [numbers(flows_, bits=32), *bounds]))
     _, told, *answers = await send(tx, [*asked, *beside])
     if spans:
-        for flow_key, first, last in integers(answers.pop(0)):
+        for flow_key, first, last in rows_in(tx, answers.pop(0)):
             vacant.setdefault(flow_key, []).append((first, last))
     marks = {
         flow_key: Marks(newest or 0, target or 0, Ranges.of(vacant.get(flow_key, ())))
-        for flow_key, newest, target in integers(told)
+        for flow_key, newest, target in rows_in(tx, told)
     }
     return marks, answers
 

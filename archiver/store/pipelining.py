@@ -90,18 +90,6 @@ def forget(info: MutableMapping[Any, Any]) -> None:
     info.pop(PREPARED, None)
 
 
-def integers(answer: Answer) -> list[tuple[Any, ...]]:
-    """The rows of an answer: whole numbers, of any size, or None."""
-    return [
-        tuple(
-            None if (value := answer.get_value(row, column)) is None
-            else int.from_bytes(value, signed=True)
-            for column in range(answer.nfields)
-        )
-        for row in range(answer.ntuples)
-    ]  # fmt: skip
-
-
 def _hand_over(
     pgconn: pq.abc.PGconn, statements: Sequence[Statement], known: Mapping[bytes, bytes] | None
 ) -> dict[bytes, tuple[int, bytes]]:

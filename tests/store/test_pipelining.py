@@ -9,7 +9,8 @@ from sqlalchemy import text
 
 from archiver.store.bulk import driver_of
 from archiver.store.engine import Engine, Fault, connect, fault, transaction
-from archiver.store.pipelining import Statement, integers, send
+from archiver.store.fetching import rows_in
+from archiver.store.pipelining import Statement, send
 from tests.test_daemon import until
 
 MADE = b"CREATE TABLE public.kept (id bigint, said text)"
@@ -36,19 +37,15 @@ async def engine(database_url: str) -> AsyncIterator[Engine]:
 async def kept(engine: Engine) -> list[tuple[int | None, ...]]:
     async with transaction(engine) as tx:
         (answer,) = await send(tx, [Statement(TOLD)])
-        return integers(answer)
+        return rows_in(tx, answer)
 
 
 async def test_each_is_done_after_the_one_before_and_its_answer_is_told(engine):
     async with transaction(engine) as tx:
         statements = [row(-(2**63), "à"), Statement(TOLD), row(7), Statement(TOLD)]
-        answers = await send(tx, statements)
-    assert [integers(answer) for answer in answers] == [
-        [],
-        [(-(2**63), 1)],
-        [],
-        [(-(2**63), 1), (7, None)],
-    ]
+        _, first, _, second = await send(tx, statements)
+        assert rows_in(tx, first) == [(-(2**63), 1)]
+        assert rows_in(tx, second) == [(-(2**63), 1), (7, None)]
     assert await kept(engine) == [(-(2**63), 1), (7, None)]
 
 
@@ -130,7 +127,7 @@ async def test_behind_a_pooler_nothing_is_prepared_and_the_commit_comes_last(eng
         async with transaction(engine) as tx:
             driver_of(tx).prepare_threshold = None
             answers = await send(tx, [row(1), Statement(TOLD)], commits=True)
-            assert integers(answers[1]) == [(1, None)]
+            assert rows_in(tx, answers[1]) == [(1, None)]
             assert other.execute(TOLD).fetchall() == []
             prepared = await tx.execute(text("SELECT count(*) FROM pg_prepared_statements"))
             assert prepared.scalar_one() == 0
