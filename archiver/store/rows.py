@@ -89,7 +89,7 @@ def _inserts_of_few(added: Rows) -> list[Statement]:
     if len(added.rows) > FEW_ROWS:
         return []
     inserts = list(_inserts(added))
-    size = sum(len(value) for one in inserts for value in one.values if value)
+    size = sum(sum(map(len, filter(None, one.values))) for one in inserts)
     return inserts if size <= FEW_BYTES else []
 
 
