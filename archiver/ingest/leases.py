@@ -101,6 +101,7 @@ class Leases:
         self._sees: dict[str, frozenset[str]] = {}
         self._held = NONE
         self._listeners: dict[str, Callable[[], None]] = {}
+        self._there = NONE
         self._turn = asyncio.Lock()
         self._told = (1, 0)
 
@@ -139,20 +140,21 @@ class Leases:
         await self._engine.dispose()
 
     async def _go_round(self, *, patiently: bool, but: str = "") -> None:
-        """Renew our share, and tell all accounts *but* one if it has changed."""
+        """Renew our share, and tell all accounts *but* one if it has changed.
+
+        Who is gone may have kept something at last of what we had taken from it before.
+        """
         async with self._turn:
             before, is_first = self._held, not self._tally.renewed_at
-            daemons = self._tally.daemons
             if patiently:
-                after = await when_possible(self._engine, self._share)
+                after, there = await when_possible(self._engine, self._share)
             else:
                 async with transaction(self._engine) as tx:
-                    after = await self._share(tx)
+                    after, there = await self._share(tx)
             self._tally.renewed_at = asyncio.get_running_loop().time()
-            # Who is gone may have kept something of what we had taken from it before.
-            if (after - before or self._tally.daemons < daemons) and not is_first:
+            if (after - before or self._there - there) and not is_first:
                 await self._learn()
-            self._held = after
+            self._held, self._there = after, there
         if after == before:
             return
         self._tally.change(taken=len(after - before), lost=len(before - after))
@@ -162,7 +164,7 @@ class Leases:
                 on_changed()
 
     async def _learn(self) -> None:
-        """Learn what the archive knows of what was taken, and be heard of meanwhile.
+        """Learn what the archive knows by now of all flows, and be heard of meanwhile.
 
         That may take longer than a lease: while the database is slow, or others hold locks.
         """
@@ -188,8 +190,8 @@ class Leases:
                     raise
                 log.debug("leases not renewed, going on", extra={"reason": error})
 
-    async def _share(self, tx: Transaction) -> frozenset[str]:
-        """Be heard of, and take our share; returns what is ours now."""
+    async def _share(self, tx: Transaction) -> tuple[frozenset[str], frozenset[str]]:
+        """Be heard of, and take our share; returns what is ours now, and who is there."""
         mine = NONE.union(*self._sees.values())
         await leases.beat(tx, self._me, mine)
         known = await leases.known(tx)
@@ -215,7 +217,7 @@ class Leases:
         self._tally.daemons = len(sees)
         ours = frozenset(slot for slot, key in held.items() if key == me and slot in mine)
         self._tally.held, self._tally.elsewhere = len(ours), len(mine - ours)
-        return ours
+        return ours, frozenset(sees)
 
     def _is_gone(self, one: Known) -> bool:
         """Tell whether a daemon has ended: it was not heard of, or its process is not there."""

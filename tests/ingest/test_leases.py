@@ -3,11 +3,12 @@
 import asyncio
 import subprocess
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from msgspec.structs import replace
 from sqlalchemy import text
@@ -147,16 +148,39 @@ async def test_one_that_waits_long_to_learn_of_what_it_took_is_heard_of_meanwhil
 
 
 async def test_what_one_that_is_gone_kept_is_learned_of_though_its_share_was_taken_before(daemons):
-    one, two = (daemons.start(name, lease_seconds=2 * SHORT_SECONDS) for name in ("one", "two"))
+    """Also when it is started again before anybody has looked."""
+    one, two = (daemons.start(name, lease_seconds=LONG_SECONDS) for name in ("one", "two"))
     await one.see("account", FLOWS[:1])
     await two.see("account", FLOWS[1:])
+    await two._go_round(patiently=False)
+    await two._go_round(patiently=False)
     assert daemons.loaded == []
-    async with asyncio.TaskGroup() as group:
-        keeping = group.create_task(two.keep())
-        await until(lambda: two._tally.daemons == 2)
-        await one.give_back()
-        await until(lambda: daemons.loaded == ["two"])
-        keeping.cancel()
+    await one.give_back()
+    await daemons.start("one").see("account", FLOWS[:1])
+    await two._go_round(patiently=False)
+    assert daemons.loaded == ["two"]
+
+
+async def test_who_is_gone_is_remembered_until_the_round_is_committed(daemons, monkeypatch):
+    one, two = (daemons.start(name, lease_seconds=LONG_SECONDS) for name in ("one", "two"))
+    await one.see("account", FLOWS[:1])
+    await two.see("account", FLOWS[1:])
+    await two._go_round(patiently=False)
+    await one.give_back()
+
+    @asynccontextmanager
+    async def failing(engine: Engine) -> AsyncIterator[Any]:
+        async with transaction(engine) as tx:
+            yield tx
+            raise psycopg.OperationalError("the connection is lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("archiver.ingest.leases.transaction", failing)
+        with pytest.raises(psycopg.OperationalError):
+            await two._go_round(patiently=False)
+    assert daemons.loaded == []
+    await two._go_round(patiently=False)
+    assert daemons.loaded == ["two"]
 
 
 async def test_one_whose_process_has_ended_on_this_machine_is_not_waited_for(daemons, ended_pid):
