@@ -53,7 +53,7 @@ class Fault(Enum):
 
 Engine = AsyncEngine
 Transaction = AsyncConnection
-"""A connection on which a transaction has begun; what the functions of `store` work on."""
+"""A connection on which the first statement begins one; what the functions of `store` work on."""
 
 DatabaseError = (DBAPIError, psycopg.Error, UnicodeError)
 """What a statement may raise: SQLAlchemy, or psycopg, where `store.bulk` hands it over itself."""
@@ -207,7 +207,9 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     try:
         tx = await engine.connect()
         try:
+            connection = driver_of(tx)
             yield tx
+            _require_still(tx, connection)
             # Not first: how a transaction is isolated must be said before all else.
             await check_history(tx, engine.get_execution_options().get("history"))
             await _commit(tx)
@@ -226,6 +228,16 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         if on_error is not None:
             on_error(fault(error), sqlstate(error))
         raise
+
+
+def _require_still(tx: AsyncConnection, connection: psycopg.AsyncConnection) -> None:
+    """Refuse to go on if *tx* is not on *connection* any more: what was done there is lost.
+
+    Raises:
+        psycopg.OperationalError: it broke, and whoever was told of it ignored that.
+    """
+    if tx.invalidated or driver_of(tx) is not connection:
+        raise psycopg.OperationalError("the connection broke, and that was ignored")
 
 
 async def _commit(tx: AsyncConnection) -> None:

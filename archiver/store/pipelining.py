@@ -18,7 +18,7 @@ from psycopg import pq
 from psycopg.errors import lookup
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from archiver.store.bulk import driver_of
+from archiver.store.bulk import driver_of, leave_broken
 
 PREPARED = "prepared statements"
 """Under this name a connection keeps what the server knows its statements as, by their words."""
@@ -72,8 +72,7 @@ async def send(
             known |= done
         _refuse_errors(answers)
     except psycopg.Error:
-        if connection.broken:
-            await tx.invalidate()
+        await leave_broken(tx, connection)
         raise
     if new:
         places = {place for place, _ in new.values()}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import psycopg
 import pytest
@@ -162,3 +163,21 @@ async def test_who_is_cancelled_meanwhile_leaves_as_cancelled(engine):
             await task
     async with asyncio.timeout(10):
         assert await kept(engine) == []
+
+
+@pytest.mark.parametrize("more", [[], ["INSERT INTO public.kept VALUES (2)"]])
+async def test_a_transaction_whose_connection_broke_is_refused_whoever_ignored_that(engine, more):
+    """Else what is done after that would be kept by another connection, and what was before not."""
+
+    async def work() -> None:
+        async with transaction(engine) as tx:
+            await send(tx, [row(1)])
+            with suppress(psycopg.Error):
+                await send(tx, [Statement(b"SELECT pg_terminate_backend(pg_backend_pid())")])
+            for statement in more:
+                await tx.execute(text(statement))
+
+    with pytest.raises(psycopg.OperationalError) as caught:
+        await work()
+    assert fault(caught.value) is Fault.SERVER
+    assert await kept(engine) == []
