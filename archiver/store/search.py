@@ -128,6 +128,7 @@ async def search(
             extent = _bounded(Extent(rows, first_hour, last_hour), meaning, older_than)
             window = whole(extent) if _names_one(meaning.query.root) else first_window(extent)
             look = _Look(meaning, older_than=older_than, with_text=with_text)
+            is_rare = True  # as far as is known
             while window is not None and len(found) < wanted:
                 searched_from = EPOCH + window.end * HOUR
                 left = wanted - len(found)
@@ -135,10 +136,11 @@ async def search(
                     break
                 hits = (await tx.execute(*look.into(window, most=left))).all()
                 if hits and hits[0].crowd > max(CROWDED, 2 * left) and window.hours > 1:
-                    window = cut(window)
+                    window, is_rare = cut(window), False
                     continue
                 found += [Hit(*row[: 4 + with_text]) for row in hits]
-                window = next_window(extent, window, was_empty=not hits)
+                is_rare = is_rare and not hits
+                window = next_window(extent, window, is_rare=is_rare)
             else:
                 searched_from = None
     except TookTooLong:

@@ -2,9 +2,9 @@
 
 However frequent a word is, its newest messages must not cost a look at all of them; however rare it
 is, they must not cost many looks. So the first window is small, and each is many times as long as
-the one before; the more so after one that holds nothing. A window that turns out to hold too much
-is cut. Inside the index, a window is a few cells of time (the SQL function ``store.cells``): eight
-cells of one level are one of the next.
+the one before; what is rare is then looked for in all the rest, unless that is very much. A window
+that turns out to hold too much is cut. Inside the index, a window is a few cells of time (the SQL
+function ``store.cells``): eight cells of one level are one of the next.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,8 @@ FIRST_ROWS = 4_000
 """How many rows of all kinds the first window is to hold."""
 GROWTH = 16
 CUT = 8
+MOST_ROWS = 1_000_000
+"""In which to look at once for what is rare."""
 
 CELL_LEVELS = 6
 CELL_BITS = 3
@@ -54,13 +56,14 @@ def first_window(extent: Extent) -> Window | None:
     return _before(extent, extent.last_hour + 1, int(hours * FIRST_ROWS / max(extent.rows, 1)))
 
 
-def next_window(extent: Extent, window: Window, *, was_empty: bool = False) -> Window | None:
+def next_window(extent: Extent, window: Window, *, is_rare: bool = False) -> Window | None:
     """The window before *window*, longer than it; None when there is none.
 
-    After one that *was_empty*, in which nothing was found, much longer.
+    If nothing was found so far, so that what is looked for *is_rare*, it may be all that is left.
     """
-    growth = GROWTH * GROWTH if was_empty else GROWTH
-    return _before(extent, window.begin, window.hours * growth)
+    if is_rare and extent.rows <= MOST_ROWS:
+        return _before(extent, window.begin, window.begin - extent.first_hour)
+    return _before(extent, window.begin, window.hours * GROWTH)
 
 
 def cut(window: Window) -> Window:

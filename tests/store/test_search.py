@@ -123,9 +123,9 @@ async def test_rows_of_messages_are_chosen_alike(engine):
         assert set(rows.scalars()) == ids(await find(engine, "needle -id:2")) == {1, 3}
 
 
-@pytest.mark.parametrize("was_empty", [False, True])
+@pytest.mark.parametrize("is_rare", [False, True])
 @pytest.mark.parametrize("rows", [0.0, 10.0, 1e7])
-def test_the_windows_cover_all_time_once(rows, was_empty):
+def test_the_windows_cover_all_time_once(rows, is_rare):
     extent = Extent(rows, 1000, 90_000)
     window = first_window(extent)
     edge = extent.last_hour + 1
@@ -137,6 +137,6 @@ def test_the_windows_cover_all_time_once(rows, was_empty):
         assert 0 < shorter.hours <= window.hours
         assert len(cells(window)) <= 10
         edge = window.begin
-        window = next_window(extent, window, was_empty=was_empty)
+        window = next_window(extent, window, is_rare=is_rare)
     assert edge == extent.first_hour
     assert whole(Extent(0.0, 5, 4)) is None
