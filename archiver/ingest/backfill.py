@@ -58,7 +58,7 @@ class Desk:
 
     def choose(self, wanting: Mapping[int, Wanting]) -> dict[int, Ranges]:
         """By flow key: the ids that are this desk's business."""
-        self.is_doubtful = any(one.doubted for one in wanting.values())
+        self.is_doubtful = any(one.doubted or one.is_early for one in wanting.values())
         if self.purpose == "backfill":
             return {key: one.missing for key, one in wanting.items()}
         # What is missing is somebody else's, and doubted no more once it is listed.

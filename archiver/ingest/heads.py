@@ -1,6 +1,6 @@
 """How far each flow has come, and how far it had come a while ago.
 
-Everything that hears of ids tells it here: streams, pages, the ledger at the start. What is
+Everything that hears of ids tells it here: streams, pages, the ledger when it is read. What is
 *settled* was known for the settling time, so the service lists it if it ever will: only that is due
 to be proven, and only that bounds what is asked for.
 """

@@ -187,15 +187,17 @@ class Source:
     async def wanting(self) -> dict[int, Wanting]:
         """By flow key: what is missing and what is doubted of the flows that are to be asked for.
 
-        Those are the flows that can be, and that no other account asks for at present.
+        Those are the flows that can be, of which anything is wanted, and that no other account asks
+        for at present. What has become due is noted first, and what others noted is learned.
         """
-        now = asyncio.get_running_loop().time()
-        dues = self.heads.due(now=now - STREAM_FIRST_SECONDS)
+        clock = asyncio.get_running_loop().time
+        dues = self.heads.due(now=clock() - STREAM_FIRST_SECONDS)
         if dues:
             gains = {flow_key: Standing(due=due) for flow_key, due in dues.items()}
             await self._archive(Batch(now=self._now(), gains=gains))
             self.heads.noted(dues)
         wanting = await when_possible(self.engine, wanted.wanting)
+        now = clock()  # not before: an epoch may have begun while the database was waited for
         # Of a flow that was another daemon's a moment ago, that one may have heard more than we.
         self.heads.restore({flow_key: one.due for flow_key, one in wanting.items()})
         self._turns.holds(self._account, self.paths.keys())
@@ -216,7 +218,7 @@ class Source:
         if epoch != one.epoch:
             self._epochs[flow_key] = epoch, since = one.epoch, now
         if now - since < self.heads.settling_seconds:
-            return replace(one, doubted=Ranges())
+            return replace(one, doubted=Ranges(), is_early=bool(one.doubted))
         return one
 
     def _epoch(self, flow_key: int) -> int:

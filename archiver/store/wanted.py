@@ -21,6 +21,8 @@ class Wanting(Struct, frozen=True, kw_only=True):
     doubted: Ranges
     due: int
     epoch: int
+    is_early: bool = False
+    """There are doubts, which a listing cannot lift yet, and so they are left out."""
 
 
 async def wanting(tx: AsyncConnection) -> dict[int, Wanting]:

@@ -5,7 +5,7 @@ from typing import cast
 
 from archiver.domain.coverage import Ranges
 from archiver.flowdock.refusals import FlowRefused
-from archiver.ingest.backfill import backfill
+from archiver.ingest.backfill import Desk, backfill
 from archiver.ingest.pages import Reading
 from archiver.ingest.source import Source
 from archiver.store.wanted import Wanting
@@ -43,3 +43,13 @@ async def test_a_flow_that_is_refused_is_set_aside_and_the_others_are_filled():
         await backfill(cast("Source", service), workers=1, until_done=True)
     assert service.paths == {KEPT: "acme/kept"}
     assert not service.missing[KEPT]
+
+
+def test_doubts_that_no_listing_can_lift_yet_are_doubts_all_the_same():
+    """Else more and more flows would be doubted while they wait."""
+    desk = Desk("audit")
+    early = Wanting(missing=Ranges(), doubted=Ranges(), due=5, epoch=1, is_early=True)
+    assert desk.choose({KEPT: early}) == {KEPT: Ranges()}
+    assert desk.is_doubtful
+    desk.choose({})
+    assert not desk.is_doubtful

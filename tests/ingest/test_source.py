@@ -15,9 +15,10 @@ from archiver.ingest.source import Source
 from archiver.settings import IngestSettings
 from archiver.simulator.faults import Fault
 from archiver.simulator.server import Simulator, wall_clock
-from archiver.store import coverage
+from archiver.store import coverage, wanted
 from archiver.store.coverage import Standing
-from archiver.store.engine import connect, transaction
+from archiver.store.engine import Transaction, connect, transaction
+from archiver.store.wanted import Wanting
 from tests.ingest.arriving import NOW, edit, fail_to_journal, query, streamed
 from tests.test_daemon import settings_for, until
 
@@ -124,6 +125,22 @@ async def test_a_listing_lifts_no_doubt_that_arose_while_it_was_asked_for(
     await asyncio.sleep(SETTLING_SECONDS)
     assert not asking.done()
     await asking
+    assert query(database_url, DOUBTED) == [(1, head)]
+
+
+async def test_an_epoch_counts_from_when_it_is_learned(source, database_url, monkeypatch):
+    """It began while the database was waited for, so little of it has passed."""
+    head = source.heads.newest(key(source))
+    read = wanted.wanting
+
+    async def late(tx: Transaction) -> dict[int, Wanting]:
+        await asyncio.sleep(SETTLING_SECONDS)
+        await open_stream(source)
+        return await read(tx)
+
+    monkeypatch.setattr(wanted, "wanting", late)
+    assert (await source.wanting())[key(source)].doubted == Ranges()
+    await ask(source, head)
     assert query(database_url, DOUBTED) == [(1, head)]
 
 
