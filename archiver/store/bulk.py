@@ -200,7 +200,7 @@ def document(value: object) -> bytes | None:
 
 
 def driver_of(tx: AsyncConnection) -> psycopg.AsyncConnection:
-    """Psycopg's own connection of a transaction; to talk over it there are `driver` and `send`."""
+    """Psycopg's own connection of a transaction, to look at; to talk over it there is `driver`."""
     # Not `get_raw_connection`, which has a greenlet made for what needs none.
     connection = tx.sync_connection and tx.sync_connection.connection.driver_connection
     if not isinstance(connection, psycopg.AsyncConnection):
@@ -215,14 +215,9 @@ async def driver(tx: AsyncConnection) -> AsyncIterator[psycopg.AsyncConnection]:
     try:
         yield connection
     except psycopg.Error:
-        await leave_broken(tx, connection)
+        if connection.broken:
+            await tx.invalidate()
         raise
-
-
-async def leave_broken(tx: AsyncConnection, connection: psycopg.AsyncConnection) -> None:
-    """Tell SQLAlchemy of a *connection* that broke while psycopg was talked to past it."""
-    if connection.broken:
-        await tx.invalidate()
 
 
 def records(rows: Sequence[object]) -> bytes:

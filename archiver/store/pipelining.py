@@ -18,15 +18,12 @@ from psycopg import pq
 from psycopg.errors import lookup
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from archiver.store.bulk import driver_of, leave_broken
+from archiver.store.bulk import driver
 
 PREPARED = "prepared statements"
 """Under this name a connection keeps what the server knows its statements as, by their words."""
 BINARY = pq.Format.BINARY
 DONE = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
-SYNC = pq.ExecStatus.PIPELINE_SYNC
-OK = pq.ConnStatus.OK
-IDLE = pq.TransactionStatus.IDLE
 
 names = count(1)
 
@@ -54,30 +51,26 @@ async def send(
     Raises:
         psycopg.Error: Postgres refused one of them, or the connection broke.
     """
-    connection = driver_of(tx)
-    pgconn, is_pooled = connection.pgconn, connection.prepare_threshold is None
-    begins = pgconn.transaction_status == IDLE
-    # Behind a pooler it is looked afterwards on which server that was.
-    commits = commits and not is_pooled
-    sent = [*([BEGIN] if begins else ()), *statements, *([COMMIT] if commits else ())]
-    known = None if is_pooled else tx.info.setdefault(PREPARED, {})
-    try:
+    async with driver(tx) as connection:
+        pgconn, is_pooled = connection.pgconn, connection.prepare_threshold is None
+        begins = pgconn.transaction_status == pq.TransactionStatus.IDLE
+        # Behind a pooler it is looked afterwards on which server that was.
+        commits = commits and not is_pooled
+        sent = [*[BEGIN] * begins, *statements, *[COMMIT] * commits]
         # Left in that mode if cut off: nobody knows then what the server has done, nor asks.
         pgconn.enter_pipeline_mode()
+        known = None if is_pooled else tx.info.setdefault(PREPARED, {})
         new = _hand_over(pgconn, sent, known)
         answers = await _answers(pgconn)
         pgconn.exit_pipeline_mode()
-        if new and known is not None:
-            done = {words: name for words, (place, name) in new.items() if _is_done(answers[place])}
-            known |= done
+        if known is not None:
+            known |= {
+                words: name for words, (place, name) in new.items() if _is_done(answers[place])
+            }
         _refuse_errors(answers)
-    except psycopg.Error:
-        await leave_broken(tx, connection)
-        raise
-    if new:
-        places = {place for place, _ in new.values()}
-        answers = [answer for place, answer in enumerate(answers) if place not in places]
-    return answers[begins : len(answers) - commits]
+    places = {place for place, _ in new.values()}
+    own = [answer for place, answer in enumerate(answers) if place not in places]
+    return own[begins : len(own) - commits]
 
 
 def forget(info: MutableMapping[Any, Any]) -> None:
@@ -132,7 +125,7 @@ async def _answers(pgconn: pq.abc.PGconn) -> list[Answer]:
             answer = pgconn.get_result()
             if answer is None:  # all that one statement answers was told
                 _refuse_end(pgconn)
-            elif answer.status == SYNC:
+            elif answer.status == pq.ExecStatus.PIPELINE_SYNC:
                 return answers
             else:
                 answers.append(answer)
@@ -142,7 +135,7 @@ async def _answers(pgconn: pq.abc.PGconn) -> list[Answer]:
 
 
 def _refuse_end(pgconn: pq.abc.PGconn) -> None:
-    if pgconn.status != OK:
+    if pgconn.status != pq.ConnStatus.OK:
         raise psycopg.OperationalError("the connection is lost")
 
 

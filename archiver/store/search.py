@@ -128,7 +128,7 @@ async def search(
             extent = _bounded(Extent(rows, first_hour, last_hour), meaning, older_than)
             window = whole(extent) if _names_one(meaning.query.root) else first_window(extent)
             look = _Look(meaning, older_than=older_than, with_text=with_text)
-            is_rare = True  # as far as is known
+            was_cut = False
             while window is not None and len(found) < wanted:
                 searched_from = EPOCH + window.end * HOUR
                 left = wanted - len(found)
@@ -136,11 +136,10 @@ async def search(
                     break
                 hits = (await tx.execute(*look.into(window, most=left))).all()
                 if hits and hits[0].crowd > max(CROWDED, 2 * left) and window.hours > 1:
-                    window, is_rare = cut(window), False
+                    window, was_cut = cut(window), True
                     continue
                 found += [Hit(*row[: 4 + with_text]) for row in hits]
-                is_rare = is_rare and not hits
-                window = next_window(extent, window, is_rare=is_rare)
+                window = next_window(extent, window, is_rare=not (found or was_cut))
             else:
                 searched_from = None
     except TookTooLong:

@@ -15,9 +15,7 @@ from archiver.domain import query_marks as marks
 from archiver.domain.query import All, BadQuery, Either, Filter, Node, Not, Query, Text
 from archiver.domain.query_pattern import Pattern, Word, pattern
 from archiver.domain.query_time import Localize, read_moment, span
-from archiver.store import bulk
-from archiver.store.fetching import Query as Asking
-from archiver.store.fetching import fetch
+from archiver.store import bulk, fetching
 
 PRIVATE = "private/*"
 
@@ -60,7 +58,8 @@ async def understand(
     filters = [one for one in terms if isinstance(one, Filter)]
     patterns = {one: _pattern(query, one) for one in terms if isinstance(one, Text)}
     words = {one.word for one in patterns.values() if isinstance(one, Word)}
-    ((finds_parts, ordered, stems),) = await fetch(tx, _INDEX, {"words": bulk.texts(sorted(words))})
+    asked = {"words": bulk.texts(sorted(words))}
+    ((finds_parts, ordered, stems),) = await fetching.fetch(tx, _INDEX, asked)
     return Meaning(
         query=query,
         patterns=patterns,
@@ -190,7 +189,7 @@ def quoted(lexeme: str) -> str:
     return "'" + lexeme.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
-_INDEX = Asking.of("""
+_INDEX = fetching.Query.of("""
     SELECT to_regclass('store.texts_parts') IS NOT NULL AS finds_parts,
            (SELECT array_agg(word ORDER BY word) FROM unnest(CAST(%(words)s AS text[])) AS word)
                AS words,

@@ -44,9 +44,13 @@ async def kept(engine: Engine) -> list[tuple[int | None, ...]]:
 async def test_each_is_done_after_the_one_before_and_its_answer_is_told(engine):
     async with transaction(engine) as tx:
         statements = [row(-(2**63), "à"), Statement(TOLD), row(7), Statement(TOLD)]
-        _, first, _, second = await send(tx, statements)
-        assert rows_in(tx, first) == [(-(2**63), 1)]
-        assert rows_in(tx, second) == [(-(2**63), 1), (7, None)]
+        answers = await send(tx, statements)
+        assert [rows_in(tx, answer) for answer in answers] == [
+            [],
+            [(-(2**63), 1)],
+            [],
+            [(-(2**63), 1), (7, None)],
+        ]
     assert await kept(engine) == [(-(2**63), 1), (7, None)]
 
 

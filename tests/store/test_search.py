@@ -124,7 +124,7 @@ async def test_rows_of_messages_are_chosen_alike(engine):
 
 
 @pytest.mark.parametrize("is_rare", [False, True])
-@pytest.mark.parametrize("rows", [0.0, 10.0, 1e7])
+@pytest.mark.parametrize("rows", [0.0, 10.0, 1e5, 1e7])
 def test_the_windows_cover_all_time_once(rows, is_rare):
     extent = Extent(rows, 1000, 90_000)
     window = first_window(extent)
