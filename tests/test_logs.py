@@ -24,7 +24,8 @@ TOKEN = 'tok"en/with spécial%marker'
 
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
-    """What the tests configure does not outlive them."""
+    """What the tests configure does not outlive them; nor does what a command did before them."""
+    logging.captureWarnings(False)
     root, package = logging.getLogger(), logging.getLogger("archiver")
     handlers, levels = root.handlers[:], (root.level, package.level)
     yield
