@@ -86,6 +86,13 @@ def database_url(
 
 
 @pytest.fixture
+def admin(database_url: str) -> Iterator[psycopg.Connection]:
+    """A connection of a superuser's to the test's own database; what it does is committed."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
 def bare_database_url(postgres_url: str, postgres_admin: psycopg.Connection) -> Iterator[str]:
     """The URL of a database of this test's own in which nothing was made yet."""
     with created(postgres_admin, "template0") as name:

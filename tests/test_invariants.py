@@ -5,12 +5,12 @@ import asyncio
 import random
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from sqlalchemy.exc import DBAPIError
@@ -25,6 +25,7 @@ from archiver.store.coverage import Standing
 from archiver.store.engine import connect
 from tests.ingest.applying import SENTENCES, everything, tell
 from tests.ingest.arriving import (
+    FEW,
     NOW,
     Heard,
     cut,
@@ -39,20 +40,7 @@ from tests.ingest.arriving import (
 from tests.ingest.foreign import foreign
 
 ROOT = Path(__file__).parent.parent
-FEW = settings(
-    max_examples=40,
-    deadline=None,
-    # To shrink what fails in a database takes minutes, and it is small as it is.
-    phases=(Phase.explicit, Phase.generate),
-    suppress_health_check=list(HealthCheck),
-    database=None,
-)
-
-
-@pytest.fixture
-def admin(database_url: str) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
+MORE = settings(FEW, max_examples=40)
 
 
 async def archived(engines: Sequence[AsyncEngine], batches: Sequence[Sequence[Heard]]) -> int:
@@ -89,7 +77,7 @@ JOURNAL = (
 def test_the_journal_is_append_only(database_url, admin):
     with running(database_url) as (run, engine):
 
-        @FEW
+        @MORE
         @given(hearsay().flatmap(cut))
         def law(batches):
             flow_key = run(new_flow(engine))
@@ -117,7 +105,7 @@ def twice_told(draw: st.DrawFn) -> tuple[list[list[Heard]], list[list[Heard]]]:
 def test_a_row_is_the_replay_of_its_journal(database_url, admin):
     with running(database_url) as (run, engine):
 
-        @FEW
+        @MORE
         @given(twice_told())
         def law(told):
             here, there = (run(archived([engine], batches)) for batches in told)
@@ -132,7 +120,7 @@ def test_a_row_is_the_replay_of_its_journal(database_url, admin):
 def test_two_that_write_side_by_side_make_the_same_rows(database_url, admin):
     with running(database_url, engines=2) as (run, one, other):
 
-        @FEW
+        @MORE
         @given(twice_told())
         def law(told):
             alone, together = run(archived([one], told[0])), run(archived([one, other], told[1]))
@@ -179,7 +167,7 @@ def landed(admin: psycopg.Connection) -> dict[str, int]:
 def test_coverage_never_claims_an_id_that_the_archive_does_not_hold(database_url, admin):
     with running(database_url) as (run, engine):
 
-        @FEW
+        @MORE
         @given(st.sets(st.integers(1, 12), min_size=1), st.sets(st.integers(1, 12)))
         def law(ids, refused):
             flow_key = run(new_flow(engine))

@@ -25,6 +25,7 @@ from archiver.domain.model import EventId, Message, Revision
 from archiver.errors import Corruption
 from archiver.flowdock.decode import decode, decode_listed
 from archiver.ingest.batch import fact_of, vanished
+from archiver.ingest.index_rows import are_found_alike
 from archiver.ingest.novelty import Novelty
 from archiver.store import journal, messages
 from archiver.store.bulk import Key
@@ -66,6 +67,12 @@ async def change_messages(tx: Transaction, new: Novelty, *, commits: bool = Fals
             changed[key] = replayed(key, known.get(key, ()), histories)
         else:
             changed[key] = _extended(key, one, arrange(facts[key]), histories)
+    await _leave_as_stored(tx, held, histories)
+    alike = {
+        key
+        for key, one in changed.items()
+        if key not in histories and are_found_alike(held[key].message, one.message)
+    }
     histories |= {key: history for key, history in made.items() if history.revisions}
     rows = journal.rows_of(unwritten)
     await messages.store(
@@ -73,6 +80,7 @@ async def change_messages(tx: Transaction, new: Novelty, *, commits: bool = Fals
         added=added,
         changed=changed,
         histories=histories,
+        found_alike=alike,
         threads=new.threads,
         beside=rows,
         commits=commits,
@@ -102,6 +110,22 @@ async def _held(tx: Transaction, new: Novelty) -> dict[Key, Held]:
         if key not in new.before.targets and (key in new.reached or not shows(facts))
     ]
     return held | await messages.held(tx, unseen) if unseen else held
+
+
+async def _leave_as_stored(
+    tx: Transaction, held: Mapping[Key, Held], histories: dict[Key, History]
+) -> None:
+    """Drop from *histories* what was replayed and is stored just so: nearly all, when verified."""
+    replayed_ = {
+        key: one.revisions
+        for key, one in histories.items()
+        if one.first == 0 and len(one.revisions) == held[key].revisions
+    }
+    asked = [key for key, revisions in replayed_.items() if revisions]
+    stored = await messages.stored_histories(tx, asked) if asked else {}
+    for key, revisions in replayed_.items():
+        if stored.get(key, ()) == revisions:
+            del histories[key]
 
 
 async def _waiting(

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from archiver.domain import query_marks as marks
 from archiver.domain.fold import is_receipt
+from archiver.domain.model import Message
 from archiver.domain.query_text import LONGEST_TEXT, has_link, is_plain
 from archiver.ingest.vocabulary import LONGEST_KEPT, Vocabulary
 from archiver.store import search_texts
@@ -27,6 +28,28 @@ AT_ONCE = 100
 def letters(message: Said) -> int:
     """How much of *message* is searched."""
     return len(message.content) + sum(map(len, message.earlier))
+
+
+def are_found_alike(before: Message, after: Message) -> bool:
+    """Tell whether two states of a message with one history are the same to whoever searches."""
+    return _found_by(before) == _found_by(after)
+
+
+def _found_by(message: Message) -> tuple[object, ...]:
+    """All of a message that its rows are made of, as `Said` tells it."""
+    return (
+        message.content,
+        [tag for tag in message.tags if not is_receipt(tag)],
+        message.event,
+        message.user,
+        message.sent_at,
+        message.thread,
+        message.edits > 0,
+        message.deleted_at is None,
+        message.attachments,
+        bool(message.reactions),
+        message.external_user_name,
+    )
 
 
 class Cut(Struct, frozen=True):

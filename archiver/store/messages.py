@@ -4,6 +4,9 @@ All of it is derived: `archiver.domain.fold` makes it of the journal, and here i
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import groupby
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -35,10 +38,16 @@ from archiver.store.search_queue import noted
 COLUMNS = tuple(column.name for column in messages.columns)
 CONTENT = COLUMNS.index("content")
 REVISION_COLUMNS = tuple(column.name for column in revisions.columns)
+REVISION_ID = REVISION_COLUMNS.index("revision")
+REVISION_CONTENT = REVISION_COLUMNS.index("content")
 
 _ASKED = key_table()
 _STORED = reached(messages, messages.c.flow_key == _ASKED.c.flow_key, messages.c.id == _ASKED.c.id)
 _HELD = query(select(_STORED).select_from(_ASKED.join(_STORED, true())))
+_TOLD = reached(
+    revisions, revisions.c.flow_key == _ASKED.c.flow_key, revisions.c.message_id == _ASKED.c.id
+)
+_HISTORIES = query(select(_TOLD).select_from(_ASKED.join(_TOLD, true())))
 _POSITIONS = query(
     select(_STORED.c.flow_key, _STORED.c.id, _STORED.c.as_of).select_from(
         _ASKED.join(_STORED, true())
@@ -90,6 +99,15 @@ def held_in(tx: AsyncConnection, answer: Answer) -> dict[Key, Held]:
     return dict(map(_held, rows))
 
 
+async def stored_histories(
+    tx: AsyncConnection, keys: Iterable[Key]
+) -> dict[Key, tuple[Revision, ...]]:
+    """The revisions stored of each message among *keys* that has any, in their order."""
+    rows = sorted(await fetch(tx, _HISTORIES, keys_of(keys)), key=itemgetter(0, 1, 2))
+    carried(tx, (len(row[REVISION_CONTENT] or "") for row in rows))
+    return {key: tuple(map(_revision, its)) for key, its in groupby(rows, key=itemgetter(0, 1))}
+
+
 async def positions(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, int]:
     """The newest id that each stored message among *keys* reflects."""
     rows = await fetch(tx, _POSITIONS, keys_of(keys))
@@ -103,6 +121,7 @@ async def store(
     changed: Mapping[Key, Held] = NOTHING,
     histories: Mapping[Key, History] = NO_HISTORIES,
     threads: Iterable[Shown] = (),
+    found_alike: AbstractSet[Key] = frozenset(),
     beside: Rows | None = None,
     commits: bool = False,
 ) -> None:
@@ -110,7 +129,8 @@ async def store(
 
     A history that starts at 0 replaces what is stored of its message. Of *threads*, the state that
     the newest event showed wins. New rows go together, those *beside* them as well, and so does the
-    note for the search. If *commits*, the transaction may be committed when this returns.
+    note for the search, of all but those *found_alike* before. If *commits*, the transaction may be
+    committed when this returns.
     """
     before = []
     if changed:
@@ -121,7 +141,9 @@ async def store(
     if shown := [_thread_record(one) for one in threads]:
         before.append(Statement(_SHOW, [records(shown)]))
     rows = [_row(key, one) for key, one in added.items()]
-    written = dict.fromkeys([*added, *changed, *histories])
+    written = [
+        key for key in dict.fromkeys([*added, *changed, *histories]) if key not in found_alike
+    ]
     new = [Rows(messages, COLUMNS, rows), _revisions(histories), noted(written)]
     await add_rows(tx, *([beside, *new] if beside else new), before=before, commits=commits)
 
@@ -138,6 +160,17 @@ def _revisions(histories: Mapping[Key, History]) -> Rows:
         for ordinal, revision in enumerate(history.revisions, history.first)
     ]  # fmt: skip
     return Rows(revisions, REVISION_COLUMNS, rows)
+
+
+def _revision(row: Sequence[Any]) -> Revision:
+    """A row of `revisions`, in the order of `REVISION_COLUMNS`."""
+    id_, kind, at, user, content, tags, event, thread, edited_at, edits, deleted_at, seen_at = row[
+        REVISION_ID:
+    ]
+    return Revision(
+        id=id_, kind=kind, at=at, user=user, content=content, tags=tuple(tags), event=event,
+        thread=thread, edited_at=edited_at, edits=edits, deleted_at=deleted_at, seen_at=seen_at,
+    )  # fmt: skip
 
 
 def _thread_record(shown: Shown) -> dict[str, object]:

@@ -15,6 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 import psycopg
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -28,6 +29,16 @@ from archiver.store.engine import create_engine, transaction
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 SENT = 1_577_836_800_000
+
+FEW = settings(
+    max_examples=25,
+    deadline=None,
+    # To shrink what fails in a database takes minutes, and it is small as it is.
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=list(HealthCheck),
+    database=None,
+)
+"""How a law of what a database holds is tried."""
 
 
 def frame(id_: int, event: str = "message", **fields: Any) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from typing_extensions import override
@@ -20,6 +20,7 @@ from archiver.ingest.importing import Imported, find_destination, import_export,
 from archiver.ingest.rebuild import check
 from archiver.store.coverage import Standing
 from tests.ingest.arriving import (
+    FEW,
     NOW,
     SENT,
     Heard,
@@ -34,14 +35,6 @@ from tests.ingest.arriving import (
     running,
     streamed,
     tag_change,
-)
-
-FEW = settings(
-    max_examples=25,
-    deadline=None,
-    phases=(Phase.explicit, Phase.generate),
-    suppress_health_check=list(HealthCheck),
-    database=None,
 )
 
 

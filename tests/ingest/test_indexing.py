@@ -1,11 +1,12 @@
 """What is written can be found before long, whatever commits when, and nothing else can."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import psycopg
 import pytest
+from hypothesis import given
 
 from archiver.domain.query_text import VERSION
 from archiver.ingest import indexing
@@ -25,12 +26,20 @@ from archiver.store import search_queue
 from archiver.store.engine import Engine, connect, transaction
 from archiver.store.search_queue import Lexicon
 from tests.ingest.arriving import (
+    FEW,
     NOW,
+    SENT,
+    Heard,
+    cut,
     edit,
     frame,
+    hearsay,
+    listed,
     new_flow,
     query,
+    running,
     streamed,
+    tag_change,
     waits_for_lock,
 )
 from tests.store.searching import LANGUAGE, find, ids
@@ -101,6 +110,64 @@ async def test_edits_and_deletions_are_followed(database_url):
         await catch_up(engine)
         found = [ids(await find(engine, one)) for one in ("cat", "horse", "dog", "is:deleted")]
         assert found == [set(), {1}, set(), {2}]
+
+
+async def test_what_is_listed_again_as_it_was_is_not_indexed_again(database_url):
+    plain, edited = frame(1, content="a plain one"), frame(2, content="teh cat", edited=None)
+    later = SENT + 3
+    shown = [frame(1, content="a plain one", edited=None)]
+    shown += [frame(2, content="the cat", edited=later)]
+    stored = "SELECT ctid, revision FROM store.revisions ORDER BY ordinal"
+    async with connect(database_url) as engine:
+        flow_key = await ready(engine)
+        await written(engine, flow_key, plain, edited, edit(3, 2, "the cat"))
+        await catch_up(engine)
+        before = query(database_url, stored)
+        for as_of in (10, 20):
+            again = [listed(one, flow_key, as_of=as_of) for one in shown]
+            await apply(engine, Batch(now=NOW, arrivals=again))
+            assert query(database_url, "SELECT id, as_of FROM store.messages ORDER BY id") == [
+                (1, as_of),
+                (2, as_of),
+            ]
+        assert query(database_url, "SELECT count(*) FROM store.changes") == [(0,)]
+        assert len(before) == 2
+        assert query(database_url, stored) == before
+        receipt = tag_change(21, 1, add=[":unread:7"])
+        await written(engine, flow_key, receipt)
+        assert query(database_url, "SELECT count(*) FROM store.changes") == [(0,)]
+
+
+def test_what_is_found_depends_on_the_rows_alone(database_url, admin):
+    """Whatever was heard, and whenever it was indexed: texts are as if made of the rows at last."""
+    with running(database_url) as (run, engine):
+        run(ready(engine))
+
+        async def indexed(batches: Sequence[Sequence[Heard]]) -> int:
+            flow_key = await new_flow(engine)
+            for batch in batches:
+                arrivals = [heard.arrival(flow_key) for heard in batch]
+                await apply(engine, Batch(now=NOW, arrivals=arrivals))
+                await catch_up(engine)
+            return flow_key
+
+        @FEW
+        @given(hearsay().flatmap(cut))
+        def law(batches):
+            flow_key = run(indexed(batches))
+            by_and_by = admin.execute(TEXTS, [flow_key]).fetchall()
+            admin.execute("DELETE FROM store.texts WHERE flow_key = %s", [flow_key])
+            admin.execute("DELETE FROM store.walks WHERE flow_key = %s", [flow_key])
+            run(catch_up(engine))
+            assert admin.execute(TEXTS, [flow_key]).fetchall() == by_and_by
+
+        law()
+
+
+TEXTS = """
+    SELECT message_id, ordinal, said_at, spaced, lexemes::text FROM store.texts
+    WHERE flow_key = %s ORDER BY message_id, ordinal
+"""
 
 
 async def test_messages_from_before_are_walked_to(database_url):

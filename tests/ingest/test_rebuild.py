@@ -1,9 +1,8 @@
 """Derived rows are the replay of the journal, and become so again whatever was done to them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
-import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -14,12 +13,6 @@ from archiver.store import rebuilding
 from archiver.store.engine import connect
 from tests.ingest.applying import CHAPTERS, chapter, tell
 from tests.ingest.arriving import NOW, derived, edit, frame, listed, new_flow, streamed
-
-
-@pytest.fixture
-def admin(database_url: str) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from psycopg.rows import dict_row
@@ -21,15 +21,19 @@ from archiver.store import messages
 from archiver.store.engine import transaction
 from archiver.store.messages import History
 from tests.domain.happenings import BEGIN, Life, lives
-from tests.ingest.arriving import NOW, SENT, Heard, cut, edit, frame, hearsay, new_flow, running
-
-FEW = settings(
-    max_examples=25,
-    deadline=None,
-    phases=(Phase.explicit, Phase.generate),
-    suppress_health_check=list(HealthCheck),
-    database=None,
+from tests.ingest.arriving import (
+    FEW,
+    NOW,
+    SENT,
+    Heard,
+    cut,
+    edit,
+    frame,
+    hearsay,
+    new_flow,
+    running,
 )
+
 Row = dict[str, Any]
 
 AS_OF = """
@@ -43,12 +47,6 @@ def as_of(admin: psycopg.Connection, flow_id: str, moments: Iterable[datetime]) 
     """The messages of a flow at each of *moments*."""
     with admin.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(AS_OF, [list(moments), flow_id]).fetchall()
-
-
-@pytest.fixture
-def admin(database_url):
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
 
 
 def flow_id_of(admin: psycopg.Connection, flow_key: int) -> str:
