@@ -42,11 +42,11 @@ async def change_messages(tx: Transaction, new: Novelty, *, commits: bool = Fals
     Unless some are late, the journal is written together with the messages: for fewer waits. If
     *commits*, the transaction may be committed when this returns; nothing is to follow then.
     """
-    facts, moved = new.facts, new.moved
+    facts = new.facts
     unwritten = new.entries
     held = await _held(tx, new)
-    shown = [key for key in facts if key not in held and key not in moved and shows(facts[key])]
     late = _late(new, held)
+    shown = [key for key in facts if key not in held and key not in late and shows(facts[key])]
     waiting = await _waiting(tx, shown, new.before.marks)
     known: dict[Key, list[Fact]] = {}
     if late:
@@ -89,12 +89,19 @@ async def change_messages(tx: Transaction, new: Novelty, *, commits: bool = Fals
 
 
 def _late(new: Novelty, held: Mapping[Key, Held]) -> set[Key]:
-    """The messages of which *new* tells what does not belong after all that is known of them."""
+    """The messages of which *new* tells what does not belong after all that is known of them.
+
+    One that is shown now may have been found absent before: then it is known, and not held.
+    """
     return {
         key
         for key, facts in new.facts.items()
         if key in new.moved
-        or (key in held and min(map(position, facts)) <= held[key].message.as_of)
+        or (
+            min(map(position, facts)) <= held[key].message.as_of
+            if key in held
+            else key in new.known
+        )
     }
 
 

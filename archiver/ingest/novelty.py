@@ -45,6 +45,8 @@ class Novelty:
     before: Before
     reached: set[Key] = field(default_factory=set)
     """The events of the batch of which the journal may have held something."""
+    known: set[Key] = field(default_factory=set)
+    """Of these, the events of which it did."""
     entries: list[Entry] = field(default_factory=list)
     """To be journalled."""
     sightings: list[Sighting] = field(default_factory=list)
@@ -95,6 +97,7 @@ async def sort_out(tx: Transaction, arrivals: Iterable[Arrival], before: Before)
         else:
             new.others.append(arrival)
     forms = await journal.known(tx, new.reached) if new.reached else {}
+    new.known.update(forms)
     for key, arrival, event in events:
         _place(new, key, arrival, event, forms.setdefault(key, []))
     if new.sightings:

@@ -19,11 +19,13 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
+from typing_extensions import override
 
 from archiver.domain.events import Decoded
 from archiver.domain.model import EventId, FlowId
 from archiver.flowdock.decode import decode, decode_listed
-from archiver.ingest.batch import Arrival
+from archiver.ingest.absence import NOT_FOUND
+from archiver.ingest.batch import Arrival, vanished
 from archiver.store import directory
 from archiver.store.engine import create_engine, transaction
 
@@ -69,6 +71,12 @@ def listed(payload: bytes, flow_key: int, *, as_of: int, at: datetime = NOW) -> 
     """*payload* as a page showed it when the flow was known to have come to *as_of*."""
     arrival = _arrival(payload, decode_listed(payload), flow_key, at)
     return replace(arrival, witness="list", origin="list acme/main", listed_as_of=EventId(as_of))
+
+
+def gone(id_: int, flow_key: int, *, as_of: int, at: datetime = NOW) -> Arrival:
+    """A message that a listing did not show, and Show Message did not find."""
+    arrival = _arrival(NOT_FOUND, vanished(id_, sent_at=at), flow_key, at)
+    return replace(arrival, witness="show", origin="show acme/main", listed_as_of=EventId(as_of))
 
 
 def _arrival(payload: bytes, decoded: Decoded, flow_key: int, at: datetime) -> Arrival:
@@ -160,6 +168,18 @@ class Heard:
         return listed(self.payload, flow_key, as_of=self.as_of, at=at)
 
 
+@dataclass(frozen=True)
+class Gone(Heard):
+    """A message of which Show Message said that there is none."""
+
+    id: int = 0
+
+    @override
+    def arrival(self, flow_key: int) -> Arrival:
+        at = NOW + timedelta(seconds=self.seconds)
+        return gone(self.id, flow_key, as_of=self.as_of or 0, at=at)
+
+
 MESSAGES = (1, 2)
 TAGS = ("todo", "Bug", ":unread:2", "ÄPFEL")
 _tags = st.lists(st.sampled_from(TAGS), unique=True, max_size=2)
@@ -225,7 +245,11 @@ def hearsay(draw: st.DrawFn) -> list[Heard]:
     payloads += draw(st.lists(_mutation(), max_size=3))
     as_of = st.none() | st.integers(0, 15)
     heard = st.builds(Heard, st.sampled_from(payloads), st.integers(0, 3), as_of)
-    return draw(st.lists(heard, min_size=1, max_size=12))
+    absent = st.builds(
+        Gone, st.just(NOT_FOUND), st.integers(0, 3), st.integers(0, 15), st.sampled_from(MESSAGES)
+    )
+    told = draw(st.lists(heard, min_size=1, max_size=12))
+    return told + draw(st.lists(absent, max_size=2))
 
 
 @st.composite

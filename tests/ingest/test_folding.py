@@ -6,11 +6,13 @@ from itertools import permutations
 import psycopg
 import pytest
 
+from archiver.ingest.absence import NOT_FOUND
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from tests.ingest.arriving import (
     NOW,
     SENT,
+    Gone,
     Heard,
     derived,
     edit,
@@ -45,6 +47,10 @@ def stream(payload: bytes, seconds: int = 0) -> Heard:
 
 def listing(payload: bytes, as_of: int, seconds: int = 0) -> Heard:
     return Heard(payload, seconds, as_of)
+
+
+def absence(id_: int, as_of: int, seconds: int = 0) -> Heard:
+    return Gone(NOT_FOUND, seconds, as_of, id_)
 
 
 PLAIN = frame(10)
@@ -96,6 +102,12 @@ HAPPENINGS = {
     "a message deleted and then listed": [
         stream(PLAIN), stream(frame(15, "message-delete", content={"message": 10})),
         listing(TAGGED, 20),
+    ],
+    "a message that was found absent": [
+        stream(PLAIN), absence(10, 20), stream(tag_change(15, 10, add=["todo"])),
+    ],
+    "a message that was found absent and is listed again": [
+        listing(PLAIN, 12), absence(10, 20), listing(PLAIN, 25),
     ],
 }  # fmt: skip
 

@@ -55,7 +55,7 @@ def twice_told(draw: st.DrawFn) -> tuple[list[list[Heard]], list[list[Heard]]]:
     heard = draw(hearsay())
     turned = draw(st.lists(st.booleans(), min_size=len(heard), max_size=len(heard)))
     told = [
-        Found(one.payload, one.seconds, one.as_of) if is_found else one
+        Found(one.payload, one.seconds, one.as_of) if is_found and type(one) is Heard else one
         for one, is_found in zip(heard, turned, strict=True)
     ]
     # Nobody knows when a file was made: read at another time, it says the same.
