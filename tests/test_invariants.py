@@ -37,6 +37,7 @@ from tests.ingest.arriving import (
     running,
     streamed,
     tag_change,
+    together,
 )
 from tests.ingest.foreign import foreign
 
@@ -50,9 +51,7 @@ async def archived(engines: Sequence[AsyncEngine], batches: Sequence[Sequence[He
 
     async def work(engine: AsyncEngine, mine: Sequence[Sequence[Heard]]) -> None:
         for batch in mine:
-            await apply(
-                engine, Batch(now=NOW, arrivals=[heard.arrival(flow_key) for heard in batch])
-            )
+            await apply(engine, together(batch, flow_key))
 
     async with asyncio.TaskGroup() as group:
         for number, engine in enumerate(engines):
@@ -84,8 +83,7 @@ def test_the_journal_is_append_only(database_url, admin):
             flow_key = run(new_flow(engine))
             before: set[tuple[object, ...]] = set()
             for batch in batches:
-                arrivals = [heard.arrival(flow_key) for heard in batch]
-                run(apply(engine, Batch(now=NOW, arrivals=arrivals)))
+                run(apply(engine, together(batch, flow_key)))
                 after = admin.execute(JOURNAL, [flow_key]).fetchall()
                 assert before <= set(after)
                 before = set(after)
@@ -128,8 +126,8 @@ def test_two_that_write_side_by_side_make_the_same_rows(database_url, admin):
         @MORE
         @given(twice_told())
         def law(told):
-            alone, together = run(archived([one], told[0])), run(archived([one, other], told[1]))
-            assert derived(admin, together) == derived(admin, alone)
+            alone, beside = run(archived([one], told[0])), run(archived([one, other], told[1]))
+            assert derived(admin, beside) == derived(admin, alone)
 
         law()
 

@@ -139,7 +139,7 @@ async def write(tx: Transaction, batch: Batch, *, commits: bool = False) -> Appl
     less. Nothing is to follow then.
     """
     carried(tx, [len(arrival.frame) for arrival in batch.arrivals])
-    new = await sort_out(tx, batch.arrivals, await look_before(tx, batch))
+    new = await sort_out(tx, batch, await look_before(tx, batch))
     signals, rejects = _asides(new.others)
     if signals:
         await journal.add_signals(tx, signals)

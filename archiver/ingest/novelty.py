@@ -8,7 +8,7 @@ leaves nothing. The flows are locked, so what is looked up stays true until the 
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -25,6 +25,9 @@ from archiver.store.messages import Held, Shown
 
 SHOWS_THREAD = (Posted, ThreadChanged, Rethreaded)
 """The events that may show a thread; a union written where it is asked for is made each time."""
+
+
+MOMENT = timedelta(microseconds=1)
 
 
 class Before(Struct, frozen=True):
@@ -78,15 +81,15 @@ async def look_before(tx: Transaction, batch: Batch) -> Before:
     return Before(marks, targets, messages.held_in(tx, answers[0]) if targets else {})
 
 
-async def sort_out(tx: Transaction, arrivals: Iterable[Arrival], before: Before) -> Novelty:
-    """Say what is new in *arrivals*, so that it is to be journalled, and what is to be folded.
+async def sort_out(tx: Transaction, batch: Batch, before: Before) -> Novelty:
+    """Say what is new in *batch*, so that it is to be journalled, and what is to be folded.
 
-    Their flows are locked, and *before* tells what is stored of them.
+    Its flows are locked, and *before* tells what is stored of them.
     """
     new = Novelty(before)
     marks = before.marks
     events = []
-    for arrival in arrivals:
+    for arrival in batch.arrivals:
         if isinstance(event := arrival.decoded, Event):
             if arrival.flow_key is None:
                 raise Corruption("an event without a flow came to be written")
@@ -99,18 +102,28 @@ async def sort_out(tx: Transaction, arrivals: Iterable[Arrival], before: Before)
     forms = await journal.known(tx, new.reached) if new.reached else {}
     new.known.update(forms)
     for key, arrival, event in events:
-        _place(new, key, arrival, event, forms.setdefault(key, []))
+        _place(new, key, arrival, event, forms.setdefault(key, []), now=batch.now)
     if new.sightings:
         await journal.sight(tx, new.sightings)
     return new
 
 
-def _place(new: Novelty, key: Key, arrival: Arrival, event: Event, forms: list[KnownForm]) -> None:
+def _place(
+    new: Novelty,
+    key: Key,
+    arrival: Arrival,
+    event: Event,
+    forms: list[KnownForm],
+    *,
+    now: datetime,
+) -> None:
     """Decide whether *arrival* is a new form, a newer sighting of a known one, or a repetition."""
-    flow_key, id_ = key
+    flow_key = key[0]
     was_listed = arrival.listed_as_of is not None
     as_of = event.id if arrival.listed_as_of is None else max(event.id, arrival.listed_as_of)
     asked_at = arrival.shown_at if was_listed else None
+    if asked_at and forms:
+        asked_at = _not_before(asked_at, as_of, forms, now=now)
     shown_at = asked_at or BEFORE_ALL
     digest = journal.digest(arrival.frame)
     number = _number_of(digest, forms) if forms else None
@@ -122,12 +135,12 @@ def _place(new: Novelty, key: Key, arrival: Arrival, event: Event, forms: list[K
             new.unheard += 1
             if arrival.witness == "list":
                 new.listed.append(key)
+        if asked_at and asked_at != arrival.received_at:
+            new.sightings.append(_sighting(key, form))
     elif was_listed and _is_newer(as_of, shown_at, forms[number]):
         form = replace(forms[number], as_of=as_of, shown_at=shown_at, was_listed=True)
         forms[number] = form
-        new.sightings.append(
-            Sighting(flow_key=flow_key, id=id_, form=form.form, as_of=as_of, shown_at=shown_at)
-        )
+        new.sightings.append(_sighting(key, form))
         new.moved.add(key)
         new.repeated += 1
     else:
@@ -139,6 +152,27 @@ def _place(new: Novelty, key: Key, arrival: Arrival, event: Event, forms: list[K
     if fact := fact_of(event, position=as_of, shown_at=asked_at):
         about = key if isinstance(fact, Showing) else (flow_key, target(fact))
         new.facts.setdefault(about, []).append(fact)
+
+
+def _not_before(
+    asked_at: datetime, as_of: int, forms: Iterable[KnownForm], *, now: datetime
+) -> datetime:
+    """*asked_at*, or the next moment after a listing of that position from what is yet to come.
+
+    That one was dated by a clock that went back since, or by another that is fast: by its time it
+    would outweigh whatever is listed until then, while the head stands still.
+    """
+    last = max(
+        (form.shown_at for form in forms if form.was_listed and form.as_of == as_of),
+        default=BEFORE_ALL,
+    )
+    return last + MOMENT if last > now else asked_at
+
+
+def _sighting(key: Key, form: KnownForm) -> Sighting:
+    return Sighting(
+        flow_key=key[0], id=key[1], form=form.form, as_of=form.as_of, shown_at=form.shown_at
+    )
 
 
 def _is_newer(as_of: int, shown_at: datetime, known: KnownForm) -> bool:

@@ -6,7 +6,7 @@ messages, consistent or not. Whatever it is, the rows must not depend on how it 
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,7 @@ from archiver.domain.events import Decoded
 from archiver.domain.model import EventId, FlowId
 from archiver.flowdock.decode import decode, decode_listed
 from archiver.ingest.absence import NOT_FOUND
-from archiver.ingest.batch import Arrival, vanished
+from archiver.ingest.batch import Arrival, Batch, vanished
 from archiver.store import directory
 from archiver.store.engine import create_engine, transaction
 
@@ -178,6 +178,12 @@ class Gone(Heard):
     def arrival(self, flow_key: int) -> Arrival:
         at = NOW + timedelta(seconds=self.seconds)
         return gone(self.id, flow_key, as_of=self.as_of or 0, at=at)
+
+
+def together(heard: Iterable[Heard], flow_key: int) -> Batch:
+    """*heard* as one batch, written when all of it had been said."""
+    arrivals = [one.arrival(flow_key) for one in heard]
+    return Batch(now=NOW + timedelta(minutes=1), arrivals=arrivals)
 
 
 MESSAGES = (1, 2)

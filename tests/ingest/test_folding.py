@@ -1,6 +1,7 @@
 """Facts into rows, whatever the order: the happenings that once made a difference."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from itertools import permutations
 
 import psycopg
@@ -9,6 +10,8 @@ import pytest
 from archiver.ingest.absence import NOT_FOUND
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
+from archiver.ingest.rebuild import check
+from archiver.store.engine import connect
 from tests.ingest.arriving import (
     NOW,
     SENT,
@@ -17,9 +20,13 @@ from tests.ingest.arriving import (
     derived,
     edit,
     frame,
+    gone,
+    listed,
     new_flow,
+    query,
     running,
     tag_change,
+    together,
 )
 
 
@@ -34,8 +41,7 @@ def archive(database_url):
         async def archived(batches: Sequence[Sequence[Heard]]) -> int:
             flow_key = await new_flow(engine)
             for batch in batches:
-                arrivals = [heard.arrival(flow_key) for heard in batch]
-                await apply(engine, Batch(now=NOW, arrivals=arrivals))
+                await apply(engine, together(batch, flow_key))
             return flow_key
 
         yield lambda *batches: derived(admin, run(archived(batches)))
@@ -121,3 +127,23 @@ def test_the_order_of_arrival_makes_no_difference(archive, happening):
         assert archive(*([one] for one in order)) == expected
         assert archive(order) == expected
         assert archive(order[:1], order[1:]) == expected
+
+
+async def test_a_listing_is_newer_than_one_of_a_clock_that_was_fast(database_url):
+    """While nothing is said in the flow, only times tell listings apart, and clocks go back."""
+    shown = "SELECT tags, deleted_at IS NOT NULL FROM store.messages"
+    async with connect(database_url) as engine:
+        flow_key = await new_flow(engine)
+        for hours, arrival in enumerate(
+            [
+                listed(PLAIN, flow_key, as_of=10, at=NOW + timedelta(hours=9)),
+                listed(TAGGED, flow_key, as_of=10, at=NOW + timedelta(hours=1)),
+                listed(PLAIN, flow_key, as_of=10, at=NOW + timedelta(hours=2)),
+                gone(10, flow_key, as_of=10, at=NOW + timedelta(hours=3)),
+                listed(TAGGED, flow_key, as_of=10, at=NOW + timedelta(hours=4)),
+            ]
+        ):
+            await apply(engine, Batch(now=NOW + timedelta(hours=hours), arrivals=[arrival]))
+            tags = ["todo"] if arrival.frame == TAGGED else []
+            assert query(database_url, shown) == [(tags, arrival.witness == "show")]
+            assert [step async for step in check(engine, flow_key) if step.differences] == []

@@ -35,6 +35,7 @@ from tests.ingest.arriving import (
     running,
     streamed,
     tag_change,
+    together,
 )
 
 
@@ -80,8 +81,7 @@ def test_rows_do_not_depend_on_when_a_file_is_read(database_url: str) -> None:
             for batches in told:
                 flows.append(run(new_flow(engine)))
                 for batch in batches:
-                    arrivals = [heard.arrival(flows[-1]) for heard in batch]
-                    run(apply(engine, Batch(now=NOW, arrivals=arrivals)))
+                    run(apply(engine, together(batch, flows[-1])))
             here, there = flows
             assert derived(admin, there) == derived(admin, here)
 

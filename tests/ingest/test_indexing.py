@@ -40,6 +40,7 @@ from tests.ingest.arriving import (
     running,
     streamed,
     tag_change,
+    together,
     waits_for_lock,
 )
 from tests.store.searching import LANGUAGE, find, ids
@@ -146,8 +147,7 @@ def test_what_is_found_depends_on_the_rows_alone(database_url, admin):
         async def indexed(batches: Sequence[Sequence[Heard]]) -> int:
             flow_key = await new_flow(engine)
             for batch in batches:
-                arrivals = [heard.arrival(flow_key) for heard in batch]
-                await apply(engine, Batch(now=NOW, arrivals=arrivals))
+                await apply(engine, together(batch, flow_key))
                 await catch_up(engine)
             return flow_key
 

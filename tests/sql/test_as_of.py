@@ -32,6 +32,7 @@ from tests.ingest.arriving import (
     hearsay,
     new_flow,
     running,
+    together,
 )
 
 Row = dict[str, Any]
@@ -169,8 +170,7 @@ def test_the_end_of_time_is_now(database_url, admin):
         async def archived(batches: Sequence[Sequence[Heard]]) -> int:
             flow_key = await new_flow(engine)
             for batch in batches:
-                arrivals = [heard.arrival(flow_key) for heard in batch]
-                await apply(engine, Batch(now=NOW, arrivals=arrivals))
+                await apply(engine, together(batch, flow_key))
             return flow_key
 
         @FEW
