@@ -1,12 +1,16 @@
 """What a verification saw of a flow, and how what it saw differs from what was stored; no I/O."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import md5
 from typing import Literal, Self
 
 from msgspec import Struct
 
 from archiver.domain.coverage import Ranges
+from archiver.domain.events import Posted
+from archiver.domain.fold import is_receipt
+from archiver.ingest.batch import Arrival
 from archiver.store.coverage import Standing
 from archiver.store.verifying import Seen
 
@@ -16,12 +20,24 @@ FIELDS = {
     "content": "content",
     "digest": "content",
     "event": "kind",
+    "user_id": "sender",
+    "external_user_name": "sender",
+    "sent_at": "time",
     "tags": "tags",
     "thread_id": "thread",
     "reactions": "reactions",
     "is_deleted": "deleted",
 }
 """What people call what is compared."""
+
+EXPLAINED = {
+    "message-edit": {"content", "kind", "tags", "deleted"},
+    "tag-change": {"tags"},
+    "emoji-reaction": {"reactions"},
+    "message-change": {"thread"},
+    "message-delete": {"content", "deleted"},
+}
+"""By kind of event: what it changes of a message, in these words."""
 
 
 class Difference(Struct, frozen=True, kw_only=True):
@@ -92,15 +108,21 @@ class Look:
         """Tell whether something in scope is not certain."""
         return bool(self.troubles or self.gaps or self.doubted)
 
-    def excuse(self, heard: Mapping[int, int]) -> None:
+    def excuse(self, heard: Mapping[int, Mapping[str, int]]) -> None:
         """Take out what is no difference, as a stream told of it meanwhile.
 
-        *heard* is by id the newest change that a stream told. What is newer than what the message
-        reflected before was on its way when it was looked at; what is not was known already, and
-        explains nothing.
+        *heard* is by id the newest change of each kind that a stream told. What is newer than what
+        the message reflected before was on its way when it was looked at; what is not was known
+        already, and explains nothing.
         """
-        for id_, newest in heard.items():
-            if newest > self.differences[id_].as_of:
+        for id_, kinds in heard.items():
+            difference = self.differences[id_]
+            new = [kind for kind, newest in kinds.items() if newest > difference.as_of]
+            if (
+                set()
+                .union(*(EXPLAINED.get(kind, set()) for kind in new))
+                .issuperset(difference.fields)
+            ):
                 del self.differences[id_]
                 self.meanwhile += 1
 
@@ -130,6 +152,32 @@ def compare(
             after=is_.content,
             as_of=0 if was is None else was.as_of,
         )
+
+
+def kept_otherwise(listed: Iterable[Arrival], stored: Mapping[int, Seen]) -> list[int]:
+    """The ids of what was *listed*, and is *stored* otherwise though nothing newer is known of it.
+
+    That is so when the service dates an edit earlier than one that came before it: which of them is
+    the newer, nobody can tell.
+    """
+    return [
+        event.id
+        for arrival in listed
+        if isinstance(event := arrival.decoded, Posted)
+        if (held := stored.get(event.id)) is not None
+        if held.as_of <= max(event.id, arrival.listed_as_of or 0)
+        if not _is_so(event, held)
+    ]
+
+
+def _is_so(message: Posted, held: Seen) -> bool:
+    tags = [tag for tag in message.tags if not is_receipt(tag)]
+    return (
+        held.text_digest == md5(message.content.encode(), usedforsecurity=False).hexdigest()
+        and (held.event, held.user_id, held.sent_at, held.thread_id)
+        == (message.kind, message.user, message.sent_at, message.thread_id)
+        and sorted(held.tags) == sorted(tags)
+    )
 
 
 def common(one: Ranges, other: Ranges) -> Ranges:

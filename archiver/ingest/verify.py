@@ -2,9 +2,9 @@
 
 Each claimed range is asked for page by page, by the source that backfill and audit use: so what a
 page shows is archived and proven by the one writer, and what differed is repaired by being looked
-at. The rows of a page are compared as they stood before with how they stand after. What changed
-because a stream told so meanwhile is no difference; before that is judged, a daemon that follows
-the streams is given time to write what they had told by then.
+at. The rows of a page are compared as they stood before with how they stand after, and that with
+what the page says. What changed because a stream told so meanwhile is no difference; before that is
+judged, a daemon that follows the streams is given time to write what they had told by then.
 
 When a listing shows what a stream claimed and did not bring, the ledger doubts the whole flow. What
 was listed before that was found is then listed once more, so that no doubt is left of what was
@@ -23,7 +23,7 @@ from archiver.flowdock.client import MAX_PAGE
 from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.apply import when_possible
 from archiver.ingest.backfill import UNANSWERED
-from archiver.ingest.looks import Look, common, compare
+from archiver.ingest.looks import Look, common, compare, kept_otherwise
 from archiver.ingest.pages import Reading
 from archiver.ingest.source import Source
 from archiver.store import coverage, verifying
@@ -146,6 +146,7 @@ async def _list_range(means: Means, look: Look, first: int, last: int) -> None:
         if reading.trouble:
             look.troubles.append(reading.trouble)
         else:
+            _note_kept_otherwise(look, kept_otherwise(reading.arrivals, after))
             there = [id_ for id_, one in after.items() if not one.is_deleted]
             await _note_unlisted(means, look, there, listed=reading.ids, since=looked_at)
         means.on_page()
@@ -165,6 +166,14 @@ def _reach(reading: Reading, first: int, bound: int) -> int:
     if reading.trouble is None:
         return reading.proven.spans[-1][1]
     return max((id_ for id_ in reading.ids if first <= id_ <= bound), default=bound)
+
+
+def _note_kept_otherwise(look: Look, ids: Collection[int]) -> None:
+    if ids:
+        look.troubles.append(
+            f"{len(ids)} messages are kept otherwise than they are listed, since what was told of "
+            f"them before is dated later: {min(ids)} to {max(ids)}"
+        )
 
 
 async def _note_unlisted(

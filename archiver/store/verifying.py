@@ -15,9 +15,14 @@ class Seen(Struct, frozen=True, kw_only=True):
 
     content: str
     """Its start."""
+    text_digest: str
+    """MD5 of the content, in hexadecimal."""
     digest: str
     """Of the content, what belongs to it, and when it was edited."""
     event: str
+    user_id: str | None
+    sent_at: datetime | None
+    external_user_name: str | None
     tags: tuple[str, ...]
     """Without read receipts; in the order of the alphabet, since the service's own varies."""
     thread_id: str | None
@@ -51,10 +56,14 @@ async def first_since(tx: AsyncConnection, flow_key: int, since: datetime) -> in
     return (newest_before or 0) + 1
 
 
-async def heard_of(tx: AsyncConnection, flow_key: int, ids: Collection[int]) -> dict[int, int]:
-    """The id of the newest change of each of these messages that a stream told, if any."""
-    rows = await tx.execute(_HEARD_OF, {"flow_key": flow_key, "ids": list(ids)})
-    return {row.target_id: row.newest for row in rows}
+async def heard_of(
+    tx: AsyncConnection, flow_key: int, ids: Collection[int]
+) -> dict[int, dict[str, int]]:
+    """Of each of these messages that a stream told to change: the newest event of each kind."""
+    heard: dict[int, dict[str, int]] = {}
+    for row in await tx.execute(_HEARD_OF, {"flow_key": flow_key, "ids": list(ids)}):
+        heard.setdefault(row.target_id, {})[row.event] = row.newest
+    return heard
 
 
 async def shown(
@@ -66,7 +75,8 @@ async def shown(
 
 
 _SEEN = text("""
-    SELECT id, left(content, :letters) AS content, event, thread_id,
+    SELECT id, left(content, :letters) AS content, md5(content) AS text_digest,
+           event, user_id, sent_at, external_user_name, thread_id,
            md5(concat_ws('|', md5(content), detail, attachments, edited_at)) AS digest,
            ARRAY(SELECT tag FROM unnest(tags) AS tag
                  WHERE NOT starts_with(tag, ':unread:') ORDER BY lower(tag)) AS tags,
@@ -89,9 +99,9 @@ _NEWEST_BEFORE = text("""
 """)
 
 _HEARD_OF = text("""
-    SELECT target_id, max(id) AS newest FROM store.journal
+    SELECT target_id, event, max(id) AS newest FROM store.journal
     WHERE flow_key = :flow_key AND target_id = ANY(:ids) AND witness = 'stream'
-    GROUP BY target_id
+    GROUP BY target_id, event
 """)
 
 _SHOWN = text("""

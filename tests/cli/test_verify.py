@@ -181,6 +181,38 @@ async def test_a_history_that_is_listed_no_more_is_a_doubt(flowdock, url):
     assert found.looks[FLOW].differences == {}
 
 
+@pytest.mark.parametrize(
+    ("altered", "field"),
+    [
+        ("user_id = '77'", "sender"),
+        ("sent_at = sent_at - interval '1 day'", "time"),
+        ("external_user_name = 'somebody'", "sender"),
+    ],
+)
+async def test_whoever_altered_who_said_it_or_when_is_told(flowdock, url, altered, field):
+    forged = next(one.id for one in main_flow(flowdock).timeline if one.event == "message")
+    execute(url, f"UPDATE store.messages m SET {altered} FROM store.flows f"
+            " WHERE m.flow_key = f.flow_key AND path = %s AND id = %s", FLOW, forged)  # fmt: skip
+    found = await verify_here(flowdock, url, FLOW)
+    (difference,) = found.looks[FLOW].differences.values()
+    assert (difference.id, difference.kind, difference.fields) == (forged, "changed", (field,))
+
+
+async def test_what_is_kept_otherwise_than_it_is_listed_is_no_proof(flowdock, url):
+    """An edit that the service dates before the one that it replaced: nobody knows the newer."""
+    flow = main_flow(flowdock)
+    message = next(one for one in flow.timeline if one.event == "message" and one.text())
+    flowdock.world.edit(flow, message.id, "said at last")
+    found = await verify_here(flowdock, url, FLOW)
+    assert [one.after for one in found.looks[FLOW].differences.values()] == ["said at last"]
+    message.content, message.encoded = "said once more", None
+    message.edited = (message.edited or 0) - 2000
+    found = await verify_here(flowdock, url, FLOW)
+    (trouble,) = found.looks[FLOW].troubles
+    assert trouble.startswith("1 messages are kept otherwise than they are listed")
+    assert found.looks[FLOW].is_doubtful
+
+
 async def test_only_recent_messages_are_asked_for(flowdock, url):
     recent = list(main_flow(flowdock).timeline)[-1].id
     execute(url, "UPDATE store.messages SET content = 'forged', sent_at = '2020-01-01'"

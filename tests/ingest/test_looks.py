@@ -42,6 +42,18 @@ def test_only_what_was_heard_after_the_message_was_written_explains_a_difference
         it.differences[id_] = Difference(
             id=id_, kind="changed", fields=("content",), before="a", after="b", as_of=7
         )
-    it.excuse({1: 8, 2: 7, 3: 6})
+    it.excuse({id_: {"message-edit": newest} for id_, newest in {1: 8, 2: 7, 3: 6}.items()})
     assert set(it.differences) == {2, 3}
     assert it.meanwhile == 1
+
+
+def test_a_change_explains_what_it_changes_and_nothing_else():
+    it = look(PROVEN)
+    for id_, fields in {1: ("tags",), 2: ("content", "tags"), 3: ("content",)}.items():
+        it.differences[id_] = Difference(
+            id=id_, kind="changed", fields=fields, before="a", after="b", as_of=7
+        )
+    it.excuse({id_: {"tag-change": 8, "emoji-reaction": 9} for id_ in (1, 2, 3)})
+    assert set(it.differences) == {2, 3}
+    it.excuse({2: {"message-edit": 6, "tag-change": 8}, 3: {"message-edit": 9}})
+    assert set(it.differences) == {2}
