@@ -53,12 +53,14 @@ async def _read(place: Place, flow: str, id_: int) -> Explanation:
         message = await explaining.message(tx, path, id_)
         thread = message["thread_id"] if message else None
         entries = await journal.about(tx, [(flow_key, id_)])
+        own = [one for one in entries if one.id == id_]
         facts = by_message(entries).get((flow_key, id_), [])
         return Explanation(
             flow=path,
             id=id_,
             proof=await explaining.proof(tx, flow_key, id_),
             forms=await explaining.forms(tx, flow_key, id_),
+            altered=[one.form for one in own if not journal.is_as_received(one)],
             message=message,
             revisions=await explaining.revisions(tx, path, id_),
             tags=tag_history(facts),

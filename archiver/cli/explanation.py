@@ -1,7 +1,7 @@
 """An explanation of one id, for people."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +24,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
     id: int
     proof: Proof
     forms: Sequence[Form]
+    altered: Sequence[int]
+    """The numbers of those whose payload is not what was received."""
     message: Row | None
     revisions: Sequence[Row]
     tags: Sequence[TagStep]
@@ -37,7 +39,7 @@ def describe(found: Explanation) -> None:
     title = f"{found.flow} {found.id}: {kind}"
     _section(title, _proof(found.proof, found.id, is_held=bool(found.forms)))
     for form in found.forms:
-        _section(f"form {form.form}, by {_way(form)}", _form(form))
+        _section(f"form {form.form}, by {_way(form)}", _form(form, found.altered))
     _section("message now", _fields(found.message, left_out={"flow", "id"}))
     _section("revisions", map(_revision, found.revisions))
     _section("tags", map(_tag_step, found.tags))
@@ -81,7 +83,9 @@ def _proof(proof: Proof, id_: int, *, is_held: bool) -> Iterator[str]:
         yield "it may have changed while nobody listened, and is to be listed again"
 
 
-def _form(form: Form) -> Iterator[str]:
+def _form(form: Form, altered: Collection[int]) -> Iterator[str]:
+    if form.form in altered:
+        yield "altered: this is not what was received"
     yield f"received {moment(form.received_at)}, tells of the flow up to id {form.as_of}"
     if form.witness == "list":
         yield f"by {_page(form.page)}" if form.page else NOT_NOTED

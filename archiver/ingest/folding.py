@@ -6,7 +6,7 @@ showed again in a form that is known, since that form has moved and no longer co
 The new facts are journalled before that, in the same transaction.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from archiver.domain.events import Decoded, Event
 from archiver.domain.fold import (
@@ -52,7 +52,7 @@ async def change_messages(tx: Transaction, new: Novelty, *, commits: bool = Fals
     if late:
         await journal.append(tx, unwritten)
         unwritten = []
-        known = by_message(await journal.about(tx, late))
+        known = by_message(unaltered(await journal.about(tx, late)))
 
     added, changed = {}, {}
     made: dict[Key, History] = {}
@@ -140,7 +140,7 @@ async def _waiting(
 ) -> dict[Key, list[Fact]]:
     """What came of the messages *shown* before they did."""
     targeted = [key for key in shown if marks[key[0]].may_change(key[1])]
-    return by_message(await journal.targeting(tx, targeted)) if targeted else {}
+    return by_message(unaltered(await journal.targeting(tx, targeted))) if targeted else {}
 
 
 def replayed(key: Key, facts: Sequence[Fact], histories: dict[Key, History]) -> Held:
@@ -185,6 +185,26 @@ def by_message(entries: Iterable[Entry]) -> dict[Key, list[Fact]]:
         if fact := fact_in(entry, read_event(entry)):
             facts.setdefault((entry.flow_key, target(fact)), []).append(fact)
     return facts
+
+
+def unaltered(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Yield *entries*.
+
+    Raises:
+        Corruption: one of them is not as it was received.
+    """
+    for entry in entries:
+        if not journal.is_as_received(entry):
+            raise alteration(entry.flow_key, entry.id)
+        yield entry
+
+
+def alteration(flow_key: int, id_: int) -> Corruption:
+    """What is wrong when the journal holds something else than was received of an event."""
+    return Corruption(
+        f"event {id_} of the flow with key {flow_key} was altered in store.journal: restore it from "
+        "a backup, or delete its rows there and have it listed again by archiver verify"
+    )
 
 
 def fact_in(entry: Entry, event: Decoded) -> Fact | None:

@@ -7,7 +7,8 @@ that. Then no event may show a thread newer than it is stored: what does is stor
 every moment of a sound archive, so the passes need not see the same moment.
 
 Each stretch is a transaction of its own, which keeps the flow from other writers; they go on in
-between. Rows that are as they should be are not written.
+between. Rows that are as they should be are not written. None is made of a journal that does not
+hold what was received any more: that is told, and left to a person.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -16,7 +17,7 @@ from msgspec import Struct
 
 from archiver.domain.events import Event
 from archiver.domain.fold import Fact, target
-from archiver.ingest.folding import NO_HISTORY, fact_in, read_event, replayed, shows
+from archiver.ingest.folding import NO_HISTORY, alteration, fact_in, read_event, replayed, shows
 from archiver.ingest.novelty import thread_of
 from archiver.store import comparing, coverage, journal, messages, rebuilding
 from archiver.store.bulk import Key
@@ -127,7 +128,8 @@ async def _look_at_stretch(tx: Transaction, stretch: Stretch) -> _Look:
     own = set(stretch.ids)
     facts: dict[int, list[Fact]] = {}
     threads: list[Shown] = []
-    for entry in await rebuilding.told_of(tx, stretch):
+    entries = await rebuilding.told_of(tx, stretch)
+    for entry in entries:
         event = read_event(entry)
         if fact := fact_in(entry, event):
             facts.setdefault(target(fact), []).append(fact)
@@ -145,10 +147,22 @@ async def _look_at_stretch(tx: Transaction, stretch: Stretch) -> _Look:
         histories=histories,
         threads=[one for one, _ in outdated],
         differences=[
+            *(_altered(entry) for entry in entries if not journal.is_as_received(entry)),
             *await comparing.compare_messages(tx, stretch, held),
             *await comparing.compare_revisions(tx, stretch, histories),
             *(difference for _, difference in outdated),
         ],
+    )
+
+
+def _altered(entry: Entry) -> Difference:
+    return Difference(
+        table="journal",
+        id=str(entry.id),
+        revision=entry.form,
+        field="payload",
+        stored=entry.payload[: comparing.TOLD_LETTERS],
+        expected=None,
     )
 
 
@@ -172,7 +186,13 @@ async def _leave(tx: Transaction, look: _Look) -> None:
 
 
 async def _mend(tx: Transaction, look: _Look) -> None:
-    """Make stored rows what they should be."""
+    """Make stored rows what they should be.
+
+    Raises:
+        Corruption: the journal is not as it was received, so nobody knows what they should be.
+    """
+    if wrong := [one.id for one in look.differences if one.table == "journal"]:
+        raise alteration(look.flow_key, int(wrong[0]))
     rows = [one for one in look.differences if one.table == "messages"]
     unfounded = {int(one.id) for one in rows if one.is_unfounded}
     missing = {(look.flow_key, int(one.id)) for one in rows if one.is_missing}

@@ -178,6 +178,11 @@ def digest(payload: bytes) -> bytes:
     return blake2b(payload, digest_size=16).digest()
 
 
+def is_as_received(entry: Entry) -> bool:
+    """Tell whether the payload of *entry* is what it was when it was journalled."""
+    return digest(entry.payload.encode()) == entry.digest
+
+
 async def lock_to_write(
     tx: AsyncConnection,
     flow_keys: Collection[int],

@@ -90,6 +90,15 @@ def test_a_message_is_explained_with_all_that_made_it_so(archiver: Run, archive:
     assert lines[lines.index("thread") + 1 :] == ["thread_id  t", "title      a thread", ""]
 
 
+def test_what_was_altered_in_the_journal_is_told(archiver: Run, archive: str) -> None:
+    with psycopg.connect(archive, autocommit=True) as db:
+        db.execute("UPDATE store.journal SET payload = '{}' WHERE id = 5 AND form = 1")
+    told = archiver("explain", "acme/main", "5", ARCHIVER_DATABASE_URL=archive).stdout
+    before, altered = told.split("form 1, by a listing")
+    assert "altered" not in before
+    assert altered.strip().startswith("altered: this is not what was received\n")
+
+
 def test_programs_get_one_object(archiver: Run, archive: str) -> None:
     told = archiver("explain", "ACME/main", "5", "--json", ARCHIVER_DATABASE_URL=archive)
     found = json.loads(told.stdout)

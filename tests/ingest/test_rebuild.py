@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from archiver.errors import Corruption
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.ingest.rebuild import Step, check, rebuild
@@ -49,6 +50,23 @@ async def test_everything_that_was_lost_is_made_again(engine, admin, flow_key):
     assert ("messages", "1", None) in lost
     assert ("threads", "t", None) in lost
     assert derived(admin, flow_key) == before
+
+
+async def test_a_journal_that_was_altered_is_told_and_nothing_is_made_of_it(
+    engine, admin, flow_key
+):
+    admin.execute(
+        "UPDATE store.journal SET payload = replace(payload::text, 'sentence', 'another')::json"
+        " WHERE id = 14"
+    )
+    assert await found(check(engine, flow_key)) >= {("journal", "14", "payload")}
+    damaged = derived(admin, flow_key)
+    with pytest.raises(Corruption, match="event 14 of the flow"):
+        await found(rebuild(engine, flow_key))
+    late = listed(frame(14, content="sentence 14", tags=["late"]), flow_key, as_of=1)
+    with pytest.raises(Corruption, match="event 14 of the flow"):
+        await apply(engine, Batch(now=NOW, arrivals=[late]))
+    assert derived(admin, flow_key) == damaged
 
 
 PLANTED = {
