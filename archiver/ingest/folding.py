@@ -202,8 +202,8 @@ def unaltered(entries: Iterable[Entry]) -> Iterator[Entry]:
 def alteration(flow_key: int, id_: int) -> Corruption:
     """What is wrong when the journal holds something else than was received of an event."""
     return Corruption(
-        f"event {id_} of the flow with key {flow_key} was altered in store.journal: restore it from "
-        "a backup, or delete its rows there and have it listed again by archiver verify"
+        f"event {id_} of the flow with key {flow_key} was altered in store.journal: restore it "
+        "from a backup, or delete its rows there and have it listed again by archiver verify"
     )
 
 
