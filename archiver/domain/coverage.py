@@ -113,6 +113,11 @@ class Continuity:
         self._newest = 0
         self._waiting: deque[tuple[float, int]] = deque()
 
+    @property
+    def has_begun(self) -> bool:
+        """Tell whether it claims anything."""
+        return self._first is not None
+
     def arrived(self, id_: int, *, at: float) -> None:
         """Note that the event or signal *id_* arrived and is kept."""
         if at < self._since:

@@ -35,6 +35,7 @@ from archiver.flowdock.retry import (
     Delays,
     Gate,
     is_transient_status,
+    read_date,
     retry_after,
 )
 from archiver.flowdock.shards import Shard, query_of
@@ -50,6 +51,8 @@ class Opened(Struct, frozen=True, kw_only=True):
     connection: int
     """Which one since `follow` began, from 1."""
     opened_at: datetime
+    answered_at: datetime | None
+    """The same by the service's own clock, to the second; None if the answer does not tell."""
 
 
 class Frames(Struct, frozen=True, kw_only=True):
@@ -170,7 +173,8 @@ class _Stream:
                 return
             content = _Content(response.content, silence_seconds=self._silence_seconds)
             with closing(content):
-                async with aclosing(self._listen(content, framer)) as occurrences:
+                answered_at = read_date(response.headers.get("Date", ""))
+                async with aclosing(self._listen(content, framer, answered_at)) as occurrences:
                     async for occurrence in occurrences:
                         yield occurrence
         finally:
@@ -185,12 +189,15 @@ class _Stream:
         )
 
     async def _listen(
-        self, content: "_Content", framer: JsonFramer | EventStreamFramer
+        self,
+        content: "_Content",
+        framer: JsonFramer | EventStreamFramer,
+        answered_at: datetime | None,
     ) -> AsyncGenerator[Occurrence, None]:
         clock = asyncio.get_running_loop().time
         began = clock()
         self._connections += 1
-        yield Opened(connection=self._connections, opened_at=self._clock())
+        yield Opened(connection=self._connections, opened_at=self._clock(), answered_at=answered_at)
         while isinstance(received := await content.receive(), bytes):
             before = framer.truncated
             if frames := framer.feed(received):

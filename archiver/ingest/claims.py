@@ -3,20 +3,31 @@
 Fed in the order in which things are written, so that nothing is claimed which is not kept. A claim
 ends with its connection, with input that could not be placed (it may have been any flow's event),
 and with an event that Postgres refused.
+
+What comes when a connection was opened may be a replay of what was said before, and nobody knows
+how complete that is, nor when it begins. So no claim begins before the settling time is over, nor
+with an event that was sent before the connection stood, if the service's clock tells.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from archiver.domain.coverage import Continuity, Ranges
 from archiver.domain.events import Rejected
 from archiver.ingest.intake import Began, Came, Ended, Item
 from archiver.store.coverage import Standing
 
+TOLD_TO = timedelta(seconds=1)
+"""How exactly a service tells its time."""
+
 
 @dataclass(slots=True)
 class _Connection:
     since: float
+    """What came before begins no claim."""
+    live_from: datetime | None
+    """Nor does what was sent before; None when nobody knows the service's time."""
     flows: dict[int, Continuity] = field(default_factory=dict)
 
 
@@ -35,9 +46,9 @@ class Claims:
                 case Came():
                     self._note_arrivals(item)
                 case Began():
-                    # What comes at once may be a replay, of unknown completeness.
                     since = item.at + self._settling_seconds
-                    self._connections[item.connection] = _Connection(since)
+                    live_from = item.answered_at and item.answered_at + TOLD_TO
+                    self._connections[item.connection] = _Connection(since, live_from)
                 case Ended():
                     self._settle(item.connection, now=item.at)
                     self._connections.pop(item.connection, None)
@@ -70,14 +81,16 @@ class Claims:
             flow_key, decoded = arrival.flow_key, arrival.decoded
             if isinstance(decoded, Rejected):
                 self._settle(item.connection, now=item.at)
-                connection = _Connection(item.at + self._settling_seconds)
+                since = item.at + self._settling_seconds
+                connection = _Connection(since, connection.live_from)
                 self._connections[item.connection] = connection
             elif flow_key is not None and decoded.id is not None:
                 continuity = connection.flows.get(flow_key)
                 if continuity is None:
                     continuity = Continuity(since=connection.since)
                     connection.flows[flow_key] = continuity
-                continuity.arrived(decoded.id, at=item.at)
+                if continuity.has_begun or _is_live(decoded.sent_at, connection):
+                    continuity.arrived(decoded.id, at=item.at)
 
     def _settle(self, connection: int, *, now: float) -> None:
         if connection not in self._connections:
@@ -86,3 +99,9 @@ class Claims:
         for flow_key, continuity in self._connections[connection].flows.items():
             if claim := continuity.settled(before=before):
                 self._gained[flow_key] = self._gained.get(flow_key, Ranges()) | Ranges((claim,))
+
+
+def _is_live(sent_at: datetime | None, connection: _Connection) -> bool:
+    """Tell whether what was *sent_at* cannot be a replay."""
+    live_from = connection.live_from
+    return live_from is None or (sent_at is not None and sent_at >= live_from)

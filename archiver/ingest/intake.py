@@ -9,6 +9,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from msgspec import Struct
 
@@ -22,6 +23,8 @@ class Began(Struct, frozen=True):
     at: float
     flow_keys: frozenset[int]
     """The flows that are known to be on it."""
+    answered_at: datetime | None = None
+    """When it was opened by the service's clock, to the second; None when nobody knows."""
 
 
 class Came(Struct, frozen=True):

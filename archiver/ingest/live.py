@@ -79,11 +79,12 @@ async def listen(occurrences: AsyncIterator[Occurrence], listener: Listener) -> 
     try:
         async for occurrence in occurrences:
             match occurrence:
-                case Opened():
+                case Opened(answered_at=answered_at):
                     connection = next(connections)
                     log.info("stream opened", extra=about)
                     listener.tally.open(listener.link)
-                    listener.intake.put_now(Began(connection, clock(), listener.on_opened()))
+                    keys = listener.on_opened()
+                    listener.intake.put_now(Began(connection, clock(), keys, answered_at))
                 case Frames(frames=frames, received_at=received_at, truncated=truncated):
                     if truncated:
                         # Cut, they are no JSON: what there is of them lies with the rejects.

@@ -1,12 +1,14 @@
 """What streams prove: never more than what was written, whatever happens to them."""
 
+from datetime import UTC, datetime
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver.domain.coverage import Ranges
 from archiver.ingest.claims import Claims
 from archiver.ingest.intake import Began, Came, Ended, Item
-from tests.ingest.arriving import frame, streamed
+from tests.ingest.arriving import SENT, frame, streamed
 
 SETTLING = 1.0
 FLOWS = (1, 2)
@@ -37,6 +39,24 @@ def test_an_unbroken_connection_proves_from_its_first_event_to_its_newest():
 
 def test_what_comes_while_the_connection_is_young_may_be_a_replay():
     assert claimed(began(at=0), came(5, at=0.5), came(9, at=1)) == {1: Ranges(((9, 9),))}
+
+
+def test_a_replay_that_begins_late_begins_no_claim():
+    """Frames are sent in 2020; the service's clock tells when the connection was opened."""
+    opened = datetime.fromtimestamp(SENT / 1000, UTC)
+    later = [frame(id_, sent=SENT + id_ * 1000) for id_ in (1, 2, 3)]
+    items = [
+        Began(1, 0, frozenset(), opened),
+        came(5, at=20),
+        *(Came(1, 20 + n, [streamed(one, 1)]) for n, one in enumerate(later)),
+        Came(1, 30, [streamed(frame(9, sent=None), 1)]),
+    ]
+    assert claimed(*items) == {1: Ranges(((1, 9),))}
+    assert claimed(*items[:2], came(8, at=21)) == {}
+    timeless = Came(1, 30, [streamed(frame(9, sent=None), 1)])
+    assert claimed(items[0], timeless) == {}
+    after_input_that_could_not_be_placed = [items[0], unreadable(at=10), came(5, at=20)]
+    assert claimed(*after_input_that_could_not_be_placed) == {}
 
 
 def test_what_is_younger_than_the_settling_time_is_not_claimed():
