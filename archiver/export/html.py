@@ -18,7 +18,7 @@ from archiver.domain.query import show
 from archiver.export.folder import Shelf
 from archiver.export.html_message import article
 from archiver.export.html_search import Shard, list_shards
-from archiver.export.messages import Message, read_messages, visible
+from archiver.export.messages import Message, in_line, read_messages
 from archiver.export.reading import Reading
 from archiver.export.writing import path_of
 from archiver.store import exporting, exporting_rows
@@ -32,7 +32,7 @@ ASSETS = ("style.css", "page.js", "search.js")
 
 
 def _finalize(value: Any) -> Any:
-    return visible(value) if type(value) is str else value
+    return in_line(value) if type(value) is str else value
 
 
 _PAGES = Environment(
@@ -207,7 +207,7 @@ def _thread_href(message: Message) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _quoted(thread: str) -> str:
-    return quote(thread, safe="")
+    return quote(in_line(thread), safe="")
 
 
 def _heading(message: Message) -> bytes:
@@ -227,7 +227,7 @@ async def _people(reading: Reading) -> list[dict[str, Any]]:
     people = [
         {
             "id": one["user_id"],
-            "nick": one["nick"] or "",
+            "nick": in_line(one["nick"] or ""),
             "name": one["name"] or "",
             "email": one["email"] or "",
             "rows": said.get(one["user_id"], 0),

@@ -1,7 +1,8 @@
 """A message as a piece of a page.
 
 Pages are templates; what stands in them a million times is written here, since a template takes ten
-times as long. Whatever comes from chat goes through `safe`, or `linked`, and there is no other way.
+times as long. What was said goes through `linked`, every name through `safe`, and there is no other
+way.
 """
 
 import re
@@ -9,7 +10,7 @@ from functools import lru_cache
 from html import escape
 from typing import Any
 
-from archiver.export.messages import Message, minute, visible
+from archiver.export.messages import Message, in_line, minute, visible
 
 LINK = re.compile(r"(https?://[^\s<>\"'`]+[^\s<>\"'`.,;:!?)\]}])")
 ORDINARY = frozenset({"message", "comment"})
@@ -51,8 +52,8 @@ def _body(m: Message) -> str:
 
 
 def safe(text: str) -> str:
-    """*text* as HTML that shows it, between tags and in quotes."""
-    return escape(visible(text))
+    """*text* as HTML that shows it on one line, between tags and in quotes."""
+    return escape(in_line(text))
 
 
 # Names and tags are few, and each stands in many messages.
@@ -64,7 +65,7 @@ def _word(text: str) -> str:
 def linked(text: str) -> str:
     """*text* as HTML that shows it, with the addresses in it as links."""
     if "://" not in text:
-        return safe(text)
+        return escape(visible(text))
     pieces = []
     for number, piece in enumerate(LINK.split(visible(text))):
         shown = escape(piece)

@@ -6,7 +6,7 @@ from urllib.parse import quote
 import msgspec
 
 from archiver.export.folder import Folder, Sink
-from archiver.export.messages import Message, visible
+from archiver.export.messages import Message, in_line, visible
 from archiver.export.writing import path_of
 
 _encode = msgspec.json.Encoder().encode
@@ -34,7 +34,7 @@ class Shard:
 
 def list_shards(folder: Folder, flows: list[dict[str, Any]]) -> bytes:
     """Where the texts of each flow and month are, the newest months first."""
-    names = {path_of(flow["name"]): flow["name"] for flow in flows}
+    names = {path_of(flow["name"]): in_line(flow["name"]) for flow in flows}
     found = []
     for file in folder.files:
         if file.path.startswith("search/"):
@@ -46,6 +46,6 @@ def list_shards(folder: Folder, flows: list[dict[str, Any]]) -> bytes:
 
 
 def _searched(message: Message) -> list[Any]:
-    nick = message.nick or message.external_user_name or ""
+    nick = in_line(message.nick or message.external_user_name or "")
     time = message.sent[11:16] if message.sent else ""
     return [message.id, message.day, time, nick, visible(message.content or "")]

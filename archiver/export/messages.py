@@ -17,6 +17,7 @@ _PICTURES = {code: chr(0x2400 + code) for code in range(32) if code not in {9, 1
 _TURNING = (*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _PICTURES |= {127: "\u2421"} | dict.fromkeys(_TURNING, "\ufffd")
 _UNSEEN = re.compile(f"[{re.escape(''.join(map(chr, _PICTURES)))}]")
+LINE_ENDS = re.compile(r"\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
 
 
 class Message(Struct, kw_only=True, gc=False):
@@ -84,6 +85,13 @@ def visible(text: str) -> str:
     if text.isprintable() or not _UNSEEN.search(text):
         return text
     return text.translate(_PICTURES)
+
+
+def in_line(text: str) -> str:
+    """*text*, visible and on one line: how names of all kinds are shown, whoever gave them."""
+    if text.isprintable():
+        return text
+    return visible(LINE_ENDS.sub("⏎", text).replace("\t", "␉"))
 
 
 def minute(at: str) -> str:

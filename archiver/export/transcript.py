@@ -1,7 +1,8 @@
 """Transcripts for people: plain text, and Markdown in which chat stays chat.
 
 A file for each flow and month, a heading for each day. What a message says over several lines is
-indented below its first; in Markdown the marks of Markdown and HTML in it are escaped.
+indented below its first, and every name stands on one line; in Markdown the marks of Markdown and
+HTML in them are escaped.
 """
 
 import re
@@ -9,14 +10,23 @@ import re
 from typing_extensions import override
 
 from archiver.export.folder import Shelf
-from archiver.export.messages import Message, minute, one_by_one, read_messages, visible
+from archiver.export.messages import (
+    LINE_ENDS,
+    Message,
+    in_line,
+    minute,
+    one_by_one,
+    read_messages,
+    visible,
+)
 from archiver.export.reading import Reading
 from archiver.export.writing import path_of
 from archiver.store import exporting_rows
 from archiver.store.exporting_choice import UNDATED, Part, Subject
 
 _MARKS = re.compile(r"([\\`*_{}\[\]()#+!|<>~&-])")
-_LINE_ENDS = re.compile(r"\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
+# At the beginning of a line these make what stands above it a heading, or begin a list.
+_MARKS_IN_FRONT = re.compile(r"^([0-9]*)([=.])")
 
 
 class PlainText:
@@ -30,7 +40,7 @@ class PlainText:
         """Write ``organization/flow/2024-05.txt``."""
         rows, day = 0, ""
         with shelf.file(f"{path_of(part.flow)}/{part.month}.{self.suffix}") as sink:
-            sink.write(self.title(f"{part.flow} {part.month}").encode())
+            sink.write(self.title(in_line(f"{part.flow} {part.month}")).encode())
             async with read_messages(
                 exporting_rows.as_json(reading.tx, self.subject, part, reading.chosen)
             ) as told:
@@ -57,7 +67,7 @@ class PlainText:
     def entry(self, message: Message) -> str:
         """The lines of a message."""
         first, *more = _lines(message)
-        said = f"[{_time(message)}] {message.sender}: {first}\n"
+        said = f"[{_time(message)}] {in_line(message.sender)}: {first}\n"
         return said + "".join(f"    {line}\n" for line in more)
 
 
@@ -80,7 +90,7 @@ class Markdown(PlainText):
     def entry(self, message: Message) -> str:
         """The lines of a message: an item of a list, with hard breaks."""
         said = "\\\n  ".join(_escaped(line) for line in _lines(message))
-        return f"- **{_escaped(message.sender)}** {_time(message)} {said}\n"
+        return f"- **{_escaped(in_line(message.sender))}** {_time(message)} {said}\n"
 
 
 def _time(message: Message) -> str:
@@ -90,14 +100,14 @@ def _time(message: Message) -> str:
 
 def _lines(message: Message) -> list[str]:
     """What it says, and what became of it."""
-    text = [visible(line) for line in _LINE_ENDS.split(message.content or "")]
+    text = [visible(line) for line in LINE_ENDS.split(message.content or "")]
     if message.deleted_at:
         text = [*filter(None, text), f"(deleted {minute(message.deleted_at)})"]
     elif message.edited_at:
         text[-1] += " (edited)"
     files = [str(file.get("file_name") or "a file") for file in message.attachments or ()]
-    return [*text, *(f"[{name}]" for name in files if name != message.content)]
+    return [*text, *(f"[{in_line(name)}]" for name in files if name != message.content)]
 
 
 def _escaped(text: str) -> str:
-    return _MARKS.sub(r"\\\1", text.strip())
+    return _MARKS_IN_FRONT.sub(r"\1\\\2", _MARKS.sub(r"\\\1", text.strip()))

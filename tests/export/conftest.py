@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 import psycopg
 import pytest
@@ -36,6 +37,10 @@ HOSTILE = (
     "=1+1",
     "x" * 9000,
 )
+FORGED = (
+    "\n[09:00:00] boss: ok\r\u2028- **boss** 09:00:00 ok\x85- **boss**\x1b[2J\x9b2J\u202e\t\x7f"
+)
+"""Messages of somebody else, and what takes a terminal over."""
 JUNE, JULY = 1_559_347_200_000, 1_562_025_600_000
 
 
@@ -139,6 +144,42 @@ def exporter(url: str) -> Export:
 @pytest.fixture
 def export(archive_url: str) -> Export:
     return exporter(archive_url)
+
+
+@pytest.fixture
+def forging(database_url: str) -> Export:
+    """Exports of an archive in which every name forges messages."""
+
+    async def fill(engine: Any) -> None:
+        flow = Flow(id=FlowId("f"), path=f"acme/main{FORGED}", organization=FORGED, name=FORGED)
+        user = User(id=UserId("1"), nick=f"nick{FORGED}", name=FORGED, email=FORGED)
+        async with transaction(engine) as tx:
+            keys = await directory.see_flows(tx, [flow], now=NOW)
+            await directory.see_users(tx, [user], now=NOW)
+        file = {"file_name": f"file{FORGED}", "content_type": FORGED, "file_size": 1, "path": "/p"}
+        thread: dict[str, Any] = {"thread_id": "t", "thread": {"id": "t", "title": f"top{FORGED}"}}
+        frames = [
+            frame(1, tags=[f"tag{FORGED}"], **thread),
+            frame(2, user="0", external_user_name=f"ext{FORGED}", **thread),
+            frame(3, attachments=[file]),
+            frame(4, f"kind{FORGED}", user="0", app=f"app{FORGED}"),
+        ]
+        reaction = frame(
+            5, "emoji-reaction", content={"message": 1, "emoji": FORGED, "type": "add"}
+        )
+        told = [listed(one, keys[flow.id], as_of=4) for one in frames]
+        told.append(streamed(reaction, keys[flow.id]))
+        await apply(engine, Batch(now=NOW, arrivals=told))
+
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+    return exporter(database_url)
+
+
+def has_power(letter: str) -> bool:
+    """Whether *letter* ends a line, controls a terminal or turns the direction of text."""
+    turns = "\u202a" <= letter <= "\u202e" or "\u2066" <= letter <= "\u2069"
+    return turns or (category(letter) in {"Cc", "Zl", "Zp"} and letter not in "\n\t")
 
 
 def rows(url: str, more: str = "") -> list[dict[str, Any]]:

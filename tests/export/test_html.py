@@ -1,5 +1,6 @@
 """Pages: whatever chat holds is text in them, and every link leads somewhere in the folder."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from urllib.parse import unquote
 import html5lib
 import pytest
 
-from tests.export.conftest import HOSTILE, Export, content, rows
+from tests.export.conftest import FORGED, HOSTILE, Export, content, has_power, rows
 
 SPACE = "{http://www.w3.org/1999/xhtml}"
 
@@ -93,6 +94,32 @@ def test_edits_deletions_and_threads_are_shown(pages: dict[Path, Any]) -> None:
     (thread,) = [page for page in pages if page.name.startswith("threads-")]
     assert [heading.text for _, heading in elements({thread: pages[thread]}, "h2")] == ["<T>"]
     assert {("threads-2019-07.html", "m-21"), ("threads-2019-07.html", "m-22")} <= articles.keys()
+
+
+def test_names_are_on_one_line_without_power_and_the_search_has_them_so(
+    forging: Export, tmp_path: Path
+) -> None:
+    forging(tmp_path / "out", "html", flows=[f"acme/main{FORGED}"])
+    pages = {
+        name: data.decode()
+        for name, data in content(tmp_path / "out").items()
+        if name.endswith((".html", ".js"))
+    }
+    for name, page in pages.items():
+        assert not any(map(has_power, page)), name
+        assert not [line for line in page.split("\n") if line.startswith("[09:00:00]")], name
+    parser = html5lib.HTMLParser(strict=True)
+    (flow,) = json.loads(pages["assets/shards.js"].partition(" = ")[2].removesuffix(";\n"))
+    search = parser.parse(pages["search.html"])
+    options = [one.get("value") for one in search.iter(f"{SPACE}option")]
+    assert options == ["", flow["flow"]]
+    (link,) = [
+        one.get("href")
+        for one in parser.parse(pages["people.html"]).iter(f"{SPACE}a")
+        if "#from=" in one.get("href")
+    ]
+    (texts,) = [json.loads(page[8:-3]) for name, page in pages.items() if "search/" in name]
+    assert unquote(link.partition("#from=")[2]) in {nick for _, _, _, nick, _ in texts}
 
 
 def test_the_search_has_all_texts(export: Export, tmp_path: Path) -> None:
