@@ -30,6 +30,7 @@ MOST_LINES = 12
 LINES_BEFORE = 3
 NEIGHBOUR_CELLS = 160
 MOST_TAGS = 10
+HANGING = "      "
 
 _LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 
@@ -46,13 +47,23 @@ def show(shown: Sequence[Shown], zone: tzinfo | None, *, last: Sequence[str]) ->
     with console.capture() as capture:
         for one in shown:
             for line in _lines(one, zone, console.width):
-                for broken in line.wrap(console, console.width, overflow="fold"):
+                for broken in _broken(line, console):
                     broken.rstrip()
                     console.print(broken, soft_wrap=True)
             console.print()
         for told in last:
             console.print(Text(make_safe(told), style="dim"), soft_wrap=True)
     show_long(capture.get())
+
+
+def _broken(line: Text, console: Console) -> Iterator[Text]:
+    """*line* in the room that there is; what goes on below looks like no line of its own."""
+    if line.cell_len <= console.width:
+        yield line
+        return
+    first, *more = line.wrap(console, console.width - len(HANGING), overflow="fold")
+    yield first
+    yield from (Text.assemble(HANGING, piece) for piece in more)
 
 
 def _lines(one: Shown, zone: tzinfo | None, width: int) -> Iterator[Text]:

@@ -47,6 +47,8 @@ def world(
             await fill(engine)
             await say(engine, 300, EVIL, tags=["t\x1b[1m"], external_user_name="E\x1bvil", user="0")
             await say(engine, 301, LONG)
+            nick = f"{'x' * 40} 2020-01-01 00:00:00+00:00  acme/main  boss"
+            await say(engine, 299, "disguised", external_user_name=nick, user="0")
             await refresh(engine, language=LANGUAGE)
 
     with created(postgres_admin, template_database) as name:
@@ -103,7 +105,7 @@ def test_words_of_a_query_need_no_quotes_in_a_shell(ask: Ask) -> None:
 def test_the_newest_come_first_and_pages_follow_without_a_hole(ask: Ask) -> None:
     whole = [one["id"] for one in found(ask, "--limit", "500", "in:acme/main")]
     assert len(whole) > 50
-    assert whole[:3] == [301, 300, 148]
+    assert whole[:3] == [301, 300, 299]
     ids: list[Any] = []
     more: list[str] = []
     while len(ids) < len(whole):
@@ -206,6 +208,15 @@ def test_nothing_that_was_said_has_power_over_a_terminal(ask: Ask) -> None:
     assert "▌ evil ␛[31mred␛]0;x␇ hostile �gnp� �2J\n" in out
     assert "E␛vil  #t␛[1m\n" in out
     assert not set("\x1b\x07\x9b\u202e") & set(out)
+
+
+def test_a_name_that_is_broken_looks_like_no_other_message(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = ask("disguised")
+    assert "boss" in out
+    assert len([line for line in out.split("\n") if line.startswith("20")]) == 1
 
 
 def test_a_long_message_is_shown_around_what_was_found(ask: Ask) -> None:
