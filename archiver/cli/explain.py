@@ -10,7 +10,7 @@ import msgspec
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
 from archiver.cli.explanation import Explanation, describe
-from archiver.cli.terminal import make_safe
+from archiver.cli.terminal import make_safe, show_json
 from archiver.errors import ArchiverError
 from archiver.ingest.folding import by_message
 from archiver.ingest.tagging import tag_history
@@ -39,7 +39,7 @@ def explain(load: LoadSettings, /, *, flow: str, id_: int, as_json: bool) -> int
     with serve_database(settings) as place:
         found = asyncio.run(_read(place, flow, id_))
     if as_json:
-        click.echo(msgspec.json.encode(found).decode())
+        show_json(msgspec.json.encode(found).decode())
     else:
         describe(found)
     return 0 if found.forms else 1

@@ -11,6 +11,7 @@ from archiver.cli.choice import choose_flows
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
 from archiver.cli.tables import Column, counted, moment, show_table
+from archiver.cli.terminal import show_json
 from archiver.store import missing
 from archiver.store.missing import Doubt, Gap
 
@@ -51,7 +52,7 @@ def gaps(load: LoadSettings, /, *, patterns: tuple[str, ...], as_json: bool) -> 
     with serve_database(settings) as place:
         found = asyncio.run(_read(place, patterns))
     if as_json:
-        click.echo(msgspec.json.encode({"gaps": found.gaps, "doubts": found.doubts}).decode())
+        show_json(msgspec.json.encode({"gaps": found.gaps, "doubts": found.doubts}).decode())
     else:
         _describe(found)
     return 1 if found.gaps else 0

@@ -14,7 +14,7 @@ import click
 from typing_extensions import override
 
 from archiver.cli.search_finding import Shown
-from archiver.cli.terminal import escape_json, is_terminal, make_safe
+from archiver.cli.terminal import is_terminal, make_safe, show_json
 from archiver.cli.zones import on_clock
 from archiver.store.search import Hit
 from archiver.store.search_showing import Found, Neighbour
@@ -81,8 +81,7 @@ def print_json(shown: Sequence[Shown], zone: tzinfo | None) -> None:
     """Print one object a line."""
     for one in shown:
         line = json.dumps(_object(one, zone), ensure_ascii=False)
-        line = line.encode(errors="backslashreplace").decode()
-        click.echo(escape_json(line) if is_terminal() else line)
+        show_json(line.encode(errors="backslashreplace").decode())
 
 
 def print_csv(shown: Sequence[Shown], zone: tzinfo | None) -> None:

@@ -22,7 +22,7 @@ from archiver.cli.database import (
     serve_database,
 )
 from archiver.cli.tables import Column, counted, table_text
-from archiver.cli.terminal import escape_json, has_colours, is_terminal, make_safe, show_long
+from archiver.cli.terminal import has_colours, is_terminal, make_safe, show_json, show_long
 from archiver.store.asking import Answer, ask
 
 SCHEMA = "archive"
@@ -95,7 +95,7 @@ def _print_json(answer: Answer) -> None:
     names = list(_distinct(answer.columns))
     for row in answer.rows:
         line = json.dumps(dict(zip(names, row, strict=True)), default=_plain, ensure_ascii=False)
-        click.echo(escape_json(line) if is_terminal() else line)
+        show_json(line)
 
 
 def _distinct(names: Sequence[str]) -> Iterator[str]:

@@ -37,6 +37,11 @@ def show_long(text: str) -> None:
         click.echo(text, nl=False, color=has_colours() or None)
 
 
+def show_json(line: str) -> None:
+    """Print *line*, which is JSON; a terminal gets it powerless, and with the same meaning."""
+    click.echo(escape_json(line) if is_terminal() else line)
+
+
 def make_safe(text: str) -> str:
     """*text* on one line, and powerless over the terminal.
 

@@ -5,7 +5,7 @@ import json
 import psycopg
 import pytest
 
-from tests.cli.conftest import Run
+from tests.cli.conftest import OnTerminal, Run
 
 
 @pytest.fixture
@@ -54,3 +54,15 @@ def test_doubts_alone_are_no_gaps(archiver: Run, archive: str) -> None:
         "gaps": [],
         "doubts": [{"flow": "acme/quiet", "from_id": 1, "to_id": 1}],
     }
+
+
+def test_json_has_no_power_over_a_terminal(
+    on_terminal: OnTerminal, archive: str, environ: dict[str, str]
+) -> None:
+    named = "acme/quiet\x9b31m\u202e"
+    with psycopg.connect(archive, autocommit=True) as db:
+        db.execute("UPDATE store.flows SET path = %s WHERE path = 'acme/quiet'", [named])
+    told = ["gaps", "--flow", "*/quiet*", "--json"]
+    shown = on_terminal(told, environ | {"ARCHIVER_DATABASE_URL": archive})
+    assert shown.removesuffix("\n").isprintable()
+    assert json.loads(shown)["doubts"][0]["flow"] == named
