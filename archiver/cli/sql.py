@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import count
+from math import isfinite
 from typing import Any
 
 import click
@@ -23,9 +24,11 @@ from archiver.cli.database import (
 )
 from archiver.cli.tables import Column, counted, table_text
 from archiver.cli.terminal import has_colours, is_terminal, make_safe, show_json, show_long
-from archiver.store.asking import Answer, ask
+from archiver.store.asking import Answer, Json, ask
 
 SCHEMA = "archive"
+LINE_ENDS = str.maketrans("\r\n", "  ")
+"""In JSON they stand between values alone, and mean no more than a space."""
 
 
 @click.command
@@ -94,8 +97,8 @@ async def _ask(place: Place, query: str, *, zone: str, seconds: float) -> Answer
 def _print_json(answer: Answer) -> None:
     names = list(_distinct(answer.columns))
     for row in answer.rows:
-        line = json.dumps(dict(zip(names, row, strict=True)), default=_plain, ensure_ascii=False)
-        show_json(line)
+        told = [f"{_json(name)}: {_json(one)}" for name, one in zip(names, row, strict=True)]
+        show_json(f"{{{', '.join(told)}}}")
 
 
 def _distinct(names: Sequence[str]) -> Iterator[str]:
@@ -140,22 +143,38 @@ def _cell(value: Any) -> str:
     """*value* in a table."""
     if isinstance(value, datetime):
         return value.isoformat(" ", "seconds").replace("+00:00", "Z")
-    return _text(value)
+    return _json(value) if isinstance(value, Json) else _text(value)
 
 
 def _text(value: Any) -> str:
-    """All of *value*."""
-    if isinstance(value, datetime):
-        return value.isoformat(" ")
-    if isinstance(value, list | dict):
-        return json.dumps(value, default=_plain, ensure_ascii=False)
-    return str(_plain(value) if isinstance(value, bytes | memoryview) else value)
+    """All of *value*, in the words of Postgres."""
+    match value:
+        case datetime():
+            return value.isoformat(" ")
+        case list() | tuple():
+            return _json(value)
+        case bytes():
+            return value.hex()
+        case Decimal():
+            return f"{value:f}"
+        case float() if not isfinite(value):
+            return f"{Decimal(value):f}"
+        case _:
+            return str(value)
 
 
-def _plain(value: Any) -> Any:
-    """What JSON has no word for, as text."""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, bytes | memoryview):
-        return bytes(value).hex()
-    return float(value) if isinstance(value, Decimal) else str(value)
+def _json(value: Any) -> str:
+    """*value* in one line of JSON, with all its digits; what JSON has no word for as text."""
+    match value:
+        case Json():
+            return value.translate(LINE_ENDS)
+        case list() | tuple():
+            return f"[{', '.join(map(_json, value))}]"
+        case float() | Decimal() if Decimal(value).is_finite():
+            return _text(value)
+        case None | int() | str():
+            return json.dumps(value, ensure_ascii=False)
+        case datetime():
+            return json.dumps(value.isoformat())
+        case _:
+            return json.dumps(_text(value), ensure_ascii=False)

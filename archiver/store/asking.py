@@ -6,8 +6,13 @@ from typing import Any
 
 import psycopg
 from msgspec import Struct
+from psycopg import pq
+from psycopg.abc import AdaptContext, Buffer
+from psycopg.adapt import Loader
+from psycopg.types.json import set_json_loads
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from typing_extensions import override
 
 from archiver.errors import ArchiverError
 from archiver.store.bulk import driver_of
@@ -27,11 +32,18 @@ class QueryRefused(ArchiverError):
     """Postgres does not take the query, or it took too long; the text says why."""
 
 
+class Json(str):
+    """A value of JSON, as Postgres writes it: reading it would lose digits of its numbers."""
+
+    __slots__ = ()
+
+
 class Answer(Struct, frozen=True, kw_only=True):
     """The answer to a query."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
+    """Values of Python's; JSON, and times that Python has no value for, as Postgres writes them."""
 
 
 async def ask(
@@ -56,7 +68,7 @@ async def ask(
             # simple protocol takes several; what wants a binary result is sent by the other one,
             # behind a pooler too, where nothing is prepared. What is fetched is text nevertheless.
             await connection.execute(f"DECLARE answer CURSOR FOR {query}", binary=True)
-            cursor = await connection.execute("FETCH ALL FROM answer")
+            cursor = await _reading_exactly(connection).execute("FETCH ALL FROM answer")
             columns = [column.name for column in cursor.description or ()]
             return Answer(columns=columns, rows=await cursor.fetchall())
     except (DBAPIError, psycopg.Error) as error:
@@ -65,6 +77,41 @@ async def ask(
             raise
         raise QueryRefused(told) from error
 
+
+def _reading_exactly(connection: psycopg.AsyncConnection) -> psycopg.AsyncCursor:
+    """A cursor that gives no value otherwise than it is in the database."""
+    cursor = connection.cursor()
+    set_json_loads(_json, cursor)
+    for name in ("date", "time", "timetz", "timestamp", "timestamptz", "interval"):
+        cursor.adapters.register_loader(name, _TimeLoader)
+    return cursor
+
+
+def _json(data: str | bytes) -> Json:
+    return Json(data.decode() if isinstance(data, bytes) else data)
+
+
+class _TimeLoader(Loader):
+    """A time or a span of time; as Postgres writes it, where Python has no such value."""
+
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+        super().__init__(oid, context)
+        known = psycopg.adapters.get_loader(oid, pq.Format.TEXT)
+        self._known = None if known is None else known(oid, context)
+
+    @override
+    def load(self, data: Buffer) -> Any:
+        told = bytes(data)
+        try:
+            # psycopg makes days of months, and nothing of a span without end.
+            if self._known is not None and not _VAGUE.search(told):
+                return self._known.load(told)
+        except psycopg.DataError:
+            pass
+        return told.decode()
+
+
+_VAGUE = re.compile(rb"year|mon|infinity")
 
 _LIMITS = text(
     "SELECT set_config('search_path', :schema, true),"

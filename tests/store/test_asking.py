@@ -1,13 +1,13 @@
 """A query can do nothing but read, behind a pooler too, where nothing is prepared."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 from sqlalchemy import event, text
 
-from archiver.store.asking import QueryRefused, ask
+from archiver.store.asking import Json, QueryRefused, ask
 from archiver.store.engine import Engine, connect, transaction
 from archiver.store.sessions import is_pooled
 
@@ -44,5 +44,34 @@ async def test_values_come_as_what_they_are(engine):
     )
     answer = await ask(engine, query, schema="public", seconds=5)
     at = datetime(2023, 7, 1, 12, tzinfo=UTC)
-    values = (Decimal("1.50"), ["%s"], date(2023, 7, 1), None, {"a": 1}, b"\0\xff", "10.0.0.0/8")
+    values = (Decimal("1.50"), ["%s"], date(2023, 7, 1), None, '{"a": 1}', b"\0\xff", "10.0.0.0/8")
     assert answer.rows == [(*values, at, "[1,3)", "x")]
+    assert isinstance(answer.rows[0][4], Json)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("'infinity'::timestamptz", "infinity"),
+        ("'-infinity'::timestamp", "-infinity"),
+        ("'infinity'::date", "infinity"),
+        ("'0044-03-15 BC'::date", "0044-03-15 BC"),
+        ("'0044-03-15 12:00Z BC'::timestamptz", "0044-03-15 13:39:49+01:39:49 BC"),
+        ("'0001-01-01 00:00Z'::timestamptz", datetime(1, 1, 1, tzinfo=UTC)),
+        ("'9999-12-31 23:00Z'::timestamptz", "10000-01-01 01:00:00+02"),
+        ("'12000-01-01'::timestamp", "12000-01-01 00:00:00"),
+        ("'24:00'::time", "24:00:00"),
+        ("'24:00+02'::timetz", "24:00:00+02"),
+        ("'1 year 2 mons -3 days'::interval", "1 year 2 mons -3 days"),
+        ("'3 days 04:00'::interval", timedelta(days=3, hours=4)),
+        ("'1000000000 days'::interval", "1000000000 days"),
+        ("ARRAY['infinity', '2024-05-31']::date[]", ["infinity", date(2024, 5, 31)]),
+        ("'[1e400, 1.10, {}]'::jsonb->1", "1.10"),
+        ('\'{"a": 1e999,\n "a": 1.10}\'::json', '{"a": 1e999,\n "a": 1.10}'),
+        ("ARRAY['1.10']::jsonb[]", ["1.10"]),
+    ],
+)
+async def test_what_python_has_no_value_for_is_as_postgres_writes_it(engine, value, told):
+    zone = "Europe/Helsinki"
+    answer = await ask(engine, f"SELECT {value}", schema="public", seconds=5, zone=zone)
+    assert answer.rows == [(told,)]
