@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from itertools import count
 from math import isfinite
@@ -24,6 +24,7 @@ from archiver.cli.database import (
 )
 from archiver.cli.tables import Column, counted, table_text
 from archiver.cli.terminal import has_colours, is_terminal, make_safe, show_json, show_long
+from archiver.cli.zones import Zone
 from archiver.store.asking import Answer, Json, ask
 
 SCHEMA = "archive"
@@ -38,6 +39,7 @@ LINE_ENDS = str.maketrans("\r\n", "  ")
 @click.option("--demo", "of_demo", is_flag=True, help="Ask what the last demonstration archived.")
 @click.option(
     "--zone",
+    type=Zone(),
     metavar="NAME",
     default="UTC",
     show_default=True,
@@ -59,7 +61,7 @@ def sql(
     as_json: bool,
     as_csv: bool,
     of_demo: bool,
-    zone: str,
+    zone: tzinfo,
     timeout: float,
 ) -> None:
     """Ask the archive one SQL QUERY; nothing can be changed.
@@ -80,7 +82,7 @@ def sql(
         settings = demo_settings(settings)
     require_archive(settings)
     with serve_database(settings) as place:
-        answer = asyncio.run(_ask(place, query, zone=zone, seconds=timeout))
+        answer = asyncio.run(_ask(place, query, zone=str(zone), seconds=timeout))
     if as_json:
         _print_json(answer)
     elif as_csv:
