@@ -20,6 +20,7 @@ from archiver.store.engine import CANCELED, READ_ONLY, Engine, Fault, fault, fir
 
 NOT_SQL = "42601"
 NOT_UPDATABLE = "55000"
+PROTOCOL = "08P01"
 SERVER_AWAY = frozenset({"08", "53", "57", "58"})
 """Not all that a writer would wait for: what a query is refused for, the query must mend."""
 CHANGE = re.compile(
@@ -130,14 +131,18 @@ def _refusal(error: DBAPIError | psycopg.Error, query: str, seconds: float) -> s
     """What is wrong with the query; None when it is not the query that is wrong."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     state, told = sqlstate(error), first_line(cause)
+    severity = cause.diag.severity_nonlocalized if isinstance(cause, psycopg.Error) else None
     if state == CANCELED:
         return f"the query took longer than {in_words(seconds)}; allow more with --timeout"
     if state in {READ_ONLY, NOT_UPDATABLE} or (state == NOT_SQL and CHANGE.match(query)):
         return "the archive can be read here, not changed"
-    if state == NOT_SQL and "multiple commands" in told:
-        return "one query at a time"
+    # FATAL would be what a pooler says of a connection that it ends.
+    if state == PROTOCOL and severity == "ERROR":
+        return "nobody gives a value for $1: write the value itself into the query"
     if state == NOT_SQL:
-        return f"{told}; one query is taken and nothing else: SELECT something"
+        is_one = "multiple commands" not in told
+        more = f"{told}; one query is taken and nothing else: SELECT something"
+        return more if is_one else "one query at a time"
     if not state or state[:2] in SERVER_AWAY:
         return None if fault(error) is Fault.SERVER else told
     hint = getattr(getattr(cause, "diag", None), "message_hint", None)

@@ -196,6 +196,7 @@ def test_what_has_power_over_a_terminal_loses_it_there_alone(
         ("COMMIT", "SELECT something"),
         ("SELECT nonsense", "does not exist"),
         ("SELECT pg_sleep(30)", "longer than 0.2 seconds"),
+        ("SELECT $1", "error: nobody gives a value for $1: write the value itself"),
     ],
 )
 def test_what_is_no_quick_question_is_refused(
