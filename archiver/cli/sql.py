@@ -64,7 +64,7 @@ def sql(
     zone: tzinfo,
     timeout: float,
 ) -> None:
-    """Ask the archive one SQL QUERY; nothing can be changed.
+    """Ask the archive one SQL QUERY, or EXPLAIN one; nothing can be changed.
 
     The views are flows, users, messages, revisions, events, threads, attachments, signals,
     coverage, gaps, doubts, rejects and forms; messages_as_of(MOMENT) gives the messages as they
@@ -87,6 +87,8 @@ def sql(
         _print_json(answer)
     elif as_csv:
         _print_csv(answer)
+    elif answer.is_plan:
+        _print_plan(answer)
     else:
         _print_table(answer)
 
@@ -118,6 +120,11 @@ def _print_csv(answer: Answer) -> None:
     for row in [answer.columns, *answer.rows]:
         cells = ["" if value is None else _text(value) for value in row]
         writer.writerow(map(make_safe, cells) if is_terminal() else cells)
+
+
+def _print_plan(answer: Answer) -> None:
+    lines = [line for row in answer.rows for line in _text(row[0]).split("\n")]
+    show_long("".join(f"{make_safe(line)}\n" for line in lines))
 
 
 def _print_table(answer: Answer) -> None:

@@ -27,6 +27,14 @@ CHANGE = re.compile(
     r"\s*(INSERT|UPDATE|DELETE|MERGE|TRUNCATE|CREATE|ALTER|DROP|GRANT|REVOKE|REFRESH|VACUUM)\b",
     re.IGNORECASE,
 )
+EXPLAIN = re.compile(
+    r"""\s*EXPLAIN\b\s*
+    (?:\( (?!\s*(?:SELECT|VALUES|WITH|TABLE)\b) (?P<options>[\w\s,]+) \)
+      | (?P<words>(?:ANALY[SZ]E\b\s*)?(?:VERBOSE\b)?))
+    (?P<query>.*)""",
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
+)
+"""Options hold nothing that could begin a quote or a comment: behind them is the query."""
 
 
 class QueryRefused(ArchiverError):
@@ -43,6 +51,8 @@ class Answer(Struct, frozen=True, kw_only=True):
     """The answer to a query."""
 
     columns: Sequence[str]
+    is_plan: bool = False
+    """Whether it tells how a query would be answered; then each row is some lines of that."""
     rows: Sequence[Sequence[Any]]
     """Values of Python's; JSON, and times that Python has no value for, as Postgres writes them."""
 
@@ -52,12 +62,16 @@ async def ask(
 ) -> Answer:
     """The answer to *query*, in which tables of *schema* need not be qualified.
 
+    Before a query may stand ``EXPLAIN``: the answer is its plan.
+
     Days and hours are those of the time zone *zone*; so are the times in the answer.
 
     Raises:
         QueryRefused: it is no query, would change something, takes longer than *seconds*, or there
             is no such zone.
     """
+    explained = EXPLAIN.fullmatch(query)
+    asked = explained["query"] if explained else query
     try:
         async with engine.connect() as tx:
             await tx.execute(text("SET TRANSACTION READ ONLY"))
@@ -68,15 +82,29 @@ async def ask(
             # It must be one statement only, so that nothing can end our transaction before it. The
             # simple protocol takes several; what wants a binary result is sent by the other one,
             # behind a pooler too, where nothing is prepared. What is fetched is text nevertheless.
-            await connection.execute(f"DECLARE answer CURSOR FOR {query}", binary=True)
-            cursor = await _reading_exactly(connection).execute("FETCH ALL FROM answer")
-            columns = [column.name for column in cursor.description or ()]
-            return Answer(columns=columns, rows=await cursor.fetchall())
+            await connection.execute(f"DECLARE answer CURSOR FOR {asked}", binary=True)
+            cursor = _reading_exactly(connection)
+            if explained:
+                # By itself it would take, and ANALYZE would run, what makes tables: a transaction
+                # that only reads does not keep it from that. The cursor has.
+                await cursor.execute(f"EXPLAIN ({_options(explained)}) {asked}", binary=True)
+            else:
+                await cursor.execute("FETCH ALL FROM answer")
+            return Answer(
+                columns=[column.name for column in cursor.description or ()],
+                is_plan=explained is not None,
+                rows=await cursor.fetchall(),
+            )
     except (DBAPIError, psycopg.Error) as error:
-        told = _refusal(error, query, seconds)
+        told = _refusal(error, asked, seconds)
         if told is None:
             raise
         raise QueryRefused(told) from error
+
+
+def _options(explained: re.Match[str]) -> str:
+    """The options of an EXPLAIN, as they stand between its parentheses."""
+    return explained["options"] or ", ".join((explained["words"] or "").split()) or "COSTS"
 
 
 def _reading_exactly(connection: psycopg.AsyncConnection) -> psycopg.AsyncCursor:

@@ -197,6 +197,18 @@ def test_what_has_power_over_a_terminal_loses_it_there_alone(
         ("SELECT nonsense", "does not exist"),
         ("SELECT pg_sleep(30)", "longer than 0.2 seconds"),
         ("SELECT $1", "error: nobody gives a value for $1: write the value itself"),
+        ("EXPLAIN SELECT $1::int", "error: nobody gives a value for $1: write the value itself"),
+        ("EXPLAIN ANALYZE SELECT pg_sleep(30)", "longer than 0.2 seconds"),
+        ("EXPLAIN ANALYZE DELETE FROM messages", "can be read here, not changed"),
+        ("explain (analyze) create table x as select 1", "can be read here, not changed"),
+        ("EXPLAIN ANALYZE SELECT 1 AS a INTO x", "INTO is not allowed here"),
+        ("EXPLAIN ANALYZE SELECT lo_create(0)", "can be read here, not changed"),
+        ("EXPLAIN ANALYZE WITH x AS (SELECT 1) INSERT INTO store.flows SELECT", "SELECT something"),
+        ("EXPLAIN (FORMAT 'a) SELECT ') CREATE TABLE x AS SELECT 1", "SELECT something"),
+        ("EXPLAIN (ANALYZE /*) SELECT 1 --*/) CREATE TABLE x AS SELECT 1", "SELECT something"),
+        ("EXPLAIN SELECT 1; COMMIT; DELETE FROM store.flows", "one query at a time"),
+        ("EXPLAIN (NONSENSE) SELECT 1", 'unrecognized EXPLAIN option "nonsense"'),
+        ("EXPLAIN", "SELECT something"),
     ],
 )
 def test_what_is_no_quick_question_is_refused(
@@ -207,6 +219,35 @@ def test_what_is_no_quick_question_is_refused(
     assert reason in told.stderr
     with psycopg.connect(archive) as db:
         assert db.execute("SELECT FROM store.flows").rowcount == 1
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "EXPLAIN SELECT id FROM messages WHERE content ~ 'what would be too long for a table'",
+        " explain\nanalyze verbose TABLE messages",
+        "EXPLAIN (ANALYZE, TIMING off) (SELECT id FROM messages)",
+        "EXPLAIN (SELECT id FROM messages) ORDER BY 1;",
+        "EXPLAIN ANALYZE(SELECT id FROM messages)",
+        "EXPLAIN(COSTS off)WITH x AS (SELECT id FROM messages) TABLE x",
+        "EXPLAIN (FORMAT yaml) SELECT id FROM messages",
+    ],
+)
+def test_a_plan_is_told_line_by_line_and_whole(archiver: Run, archive: str, query: str) -> None:
+    told = archiver("sql", query, ARCHIVER_DATABASE_URL=archive)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "Scan" in told.stdout
+    assert ("Execution Time" in told.stdout) is ("analyze" in query.lower())
+    assert ("too long for a table'::text)\n" in told.stdout) is ("too long" in query)
+
+
+def test_a_plan_is_an_answer_as_any_to_programs(archiver: Run, archive: str) -> None:
+    query = "EXPLAIN (FORMAT json) SELECT id FROM messages"
+    told = archiver("sql", "--json", query, ARCHIVER_DATABASE_URL=archive)
+    ((plan,),) = json.loads(told.stdout).values()
+    assert "Plan" in plan
+    told = archiver("sql", "--csv", "EXPLAIN SELECT 1", ARCHIVER_DATABASE_URL=archive)
+    assert told.stdout.splitlines()[0] == "QUERY PLAN"
 
 
 def test_where_there_is_no_demonstration_none_is_made(archiver: Run, tmp_path: Path) -> None:
