@@ -21,6 +21,8 @@ HAVING = ("file", "link", "edit", "reaction", "thread")
 BEING = ("deleted", "edited", "private")
 
 QUOTES = '"“”„'
+SINGLE_QUOTES = "'\u2018\u2019\u201a"
+"""Quotes around the whole value of a filter alone: in words they are apostrophes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,8 @@ def quoted(text: str) -> str:
 
 
 def _needs_quotes(value: str) -> bool:
-    return any(letter.isspace() or letter in "()" + QUOTES for letter in value)
+    is_odd = any(letter.isspace() or letter in "()" + QUOTES for letter in value)
+    return is_odd or value[:1] in SINGLE_QUOTES
 
 
 def texts(node: Node | None) -> tuple[Text, ...]:

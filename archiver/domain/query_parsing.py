@@ -10,7 +10,8 @@ r"""How a query is read.
 A word ends at white space, or at a parenthesis that closes a group. Parentheses inside a word are
 letters of it, as in ``foo_bar()``; so is a colon after what is no field, as in ``std::vector``. A
 minus negates only what stands right behind it, and not another minus: ``--force`` is a word. In
-quotes, ``\"`` is a quote and ``\\`` a backslash.
+quotes, ``\"`` is a quote and ``\\`` a backslash. A value may stand in single quotes as well, which
+begin and end it, as in ``in:'acme/*'``; any others are apostrophes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from archiver.domain.query import (
     HAVING,
     HISTORY,
     QUOTES,
+    SINGLE_QUOTES,
     All,
     BadQuery,
     Either,
@@ -43,6 +45,7 @@ LARGEST_ID = 2**63 - 1
 LONGEST_NAME = max(map(len, (*FIELDS, HISTORY)))
 QUOTED = frozenset(QUOTES)
 ESCAPED = QUOTED | {"\\"}
+SINGLY = frozenset(SINGLE_QUOTES)
 
 NEEDS: Mapping[str, str] = {
     "from": "a nick, as in from:alice",
@@ -210,8 +213,21 @@ class _Parser:
         return name.lower()
 
     def _value(self) -> str:
-        is_quoted = self._source[self._at : self._at + 1] in QUOTED
-        return (self._quoted() if is_quoted else self._word()).strip()
+        first = self._source[self._at : self._at + 1]
+        if first in SINGLY and (end := self._end_of_single_quotes()) is not None:
+            value, self._at = self._source[self._at + 1 : end], end + 1
+        else:
+            value = self._quoted() if first in QUOTED else self._word()
+        return value.strip()
+
+    def _end_of_single_quotes(self) -> int | None:
+        """Where the value that begins here with a single quote ends with one, if it does."""
+        for at in range(self._at + 1, len(self._source)):
+            behind = self._source[at + 1 : at + 2]
+            is_end = not behind or behind.isspace() or (behind == ")" and self._depth > 0)
+            if is_end and self._source[at] in SINGLE_QUOTES:
+                return at
+        return None
 
     def _is_over(self) -> bool:
         """Skip white space; tell whether the group ends here."""

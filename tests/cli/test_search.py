@@ -102,6 +102,10 @@ def test_words_of_a_query_need_no_quotes_in_a_shell(ask: Ask) -> None:
     assert [one["id"] for one in found(ask, "--", "-thing", "roll", "back")] == [23, 2]
 
 
+def test_values_may_stand_in_single_quotes(ask: Ask) -> None:
+    assert found(ask, "in:'acme/*' roll") == found(ask, "in:acme/* roll") != []
+
+
 def test_the_newest_come_first_and_pages_follow_without_a_hole(ask: Ask) -> None:
     whole = [one["id"] for one in found(ask, "--limit", "500", "in:acme/main")]
     assert len(whole) > 50

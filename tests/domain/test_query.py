@@ -7,7 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.domain.query import All, BadQuery, Either, Filter, Not, Query, Text, show, texts
+from archiver.domain.query import (
+    QUOTES,
+    SINGLE_QUOTES,
+    All,
+    BadQuery,
+    Either,
+    Filter,
+    Not,
+    Query,
+    Text,
+    show,
+    texts,
+)
 from archiver.domain.query_parsing import parse
 from archiver.domain.query_time import read_moment, span
 
@@ -58,6 +70,17 @@ A, B, C = said("a", "b", "c")
         ("from:alice", Filter("from", "alice")),
         ("From:@alice", Filter("from", "alice")),
         ('from:"Jane Doe"', Filter("from", "Jane Doe")),
+        ("in:'acme/*' a", All((Filter("in", "acme/*"), A))),
+        ("-from:'Anna Virtanen'", Not(Filter("from", "Anna Virtanen"))),
+        ("from:\u2018Anna Virtanen\u2019", Filter("from", "Anna Virtanen")),
+        ("(from:'Jane (Doe)' OR a)", Either((Filter("from", "Jane (Doe)"), A))),
+        ("from:'O'Brien' a", All((Filter("from", "O'Brien"), A))),
+        # Without the other one, a single quote is an apostrophe; in a word it is always.
+        ("from:O'Brien", Filter("from", "O'Brien")),
+        ("from:'tis a", All((Filter("from", "'tis"), A))),
+        ("from:'a b)", All((Filter("from", "'a"), Text("b)")))),
+        ("from:x's a'", All((Filter("from", "x's"), Text("a'")))),
+        ("don't 'roll back'", All(said("don't", "'roll", "back'"))),
         ("-in:acme/*", Not(Filter("in", "acme/*"))),
         ("tag:#todo", Filter("tag", "todo")),
         ("has:Files", Filter("has", "file")),
@@ -94,6 +117,8 @@ def test_history_is_about_the_whole_query() -> None:
         ('a "b', "quote is not closed", 2),
         ('a ""', "nothing stands between the quotes", 2),
         ("from:", "needs a nick", 5),
+        ("from:''", "needs a nick", 5),
+        ("a has:'x y'", "one of file, link.*not x y", 6),
         ("a has:cheese", "one of file, link", 6),
         ("is:gone", "one of deleted", 3),
         ("before:tomorrow", "2024-05-31", 7),
@@ -161,6 +186,9 @@ PIECES = [
         "👍",
         "日本",
         "'",
+        "\u2019",
+        "from:'",
+        "in:'a b'",
     ),
     *("before:2w", "“", "\u2028", "\\", "tag:#", "is:edited", "-(", "thread:a(b)", "))", "e\u0301"),
 ]
@@ -184,6 +212,30 @@ def test_whatever_is_asked_is_understood_or_refused_at_a_place_inside_it(source:
     assert parse(show(found)) == found
     for text in texts(found.root):
         assert source[text.at :].startswith(text.text) or text.is_exact
+
+
+unquoted = st.text(
+    st.characters(exclude_characters=f"\0\\{QUOTES}{SINGLE_QUOTES}", exclude_categories=["Cs"])
+)
+
+
+@given(
+    unquoted.filter(lambda text: text.strip().removeprefix("@")),
+    st.sampled_from(["", " a", "\u3000-b"]),
+)
+def test_a_value_in_single_quotes_is_that_in_double_ones(value: str, more: str) -> None:
+    assert parse(f"from:'{value}'{more}") == parse(f'from:"{value}"{more}')
+
+
+@given(st.text().filter(lambda text: ":" not in text))
+def test_single_quotes_are_letters_of_words(text: str) -> None:
+    found = understood(text)
+    if not isinstance(found, BadQuery):
+        other = understood(text.replace("'", "x"))
+        assert isinstance(other, Query)
+        assert [one.text.replace("'", "x") for one in texts(found.root)] == [
+            one.text for one in texts(other.root)
+        ]
 
 
 def test_only_what_a_message_must_say_counts_as_its_text() -> None:
