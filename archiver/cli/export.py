@@ -18,6 +18,7 @@ from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
 from archiver.cli.export_checking import check_export
 from archiver.cli.moments import parse as moment
+from archiver.cli.options import refuse_beside
 from archiver.cli.progress import Tell, shown_progress
 from archiver.cli.search_finding import refresh
 from archiver.cli.tables import counted
@@ -44,6 +45,8 @@ FORMATS = {
     "slack": ("archiver.export.slack", "Slack"),
 }
 EVENTS = ("archiver.export.lines", "Events")
+CHOOSING = ("words", "patterns", "since", "until", "as_of")
+"""The parameters that choose messages."""
 
 
 @click.command
@@ -86,9 +89,12 @@ def export(
     Exit status of --check: 0 when all is as the manifest says, 1 when it is not.
     """
     if checked:
+        refuse_beside("--check compares all that DIR holds", *CHOOSING, "style", "events")
         return check_export(to, as_json=as_json)
-    if events and (style != "jsonl" or as_of is not None or words):
-        raise click.UsageError("--events is the journal in jsonl: it knows no --as-of and no QUERY")
+    if events:
+        other_style = () if style == "jsonl" else ("style",)
+        reason = "--events is the journal as it was received, in jsonl"
+        refuse_beside(reason, "words", "as_of", *other_style)
     asked_at = asked_before(partial_of(to)) or datetime.now(UTC)
     query = parse(" ".join(words)) if words else None
     chosen = Selection(

@@ -13,6 +13,7 @@ import click
 from archiver import daemon
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, serve_database
+from archiver.cli.options import refuse_beside
 from archiver.cli.progress import Tell, shown_progress
 from archiver.cli.restoration import is_own, require_journal, restore
 from archiver.cli.tables import counted
@@ -80,7 +81,9 @@ def import_(
     """
     archives = {one: require_journal(one) for one in paths if is_own(one)}
     exports = [export for one in paths if one not in archives for export in find_exports(one)]
-    if path is not None and len(exports) + len(archives) != 1:
+    for archive in archives:
+        refuse_beside(f"{archive} was made by archiver export --events and names its flows", "path")
+    if path is not None and len(exports) != 1:
         raise click.UsageError(f"--flow names one flow, and there are {len(exports)} files")
     if path is not None and not is_path(path):
         raise click.UsageError(f"--flow {path!r}: expected organization/flow")

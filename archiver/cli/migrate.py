@@ -7,6 +7,7 @@ import click
 
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, connect, serve_database
+from archiver.cli.options import refuse_beside
 from archiver.cli.tables import counted
 from archiver.store import granting, migrating
 from archiver.store.granting import READER, WRITER, Granted
@@ -31,6 +32,8 @@ def migrate(
     With --roles, two roles get their rights, and are made if need be: one with which the daemon can
     do all that it does and not own the archive, and one that can read its views and nothing else.
     """
+    if not roles:
+        refuse_beside("without --roles none are made", "writer", "reader")
     with serve_database(load_settings()) as place:
         before, after, granted = asyncio.run(_migrate(place, (writer, reader) if roles else None))
     if as_json:

@@ -13,6 +13,7 @@ import msgspec
 
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
+from archiver.cli.options import refuse_beside
 from archiver.cli.tables import Column, counted, moment, show_table
 from archiver.cli.terminal import make_safe
 from archiver.errors import ArchiverError
@@ -46,6 +47,7 @@ def rejects(ctx: click.Context, /, *, as_json: bool, limit: int) -> None:
     It is kept byte for byte. A newer release may understand it: archiver rejects retry --all.
     """
     if ctx.invoked_subcommand is not None:
+        refuse_beside(f"rejects {ctx.invoked_subcommand} lists nothing", "as_json", "limit")
         return
     load: LoadSettings = ctx.obj
     found, count = _with_archive(load, partial(_list, most=limit))

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from archiver.cli.options import refuse_beside
 from archiver.errors import ArchiverError
 from archiver.simulator.faults import Fault, from_json
 from archiver.simulator.official import write_exports
@@ -24,6 +25,13 @@ PORT = click.IntRange(0, 65_535)
 
 class Misasked(ArchiverError):
     """What the options ask for cannot be had: a taken port, a file that holds no faults."""
+
+
+SERVING = (
+    *("host", "port", "stream_port", "rate", "listing_delay", "keepalive", "replay"),
+    *("replay_window", "faults_file", "as_json"),
+)
+"""The parameters that say how it is served."""
 
 
 @click.command()
@@ -111,6 +119,7 @@ def simulate(
 ) -> None:
     """Run a Flowdock with a world of its own, until interrupted."""
     if export_to is not None:
+        refuse_beside("--export writes files, and serves nothing", *SERVING)
         _export(settings, until=_milliseconds(history_until), to=export_to)
         return
     faults = [] if faults_file is None else read_faults(faults_file)

@@ -19,6 +19,7 @@ from archiver.cli.configuration import LoadSettings
 from archiver.cli.dashboard import Look
 from archiver.cli.database import Place, open_database, require_archive, serve_database
 from archiver.cli.measures import COMPLETE, told_bytes, told_count, told_seconds, told_share
+from archiver.cli.options import refuse_beside
 from archiver.cli.tables import counted
 from archiver.cli.terminal import has_colours, is_terminal, make_safe
 from archiver.store import leases, reading
@@ -78,6 +79,10 @@ def status(
     set, the daemon there is asked whether it captures. Where no person looks,
     the table is printed again and again, or with --json one object a line.
     """  # noqa: D301
+    if is_watched:
+        refuse_beside("--watch looks again and again", "exact")
+    else:
+        refuse_beside("without --watch there is one look", "every")
     settings = load_settings()
     require_archive(settings)
     with serve_database(settings) as place, suppress(KeyboardInterrupt):

@@ -75,6 +75,20 @@ def test_what_is_no_export_is_refused_before_anything_is_archived(
         assert db.execute("SELECT count(*) FROM store.flows").fetchone() == (0,)
 
 
+def test_a_name_for_the_flow_of_an_archive_is_refused(
+    archiver: Run, database_url: str, exports: Path, tmp_path: Path
+) -> None:
+    official, archive = str(exports / "acme-main.zip"), str(tmp_path / "archive.zip")
+    settings = {"ARCHIVER_DATABASE_URL": database_url}
+    assert archiver("import", official, **settings).returncode == 0
+    assert archiver("export", archive, "--events", **settings).returncode == 0
+    for paths in ([archive], [official, archive]):
+        refused = archiver("import", *paths, "--flow", "a/b", **settings)
+        assert refused.returncode == 2
+        assert f"{archive} was made by archiver export --events" in refused.stderr
+        assert "--flow cannot go with it" in refused.stderr
+
+
 def test_what_was_rejected_is_told_by_the_exit_status(
     archiver: Run, database_url: str, tmp_path: Path
 ) -> None:

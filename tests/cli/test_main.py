@@ -73,6 +73,30 @@ def test_wrong_usage_ends_with_2(archiver: Run, arguments: list[str], told: str)
     assert ended.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["export", "--check", "x", "lunch"], "QUERY"),
+        (["export", "--check", "x", "--format", "jsonl", "--events"], "--format and --events"),
+        (["export", "--check", "x", "--flow", "a/*", "--since=1d", "--until=1d", "--as-of=1d"],
+         "--flow and --since and --until and --as-of"),
+        (["export", "x", "--events", "--format", "html"], "--format"),
+        (["export", "x", "--events", "lunch", "--as-of", "1d"], "QUERY and --as-of"),
+        (["status", "--watch", "--exact"], "--exact"),
+        (["status", "--every", "2"], "--every"),
+        (["migrate", "--reader", "x"], "--reader"),
+        (["rejects", "--json", "--limit", "3", "show", "1"], "--json and --limit"),
+        (["simulate", "--export", "x", "--port", "8700"], "--port"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_named_and_not_passed_over(
+    archiver: Run, tmp_path: Path, arguments: list[str], named: str
+) -> None:
+    ended = archiver(*arguments, ARCHIVER_DATA_DIR=str(tmp_path / "none"))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f": {named} cannot go with it (see archiver {arguments[0]} --help)\n" in ended.stderr
+
+
 def test_without_arguments_the_help_is_shown(archiver: Run) -> None:
     ended = archiver()
     assert ended.returncode == 2

@@ -134,7 +134,7 @@ def test_the_command_takes_a_query_and_the_manifest_tells_it(
         (["yes OR"], "yes OR\n"),
         (["in:nowhere/x"], "no flow is named nowhere/x"),
         (["from:Rob"], "nobody is called Rob: did you mean Bob?"),
-        (["--events", "yes"], "no QUERY"),
+        (["--events", "yes"], "QUERY cannot go with it"),
         (["--since", "soonish"], "--since: 'soonish' is neither"),
     ],
 )
