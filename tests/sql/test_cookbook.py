@@ -11,9 +11,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from archiver.ingest.apply import apply
+from archiver.ingest.batch import Batch
 from archiver.store.engine import connect
 from archiver.store.granting import grant
 from tests.conftest import created, named
+from tests.ingest.arriving import NOW, frame, new_flow, query, streamed
 from tests.sql.conftest import PASSWORD, Roles
 from tests.sql.world import build
 from tests.test_migrations import CONTRACT
@@ -117,3 +120,20 @@ def test_a_column_that_may_be_null_says_so(archive):
             if nulls and "null" not in comment:
                 silent.append((view, column))
     assert silent == []
+
+
+async def test_what_postgres_cannot_read_of_a_payload_can_be_left_out(database_url):
+    """As the document says of ``payload``."""
+    async with connect(database_url) as engine:
+        flow_key = await new_flow(engine)
+        frames = [frame(1, content="plain"), frame(2, content="a\0b")]
+        arrivals = [streamed(one, flow_key) for one in frames]
+        await apply(engine, Batch(now=NOW, arrivals=arrivals))
+    said = "SELECT payload ->> 'content' FROM archive.events"
+    with pytest.raises(psycopg.errors.UntranslatableCharacter):
+        query(database_url, said)
+    (left_out,) = re.findall(r"`(payload::text NOT LIKE [^`]+)`", DOCUMENT)
+    assert query(database_url, f"{said} WHERE {left_out}".replace("%", "%%")) == [("plain",)]
+    assert query(database_url, "SELECT content FROM archive.messages WHERE id = 2") == [
+        ("a\ufffdb",)
+    ]
