@@ -44,7 +44,7 @@ from archiver.store.coverage import LOCK
 from archiver.store.engine import carried
 from archiver.store.fetching import fetch, query, rows_in
 from archiver.store.pipelining import Answer, Statement, send
-from archiver.store.rows import Rows, add_rows
+from archiver.store.rows import Row, Rows, add_rows
 from archiver.store.schema import flows, journal, rejects, sightings, signals
 
 Witness = Literal["stream", "list", "show", "import"]
@@ -224,21 +224,21 @@ async def known(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, list[Know
     return forms
 
 
-async def append(tx: AsyncConnection, entries: Iterable[Entry]) -> None:
+async def append(tx: AsyncConnection, entries: Sequence[Entry]) -> None:
     """Keep *entries*, none of which the journal holds."""
     await add_rows(tx, rows_of(entries))
 
 
-def rows_of(entries: Iterable[Entry]) -> Rows:
+def rows_of(entries: Sequence[Entry]) -> Rows:
     """The rows by which `append` does so."""
-    rows = [
-        (
-            one.flow_key, one.id, small(one.form), one.digest, one.witness, one.event, one.user,
-            moment(one.sent_at), one.target, one.payload, one.as_of, moment(one.received_at),
-        )
-        for one in entries
-    ]  # fmt: skip
-    return Rows(journal, COLUMNS, rows)
+    return Rows(journal, COLUMNS, entries, _row)
+
+
+def _row(one: Entry) -> Row:
+    return (
+        one.flow_key, one.id, small(one.form), one.digest, one.witness, one.event, one.user,
+        moment(one.sent_at), one.target, one.payload, one.as_of, moment(one.received_at),
+    )  # fmt: skip
 
 
 async def sight(tx: AsyncConnection, seen: Sequence[Sighting]) -> None:

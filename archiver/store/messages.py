@@ -31,7 +31,7 @@ from archiver.store.bulk import (
 from archiver.store.engine import carried
 from archiver.store.fetching import fetch, query, rows_in
 from archiver.store.pipelining import Answer, Statement, send
-from archiver.store.rows import Rows, add_rows
+from archiver.store.rows import Row, Rows, add_rows
 from archiver.store.schema import messages, revisions, threads
 from archiver.store.search_queue import noted
 
@@ -140,11 +140,11 @@ async def store(
         before.append(Statement(_FORGET, list(keys_of(afresh).values())))
     if shown := [_thread_record(one) for one in threads]:
         before.append(Statement(_SHOW, [records(shown)]))
-    rows = [_row(key, one) for key, one in added.items()]
     written = [
         key for key in dict.fromkeys([*added, *changed, *histories]) if key not in found_alike
     ]
-    new = [Rows(messages, COLUMNS, rows), _revisions(histories), noted(written)]
+    rows = Rows(messages, COLUMNS, list(added.items()), _row)
+    new = [rows, _revisions(histories), noted(written)]
     await add_rows(tx, *([beside, *new] if beside else new), before=before, commits=commits)
 
 
@@ -183,8 +183,9 @@ def _thread_record(shown: Shown) -> dict[str, object]:
     }
 
 
-def _row(key: Key, held: Held) -> tuple[object, ...]:
+def _row(added: tuple[Key, Held]) -> Row:
     """A row of `messages` to copy, in the order of `COLUMNS`."""
+    key, held = added
     one = held.message
     return (
         *key, one.event, one.user, moment(one.sent_at), one.content,

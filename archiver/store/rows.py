@@ -53,12 +53,21 @@ _SENT_AS = {
 """How values of a column's type travel by COPY: as what has the same bytes."""
 
 
+Row = Sequence[object]
+"""The values of a row."""
+
+
 class Rows(msgspec.Struct, frozen=True):
-    """New rows of a table, each in the order of *columns*."""
+    """New rows of a table, each in the order of *columns*.
+
+    They are made one by one on their way: the server takes in the first while we make the next.
+    """
 
     table: Table
     columns: Sequence[str]
-    rows: Sequence[Sequence[object]]
+    things: Sequence[Any]
+    """What there is a row of."""
+    as_row: Callable[[Any], Row] = tuple
 
 
 async def add_rows(
@@ -76,17 +85,17 @@ async def add_rows(
     for one in added:
         if inserts := _inserts_of_few(one):
             statements += inserts
-        elif one.rows:
+        elif one.things:
             many.append(one)
     if statements:
         await send(tx, statements, commits=commits and not many)
     for one in many:
-        await copy(tx, one.table, one.columns, one.rows)
+        await copy(tx, one.table, one.columns, map(one.as_row, one.things))
 
 
 def _inserts_of_few(added: Rows) -> list[Statement]:
     """The statements that insert rows, if these are few and small; else none."""
-    if len(added.rows) > FEW_ROWS:
+    if len(added.things) > FEW_ROWS:
         return []
     inserts = list(_inserts(added))
     size = sum(sum(map(len, filter(None, one.values))) for one in inserts)
@@ -102,11 +111,11 @@ def _inserts(added: Rows) -> Iterator[Statement]:
     table, columns, first = added.table, tuple(added.columns), 0
     packers = _packers(table, columns)
     for size in AT_ONCE:
-        while len(added.rows) - first >= size:
+        while len(added.things) - first >= size:
             try:
                 values = [
                     None if value is None else pack(value)
-                    for row in added.rows[first : first + size]
+                    for row in map(added.as_row, added.things[first : first + size])
                     for pack, value in zip(packers, row, strict=True)
                 ]
             except error as exc:
@@ -132,7 +141,7 @@ def _statement(table: Table, columns: tuple[str, ...], rows: int) -> bytes:
 
 
 async def copy(
-    tx: AsyncConnection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[object]]
+    tx: AsyncConnection, table: Table, columns: Sequence[str], rows: Iterable[Row]
 ) -> None:
     """Copy *rows*, each in the order of *columns*, into *table*.
 
