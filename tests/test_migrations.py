@@ -99,6 +99,14 @@ def differences(connection: Connection) -> list[object]:
     return list(compare_metadata(context, metadata))
 
 
+def test_what_waits_for_the_search_is_not_compressed(database_url):
+    storage = """
+        SELECT attname, attstorage FROM pg_attribute
+        WHERE attrelid = 'store.changes'::regclass AND attname IN ('flow_keys', 'ids')
+    """
+    assert dict(query(database_url, storage)) == {"flow_keys": "e", "ids": "e"}
+
+
 async def test_an_empty_database_is_migrated_once_and_again_without_harm(bare_database_url):
     async with connect(bare_database_url) as engine:
         assert await migrate(engine) == (None, latest())

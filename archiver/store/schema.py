@@ -4,7 +4,8 @@ Three tables hold what cannot be made again: `journal` (each form in which an ev
 verbatim), `sightings` (when a listing last showed a form that the journal had already) and
 `rejects`. `messages`, `revisions` and `threads` are the replay of these and can be dropped and
 rebuilt. `ledger` and `pages` hold what is proven. `texts` is what is searched; it is made of
-`messages` and `revisions` in the background, by what `changes`, `walks` and `lexicon` tell.
+`messages` and `revisions` in the background, by what `changes`, `walks` and `lexicon` tell; the
+arrays in `changes` are stored as they are, not compressed, which nothing here can say.
 `daemons` and `leases` are of the moment: who works here, and on what. A flow is a small number in
 all that is kept of it, since it is in every key.
 
