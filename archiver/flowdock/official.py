@@ -1,18 +1,21 @@
 """Flowdock's official export: of each flow a zip with ``messages.json`` and the uploaded files.
 
 An export may be given as its zip, unpacked, or as ``messages.json`` alone; a directory may hold
-several. Nothing is ever unpacked to disk. The files that were uploaded are counted, not read.
+several. Nothing is ever unpacked to disk. The files that were uploaded are counted, not read: they
+lie in the directory of ``messages.json``, or below it. Around one that is given alone may lie
+anything.
 """
 
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from msgspec import Struct
+from msgspec.structs import replace
 from typing_extensions import override
 
 from archiver.errors import ArchiverError
@@ -42,7 +45,7 @@ class ExportFile(Struct, frozen=True, kw_only=True):
     size_bytes: int
     """Of the JSON."""
     attachments: int
-    """How many other files came with it."""
+    """How many other files came with it; 0 when it was given alone."""
 
     @override
     def __str__(self) -> str:
@@ -86,11 +89,12 @@ def find_exports(path: Path) -> list[ExportFile]:
             return _in_file(path)
         here = path / MESSAGES
         if here.exists():
-            return [_plain(here)]
-        inner = [*sorted(path.glob("*.zip")), *sorted(path.glob(f"*/{MESSAGES}"))]
-        if not inner:
+            return [_unpacked(here)]
+        zips, unpacked = sorted(path.glob("*.zip")), sorted(path.glob(f"*/{MESSAGES}"))
+        if not zips and not unpacked:
             raise ExportUnreadable(f"{path} holds no {MESSAGES} and no zip")
-        return [export for one in inner for export in _in_file(one)]
+        packed = [export for one in zips for export in _in_file(one)]
+        return [*packed, *map(_unpacked, unpacked)]
     except OSError as error:
         raise ExportUnreadable(f"cannot read {path}: {error.strerror}") from error
 
@@ -110,18 +114,19 @@ def _in_file(path: Path) -> list[ExportFile]:
 
 
 def _plain(path: Path) -> ExportFile:
-    others = (
-        sum(one.is_file() for one in path.parent.rglob("*")) - 1 if path.name == MESSAGES else 0
-    )
-    return ExportFile(
-        path=path, entry=None, size_bytes=path.stat().st_size, attachments=max(0, others)
-    )
+    return ExportFile(path=path, entry=None, size_bytes=path.stat().st_size, attachments=0)
+
+
+def _unpacked(path: Path) -> ExportFile:
+    files = [PurePosixPath(one) for one in path.parent.rglob("*") if one.is_file()]
+    return replace(_plain(path), attachments=_beside(PurePosixPath(path), files))
 
 
 def _packed(path: Path, entries: list[zipfile.ZipInfo]) -> list[ExportFile]:
     files = [entry for entry in entries if not entry.is_dir()]
     for entry in files:
         _refuse_dangerous(path, entry)
+    places = [PurePosixPath(entry.filename) for entry in files]
     wanted = [entry for entry in files if PurePosixPath(entry.filename).name == MESSAGES]
     if not wanted:
         raise ExportUnreadable(f"{path} holds no {MESSAGES}: it is no export of a flow")
@@ -130,10 +135,21 @@ def _packed(path: Path, entries: list[zipfile.ZipInfo]) -> list[ExportFile]:
             path=path,
             entry=entry.filename,
             size_bytes=entry.file_size,
-            attachments=len(files) - len(wanted),
+            attachments=_beside(PurePosixPath(entry.filename), places),
         )
         for entry in wanted
     ]
+
+
+def _beside(messages: PurePosixPath, files: Collection[PurePosixPath]) -> int:
+    """How many of *files* came with *messages*: of no other is the directory nearer to them."""
+    homes = {one.parent for one in files if one.name == MESSAGES}
+    nearest = [
+        next((above for above in one.parents if above in homes), None)
+        for one in files
+        if one.name != MESSAGES
+    ]
+    return nearest.count(messages.parent)
 
 
 def _refuse_dangerous(path: Path, entry: zipfile.ZipInfo) -> None:

@@ -36,7 +36,22 @@ def test_zips_files_and_directories_of_them_are_exports(tmp_path: Path) -> None:
     ]
     assert [one.attachments for one in found] == [1, 0, 1]
     assert all(b"".join(one.chunks()) == MESSAGES for one in found)
-    assert find_exports(unpacked) == find_exports(unpacked / "messages.json")
+
+
+def test_only_files_that_came_with_the_messages_are_counted(tmp_path: Path) -> None:
+    for name in ("main/messages.json", "main/ops/messages.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(MESSAGES)
+    for name in ("main/a.png", "main/files/b.png", "main/ops/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"png")
+    (main,) = find_exports(tmp_path / "main")
+    (alone,) = find_exports(tmp_path / "main/messages.json")
+    assert (main.attachments, alone.attachments) == (2, 0)
+
+    both = {"main/messages.json": MESSAGES, "main/a": b"", "ops/messages.json": MESSAGES}
+    export = packed(tmp_path / "both.zip", {**both, "ops/b": b"", "ops/c": b"", "readme": b""})
+    assert [one.attachments for one in find_exports(export)] == [1, 2]
 
 
 def test_a_zip_that_is_cut_off_is_told(tmp_path: Path) -> None:
