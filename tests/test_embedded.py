@@ -210,6 +210,18 @@ def test_a_stale_pid_file_does_not_stop_it(home: Path, content: str) -> None:
         assert server.answers()
 
 
+@pytest.mark.parametrize("content", ["", "{pid}\n{home}/data\n1\n5432\n{home}/run\n\n"])
+def test_a_stale_lock_of_the_socket_does_not_stop_it(home: Path, content: str) -> None:
+    """Its process was killed, and its number is that of another now."""
+    with subprocess.Popen(["sleep", "60"]) as other:
+        (home / "run/.s.PGSQL.5432.lock").write_text(content.format(pid=other.pid, home=home))
+        with run_server(home) as server:
+            assert server.socket_dir == home / "run"
+            assert server.answers()
+        assert other.poll() is None
+        other.kill()
+
+
 def test_half_a_cluster_is_made_anew(swift_path: Path) -> None:
     (swift_path / "data.new").mkdir()
     (swift_path / "data.new" / "PG_VERSION").write_text("18")

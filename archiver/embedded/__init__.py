@@ -63,6 +63,9 @@ NOTICE_SECONDS = 3
 STOP_SECONDS = ((SIGINT, 60), (SIGQUIT, 10), (SIGKILL, 10))
 LOG_BYTES = 8_000_000
 
+PORT = 5432
+"""There is none but in the name of the socket."""
+
 # sun_path holds 104 bytes on macOS and 108 on Linux; the name of the socket takes 17.
 SOCKET_DIR_BYTES = 86
 
@@ -84,7 +87,7 @@ class Server:
     def url_of(self, database: str) -> str:
         """Return the libpq URL of *database*; PGHOST, PGPORT and PGUSER do not change its sense."""
         host = quote(str(self.socket_dir))
-        return f"postgresql://{DATABASE}@/{quote(database, safe='')}?host={host}&port=5432"
+        return f"postgresql://{DATABASE}@/{quote(database, safe='')}?host={host}&port={PORT}"
 
     def answers(self, database: str = DATABASE) -> bool:
         """Tell whether a connection to *database* succeeds now."""
@@ -121,11 +124,11 @@ def run_server(
             return
         chosen, major = choose_binaries(home, binaries)
         prefix = run_as_owner(home, chosen)
-        _end_leftovers(home / "data")
+        _end_leftovers(home)
         make_cluster(home, DATABASE, chosen, major, prefix)
         with _socket_dir(home) as socket_dir:
             options = {**SETTINGS, **settings, "unix_socket_directories": str(socket_dir)}
-            command = [*prefix, f"{chosen}/postgres", "-D", f"{home}/data", "-p", "5432"]
+            command = [*prefix, f"{chosen}/postgres", "-D", f"{home}/data", "-p", f"{PORT}"]
             command += [f"--{name}={value}" for name, value in options.items()]
             with _child(command, home / "postgres.log") as process:
                 server = Server(home=home, socket_dir=socket_dir, pid=process.pid, major=major)
@@ -167,8 +170,9 @@ def _described(home: Path) -> Server | None:
         return None
 
 
-def _end_leftovers(data: Path) -> None:
-    """End what an earlier run left in *data*; the lock must be ours."""
+def _end_leftovers(home: Path) -> None:
+    """End what an earlier run left in *home*; the lock must be ours."""
+    data = home / "data"
     for _ in _waits(f"processes of an earlier server still work in {data}"):
         pids = _at_work_in(data)
         if not pids:
@@ -177,9 +181,10 @@ def _end_leftovers(data: Path) -> None:
             # To a postmaster: shut down, fast. To an orphaned backend: cancel, and notice.
             with suppress(ProcessLookupError):
                 os.kill(pid, SIGINT)
-    # Postgres refuses to start if this file is empty (a power cut), or names a process which
-    # exists, whatever it is. Now that nobody works here, it can only be stale.
-    (data / "postmaster.pid").unlink(missing_ok=True)
+    # Postgres refuses to start if one of these is empty (a power cut), or names a process which
+    # exists, whatever it is. Now that nobody works here, they can only be stale.
+    for lock in (data / "postmaster.pid", home / f"run/.s.PGSQL.{PORT}.lock"):
+        lock.unlink(missing_ok=True)
 
 
 def _at_work_in(data: Path) -> list[int]:
