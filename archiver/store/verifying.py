@@ -50,10 +50,13 @@ async def nth(tx: AsyncConnection, flow_key: int, first: int, last: int, *, numb
 
 
 async def first_since(tx: AsyncConnection, flow_key: int, since: datetime) -> int:
-    """The id after that of the newest message that was sent before *since*."""
+    """The id after that of the last message before all that may have been sent since then.
+
+    When a message was sent is what its sender says: one that is back-dated hides none before it.
+    """
     asked = {"flow_key": flow_key, "since": since}
-    newest_before: int | None = (await tx.execute(_NEWEST_BEFORE, asked)).scalar()
-    return (newest_before or 0) + 1
+    before: int | None = (await tx.execute(_LAST_BEFORE, asked)).scalar()
+    return (before or 0) + 1
 
 
 async def heard_of(
@@ -92,10 +95,17 @@ _NTH = text("""
     ORDER BY id OFFSET :before LIMIT 1
 """)
 
-# From the newest down, as far as the time that is asked for: no index leads to a time.
-_NEWEST_BEFORE = text("""
-    SELECT id FROM store.messages
-    WHERE flow_key = :flow_key AND sent_at < :since ORDER BY id DESC LIMIT 1
+# OFFSET 0 keeps the planner from walking up from the oldest id: an index leads to the times.
+_LAST_BEFORE = text("""
+    SELECT max(id) FROM store.messages
+    WHERE flow_key = :flow_key AND id < coalesce(least(
+        (SELECT min(id) FROM (
+            SELECT id FROM store.messages
+            WHERE flow_key = :flow_key AND sent_at >= :since OFFSET 0) AS recent),
+        (SELECT min(id) FROM (
+            SELECT id FROM store.messages
+            WHERE flow_key = :flow_key AND sent_at IS NULL OFFSET 0) AS of_unknown_time)
+    ), 9223372036854775807)
 """)
 
 _HEARD_OF = text("""
