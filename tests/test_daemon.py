@@ -308,9 +308,11 @@ async def test_a_stream_that_is_sent_elsewhere_is_asked_for_again(flowdock, arch
 async def test_an_id_out_of_all_proportion_is_not_believed(flowdock, archive):
     flow = first_flow(flowdock)
     wild = b'{"event":"message","id":4611686018427387904,"flow":"%s","content":"x","user":"1"}'
+    unvouched = b'{"event":"activity.user","id":900000000,"flow":"%s","content":{},"user":"1"}'
     async with archiving(settings_for(flowdock, archive.url)):
         await archive.completed()
         flowdock.world.inject(flow, wild % flow.id.encode())
+        flowdock.world.inject(flow, unvouched % flow.id.encode())
         flowdock.world.post(flow, flowdock.me, "and on")
         await archive.completed()
 
@@ -318,6 +320,8 @@ async def test_an_id_out_of_all_proportion_is_not_believed(flowdock, archive):
         "SELECT max(to_id) < 1000000 FROM archive.coverage WHERE flow = %s", flow.path
     ) == [(True,)]
     assert len(archive.query("SELECT reason FROM archive.rejects")) == 1
+    signals = "SELECT payload->>'event' FROM store.signals WHERE payload->>'id' = '900000000'"
+    assert archive.query(signals) == [("activity.user",)]
 
 
 async def test_a_connection_that_is_cut_anywhere_loses_nothing(flowdock, archive):

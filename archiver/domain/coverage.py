@@ -14,11 +14,6 @@ from typing import Self
 
 from msgspec import Struct
 
-FARTHEST_START = 2**53
-"""What numbers of JavaScript can tell: Flowdock's own clients had no others."""
-
-FARTHEST_JUMP = 10**12
-
 
 class Ranges(Struct, frozen=True):
     """A set of ids, as sorted, disjoint, non-adjacent ranges; both ends belong to a range."""
@@ -89,14 +84,6 @@ def gaps(proven: Ranges, due: int) -> Iterator[tuple[int, int]]:
     Newest first: what people look for is recent, and a backfill cut short is still of use.
     """
     return reversed((Ranges.of([(1, due)]) - proven).spans)
-
-
-def is_far_beyond(id_: int, newest: int) -> bool:
-    """Tell whether *id_* can be no id of a flow that has come to *newest* (0: nobody knows).
-
-    One such id that was believed would make all that is ever said before it seem proven.
-    """
-    return id_ > (newest or FARTHEST_START) + FARTHEST_JUMP
 
 
 class Continuity:

@@ -18,9 +18,9 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from archiver.domain.coverage import is_far_beyond
 from archiver.domain.events import Event, Happening, Rejected
 from archiver.domain.model import EventId, FlowId, Message
+from archiver.domain.proportion import OUT_OF_PROPORTION, is_far_beyond
 from archiver.errors import ArchiverError
 from archiver.flowdock.decode import decode_listed
 from archiver.flowdock.elements import Element, Misshapen, elements
@@ -30,8 +30,8 @@ from archiver.flowdock.redaction import redact
 from archiver.ingest.apply import apply_patiently, when_possible
 from archiver.ingest.batch import Arrival, Batch
 from archiver.ingest.names import Names
+from archiver.store import coverage, messages
 from archiver.store import importing as stored
-from archiver.store import messages
 from archiver.store.bulk import Key
 from archiver.store.engine import Engine
 
@@ -105,7 +105,7 @@ def survey(export: ExportFile) -> Iterator[Survey]:
             glance = _Glance()
         count += 1
         id_ = read_id(glance.id) or 0
-        if id_ > newest and not is_far_beyond(id_, newest):
+        if id_ > newest and not is_far_beyond(id_, newest, flow or ""):
             newest = id_
         flow = flow or read_flow(glance.flow)
         if count % BATCH_ELEMENTS == 0:
@@ -119,7 +119,8 @@ async def find_destination(
     """The flow that the messages of a file belong to; *path* names one that nobody has named yet.
 
     Raises:
-        ArchiverError: the messages name no flow, or another than *path*.
+        ArchiverError: the messages name no flow, or another than *path*, or have ids out of all
+            proportion to those of the flow.
     """
     if found.flow is None and path is None:
         raise ArchiverError("its messages name no flow: say which it is with --flow")
@@ -136,6 +137,12 @@ async def find_destination(
     goes_by = await when_possible(engine, partial(stored.path_of, flow_key=key))
     if path is not None and goes_by != path:
         raise ArchiverError(f"its messages are of {goes_by}, not of {path}")
+    newest = (await when_possible(engine, partial(coverage.heads, flow_keys=[key]))).get(key, 0)
+    if is_far_beyond(found.newest, newest, goes_by):
+        raise ArchiverError(
+            f"it holds a message {found.newest}, out of all proportion to {goes_by}, which has "
+            f"come to {newest}: take that message out"
+        )
     return Destination(flow_key=key, path=goes_by)
 
 
@@ -210,8 +217,8 @@ def _at_home(
 ) -> Happening | Rejected:
     if not isinstance(decoded, Event):
         return decoded
-    if is_far_beyond(decoded.id, found.newest):
-        return Rejected(reason="an id out of all proportion")
+    if is_far_beyond(decoded.id, found.newest, destination.path):
+        return Rejected(reason=OUT_OF_PROPORTION)
     is_own = decoded.flow in {None, found.flow}
     if not is_own and not names.is_same(decoded.flow, destination.flow_key):
         return Rejected(reason="it names another flow than the others in the file")

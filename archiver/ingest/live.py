@@ -13,10 +13,11 @@ from itertools import count
 from typing import NoReturn
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from archiver.domain.coverage import is_far_beyond
-from archiver.domain.events import Decoded, Event, Rejected
-from archiver.domain.model import UserId
+from archiver.domain.events import Decoded, Event, Happening, Rejected, Signal
+from archiver.domain.model import FlowId, UserId
+from archiver.domain.proportion import OUT_OF_PROPORTION, is_far_beyond, is_vouched_for
 from archiver.flowdock.decode import decode
 from archiver.flowdock.stream import Closed, Frames, Occurrence, Opened
 from archiver.ingest.apply import apply_side_by_side
@@ -105,7 +106,10 @@ async def listen(occurrences: AsyncIterator[Occurrence], listener: Listener) -> 
 async def receive(
     frames: Iterable[bytes], listener: Listener, *, received_at: datetime
 ) -> list[Arrival]:
-    """Decode *frames* and find their flows; an event that names none is rejected."""
+    """Decode *frames* and find their flows; an event that names none is rejected.
+
+    So is one with an id out of all proportion; a signal that is not next to what is known loses it.
+    """
     known, origin = listener.names.known, listener.origin
     arrivals = []
     for frame in frames:
@@ -117,12 +121,22 @@ async def receive(
                 flow_key = known(flow)
                 if flow_key is None:
                     flow_key = await listener.names.key(flow, now=received_at)
-                if decoded.id is not None and is_far_beyond(decoded.id, listener.newest(flow_key)):
-                    decoded = Rejected(reason="an id out of all proportion to its flow's")
+                decoded = _believable(decoded, listener.newest(flow_key), flow)
             elif isinstance(decoded, Event):
                 decoded = Rejected(reason="no flow")
         arrivals.append(Arrival(frame, decoded, flow_key, "stream", origin, received_at))
     return arrivals
+
+
+def _believable(decoded: Happening | Signal, newest: int, flow: FlowId) -> Decoded:
+    """*decoded*, if its flow may have come so far from the *newest* id that is known."""
+    if decoded.id is None:
+        return decoded
+    if is_far_beyond(decoded.id, newest, flow):
+        return Rejected(reason=OUT_OF_PROPORTION)
+    if isinstance(decoded, Signal) and not is_vouched_for(decoded.id, newest):
+        return replace(decoded, id=None)
+    return decoded
 
 
 def claim_pause(flows: int) -> float:

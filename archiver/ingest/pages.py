@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from archiver.domain.coverage import Ranges
 from archiver.domain.events import Event, Happening, Rejected
-from archiver.domain.model import EventId, FlowId
+from archiver.domain.model import EventId
 from archiver.flowdock.decode import decode_listed
 from archiver.flowdock.pages import Page
 from archiver.ingest.batch import Arrival, Batch
@@ -31,18 +31,20 @@ class Reading(Struct, frozen=True, kw_only=True):
     """Why not all that it reaches over is proven; None when it is."""
 
 
-def read_page(
-    page: Page, *, flow_key: int, as_of: int, is_foreign: Callable[[FlowId], bool]
-) -> Reading:
+Objection = Callable[[Event], str | None]
+"""Why an event is none of the flow that was asked for; None when it may be one."""
+
+
+def read_page(page: Page, *, flow_key: int, as_of: int, objection: Objection) -> Reading:
     """Decode *page*, asked for when the flow was known to have come to *as_of*.
 
-    An element that names a flow which *is_foreign* is not this flow's, whoever mixed them up: it is
+    An element that there is an *objection* to is not this flow's, whoever mixed them up: it is
     rejected, and the page proves nothing around it.
     """
     arrivals = tuple(
         Arrival(
             frame=frame,
-            decoded=_at_home(decode_listed(frame), is_foreign),
+            decoded=at_home(decode_listed(frame), objection),
             flow_key=flow_key,
             witness="list",
             origin=f"list {page.path}",
@@ -56,12 +58,10 @@ def read_page(
     return Reading(arrivals=arrivals, ids=ids, proven=proven, trouble=trouble)
 
 
-def _at_home(
-    decoded: Happening | Rejected, is_foreign: Callable[[FlowId], bool]
-) -> Happening | Rejected:
-    if isinstance(decoded, Event) and decoded.flow is not None and is_foreign(decoded.flow):
-        return Rejected(reason="it names another flow than the one that was asked for")
-    return decoded
+def at_home(decoded: Happening | Rejected, objection: Objection) -> Happening | Rejected:
+    """*decoded*, if it may be an event of the flow that was asked for."""
+    reason = objection(decoded) if isinstance(decoded, Event) else None
+    return decoded if reason is None else Rejected(reason=reason)
 
 
 def batch_of(

@@ -12,11 +12,12 @@ from msgspec.structs import replace
 
 from archiver.domain.events import Event, Happening, Rejected, Signal
 from archiver.domain.model import EventId
+from archiver.domain.proportion import OUT_OF_PROPORTION, is_far_beyond
 from archiver.flowdock.decode import decode, decode_listed
 from archiver.ingest.apply import write
 from archiver.ingest.batch import Arrival, Batch
 from archiver.ingest.names import private_path
-from archiver.store import directory, reading, rejecting
+from archiver.store import coverage, directory, reading, rejecting
 from archiver.store.engine import DatabaseError, Engine, Fault, Transaction, fault, transaction
 from archiver.store.rejecting import Kept
 
@@ -65,7 +66,7 @@ async def _place(tx: Transaction, reject: Kept | None, *, now: datetime) -> Arri
     """What a reject says, and where it belongs.
 
     Raises:
-        _Unplaced: it still says nothing, or of no flow.
+        _Unplaced: it still says nothing, or of no flow, or of none that may have come so far.
     """
     if reject is None:
         raise _Unplaced("there is no such reject")
@@ -88,6 +89,7 @@ async def _place(tx: Transaction, reject: Kept | None, *, now: datetime) -> Arri
         origin=reject.origin,
         received_at=reject.received_at,
     )
+    await _require_proportion(tx, arrival)
     if not was_listed or flow_key is None or arrival.id is None:
         return arrival
     # Of a listing whose position is not known, no more is sure than that it came after the event.
@@ -96,6 +98,16 @@ async def _place(tx: Transaction, reject: Kept | None, *, now: datetime) -> Arri
     at = reject.received_at
     as_of = await rejecting.listed_as_of(tx, flow_key, arrival.id, at=at) or arrival.id
     return replace(arrival, listed_as_of=EventId(as_of))
+
+
+async def _require_proportion(tx: Transaction, arrival: Arrival) -> None:
+    """Make sure that the flow may have come as far as *arrival* says."""
+    if arrival.flow_key is None or arrival.id is None:
+        return
+    newest = (await coverage.heads(tx, [arrival.flow_key])).get(arrival.flow_key, 0)
+    path = (await reading.flow_paths(tx))[arrival.flow_key]
+    if is_far_beyond(arrival.id, newest, path):
+        raise _Unplaced(OUT_OF_PROPORTION)
 
 
 def _flow_asked(origin: str, decoded: Happening | Signal, names: Mapping[str, int]) -> int:

@@ -5,32 +5,40 @@ are the listings that showed it later. The rows are then the same, for a row is 
 journal; and where this archive knew something as well, both together make it.
 
 What the other archive had proven is proven here, once all it held of a flow is here. But it is
-doubted too: nobody knows what was said to change since.
+doubted too: nobody knows what was said to change since. Ids, positions and claims out of all
+proportion to what is known of a flow are not believed, as they are of nobody.
 """
 
+import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
 from archiver.domain.events import Decoded, Rejected
 from archiver.domain.fold import BEFORE_ALL
 from archiver.domain.model import EventId
+from archiver.domain.proportion import OUT_OF_PROPORTION, is_far_beyond
 from archiver.errors import ArchiverError
 from archiver.flowdock.decode import decode, decode_listed
 from archiver.flowdock.redaction import redact
 from archiver.ingest.apply import apply_patiently, when_possible
 from archiver.ingest.batch import Arrival, Batch, vanished
 from archiver.ingest.importing import Imported
+from archiver.store import coverage
 from archiver.store import importing as stored
 from archiver.store.coverage import Standing
 from archiver.store.engine import Engine
 from archiver.store.importing import KnownFlow, KnownUser
 from archiver.store.journal import Witness
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -85,8 +93,12 @@ async def restore_events(
     Raises:
         ArchiverError: a line is no form of an event, or of no flow that is known.
     """
+    heads = partial(coverage.heads, flow_keys=set(keys.values()))
+    newest = await when_possible(engine, heads)
+    paths = {key: path for path, key in keys.items()}
     for batch in _batches(lines):
-        arrivals = [one for line in batch for one in _arrivals(line, keys)]
+        told = [list(_arrivals(line, keys)) for line in batch]
+        arrivals = [one for line in told for one in _in_proportion(line, newest, paths)]
         applied = await apply_patiently(engine, Batch(now=now, arrivals=arrivals))
         yield Imported(
             taken=applied.events,
@@ -117,15 +129,20 @@ async def restore_claims(
     engine: Engine, claims: Mapping[str, Any], keys: Mapping[str, int], *, now: datetime
 ) -> None:
     """Claim what the other archive had proven of flows, all of which is here now."""
-    gains = {
-        keys[path]: Standing(
+    newest = await when_possible(engine, partial(coverage.heads, flow_keys=set(keys.values())))
+    gains = {}
+    for path, standing in claims.items():
+        gain = Standing(
             streamed=_proven_by("stream", standing),
             listed=_proven_by("list", standing),
             due=standing["due"],
             epoch=NO_EPOCH,
         )
-        for path, standing in claims.items()
-    }
+        farthest = max([gain.due, *(last for _, last in gain.proven)])
+        if is_far_beyond(farthest, newest.get(keys[path], 0), path):
+            log.error("claims out of all proportion", extra={"flow": path, "up_to": farthest})
+        else:
+            gains[keys[path]] = gain
     opened = frozenset(gains)
     await apply_patiently(engine, Batch(now=now, gains=gains, opened=opened))
 
@@ -134,6 +151,23 @@ def _proven_by(witness: str, standing: Mapping[str, Any]) -> Ranges:
     return Ranges.of(
         (one["from"], one["to"]) for one in standing["proven"] if one["witness"] == witness
     )
+
+
+def _in_proportion(
+    told: list[Arrival], newest: dict[int, int], paths: Mapping[int, str]
+) -> list[Arrival]:
+    """What a line *told*, if its flow may have come so far; *newest*, by flow key, grows by it."""
+    for arrival in told:
+        key, id_ = arrival.flow_key, arrival.id
+        if key is None or id_ is None:
+            continue
+        known, position = newest.get(key, 0), arrival.listed_as_of or 0
+        if is_far_beyond(id_, known, paths[key]) or is_far_beyond(
+            position, max(known, id_), paths[key]
+        ):
+            return [replace(arrival, decoded=Rejected(reason=OUT_OF_PROPORTION))]
+        newest[key] = max(known, id_)
+    return told
 
 
 def _arrivals(line: Line, keys: Mapping[str, int]) -> Iterator[Arrival]:

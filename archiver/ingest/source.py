@@ -9,7 +9,9 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from archiver.domain.coverage import Ranges, is_far_beyond
+from archiver.domain.coverage import Ranges
+from archiver.domain.events import Event
+from archiver.domain.proportion import OUT_OF_PROPORTION, is_far_beyond
 from archiver.flowdock.client import MAX_PAGE, Client
 from archiver.flowdock.pages import Page
 from archiver.flowdock.refusals import AnswerTooLong, FlowRefused
@@ -175,9 +177,6 @@ class Source:
         page = await self.client.page(self._path(flow_key), newest=True, limit=1)
         reading = self._read(page, flow_key, as_of)
         newest = max(reading.ids, default=0)
-        if is_far_beyond(newest, self.heads.newest(flow_key)):
-            log.error("head out of all proportion", extra={"flow": page.path, "id": newest})
-            return 0
         if newest > self.heads.newest(flow_key) or reading.trouble:
             await self._together.archive(Batch(now=self._now(), arrivals=reading.arrivals))
         if newest:
@@ -281,5 +280,13 @@ class Source:
         return path
 
     def _read(self, page: Page, flow_key: int, as_of: int) -> Reading:
-        is_foreign = partial(self._names.is_another, flow_key=flow_key)
-        return read_page(page, flow_key=flow_key, as_of=as_of, is_foreign=is_foreign)
+        objection = partial(self._objection, flow_key=flow_key, path=page.path)
+        return read_page(page, flow_key=flow_key, as_of=as_of, objection=objection)
+
+    def _objection(self, event: Event, *, flow_key: int, path: str) -> str | None:
+        """Why *event* is none of the flow; None when it may be one."""
+        if event.flow is not None and self._names.is_another(event.flow, flow_key):
+            return "it names another flow than the one that was asked for"
+        if is_far_beyond(event.id, self.heads.newest(flow_key), path):
+            return OUT_OF_PROPORTION
+        return None

@@ -198,6 +198,12 @@ async def drop_audits(tx: AsyncConnection, *, before: datetime) -> None:
     )
 
 
+async def heads(tx: AsyncConnection, flow_keys: Iterable[int]) -> dict[int, int]:
+    """By flow key: the newest id that flows are known to have; 0 where none is."""
+    rows = await tx.execute(_HEADS, {"keys": list(flow_keys)})
+    return {row.flow_key: row.newest for row in rows}
+
+
 async def standings(tx: AsyncConnection) -> dict[int, Standing]:
     """What the ledger says of every flow."""
     return {
@@ -240,6 +246,13 @@ _STANDINGS = query(
         cast(ledger.c.doubted, Text),
     )
 )
+
+_HEADS = text("""
+    SELECT flow_key, greatest(due, (
+        SELECT id FROM store.journal AS j WHERE j.flow_key = l.flow_key ORDER BY id DESC LIMIT 1
+    )) AS newest
+    FROM store.ledger AS l WHERE flow_key = ANY(:keys)
+""")
 
 LOCK = b"""
     SELECT FROM store.ledger WHERE flow_key = ANY ($1::integer[])

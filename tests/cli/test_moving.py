@@ -15,10 +15,13 @@ from msgspec.structs import replace
 
 from archiver.cli.export import EVENTS, _format
 from archiver.cli.restoration import require_journal, restore
+from archiver.domain.coverage import Ranges
+from archiver.domain.proportion import OUT_OF_PROPORTION
 from archiver.errors import ArchiverError
 from archiver.export.writing import write_export
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
+from archiver.store.coverage import Standing
 from archiver.store.exporting_choice import Selection
 from tests.conftest import created, named
 from tests.export.conftest import fill
@@ -169,6 +172,29 @@ def test_part_of_a_journal_proves_nothing(
     export(database_url, tmp_path / "out", since=NOW.replace(year=2019))
     bring_in(second_url, tmp_path / "out")
     assert query(second_url, "SELECT * FROM archive.coverage") == []
+
+
+def test_no_more_is_believed_of_an_archive_than_of_anybody(
+    database_url: str, second_url: str, tmp_path: Path
+) -> None:
+    """Its ids, the positions of what it lists, and its claims."""
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+        ((key,),) = query(database_url, "SELECT flow_key FROM store.flows WHERE flow_id = 'f'")
+        shown_by_far = listed(frame(62, tags=["a"]), key, as_of=5 * 10**9)
+        odd = [streamed(frame(61), key), shown_by_far, streamed(frame(5 * 10**9), key)]
+        gain = Standing(streamed=Ranges(((50, 5 * 10**9),)), due=5 * 10**9)
+        run(apply(engine, Batch(now=NOW, arrivals=odd, gains={key: gain})))
+    export(database_url, tmp_path / "out")
+    assert bring_in(second_url, tmp_path / "out").rejected == 2
+    assert query(second_url, "SELECT max(id), max(as_of) FROM store.journal") == [(61, 61)]
+    reasons = "SELECT reason FROM archive.rejects WHERE strpos(reason, 'proportion') > 0"
+    assert query(second_url, reasons) == [(OUT_OF_PROPORTION,)] * 2
+    here, there = (
+        query(url, "SELECT DISTINCT flow FROM archive.coverage ORDER BY 1")
+        for url in (second_url, database_url)
+    )
+    assert set(there) - set(here) == {("acme/main",)}
 
 
 def test_an_export_that_is_not_as_its_manifest_says_is_refused(

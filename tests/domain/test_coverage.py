@@ -4,13 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver.domain.coverage import (
-    FARTHEST_JUMP,
-    FARTHEST_START,
     Continuity,
     Head,
     Ranges,
     gaps,
-    is_far_beyond,
 )
 
 spans = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), max_size=8)
@@ -105,13 +102,6 @@ def test_a_head_settles_when_it_has_been_known_for_a_while():
     assert head.settled(before=3) == 5
     assert head.settled(before=4) == 9
     assert head.settled(before=1) == 9
-
-
-def test_an_id_is_far_beyond_what_its_flow_or_any_flow_has_come_to():
-    assert not is_far_beyond(FARTHEST_JUMP, 1)
-    assert is_far_beyond(FARTHEST_JUMP + 2, 1)
-    assert not is_far_beyond(FARTHEST_START, 0)
-    assert is_far_beyond(2**62, 0)
 
 
 def test_the_first_id_that_is_seen_settles_as_late_as_any():

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from typing_extensions import override
 
 from archiver.domain.coverage import Ranges
+from archiver.errors import ArchiverError
 from archiver.flowdock.official import ExportFile, ExportUnreadable, find_exports
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Arrival, Batch
@@ -213,7 +214,7 @@ def test_the_stream_and_newer_listings_outweigh_a_file(archive: Archive) -> None
 def test_what_cannot_be_placed_is_rejected_with_its_place(archive: Archive) -> None:
     hole = b'{"id": 2, "event": }'
     foreign = frame(3, flow="another")
-    huge = frame(2**62)
+    huge = frame(9 * 10**11)
     elements = [frame(1), hole, foreign, huge, b"null", frame(5)]
     assert archive.read(*elements) == Imported(taken=2, rejected=4)
     rejects = archive.query("SELECT origin, reason, raw FROM archive.rejects ORDER BY id")
@@ -225,6 +226,13 @@ def test_what_cannot_be_placed_is_rejected_with_its_place(archive: Archive) -> N
         assert reason.endswith(f"(at byte {place:,} of the file)")
     assert "another flow" in rejects[1][1]
     assert archive.query("SELECT max(as_of) FROM store.messages") == [(5,)]
+
+
+def test_a_file_is_held_against_how_far_its_flow_has_come(archive: Archive) -> None:
+    archive.read(frame(1), frame(9))
+    with pytest.raises(ArchiverError, match=r"a message 2000000000, out of all proportion to f"):
+        archive.read(frame(2_000_000_000), frame(3))
+    assert archive.query("SELECT max(id), max(as_of) FROM store.journal") == [(9, 9)]
 
 
 def test_a_file_that_is_not_whole_changes_nothing(archive: Archive) -> None:

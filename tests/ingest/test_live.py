@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from archiver.domain.coverage import Ranges
-from archiver.domain.events import Rejected
+from archiver.domain.events import Rejected, Signal
 from archiver.domain.model import UserId
+from archiver.domain.proportion import FARTHEST_SIGNAL
 from archiver.ingest.heads import Heads
 from archiver.ingest.intake import Began, Came, Intake
 from archiver.ingest.live import Listener, Pace, claim_pause, receive, write_forever
@@ -100,11 +101,11 @@ async def test_a_claim_does_not_go_on_over_an_event_that_was_refused(writing):
     assert writing.claimed() == Ranges(((1, 1), (3, 6)))
 
 
-async def test_an_id_out_of_all_proportion_is_believed_of_nothing(writing):
-    names = Names(writing.engine)
-    listener = Listener(
+def listener_of(writing: Writing) -> Listener:
+    """Who listens to a flow that has come to 100."""
+    return Listener(
         intake=writing.intake,
-        names=names,
+        names=Names(writing.engine),
         me=UserId("1"),
         origin="default 1",
         newest=lambda _flow_key: 100,
@@ -113,8 +114,26 @@ async def test_an_id_out_of_all_proportion_is_believed_of_nothing(writing):
         tally=AccountTally(name="default"),
         link=Link(),
     )
+
+
+async def test_an_id_out_of_all_proportion_is_believed_of_nothing(writing):
+    listener = listener_of(writing)
     for kind in ("message", "activity.user"):
         near, far = await receive([frame(101, kind), frame(2**60, kind)], listener, received_at=NOW)
         assert near.id == 101
         assert isinstance(far.decoded, Rejected)
         assert far.decoded.reason == "an id out of all proportion to its flow's"
+
+
+async def test_a_signal_moves_no_head_further_than_what_is_known(writing):
+    far = 101 + FARTHEST_SIGNAL
+    frames = [frame(id_, kind) for kind in ("message", "activity.user") for id_ in (101, far)]
+    message, later, signal, lone = await receive(frames, listener_of(writing), received_at=NOW)
+    assert [one.id for one in (message, later, signal, lone)] == [101, far, 101, None]
+    assert isinstance(lone.decoded, Signal)
+    writing.intake.put_now(Came(1, writing.clock() - 50, [signal, lone]))
+    async with at_work(writing, batch_events=10):
+        await until(lambda: bool(writing.claimed()))
+    assert writing.claimed().spans[-1][1] == 101
+    assert writing.heads.newest(signal.flow_key) == 101
+    assert query(writing.url, "SELECT count(*) FROM store.signals") == [(2,)]

@@ -3,7 +3,7 @@
 import pytest
 
 from archiver.domain.coverage import Ranges
-from archiver.domain.events import Rejected
+from archiver.domain.events import Event, Rejected
 from archiver.flowdock.pages import Page
 from archiver.ingest.pages import read_page
 from tests.ingest.arriving import NOW, frame
@@ -28,7 +28,11 @@ def page(
 
 def reading(*frames: bytes, **asked):
     asked_for = page(*frames, **asked)
-    return read_page(asked_for, flow_key=1, as_of=60, is_foreign=lambda name: name == "other")
+    return read_page(asked_for, flow_key=1, as_of=60, objection=objection)
+
+
+def objection(event: Event) -> str | None:
+    return "of another flow" if event.flow == "other" else None
 
 
 @pytest.mark.parametrize(

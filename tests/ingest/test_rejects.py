@@ -5,6 +5,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 
+from archiver.domain.proportion import OUT_OF_PROPORTION
 from archiver.ingest import rejects
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
@@ -47,3 +48,23 @@ async def test_an_element_of_a_page_has_the_position_of_that_page_or_its_own(
     assert query(database_url, "SELECT count(*) FROM archive.rejects") == [(0,)]
     assert query(database_url, "SELECT as_of FROM archive.forms WHERE id = 5") == [(as_of,)]
     assert query(database_url, "SELECT content FROM archive.messages") == [("edited",)]
+
+
+@pytest.mark.parametrize("origin", ["default 1", "list acme/main", "import acme/main"])
+@pytest.mark.parametrize("kind", ["message", "activity.user"])
+async def test_an_id_out_of_all_proportion_finds_no_place(database_url, origin, kind):
+    async with connect(database_url) as engine:
+        flow_key = await new_flow(engine)
+        await apply(engine, Batch(now=NOW, arrivals=[streamed(frame(7), flow_key)]))
+        with psycopg.connect(database_url) as db:
+            db.execute("UPDATE store.flows SET path = 'acme/main', flow_id = 'f'")
+            db.execute(
+                "INSERT INTO store.rejects (received_at, origin, reason, raw, digest)"
+                " VALUES (%s, %s, 'not believed', %s, gen_random_uuid())",
+                [NOW, origin, frame(8 * 10**15, kind)],
+            )
+        ((reject,),) = query(database_url, "SELECT id FROM archive.rejects")
+        tried = await rejects.retry(engine, reject, now=NOW)
+    assert (tried.reason, tried.event_id) == (OUT_OF_PROPORTION, None)
+    assert query(database_url, "SELECT max(id) FROM store.journal") == [(7,)]
+    assert query(database_url, "SELECT count(*) FROM archive.rejects") == [(1,)]

@@ -8,6 +8,7 @@ import pytest
 
 from archiver import daemon
 from archiver.domain.coverage import Ranges
+from archiver.domain.proportion import FARTHEST_JUMP, OUT_OF_PROPORTION
 from archiver.flowdock.refusals import FlowRefused
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
@@ -185,6 +186,18 @@ async def test_a_head_out_of_all_proportion_is_not_believed(flowdock, source):
     flowdock.simulator.world.post(flow, flowdock.simulator.me, "from afar")
     assert await source.look_at_head(key(source)) == 0
     assert source.heads.newest(key(source)) == known
+
+
+async def test_an_element_of_a_page_that_is_out_of_all_proportion_is_rejected(
+    flowdock, source, database_url
+):
+    head = source.heads.newest(key(source))
+    (flow,) = flowdock.simulator.world.flows
+    odd = next(message for message in flow.timeline)
+    odd.id, odd.encoded = head + FARTHEST_JUMP + 1, None
+    await ask(source, head)
+    assert query(database_url, "SELECT reason FROM archive.rejects") == [(OUT_OF_PROPORTION,)]
+    assert query(database_url, "SELECT max(id) <= %s FROM store.journal", head) == [(True,)]
 
 
 async def test_nothing_is_concluded_from_a_flow_that_is_lost(flowdock, source, database_url):
