@@ -19,6 +19,7 @@ from archiver.flowdock.retry import Gate
 from archiver.ingest.absence import look_for
 from archiver.ingest.apply import apply_patiently, when_possible
 from archiver.ingest.batch import Applied, Arrival, Batch
+from archiver.ingest.epochs import UNSETTLED, Epochs
 from archiver.ingest.heads import Heads
 from archiver.ingest.names import Names
 from archiver.ingest.pages import Reading, batch_of, bounds, read_page
@@ -38,9 +39,6 @@ FEW = MAX_PAGE // 10
 
 STREAM_FIRST_SECONDS = 2.0
 """What an open stream proves needs no page: its claims, made every half second, come first."""
-
-UNSETTLED = -1
-"""No epoch: what is listed in it is doubted all the same."""
 
 
 class Source:
@@ -70,7 +68,7 @@ class Source:
         self._names = names
         self._account = account
         self._turns = turns
-        self._epochs: dict[int, tuple[int, float]] = {}
+        self._epochs = Epochs(settling_seconds=heads.settling_seconds)
         self._audit_gate = Gate(requests_per_second=audits_per_second, concurrency=1)
         self._run = run
         self._tally = tally
@@ -117,8 +115,9 @@ class Source:
         limit: int,
     ) -> Reading:
         await self._together.room()
-        as_of = self.heads.settled(flow_key, now=asyncio.get_running_loop().time())
-        epoch = self._epoch(flow_key)
+        clock = asyncio.get_running_loop().time
+        as_of = self.heads.settled(flow_key, now=clock())
+        epoch = self._epochs.settled(flow_key, now=clock())
         if purpose == "audit":
             await self._audit_gate.turn()
         page = await self.client.page(
@@ -213,18 +212,10 @@ class Source:
 
     def _in_its_epoch(self, flow_key: int, one: Wanting, now: float) -> Wanting:
         """Leave doubts alone until a listing shows what was said just before the epoch began."""
-        epoch, since = self._epochs.get(flow_key, (-1, now))
-        if epoch != one.epoch:
-            self._epochs[flow_key] = epoch, since = one.epoch, now
-        if now - since < self.heads.settling_seconds:
+        self._epochs.learned(flow_key, one.epoch, now=now)
+        if self._epochs.settled(flow_key, now=now) == UNSETTLED:
             return replace(one, doubted=Ranges(), is_early=bool(one.doubted))
         return one
-
-    def _epoch(self, flow_key: int) -> int:
-        """The epoch to ask in; one that is too young settles no doubt."""
-        epoch, since = self._epochs.get(flow_key, (UNSETTLED, 0.0))
-        now = asyncio.get_running_loop().time()
-        return epoch if now - since >= self.heads.settling_seconds else UNSETTLED
 
     async def doubt_oldest(self, cycle: timedelta) -> None:
         """Have the flow listed again that was so longest ago, if that is more than a *cycle*."""
