@@ -111,10 +111,11 @@ async def _giving_back(leases: Leases | None) -> AsyncIterator[None]:
 
 async def backfill_once(
     settings: Settings, engine: Engine, *, on_found: Callable[[int], None]
-) -> None:
-    """Fill all gaps of all accounts up to the present, and return.
+) -> dict[str, str]:
+    """Fill all gaps of all accounts up to the present.
 
     *on_found* is called with the number of flows when their heads are known and filling begins.
+    Returns the flows of which the newest message was not told, by path, and why.
 
     Raises:
         TokenRefused, Unreachable: an account cannot be asked.
@@ -132,6 +133,12 @@ async def backfill_once(
         for source in sources:
             await backfill(source, workers=settings.backfill.concurrency, until_done=True)
             source.stop()
+        return {
+            source.paths[key]: reason
+            for source in sources
+            for key, reason in source.untold.items()
+            if key in source.paths
+        }
 
 
 async def _work(shared: Works, account: AccountSettings, locked_out: set[str]) -> None:

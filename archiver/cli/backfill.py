@@ -4,9 +4,9 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -39,6 +39,8 @@ class Progressed:
     messages: int
     proven: float
     """The share of ids that is proven, every flow counting alike."""
+    untold: Mapping[str, str] = field(default_factory=dict)
+    """The flows of which nobody knows what is new in them, and why."""
 
     @property
     def gaps(self) -> int:
@@ -63,7 +65,8 @@ def backfill(load: LoadSettings, /, *, as_json: bool) -> int:
     """Fill the gaps of all flows up to the present, then exit.
 
     The daemon may run at the same time: both read the same ledger, and what both ask for is
-    archived once. Exit status 1: some gaps could not be filled.
+    archived once. Exit status 1: some gaps could not be filled, or the service did not tell
+    how far a flow has come.
     """
     settings = load()
     settings.require_accounts()
@@ -73,7 +76,7 @@ def backfill(load: LoadSettings, /, *, as_json: bool) -> int:
         click.echo(json.dumps(_summary(done)))
     else:
         _describe(done)
-    return 1 if done.gaps else 0
+    return 1 if done.gaps or done.untold else 0
 
 
 async def _run(settings: Settings, place: Place, *, as_json: bool) -> Progressed:
@@ -81,11 +84,11 @@ async def _run(settings: Settings, place: Place, *, as_json: bool) -> Progressed
         with _watching(as_json=as_json) as watcher:
             async with asyncio.TaskGroup() as group:
                 watching = watcher and group.create_task(_watch(settings, engine, watcher))
-                await daemon.backfill_once(settings, engine, on_found=_note_found)
+                untold = await daemon.backfill_once(settings, engine, on_found=_note_found)
                 if watching:
                     watching.cancel()
         await _warn_of_idle_patterns(settings, engine)
-        return await _look(settings, engine)
+        return replace(await _look(settings, engine), untold=untold)
 
 
 async def _warn_of_idle_patterns(settings: Settings, engine: Engine) -> None:
@@ -140,6 +143,7 @@ def _summary(done: Progressed) -> dict[str, Any]:
             for report in done.reports
             if report.gaps
         ],
+        "not_told": [{"flow": flow, "reason": reason} for flow, reason in done.untold.items()],
     }
 
 
@@ -154,6 +158,10 @@ def _describe(done: Progressed) -> None:
         click.echo(f"  {make_safe(report.flow)}: {gaps}: {make_safe(_reason(report))}")
     if len(left) > TOLD_FLOWS:
         click.echo(f"  … and {len(left) - TOLD_FLOWS:,} more flows: archiver status lists them")
+    for flow, reason in list(done.untold.items())[:TOLD_FLOWS]:
+        click.echo(f"  {make_safe(flow)}: nobody knows what is new in it: {make_safe(reason)}")
+    if len(done.untold) > TOLD_FLOWS:
+        click.echo(f"  … and {len(done.untold) - TOLD_FLOWS:,} more flows: --json has them all")
 
 
 def _reason(report: FlowReport) -> str:

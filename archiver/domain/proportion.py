@@ -29,11 +29,14 @@ def is_far_beyond(id_: int, newest: int, flow: str) -> bool:
 
     *flow* is its path, or any other name that it goes by.
     """
-    if id_ <= newest + FARTHEST_JUMP:  # as nearly always
-        return False
+    return id_ > newest + FARTHEST_JUMP and id_ > farthest(newest, flow)  # the first is quick
+
+
+def farthest(newest: int, flow: str) -> int:
+    """The greatest id that is believed of a flow that has come to *newest*."""
     if not newest:
-        return id_ > FARTHEST_START
-    return not flow.startswith("private/") or id_ > newest + FARTHEST_PRIVATE_JUMP
+        return FARTHEST_START
+    return newest + (FARTHEST_PRIVATE_JUMP if flow.startswith("private/") else FARTHEST_JUMP)
 
 
 def is_vouched_for(signal: int, newest: int) -> bool:

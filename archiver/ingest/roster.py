@@ -28,6 +28,9 @@ MEMBERSHIP = frozenset({"flow-add", "flow-remove"})
 
 FRESH_SECONDS = 1.0
 
+UNTOLD_SECONDS = 3600.0
+"""How often it is noted that the newest message of a flow is still not told."""
+
 
 class Roster:
     """The flows of one account; `Source.paths` holds those that are to be read now."""
@@ -57,6 +60,7 @@ class Roster:
         self._now = now
         self._aside: dict[str, float] = {}
         self._unknown: set[int] = set()
+        self._untold_at: dict[int, float] = {}
         self._looked_up_at = -math.inf
         self._followed: tuple[int, int] | None = None
 
@@ -115,7 +119,7 @@ class Roster:
         if path is None:
             return None
         try:
-            return await self.source.look_at_head(flow_key)
+            newest = await self.source.look_at_head(flow_key)
         except TokenRefused:
             raise
         except FlowRefused as refusal:
@@ -125,6 +129,10 @@ class Roster:
             self.stale.set()
         except UNANSWERED as error:
             log.warning("head not told", extra={"flow": path, "reason": error})
+            await self._note_untold(flow_key, str(error) or type(error).__name__)
+        else:
+            await self._note_told(flow_key)
+            return newest
         return None
 
     def connected(self) -> None:
@@ -143,6 +151,19 @@ class Roster:
         )
         if new or told:
             self.stale.set()
+
+    async def _note_untold(self, flow_key: int, reason: str) -> None:
+        """Have it seen that nobody knows what is new in a flow."""
+        now = asyncio.get_running_loop().time()
+        is_new = self.source.untold.get(flow_key) != reason
+        self.source.untold[flow_key] = reason
+        if is_new or now - self._untold_at[flow_key] >= UNTOLD_SECONDS:
+            self._untold_at[flow_key] = now
+            await self.source.note_head(flow_key, error=reason)
+
+    async def _note_told(self, flow_key: int) -> None:
+        if self.source.untold.pop(flow_key, None) is not None:
+            await self.source.note_head(flow_key, error=None)
 
     async def _end(self, flow_key: int) -> None:
         """Read a flow no more that is not wanted, or cannot be read any more."""

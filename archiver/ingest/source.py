@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -19,6 +19,7 @@ from archiver.flowdock.retry import Gate
 from archiver.ingest.absence import look_for
 from archiver.ingest.apply import apply_patiently, when_possible
 from archiver.ingest.batch import Applied, Arrival, Batch
+from archiver.ingest.ends import Ends
 from archiver.ingest.epochs import UNSETTLED, Epochs
 from archiver.ingest.heads import Heads
 from archiver.ingest.names import Names
@@ -65,6 +66,8 @@ class Source:
         """Those that are ours to ask for."""
         self.visible: dict[int, str] = {}
         """All that can be asked for, by us or by another daemon."""
+        self.untold: dict[int, str] = {}
+        """Those of which the newest message was not told when last it was asked for, and why."""
         self._names = names
         self._account = account
         self._turns = turns
@@ -74,6 +77,7 @@ class Source:
         self._tally = tally
         self._vacancy = Vacancy(engine)
         self._together = Together(self._archive)
+        self._ends = Ends(client, heads, read=self._read, keep=self._keep)
         self._large = asyncio.Lock()
         self._now = now
 
@@ -169,18 +173,12 @@ class Source:
     async def look_at_head(self, flow_key: int) -> int:
         """Ask for the newest message of a flow; what is new is archived, and nothing is proven.
 
-        Returns its id; 0 for a flow without messages.
+        Returns the id of the newest that can be read; 0 if there is none.
+
+        Raises:
+            EndUntold: nobody can tell how far the flow has come. And all that `Client.page` raises.
         """
-        at = asyncio.get_running_loop().time()
-        as_of = self.heads.settled(flow_key, now=at)
-        page = await self.client.page(self._path(flow_key), newest=True, limit=1)
-        reading = self._read(page, flow_key, as_of)
-        newest = max(reading.ids, default=0)
-        if newest > self.heads.newest(flow_key) or reading.trouble:
-            await self._together.archive(Batch(now=self._now(), arrivals=reading.arrivals))
-        if newest:
-            self.heads.seen(flow_key, newest, at=at)
-        return newest
+        return await self._ends.look(flow_key, self._path(flow_key))
 
     async def wanting(self) -> dict[int, Wanting]:
         """By flow key: what is missing and what is doubted of the flows that are to be asked for.
@@ -244,6 +242,16 @@ class Source:
     ) -> None:
         """Note in the ledger that a request failed, and why; another account may try."""
         self._turns.pass_on(self._account, flow_key)
+        await self._note(flow_key, first, last, purpose=purpose, error=error)
+
+    async def note_head(self, flow_key: int, *, error: str | None) -> None:
+        """Note in the ledger why the newest message of a flow is not told, or that it is again."""
+        first = min(self.heads.newest(flow_key) + 1, coverage.NEWEST_PROVABLE)
+        await self._note(flow_key, first, coverage.NEWEST_PROVABLE, purpose="head", error=error)
+
+    async def _note(
+        self, flow_key: int, first: int, last: int, *, purpose: Purpose, error: str | None
+    ) -> None:
         row = PageRow(
             flow_key=flow_key,
             run=self._run,
@@ -263,6 +271,9 @@ class Source:
         applied = await apply_patiently(self.engine, batch)
         self._tally.applied(applied, seconds=clock() - began)
         return applied
+
+    async def _keep(self, arrivals: Sequence[Arrival]) -> None:
+        await self._together.archive(Batch(now=self._now(), arrivals=arrivals))
 
     def _path(self, flow_key: int) -> str:
         path = self.paths.get(flow_key)

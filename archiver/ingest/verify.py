@@ -86,7 +86,9 @@ async def begin(
         if since is not None:
             sent_since = partial(verifying.first_since, flow_key=key, since=since)
             first = await when_possible(source.engine, sent_since)
-        looks[key] = Look.over(key, standings.get(key, Standing()), first, now=now)
+        look = looks[key] = Look.over(key, standings.get(key, Standing()), first, now=now)
+        if reason := source.untold.get(key):
+            look.troubles.append(f"nobody knows what is new in it: {reason}")
     return looks
 
 

@@ -80,6 +80,33 @@ async def test_a_gap_that_stays_is_told_with_its_reason(
     assert "acme/main: 1 gap: " in told.stdout
 
 
+async def test_a_newest_message_that_cannot_be_read_is_a_gap(
+    archiver: Run, flowdock: Simulator, database_url: str
+) -> None:
+    flow = next(flow for flow in flowdock.world.flows if flow.path == "acme/main")
+    newest = list(flow.timeline)[-1]
+    newest.encoded = b'{"event": null, "id": %d}' % newest.id
+    told = await backfill(archiver, flowdock, database_url)
+    assert told.returncode == 1
+    assert "acme/main: 1 gap: " in told.stdout
+    with psycopg.connect(database_url) as db:
+        held = db.execute("SELECT count(*) FROM archive.messages WHERE flow = 'acme/main'")
+        assert held.fetchall() == [(len(flow.timeline) - 1,)]
+
+
+async def test_a_flow_whose_newest_message_is_not_told_is_not_done(
+    archiver: Run, flowdock: Simulator, database_url: str
+) -> None:
+    refusal = Fault(kind="status", on="rest", path="*/acme/main/messages", status=418)
+    flowdock.faults.add(refusal)
+    told = await backfill(archiver, flowdock, database_url)
+    assert flowdock.faults.fired == {"status": 1}
+    assert told.returncode == 1
+    assert "acme/main: nobody knows what is new in it: " in told.stdout
+    status = await asyncio.to_thread(archiver, "status", ARCHIVER_DATABASE_URL=database_url)
+    assert "acme/main: /flows/acme/main/messages was answered with status 418" in status.stdout
+
+
 async def test_a_pattern_that_no_flow_is_like_is_told(
     archiver: Run, flowdock: Simulator, database_url: str
 ) -> None:

@@ -133,6 +133,15 @@ async def test_what_differs_is_told_and_repaired_and_then_proven(archiver, flowd
     assert pages[0][0] > result["pages"]
 
 
+async def test_a_flow_whose_newest_message_is_not_told_is_in_doubt(archiver, flowdock, url):
+    refusal = Fault(kind="status", on="rest", path=f"*/{FLOW}/messages", status=418)
+    flowdock.faults.add(refusal)
+    status, told = await verify(archiver, flowdock, url)
+    assert flowdock.faults.fired == {"status": 1}
+    assert status == 2
+    assert f"{FLOW}: nobody knows what is new in it: " in told
+
+
 async def test_doubt_remains_while_the_service_refuses_or_something_is_missing(
     archiver, flowdock, url
 ):
