@@ -3,12 +3,16 @@
 Such a message was deleted unheard, or the listing is wrong: after a deletion the service's listings
 were seen to be so for minutes. So each is asked for by itself, and only a 404 counts.
 
+What is shown by itself although the listing lacks it proves the listing wrong: it is handed back as
+it is shown, and the page proves nothing.
+
 Or the service has put its own history away, as it does when an organization keeps messages for some
 days only. An archive must not follow. What tells the two apart is the neighbourhood: people take
 out single messages, and those around them live. So from each message that is gone one walks to both
 sides over what the archive holds of the flow, as far as messages are gone, too. A row of more than
 `MASS` is a *bulk*, and all of it is kept as it is, whatever page it was that missed a part of it.
-The walk asks the archive and the service alone, so a restart or a second daemon finds the same.
+The walk asks the archive and the service alone, so a restart or a second daemon finds the same. A
+listing may also have lost sight of so many, so the first and the last that it lacks are asked for.
 
 Inbox items outlive what is put away. So a message of a flow is also judged in the row of messages
 without them.
@@ -25,12 +29,13 @@ from functools import partial
 from itertools import groupby
 
 from archiver.domain.coverage import Ranges
-from archiver.domain.events import Vanished
+from archiver.domain.events import Event, Happening, Rejected, Vanished
 from archiver.domain.model import EventId
 from archiver.flowdock.client import Client
 from archiver.flowdock.decode import decode_listed
 from archiver.ingest.apply import when_possible
 from archiver.ingest.batch import Arrival, vanished
+from archiver.ingest.pages import Objection, at_home
 from archiver.store import places
 from archiver.store.engine import Engine
 from archiver.store.places import Place
@@ -58,9 +63,12 @@ async def look_for(
     proven: Ranges,
     listed: Iterable[int],
     as_of: int,
+    objection: Objection,
     now: datetime,
 ) -> list[Arrival]:
     """Ask for each message in *proven* that the archive holds and that was not *listed*.
+
+    What is then shown that there is an *objection* to is rejected.
 
     Raises:
         All that `Client.show` raises.
@@ -76,9 +84,17 @@ async def look_for(
         near = partial(places.beside, flow_key=flow_key, id_=place.id, older=older)
         return await when_possible(engine, partial(near, with_inbox=with_inbox, most=MASS))
 
+    def shown(id_: int, frame: bytes) -> Happening | Rejected:
+        decoded = at_home(decode_listed(frame), objection)
+        if isinstance(decoded, Event) and decoded.id != id_:
+            return Rejected(reason="it is not the message that was asked for")
+        return decoded
+
     show = partial(client.show, path)
     absent, kept = await sort_out(held, unmissed, show=show, beside=beside)
-    if kept:
+    there = {id_: frame for id_ in {*kept[:1], *kept[-1:]} if (frame := await show(id_))}
+    absent |= there
+    if kept and not there:
         log.warning(
             "messages vanished in bulk, and are kept as they are",
             extra={"flow": path, "messages": len(kept), "first": kept[0], "last": kept[-1]},
@@ -88,7 +104,7 @@ async def look_for(
         found.append(
             Arrival(
                 frame=NOT_FOUND if frame is None else frame,
-                decoded=vanished(id_, sent_at=now) if frame is None else decode_listed(frame),
+                decoded=vanished(id_, sent_at=now) if frame is None else shown(id_, frame),
                 flow_key=flow_key,
                 witness="show" if frame is None else "list",
                 origin=f"show {path}",

@@ -51,14 +51,18 @@ class Desk:
         self.purpose: Literal["backfill", "audit"] = purpose
         # The audit has one worker, and is in no hurry.
         self.agenda = Agenda(side_by_side=purpose == "backfill")
-        self.is_doubtful = True
-        """Whether anything was doubted when last it was looked for."""
+        self._are_early = True
         self.planned = asyncio.Event()
         self.idle = asyncio.Event()
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Tell whether something is to be listed, now or soon; what rests may do so for ever."""
+        return self._are_early or not self.agenda.is_empty
+
     def choose(self, wanting: Mapping[int, Wanting]) -> dict[int, Ranges]:
         """By flow key: the ids that are this desk's business."""
-        self.is_doubtful = any(one.doubted or one.is_early for one in wanting.values())
+        self._are_early = any(one.is_early for one in wanting.values())
         if self.purpose == "backfill":
             return {key: one.missing for key, one in wanting.items()}
         # What is missing is somebody else's, and doubted no more once it is listed.
@@ -157,7 +161,7 @@ async def _fill(source: Source, desk: Desk, taken: Slice) -> None:
     flow_key, first, last = taken.flow_key, taken.first, taken.last
     if not agenda.is_known(flow_key):
         reading = await _ask(source, desk, flow_key, first, last, newest=True)
-        if not reading.ids or not reading.proven:
+        if not reading.ids or not reading.reach:
             return
         agenda.learn(flow_key, ids=last - reading.ids[0] + 1, messages=len(reading.ids))
         if len(reading.ids) == MAX_PAGE:
@@ -166,7 +170,7 @@ async def _fill(source: Source, desk: Desk, taken: Slice) -> None:
     newest = desk.purpose == "audit"
     while first <= last:
         reading = await _ask(source, desk, flow_key, first, last, newest=newest)
-        if not reading.ids or not reading.proven:
+        if not reading.ids or not reading.reach:
             return
         if newest:
             last = reading.ids[0] - 1
@@ -182,7 +186,7 @@ async def _ask(
     reading = await source.ask(flow_key, first, last, newest=newest, purpose=desk.purpose)
     if reading.trouble is None:
         return reading
-    missing = Ranges(((first, last),)) - reading.proven
+    missing = (reading.reach or Ranges(((first, last),))) - reading.proven
     pause = desk.agenda.rest(flow_key, missing, now=clock())
     log.warning(
         "page proves less than it should",

@@ -2,17 +2,19 @@
 
 A page asked for between two ids proves the part of that range that it reaches over: from the end it
 was asked from to its last message, or all of it when it is empty. A short page is no proof of more.
-An element that cannot be read leaves a hole, since nobody knows its id; and a page that holds what
-was not asked for proves nothing at all.
+An element that cannot be read leaves a hole, since nobody knows its id. A page that holds what was
+not asked for proves nothing at all, and neither does one that lacks what is there: the service's
+index may lag behind, and then nobody knows what else it leaves out.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
-from archiver.domain.events import Event, Happening, Rejected
+from archiver.domain.events import Event, Happening, Rejected, Vanished
 from archiver.domain.model import EventId
 from archiver.flowdock.decode import decode_listed
 from archiver.flowdock.pages import Page
@@ -26,9 +28,22 @@ class Reading(Struct, frozen=True, kw_only=True):
     arrivals: tuple[Arrival, ...]
     ids: tuple[int, ...]
     """Of the elements that could be read, ascending."""
+    reach: Ranges
+    """What it tells of, true or not; nothing, if it holds what was not asked for."""
     proven: Ranges
     trouble: str | None
     """Why not all that it reaches over is proven; None when it is."""
+
+    def unproven(self, trouble: str) -> "Reading":
+        """The same of a page that proves nothing, for the *trouble* with it."""
+        return replace(self, proven=Ranges(), trouble=trouble)
+
+    def beside(self, shown: Iterable[Arrival]) -> "Reading":
+        """The same, held against what is *shown* by itself of what the page lacks."""
+        there = sum(not isinstance(one.decoded, Vanished) for one in shown)
+        if not there:
+            return self
+        return self.unproven(f"the page lacks {there} messages that are there")
 
 
 Objection = Callable[[Event], str | None]
@@ -54,8 +69,9 @@ def read_page(page: Page, *, flow_key: int, as_of: int, objection: Objection) ->
         for frame in page.frames
     )
     ids = tuple(sorted({one.decoded.id for one in arrivals if isinstance(one.decoded, Event)}))
-    proven, trouble = _proof(page, arrivals, ids)
-    return Reading(arrivals=arrivals, ids=ids, proven=proven, trouble=trouble)
+    reach = _reach(page, arrivals, ids)
+    proven, trouble = _proof(page, arrivals, reach)
+    return Reading(arrivals=arrivals, ids=ids, reach=reach, proven=proven, trouble=trouble)
 
 
 def at_home(decoded: Happening | Rejected, objection: Objection) -> Happening | Rejected:
@@ -102,22 +118,24 @@ def bounds(page: Page) -> tuple[int, int]:
     return (page.since or 0) + 1, (page.until or 2**63 - 1) - 1
 
 
-def _proof(
-    page: Page, arrivals: tuple[Arrival, ...], ids: tuple[int, ...]
-) -> tuple[Ranges, str | None]:
+def _reach(page: Page, arrivals: Sequence[Arrival], ids: Sequence[int]) -> Ranges:
     first, last = bounds(page)
-    if any(not first <= id_ <= last for id_ in ids):
-        return Ranges(), "the page holds messages that were not asked for"
+    if not all(first <= id_ <= last for id_ in ids):
+        return Ranges()
+    if not ids:
+        return Ranges() if arrivals else Ranges(((first, last),))
+    return Ranges(((ids[0], last),) if page.newest else ((first, ids[-1]),))
+
+
+def _proof(page: Page, arrivals: Sequence[Arrival], reach: Ranges) -> tuple[Ranges, str | None]:
     unread = sum(isinstance(one.decoded, Rejected) for one in arrivals)
+    if not reach and unread < len(arrivals):
+        return Ranges(), "the page holds messages that were not asked for"
     trouble = f"{unread} messages of the page could not be read" if unread else None
     if page.until is None:
         # Nobody knows yet what may still come to be listed at the open end.
         return Ranges(), trouble
-    if unread:
-        return _around_holes(arrivals), trouble
-    if not ids:
-        return Ranges(((first, last),)), None
-    return Ranges(((ids[0], last),) if page.newest else ((first, ids[-1]),)), None
+    return (_around_holes(arrivals) if unread else reach), trouble
 
 
 def _around_holes(arrivals: Iterable[Arrival]) -> Ranges:

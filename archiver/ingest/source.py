@@ -10,8 +10,6 @@ from functools import partial
 from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
-from archiver.domain.events import Event
-from archiver.domain.proportion import OUT_OF_PROPORTION, is_far_beyond
 from archiver.flowdock.client import MAX_PAGE, Client
 from archiver.flowdock.pages import Page
 from archiver.flowdock.refusals import AnswerTooLong, FlowRefused
@@ -19,6 +17,7 @@ from archiver.flowdock.retry import Gate
 from archiver.ingest.absence import look_for
 from archiver.ingest.apply import apply_patiently, when_possible
 from archiver.ingest.batch import Applied, Arrival, Batch
+from archiver.ingest.belonging import Belonging
 from archiver.ingest.ends import Ends
 from archiver.ingest.epochs import UNSETTLED, Epochs
 from archiver.ingest.heads import Heads
@@ -68,7 +67,7 @@ class Source:
         """All that can be asked for, by us or by another daemon."""
         self.untold: dict[int, str] = {}
         """Those of which the newest message was not told when last it was asked for, and why."""
-        self._names = names
+        self._belonging = Belonging(names, heads)
         self._account = account
         self._turns = turns
         self._epochs = Epochs(settling_seconds=heads.settling_seconds)
@@ -129,6 +128,7 @@ class Source:
         )
         reading = self._read(page, flow_key, as_of)
         absent = await self._absent(page, reading, flow_key, as_of, purpose)
+        reading = reading.beside(absent)
         batch = batch_of(
             page,
             reading,
@@ -167,6 +167,7 @@ class Source:
             proven=reading.proven,
             listed=reading.ids,
             as_of=as_of,
+            objection=self._belonging.to(flow_key, page.path),
             now=self._now(),
         )
 
@@ -282,13 +283,5 @@ class Source:
         return path
 
     def _read(self, page: Page, flow_key: int, as_of: int) -> Reading:
-        objection = partial(self._objection, flow_key=flow_key, path=page.path)
+        objection = self._belonging.to(flow_key, page.path)
         return read_page(page, flow_key=flow_key, as_of=as_of, objection=objection)
-
-    def _objection(self, event: Event, *, flow_key: int, path: str) -> str | None:
-        """Why *event* is none of the flow; None when it may be one."""
-        if event.flow is not None and self._names.is_another(event.flow, flow_key):
-            return "it names another flow than the one that was asked for"
-        if is_far_beyond(event.id, self.heads.newest(flow_key), path):
-            return OUT_OF_PROPORTION
-        return None

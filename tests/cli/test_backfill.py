@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from archiver.cli.backfill import Progressed, _summary
+from archiver.simulator.entities import Message, Timeline
 from archiver.simulator.faults import Fault
 from archiver.simulator.server import Simulator
 from tests.cli.conftest import Run
@@ -21,6 +22,11 @@ pytestmark = pytest.mark.usefixtures("hasty")
 async def flowdock() -> AsyncIterator[Simulator]:
     async with Simulator.start(flows=2, history=500, listing_delay_seconds=0) as simulator:
         yield simulator
+
+
+def without(listed: Callable[..., Iterator[Message]], lost: Message) -> Callable[..., object]:
+    """As *listed*, by an index that has *lost* a message."""
+    return lambda *asked: (one for one in listed(*asked) if one is not lost)
 
 
 async def backfill(
@@ -78,6 +84,29 @@ async def test_a_gap_that_stays_is_told_with_its_reason(
     assert flowdock.faults.fired["status"] > 0
     assert told.returncode == 1
     assert "acme/main: 1 gap: " in told.stdout
+
+
+async def test_a_message_that_is_never_listed_holds_up_its_page_alone(
+    archiver: Run, flowdock: Simulator, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service shows it by itself, and its index has lost it for good."""
+    await backfill(archiver, flowdock, database_url)
+    with psycopg.connect(database_url) as db:
+        db.execute("UPDATE store.ledger SET listed = '{}'")
+    flow = next(flow for flow in flowdock.world.flows if flow.path == "acme/main")
+    ids = [one.id for one in flow.timeline]
+    lost = list(flow.timeline)[150]
+    for name in ("oldest_first", "newest_first"):
+        monkeypatch.setattr(Timeline, name, without(getattr(Timeline, name), lost))
+    told = await backfill(archiver, flowdock, database_url)
+    assert told.returncode == 1
+    assert "acme/main: 1 gap: " in told.stdout
+    with psycopg.connect(database_url) as db:
+        gaps = db.execute("SELECT from_id, to_id, last_error FROM archive.gaps").fetchall()
+        ((first, last, error),) = gaps
+    assert first <= lost.id <= last
+    assert sum(first <= id_ <= last for id_ in ids) <= 101
+    assert error == "the page lacks 1 messages that are there"
 
 
 async def test_a_newest_message_that_cannot_be_read_is_a_gap(

@@ -1,22 +1,27 @@
 """What vanished by itself is marked, what vanished in bulk is not, however pages cut it."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import groupby, pairwise
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from archiver.daemon import works
+from archiver.domain.coverage import Ranges
 from archiver.ingest.absence import MASS, sort_out
 from archiver.ingest.source import Source
 from archiver.settings import Account, BackfillSettings, DatabaseSettings, Settings
+from archiver.simulator.faults import Fault
 from archiver.simulator.server import Simulator
 from archiver.store.engine import connect
 from archiver.store.places import Place
+from tests.ingest import arriving
 from tests.ingest.arriving import query
 
 THERE, GONE, REMOVED = "there", "gone", "removed"
@@ -117,9 +122,12 @@ async def test_what_comes_back_while_it_is_asked_for_is_not_marked():
 
 @asynccontextmanager
 async def archived(
-    database_url: str, *, integrations: bool = False
+    database_url: str, *, integrations: bool = False, held: int = 60
 ) -> AsyncIterator[tuple[Simulator, Source, int, list[int]]]:
-    """A flow of 60 messages, archived; and its ids. With *integrations*, every third is an item."""
+    """A flow of 60 messages, of which the first are *held* by an archive; and their ids.
+
+    With *integrations*, every third is an item.
+    """
     async with Simulator.start(flows=1, listing_delay_seconds=0) as flowdock:
         flow, me = flowdock.world.flows[0], flowdock.me
         for number in range(60):
@@ -139,7 +147,7 @@ async def archived(
             await archive.look_up()
             (flow_key,) = (key for key, path in archive.source.paths.items() if path == flow.path)
             ids = [message.id for message in flow.timeline]
-            await archive.source.ask(flow_key, 1, ids[-1], newest=False, purpose="backfill")
+            await archive.source.ask(flow_key, 1, ids[held - 1], newest=False, purpose="backfill")
             yield flowdock, archive.source, flow_key, ids
 
 
@@ -170,3 +178,48 @@ async def test_inbox_items_that_outlive_a_bulk_do_not_hide_it(database_url):
         await source.ask(flow_key, 1, ids[4], newest=False, purpose="audit")
         await source.ask(flow_key, ids[5], ids[-1], newest=False, purpose="audit")
         assert deleted(database_url) == {ids[21]}
+
+
+HOLLOW = Fault(kind="hollow", on="rest", path="*/messages", frames=100)
+
+
+async def test_a_page_that_lacks_what_is_there_proves_nothing(database_url):
+    """Ask with what is held, of a service whose index is behind."""
+    async with archived(database_url, held=5) as (flowdock, source, flow_key, ids):
+        flowdock.faults.add(HOLLOW)
+        wrong = await source.ask(flow_key, 1, ids[-1], newest=False, purpose="backfill")
+        assert flowdock.faults.fired == {"hollow": 1}
+        assert wrong.trouble == "the page lacks 5 messages that are there"
+        assert not wrong.proven
+        held = query(database_url, "SELECT from_id, to_id FROM archive.coverage")
+        assert held == [(1, ids[4])]
+        errors = "SELECT error FROM store.pages WHERE error IS NOT NULL"
+        assert query(database_url, errors) == [(wrong.trouble,)]
+
+        right = await source.ask(flow_key, 1, ids[-1], newest=False, purpose="backfill")
+        assert right.proven == Ranges(((1, ids[-1]),))
+
+
+async def test_a_listing_that_lost_sight_of_many_that_are_there_lifts_no_doubt(database_url):
+    async with archived(database_url) as (flowdock, source, flow_key, ids):
+        flowdock.faults.add(HOLLOW)
+        wrong = await source.ask(flow_key, 1, ids[-1], newest=True, purpose="audit")
+        assert flowdock.faults.fired == {"hollow": 1}
+        assert wrong.trouble == "the page lacks 2 messages that are there"
+        assert not wrong.proven
+        assert deleted(database_url) == set()
+
+
+@pytest.mark.parametrize("beyond", [1, 10**15])
+async def test_what_is_shown_and_is_not_what_was_asked_for_is_rejected(database_url, beyond):
+    async with archived(database_url) as (flowdock, source, flow_key, ids):
+        timeline = flowdock.world.flows[0].timeline
+        message = timeline.get(ids[3])
+        assert message is not None
+        message.encoded = arriving.frame(ids[-1] + beyond)
+        flowdock.faults.add(dataclasses.replace(HOLLOW, frames=1))
+        wrong = await source.ask(flow_key, ids[2], ids[4], newest=False, purpose="audit")
+        assert flowdock.faults.fired == {"hollow": 1}
+        assert wrong.ids == (ids[2], ids[4])
+        assert not wrong.proven
+        assert query(database_url, "SELECT max(id) FROM store.journal") == [(ids[-1],)]

@@ -30,7 +30,8 @@ class Service:
         if flow_key == LOST:
             raise FlowRefused("acme/lost", 404)
         self.missing[flow_key] = Ranges()
-        return Reading(arrivals=(), ids=(1, 2, 3, 4, 5), proven=Ranges(((1, 5),)), trouble=None)
+        all_ = Ranges(((1, 5),))
+        return Reading(arrivals=(), ids=(1, 2, 3, 4, 5), reach=all_, proven=all_, trouble=None)
 
     async def lose(self, flow_key: int, *, reason: str) -> None:
         assert "acme/lost" in reason
@@ -53,3 +54,14 @@ def test_doubts_that_no_listing_can_lift_yet_are_doubts_all_the_same():
     assert desk.is_doubtful
     desk.choose({})
     assert not desk.is_doubtful
+
+
+def test_what_rests_keeps_nothing_else_from_being_listed_again():
+    desk = Desk("audit")
+    doubted = Wanting(missing=Ranges(), doubted=Ranges(((1, 5),)), due=5, epoch=1)
+    desk.agenda.rest(KEPT, doubted.doubted, now=0)
+    told = []
+    for now in (0.5, 60.0):
+        desk.agenda.plan(desk.choose({KEPT: doubted}), now=now)
+        told.append(desk.is_doubtful)
+    assert told == [False, True]

@@ -1,12 +1,14 @@
 """Pages of List Messages: what they bring and what they prove."""
 
 import pytest
+from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
 from archiver.domain.events import Event, Rejected
 from archiver.flowdock.pages import Page
+from archiver.ingest.batch import vanished
 from archiver.ingest.pages import read_page
-from tests.ingest.arriving import NOW, frame
+from tests.ingest.arriving import NOW, frame, listed
 
 UNREADABLE = b'{"event": "message", "content": "no id"}'
 
@@ -60,6 +62,7 @@ def test_a_page_proves_what_it_reaches_over(frames, asked, proven):
 def test_a_page_with_what_was_not_asked_for_proves_nothing(stray):
     told = reading(frame(20), frame(stray))
     assert not told.proven
+    assert not told.reach
     assert told.trouble
     assert {one.id for one in told.arrivals} == {20, stray}
 
@@ -68,6 +71,7 @@ def test_a_page_with_what_was_not_asked_for_proves_nothing(stray):
 def test_what_cannot_be_read_leaves_a_hole_between_its_neighbours(newest):
     told = reading(frame(20), frame(22), UNREADABLE, frame(30), frame(33), newest=newest)
     assert told.proven == Ranges(((20, 22), (30, 33)))
+    assert told.reach == Ranges(((20, 49),) if newest else ((11, 33),))
     assert told.trouble is not None
     assert "1 message" in told.trouble
 
@@ -90,6 +94,17 @@ def test_a_newest_message_that_cannot_be_read_is_told():
     told = reading(UNREADABLE, since=None, until=None, newest=True)
     assert told.trouble
     assert not told.proven
+
+
+@pytest.mark.parametrize(("gone", "there", "proven"), [(0, 0, 39), (3, 0, 39), (3, 1, 0)])
+def test_a_page_that_lacks_what_is_shown_by_itself_proves_nothing(gone, there, proven):
+    shown = [listed(frame(20 + one), 1, as_of=60) for one in range(gone + there)]
+    for at in range(gone):
+        shown[at] = replace(shown[at], decoded=vanished(20 + at, sent_at=NOW))
+    told = reading().beside(shown)
+    assert told.proven.size() == proven
+    assert told.reach == Ranges(((11, 49),))
+    assert bool(told.trouble) == bool(there)
 
 
 def test_elements_out_of_order_and_repeated_are_read_all_the_same():
