@@ -22,6 +22,7 @@ from archiver.ingest.ends import Ends
 from archiver.ingest.epochs import UNSETTLED, Epochs
 from archiver.ingest.heads import Heads
 from archiver.ingest.names import Names
+from archiver.ingest.order import Order
 from archiver.ingest.pages import Reading, batch_of, bounds, read_page
 from archiver.ingest.tally import Tally
 from archiver.ingest.together import Together
@@ -76,6 +77,7 @@ class Source:
         self._tally = tally
         self._vacancy = Vacancy(engine)
         self._together = Together(self._archive)
+        self._order = Order(client, self._read)
         self._ends = Ends(client, heads, read=self._read, keep=self._keep)
         self._large = asyncio.Lock()
         self._now = now
@@ -127,6 +129,7 @@ class Source:
             self._path(flow_key), since=first - 1, until=last + 1, newest=newest, limit=limit
         )
         reading = self._read(page, flow_key, as_of)
+        reading = await self._order.hold(page, reading, flow_key, as_of)
         absent = await self._absent(page, reading, flow_key, as_of, purpose)
         reading = reading.beside(absent)
         batch = batch_of(

@@ -1,0 +1,51 @@
+"""Whether a service lists the oldest messages of a range first, when it is asked to.
+
+Gaps are filled from their oldest message on. A service, or a proxy, that takes no notice of
+``sort=asc`` answers with the newest, and all that lies before these would seem not to be there. A
+page that is not full holds the whole range, so order does not matter. Of each flow the first full
+page is held against what the service calls the oldest of just these messages.
+"""
+
+from archiver.flowdock.client import Client
+from archiver.flowdock.pages import Page
+from archiver.ingest.ends import Read
+from archiver.ingest.pages import Reading, bounds
+
+NOT_OLDEST = (
+    "the newest messages were listed where the oldest were asked for, as if sort=asc was lost on "
+    "the way: see where ARCHIVER_API_URL leads to"
+)
+
+
+class Order:
+    """Which flows are known to be listed in the order that is asked for."""
+
+    def __init__(self, client: Client, read: Read) -> None:
+        self._client = client
+        self._read = read
+        self._kept: set[int] = set()
+
+    async def hold(self, page: Page, reading: Reading, flow_key: int, as_of: int) -> Reading:
+        """*reading* of *page*, which proves nothing if it does not hold the oldest messages.
+
+        Raises:
+            All that `Client.page` raises.
+        """
+        is_whole = page.newest or len(page.frames) < page.limit
+        if is_whole or flow_key in self._kept or not reading.ids or not reading.proven:
+            return reading
+        first, last = reading.ids[0], reading.ids[-1]
+        if first == bounds(page)[0]:
+            return reading
+        if first == last:
+            below = await self._client.page(
+                page.path, since=page.since, until=first, newest=True, limit=1
+            )
+            return reading.unproven(NOT_OLDEST) if below.frames else reading
+        oldest = await self._client.page(
+            page.path, since=first - 1, until=last + 1, newest=False, limit=1
+        )
+        if not any(id_ < last for id_ in self._read(oldest, flow_key, as_of).ids):
+            return reading.unproven(NOT_OLDEST)
+        self._kept.add(flow_key)
+        return reading

@@ -1,0 +1,101 @@
+"""A service that lists the newest messages where the oldest are asked for proves nothing so."""
+
+import dataclasses
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from archiver import daemon
+from archiver.flowdock.client import Limits
+from archiver.ingest.order import NOT_OLDEST
+from archiver.ingest.source import Source
+from archiver.simulator import listing
+from archiver.simulator.server import Simulator
+from archiver.store.engine import connect
+from tests.ingest.arriving import query
+from tests.test_daemon import settings_for
+
+
+class Asked:
+    """A flow, and the requests for pages of it."""
+
+    def __init__(self, flowdock: Simulator, source: Source, url: str) -> None:
+        self.source, self.url = source, url
+        (self.flow_key,) = source.paths
+        self.ids = [one.id for one in flowdock.world.flows[0].timeline]
+        self.pages: list[dict[str, Any]] = []
+        self._page = source.client.page
+        source.client.page = self._note  # type: ignore[method-assign]
+
+    async def _note(self, *given: Any, **wanted: Any) -> Any:
+        self.pages.append(wanted)
+        return await self._page(*given, **wanted)
+
+    async def ask(self, first: int = 1, last: int | None = None) -> Any:
+        return await self.source.ask(
+            self.flow_key, first, last or self.ids[-1], newest=False, purpose="backfill"
+        )
+
+
+@pytest.fixture
+async def asked(database_url: str) -> AsyncIterator[Asked]:
+    async with Simulator.start(flows=1, history=250, listing_delay_seconds=0) as flowdock:
+        settings = settings_for(flowdock, database_url, private=False)
+        async with connect(database_url) as engine, daemon.works(settings, engine) as shared:
+            account = shared.account(settings.require_accounts()[0])
+            await account.look_up()
+            yield Asked(flowdock, account.source, database_url)
+
+
+@pytest.fixture
+def unsorted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service never hears of ``sort=asc``."""
+    parse = listing.parse
+
+    def deaf(*given: Any, **wanted: Any) -> listing.Query:
+        return dataclasses.replace(parse(*given, **wanted), ascending=False)
+
+    monkeypatch.setattr(listing, "parse", deaf)
+
+
+async def test_the_order_of_a_flow_is_looked_at_once(asked: Asked) -> None:
+    hole = next(before + 1 for before, id_ in pairwise(asked.ids) if id_ > before + 1)
+    for _ in range(2):
+        assert (await asked.ask(hole)).trouble is None
+    assert [one["limit"] for one in asked.pages] == [100, 1, 100]
+
+
+async def test_a_page_that_holds_all_there_is_needs_no_look(asked: Asked) -> None:
+    assert len((await asked.ask(last=asked.ids[98])).ids) == 99
+    assert len(asked.pages) == 1
+
+
+@pytest.mark.usefixtures("unsorted")
+async def test_the_newest_messages_are_not_taken_for_the_oldest(asked: Asked) -> None:
+    reading = await asked.ask()
+    assert reading.ids == tuple(asked.ids[-100:])
+    assert (reading.trouble, reading.proven.spans) == (NOT_OLDEST, ())
+    assert query(asked.url, "SELECT count(*) FROM archive.messages") == [(100,)]
+    assert query(asked.url, "SELECT * FROM archive.coverage") == []
+    assert query(asked.url, "SELECT error FROM store.pages") == [(NOT_OLDEST,)]
+
+
+@pytest.mark.usefixtures("unsorted")
+async def test_nor_is_one_that_is_too_large_for_others_to_come_with_it(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asked.source.client, "_limits", Limits(page_bytes=10))
+    reading = await asked.ask()
+    assert reading.ids == (asked.ids[-1],)
+    assert (reading.trouble, reading.proven.spans) == (NOT_OLDEST, ())
+
+
+async def test_one_that_is_too_large_is_the_oldest_if_none_lies_below(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asked.source.client, "_limits", Limits(page_bytes=10))
+    reading = await asked.ask()
+    assert reading.trouble is None
+    assert reading.proven.spans == ((1, asked.ids[0]),)
