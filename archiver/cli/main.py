@@ -22,6 +22,7 @@ from typing_extensions import override
 
 from archiver import logs
 from archiver.cli.configuration import LoadSettings
+from archiver.cli.output import ReaderGone, open_standard_streams
 from archiver.cli.terminal import make_safe
 from archiver.errors import ArchiverError
 
@@ -59,6 +60,8 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
 CONFIG = click.Path(path_type=Path, dir_okay=False)
 
 INTERRUPTED = 128 + signal.SIGINT
+UNREAD = 128 + signal.SIGPIPE
+"""As of a program that does not survive it when nobody reads its output."""
 TERMINATED = 128 + signal.SIGTERM
 
 
@@ -141,14 +144,17 @@ def cli(ctx: click.Context, config: Path | None) -> None:
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 our fault, 2 what the operator can mend."""
     signal.signal(signal.SIGTERM, _terminate)
+    open_standard_streams()
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command that *arguments* name; returns the exit status and tells what went wrong."""
     try:
-        status = cli.main(list(arguments), prog_name="archiver", standalone_mode=False)
-        sys.stdout.flush()
+        try:
+            status = cli.main(list(arguments), prog_name="archiver", standalone_mode=False)
+        finally:
+            sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
@@ -158,10 +164,6 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone; the interpreter must not try to flush it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:  # noqa: BLE001
         return _tell(error)
     return status if isinstance(status, int) else 0
@@ -170,6 +172,8 @@ def run(arguments: Sequence[str]) -> int:
 def _tell(error: Exception) -> int:
     """Print what went wrong, as fits the one who can mend it; returns the exit status."""
     leaves = list(_leaves(error))
+    if any(isinstance(leaf, ReaderGone) for leaf in leaves):
+        return UNREAD
     if all(isinstance(leaf, ArchiverError) for leaf in leaves):
         for told in dict.fromkeys(map(str, leaves)):
             _tell_line(told)

@@ -17,13 +17,13 @@ JOINERS = "\u200c\u200d"
 UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
-def is_terminal(stream: IO[str] = sys.stdout) -> bool:
-    """Tell whether a person reads *stream*, as far as one can tell."""
-    return stream.isatty()
+def is_terminal(stream: IO[str] | None = None) -> bool:
+    """Tell whether a person reads *stream*, or standard output, as far as one can tell."""
+    return (stream or sys.stdout).isatty()
 
 
-def has_colours(stream: IO[str] = sys.stdout) -> bool:
-    """Tell whether *stream* may be coloured: https://no-color.org."""
+def has_colours(stream: IO[str] | None = None) -> bool:
+    """Tell whether *stream*, or standard output, may be coloured: https://no-color.org."""
     dumb = os.environ.get("TERM") == "dumb"
     return is_terminal(stream) and not os.environ.get("NO_COLOR") and not dumb
 

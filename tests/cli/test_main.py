@@ -1,7 +1,6 @@
 """The frame: help, settings, exit statuses, and what is told when things go wrong."""
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -250,22 +249,3 @@ async def test_sigterm_leaves_through_the_blocks_that_clean_up(environ: dict[str
     process.send_signal(signal.SIGTERM)
     out, err = await process.communicate()
     assert (process.returncode, out, err) == (143, b"cleaned\n", b"")
-
-
-def test_a_reader_that_goes_away_is_no_error(environ: dict[str, str]) -> None:
-    code = (
-        "import click; from archiver.cli import main\n"
-        "main.cli = click.Command('probe', callback=lambda: click.echo('x' * 200_000))\n"
-        "main.main()\n"
-    )
-    reader, writer = os.pipe()
-    os.close(reader)
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        env=environ,
-        check=False,
-    )
-    os.close(writer)
-    assert (ended.returncode, ended.stderr) == (1, b"")
