@@ -260,6 +260,30 @@ def test_a_secret_may_stand_in_a_file_that_a_key_or_a_variable_names(handed: Pat
     assert read_settings({"accounts": [entry]}, HOME).accounts[0].token == f"{MARKER}-work"
 
 
+def test_a_relative_path_begins_in_the_file_that_names_it_or_in_the_current_directory(
+    handed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(elsewhere)
+    for directory in (handed, Path("..")):
+        table = {"token_file": "token", "data_dir": "kept", "database": {"postgres_bin": "bin"}}
+        settings = read_settings(table, HOME, directory=directory)
+        assert settings.accounts[0].token == MARKER
+        assert settings.data_dir.resolve() == handed / "kept"
+        assert settings.data_dir.is_absolute()
+        assert settings.database.postgres_bin == settings.data_dir.with_name("bin")
+        accounts = [{"name": "work", "token_file": "token-work"}]
+        found = read_settings({"accounts": accounts}, HOME, directory=directory)
+        assert found.accounts[0].token == f"{MARKER}-work"
+    environ = {"ARCHIVER_TOKEN_FILE": "../token", "ARCHIVER_DATA_DIR": "kept"}
+    settings = read_settings({}, HOME | environ, directory=handed)
+    assert settings.accounts[0].token == MARKER
+    assert settings.data_dir == elsewhere / "kept"
+    assert read_settings({"data_dir": "~/kept"}, HOME, directory=handed).data_dir == Path(
+        "/home/ada/kept"
+    )
+
+
 def test_systemd_hands_secrets_over_and_what_is_given_otherwise_wins(handed: Path) -> None:
     environ = {**HOME, "CREDENTIALS_DIRECTORY": str(handed)}
     table = {"database": {"url": "postgresql://ada@host/db?sslmode=require"}}

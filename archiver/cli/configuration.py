@@ -60,7 +60,7 @@ class LoadSettings:
         """What the file and the environment say."""
         table = self._table()
         try:
-            return read_settings(table, os.environ)
+            return read_settings(table, os.environ, directory=self._directory)
         except SettingRefused as exc:
             if self.config is None:
                 raise
@@ -74,7 +74,12 @@ class LoadSettings:
             ArchiverError: the file cannot be read, or a setting cannot be taken.
         """
         self.read()
-        return effective(self._table(), os.environ)
+        return effective(self._table(), os.environ, directory=self._directory)
+
+    @property
+    def _directory(self) -> Path:
+        """Where relative paths in the file begin."""
+        return self.config.parent if self.config else Path()
 
     def _table(self) -> dict[str, Any]:
         if self.config is None:

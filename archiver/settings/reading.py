@@ -3,6 +3,9 @@
 The environment wins over the file; an empty variable counts as unset. A secret may stand in a file
 of its own, which its ``<key>_file`` or ``<VARIABLE>_FILE`` names; last comes what systemd hands
 over (LoadCredential=). What is unknown, of the wrong type or out of range is refused by name.
+
+A relative path is taken from where it is written: in the file, from the file's directory; in the
+environment, from the current one.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -47,13 +50,15 @@ class Gifts:
     sections: Mapping[str, Gift]
 
 
-def read_settings(table: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
-    """The settings that *table*, a TOML file's content, and *environ* give.
+def read_settings(
+    table: Mapping[str, Any], environ: Mapping[str, str], *, directory: Path = Path()
+) -> Settings:
+    """The settings that *table*, the content of a TOML file in *directory*, and *environ* give.
 
     Raises:
         SettingRefused: the first key that cannot be taken, or two that do not go together.
     """
-    gifts = gather(table, environ)
+    gifts = gather(table, environ, directory)
     settings = Settings(
         **_values(gifts.top),
         accounts=_accounts(gifts),
@@ -63,31 +68,33 @@ def read_settings(table: Mapping[str, Any], environ: Mapping[str, str]) -> Setti
     return settings
 
 
-def gather(table: Mapping[str, Any], environ: Mapping[str, str]) -> Gifts:
-    """What *table* and *environ* give, checked.
+def gather(table: Mapping[str, Any], environ: Mapping[str, str], directory: Path) -> Gifts:
+    """What *table*, of a file in *directory*, and *environ* give, checked.
 
     Raises:
         SettingRefused: the first key that cannot be taken.
     """
     refuse_unknown_variables(environ)
     refuse_unknown_keys(table)
-    top = _given(TOP, table, environ)
+    top = _given(TOP, table, environ, directory)
     sections = {
-        name: _given(settings_of(kind, name), table.get(name, {}), environ)
+        name: _given(settings_of(kind, name), table.get(name, {}), environ, directory)
         for name, kind in SECTIONS.items()
     }
     _refuse_two_passwords(sections["database"])
     return Gifts(
         top={"data_dir": _state_dir(environ)} | top,
-        first=_given(FIRST, table, environ),
-        accounts=tuple(_each_account(table, environ)),
+        first=_given(FIRST, table, environ, directory),
+        accounts=tuple(_each_account(table, environ, directory)),
         sections=sections,
     )
 
 
-def _each_account(table: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[Gift]:
+def _each_account(
+    table: Mapping[str, Any], environ: Mapping[str, str], directory: Path
+) -> Iterator[Gift]:
     for number, entry in enumerate(table.get(ACCOUNTS, ()), start=1):
-        given = dict(_given(ACCOUNT, entry, {}))
+        given = dict(_given(ACCOUNT, entry, {}, directory))
         if "name" not in given:
             raise SettingRefused(f"accounts.name is missing in account {number} of the file")
         handed = credential_of(f"token-{given['name'].value}", environ)
@@ -121,13 +128,16 @@ def _accounts(gifts: Gifts) -> tuple[Account, ...]:
 
 
 def _given(
-    settings: Iterable[Setting], table: Mapping[str, Any], environ: Mapping[str, str]
+    settings: Iterable[Setting],
+    table: Mapping[str, Any],
+    environ: Mapping[str, str],
+    directory: Path,
 ) -> dict[str, Given]:
     """What is given for *settings*, checked, by their names; of a secret in a file, the secret."""
     found: dict[str, Given] = {}
     secret: Setting | None = None
     for setting in settings:
-        given = _plainly(setting, table, environ)
+        given = _plainly(setting, table, environ, directory)
         if not setting.names_file:
             secret = setting
             if given:
@@ -143,7 +153,7 @@ def _given(
 
 
 def _plainly(
-    setting: Setting, table: Mapping[str, Any], environ: Mapping[str, str]
+    setting: Setting, table: Mapping[str, Any], environ: Mapping[str, str], directory: Path
 ) -> Given | None:
     """The value of *setting* as the environment has it, else the file."""
     if text := environ.get(setting.environ):
@@ -155,7 +165,9 @@ def _plainly(
     else:
         return None
     if isinstance(given.value, Path):
-        return Given(_below_home(given.value, environ), given.source)
+        origin = directory if given.source == FILE else Path()
+        path = origin / _below_home(given.value, environ)
+        return Given(path.absolute(), given.source)
     return given
 
 

@@ -22,7 +22,7 @@ HEAD = """\
 Settings of the archiver. Each stands here with its example value, commented out; what is not
 given has its default. The environment wins over this file. Where a key has a twin ending in
 _file, the secret may stand in a file of its own; systemd's credential of the name told is taken
-last.
+last. A relative path begins in the directory of this file; in the environment, in the current one.
 """
 
 
@@ -57,13 +57,15 @@ def example() -> str:
     return "\n".join(lines) + "\n"
 
 
-def effective(table: Mapping[str, Any], environ: Mapping[str, str]) -> list[Effective]:
-    """Every setting as it holds.
+def effective(
+    table: Mapping[str, Any], environ: Mapping[str, str], *, directory: Path = Path()
+) -> list[Effective]:
+    """Every setting as it holds, of what `archiver.settings.reading.read_settings` reads.
 
     Raises:
         SettingRefused: the first key that cannot be taken.
     """
-    gifts = gather(table, environ)
+    gifts = gather(table, environ, directory)
     found = [*_each(TOP, gifts.top)]
     first = [setting for setting in FIRST if setting.name != "token" or not gifts.accounts]
     found += _each(first, gifts.first)

@@ -18,6 +18,7 @@ from archiver.cli.checks.disk import check_disk
 from archiver.cli.checks.result import Verdict, wrong
 from archiver.cli.checks.service import check_account
 from archiver.cli.checks.settings import check_settings
+from archiver.cli.configuration import LoadSettings
 from archiver.cli.main import run
 from archiver.settings import Account, MetricsSettings, Settings
 from archiver.settings.reading import read_settings
@@ -149,6 +150,28 @@ def test_secrets_that_others_read_and_what_travels_in_clear_are_told(tmp_path: P
     assert "marker" not in told
     (tmp_path / "token").chmod(0o600)
     assert not any("read" in one.mend for one in check_settings(settings, [], None))
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [({"ARCHIVER_TOKEN_FILE": "kept/token"}, ""), ({}, 'token_file = "token"')],
+)
+def test_a_secret_that_others_read_is_told_wherever_its_relative_path_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], line: str
+) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "token").write_text("s3cret-marker")
+    (tmp_path / "kept" / "token").chmod(0o666)
+    config = tmp_path / "kept" / "archiver.toml"
+    config.write_text(line)
+    monkeypatch.chdir(tmp_path)
+    for name in ("ARCHIVER_TOKEN", "ARCHIVER_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    load = LoadSettings(Path("kept/archiver.toml"))
+    told = [one.told for one in check_settings(load.read(), load.tell(), load.config)]
+    assert f"others can read {tmp_path / 'kept' / 'token'}, which holds a secret" in told
 
 
 def test_a_disk_without_room_or_rights_is_told(tmp_path: Path) -> None:
