@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from archiver.embedded import run_server
+from archiver.embedded.home import is_made
 from archiver.errors import ArchiverError
 from archiver.settings import DatabaseSettings, Settings
 from archiver.store import engine as store
@@ -54,7 +55,7 @@ def serve_database(settings: Settings, *, told_at: int = logging.DEBUG) -> Itera
         return
     home = private_home(settings)
     log.log(
-        told_at if _is_made(home) else logging.INFO,
+        told_at if is_made(home) else logging.INFO,
         "using a private database; set ARCHIVER_DATABASE_URL to use a server of yours",
         extra={"home": str(home)},
     )
@@ -79,18 +80,14 @@ def demo_settings(settings: Settings) -> Settings:
     )
 
 
-def _is_made(home: Path) -> bool:
-    return (home / "data").exists()
-
-
 def require_archive(settings: Settings) -> None:
     """Refuse to make an archive where a command is only to read one.
 
     Raises:
-        ArchiverError: no server is named, and no private database was made yet.
+        ArchiverError: no server is named, and no private database was made yet that can be read.
     """
     home = private_home(settings)
-    if not settings.database.url and not _is_made(home):
+    if not settings.database.url and not is_made(home):
         raise ArchiverError(
             f"there is no archive in {home}: set ARCHIVER_DATABASE_URL to its server or "
             "ARCHIVER_DATA_DIR to its directory, or make one with: archiver run"

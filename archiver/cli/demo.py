@@ -26,6 +26,7 @@ from archiver.cli.performance import Performance, Plan
 from archiver.cli.programs import Program, run_program
 from archiver.cli.simulation import reach_simulator
 from archiver.cli.verdict import Verdict, describe, summarize
+from archiver.embedded.home import REMEDY
 from archiver.errors import ArchiverError
 
 USERS = 14
@@ -146,10 +147,7 @@ def empty_directory(home: Path) -> Iterator[Path]:
 
 
 def _unusable(home: Path, error: OSError) -> ArchiverError:
-    return ArchiverError(
-        f"no demonstration can be kept in {home}: {error.strerror}; "
-        "set ARCHIVER_DATA_DIR to a directory that can be written"
-    )
+    return ArchiverError(f"no demonstration can be kept in {home}: {error.strerror}; {REMEDY}")
 
 
 def _discard(old: Path) -> None:

@@ -35,6 +35,7 @@ from archiver.embedded.binaries import (
     make_cluster,
     run_as_owner,
 )
+from archiver.embedded.home import open_lock
 from archiver.errors import ArchiverError
 
 log = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ def run_server(
             start; the message holds the end of its log.
     """
     home = home.resolve()
-    with _open_lock(home) as lock:
+    with open_lock(home) as lock:
         shared = _lock_or_share(home, lock)
         if shared is not None:
             yield shared
@@ -135,14 +136,6 @@ def run_server(
                 _await_ready(server, process)
                 _create_database(server)
                 yield server
-
-
-def _open_lock(home: Path) -> IO[str]:
-    try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return open(home / "lock", "a", opener=lambda name, flags: os.open(name, flags, 0o600))
-    except OSError as exc:
-        raise ArchiverError(f"no database can be kept in {home}: {exc.strerror}") from exc
 
 
 def _lock_or_share(home: Path, lock: IO[str]) -> Server | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -14,6 +15,7 @@ import pytest
 
 from archiver.cli.check import lines
 from archiver.cli.checks.clock import check_clock
+from archiver.cli.checks.database import check_database
 from archiver.cli.checks.disk import check_disk
 from archiver.cli.checks.result import Verdict, wrong
 from archiver.cli.checks.service import check_account
@@ -24,6 +26,7 @@ from archiver.settings import Account, MetricsSettings, Settings
 from archiver.settings.reading import read_settings
 from archiver.settings.telling import effective
 from archiver.simulator.server import Simulator
+from tests.cli.conftest import Run
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -174,11 +177,52 @@ def test_a_secret_that_others_read_is_told_wherever_its_relative_path_begins(
     assert f"others can read {tmp_path / 'kept' / 'token'}, which holds a secret" in told
 
 
-def test_a_disk_without_room_or_rights_is_told(tmp_path: Path) -> None:
+def test_a_disk_without_room_is_told(tmp_path: Path) -> None:
     (found,) = check_disk(Settings(data_dir=tmp_path / "not" / "yet"))
     assert found.verdict in {"ok", "warning"}
     assert "free for" in found.told
     assert list(check_disk(Settings(data_dir=Path("/"), metrics=MetricsSettings())))
+
+
+@pytest.mark.parametrize("below", ["", "not/yet"])
+def test_a_place_that_run_refuses_is_wrong_in_the_same_words(
+    archiver: Run, tmp_path: Path, below: str
+) -> None:
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / below
+    settings = {"ARCHIVER_DATA_DIR": str(place), "ARCHIVER_TOKEN": "t"}
+    refused = archiver("run", **settings)
+    reason = (
+        f"no database can be kept in {place}/postgres: Not a directory; "
+        "set ARCHIVER_DATA_DIR to a directory that can be written"
+    )
+    assert refused.returncode == 2
+    assert refused.stderr.endswith(f"archiver: error: {reason}\n")
+    found = {one.subject: one for one in check_database(Settings(data_dir=place))}
+    assert (found["database"].verdict, found["database"].told) == ("wrong", reason)
+    assert not list(check_disk(Settings(data_dir=place)))
+
+
+def test_a_place_that_this_user_may_not_write_is_told(tmp_path: Path) -> None:
+    place = tmp_path / "not" / "yet"
+    (found,) = check_database(Settings(data_dir=place))
+    assert found.told.startswith("none yet")
+    tmp_path.chmod(0o500)
+    may_write = os.access(tmp_path, os.W_OK)  # as root may
+    (found,) = check_database(Settings(data_dir=place))
+    tmp_path.chmod(0o700)
+    assert (found.verdict == "ok") is may_write
+    assert not place.parent.exists()
+
+
+def test_a_place_that_cannot_be_looked_into_is_told(archiver: Run, tmp_path: Path) -> None:
+    place = tmp_path / ("x" * 300)
+    (found,) = check_database(Settings(data_dir=place))
+    assert found.verdict == "wrong"
+    assert found.told.startswith(f"cannot look into {place}/postgres: File name too long; run this")
+    told = archiver("status", ARCHIVER_DATA_DIR=str(place))
+    assert told.returncode == 2
+    assert told.stderr == f"archiver: error: {found.told}\n"
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120])

@@ -8,6 +8,7 @@ from archiver.cli.checks.clock import check_clock
 from archiver.cli.checks.result import Result, ok, warning, wrong
 from archiver.cli.database import Place, connect, private_home, serve_database
 from archiver.cli.measures import told_bytes
+from archiver.embedded.home import is_made, require_usable
 from archiver.errors import ArchiverError
 from archiver.settings import Settings
 from archiver.store.inspecting import Inspection, inspect, unwritable
@@ -19,9 +20,10 @@ OLDEST = 150_000
 def check_database(settings: Settings) -> list[Result]:
     """Tell what there is to know of the database; a private one is started for that."""
     home = private_home(settings)
-    if not settings.database.full_url and not (home / "data").exists():
-        return [ok("database", f"none yet: archiver run makes a private one in {home}")]
     try:
+        if not settings.database.full_url and not is_made(home):
+            require_usable(home)
+            return [ok("database", f"none yet: archiver run makes a private one in {home}")]
         with serve_database(settings) as place:
             return asyncio.run(_look(place))
     except ArchiverError as error:

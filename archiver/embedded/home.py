@@ -1,0 +1,60 @@
+"""The directory of a private server: whether it can be one, and who holds it."""
+
+import os
+from errno import EACCES, ENOTDIR
+from pathlib import Path
+from typing import IO
+
+from archiver.errors import ArchiverError
+
+REMEDY = "set ARCHIVER_DATA_DIR to a directory that can be written"
+
+
+def open_lock(home: Path) -> IO[str]:
+    """The file whose lock the process holds that runs the server of *home*, which is made.
+
+    Raises:
+        ArchiverError: no server can be kept there.
+    """
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return open(home / "lock", "a", opener=lambda name, flags: os.open(name, flags, 0o600))
+    except OSError as error:
+        raise _refusal(home, error) from error
+
+
+def require_usable(home: Path) -> None:
+    """Make sure, and change nothing, that a server can be kept in *home*, there or not.
+
+    Raises:
+        ArchiverError: none can, as `open_lock` would find.
+    """
+    place = home
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        raise _refusal(home, OSError(ENOTDIR, os.strerror(ENOTDIR)))
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise _refusal(home, OSError(EACCES, os.strerror(EACCES)))
+
+
+def is_made(home: Path) -> bool:
+    """Tell whether *home* holds a server's data.
+
+    Raises:
+        ArchiverError: this user cannot find that out.
+    """
+    try:
+        (home / "data").stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise ArchiverError(
+            f"cannot look into {home}: {error.strerror}; "
+            "run this as the user whose archive it is, or set ARCHIVER_DATA_DIR to one of yours"
+        ) from error
+    return True
+
+
+def _refusal(home: Path, error: OSError) -> ArchiverError:
+    return ArchiverError(f"no database can be kept in {home}: {error.strerror}; {REMEDY}")
