@@ -94,6 +94,21 @@ def require_archive(settings: Settings) -> None:
         )
 
 
+def require_demo(settings: Settings) -> Settings:
+    """The settings of the archive that the last demonstration made.
+
+    Raises:
+        ArchiverError: none was made where *settings* keep their data, or it cannot be read.
+    """
+    found = demo_settings(settings)
+    if not is_made(private_home(found)):
+        raise ArchiverError(
+            f"there is no demonstration in {found.data_dir}: make one with: archiver demo; "
+            "if there was one, set ARCHIVER_DATA_DIR as it was then"
+        )
+    return found
+
+
 @asynccontextmanager
 async def open_database(
     place: Place, *, standstill_seconds: float | None = None

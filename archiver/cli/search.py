@@ -11,9 +11,9 @@ from archiver.cli import search_finding
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import (
     Place,
-    demo_settings,
     open_database,
     require_archive,
+    require_demo,
     serve_database,
 )
 from archiver.cli.search_finding import Asked, Outcome
@@ -126,8 +126,9 @@ def search(
     # The answer is all that is wanted, as in archiver sql.
     logging.getLogger("archiver").setLevel(logging.WARNING)
     if of_demo:
-        settings = demo_settings(settings)
-    require_archive(settings)
+        settings = require_demo(settings)
+    else:
+        require_archive(settings)
     language = settings.search.language
     with serve_database(settings) as place:
         outcome = asyncio.run(_find(place, asked, language=language if refresh else None))

@@ -17,9 +17,9 @@ import click
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import (
     Place,
-    demo_settings,
     open_database,
     require_archive,
+    require_demo,
     serve_database,
 )
 from archiver.cli.tables import Column, counted, table_text
@@ -79,8 +79,9 @@ def sql(
     # Where the answer comes from is clear to who asks; the answer is all that is wanted.
     logging.getLogger("archiver").setLevel(logging.WARNING)
     if of_demo:
-        settings = demo_settings(settings)
-    require_archive(settings)
+        settings = require_demo(settings)
+    else:
+        require_archive(settings)
     with serve_database(settings) as place:
         answer = asyncio.run(_ask(place, query, zone=str(zone), seconds=timeout))
     if as_json:

@@ -250,8 +250,15 @@ def test_a_plan_is_an_answer_as_any_to_programs(archiver: Run, archive: str) -> 
     assert told.stdout.splitlines()[0] == "QUERY PLAN"
 
 
-def test_where_there_is_no_demonstration_none_is_made(archiver: Run, tmp_path: Path) -> None:
-    told = archiver("sql", "--demo", "SELECT 1", ARCHIVER_DATA_DIR=str(tmp_path))
-    assert told.returncode == 2
-    assert "there is no archive in" in told.stderr
+@pytest.mark.parametrize("command", ["sql", "search"])
+def test_where_there_is_no_demonstration_none_is_made(
+    archiver: Run, tmp_path: Path, command: str
+) -> None:
+    settings = {"ARCHIVER_DATA_DIR": str(tmp_path), "ARCHIVER_DATABASE_URL": "postgresql://a@b/c"}
+    told = archiver(command, "--demo", "SELECT 1", **settings)
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr == (
+        f"archiver: error: there is no demonstration in {tmp_path}/demo: make one with: "
+        "archiver demo; if there was one, set ARCHIVER_DATA_DIR as it was then\n"
+    )
     assert list(tmp_path.iterdir()) == []
