@@ -6,7 +6,7 @@ out stops alone, and is told; the others go on.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
@@ -15,7 +15,13 @@ from archiver.domain.model import UserId
 from archiver.flowdock.client import open_session
 from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.backfill import backfill
-from archiver.ingest.contact import CONTACT_LIMITS, LockedOut, Unreachable, make_contact
+from archiver.ingest.contact import (
+    CONTACT_LIMITS,
+    LockedOut,
+    Unreachable,
+    locking_out,
+    make_contact,
+)
 from archiver.ingest.indexing import Writers, index_forever
 from archiver.ingest.leases import EVERYTHING, Leases
 from archiver.ingest.live import Pace, write_forever
@@ -87,7 +93,12 @@ async def archive(shared: Works, *, stop: asyncio.Event) -> None:
         for task in tasks:
             task.cancel()
     if locked_out:
-        raise LockedOut(locked_out)
+        raise LockedOut(_whence(shared, locked_out))
+
+
+def _whence(shared: Works, names: Collection[str]) -> dict[str, str]:
+    """By the names of accounts: where their tokens come from."""
+    return {one.name: one.whence for one in shared.settings.accounts if one.name in names}
 
 
 def _writers(shared: Works) -> Writers:
@@ -118,24 +129,26 @@ async def backfill_once(
     Returns the flows of which the newest message was not told, by path, and why.
 
     Raises:
-        TokenRefused, Unreachable: an account cannot be asked.
+        LockedOut, Unreachable: an account cannot be asked.
     """
     async with works(settings, engine) as shared:
         sources = []
         for one in settings.require_accounts():
             account = shared.account(one)
-            await _contact(shared, one)
-            await account.look_up()
-            await account.look_at_heads()
-            sources.append(account.source)
-        on_found(sum(len(source.paths) for source in sources))
+            with locking_out(one.name, whence=one.whence):
+                await _contact(shared, one)
+                await account.look_up()
+                await account.look_at_heads()
+            sources.append((one, account.source))
+        on_found(sum(len(source.paths) for _, source in sources))
         await asyncio.sleep(settings.ingest.settling_seconds + STREAM_FIRST_SECONDS)
-        for source in sources:
-            await backfill(source, workers=settings.backfill.concurrency, until_done=True)
+        for one, source in sources:
+            with locking_out(one.name, whence=one.whence):
+                await backfill(source, workers=settings.backfill.concurrency, until_done=True)
             source.stop()
         return {
             source.paths[key]: reason
-            for source in sources
+            for _, source in sources
             for key, reason in source.untold.items()
             if key in source.paths
         }
@@ -164,9 +177,10 @@ async def _work(shared: Works, account: AccountSettings, locked_out: set[str]) -
             finally:
                 del shared.at_work[account.name]
     shared.tally.accounts[account.name].state = "locked out"
-    log.error("token refused: account stopped", extra={"account": account.name})
+    refused = {"account": account.name, "whence": account.whence}
+    log.error("token refused: account stopped", extra=refused)
     if len(locked_out) == len(accounts):
-        raise LockedOut(locked_out)
+        raise LockedOut(_whence(shared, locked_out))
 
 
 async def _contact(shared: Works, account: AccountSettings) -> UserId:

@@ -300,6 +300,26 @@ def test_systemd_hands_secrets_over_and_what_is_given_otherwise_wins(handed: Pat
     )
 
 
+def test_an_account_knows_whence_its_token_comes(handed: Path) -> None:
+    path = str(handed / "token")
+    work, club = {"name": "work"}, {"name": "club", "token": "t"}
+    credentials = {"CREDENTIALS_DIRECTORY": str(handed)}
+    for table, environ, told in (
+        ({}, {"ARCHIVER_TOKEN": "t"}, "ARCHIVER_TOKEN"),
+        ({}, {"ARCHIVER_TOKEN_FILE": path}, f"{path} (ARCHIVER_TOKEN_FILE)"),
+        ({"token": "t"}, {}, "token in the settings file"),
+        ({"token_file": path}, {}, f"{path} (token_file)"),
+        ({}, credentials, "credential token"),
+        ({"accounts": [club]}, {}, "its token in [[accounts]]"),
+        ({"accounts": [work | {"token_file": path}]}, {}, f"{path} (accounts.token_file)"),
+    ):
+        (account,) = read_settings(table, HOME | environ).accounts
+        assert account.whence == told
+    (handed / "token").unlink()
+    (account,) = read_settings({"accounts": [work]}, HOME | credentials).accounts
+    assert account.whence == "credential token-work"
+
+
 @pytest.mark.parametrize(
     ("table", "environ", "told"),
     [

@@ -69,5 +69,5 @@ def waiting_for_restart(before: Settings, after: Settings) -> Iterator[str]:
 
 def _differing(one: Any, other: Any) -> Iterator[str]:
     for field in fields(one):
-        if getattr(one, field.name) != getattr(other, field.name):
+        if field.compare and getattr(one, field.name) != getattr(other, field.name):
             yield field.name

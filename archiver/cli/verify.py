@@ -19,7 +19,7 @@ from archiver.cli.progress import Tell, shown_progress
 from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.account import Account
 from archiver.ingest.backfill import UNANSWERED
-from archiver.ingest.contact import CONTACT_LIMITS, Unreachable
+from archiver.ingest.contact import CONTACT_LIMITS, Unreachable, locking_out
 from archiver.ingest.looks import Look
 from archiver.ingest.source import STREAM_FIRST_SECONDS
 from archiver.ingest.verify import Means, begin
@@ -84,9 +84,9 @@ async def _run(
     async with open_database(place) as engine, daemon.works(settings, engine) as works:
         async with engine.connect() as tx:
             chosen = await choose_flows(tx, patterns)
-        accounts = [await _meet(works, one, patterns) for one in settings.accounts]
+        accounts = [(one, await _meet(works, one, patterns)) for one in settings.accounts]
         await asyncio.sleep(settings.ingest.settling_seconds + STREAM_FIRST_SECONDS)
-        for source in (account.source for account in accounts):
+        for one, source in ((one, account.source) for one, account in accounts):
             mine = {key: path for key, path in source.paths.items() if path not in found.looks}
             looks = await begin(source, mine, since=since)
             found.looks |= {mine[key]: look for key, look in looks.items()}
@@ -96,7 +96,8 @@ async def _run(
                 now=daemon.utc_now,
                 on_page=partial(_tell, tell, found),
             )
-            await verify_flows(means, looks)
+            with locking_out(one.name, whence=one.whence):
+                await verify_flows(means, looks)
         async with engine.connect() as tx:
             standings = await coverage.standings(tx)
     found.unreadable = [
@@ -113,21 +114,22 @@ async def _meet(works: Works, settings: AccountSettings, patterns: Sequence[str]
     """An account that knows its flows, those that are to be verified, and how far they have come.
 
     Raises:
-        TokenRefused: the service does not know the token.
+        LockedOut: the service does not know the token.
         Unreachable: it gives no answer.
     """
     account = works.account(settings)
-    try:
-        await works.client(settings, CONTACT_LIMITS).me()
-        await account.look_up()
-    except TokenRefused:
-        raise
-    except UNANSWERED as error:
-        raise Unreachable(settings.name, settings.api_url, error) from error
-    if patterns:
-        paths = account.source.paths.items()
-        account.source.paths = {key: path for key, path in paths if matches(path, patterns)}
-    await account.look_at_heads()
+    with locking_out(settings.name, whence=settings.whence):
+        try:
+            await works.client(settings, CONTACT_LIMITS).me()
+            await account.look_up()
+        except TokenRefused:
+            raise
+        except UNANSWERED as error:
+            raise Unreachable(settings.name, settings.api_url, error) from error
+        if patterns:
+            paths = account.source.paths.items()
+            account.source.paths = {key: path for key, path in paths if matches(path, patterns)}
+        await account.look_at_heads()
     return account
 
 

@@ -245,7 +245,9 @@ class Client:
             if status == 401:
                 raise TokenRefused
             if 300 <= status < 400:
-                raise Redirected(path, status=status, setting="ARCHIVER_API_URL")
+                raise Redirected(
+                    path, status=status, setting="ARCHIVER_API_URL (api_url in the file)"
+                )
             if status not in accepted:
                 raise StatusRefused(path, status)
             body = await self._read(path, response, most_bytes or self._limits.body_bytes)

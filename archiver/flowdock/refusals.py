@@ -8,12 +8,10 @@ from archiver.errors import ArchiverError
 
 
 class TokenRefused(ArchiverError):
-    """Flowdock does not know the token (401)."""
+    """Flowdock does not know the token (401); whose it is, and where it stands, others know."""
 
     def __init__(self) -> None:
-        super().__init__(
-            "Flowdock refused the token (401); set ARCHIVER_TOKEN to a personal API token"
-        )
+        super().__init__("Flowdock refused the token (401)")
 
 
 class Redirected(ArchiverError):

@@ -232,7 +232,9 @@ class _Stream:
         if status == 401:
             raise TokenRefused
         if 300 <= status < 400:
-            raise Redirected("/flows", status=status, setting="ARCHIVER_STREAM_URL")
+            raise Redirected(
+                "/flows", status=status, setting="ARCHIVER_STREAM_URL (stream_url in the file)"
+            )
         if status in {403, 404}:
             raise ShardRefused(status)
         if self._last_event_id and not is_transient_status(status):

@@ -1,6 +1,7 @@
 """The first contact with an account: whether there is such a service, and whose token it is."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from archiver.domain.model import UserId
 from archiver.errors import ArchiverError
@@ -13,13 +14,15 @@ CONTACT_LIMITS = Limits(patience_seconds=2.0, answer_seconds=10.0)
 
 
 class LockedOut(ArchiverError):
-    """The token of an account was refused."""
+    """The tokens of accounts were refused: by the name of each, where its token comes from."""
 
-    def __init__(self, accounts: Iterable[str]) -> None:
-        names = ", ".join(sorted(accounts))
+    def __init__(self, accounts: Mapping[str, str]) -> None:
         super().__init__(
-            f"Flowdock refused the token of account {names} (401); "
-            "set ARCHIVER_TOKEN (or token in [[accounts]]) to a personal API token"
+            "; ".join(
+                f"Flowdock refused the token of account {account} (401), "
+                f"which comes from {whence}: put a personal API token there"
+                for account, whence in sorted(accounts.items())
+            )
         )
 
 
@@ -29,8 +32,21 @@ class Unreachable(ArchiverError):
     def __init__(self, account: str, api_url: str, error: Exception) -> None:
         super().__init__(
             f"no answer from {api_url} for account {account}: "
-            f"{_reason(error)}; correct ARCHIVER_API_URL"
+            f"{_reason(error)}; correct ARCHIVER_API_URL (api_url in the file)"
         )
+
+
+@contextmanager
+def locking_out(account: str, *, whence: str) -> Iterator[None]:
+    """Tell of a token that is refused whose it is, and where it comes from.
+
+    Raises:
+        LockedOut: in the place of TokenRefused, in a group.
+    """
+    try:
+        yield
+    except* TokenRefused:
+        raise LockedOut({account: whence}) from None
 
 
 async def make_contact(client: Client, *, account: str, api_url: str) -> UserId:

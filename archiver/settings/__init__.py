@@ -45,6 +45,8 @@ class Account:
         ),
     ] = ("*",)
     private: Annotated[bool, Key(doc="private conversations too", example="true")] = True
+    whence: str = field(default="ARCHIVER_TOKEN", compare=False)
+    """Where the token comes from: there it is to be corrected."""
 
     def wants(self, path: str) -> bool:
         """Tell whether the flow or private conversation *path* is to be archived."""

@@ -109,9 +109,10 @@ def _each_account(
 
 
 def _accounts(gifts: Gifts) -> tuple[Account, ...]:
-    first = _values(gifts.first)
+    first = gifts.first
     if not gifts.accounts:
-        return (Account(name="default", **first),) if "token" in first else ()
+        only = {"name": Given("default", DEFAULT), **first}
+        return (_account(only, in_file="token in the settings file"),) if "token" in first else ()
     if "token" in first:
         raise SettingRefused(
             "a token is given at the top (token or ARCHIVER_TOKEN, their files, or systemd's "
@@ -120,11 +121,17 @@ def _accounts(gifts: Gifts) -> tuple[Account, ...]:
         )
     found: dict[str, Account] = {}
     for given in gifts.accounts:
-        account = Account(**{**first, **_values(given)})
+        account = _account({**first, **given}, in_file="its token in [[accounts]]")
         if account.name in found:
             raise SettingRefused(f"accounts.name is {account.name!r} twice: names must differ")
         found[account.name] = account
     return tuple(found.values())
+
+
+def _account(gift: Gift, *, in_file: str) -> Account:
+    """The account that *gift* describes; *in_file* is where a token of the file itself stands."""
+    source = gift["token"].source
+    return Account(**_values(gift), whence=in_file if source == FILE else source)
 
 
 def _given(

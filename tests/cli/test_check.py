@@ -67,7 +67,7 @@ async def test_what_is_wrong_is_told_with_what_to_do(archiver, settings, databas
     done = await asyncio.to_thread(partial(archiver, "check", **settings))
     assert done.returncode == 1
     assert "wrong    token" in done.stdout
-    assert "set ARCHIVER_TOKEN to a personal API token" in done.stdout
+    assert "which comes from ARCHIVER_TOKEN: put a personal API token there" in done.stdout
     assert "wrong    schema" in done.stdout
     assert "marker" not in done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].startswith("2 wrong")

@@ -162,7 +162,7 @@ async def test_a_refused_token_is_the_operators_matter(archiver, flowdock, url):
     flowdock.faults.add(Fault(kind="status", on="rest", path="*/user", status=401, times=0))
     status, told = await verify(archiver, flowdock, url)
     assert status == 2
-    assert "set ARCHIVER_TOKEN" in told
+    assert "comes from ARCHIVER_TOKEN" in told
 
 
 async def test_a_false_claim_of_a_stream_leaves_no_doubt_once_it_is_repaired(flowdock, url):

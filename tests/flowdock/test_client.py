@@ -231,7 +231,7 @@ async def test_what_passes_is_asked_again(server: Any, make: Any, trouble: Answe
 @pytest.mark.parametrize(
     ("trouble", "error", "words"),
     [
-        (answer(status=401), TokenRefused, "ARCHIVER_TOKEN"),
+        (answer(status=401), TokenRefused, "refused the token"),
         (answer(status=403), FlowRefused, "a/b .403"),
         (answer(status=404), FlowRefused, "a/b .404"),
         (answer(status=400), StatusRefused, "/flows/a/b/messages .*400"),

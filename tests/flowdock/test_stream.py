@@ -299,7 +299,7 @@ async def test_the_stream_may_ask_to_wait_itself(listen: Any) -> None:
 @pytest.mark.parametrize(
     ("trouble", "error", "words"),
     [
-        (status(401), TokenRefused, "ARCHIVER_TOKEN"),
+        (status(401), TokenRefused, "refused the token"),
         (status(403), ShardRefused, "403"),
         (status(404), ShardRefused, "404"),
         (status(400), HeadTooLong, "2 flows"),

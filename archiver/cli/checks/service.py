@@ -22,7 +22,7 @@ from archiver.flowdock.retry import Gate
 from archiver.flowdock.shards import Shard, assign
 from archiver.flowdock.stream import Closed, follow
 from archiver.ingest.backfill import UNANSWERED
-from archiver.ingest.contact import CONTACT_LIMITS, Unreachable
+from archiver.ingest.contact import CONTACT_LIMITS, LockedOut, Unreachable
 from archiver.settings import Account, Settings, matches
 
 STREAM_SECONDS = 15.0
@@ -67,8 +67,8 @@ async def _look(means: Means, tell: Tell) -> AsyncIterator[Result]:
         if told is not None:
             yield check_clock(account.api_url, told, began, datetime.now(UTC))
         me = await client.me()
-    except TokenRefused as refusal:
-        yield wrong("token", f"{account.name}: {refusal}")
+    except TokenRefused:
+        yield wrong("token", str(LockedOut({account.name: account.whence})))
         return
     except UNANSWERED as error:
         yield wrong("service", str(Unreachable(account.name, account.api_url, error)))
@@ -162,7 +162,8 @@ async def _streams(means: Means, wanted: list[str]) -> list[Result]:
         wrong(
             "streams",
             f"{name}: {about}: {'; '.join(dict.fromkeys(reasons))}",
-            "correct ARCHIVER_STREAM_URL, or look at proxies and firewalls in between",
+            "correct ARCHIVER_STREAM_URL (stream_url in the file), "
+            "or look at proxies and firewalls in between",
         )
     ]
 
