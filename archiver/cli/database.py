@@ -22,7 +22,7 @@ from archiver.embedded.home import is_made
 from archiver.errors import ArchiverError
 from archiver.settings import DatabaseSettings, Settings
 from archiver.store import engine as store
-from archiver.store.revision import check_schema
+from archiver.store.revision import check_schema, require_tables
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +113,21 @@ def require_demo(settings: Settings) -> Settings:
 async def open_database(
     place: Place, *, standstill_seconds: float | None = None
 ) -> AsyncIterator[store.Engine]:
+    """As `open_views`; and the user may see the tables, too.
+
+    Raises:
+        ArchiverError: as there; or the user is one who only reads the views.
+    """
+    async with open_views(place, standstill_seconds=standstill_seconds) as engine:
+        if not place.private:
+            await require_tables(engine)
+        yield engine
+
+
+@asynccontextmanager
+async def open_views(
+    place: Place, *, standstill_seconds: float | None = None
+) -> AsyncIterator[store.Engine]:
     """An engine on an archive of this release's schema, as of `archiver.store.engine.connect`.
 
     A private database is migrated to it. One of somebody's server is not touched.
@@ -150,7 +165,8 @@ async def connect(
         reason = str(cause).strip().partition("\n")[0]
         if getattr(cause, "sqlstate", None) == FORBIDDEN:
             raise ArchiverError(
-                f"the database refuses: {reason}; grant its user the right"
+                f"the database refuses: {reason}; name a user in ARCHIVER_DATABASE_URL who may: "
+                "for archiver migrate the owner, for all else archiver_writer"
             ) from exc
         if not isinstance(exc, UnicodeError) and store.fault(exc) is store.Fault.SERVER:
             state = getattr(cause, "sqlstate", None)

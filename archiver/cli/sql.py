@@ -17,7 +17,7 @@ import click
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import (
     Place,
-    open_database,
+    open_views,
     require_archive,
     require_demo,
     serve_database,
@@ -95,7 +95,7 @@ def sql(
 
 
 async def _ask(place: Place, query: str, *, zone: str, seconds: float) -> Answer:
-    async with open_database(place) as engine:
+    async with open_views(place) as engine:
         return await ask(engine, query, schema=SCHEMA, seconds=seconds, zone=zone)
 
 

@@ -22,6 +22,16 @@ class SchemaMismatch(ArchiverError):
     """The database is not at the schema that this release works with."""
 
 
+class ViewsOnly(ArchiverError):
+    """The user may read the views and nothing else."""
+
+    def __init__(self, user: str) -> None:
+        super().__init__(
+            f"the user {user!r} may only read the views, by archiver sql or any SQL client; "
+            "for all else, name another one in ARCHIVER_DATABASE_URL, as archiver_writer"
+        )
+
+
 async def check_schema(engine: AsyncEngine) -> None:
     """Make sure that the database is at this release's schema.
 
@@ -38,6 +48,18 @@ async def check_schema(engine: AsyncEngine) -> None:
             f"the database is at schema {found}, this release needs {latest()}; "
             "run: archiver migrate"
         )
+
+
+async def require_tables(engine: AsyncEngine) -> None:
+    """Make sure that the user may see the tables behind the views.
+
+    Raises:
+        ViewsOnly: a reader may not; the text says what to do.
+    """
+    async with engine.connect() as connection:
+        user, may_use = (await connection.execute(_USER)).one()
+    if not may_use:
+        raise ViewsOnly(user)
 
 
 async def current(connection: AsyncConnection) -> str | None:
@@ -80,6 +102,7 @@ def migrations() -> Path:
     return next((place for place in _PLACES if place.is_dir()), _PLACES[0])
 
 
+_USER = text("SELECT current_user, has_schema_privilege('store', 'USAGE')")
 _MAY_USE = text(
     "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'store'"
 )

@@ -145,16 +145,59 @@ def test_a_view_of_a_later_release_is_the_readers_and_the_writers_too(reader, wr
             owner.execute("DROP VIEW archive.later")
 
 
+NOT_FOR_READERS = [
+    ["status"],
+    ["search", "changed"],
+    ["export", "exported"],
+    ["gaps"],
+    ["rejects"],
+    ["explain", "acme/main", "5"],
+    ["rebuild", "--check"],
+    ["import", "messages.json"],
+    ["run"],
+    ["backfill"],
+    ["verify"],
+]
+
+
 def test_the_commands_that_query_work_for_a_reader_and_the_others_say_no(
-    command: Command, shared_url, roles
+    command: Command, shared_url, roles, tmp_path, monkeypatch
 ):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "messages.json").write_text("[]")
     url = roles.of(shared_url, roles.reader)
     asked = command("sql", "--json", "SELECT content FROM messages WHERE id = 5", url=url)
     assert (asked.status, json.loads(asked.out)) == (0, {"content": "changed"}), asked.err
-    for other in (["status"], ["search", "changed"]):
+    told = (
+        f"the user {roles.reader!r} may only read the views, by archiver sql or any SQL client; "
+        "for all else, name another one in ARCHIVER_DATABASE_URL, as archiver_writer"
+    )
+    monkeypatch.setenv("ARCHIVER_TOKEN", "t")
+    for other in NOT_FOR_READERS:
         refused = command(*other, url=url)
-        assert refused.status == 2
-        assert "permission denied for schema store; grant its user the right" in refused.err
+        assert (refused.status, refused.out) == (2, ""), other
+        assert refused.err.split("\n")[-2] == f"archiver: error: {told}"
+    monkeypatch.delenv("ARCHIVER_TOKEN")
+    checked = command("check", "--json", url=url)
+    assert checked.status == 1
+    found = {one["subject"]: one for one in json.loads(checked.out)["results"]}
+    assert (found["rights"]["verdict"], found["rights"]["told"]) == ("wrong", told)
+    assert found["schema"]["verdict"] == "ok"
+
+
+def test_who_has_no_right_at_all_is_told_whom_to_name(
+    command: Command, shared_url, roles, postgres_admin
+):
+    nobody = f"{roles.reader}_nobody"
+    postgres_admin.execute(f"CREATE ROLE {nobody} LOGIN PASSWORD '{PASSWORD}'")
+    try:
+        refused = command("status", url=roles.of(shared_url, nobody))
+    finally:
+        postgres_admin.execute(f"DROP ROLE {nobody}")
+    assert refused.status == 2
+    assert "permission denied for schema archive; name a user in ARCHIVER_DATABASE_URL who may" in (
+        refused.err
+    )
 
 
 NOT_BY_THE_WRITER = [

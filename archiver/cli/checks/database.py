@@ -1,7 +1,7 @@
 """Can the archive be written, is it at this release's schema, does its clock agree?"""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 
 from archiver.cli.checks.clock import check_clock
@@ -11,8 +11,9 @@ from archiver.cli.measures import told_bytes
 from archiver.embedded.home import is_made, require_usable
 from archiver.errors import ArchiverError
 from archiver.settings import Settings
+from archiver.store.engine import Engine
 from archiver.store.inspecting import Inspection, inspect, unwritable
-from archiver.store.revision import check_schema, latest
+from archiver.store.revision import check_schema, latest, require_tables
 
 OLDEST = 150_000
 
@@ -47,18 +48,24 @@ async def _look(place: Place) -> list[Result]:
                 results.append(wrong("schema", str(error)))
             return results
         results.append(ok("schema", f"{latest()}, as this release needs"))
-        async with engine.connect() as tx:
-            missing = await unwritable(tx)
-        if missing:
-            results.append(
-                wrong(
-                    "rights",
-                    f"{found.user} may not read and write {', '.join(missing)}",
-                    f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA store "
-                    f"TO {found.user}",
-                )
-            )
+        results += [one async for one in _of_rights(engine, found.user)]
     return results
+
+
+async def _of_rights(engine: Engine, user: str) -> AsyncIterator[Result]:
+    try:
+        await require_tables(engine)
+    except ArchiverError as error:
+        yield wrong("rights", str(error))
+        return
+    async with engine.connect() as tx:
+        missing = await unwritable(tx)
+    if missing:
+        yield wrong(
+            "rights",
+            f"{user} may not read and write {', '.join(missing)}",
+            "name a user in ARCHIVER_DATABASE_URL who may, as archiver_writer",
+        )
 
 
 def _of_server(found: Inspection, place: Place) -> Iterator[Result]:
