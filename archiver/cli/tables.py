@@ -119,5 +119,5 @@ def counted(count: int, thing: str) -> str:
 
 
 def moment(at: datetime | None) -> str:
-    """A time to the second, in UTC; a dash when it is not known."""
-    return "-" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+    """A time to the second, in UTC, as Z says; a dash when it is not known."""
+    return "-" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"

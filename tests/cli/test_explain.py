@@ -20,7 +20,7 @@ from tests.cli.conftest import OnTerminal, Run
 from tests.ingest.arriving import NOW, edit, frame, listed, new_flow, streamed, tag_change
 
 THREAD = {"id": "t", "title": "a thread"}
-PAGE = "page 1 (audit, 2024-01-01 00:00:00): asked for 1 to 9, held 1 message, proved 1 to 9"
+PAGE = "page 1 (audit, 2024-01-01 00:00:00Z): asked for 1 to 9, held 1 message, proved 1 to 9"
 LATER = NOW + timedelta(minutes=1)
 
 
@@ -72,11 +72,11 @@ def test_a_message_is_explained_with_all_that_made_it_so(archiver: Run, archive:
         f"last listed by {PAGE}",
         "form 0, by the stream",
     ]
-    assert "received 2024-01-01 00:00:00, tells of the flow up to id 5" in lines
+    assert "received 2024-01-01 00:00:00Z, tells of the flow up to id 5" in lines
     assert '"content": "hel\\u001blo",' in lines
     assert lines[lines.index("form 1, by a listing") + 2] == f"by {PAGE}"
     assert ["content", "changed"] in [line.split() for line in lines]
-    assert "5 created by user 1, 2020-01-01 00:00:00: hel␛lo  [one]" in lines
+    assert "5 created by user 1, 2020-01-01 00:00:00Z: hel␛lo  [one]" in lines
     tags = lines.index("tags")
     assert [line.split(", ")[0] for line in lines[tags + 1 : tags + 4]] == [
         "5 by user 1", "7 by user 1", "9 shown by a listing",

@@ -39,8 +39,8 @@ def test_gaps_are_told_with_attempts_and_errors_and_doubts_below(
     assert (told.returncode, told.stderr) == (1, "")
     rows = [line.split() for line in told.stdout.split("\n") if "acme/" in line]
     assert rows == [
-        ["acme/main", "51", "60", "10", "2024-05-01", "10:00:00", "3", "503", "␛[31mdown"],
-        ["acme/main", "1", "10", "10", "2024-05-01", "10:00:00", "0"],
+        ["acme/main", "51", "60", "10", "2024-05-01", "10:00:00Z", "3", "503", "␛[31mdown"],
+        ["acme/main", "1", "10", "10", "2024-05-01", "10:00:00Z", "0"],
         ["acme/main", "20", "30", "11"],
         ["acme/quiet", "1", "1", "1"],
     ]

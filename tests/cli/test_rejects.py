@@ -61,7 +61,7 @@ def test_rejects_are_listed_the_newest_first(archiver: Run, archive: str) -> Non
     assert (told.returncode, told.stderr) == (0, "")
     head, _, newest, before, count = told.stdout.rstrip("\n").split("\n")
     assert head.split() == ["id", "received", "origin", "bytes", "reason"]
-    assert newest.split()[:5] == ["7", "2024-05-01", "10:00:00", "list", "acme/main"]
+    assert newest.split()[:5] == ["7", "2024-05-01", "10:00:00Z", "list", "acme/main"]
     assert newest.endswith("no␛ flow")
     assert before.split()[0] == "6"
     assert count == "7 rejects, of which the newest 2 are shown"
