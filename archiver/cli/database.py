@@ -171,5 +171,5 @@ async def connect(
         if not isinstance(exc, UnicodeError) and store.fault(exc) is store.Fault.SERVER:
             state = getattr(cause, "sqlstate", None)
             happened = "went away" if state is None or state[:2] in AWAY else "cannot go on"
-            raise store.DatabaseUnreachable(f"the database {happened}: {reason}") from exc
+            raise ArchiverError(f"the database {happened}: {reason}") from exc
         raise

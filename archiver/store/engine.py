@@ -14,14 +14,20 @@ from uuid import uuid4
 import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import event, text
-from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
-from archiver.errors import ArchiverError
 from archiver.memory import give_back
+from archiver.store.address import DatabaseUnreachable, UrlRefused, parsed
 from archiver.store.bulk import driver, driver_of
 from archiver.store.pipelining import forget
 from archiver.store.sessions import APPLICATION, History, begin_session, check_history
@@ -63,29 +69,6 @@ OnError = Callable[[Fault, str], None]
 """Told of an error of the database: whose fault it is, and its SQLSTATE, if the server gave one."""
 
 
-class DatabaseUnreachable(ArchiverError):
-    """No connection could be made; set ARCHIVER_DATABASE_URL to a server that can be reached."""
-
-
-def database_url(url: str) -> URL:
-    """*url* for SQLAlchemy and psycopg.
-
-    Raises:
-        ArchiverError: it is not a PostgreSQL URL.
-    """
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError) as exc:
-        raise ArchiverError(
-            "ARCHIVER_DATABASE_URL is not a URL: expected postgresql://user@host:5432/database"
-        ) from exc
-    if parsed.get_backend_name() not in {"postgresql", "postgres"}:
-        raise ArchiverError(
-            f"ARCHIVER_DATABASE_URL names {parsed.drivername!r}: only postgresql:// works"
-        )
-    return parsed.set(drivername="postgresql+psycopg")
-
-
 def create_engine(
     url: str,
     *,
@@ -102,7 +85,7 @@ def create_engine(
     """
     key = key or str(uuid4())
     engine = create_async_engine(
-        database_url(url),
+        parsed(url),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=None,  # a slow database slows us down; who waits for a connection waits on
@@ -170,17 +153,20 @@ async def connect(
 
     Raises:
         DatabaseUnreachable: no connection could be made; the reason is in the text.
+        UrlRefused: *url* cannot be used, whatever the server.
     """
-    engine = create_engine(url, pool_size=pool_size, standstill_seconds=standstill_seconds)
+    try:
+        engine = create_engine(url, pool_size=pool_size, standstill_seconds=standstill_seconds)
+    except ArgumentError as exc:
+        raise UrlRefused(first_line(exc)) from exc
     try:
         try:
             async with engine.connect() as tx:
                 await tx.execute(text("SELECT 1"))
         except (OperationalError, InterfaceError) as exc:
-            reason = first_line(exc.orig)
-            raise DatabaseUnreachable(
-                f"cannot reach the database {_safe(engine.url)}: {reason}; {_advice(reason)}"
-            ) from exc
+            raise DatabaseUnreachable(engine.url, first_line(exc.orig)) from exc
+        except ProgrammingError as exc:
+            raise UrlRefused(first_line(exc.orig)) from exc
         yield engine
     finally:
         await engine.dispose()
@@ -283,24 +269,6 @@ def fault(error: DBAPIError | psycopg.Error | UnicodeError) -> Fault:
     if state[:2] in SERVER_AWAY or state in {READ_ONLY, STOOD_STILL}:
         return Fault.SERVER
     return Fault.OURS
-
-
-def _advice(reason: str) -> str:
-    """What to do about a connection that could not be made."""
-    # No SQLSTATE comes with it; a server that answers calls its refusal fatal.
-    if "FATAL" not in reason:
-        return (
-            "set ARCHIVER_DATABASE_URL to a PostgreSQL server that can be reached, "
-            "or unset it to use a private one"
-        )
-    if 'database "' in reason and "does not exist" in reason:
-        return "create it, or correct its name in ARCHIVER_DATABASE_URL"
-    return "the server answers: correct the user or password in ARCHIVER_DATABASE_URL, or its rules"
-
-
-def _safe(url: URL) -> str:
-    url = url.difference_update_query([name for name in url.query if "pass" in name])
-    return url.render_as_string(hide_password=True).replace("postgresql+psycopg", "postgresql", 1)
 
 
 def first_line(error: BaseException | None) -> str:

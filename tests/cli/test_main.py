@@ -123,6 +123,14 @@ def test_without_arguments_the_help_is_shown(archiver: Run) -> None:
             "cannot reach the database postgresql://ada@127.0.0.1:9/d: ",
         ),
         ({"ARCHIVER_DATABASE_URL": f"postgresql://ada:{MARKER}@h:port/d"}, "ARCHIVER_DATABASE_URL"),
+        (
+            {"ARCHIVER_DATABASE_URL": f"postgresql://ada@127.0.0.1/d?passwrd={MARKER}"},
+            'ARCHIVER_DATABASE_URL is not usable: invalid connection option "passwrd"',
+        ),
+        (
+            {"ARCHIVER_DATABASE_URL": "postgresql://ada@h/d?port=abc"},
+            "ARCHIVER_DATABASE_URL is not usable: ",
+        ),
     ],
 )
 def test_what_the_operator_can_mend_is_one_line_and_ends_with_2(

@@ -10,9 +10,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from archiver.errors import ArchiverError
+from archiver.store.address import DatabaseUnreachable, parsed
 from archiver.store.engine import (
     DatabaseError,
-    DatabaseUnreachable,
     Engine,
     Fault,
     carried,
@@ -21,9 +21,6 @@ from archiver.store.engine import (
     fault,
     telling,
     transaction,
-)
-from archiver.store.engine import (
-    database_url as url_of,
 )
 from archiver.store.rows import FEW_ROWS, Rows, add_rows, copy
 from archiver.store.schema import rejects, signals
@@ -225,12 +222,12 @@ async def test_a_connection_that_carried_a_large_value_is_not_used_again(engine)
 @pytest.mark.parametrize("url", ["", "nonsense", "mysql://host/db", "http://host", "postgresql"])
 def test_what_is_no_url_of_postgres_is_refused_with_the_settings_name(url):
     with pytest.raises(ArchiverError, match="ARCHIVER_DATABASE_URL"):
-        url_of(url)
+        parsed(url)
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
 def test_all_names_of_postgres_lead_to_the_same_driver(scheme):
-    assert url_of(f"{scheme}://host/db").drivername == "postgresql+psycopg"
+    assert parsed(f"{scheme}://host/db").drivername == "postgresql+psycopg"
 
 
 async def test_a_server_that_is_not_there_is_told_without_its_password():

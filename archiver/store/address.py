@@ -1,0 +1,57 @@
+"""Where the database is: its URL, and what is said when that leads nowhere."""
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from archiver.errors import ArchiverError
+
+
+class UrlRefused(ArchiverError):
+    """The URL, or an option in it, cannot be used, whatever the server."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"ARCHIVER_DATABASE_URL is not usable: {reason}")
+
+
+class DatabaseUnreachable(ArchiverError):
+    """No connection could be made; the text says why, and what to change."""
+
+    def __init__(self, url: URL, reason: str) -> None:
+        super().__init__(f"cannot reach the database {_safe(url)}: {reason}; {_advice(reason)}")
+
+
+def parsed(url: str) -> URL:
+    """*url* for SQLAlchemy and psycopg.
+
+    Raises:
+        ArchiverError: it is not a PostgreSQL URL.
+    """
+    try:
+        found = make_url(url)
+    except (ArgumentError, ValueError) as exc:
+        raise ArchiverError(
+            "ARCHIVER_DATABASE_URL is not a URL: expected postgresql://user@host:5432/database"
+        ) from exc
+    if found.get_backend_name() not in {"postgresql", "postgres"}:
+        raise ArchiverError(
+            f"ARCHIVER_DATABASE_URL names {found.drivername!r}: only postgresql:// works"
+        )
+    return found.set(drivername="postgresql+psycopg")
+
+
+def _advice(reason: str) -> str:
+    """What to do about a connection that could not be made."""
+    # No SQLSTATE comes with it; a server that answers calls its refusal fatal.
+    if "FATAL" not in reason:
+        return (
+            "set ARCHIVER_DATABASE_URL to a PostgreSQL server that can be reached, "
+            "or unset it to use a private one"
+        )
+    if 'database "' in reason and "does not exist" in reason:
+        return "create it, or correct its name in ARCHIVER_DATABASE_URL"
+    return "the server answers: correct the user or password in ARCHIVER_DATABASE_URL, or its rules"
+
+
+def _safe(url: URL) -> str:
+    url = url.difference_update_query([name for name in url.query if "pass" in name])
+    return url.render_as_string(hide_password=True).replace("postgresql+psycopg", "postgresql", 1)
