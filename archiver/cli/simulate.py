@@ -13,10 +13,11 @@ from typing import Any
 import click
 
 from archiver.cli.options import refuse_beside
+from archiver.cli.tables import counted
 from archiver.errors import ArchiverError
 from archiver.simulator.faults import Fault, from_json
 from archiver.simulator.official import write_exports
-from archiver.simulator.seeding import HISTORY_ENDS_AT, settle, write_history
+from archiver.simulator.seeding import HISTORY_ENDS_AT, settle, stored, write_history
 from archiver.simulator.server import Simulator
 from archiver.simulator.world import World
 
@@ -52,7 +53,7 @@ SERVING = (
     type=click.IntRange(0, 10_000_000),
     default=300,
     show_default=True,
-    help="Messages stored already, in all.",
+    help="Messages stored already, in all flows and private conversations.",
 )
 @click.option(
     "--history-until",
@@ -197,8 +198,12 @@ def _announce(flowdock: Simulator, *, as_json: bool) -> None:
                  "flows": flows}  # fmt: skip
         click.echo(json.dumps(ready))
         return
-    stored = sum(len(flow.timeline) for flow in flowdock.world.flows)
-    click.echo(f"A Flowdock with {len(flows)} flows and {stored} messages in them is running.")
+    in_flows, in_private = stored(flowdock.world)
+    private = counted(len(flowdock.world.directory.conversations), "private conversation")
+    click.echo(
+        f"A Flowdock is running: {counted(in_flows + in_private, 'message')}, "
+        f"{in_flows:,} in {counted(len(flows), 'flow')}, {in_private:,} in {private}."
+    )
     click.echo(f"  API      {flowdock.api_url}")
     click.echo(f"  streams  {flowdock.stream_url}")
     click.echo(f"  truth    {flowdock.api_url}/_simulator/truth")

@@ -87,13 +87,16 @@ def write_history(
     chance = Random(f"{seed}/history")
     traffic = Traffic(world, seed)
     with world.unheard(), world.at(lambda: now):
-        while _stored(world) < messages:
-            for _ in range(max(1, (messages - _stored(world)) // 2)):
+        while sum(stored(world)) < messages:
+            for _ in range(max(1, (messages - sum(stored(world))) // 2)):
                 now = min(until, now + chance.randint(1, 2 * pause + 1))
                 traffic.step()
 
 
-def _stored(world: World) -> int:
+def stored(world: World) -> tuple[int, int]:
+    """How many messages there are in all flows, and in all private conversations."""
     directory = world.directory
-    flows = sum(len(flow.timeline) for flow in directory.flows.values())
-    return flows + sum(len(talk.timeline) for talk in directory.conversations.values())
+    return (
+        sum(len(flow.timeline) for flow in directory.flows.values()),
+        sum(len(talk.timeline) for talk in directory.conversations.values()),
+    )

@@ -40,12 +40,15 @@ async def test_it_says_where_it_runs_and_stops_at_a_signal(number):
 
 
 async def test_it_prints_an_environment_to_paste():
-    process = await run("--port", "0", "--stream-port", "0", "--history", "0")
+    process = await run("--port", "0", "--stream-port", "0", "--history", "300")
     printed = b""
     while b"ARCHIVER_TOKEN=" not in printed:
         printed += await line(process)
     process.terminate()
     await process.wait()
+    assert printed.startswith(
+        b"A Flowdock is running: 300 messages, 288 in 3 flows, 12 in 8 private conversations.\n"
+    )
     assert b"export ARCHIVER_API_URL=http://127.0.0.1:" in printed
     assert b"ARCHIVER_STREAM_URL=http://127.0.0.1:" in printed
 
