@@ -115,6 +115,11 @@ def test_data_lies_where_the_system_keeps_state(environ: dict[str, str], expecte
         ({"api_url": "https://"}, {}, "expected an http:// or https:// URL"),
         ({"api_url": "https://host:port"}, {}, "expected an http:// or https:// URL"),
         ({"data_dir": ""}, {}, "data_dir cannot be ''"),
+        (
+            {},
+            {"ARCHIVER_TOKEN": f"{MARKER}\nx"},
+            "ARCHIVER_TOKEN is not usable: expected one line of printable text",
+        ),
         ({"accounts": [{"name": "a"}]}, {}, "accounts.token is missing in account 1"),
         (
             {"accounts": [{"name": "a", "token": "t"}, {"name": "a", "token": "u"}]},

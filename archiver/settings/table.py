@@ -12,6 +12,7 @@ from archiver.settings.key import WEB, Key
 
 PREFIX = "ARCHIVER_"
 ACCOUNTS = "accounts"
+TEXT = "one line of printable text"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,7 @@ class Setting:
         words = ("at least", self.key.least), ("at most", self.key.most)
         bounds = [f"{word} {bound:.10g}" for word, bound in words if math.isfinite(bound)]
         names = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path"}
-        return ", ".join([names.get(self.kind, "text"), *bounds])
+        return ", ".join([names.get(self.kind, TEXT), *bounds])
 
 
 def _required(kind: Any) -> Any:

@@ -13,7 +13,16 @@ from typing import Any
 
 from archiver.settings.key import POSTGRES
 from archiver.settings.reading import DEFAULT, Gift, gather
-from archiver.settings.table import ACCOUNT, ACCOUNTS, FIRST, SECTIONS, TOP, Setting, settings_of
+from archiver.settings.table import (
+    ACCOUNT,
+    ACCOUNTS,
+    FIRST,
+    SECTIONS,
+    TEXT,
+    TOP,
+    Setting,
+    settings_of,
+)
 from archiver.settings.urls import masked
 
 MASK = "***"
@@ -127,7 +136,7 @@ def _facts(setting: Setting) -> Iterator[str]:
     else:
         yield f"Default: {STATE if setting.name == 'data_dir' else 'none'}"
     is_url = bool(setting.key.schemes)
-    if not is_url and setting.expected not in {"text", "a path", "true or false"}:
+    if not is_url and setting.expected not in {TEXT, "a path", "true or false"}:
         yield f"Expected: {setting.expected}"
     if setting.key.unit:
         yield f"Unit: {setting.key.unit}"
