@@ -19,6 +19,7 @@ from archiver.flowdock.retry import Gate
 from archiver.flowdock.stream import follow
 from archiver.ingest.account import Account, Plan
 from archiver.ingest.apply import when_possible
+from archiver.ingest.directory import Choice
 from archiver.ingest.heads import Heads
 from archiver.ingest.intake import Intake
 from archiver.ingest.leases import EVERYTHING, Leases, Share
@@ -96,8 +97,7 @@ class Works:
         """Archive the flows that *settings* want, of the accounts that are there."""
         wanted = {account.name: account for account in settings.accounts}
         for name in self.at_work.keys() & wanted.keys():
-            it = wanted[name]
-            self.at_work[name].replan(wanted=it.wants, private=it.private)
+            self.at_work[name].replan(_choice(wanted[name]))
         self.settings = replace(
             self.settings,
             accounts=tuple(
@@ -144,8 +144,7 @@ class Works:
         settings = self.settings
         plan = Plan(
             name=account.name,
-            wanted=account.wants,
-            private=account.private,
+            choice=_choice(account),
             request_line_bytes=settings.stream.request_line_bytes,
             refresh_seconds=settings.directory.refresh_seconds,
             head_seconds=settings.backfill.head_seconds,
@@ -181,3 +180,9 @@ class Works:
         )
         # A connection of their own: leases must be renewed even if all others wait for a lock.
         return Leases(beside(self.engine), me, self.tally.sharing, on_taken=self.load_heads)
+
+
+def _choice(account: AccountSettings) -> Choice:
+    return Choice(
+        wanted=account.wants, private=account.private, idle_patterns=account.idle_patterns
+    )

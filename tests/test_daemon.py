@@ -12,7 +12,7 @@ import pytest
 
 from archiver import daemon
 from archiver.domain.coverage import Ranges
-from archiver.ingest import backfill, source
+from archiver.ingest import backfill, roster, source
 from archiver.ingest.contact import LockedOut
 from archiver.settings import (
     Account,
@@ -378,6 +378,54 @@ async def test_only_the_flows_that_are_wanted_are_archived(flowdock, archive):
         await until(lambda: archive.query("SELECT count(*) > 0 FROM archive.messages") == [(True,)])
 
     assert archive.query("SELECT DISTINCT flow FROM archive.messages") == [(wanted,)]
+
+
+async def test_a_choice_that_leads_to_nothing_is_told_once_and_holds_for_flows_to_come(
+    flowdock, archive, caplog
+):
+    settings = settings_for(flowdock, archive.url, flows=("acme/late*",), private=False)
+    settings = replace(settings, directory=DirectorySettings(refresh_seconds=0.1))
+    listed = "SELECT max(last_seen_at) FROM archive.users"
+    async with archiving(settings):
+        await until(lambda: roster.IDLE_PATTERN in caplog.messages)
+        before = archive.query(listed)
+        await until(lambda: archive.query(listed) > before)
+        flow = found(flowdock.world, first_flow(flowdock).organization, "Late", flowdock.me)
+        assert flow.path == "acme/late"
+        flowdock.world.post(flow, flowdock.me, "are you there?")
+        await until(lambda: archive.query("SELECT flow FROM archive.messages") == [(flow.path,)])
+
+    (told,) = [one.__dict__ for one in caplog.records if one.msg == roster.IDLE_PATTERN]
+    assert (told["account"], told["pattern"]) == ("default", "acme/late*")
+    assert "ARCHIVER_FLOWS" in roster.IDLE_PATTERN
+
+
+@pytest.mark.parametrize(
+    ("flows", "private", "warning"),
+    [
+        (("*", "!acme/*"), False, roster.NONE_WANTED),
+        (("!*",), True, None),
+        (("acme/*", "nomatch/*"), False, roster.IDLE_PATTERN),
+    ],
+)
+async def test_only_a_choice_that_may_be_mistaken_is_told(
+    flowdock, archive, caplog, flows, private, warning
+):
+    caplog.set_level("INFO")
+    async with archiving(settings_for(flowdock, archive.url, flows=flows, private=private)):
+        await until(lambda: "following" in caplog.messages)
+
+    told = {roster.IDLE_PATTERN, roster.NONE_WANTED, roster.NONE_JOINED} & set(caplog.messages)
+    assert told == ({warning} if warning else set())
+
+
+async def test_who_has_joined_no_flow_is_told(flowdock, archive, caplog):
+    for flow in flowdock.world.flows:
+        leave(flowdock.world, flow, flowdock.me)
+    async with archiving(settings_for(flowdock, archive.url, private=False)):
+        await until(lambda: roster.NONE_JOINED in caplog.messages)
+
+    assert roster.IDLE_PATTERN not in caplog.messages
 
 
 async def test_other_flows_can_be_chosen_while_it_runs_and_nothing_is_lost(flowdock, archive):

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,12 +18,10 @@ from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, serve_database
 from archiver.cli.tables import counted
 from archiver.cli.terminal import is_terminal, make_safe
-from archiver.settings import Settings, matches
+from archiver.settings import Settings
 from archiver.store import reading
 from archiver.store.engine import Engine
 from archiver.store.reading import FlowReport
-
-log = logging.getLogger(__name__)
 
 TOLD_FLOWS = 20
 NOT_READABLE = "no account can read this flow now"
@@ -87,21 +84,7 @@ async def _run(settings: Settings, place: Place, *, as_json: bool) -> Progressed
                 untold = await daemon.backfill_once(settings, engine, on_found=_note_found)
                 if watching:
                     watching.cancel()
-        await _warn_of_idle_patterns(settings, engine)
         return replace(await _look(settings, engine), untold=untold)
-
-
-async def _warn_of_idle_patterns(settings: Settings, engine: Engine) -> None:
-    """Warn of each pattern that no flow is like: it may be mistyped."""
-    async with engine.connect() as tx:
-        paths = (await reading.flow_paths(tx)).values()
-    for account in settings.accounts:
-        for pattern in account.flows:
-            if not any(matches(path, [pattern.removeprefix("!")]) for path in paths):
-                log.warning(
-                    "no flow is like this pattern",
-                    extra={"account": account.name, "pattern": pattern},
-                )
 
 
 def _note_found(flows: int) -> None:

@@ -14,7 +14,7 @@ from archiver.errors import Corruption
 from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.backfill import HANDS, UNANSWERED, audit, backfill
 from archiver.ingest.connections import Connections, Follow, Lines, pause
-from archiver.ingest.directory import Wanted
+from archiver.ingest.directory import Choice
 from archiver.ingest.intake import Intake
 from archiver.ingest.leases import Share
 from archiver.ingest.names import Names
@@ -32,8 +32,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     """What an account archives, and how eagerly."""
 
     name: str
-    wanted: Wanted
-    private: bool
+    choice: Choice
     request_line_bytes: int = 4096
     refresh_seconds: float = 300.0
     head_seconds: float = 60.0
@@ -63,8 +62,7 @@ class Account:
             source,
             names,
             tally=tally,
-            wanted=plan.wanted,
-            private=plan.private,
+            choice=plan.choice,
             share=share,
             aside_seconds=plan.refresh_seconds,
             now=now,
@@ -100,13 +98,13 @@ class Account:
             self._roster.end()
         raise Corruption("the tasks of an account have ended")
 
-    def replan(self, *, wanted: Wanted, private: bool) -> None:
+    def replan(self, choice: Choice) -> None:
         """Archive other flows from now on.
 
         A stream that is to carry other flows is opened anew; what is said meanwhile is a gap like
         any other, and is filled.
         """
-        self._roster.replan(wanted=wanted, private=private)
+        self._roster.replan(choice)
 
     async def look_up(self) -> None:
         """Ask for the account's flows.

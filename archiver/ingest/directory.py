@@ -5,10 +5,11 @@ its answer is decided by the operator's patterns.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
-from archiver.domain.model import Flow
+from msgspec import Struct
+
 from archiver.flowdock.client import Client
 from archiver.ingest.apply import when_possible
 from archiver.ingest.names import Names
@@ -21,29 +22,45 @@ Wanted = Callable[[str], bool]
 """Tells of a flow's path whether it is to be archived."""
 
 
+class Choice(Struct, frozen=True, kw_only=True):
+    """What an operator wants of an account."""
+
+    wanted: Wanted
+    private: bool
+    """Whether private conversations are wanted."""
+    idle_patterns: Callable[[Collection[str]], Sequence[str]]
+    """Tells which of the patterns none of these flows' paths is like."""
+
+
+class Readable(Struct, frozen=True, kw_only=True):
+    """What an account can read."""
+
+    wanted: Mapping[int, str]
+    """The paths of flows that are wanted, private conversations among them, by flow key."""
+    joined: Sequence[str]
+    """The paths of all flows that its user has joined, wanted or not."""
+
+
 async def look_up(
     client: Client,
     engine: Engine,
     names: Names,
     *,
-    wanted: Wanted,
-    private: bool,
+    choice: Choice,
     now: Callable[[], datetime],
-) -> dict[int, str]:
+) -> Readable:
     """Ask which flows there are and who is in them, and store the answers.
-
-    Returns the paths of the flows to read, private conversations among them, by flow key.
 
     Raises:
         TokenRefused: the token is unknown. And all that `Client` raises.
     """
-    joined = [flow for flow in await client.flows() if flow.joined and wanted(flow.path)]
-    conversations = await client.conversations() if private else []
+    joined = [flow for flow in await client.flows() if flow.joined]
+    conversations = await client.conversations() if choice.private else []
     people = await client.users()
     await when_possible(engine, lambda tx: directory.see_users(tx, people, now=now()))
-    keys = await names.see([*joined, *conversations], now=now())
-    return {keys[flow.id]: flow.path for flow in _readable([*joined, *conversations])}
-
-
-def _readable(flows: Sequence[Flow]) -> list[Flow]:
-    return [flow for flow in flows if not flow.disabled]
+    wanted = [*(flow for flow in joined if choice.wanted(flow.path)), *conversations]
+    keys = await names.see(wanted, now=now())
+    return Readable(
+        wanted={keys[flow.id]: flow.path for flow in wanted if not flow.disabled},
+        joined=[flow.path for flow in joined if not flow.disabled],
+    )

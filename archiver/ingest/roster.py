@@ -15,7 +15,7 @@ from archiver.domain.model import UserId
 from archiver.flowdock.refusals import FlowRefused, TokenRefused
 from archiver.ingest.backfill import UNANSWERED
 from archiver.ingest.batch import Arrival
-from archiver.ingest.directory import Wanted, look_up
+from archiver.ingest.directory import Choice, Readable, look_up
 from archiver.ingest.leases import Share, private_slot, slot_of
 from archiver.ingest.names import Names
 from archiver.ingest.source import Source
@@ -31,6 +31,10 @@ FRESH_SECONDS = 1.0
 UNTOLD_SECONDS = 3600.0
 """How often it is noted that the newest message of a flow is still not told."""
 
+IDLE_PATTERN = "no joined flow is like this pattern of ARCHIVER_FLOWS (flows in the file)"
+NONE_WANTED = "no joined flow is wanted: correct ARCHIVER_FLOWS (flows in the file)"
+NONE_JOINED = "no flow is joined: join flows in Flowdock"
+
 
 class Roster:
     """The flows of one account; `Source.paths` holds those that are to be read now."""
@@ -41,8 +45,7 @@ class Roster:
         names: Names,
         *,
         tally: AccountTally,
-        wanted: Wanted,
-        private: bool,
+        choice: Choice,
         share: Share,
         aside_seconds: float,
         now: Callable[[], datetime],
@@ -50,12 +53,11 @@ class Roster:
         self.source = source
         self.stale = asyncio.Event()
         """Set when the flows are to be looked up anew, or dealt out anew to connections."""
-        self._private = private
+        self._choice = choice
         self._share = share
         self._me: UserId | None = None
         self._names = names
         self._tally = tally
-        self._wanted = wanted
         self._aside_seconds = aside_seconds
         self._now = now
         self._aside: dict[str, float] = {}
@@ -63,17 +65,18 @@ class Roster:
         self._untold_at: dict[int, float] = {}
         self._looked_up_at = -math.inf
         self._followed: tuple[int, int] | None = None
+        self._warnings: list[tuple[str, dict[str, str]]] = []
 
-    def replan(self, *, wanted: Wanted, private: bool) -> None:
+    def replan(self, choice: Choice) -> None:
         """Archive other flows from now on."""
-        self._wanted, self._private = wanted, private
+        self._choice = choice
         self.stale.set()
 
     @property
     def follows_private(self) -> bool:
         """Tell whether private conversations are to be followed."""
-        if not self._private or self._me is None:
-            return self._private
+        if not self._choice.private or self._me is None:
+            return self._choice.private
         return self._share.holds(private_slot(self._me))
 
     def begin(self, me: UserId) -> None:
@@ -89,19 +92,19 @@ class Roster:
         """Ask for the account's flows, and leave out those that were refused a short while ago."""
         clock = asyncio.get_running_loop().time
         self._looked_up_at = clock()
-        paths = await look_up(
+        found = await look_up(
             self.source.client,
             self.source.engine,
             self._names,
-            wanted=self._wanted,
-            private=self._private,
+            choice=self._choice,
             now=self._now,
         )
-        for key in self.source.paths.keys() - paths.keys():
+        for key in self.source.paths.keys() - found.wanted.keys():
             await self._end(key)
         self.source.visible = {
-            key: path for key, path in paths.items() if self._aside.get(path, 0.0) <= clock()
+            key: path for key, path in found.wanted.items() if self._aside.get(path, 0.0) <= clock()
         }
+        self._warn_of_choice(found)
         await self._share.see(self._tally.name, self._slots())
         self.take_share()
 
@@ -168,7 +171,7 @@ class Roster:
     async def _end(self, flow_key: int) -> None:
         """Read a flow no more that is not wanted, or cannot be read any more."""
         path = self.source.paths[flow_key]
-        if self._wanted(path):
+        if self._choice.wanted(path):
             await self.source.lose(flow_key, reason="not listed any more")
         else:
             log.info("flow excluded", extra={"flow": path})
@@ -176,12 +179,26 @@ class Roster:
 
     def _slots(self) -> set[str]:
         slots = {slot_of(path) for path in self.source.visible.values()}
-        if self._private and self._me is not None:
+        if self._choice.private and self._me is not None:
             slots.add(private_slot(self._me))
         return slots
 
+    def _warn_of_choice(self, found: Readable) -> None:
+        """Warn, once and again when it changes, of a choice that leads to nothing.
+
+        It may be mistyped, or speak of a flow that is yet to be joined.
+        """
+        about = {"account": self._tally.name}
+        idle = self._choice.idle_patterns(found.joined) if found.joined else []
+        warnings = [(IDLE_PATTERN, {**about, "pattern": pattern}) for pattern in idle]
+        if not found.wanted and not idle:
+            warnings.append((NONE_WANTED if found.joined else NONE_JOINED, about))
+        for warning, extra in warnings if warnings != self._warnings else ():
+            log.warning(warning, extra=extra)
+        self._warnings = warnings
+
     def _tell_followed(self) -> None:
-        """Tell once, and again when it changes, what is followed: a mistyped pattern shows here."""
+        """Tell once, and again when it changes, what is followed."""
         self._tally.paths = self.source.paths
         self._tally.elsewhere = len(self.source.visible) - len(self.source.paths)
         private = sum(path.startswith("private/") for path in self.source.paths.values())

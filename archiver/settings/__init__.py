@@ -4,7 +4,7 @@ The field of a dataclass holds a key's name, type, default, range and meaning;
 `archiver.settings.reading` reads, refuses and explains by these declarations alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -51,6 +51,15 @@ class Account:
     def wants(self, path: str) -> bool:
         """Tell whether the flow or private conversation *path* is to be archived."""
         return self.private if path.startswith("private/") else matches(path, self.flows)
+
+    def idle_patterns(self, paths: Iterable[str]) -> tuple[str, ...]:
+        """The patterns that none of these flows is like: they may be mistyped."""
+        known = list(paths)
+        return tuple(
+            pattern
+            for pattern in self.flows
+            if not any(matches(path, [pattern.removeprefix("!")]) for path in known)
+        )
 
     def cleartext_urls(self) -> tuple[str, ...]:
         """The URLs to which the token would travel unencrypted over a network."""

@@ -23,7 +23,7 @@ from archiver.flowdock.shards import Shard, assign
 from archiver.flowdock.stream import Closed, follow
 from archiver.ingest.backfill import UNANSWERED
 from archiver.ingest.contact import CONTACT_LIMITS, LockedOut, Unreachable
-from archiver.settings import Account, Settings, matches
+from archiver.settings import Account, Settings
 
 STREAM_SECONDS = 15.0
 
@@ -101,10 +101,8 @@ async def _look(means: Means, tell: Tell) -> AsyncIterator[Result]:
 
 
 def _of_patterns(account: Account, joined: list[str], wanted: list[str]) -> Iterator[Result]:
-    for pattern in account.flows:
-        if pattern != "*" and not any(
-            matches(path, [pattern.removeprefix("!")]) for path in joined
-        ):
+    for pattern in account.idle_patterns(joined):
+        if pattern != "*":
             yield warning(
                 "flows",
                 f"{account.name}: the pattern {pattern} matches no flow",
