@@ -24,6 +24,7 @@ import aiohttp
 from msgspec import Struct
 from yarl import URL
 
+from archiver.flowdock.breaks import why_broken
 from archiver.flowdock.client import authorization
 from archiver.flowdock.framing import MAX_FRAME_BYTES, EventStreamFramer, JsonFramer
 from archiver.flowdock.redaction import redact_all
@@ -67,6 +68,8 @@ class Frames(Struct, frozen=True, kw_only=True):
 class Closed(Struct, frozen=True, kw_only=True):
     """The connection is no more, or none came about; the next is tried after *retry_in_seconds*."""
 
+    url: str
+    """The service that it led to, or was to lead to."""
     connection: int | None
     """Which one; None when none came about."""
     reason: str
@@ -163,7 +166,7 @@ class _Stream:
         except (aiohttp.ClientError, OSError) as exc:
             self._gate.answered(exc)
             delay = self._backoff.after_error()
-            yield Closed(connection=None, reason=_reason(exc), retry_in_seconds=delay)
+            yield self._closed(why_broken(exc), delay)
             return
         self._gate.answered(response.status)
         try:
@@ -208,7 +211,7 @@ class _Stream:
         delay = self._backoff.after_end(clock() - began)
         if isinstance(framer, EventStreamFramer):
             delay = max(delay, min(framer.retry_seconds or 0.0, MAX_RETRY_AFTER_SECONDS))
-        yield Closed(connection=self._connections, reason=received, retry_in_seconds=delay)
+        yield self._closed(received, delay, connection=self._connections)
 
     def _framer(self, response: aiohttp.ClientResponse) -> JsonFramer | EventStreamFramer | None:
         """Return what cuts the answer; None when the answer is no stream."""
@@ -243,7 +246,11 @@ class _Stream:
             raise HeadTooLong(status, flows=self._flows)
         reason = f"status {status}" if status != 200 else f"{response.content_type}, not a stream"
         delay = max(self._backoff.after_refusal(), asked)
-        return Closed(connection=None, reason=reason, retry_in_seconds=delay)
+        return self._closed(reason, delay)
+
+    def _closed(self, reason: str, delay: float, *, connection: int | None = None) -> Closed:
+        url = str(self._url.origin())
+        return Closed(url=url, connection=connection, reason=reason, retry_in_seconds=delay)
 
 
 class _Content:
@@ -268,7 +275,7 @@ class _Content:
         except TimeoutError:
             return "silence"
         except (aiohttp.ClientError, OSError) as exc:
-            return _reason(exc)
+            return why_broken(exc)
         finally:
             self._waiting_since = None
 
@@ -284,15 +291,6 @@ class _Content:
             self._timer = self._loop.call_later(left, self._look)
         else:
             self._reader.set_exception(TimeoutError())
-
-
-def _reason(exc: BaseException) -> str:
-    """Return what happened, in words that repeat nothing of the request."""
-    if isinstance(exc, TimeoutError):
-        return "no answer"
-    if isinstance(exc, aiohttp.ClientPayloadError):
-        return "cut"
-    return f"cut: {type(exc).__name__}"
 
 
 def _sendable(event_id: str) -> str:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from archiver.domain.model import UserId
 from archiver.errors import ArchiverError
+from archiver.flowdock.breaks import why_unconnected
 from archiver.flowdock.client import Client, Limits
 from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.backfill import UNANSWERED
@@ -32,7 +33,8 @@ class Unreachable(ArchiverError):
     def __init__(self, account: str, api_url: str, error: Exception) -> None:
         super().__init__(
             f"no answer from {api_url} for account {account}: "
-            f"{_reason(error)}; correct ARCHIVER_API_URL (api_url in the file)"
+            f"{why_unconnected(error) or str(error) or type(error).__name__}; "
+            "correct ARCHIVER_API_URL (api_url in the file)"
         )
 
 
@@ -62,11 +64,3 @@ async def make_contact(client: Client, *, account: str, api_url: str) -> UserId:
         raise
     except UNANSWERED as error:
         raise Unreachable(account, api_url, error) from error
-
-
-def _reason(error: Exception) -> str:
-    """What the system says, where it says something; aiohttp adds what nobody asked for."""
-    inner = getattr(error, "os_error", None)
-    if isinstance(inner, OSError):
-        return inner.strerror or str(inner)
-    return str(error) or type(error).__name__

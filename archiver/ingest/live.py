@@ -7,7 +7,7 @@ writer claims only what it has written.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import datetime
 from itertools import count
 from typing import NoReturn
@@ -95,12 +95,18 @@ async def listen(occurrences: AsyncIterator[Occurrence], listener: Listener) -> 
                     came = Came(connection, at, arrivals)
                     listener.on_heard(came)
                     await listener.intake.put(came)
-                case Closed(reason=reason, retry_in_seconds=pause):
-                    log.warning("stream closed", extra={**about, "reason": reason, "again": pause})
-                    listener.tally.end(listener.link, reason)
+                case Closed():
+                    _tell(occurrence, about)
+                    listener.tally.end(listener.link, occurrence.reason)
                     listener.intake.put_now(Ended(connection, listener.intake.read_up_to()))
     finally:
         listener.intake.put_now(Ended(connection, listener.intake.read_up_to()))
+
+
+def _tell(closed: Closed, about: Mapping[str, str]) -> None:
+    what = "stream not opened" if closed.connection is None else "stream closed"
+    told = {**about, "url": closed.url, "reason": closed.reason}
+    log.warning(what, extra={**told, "again_seconds": round(closed.retry_in_seconds, 1)})
 
 
 async def receive(

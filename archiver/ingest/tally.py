@@ -15,7 +15,7 @@ from archiver.ingest.batch import Applied
 MOST_KINDS = 100
 OTHER = "other"
 """What all kinds of events beyond so many are called: a server may make up ever more names."""
-PLAIN_REASONS = frozenset({"ended", "silence", "cut", "no answer"})
+PLAIN_REASONS = frozenset({"ended", "silence", "cut", "no answer", "no connection"})
 
 
 @dataclass(slots=True, eq=False)

@@ -110,7 +110,10 @@ async def test_a_service_that_is_not_there_and_streams_that_are_not(flowdock):
     found = await found_of(account(flowdock, api_url="http://127.0.0.1:9"))
     assert "correct ARCHIVER_API_URL" in found["service", "wrong"]
     found = await found_of(account(flowdock, stream_url="http://127.0.0.1:9"))
-    assert "1 of 1 did not open: http://127.0.0.1:9: cut" in found["streams", "wrong"]
+    assert (
+        "1 of 1 did not open: http://127.0.0.1:9: no connection: Connection refused"
+        in found["streams", "wrong"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """What happens on a stream when the network and the server do what they do, by a real server."""
 
 import asyncio
+import errno
 import random
+import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -9,8 +12,10 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.client_reqrep import ConnectionKey
 from typing_extensions import override
 
+from archiver.flowdock.breaks import why_unconnected
 from archiver.flowdock.refusals import HeadTooLong, Redirected, ShardRefused, TokenRefused
 from archiver.flowdock.retry import Delays, Gate
 from archiver.flowdock.shards import Shard
@@ -235,9 +240,8 @@ async def test_keep_alives_are_no_silence(listen: Any) -> None:
 async def test_a_server_that_accepts_and_says_nothing_is_given_up(listen: Any) -> None:
     seen = await until_closed(listen(never, silence_seconds=0.05))
 
-    assert seen == [
-        Closed(connection=None, reason="no answer", retry_in_seconds=seen[0].retry_in_seconds)
-    ]
+    (closed,) = seen
+    assert (closed.connection, closed.reason) == (None, "no answer")
 
 
 @pytest.mark.parametrize(
@@ -278,7 +282,27 @@ async def test_a_server_that_is_not_there_is_tried_again(session: Any, clock: An
         chance=random.Random(1),
         delays=QUICK,
     )
-    assert reasons_in(await until_closed(gone, times=3)) == ["cut: ClientConnectorError"] * 3
+    seen = await until_closed(gone, times=3)
+    assert {it.url for it in seen} == {"http://127.0.0.1:1"}
+    assert [it.connection for it in seen] == [None] * 3
+    assert reasons_in(seen) == ["no connection: Connection refused"] * 3
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 1)"), "Connection refused"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "Name or service not"),
+        (ssl.SSLError(1, "[SSL] wrong version number"), "[SSL] wrong version number"),
+        (OSError("Multiple exceptions: [Errno 111], [Errno 101]"), "Multiple exceptions"),
+    ],
+)
+def test_why_there_is_no_connection_is_told_as_the_system_says_it(
+    error: OSError, told: str
+) -> None:
+    where = ConnectionKey("chat.example", 443, True, True, None, None, None)
+    assert str(why_unconnected(aiohttp.ClientConnectorError(where, error))).startswith(told)
+    assert why_unconnected(aiohttp.ServerDisconnectedError()) is None
 
 
 @pytest.mark.parametrize("code", [429, 503])

@@ -10,9 +10,10 @@ from archiver.domain.coverage import Ranges
 from archiver.domain.events import Rejected, Signal
 from archiver.domain.model import UserId
 from archiver.domain.proportion import FARTHEST_SIGNAL
+from archiver.flowdock.stream import Closed, Occurrence, Opened
 from archiver.ingest.heads import Heads
 from archiver.ingest.intake import Began, Came, Intake
-from archiver.ingest.live import Listener, Pace, claim_pause, receive, write_forever
+from archiver.ingest.live import Listener, Pace, claim_pause, listen, receive, write_forever
 from archiver.ingest.names import Names
 from archiver.ingest.tally import AccountTally, Link, Tally
 from archiver.store.engine import DatabaseError, Engine, connect
@@ -52,6 +53,20 @@ class Writing:
 async def writing(database_url: str) -> AsyncIterator[Writing]:
     async with connect(database_url) as engine:
         yield Writing(engine, await new_flow(engine), database_url)
+
+
+def listener(writing: Writing) -> Listener:
+    return Listener(
+        intake=writing.intake,
+        names=Names(writing.engine),
+        me=UserId("1"),
+        origin="default 1",
+        newest=lambda _flow_key: 100,
+        on_opened=frozenset,
+        on_heard=lambda _came: None,
+        tally=AccountTally(name="default"),
+        link=Link(),
+    )
 
 
 @asynccontextmanager
@@ -101,25 +116,28 @@ async def test_a_claim_does_not_go_on_over_an_event_that_was_refused(writing):
     assert writing.claimed() == Ranges(((1, 1), (3, 6)))
 
 
-def listener_of(writing: Writing) -> Listener:
-    """Who listens to a flow that has come to 100."""
-    return Listener(
-        intake=writing.intake,
-        names=Names(writing.engine),
-        me=UserId("1"),
-        origin="default 1",
-        newest=lambda _flow_key: 100,
-        on_opened=frozenset,
-        on_heard=lambda _came: None,
-        tally=AccountTally(name="default"),
-        link=Link(),
-    )
+async def test_a_stream_that_does_not_open_is_told_with_its_address_and_a_time_to_read(
+    writing, caplog
+):
+    async def occur() -> AsyncIterator[Occurrence]:
+        url = "http://127.0.0.1:1"
+        yield Closed(url=url, connection=None, reason="no answer", retry_in_seconds=0.14247004890)
+        yield Opened(connection=1, opened_at=NOW, answered_at=None)
+        yield Closed(url=url, connection=1, reason="ended", retry_in_seconds=61.666)
+
+    await listen(occur(), listener(writing))
+    told = [one.__dict__ for one in caplog.records if one.levelname == "WARNING"]
+    assert [(one["msg"], one["reason"], one["again_seconds"]) for one in told] == [
+        ("stream not opened", "no answer", 0.1),
+        ("stream closed", "ended", 61.7),
+    ]
+    assert {one["url"] for one in told} == {"http://127.0.0.1:1"}
 
 
 async def test_an_id_out_of_all_proportion_is_believed_of_nothing(writing):
-    listener = listener_of(writing)
+    ours = listener(writing)
     for kind in ("message", "activity.user"):
-        near, far = await receive([frame(101, kind), frame(2**60, kind)], listener, received_at=NOW)
+        near, far = await receive([frame(101, kind), frame(2**60, kind)], ours, received_at=NOW)
         assert near.id == 101
         assert isinstance(far.decoded, Rejected)
         assert far.decoded.reason == "an id out of all proportion to its flow's"
@@ -128,7 +146,7 @@ async def test_an_id_out_of_all_proportion_is_believed_of_nothing(writing):
 async def test_a_signal_moves_no_head_further_than_what_is_known(writing):
     far = 101 + FARTHEST_SIGNAL
     frames = [frame(id_, kind) for kind in ("message", "activity.user") for id_ in (101, far)]
-    message, later, signal, lone = await receive(frames, listener_of(writing), received_at=NOW)
+    message, later, signal, lone = await receive(frames, listener(writing), received_at=NOW)
     assert [one.id for one in (message, later, signal, lone)] == [101, far, 101, None]
     assert isinstance(lone.decoded, Signal)
     writing.intake.put_now(Came(1, writing.clock() - 50, [signal, lone]))

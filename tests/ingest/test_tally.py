@@ -11,7 +11,8 @@ from archiver.ingest.tally import MOST_KINDS, OTHER, AccountTally, Tally, reason
     [
         ("ended", "ended"),
         ("silence", "silence"),
-        ("cut: ClientConnectorError", "cut"),
+        ("cut: ServerDisconnectedError", "cut"),
+        ("no connection: Connection refused", "no_connection"),
         ("no answer", "no_answer"),
         ("status 503", "status_503"),
         ("refused flow", "refused_flow"),

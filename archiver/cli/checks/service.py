@@ -182,7 +182,7 @@ async def _try_stream(means: Means, shard: Shard) -> str | None:
         async with asyncio.timeout(STREAM_SECONDS), aclosing(following) as occurrences:
             async for occurrence in occurrences:
                 if isinstance(occurrence, Closed):
-                    return f"{means.account.stream_url}: {occurrence.reason}"
+                    return f"{occurrence.url}: {occurrence.reason}"
                 return None
     except TimeoutError:
         return f"{means.account.stream_url}: no answer"
