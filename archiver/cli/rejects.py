@@ -92,17 +92,20 @@ def retry(load: LoadSettings, /, *, ids: tuple[int, ...], of_all: bool, as_json:
     if bool(ids) == of_all:
         raise click.UsageError("name rejects by their ids, or all of them by --all")
     tried = _with_archive(load, partial(_retry, ids=ids))
-    left = [one for one in tried if one.reason is not None]
+    placed = sum(one.reason is None for one in tried)
+    missing = sum(not one.is_there for one in tried)
+    left = len(tried) - placed - missing
     if as_json:
-        click.echo(json.dumps({"placed": len(tried) - len(left), "left": len(left),
+        click.echo(json.dumps({"placed": placed, "left": left, "missing": missing,
                                "rejects": msgspec.to_builtins(tried)}))  # fmt: skip
     else:
         for one in tried[:TOLD]:
             click.echo(_told(one))
         if len(tried) > TOLD:
             click.echo(f"… and {len(tried) - TOLD:,} more")
-        click.echo(f"{len(tried) - len(left):,} placed, {len(left):,} left")
-    return 1 if left else 0
+        not_there = f", {missing:,} not there" if missing else ""
+        click.echo(f"{placed:,} placed, {left:,} left{not_there}")
+    return 0 if placed == len(tried) else 1
 
 
 def _with_archive(load: LoadSettings, work: Callable[[Engine], Awaitable[T]]) -> T:

@@ -37,10 +37,16 @@ class Retried(Struct, frozen=True, kw_only=True):
     event_id: int | None = None
     reason: str | None = None
     """Why it still has no place; None when it has one now."""
+    is_there: bool = True
+    """Whether there was a reject of this id."""
 
 
 class _Unplaced(Exception):
     """A reject has no place yet; the text says why."""
+
+
+class _Missing(_Unplaced):
+    """There is no reject of this id."""
 
 
 async def retry(engine: Engine, id_: int, *, now: datetime) -> Retried:
@@ -52,7 +58,8 @@ async def retry(engine: Engine, id_: int, *, now: datetime) -> Retried:
             await rejecting.remove(tx, [id_])
             paths = await reading.flow_paths(tx)
     except _Unplaced as unplaced:
-        return Retried(id=id_, reason=str(unplaced))
+        is_there = not isinstance(unplaced, _Missing)
+        return Retried(id=id_, reason=str(unplaced), is_there=is_there)
     except DatabaseError as error:
         if fault(error) is not Fault.ROW:
             raise
@@ -69,7 +76,7 @@ async def _place(tx: Transaction, reject: Kept | None, *, now: datetime) -> Arri
         _Unplaced: it still says nothing, or of no flow, or of none that may have come so far.
     """
     if reject is None:
-        raise _Unplaced("there is no such reject")
+        raise _Missing("there is no such reject")
     names = await _flow_names(tx)
     was_listed = reject.origin.startswith(LISTINGS)
     was_imported = reject.origin.startswith(IMPORT)

@@ -107,6 +107,17 @@ def test_what_can_be_read_now_finds_its_place(archiver: Run, archive: str) -> No
     assert query(archive, "SELECT count(*) FROM archive.flows") == [(3,)]
 
 
+def test_what_is_not_there_is_not_left(archiver: Run, archive: str) -> None:
+    told = archiver("rejects", "retry", "99", "1", "2", ARCHIVER_DATABASE_URL=archive)
+    assert told.returncode == 1
+    assert told.stdout.startswith("99: there is no such reject\n1: ")
+    assert told.stdout.endswith("\n1 placed, 1 left, 1 not there\n")
+    told = archiver("rejects", "retry", "99", "--json", ARCHIVER_DATABASE_URL=archive)
+    assert told.returncode == 1
+    found = json.loads(told.stdout)
+    assert (found["placed"], found["left"], found["missing"]) == (0, 0, 1)
+
+
 def test_what_to_retry_must_be_said(archiver: Run, archive: str) -> None:
     told = archiver("rejects", "retry", ARCHIVER_DATABASE_URL=archive)
     assert told.returncode == 2
