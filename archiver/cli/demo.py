@@ -22,6 +22,7 @@ import click
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, demo_settings, open_database, serve_database
 from archiver.cli.display import Display, choose_display
+from archiver.cli.numbers import Number, Whole
 from archiver.cli.performance import Performance, Plan
 from archiver.cli.programs import Program, run_program
 from archiver.cli.simulation import reach_simulator
@@ -53,28 +54,34 @@ class Stage:
 @click.command
 @click.option(
     "--seconds",
-    type=click.FloatRange(1, 86_400),
+    type=Number(1, 86_400),
     default=30.0,
     show_default=True,
     help="About how long it lasts, the comparison included.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines; the last is the result.")
-@click.option("--flows", type=click.IntRange(1, 200), default=12, show_default=True)
+@click.option("--flows", type=Whole(1, 200), default=12, show_default=True)
 @click.option(
     "--history",
-    type=click.IntRange(0, 1_000_000),
+    type=Whole(0, 1_000_000),
     default=20_000,
     show_default=True,
     help="Messages that were there before, to be filled in.",
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(0.1, 2_000),
+    type=Number(0.1, 2_000),
     default=80.0,
     show_default=True,
     help="Live events a second.",
 )
-@click.option("--seed", default=1, show_default=True, help="The same seed gives the same history.")
+@click.option(
+    "--seed",
+    type=Whole(),
+    default=1,
+    show_default=True,
+    help="The same seed gives the same history.",
+)
 @click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), hidden=True)
 @click.pass_obj
 def demo(

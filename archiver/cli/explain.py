@@ -10,6 +10,7 @@ import msgspec
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
 from archiver.cli.explanation import Explanation, describe
+from archiver.cli.numbers import Whole
 from archiver.cli.terminal import make_safe, show_json
 from archiver.errors import ArchiverError
 from archiver.ingest.folding import by_message
@@ -22,7 +23,7 @@ LARGEST_ID = 2**63 - 2
 
 @click.command
 @click.argument("flow")
-@click.argument("id_", metavar="ID", type=click.IntRange(1, LARGEST_ID))
+@click.argument("id_", metavar="ID", type=Whole(1, LARGEST_ID))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 def explain(load: LoadSettings, /, *, flow: str, id_: int, as_json: bool) -> int:

@@ -13,6 +13,7 @@ import msgspec
 
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
+from archiver.cli.numbers import LARGEST, Whole
 from archiver.cli.options import refuse_beside
 from archiver.cli.tables import Column, counted, moment, show_table
 from archiver.cli.terminal import make_safe
@@ -38,7 +39,7 @@ TOLD = 20
 @click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
-    "--limit", type=click.IntRange(1), default=50, show_default=True, help="List so many, newest."
+    "--limit", type=Whole(1, LARGEST), default=50, show_default=True, help="List so many, newest."
 )
 @click.pass_context
 def rejects(ctx: click.Context, /, *, as_json: bool, limit: int) -> None:
@@ -61,7 +62,7 @@ def rejects(ctx: click.Context, /, *, as_json: bool, limit: int) -> None:
 
 
 @rejects.command
-@click.argument("id_", metavar="ID", type=int)
+@click.argument("id_", metavar="ID", type=Whole(1, LARGEST))
 @click.option("--raw", "as_raw", is_flag=True, help="Write its bytes, and nothing else.")
 @click.pass_obj
 def show(load: LoadSettings, /, *, id_: int, as_raw: bool) -> None:
@@ -80,7 +81,7 @@ def show(load: LoadSettings, /, *, id_: int, as_raw: bool) -> None:
 
 
 @rejects.command
-@click.argument("ids", metavar="[ID]...", type=int, nargs=-1)
+@click.argument("ids", metavar="[ID]...", type=Whole(1, LARGEST), nargs=-1)
 @click.option("--all", "of_all", is_flag=True, help="All that there are.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj

@@ -16,6 +16,7 @@ from archiver.cli.database import (
     require_demo,
     serve_database,
 )
+from archiver.cli.numbers import Number, Whole
 from archiver.cli.search_finding import Asked, Outcome
 from archiver.cli.search_forms import Cursor, print_csv, print_json, write_cursor
 from archiver.cli.search_screen import show
@@ -35,7 +36,7 @@ FOREVER_SECONDS = 86_400
     "-C",
     "--context",
     "neighbours",
-    type=click.IntRange(0, 50),
+    type=Whole(0, 50),
     default=0,
     metavar="N",
     help="Show N messages of the flow before and after each.",
@@ -43,7 +44,7 @@ FOREVER_SECONDS = 86_400
 @click.option(
     "--limit",
     "most",
-    type=click.IntRange(1, 10_000),
+    type=Whole(1, 10_000),
     default=20,
     show_default=True,
     metavar="N",
@@ -58,7 +59,7 @@ FOREVER_SECONDS = 86_400
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(0.1, FOREVER_SECONDS),
+    type=Number(0.1, FOREVER_SECONDS),
     default=10.0,
     show_default=True,
     help="Give up after so many seconds.",

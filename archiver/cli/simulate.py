@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from archiver.cli.numbers import Number, Whole
 from archiver.cli.options import refuse_beside
 from archiver.cli.tables import counted
 from archiver.errors import ArchiverError
@@ -21,7 +22,7 @@ from archiver.simulator.seeding import HISTORY_ENDS_AT, settle, stored, write_hi
 from archiver.simulator.server import Simulator
 from archiver.simulator.world import World
 
-PORT = click.IntRange(0, 65_535)
+PORT = Whole(0, 65_535)
 
 
 class Misasked(ArchiverError):
@@ -41,16 +42,16 @@ SERVING = (
 @click.option(
     "--stream-port", type=PORT, default=8701, show_default=True, help="Of the streams; 0 for any."
 )
-@click.option("--seed", default=1, show_default=True, help="The same seed gives the same world.")
 @click.option(
-    "--flows", type=click.IntRange(1, 2_000), default=3, show_default=True, help="How many flows."
+    "--seed", type=Whole(), default=1, show_default=True, help="The same seed gives the same world."
 )
+@click.option("--flows", type=Whole(1, 2_000), default=3, show_default=True, help="How many flows.")
 @click.option(
-    "--users", type=click.IntRange(1, 10_000), default=5, show_default=True, help="How many users."
+    "--users", type=Whole(1, 10_000), default=5, show_default=True, help="How many users."
 )
 @click.option(
     "--history",
-    type=click.IntRange(0, 10_000_000),
+    type=Whole(0, 10_000_000),
     default=300,
     show_default=True,
     help="Messages stored already, in all flows and private conversations.",
@@ -63,21 +64,21 @@ SERVING = (
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(0, 10_000),
+    type=Number(0, 10_000),
     default=0.0,
     show_default=True,
     help="Live events a second; 0 for none.",
 )
 @click.option(
     "--listing-delay",
-    type=click.FloatRange(0, 86_400),
+    type=Number(0, 86_400),
     default=1.0,
     show_default=True,
     help="Seconds until a message is listed.",
 )
 @click.option(
     "--keepalive",
-    type=click.FloatRange(0.01, 86_400),
+    type=Number(0.01, 86_400),
     default=25.0,
     show_default=True,
     help="Seconds between keep-alives.",
@@ -91,7 +92,7 @@ SERVING = (
 )
 @click.option(
     "--replay-window",
-    type=click.IntRange(0, 10_000_000),
+    type=Whole(0, 10_000_000),
     default=10_000,
     show_default=True,
     help="Events kept for replay.",

@@ -22,6 +22,7 @@ from archiver.cli.database import (
     require_demo,
     serve_database,
 )
+from archiver.cli.numbers import Number
 from archiver.cli.tables import Column, counted, table_text
 from archiver.cli.terminal import has_colours, is_terminal, make_safe, show_json, show_long
 from archiver.cli.zones import Zone
@@ -47,7 +48,7 @@ LINE_ENDS = str.maketrans("\r\n", "  ")
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(0.1, 86_400),
+    type=Number(0.1, 86_400),
     default=60.0,
     show_default=True,
     help="Give up after so many seconds.",

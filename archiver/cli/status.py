@@ -19,6 +19,7 @@ from archiver.cli.configuration import LoadSettings
 from archiver.cli.dashboard import Look
 from archiver.cli.database import Place, open_database, require_archive, serve_database
 from archiver.cli.measures import COMPLETE, told_bytes, told_count, told_seconds, told_share
+from archiver.cli.numbers import Number
 from archiver.cli.options import refuse_beside
 from archiver.cli.tables import counted
 from archiver.cli.terminal import has_colours, is_terminal, make_safe
@@ -39,7 +40,7 @@ NARROWEST = 8
 @click.option("--watch", "is_watched", is_flag=True, help="A live screen, until Ctrl-C.")
 @click.option(
     "--every",
-    type=click.FloatRange(0.2, 3600),
+    type=Number(0.2, 3600),
     default=2.0,
     show_default=True,
     help="With --watch: seconds between two looks.",

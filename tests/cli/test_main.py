@@ -257,3 +257,23 @@ async def test_sigterm_leaves_through_the_blocks_that_clean_up(environ: dict[str
     process.send_signal(signal.SIGTERM)
     out, err = await process.communicate()
     assert (process.returncode, out, err) == (143, b"cleaned\n", b"")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["explain", "acme/main", "abc"], f"'abc' is no whole number from 1 to {2**63 - 2}"),
+        (["explain", "acme/main", "0"], f"'0' is no whole number from 1 to {2**63 - 2}"),
+        (["rejects", "show", str(2**63)], f"'{2**63}' is no whole number from 1 to {2**63 - 1}"),
+        (["search", "-C", "51", "x"], "'51' is no whole number from 0 to 50"),
+        (["simulate", "--seed", "x"], "'x' is no whole number"),
+        (["demo", "--seconds", "abc"], "'abc' is no number from 1 to 86400"),
+        (["sql", "--timeout", "nan", "SELECT 1"], "'nan' is no number from 0.1 to 86400"),
+    ],
+)
+def test_what_is_no_number_is_refused_in_words(
+    archiver: Run, arguments: list[str], told: str
+) -> None:
+    ended = archiver(*arguments)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"{told} (see archiver " in ended.stderr

@@ -1,0 +1,45 @@
+"""Numbers as options and arguments take them; what is none is refused in words."""
+
+import math
+from typing import Any
+
+import click
+from typing_extensions import override
+
+LARGEST = 2**63 - 1
+"""Of what Postgres can count."""
+
+
+class Whole(click.IntRange):
+    """A whole number; both of its bounds are given, or none."""
+
+    name = "number"
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is no whole number{_bounds(self)}", param, ctx)
+
+
+class Number(click.FloatRange):
+    """Any number; both of its bounds are given, or none."""
+
+    name = "number"
+
+    @override
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            found = super().convert(value, param, ctx)
+        except click.BadParameter:
+            found = math.nan
+        if math.isnan(found):  # which is out of no range
+            self.fail(f"{value!r} is no number{_bounds(self)}", param, ctx)
+        return found
+
+
+def _bounds(wanted: Whole | Number) -> str:
+    return "" if wanted.min is None else f" from {wanted.min} to {wanted.max}"
