@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 
 import psycopg
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -22,15 +22,9 @@ from archiver.store import messages
 from archiver.store.engine import transaction
 from archiver.store.messages import Held, History, Shown
 from tests.domain.happenings import posted
-from tests.ingest.arriving import derived, new_flow, query, running
+from tests.ingest.arriving import FEW, derived, new_flow, query, running
 
-FEW = settings(
-    max_examples=40,
-    deadline=None,
-    phases=(Phase.explicit, Phase.generate),
-    suppress_health_check=list(HealthCheck),
-    database=None,
-)
+MORE = settings(FEW, max_examples=40)
 NASTY = ["\\", "\t", "\n", "\r", "\b", "{", '"', ",", "N", "\x7f", "\u2028", "\ufffe"]
 _text = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0") | st.sampled_from(NASTY),
@@ -95,7 +89,7 @@ def test_a_message_is_read_as_it_was_stored_and_as_it_was_changed(database_url):
                 await messages.store(tx, changed={key: Held(second, 3)})
                 return [added, (await messages.held(tx, [key]))[key]]
 
-        @FEW
+        @MORE
         @given(_messages, _messages)
         def law(first, second):
             second = replace(second, id=first.id)
@@ -151,7 +145,7 @@ def test_a_history_is_replaced_from_its_start_and_added_to_elsewhere(database_ur
                     both = {(flow_key, 5): one, (flow_key, 6): one}
                     await messages.store(tx, histories=both)
 
-        @FEW
+        @MORE
         @given(*[st.lists(_revisions, max_size=3).map(tuple)] * 3)
         def law(old, new, more):
             flow_key = run(new_flow(engine))
@@ -197,7 +191,7 @@ def test_the_newest_state_of_a_thread_wins_in_any_order(database_url):
         )
         states = st.builds(Shown, st.just(0), threads, st.integers(1, 3).map(EventId))
 
-        @FEW
+        @MORE
         @given(
             st.lists(states, min_size=1, max_size=5).flatmap(
                 lambda one: st.tuples(st.just(one), st.permutations(one))
