@@ -197,7 +197,7 @@ def original(message: Message) -> Revision:
         at=message.sent_at,
         user=message.user,
         content=message.content,
-        tags=_visible(message.tags),
+        tags=visible(message.tags),
         event=message.event,
         thread=message.thread,
         edited_at=None,
@@ -253,7 +253,7 @@ def revise(before: Message, after: Message, fact: Fact) -> Revision | None:
         at=at,
         user=user,
         content=after.content,
-        tags=_visible(after.tags),
+        tags=visible(after.tags),
         event=after.event,
         thread=after.thread,
         edited_at=after.edited_at,
@@ -348,7 +348,7 @@ def _revision_kind(before: Message, after: Message, fact: Fact) -> RevisionKind 
         after.event,
         after.edited_at,
     )
-    tagged = before.tags is not after.tags and _visible(before.tags) != _visible(after.tags)
+    tagged = before.tags is not after.tags and visible(before.tags) != visible(after.tags)
     moved = before.thread != after.thread
     revived = before.deleted_at is not None and after.deleted_at is None
     if isinstance(fact, Showing):
@@ -360,6 +360,7 @@ def _revision_kind(before: Message, after: Message, fact: Fact) -> RevisionKind 
     return "moved" if moved else None
 
 
-def _visible(tags: tuple[str, ...]) -> tuple[str, ...]:
+def visible(tags: tuple[str, ...]) -> tuple[str, ...]:
+    """*tags* without read receipts."""
     # A generator costs three times as much, for each of some texts without receipts.
     return tuple([tag for tag in tags if not is_receipt(tag)]) if tags else tags

@@ -9,7 +9,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from archiver.domain import query_marks as marks
-from archiver.domain.fold import is_receipt
+from archiver.domain.fold import is_receipt, visible
 from archiver.domain.model import Message
 from archiver.domain.query_text import LONGEST_TEXT, has_link, is_plain
 from archiver.ingest.vocabulary import LONGEST_KEPT, Vocabulary
@@ -39,7 +39,7 @@ def _found_by(message: Message) -> tuple[object, ...]:
     """All of a message that its rows are made of, as `Said` tells it."""
     return (
         message.content,
-        [tag for tag in message.tags if not is_receipt(tag)],
+        visible(message.tags),
         message.event,
         message.user,
         message.sent_at,

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from archiver.domain.coverage import Ranges
 from archiver.domain.events import Posted
-from archiver.domain.fold import is_receipt
+from archiver.domain.fold import visible
 from archiver.ingest.batch import Arrival
 from archiver.store.coverage import Standing
 from archiver.store.verifying import Seen
@@ -118,11 +118,8 @@ class Look:
         for id_, kinds in heard.items():
             difference = self.differences[id_]
             new = [kind for kind, newest in kinds.items() if newest > difference.as_of]
-            if (
-                set()
-                .union(*(EXPLAINED.get(kind, set()) for kind in new))
-                .issuperset(difference.fields)
-            ):
+            explained = {field for kind in new for field in EXPLAINED.get(kind, ())}
+            if explained.issuperset(difference.fields):
                 del self.differences[id_]
                 self.meanwhile += 1
 
@@ -171,12 +168,11 @@ def kept_otherwise(listed: Iterable[Arrival], stored: Mapping[int, Seen]) -> lis
 
 
 def _is_so(message: Posted, held: Seen) -> bool:
-    tags = [tag for tag in message.tags if not is_receipt(tag)]
     return (
         held.text_digest == md5(message.content.encode(), usedforsecurity=False).hexdigest()
         and (held.event, held.user_id, held.sent_at, held.thread_id)
         == (message.kind, message.user, message.sent_at, message.thread_id)
-        and sorted(held.tags) == sorted(tags)
+        and sorted(held.tags) == sorted(visible(message.tags))
     )
 
 
