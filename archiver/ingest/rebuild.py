@@ -11,7 +11,7 @@ between. Rows that are as they should be are not written. None is made of a jour
 hold what was received any more: that is told, and left to a person.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 
 from msgspec import Struct
 
@@ -27,6 +27,11 @@ from archiver.store.journal import Entry
 from archiver.store.messages import Held, History, Shown
 from archiver.store.rebuilding import Stretch
 
+SEEN_TWICE = frozenset({"threads", "journal"})
+"""The tables of which both passes see rows."""
+
+_Told = tuple[str, str, int | None]
+
 
 class Step(Struct, frozen=True, kw_only=True):
     """What one stretch was found to be."""
@@ -35,7 +40,7 @@ class Step(Struct, frozen=True, kw_only=True):
     """The share of the flow that is done."""
     messages: int
     differences: tuple[Difference, ...]
-    """A thread is told once in a flow."""
+    """A thread is told once in a flow, and so is what was altered in the journal."""
 
 
 class _Look(Struct, frozen=True, kw_only=True):
@@ -70,7 +75,7 @@ async def _walk(
 ) -> AsyncIterator[Step]:
     async with transaction(engine) as tx:
         first, last = await rebuilding.bounds(tx, flow_key)
-    told: set[str] = set()
+    told: set[_Told] = set()
     thread: str | None = ""
     while thread is not None:
         async with transaction(engine) as tx:
@@ -93,9 +98,9 @@ async def _walk(
             return
 
 
-def _step(look: _Look, told: set[str], *, done: float) -> Step:
-    new = [one for one in look.differences if one.table != "threads" or one.id not in told]
-    told.update(one.id for one in new if one.table == "threads")
+def _step(look: _Look, told: set[_Told], *, done: float) -> Step:
+    new = [one for one in look.differences if (one.table, one.id, one.revision) not in told]
+    told.update((one.table, one.id, one.revision) for one in new if one.table in SEEN_TWICE)
     return Step(done=done, messages=len(look.held), differences=tuple(new))
 
 
@@ -117,7 +122,7 @@ async def _look_at_threads(
         held={},
         histories={},
         threads=[shown for shown in newest if shown.thread.id in wrong],
-        differences=differences,
+        differences=[*differences, *_alterations(entries)],
     )
     is_end = len(in_order) < rebuilding.BATCH_IDS
     return look, None if is_end else in_order[-1][0]
@@ -147,7 +152,7 @@ async def _look_at_stretch(tx: Transaction, stretch: Stretch) -> _Look:
         histories=histories,
         threads=[one for one, _ in outdated],
         differences=[
-            *(_altered(entry) for entry in entries if not journal.is_as_received(entry)),
+            *_alterations(entries),
             *await comparing.compare_messages(tx, stretch, held),
             *await comparing.compare_revisions(tx, stretch, histories),
             *(difference for _, difference in outdated),
@@ -155,15 +160,18 @@ async def _look_at_stretch(tx: Transaction, stretch: Stretch) -> _Look:
     )
 
 
-def _altered(entry: Entry) -> Difference:
-    return Difference(
-        table="journal",
-        id=str(entry.id),
-        revision=entry.form,
-        field="payload",
-        stored=entry.payload[: comparing.TOLD_LETTERS],
-        expected=None,
-    )
+def _alterations(entries: Iterable[Entry]) -> Iterator[Difference]:
+    """Those of *entries* that are not what was received."""
+    for entry in entries:
+        if not journal.is_as_received(entry):
+            yield Difference(
+                table="journal",
+                id=str(entry.id),
+                revision=entry.form,
+                field="payload",
+                stored=entry.payload[: comparing.TOLD_LETTERS],
+                expected=None,
+            )
 
 
 def _threads_in(entries: Iterable[Entry]) -> Iterable[Shown]:

@@ -69,6 +69,21 @@ async def test_a_journal_that_was_altered_is_told_and_nothing_is_made_of_it(
     assert derived(admin, flow_key) == damaged
 
 
+async def test_no_thread_is_made_of_what_was_altered(engine, admin, flow_key):
+    shown = "SELECT max(as_of) FROM store.threads"
+    ((last,),) = admin.execute(shown).fetchall()
+    admin.execute(
+        "UPDATE store.journal SET payload = replace(payload::text, 'chapter', 'forged')::json"
+        " WHERE id = %s", [last]
+    )  # fmt: skip
+    damaged = derived(admin, flow_key)
+    told = [one async for step in check(engine, flow_key) for one in step.differences]
+    assert [one.id for one in told if one.table == "journal"] == [str(last)]
+    with pytest.raises(Corruption, match=f"event {last} of the flow"):
+        await found(rebuild(engine, flow_key))
+    assert derived(admin, flow_key) == damaged
+
+
 PLANTED = {
     "messages SET content = 'forged' WHERE id = 1": ("messages", "1", "content"),
     "messages SET tags = '{}' WHERE id = 13": ("messages", "13", "tags"),
