@@ -215,7 +215,7 @@ def test_foreign_data_cannot_stop_the_daemon_and_our_own_corruption_must(databas
 WRITERS = {
     "journal": {"append", "sight", "add_signals", "add_rejects"},
     "messages": {"store"},
-    "coverage": {"advance", "doubt", "add_pages"},
+    "coverage": {"advance", "doubt"},
     "rebuilding": {"remove_messages", "remove_threads"},
     "rejecting": {"remove"},
 }

@@ -148,7 +148,7 @@ async def write(tx: Transaction, batch: Batch, *, commits: bool = False) -> Appl
     is_all = not (batch.gains or batch.opened or batch.pages or new.listed)
     changed = await change_messages(tx, new, commits=commits and is_all)
     if not is_all:
-        await _prove(tx, batch, new)
+        await _prove(tx, batch, new, commits=commits)
     return Applied(
         events=len(new.entries),
         unheard=new.unheard,
@@ -160,20 +160,21 @@ async def write(tx: Transaction, batch: Batch, *, commits: bool = False) -> Appl
     )
 
 
-async def _prove(tx: Transaction, batch: Batch, new: Novelty) -> None:
+async def _prove(tx: Transaction, batch: Batch, new: Novelty, *, commits: bool) -> None:
     """Note what is proven once *batch* is kept, and what is doubtful."""
-    if batch.gains:
-        unsure = await _unsure(tx, batch.arrivals, new)
-        await coverage.advance(tx, batch.gains, unsure=unsure, now=batch.now)
+    unsure = await _unsure(tx, batch.arrivals, new) if batch.gains else {}
     # A listing shows what a stream should have brought, and did not.
-    if contradicted := await coverage.claimed_by_stream(tx, new.listed) if new.listed else NONE:
+    contradicted = await coverage.claimed_by_stream(tx, new.listed) if new.listed else NONE
+    is_all = not (contradicted or batch.opened)
+    await coverage.advance(
+        tx, batch.gains, unsure=unsure, pages=batch.pages, now=batch.now, commits=commits and is_all
+    )
+    if contradicted:
         log.warning("a stream did not bring what it should have", extra={"flows": contradicted})
         before = batch.now - CONTRADICTION_PAUSE
         await coverage.doubt(tx, contradicted, before=before, most=len(contradicted))
     if batch.opened:
         await coverage.open_streams(tx, batch.opened)
-    if batch.pages:
-        await coverage.add_pages(tx, batch.pages)
 
 
 async def _unsure(tx: Transaction, arrivals: Iterable[Arrival], new: Novelty) -> dict[int, Ranges]:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import asdict
 from sqlalchemy import (
     Text,
     bindparam,
@@ -22,7 +23,6 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects.postgresql import Range
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.coverage import Ranges
@@ -92,12 +92,16 @@ async def advance(
     gains: Mapping[int, Standing],
     *,
     unsure: Mapping[int, Ranges] = NOTHING,
+    pages: Sequence[PageRow] = (),
     now: datetime,
+    commits: bool = False,
 ) -> None:
     """Add to what is proven and due of flows; what a gain leaves out stays as it is.
 
     What was listed is doubted no more, if no stream was opened since it was asked for: the epoch of
     a gain is the one known at the time. What is *unsure* by flow key stays doubted all the same.
+    Of *pages* it is kept what requests proved, or why they failed. If *commits*, the transaction
+    may be committed when this returns.
     """
     rows = [
         {
@@ -110,7 +114,11 @@ async def advance(
         }
         for flow_key, gain in gains.items()
     ]
-    await send(tx, [Statement(_ADVANCE, [records(rows), instant(now)])])
+    added = [Statement(_ADVANCE, [records(rows), instant(now)])] if rows else []
+    if pages:
+        added.append(Statement(_ADD_PAGES, [records([_page(row) for row in pages])]))
+    if added:
+        await send(tx, added, commits=commits)
 
 
 async def open_streams(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
@@ -157,36 +165,7 @@ async def doubt(
 
 async def claimed_by_stream(tx: AsyncConnection, keys: Iterable[Key]) -> set[int]:
     """The flows in which an id among *keys* lies in a range that a stream has proven."""
-    asked = key_table()
-    rows = await tx.execute(
-        select(ledger.c.flow_key)
-        .distinct()
-        .join_from(asked, ledger, ledger.c.flow_key == asked.c.flow_key)
-        .where(ledger.c.streamed.contains(asked.c.id)),
-        keys_of(keys),
-    )
-    return set(rows.scalars())
-
-
-async def add_pages(tx: AsyncConnection, rows: Sequence[PageRow]) -> None:
-    """Keep what requests proved, or why they failed."""
-    await tx.execute(
-        pages.insert(),
-        [
-            {
-                "flow_key": row.flow_key,
-                "run": row.run,
-                "purpose": row.purpose,
-                "asked": _range(row.asked),
-                "proven": row.proven and _range(row.proven),
-                "messages": row.messages,
-                "as_of": row.as_of,
-                "requested_at": row.requested_at,
-                "error": row.error,
-            }
-            for row in rows
-        ],
-    )
+    return {flow_key for (flow_key,) in await fetch(tx, _CLAIMED, keys_of(keys))}
 
 
 async def drop_audits(tx: AsyncConnection, *, before: datetime) -> None:
@@ -218,8 +197,13 @@ async def standings(tx: AsyncConnection) -> dict[int, Standing]:
     }
 
 
-def _range(span: tuple[int, int]) -> Range[int]:
-    return Range(span[0], min(span[1], NEWEST_PROVABLE) + 1)
+def _page(row: PageRow) -> dict[str, object]:
+    """A row of `pages`, by column."""
+    spans = {"asked": row.asked, "proven": row.proven}
+    return asdict(row) | {
+        name: span and f"[{span[0]},{min(span[1], NEWEST_PROVABLE) + 1})"
+        for name, span in spans.items()
+    }
 
 
 def _written(ranges: Ranges) -> str:
@@ -245,6 +229,14 @@ _STANDINGS = query(
         ledger.c.epoch,
         cast(ledger.c.doubted, Text),
     )
+)
+
+_ASKED = key_table()
+_CLAIMED = query(
+    select(ledger.c.flow_key)
+    .distinct()
+    .join_from(_ASKED, ledger, ledger.c.flow_key == _ASKED.c.flow_key)
+    .where(ledger.c.streamed.contains(_ASKED.c.id))
 )
 
 _HEADS = text("""
@@ -274,4 +266,11 @@ _ADVANCE = b"""
         flow_key integer, streamed int8multirange, listed int8multirange,
         assured int8multirange, due bigint, epoch integer)
     WHERE held.flow_key = gain.flow_key
+"""
+
+_ADD_PAGES = b"""
+    INSERT INTO store.pages
+        (flow_key, run, purpose, asked, proven, messages, as_of, requested_at, error)
+    SELECT flow_key, run, purpose, asked, proven, messages, as_of, requested_at, error
+    FROM json_populate_recordset(NULL::store.pages, CAST($1 AS json))
 """

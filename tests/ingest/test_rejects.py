@@ -32,7 +32,7 @@ async def test_an_element_of_a_page_has_the_position_of_that_page_or_its_own(
                 as_of=8,
                 requested_at=NOW + timedelta(minutes=minutes),
             )
-            await coverage.add_pages(tx, [page])
+            await coverage.advance(tx, {}, pages=[page], now=NOW)
         edited = streamed(edit(7, 5, "edited"), flow_key)
         await apply(engine, Batch(now=NOW, arrivals=[edited]))
         with psycopg.connect(database_url) as db:

@@ -90,8 +90,7 @@ async def test_a_failed_request_is_told_with_the_gap(database_url):
             error="503",
         )
         async with transaction(engine) as tx:
-            await coverage.advance(tx, {flow_key: Standing(due=9)}, now=NOW)
-            await coverage.add_pages(tx, [row])
+            await coverage.advance(tx, {flow_key: Standing(due=9)}, pages=[row], now=NOW)
     told = query(database_url, "SELECT from_id, to_id, attempts, last_error FROM archive.gaps")
     assert told == [(1, 9, 1, "503")]
 
