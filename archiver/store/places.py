@@ -6,6 +6,9 @@ from msgspec import Struct
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from archiver.store.bulk import numbers
+from archiver.store.fetching import rows_in
+from archiver.store.pipelining import Statement, send
 from archiver.store.schema import messages
 
 INBOX = "influx"
@@ -40,10 +43,15 @@ async def between(tx: AsyncConnection, flow_key: int, first: int, last: int) -> 
 async def occupied(
     tx: AsyncConnection, spans: Sequence[tuple[int, int, int]]
 ) -> set[tuple[int, int, int]]:
-    """Those of *spans*, each a flow key and the first and the last id, that hold a message."""
+    """Those of *spans*, each a flow key and the first and the last id, that hold a message.
+
+    The transaction may be committed when this returns; nothing is to follow then.
+    """
     flow_keys, firsts, lasts = zip(*spans, strict=True)
-    asked = {"flow_keys": list(flow_keys), "firsts": list(firsts), "lasts": list(lasts)}
-    return {(key, first, last) for key, first, last in await tx.execute(_OCCUPIED, asked)}
+    bounds = numbers(firsts, bits=64), numbers(lasts, bits=64)
+    asked = Statement(_OCCUPIED, [numbers(flow_keys, bits=32), *bounds])
+    (answer,) = await send(tx, [asked], commits=True)
+    return {(key, first, last) for key, first, last in rows_in(tx, answer)}
 
 
 async def beside(
@@ -61,13 +69,13 @@ async def beside(
 
 
 # Through the index, whatever the planner knows of the table.
-_OCCUPIED = text("""
+_OCCUPIED = b"""
     SELECT flow_key, first, last
-    FROM unnest(CAST(:flow_keys AS integer[]), CAST(:firsts AS bigint[]), CAST(:lasts AS bigint[]))
+    FROM unnest(CAST($1 AS integer[]), CAST($2 AS bigint[]), CAST($3 AS bigint[]))
         AS span (flow_key, first, last)
     CROSS JOIN LATERAL (
         SELECT id FROM store.messages WHERE flow_key = span.flow_key AND id >= first
         ORDER BY id LIMIT 1
     ) AS next
     WHERE next.id <= last
-""")
+"""
