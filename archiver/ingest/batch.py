@@ -20,7 +20,10 @@ NOT_FOUND = "not found"
 
 
 class Arrival(Struct, frozen=True, gc=False):
-    """One frame, what it says, and how it came; streams give the fields by position, for speed."""
+    """One frame, what it says, and how it came.
+
+    Streams and pages give the fields by position, for speed.
+    """
 
     frame: bytes
     decoded: Decoded

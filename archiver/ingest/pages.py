@@ -56,15 +56,16 @@ def read_page(page: Page, *, flow_key: int, as_of: int, objection: Objection) ->
     An element that there is an *objection* to is not this flow's, whoever mixed them up: it is
     rejected, and the page proves nothing around it.
     """
+    origin, received_at, listed_as_of = f"list {page.path}", page.answered_at, EventId(as_of)
     arrivals = tuple(
         Arrival(
-            frame=frame,
-            decoded=at_home(decode_listed(frame), objection),
-            flow_key=flow_key,
-            witness="list",
-            origin=f"list {page.path}",
-            received_at=page.answered_at,
-            listed_as_of=EventId(as_of),
+            frame,
+            at_home(decode_listed(frame), objection),
+            flow_key,
+            "list",
+            origin,
+            received_at,
+            listed_as_of,
         )
         for frame in page.frames
     )

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import reduce
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from archiver.ingest.batch import Applied, Batch
@@ -18,12 +19,19 @@ MOST_BYTES = 16_000_000
 """Of frames: while so much waits to be written, nobody should ask for more."""
 
 
+class _Waiting(Struct, frozen=True, eq=False):
+    """A batch that waits to be written, and which events it brings."""
+
+    batch: Batch
+    keys: frozenset[tuple[int | None, int | None]]
+
+
 class Together:
     """The batches of an account's pages, on their way into the archive."""
 
     def __init__(self, archive: Callable[[Batch], Awaitable[Applied]]) -> None:
         self._archive = archive
-        self._waiting: list[Batch] = []
+        self._waiting: list[_Waiting] = []
         self._refused: dict[int, frozenset[tuple[int, int]]] = {}
         self._turn = asyncio.Lock()
         self._bytes = 0
@@ -40,7 +48,8 @@ class Together:
 
         Who is cancelled while it writes for others leaves them waiting, and the next writes.
         """
-        self._waiting.append(batch)
+        one = _Waiting(batch, _keys(batch))
+        self._waiting.append(one)
         size = sum(len(arrival.frame) for arrival in batch.arrivals)
         self._bytes += size
         try:
@@ -49,31 +58,30 @@ class Together:
                     await self._write(self._chosen())
             return self._refused.pop(id(batch))
         finally:
-            self._waiting = [one for one in self._waiting if one is not batch]
+            self._waiting = [other for other in self._waiting if other is not one]
             self._refused.pop(id(batch), None)
             self._bytes -= size
             self._written.set()
 
-    async def _write(self, group: Sequence[Batch]) -> None:
-        applied = await self._archive(reduce(merged, group))
-        for batch in group:
-            if not any(one is batch for one in self._waiting):
+    async def _write(self, group: Sequence[_Waiting]) -> None:
+        applied = await self._archive(reduce(merged, [one.batch for one in group]))
+        for one in group:
+            if not any(other is one for other in self._waiting):
                 continue  # who asked for it was cancelled
-            own = _keys(batch) if applied.refused else frozenset()
-            self._refused[id(batch)] = applied.refused & own
-        self._waiting = [one for one in self._waiting if id(one) not in self._refused]
+            self._refused[id(one.batch)] = applied.refused & one.keys
+        self._waiting = [one for one in self._waiting if id(one.batch) not in self._refused]
 
-    def _chosen(self) -> list[Batch]:
+    def _chosen(self) -> list[_Waiting]:
         """What waits, in its order, as far as it can be written together and is not too much."""
-        chosen: list[Batch] = []
+        chosen: list[_Waiting] = []
         keys: set[tuple[int | None, int | None]] = set()
-        for batch in self._waiting:
-            own = _keys(batch)
-            fits = len(keys) + len(batch.arrivals) <= MOST_ARRIVALS and keys.isdisjoint(own)
-            if chosen and not (fits and all(can_merge(one, batch) for one in chosen)):
+        for one in self._waiting:
+            fits = len(keys) + len(one.batch.arrivals) <= MOST_ARRIVALS
+            fits = fits and keys.isdisjoint(one.keys)
+            if chosen and not (fits and all(can_merge(it.batch, one.batch) for it in chosen)):
                 continue
-            chosen.append(batch)
-            keys |= own
+            chosen.append(one)
+            keys |= one.keys
         return chosen
 
 
