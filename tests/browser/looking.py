@@ -153,9 +153,14 @@ def follow(page: Page, watch: Watch, pages: Path) -> None:
         "an answer" in (message.text_content() or ""), "a deep link leads to another message"
     )
     message.get_by_role("link", name="thread of").click()
+    page.wait_for_url("**/threads-*.html#*")
     watch.expect(page.locator("h2:target").count() == 1, "a link to a thread leads nowhere")
     page.locator("#m-22 a[title]").click()
-    watch.expect("2019-07-02.html#m-22" in page.url, "a thread does not lead back to the day")
+    page.wait_for_url("**/2019-07-02.html#m-22")
+    watch.expect(
+        page.locator("article:target").get_attribute("id") == "m-22",
+        "a thread does not lead back to the day",
+    )
     page.goto((pages / "people.html").as_uri())
     page.get_by_role("row", name="Bob").get_by_role("link").click()
     page.locator("#hits").filter(has_text="an answer").wait_for()
