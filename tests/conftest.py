@@ -6,6 +6,7 @@ skipped has proved nothing, so a skipped test fails the run as well.
 """
 
 import asyncio
+import logging
 import os
 import shutil
 import tempfile
@@ -44,6 +45,19 @@ def migrate(url: str) -> None:
         await engine.dispose()
 
     asyncio.run(run())
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """What a command that runs inside a test does to the logs does not outlive it."""
+    logging.captureWarnings(False)
+    root, package = logging.getLogger(), logging.getLogger("archiver")
+    handlers, levels = root.handlers[:], (root.level, package.level)
+    yield
+    logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    package.setLevel(levels[1])
 
 
 @pytest.fixture(scope="session")

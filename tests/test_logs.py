@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -20,19 +19,6 @@ from archiver.errors import ArchiverError
 log = logging.getLogger("archiver.test")
 Format = Literal["console", "json"]
 TOKEN = 'tok"en/with spécial%marker'
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    """What the tests configure does not outlive them; nor does what a command did before them."""
-    logging.captureWarnings(False)
-    root, package = logging.getLogger(), logging.getLogger("archiver")
-    handlers, levels = root.handlers[:], (root.level, package.level)
-    yield
-    logging.captureWarnings(False)
-    root.handlers[:] = handlers
-    root.setLevel(levels[0])
-    package.setLevel(levels[1])
 
 
 def configured(
