@@ -2,6 +2,7 @@
 
 import binascii
 import json
+import math
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -17,6 +18,11 @@ WORLD = web.AppKey("world", World)
 
 MAX_HEAD_BYTES = 8192
 """A request whose head is longer is answered with 400."""
+
+MAX_DEPTH = 100
+"""How deep the JSON of a request may nest."""
+
+FORMS = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
 
 Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -145,15 +151,30 @@ async def parameters(request: web.Request) -> dict[str, Any]:
     given: dict[str, Any] = dict(request.query)
     if not request.body_exists:
         return given
-    if request.content_type in {"application/x-www-form-urlencoded", "multipart/form-data"}:
-        return given | dict(await request.post())
     try:
-        body = json.loads(await request.read() or b"{}")
-    except (ValueError, RecursionError):
-        raise Refused(400, "malformed JSON") from None
+        return given | await _body(request)
+    # All that comes of a wrong charset, coding or boundary as well.
+    except (ValueError, LookupError, RuntimeError, web.RequestPayloadError):
+        raise Refused(400, "malformed body") from None
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    if request.content_type in FORMS:
+        return dict(await request.post())
+    body = json.loads(await request.read() or b"{}")
     if not isinstance(body, dict):
         raise Refused(400, "a JSON object is expected")
-    return given | {name: value for name, value in body.items() if value is not None}
+    _check(body, levels=MAX_DEPTH)
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def _check(value: object, *, levels: int) -> None:
+    """Raise ValueError for what could not be answered as JSON: too deep, or an infinite number."""
+    if not levels or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check(item, levels=levels - 1)
 
 
 def is_true(value: object) -> bool:

@@ -1,0 +1,59 @@
+"""Whatever a request says, the answer is one of the API, and nothing that is stored suffers."""
+
+import aiohttp
+import pytest
+
+MESSAGES = "/flows/acme/main/messages"
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+PARTS = "multipart/form-data; boundary=x"
+
+
+def part(head: bytes, body: bytes = b"foo") -> bytes:
+    return b"--x\r\n" + head + b"\r\n\r\n" + body + b"\r\n--x--\r\n"
+
+
+NAMED = b'Content-Disposition: form-data; name="event"'
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (JSON, b"[]"),
+        (JSON, b"\xff"),
+        (JSON, b"[" * 100_000),
+        (JSON, b'{"content": NaN}'),
+        (JSON, b'{"content": [-1e999]}'),
+        (JSON, b'{"content": ' + b"9" * 5000 + b"}"),
+        (FORM, b"\xff=x"),
+        (FORM + "; charset=nonsense", b"content=x"),
+        ("multipart/form-data", b"x"),
+        (PARTS, b"x"),
+        (PARTS, part(b"")),
+        (PARTS, part(NAMED, b"\xff")),
+        (PARTS, part(NAMED + b"\r\nContent-Type: text/plain; charset=nonsense")),
+        (PARTS, part(NAMED + b"\r\nContent-Type: multipart/mixed; boundary=y")),
+    ],
+)
+async def test_a_body_that_cannot_be_read_is_refused(api, kind, body):
+    status, _, told = await api("POST", MESSAGES, data=body, headers={"Content-Type": kind})
+    assert (status, told.keys()) == (400, {"message"})
+
+
+async def test_a_body_that_is_not_compressed_as_it_says_is_refused(api):
+    headers = {"Content-Type": JSON, "Content-Encoding": "gzip"}
+    status, _, told = await api("POST", MESSAGES, data=b"{}", headers=headers)
+    assert (status, told.keys()) == (400, {"message"})
+
+
+@pytest.mark.parametrize(("depth", "expected"), [(90, 202), (100, 400), (900, 400)])
+async def test_what_could_not_be_listed_again_is_not_stored(api, flowdock, depth, expected):
+    token = flowdock.world.flows[0].api_token
+    nested = b'{"name": "Robot", "at": ' + b"[" * depth + b"]" * depth + b"}"
+    body = b'{"event": "activity", "title": "built", "author": %s}' % nested
+    headers = {"Content-Type": JSON}
+    async with aiohttp.ClientSession() as nobody:
+        address = f"{flowdock.api_url}/messages/{token}"
+        async with nobody.post(address, data=body, headers=headers) as answer:
+            assert answer.status == expected
+    assert await api.get(MESSAGES, limit=100)
