@@ -1,6 +1,5 @@
 """Who asks, and with which parameters; how answers and refusals look."""
 
-import binascii
 import json
 import math
 from base64 import b64decode
@@ -86,10 +85,10 @@ async def _answered(request: web.Request, handler: Endpoint) -> web.StreamRespon
         return answer(refusal.body, status=refusal.status, headers=headers)
     except NoSuchThing:
         return answer({"message": "not found"}, status=404)
-    except web.HTTPNotFound:
-        return answer({"message": "not found"}, status=404)
-    except web.HTTPMethodNotAllowed:
-        return answer({"message": "method not allowed"}, status=405)
+    except web.HTTPException as refusal:
+        headers = {"Allow": allowed} if (allowed := refusal.headers.get("Allow")) else None
+        message = refusal.reason.lower()
+        return answer({"message": message}, status=refusal.status, headers=headers)
 
 
 def authenticated(endpoint: Endpoint) -> Endpoint:
@@ -105,24 +104,29 @@ def authenticated(endpoint: Endpoint) -> Endpoint:
 def asker(request: web.Request) -> User:
     """Return the user whose credentials a request carries; refuse it (401) when nobody's."""
     user = user_of(request, request.app[WORLD].directory)
-    if user is None or user.disabled:
+    if user is None:
         raise Refused(401, "unauthorized")
     return user
 
 
 def user_of(request: web.Request, directory: Directory) -> User | None:
-    """Return whose credentials a request carries.
+    """Return whose credentials a request carries; None when they are nobody's, or disabled.
 
     A token as the Basic user name (whatever the password), e-mail address and password, a Bearer
     token, or ``access_token`` in the address.
     """
+    user = _holder(request, directory)
+    return None if user is None or user.disabled else user
+
+
+def _holder(request: web.Request, directory: Directory) -> User | None:
     scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return directory.user_of_secret(credentials.strip())
     if scheme.lower() == "basic":
         try:
             name, _, password = b64decode(credentials, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:
             return None
         return directory.user_of_secret(name) or directory.user_of_login(name, password)
     return directory.user_of_secret(request.query.get("access_token", ""))

@@ -35,7 +35,8 @@ async def test_an_access_token_is_let_in_as_bearer_and_in_the_address(flowdock):
 
 @pytest.mark.parametrize(
     "header", [{}, {"Authorization": "Basic ???"}, {"Authorization": "Basic /w=="},
-               {"Authorization": "Bearer x"}, {"Authorization": "Digest x"}]
+               {"Authorization": "Basic \u00fc"}, {"Authorization": "Bearer x"},
+               {"Authorization": "Digest x"}]
 )  # fmt: skip
 async def test_nobody_else_is_let_in(flowdock, header):
     assert await status_of(flowdock, header) == (401, None)
@@ -43,7 +44,7 @@ async def test_nobody_else_is_let_in(flowdock, header):
 
 async def test_a_disabled_user_is_not_let_in(flowdock):
     flowdock.me.disabled = True
-    assert (await status_of(flowdock, basic(f"{flowdock.token}:")))[0] == 401
+    assert await status_of(flowdock, basic(f"{flowdock.token}:")) == (401, None)
 
 
 async def test_users_and_organizations_are_listed_and_shown(api):
@@ -85,4 +86,6 @@ async def test_refusals_name_the_asker_too(api):
 
 async def test_an_address_that_leads_nowhere_is_answered_in_json(api):
     assert (await api("GET", "/nowhere"))[::2] == (404, {"message": "not found"})
-    assert (await api("DELETE", "/user"))[0] == 405
+    status, headers, body = await api("DELETE", "/user")
+    assert (status, body) == (405, {"message": "method not allowed"})
+    assert headers["Allow"] == "GET,HEAD"

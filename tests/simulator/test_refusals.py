@@ -1,7 +1,11 @@
 """Whatever a request says, the answer is one of the API, and nothing that is stored suffers."""
 
+import io
+
 import aiohttp
 import pytest
+
+from archiver.simulator.server import MAX_BODY_BYTES
 
 MESSAGES = "/flows/acme/main/messages"
 JSON = "application/json"
@@ -57,3 +61,10 @@ async def test_what_could_not_be_listed_again_is_not_stored(api, flowdock, depth
         async with nobody.post(address, data=body, headers=headers) as answer:
             assert answer.status == expected
     assert await api.get(MESSAGES, limit=100)
+
+
+async def test_a_body_that_is_too_long_is_refused_in_json(api):
+    headers = {"Content-Type": JSON}
+    body = io.BytesIO(bytes(MAX_BODY_BYTES + 1))
+    status, _, told = await api("POST", MESSAGES, data=body, headers=headers)
+    assert (status, told) == (413, {"message": "request entity too large"})
