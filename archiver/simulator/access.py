@@ -18,6 +18,9 @@ WORLD = web.AppKey("world", World)
 MAX_HEAD_BYTES = 8192
 """A request whose head is longer is answered with 400."""
 
+ID = "[0-9]{1,19}"
+"""A pattern of ids in addresses; what is longer is nobody's."""
+
 MAX_DEPTH = 100
 """How deep the JSON of a request may nest."""
 

@@ -1,5 +1,6 @@
 """List Messages: which messages a set of parameters asks for (docs/messages)."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -10,6 +11,8 @@ from archiver.simulator.world import World
 
 MOST = 100
 USUAL = 30
+
+_WHOLE = re.compile("-?[0-9]{1,19}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +37,15 @@ def parse(world: World, parameters: Mapping[str, object], *, thread: Thread | No
     words = tuple(str(parameters.get("search") or "").casefold().split())
     mode = str(parameters.get("tag_mode") or "and")
     sort = str(parameters.get("sort") or "desc")
-    limit = _number(parameters, "limit")
+    limit, skip = _number(parameters, "limit"), _number(parameters, "skip") or 0
     if mode not in {"and", "or"}:
         raise ValueError("tag_mode")
     if sort not in {"asc", "desc"}:
         raise ValueError("sort")
     if limit is not None and not 1 <= limit <= MOST:
         raise ValueError("limit")
+    if not 0 <= skip < 2**63:
+        raise ValueError("skip")
     tags = world.normalized(tagging.from_parameter(parameters.get("tags")))
     events = str(parameters.get("event") or "").split(",")
     return Query(
@@ -53,7 +58,7 @@ def parse(world: World, parameters: Mapping[str, object], *, thread: Thread | No
         tags=tuple(tag.casefold() for tag in tags),
         any_tag=mode == "or",
         words=words,
-        skip=(_number(parameters, "skip") or 0) if words else 0,
+        skip=skip if words else 0,
         thread=thread,
     )
 
@@ -63,7 +68,7 @@ def select(place: Place, query: Query, *, now: int) -> list[Message]:
     timeline = place.timeline
     walk = timeline.oldest_first if query.ascending else timeline.newest_first
     wanted = _matching(walk(query.since_id, query.until_id), query, now)
-    page = list(islice(wanted, query.skip, query.skip + query.limit))
+    page = list(islice(islice(wanted, query.skip, None), query.limit))
     return page if query.ascending else page[::-1]
 
 
@@ -93,7 +98,6 @@ def _number(parameters: Mapping[str, object], name: str) -> int | None:
     value = parameters.get(name)
     if value is None or value == "":
         return None
-    try:
-        return int(str(value))
-    except ValueError:
-        raise ValueError(name) from None
+    if not _WHOLE.fullmatch(str(value)):
+        raise ValueError(name)
+    return int(str(value))

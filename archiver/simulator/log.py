@@ -62,7 +62,7 @@ class StreamLog:
     def since(self, cursor: int) -> Iterator[Published]:
         """Yield what was published after *cursor* and is still kept, oldest first."""
         unwanted = cursor - (self.published - len(self._kept))
-        return islice(self._kept, max(0, unwanted), None)
+        return islice(self._kept, max(0, min(unwanted, len(self._kept))), None)
 
 
 def event_id(cursor: int) -> str:

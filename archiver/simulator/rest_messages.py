@@ -7,6 +7,7 @@ from aiohttp import web
 from archiver.simulator import listing, wire
 from archiver.simulator import tags as tagging
 from archiver.simulator.access import (
+    ID,
     WORLD,
     Endpoint,
     Refused,
@@ -28,8 +29,9 @@ Finder = Callable[[web.Request], Place]
 def add_routes(router: web.UrlDispatcher) -> None:
     """Serve the messages resources."""
     flow = "/flows/{organization}/{flow}"
-    for base, find in ((flow, flow_of), ("/private/{user}", conversation_of)):
-        one = base + r"/messages/{message:\d+}"
+    private = f"/private/{{user:{ID}}}"
+    for base, find in ((flow, flow_of), (private, conversation_of)):
+        one = f"{base}/messages/{{message:{ID}}}"
         router.add_get(base + "/messages", _listing(find))
         router.add_post(base + "/messages", _sending(find))
         router.add_get(one, _showing(find))
@@ -37,8 +39,8 @@ def add_routes(router: web.UrlDispatcher) -> None:
         router.add_patch(one, _editing(find))
         router.add_delete(one, _deleting(find))
         router.add_post(one + "/emoji_reaction", _reacting(find))
-    router.add_post(flow + r"/messages/{message:\d+}/comments", _commenting)
-    router.add_post(flow + r"/messages/{message:\d+}/rethread", _rethreading)
+    router.add_post(f"{flow}/messages/{{message:{ID}}}/comments", _commenting)
+    router.add_post(f"{flow}/messages/{{message:{ID}}}/rethread", _rethreading)
     router.add_get(flow + "/threads/{thread}/messages", _listing(flow_of))
     router.add_post(flow + "/threads/{thread}/messages", _sending(flow_of))
 
@@ -51,10 +53,9 @@ def flow_of(request: web.Request) -> Flow:
 def conversation_of(request: web.Request) -> Conversation:
     """Return the asker's conversation with the user that the address names."""
     directory = request.app[WORLD].directory
-    named = request.match_info["user"]
-    other = directory.users.get(int(named)) if named.isdecimal() else None
+    other = directory.users.get(int(request.match_info["user"]))
     if other is None or other is asker(request):
-        raise NoSuchThing(named)
+        raise NoSuchThing(request.path)
     return directory.conversation(asker(request), other)
 
 
@@ -146,10 +147,13 @@ def _reacting(find: Finder) -> Endpoint:
     async def react(request: web.Request) -> web.StreamResponse:
         given = await parameters(request)
         place = find(request)
-        message, emoji = _named(request, place), str(given.get("emoji") or "")
-        if not emoji or given.get("type") not in {"add", "remove"}:
+        message, emoji = _named(request, place), given.get("emoji")
+        if not isinstance(emoji, str) or not emoji:
             raise invalid(emoji="can't be blank")
-        present = given["type"] == "add"
+        kind = str(given.get("type"))
+        if kind not in {"add", "remove"}:
+            raise invalid(type="is not included in the list")
+        present = kind == "add"
         request.app[WORLD].react(place, message.id, asker(request), emoji, present=present)
         return answer({})
 

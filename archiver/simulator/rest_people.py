@@ -4,6 +4,7 @@ from aiohttp import web
 
 from archiver.simulator import membership, wire
 from archiver.simulator.access import (
+    ID,
     WORLD,
     Refused,
     answer,
@@ -22,8 +23,8 @@ def add_routes(router: web.UrlDispatcher) -> None:
     """Serve everything that is neither flow nor message."""
     router.add_get("/user", show_me)
     router.add_get("/users", list_users)
-    router.add_get(r"/users/{user:\d+}", show_user)
-    router.add_put(r"/users/{user:\d+}", update_user)
+    router.add_get(f"/users/{{user:{ID}}}", show_user)
+    router.add_put(f"/users/{{user:{ID}}}", update_user)
     router.add_get("/organizations", list_organizations)
     router.add_get("/organizations/find", find_organization)
     router.add_get("/organizations/{organization}", show_organization)
@@ -31,8 +32,8 @@ def add_routes(router: web.UrlDispatcher) -> None:
     router.add_get("/flows/{organization}/{flow}/users", list_flow_users)
     router.add_post("/flows/{organization}/{flow}/users", add_flow_user)
     router.add_get("/private", list_conversations)
-    router.add_get("/private/{user}", show_conversation)
-    router.add_put("/private/{user}", update_conversation)
+    router.add_get(f"/private/{{user:{ID}}}", show_conversation)
+    router.add_put(f"/private/{{user:{ID}}}", update_conversation)
 
 
 @authenticated
@@ -108,7 +109,8 @@ async def add_flow_user(request: web.Request) -> web.StreamResponse:
     """Add a user of the organization to a flow."""
     flow = flow_of(request)
     named = str((await parameters(request)).get("id", ""))
-    user = flow.organization.users.get(int(named)) if named.isdecimal() else None
+    people = flow.organization.users.values()
+    user = next((each for each in people if str(each.id) == named), None)
     if user is None:
         raise invalid(id="is not a user of the organization")
     if user.id not in flow.members:

@@ -131,7 +131,7 @@ async def test_paging_forward_reads_every_message_once(api, flowdock):
 @pytest.mark.parametrize(
     ("name", "value"),
     [("limit", 0), ("limit", 101), ("limit", "x"), ("sort", "up"), ("tag_mode", "xor"),
-     ("since_id", "x")],
+     ("since_id", "x"), ("until_id", "9" * 5000), ("skip", -1), ("skip", 2**63)],
 )  # fmt: skip
 async def test_a_wrong_parameter_of_a_listing_is_named(api, name, value):
     status, _, body = await api("GET", MESSAGES, params={name: value})

@@ -68,3 +68,34 @@ async def test_a_body_that_is_too_long_is_refused_in_json(api):
     body = io.BytesIO(bytes(MAX_BODY_BYTES + 1))
     status, _, told = await api("POST", MESSAGES, data=body, headers=headers)
     assert (status, told) == (413, {"message": "request entity too large"})
+
+
+LONG = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    "path",
+    [f"{MESSAGES}/{LONG}", f"{MESSAGES}/{2**70}", f"{MESSAGES}/-1", f"/users/{LONG}",
+     f"/private/{LONG}", f"/private/{LONG}/messages"],
+)  # fmt: skip
+async def test_nothing_is_found_under_an_id_that_cannot_be(api, path):
+    assert (await api("GET", path))[::2] == (404, {"message": "not found"})
+
+
+@pytest.mark.parametrize("user", [LONG, "x", "-1", [1], None])
+async def test_nobody_is_added_under_an_id_that_cannot_be(api, user):
+    status, _, told = await api("POST", "/flows/acme/main/users", json={"id": user})
+    assert (status, told["errors"].keys()) == (400, {"id"})
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [({"type": ["add"], "emoji": "x"}, "type"), ({"type": {}, "emoji": "x"}, "type"),
+     ({"type": "add", "emoji": ["x"]}, "emoji"), ({"type": "add"}, "emoji")],
+)  # fmt: skip
+async def test_a_reaction_that_is_none_is_refused(api, flowdock, given, wrong):
+    newest = flowdock.world.flows[0].timeline.nth_newest(0)
+    path = f"{MESSAGES}/{newest.id}/emoji_reaction"
+    status, _, told = await api("POST", path, json=given)
+    assert (status, told["errors"].keys()) == (400, {wrong})
+    assert "emojiReactions" not in await api.get(f"{MESSAGES}/{newest.id}")

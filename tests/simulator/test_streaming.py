@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from archiver.simulator import membership
+from archiver.simulator.log import event_id
 from archiver.simulator.server import Simulator
 
 EVENT_STREAM = "text/event-stream"
@@ -245,7 +246,10 @@ async def test_replay_reaches_no_further_than_its_window(connect):
         assert [event["content"] for event in data(body)] == ["2", "3", "4"]
 
 
-@pytest.mark.parametrize(("replay", "last"), [("none", None), ("all", "unheard-of"), ("all", "12")])
+@pytest.mark.parametrize(
+    ("replay", "last"),
+    [("none", None), ("all", "unheard-of"), ("all", "12"), ("all", event_id(2**70))],
+)
 async def test_without_replay_or_with_an_unknown_id_only_new_events_come(connect, replay, last):
     async with Simulator.start(replay=replay) as forgetful:
         stream = await connect("/flows/acme/main", of=forgetful, Accept=EVENT_STREAM)
