@@ -46,7 +46,7 @@ def parse(world: World, parameters: Mapping[str, object], *, thread: Thread | No
         raise ValueError("limit")
     if not 0 <= skip < 2**63:
         raise ValueError("skip")
-    tags = world.normalized(tagging.from_parameter(parameters.get("tags")))
+    tags = [_as_stored(world, tag) for tag in tagging.from_parameter(parameters.get("tags"))]
     events = str(parameters.get("event") or "").split(",")
     return Query(
         limit=limit or USUAL,
@@ -70,6 +70,11 @@ def select(place: Place, query: Query, *, now: int) -> list[Message]:
     wanted = _matching(walk(query.since_id, query.until_id), query, now)
     page = list(islice(islice(wanted, query.skip, None), query.limit))
     return page if query.ascending else page[::-1]
+
+
+def _as_stored(world: World, tag: str) -> str:
+    """Return a tag as messages carry it; a mention of nobody as it is, which none carries."""
+    return next(iter(world.normalized([tag])), tag)
 
 
 def _matching(messages: Iterator[Message], query: Query, now: int) -> Iterator[Message]:

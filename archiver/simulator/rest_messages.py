@@ -5,7 +5,6 @@ from collections.abc import Callable
 from aiohttp import web
 
 from archiver.simulator import listing, wire
-from archiver.simulator import tags as tagging
 from archiver.simulator.access import (
     ID,
     WORLD,
@@ -20,7 +19,7 @@ from archiver.simulator.access import (
 )
 from archiver.simulator.directory import NoSuchThing
 from archiver.simulator.entities import Conversation, Flow, Message, Place, User
-from archiver.simulator.sending import checked_text, create, sent, thread_of
+from archiver.simulator.sending import checked_tags, checked_text, create, sent, thread_of
 from archiver.simulator.world import CHAT, World
 
 Finder = Callable[[web.Request], Place]
@@ -99,7 +98,7 @@ def _editing(find: Finder) -> Endpoint:
         given = await parameters(request)
         place, user, world = find(request), asker(request), request.app[WORLD]
         message = _named(request, place)
-        tags = tagging.from_parameter(given["tags"]) if "tags" in given else None
+        tags = checked_tags(given["tags"]) if "tags" in given else None
         if "content" in given:
             if message.event not in CHAT or message.user != str(user.id):
                 raise Refused(403, "only your own messages and comments can be edited")

@@ -43,7 +43,7 @@ def create(world: World, place: Place, user: User, given: Mapping[str, Any]) -> 
     event = str(given.get("event") or "message")
     if event not in POSTABLE:
         raise invalid(event="is not included in the list")
-    tags = tagging.from_parameter(given.get("tags"))
+    tags = checked_tags(given.get("tags"))
     thread = thread_of(place, given.get("thread_id"))
     if event == "file":
         return world.upload(place, user, thread=thread, tags=tags, **_file(given.get("content")))
@@ -73,6 +73,14 @@ def checked_text(content: object) -> str:
     if len(content) > MAX_TEXT:
         raise invalid(content=f"is too long (maximum is {MAX_TEXT} characters)")
     return content
+
+
+def checked_tags(value: object) -> list[str]:
+    """Return the tags of a message; raise `Refused` when they are neither list nor text."""
+    try:
+        return tagging.from_parameter(value)
+    except ValueError:
+        raise invalid(tags="is invalid") from None
 
 
 def _comment(

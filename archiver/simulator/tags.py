@@ -85,12 +85,18 @@ def normalized(tags: Iterable[str], ids_by_nick: Mapping[str, int]) -> list[str]
 
 
 def from_parameter(value: object) -> list[str]:
-    """Return the tags of a request: a list, or text with commas between (docs/messages)."""
+    """Return the tags of a request: a list, or text with commas between (docs/messages).
+
+    Raises:
+        ValueError: it is neither; its text is the parameter's name.
+    """
+    if value is None:
+        return []
     if isinstance(value, str):
         return [tag for tag in value.split(",") if tag.strip()]
-    if isinstance(value, list):
-        return [str(tag) for tag in value]
-    return []
+    if not isinstance(value, list) or any(type(tag) not in {str, int} for tag in value):
+        raise ValueError("tags")
+    return [str(tag) for tag in value]
 
 
 def changed(tags: Iterable[str], *, add: Iterable[str], remove: Iterable[str]) -> list[str]:

@@ -161,6 +161,22 @@ async def test_a_user_tag_filters_in_both_forms(api):
         assert sent["id"] in ids(await api.get(MESSAGES, tags=tag, limit=100))
 
 
+async def test_a_tag_of_nobody_matches_nothing(api):
+    sent = await send(api, "hello", tags=["red"])
+    assert await api.get(MESSAGES, tags="@nobody") == []
+    assert await api.get(MESSAGES, tags="red,@nobody") == []
+    assert ids(await api.get(MESSAGES, tags="red,@nobody", tag_mode="or")) == [sent["id"]]
+
+
+async def test_tags_that_are_none_are_refused_and_take_none_off(api):
+    sent = await send(api, "hello", tags=["red"])
+    address = f"{MESSAGES}/{sent['id']}"
+    for method, path in (("POST", MESSAGES), ("PUT", address), ("GET", MESSAGES)):
+        status, _, body = await api(method, path, json={"content": "hello", "tags": 7})
+        assert (status, body["errors"].keys()) == (400, {"tags"})
+    assert (await api.get(address))["tags"] == ["red"]
+
+
 async def test_a_search_wants_all_words_and_ignores_ids(api):
     sent = await send(api, "Zebra crossing")
     await send(api, "zebra alone")

@@ -67,3 +67,6 @@ def test_tags_of_a_request_are_a_list_or_text_with_commas():
     assert tags.from_parameter("#awesome,cool,@mike") == ["#awesome", "cool", "@mike"]
     assert tags.from_parameter(["a", 7]) == ["a", "7"]
     assert tags.from_parameter(None) == []
+    for wrong in (7, {"a": 1}, ["a", None], [["a"]], [True]):
+        with pytest.raises(ValueError, match="tags"):
+            tags.from_parameter(wrong)
