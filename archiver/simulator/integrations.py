@@ -5,6 +5,7 @@ from typing import Any
 
 from archiver.simulator.access import invalid
 from archiver.simulator.entities import Flow, Json, Message, Thread
+from archiver.simulator.sending import checked_tags, checked_text
 from archiver.simulator.world import World
 
 EVENTS = frozenset({"activity", "discussion"})
@@ -21,8 +22,10 @@ def integrate(world: World, flow: Flow, given: Mapping[str, Any]) -> Message:
     if event not in EVENTS:
         raise invalid(event="is not included in the list")
     title, author = given.get("title"), given.get("author")
-    if not title or not isinstance(author, dict) or not author.get("name"):
-        raise invalid(title="can't be blank", author="can't be blank")
+    named = isinstance(author, dict) and bool(author.get("name"))
+    if missing := [name for name, has in (("title", title), ("author", named)) if not has]:
+        raise invalid(**dict.fromkeys(missing, "can't be blank"))
+    tags = checked_tags(given.get("tags"))
     thread = _thread(world, flow, given)
     extra: Json = {
         "title": str(title),
@@ -39,16 +42,18 @@ def integrate(world: World, flow: Flow, given: Mapping[str, Any]) -> Message:
         thread=thread,
         app="influx",
         uuid=str(given["uuid"]) if given.get("uuid") else None,
-        tags=[str(tag) for tag in given.get("tags") or ()],
+        tags=tags,
         extra=extra,
     )
 
 
 def _push_chat(world: World, flow: Flow, given: Mapping[str, Any]) -> Message:
-    name, content = given.get("external_user_name"), given.get("content")
-    if not name or not isinstance(content, str) or not content:
-        raise invalid(content="can't be blank", external_user_name="can't be blank")
-    return world.post(flow, None, content, external_user_name=str(name))
+    content, name = checked_text(given.get("content")), given.get("external_user_name")
+    if not name:
+        raise invalid(external_user_name="can't be blank")
+    tags = checked_tags(given.get("tags"))
+    uuid = str(given["uuid"]) if given.get("uuid") else None
+    return world.post(flow, None, content, tags=tags, uuid=uuid, external_user_name=str(name))
 
 
 def _thread(world: World, flow: Flow, given: Mapping[str, Any]) -> Thread:

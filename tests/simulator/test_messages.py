@@ -1,3 +1,4 @@
+import json
 from base64 import b64encode
 from typing import Any
 
@@ -431,3 +432,32 @@ async def test_an_integration_posts_with_the_token_of_its_flow(api, flowdock):
     assert (activity["user"], activity["app"]) == ("0", "influx")
     assert discussion["thread"]["title"] == activity["thread"]["title"] == "Ticket one"
     assert (discussion["thread"]["activities"], discussion["thread"]["external_comments"]) == (1, 1)
+
+
+async def test_an_integration_chats_with_tags_under_a_name_of_its_own(api, flowdock):
+    path = f"/messages/{flowdock.world.flows[0].api_token}"
+    given = {"event": "message", "content": "built #green", "external_user_name": "Robot"}
+    assert (await api("POST", path, json=given | {"tags": "ci,#red", "uuid": "mine"}))[0] == 202
+    (told,) = await api.get(MESSAGES, limit=1)
+    assert (told["user"], told["external_user_name"], told["uuid"]) == ("0", "Robot", "mine")
+    assert told["tags"] == ["ci", "red", "green"]
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ({"event": "activity", "author": {"name": "Robot"}}, {"title"}),
+        ({"event": "activity", "title": "built", "author": "Robot"}, {"author"}),
+        ({"event": "discussion"}, {"title", "author"}),
+        ({"event": "activity", "title": "x", "author": {"name": "Robot"}, "tags": 7}, {"tags"}),
+        ({"event": "message", "content": "hello"}, {"external_user_name"}),
+        ({"event": "message", "content": "x" * 8097, "external_user_name": "R"}, {"content"}),
+        ({"event": "mail"}, {"event"}),
+    ],
+)
+async def test_what_is_wrong_with_a_message_of_an_integration_is_said(api, flowdock, given, wrong):
+    before = json.dumps(flowdock.world.truth())
+    path = f"/messages/{flowdock.world.flows[0].api_token}"
+    status, _, told = await api("POST", path, json=given)
+    assert (status, told["errors"].keys()) == (400, wrong)
+    assert json.dumps(flowdock.world.truth()) == before
