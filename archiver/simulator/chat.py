@@ -93,7 +93,7 @@ class Chat:
         tags: Iterable[str] = (),
         thread: Thread | None = None,
         uuid: str | None = None,
-        external_user_name: str | None = None,
+        external_user_name: str = "",
         attachments: Iterable[Json] = (),
         app: str | None = "chat",
         extra: Json | None = None,
@@ -117,7 +117,7 @@ class Chat:
             app=app,
             uuid=uuid or self._token(16),
             attachments=list(attachments),
-            external_user_name=external_user_name,
+            external_user_name=external_user_name or None,
             extra=extra or {},
         )
         if isinstance(place, Flow):
@@ -130,7 +130,15 @@ class Chat:
         return message
 
     def comment(
-        self, flow: Flow, user: User | None, parent_id: int, text: str, *, tags: Iterable[str] = ()
+        self,
+        flow: Flow,
+        user: User | None,
+        parent_id: int,
+        text: str,
+        *,
+        tags: Iterable[str] = (),
+        uuid: str | None = None,
+        external_user_name: str = "",
     ) -> Message:
         """Comment on a message in the old way: event ``comment``, tag ``influx:PARENT``."""
         parent = self.find(flow, parent_id)
@@ -144,6 +152,8 @@ class Chat:
             event="comment",
             tags=[f"influx:{parent_id}", *tags],
             thread=parent.thread,
+            uuid=uuid,
+            external_user_name=external_user_name,
         )
 
     def upload(
@@ -156,6 +166,8 @@ class Chat:
         data: bytes,
         thread: Thread | None = None,
         tags: Iterable[str] = (),
+        uuid: str | None = None,
+        external_user_name: str = "",
     ) -> Message:
         """Upload a file: event ``file``, its description both content and only attachment."""
         folder = self._folder(place)
@@ -178,6 +190,8 @@ class Chat:
             event="file",
             tags=[":file", *tags],
             thread=thread,
+            uuid=uuid,
+            external_user_name=external_user_name,
             attachments=[described],
         )
 

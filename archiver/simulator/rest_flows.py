@@ -20,7 +20,7 @@ from archiver.simulator.access import (
 from archiver.simulator.directory import NoSuchThing
 from archiver.simulator.entities import Flow
 from archiver.simulator.integrations import integrate
-from archiver.simulator.sending import create, sent
+from archiver.simulator.sending import create, create_comment, sent
 
 MAX_NAME = 100
 ACCESS_MODES = frozenset({"invitation", "link", "organization"})
@@ -127,9 +127,9 @@ async def _send_as_user(request: web.Request) -> web.StreamResponse:
 @authenticated
 async def comment_anywhere(request: web.Request) -> web.StreamResponse:
     """Comment on the message that the parameters name."""
-    given = await parameters(request) | {"event": "comment"}
+    given = await parameters(request)
     flow = _named_flow(request, given)
-    return sent(request, flow, create(request.app[WORLD], flow, asker(request), given))
+    return sent(request, flow, create_comment(request.app[WORLD], flow, asker(request), given))
 
 
 def _named_flow(request: web.Request, given: dict[str, Any]) -> Flow:

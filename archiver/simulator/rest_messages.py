@@ -19,7 +19,14 @@ from archiver.simulator.access import (
 )
 from archiver.simulator.directory import NoSuchThing
 from archiver.simulator.entities import Conversation, Flow, Message, Place, User
-from archiver.simulator.sending import checked_tags, checked_text, create, sent, thread_of
+from archiver.simulator.sending import (
+    checked_tags,
+    checked_text,
+    create,
+    create_comment,
+    sent,
+    thread_of,
+)
 from archiver.simulator.world import CHAT, World
 
 Finder = Callable[[web.Request], Place]
@@ -163,11 +170,8 @@ def _reacting(find: Finder) -> Endpoint:
 async def _commenting(request: web.Request) -> web.StreamResponse:
     given = await parameters(request)
     flow = flow_of(request)
-    parent = _named(request, flow)
-    given |= {"event": given.get("event") or "comment", "message": parent.id}
-    if given["event"] == "file":
-        given["thread_id"] = parent.thread.id if parent.thread else None
-    return sent(request, flow, create(request.app[WORLD], flow, asker(request), given))
+    given["message"] = request.match_info["message"]
+    return sent(request, flow, create_comment(request.app[WORLD], flow, asker(request), given))
 
 
 @authenticated

@@ -1,5 +1,6 @@
 """What a request may send as a message, and what is wrong with the rest (docs/messages)."""
 
+import re
 from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any
@@ -8,13 +9,15 @@ from aiohttp import web
 
 from archiver.simulator import tags as tagging
 from archiver.simulator import wire
-from archiver.simulator.access import answer, invalid
+from archiver.simulator.access import ID, answer, invalid
 from archiver.simulator.directory import NoSuchThing
 from archiver.simulator.entities import Flow, Message, Place, Thread, User
 from archiver.simulator.world import World
 
 MAX_TEXT = 8096
 """Characters that a message may have (docs/messages)."""
+
+_ID = re.compile(ID)
 
 POSTABLE = frozenset({"message", "comment", "status", "line", "file", "action"})
 
@@ -45,25 +48,38 @@ def create(world: World, place: Place, user: User, given: Mapping[str, Any]) -> 
         raise invalid(event="is not included in the list")
     tags = checked_tags(given.get("tags"))
     thread = thread_of(place, given.get("thread_id"))
+    uuid = str(given["uuid"]) if given.get("uuid") else None
+    name = str(given.get("external_user_name") or "") if isinstance(place, Flow) else ""
+    author = None if name else user
     if event == "file":
-        return world.upload(place, user, thread=thread, tags=tags, **_file(given.get("content")))
+        file = _file(given.get("content"))
+        return world.upload(
+            place, author, **file, thread=thread, tags=tags, uuid=uuid, external_user_name=name
+        )
     text = checked_text(given.get("content"))
     if event == "comment":
-        return _comment(world, place, user, text, parent=given.get("message"), tags=tags)
-    name = given.get("external_user_name")
-    message = world.post(
-        place,
-        None if name and isinstance(place, Flow) else user,
-        text,
-        event=event,
-        tags=tags,
-        thread=thread,
-        uuid=str(given["uuid"]) if given.get("uuid") else None,
-        external_user_name=str(name) if name else None,
-    )
-    if event == "status":
-        user.status = text
-    return message
+        flow, parent = _parent(world, place, given.get("message"))
+        if parent.event == "comment":
+            raise invalid(message="must not be a comment")
+        return world.comment(
+            flow, author, parent.id, text, tags=tags, uuid=uuid, external_user_name=name
+        )
+    if event == "status" and author is not None:
+        author.status = text
+    return world.post(
+        place, author, text, event=event, tags=tags, thread=thread, uuid=uuid,
+        external_user_name=name,
+    )  # fmt: skip
+
+
+def create_comment(world: World, flow: Flow, user: User, given: Mapping[str, Any]) -> Message:
+    """Store a comment on the message that parameters name, or a file in its thread."""
+    event = str(given.get("event") or "comment")
+    if event not in {"comment", "file"}:
+        raise invalid(event="is not included in the list")
+    _, parent = _parent(world, flow, given.get("message"))
+    thread_id = parent.thread.id if parent.thread else None
+    return create(world, flow, user, {**given, "event": event, "thread_id": thread_id})
 
 
 def checked_text(content: object) -> str:
@@ -83,15 +99,10 @@ def checked_tags(value: object) -> list[str]:
         raise invalid(tags="is invalid") from None
 
 
-def _comment(
-    world: World, place: Place, user: User, text: str, *, parent: object, tags: list[str]
-) -> Message:
-    if not isinstance(place, Flow) or not str(parent or "").isdecimal():
+def _parent(world: World, place: Place, named: object) -> tuple[Flow, Message]:
+    if not isinstance(place, Flow) or not _ID.fullmatch(str(named)):
         raise invalid(message="can't be blank")
-    try:
-        return world.comment(place, user, int(str(parent)), text, tags=tags)
-    except ValueError:
-        raise invalid(message="must not be a comment") from None
+    return place, world.find(place, int(str(named)))
 
 
 def _file(content: object) -> dict[str, Any]:

@@ -58,13 +58,18 @@ async def test_a_message_may_name_its_flow_in_the_body(api, flowdock):
         assert body["flow"] == flowdock.world.flows[0].id
 
 
-async def test_a_message_keeps_the_uuid_of_its_client(api):
-    assert (await send(api, "hello", uuid="mine"))["uuid"] == "mine"
-
-
-async def test_an_external_name_makes_a_message_anonymous(api):
-    body = await send(api, "hello", external_user_name="Robot")
+@pytest.mark.parametrize("event", ["message", "status", "file", "comment"])
+async def test_whatever_is_sent_keeps_the_uuid_and_the_name_of_its_client(api, flowdock, event):
+    parent = await send(api, "hello")
+    content = {"data": "AAAA", "file_name": "x"} if event == "file" else "hello"
+    more = {"event": event, "message": parent["id"], "uuid": "mine"}
+    body = await send(api, content, **more)
+    assert (body["user"], body["uuid"]) == ("1", "mine")
+    assert "external_user_name" not in body
+    flowdock.me.status = "at work"
+    body = await send(api, content, **more, external_user_name="Robot")
     assert (body["user"], body["external_user_name"]) == ("0", "Robot")
+    assert flowdock.me.status == "at work"
 
 
 async def test_a_status_is_sent_and_kept(api, flowdock):
@@ -318,6 +323,25 @@ async def test_a_comment_may_name_its_parent_in_the_body_but_not_another_comment
     assert status == 201
     status, _, body = await api("POST", "/comments", json=given | {"message": comment["id"]})
     assert (status, list(body["errors"])) == (400, ["message"])
+
+
+@pytest.mark.parametrize("event", ["message", "status", "line"])
+async def test_nothing_but_comments_and_files_is_posted_where_comments_are(api, event):
+    parent = await send(api, "hello")
+    given = {"event": event, "content": "hi", "flow": "acme/main", "message": parent["id"]}
+    for path in (f"{MESSAGES}/{parent['id']}/comments", "/comments"):
+        status, _, body = await api("POST", path, json=given)
+        assert (status, list(body["errors"])) == (400, ["event"])
+    assert ids(await api.get(MESSAGES, limit=1)) == [parent["id"]]
+
+
+async def test_a_file_posted_where_comments_are_joins_the_thread(api):
+    parent = await send(api, "hello")
+    content = {"data": "AAAA", "file_name": "x"}
+    given = {"event": "file", "content": content, "flow": "acme/main", "message": parent["id"]}
+    for path in (f"{MESSAGES}/{parent['id']}/comments", "/comments"):
+        status, _, body = await api("POST", path, json=given)
+        assert (status, body["event"], body["thread_id"]) == (201, "file", parent["thread_id"])
 
 
 async def test_an_edited_comment_keeps_its_title(api):
