@@ -18,6 +18,8 @@ MAX_TEXT = 8096
 """Characters that a message may have (docs/messages)."""
 
 _ID = re.compile(ID)
+_FILE_NAME = re.compile(r"(?!\.\.?$)[^/\0-\x1f\x7f\ud800-\udfff]+")
+_CONTENT_TYPE = re.compile(r"[!-.0-~]+/[!-.0-~]+(?: *;[ -~]*)?")
 
 POSTABLE = frozenset({"message", "comment", "status", "line", "file", "action"})
 
@@ -107,16 +109,21 @@ def _parent(world: World, place: Place, named: object) -> tuple[Flow, Message]:
 
 def _file(content: object) -> dict[str, Any]:
     if isinstance(content, web.FileField):
-        return {
-            "file_name": content.filename,
-            "content_type": content.content_type,
-            "data": content.file.read(),
-        }
-    if not isinstance(content, dict) or not content.get("data") or not content.get("file_name"):
+        name, kind, data = content.filename, content.content_type, content.file.read()
+    elif isinstance(content, dict) and content.get("data") and content.get("file_name"):
+        name, data = str(content["file_name"]), _decoded(content["data"])
+        kind = str(content.get("content_type") or "application/octet-stream")
+    else:
         raise invalid(content="can't be blank")
+    # Both become part of an answer: the one of its address, the other of its head.
+    name = name.rpartition("/")[2]
+    if not _FILE_NAME.fullmatch(name) or not _CONTENT_TYPE.fullmatch(kind):
+        raise invalid(content="is invalid")
+    return {"file_name": name, "content_type": kind, "data": data}
+
+
+def _decoded(data: object) -> bytes:
     try:
-        data = b64decode("".join(str(content["data"]).split()), validate=True)
+        return b64decode("".join(str(data).split()), validate=True)
     except ValueError:
         raise invalid(content="is not Base64") from None
-    kind = str(content.get("content_type") or "application/octet-stream")
-    return {"file_name": str(content["file_name"]), "content_type": kind, "data": data}

@@ -1,6 +1,7 @@
 import json
 from base64 import b64encode
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -280,6 +281,32 @@ async def test_a_file_uploaded_in_json_is_downloaded_byte_for_byte(api, flowdock
     async with api.session.get(flowdock.api_url + path) as response:
         assert await response.read() == data
         assert response.content_type == "image/png"
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [("notes.txt", "notes.txt"), ("../a/notes.txt", "notes.txt"), ("50% ä\u3000?#.txt", None),
+     ("...", None)],
+)  # fmt: skip
+async def test_a_file_is_found_under_any_name(api, name, kept):
+    kind = "text/plain; charset=utf-8"
+    content = {"data": "AAEC", "file_name": name, "content_type": kind}
+    sent = (await send(api, content, event="file"))["content"]
+    assert sent["file_name"] == (kept or name)
+    async with api.session.get(api.base + quote(sent["path"])) as response:
+        assert response.headers["Content-Type"] == kind
+        assert await response.read() == b"\0\1\2"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"file_name": ".."}, {"file_name": "a/"}, {"file_name": "\ud800"}, {"file_name": "a\r\nb"},
+     {"content_type": "a/b\r\nX-More: yes"}, {"content_type": "ü/ü"}, {"content_type": "text"}],
+)  # fmt: skip
+async def test_a_file_that_could_not_be_sent_again_is_refused(api, wrong):
+    content = {"data": "AAEC", "file_name": "x"} | wrong
+    status, _, body = await api("POST", MESSAGES, json={"event": "file", "content": content})
+    assert (status, body["errors"]) == (400, {"content": ["is invalid"]})
 
 
 async def test_a_file_is_uploaded_as_a_multipart_form(api, flowdock):
