@@ -10,6 +10,9 @@ from archiver.simulator.faults import from_json
 from archiver.simulator.schedule import Faults
 from archiver.simulator.streaming import FAULTS, Streams
 
+LATEST = 4_000_000_000_000
+"""Milliseconds, in 2096: traffic is played at times before."""
+
 BATCH = 500
 """How many lines of the truth are written at a time."""
 
@@ -40,11 +43,11 @@ def add_routes(router: web.UrlDispatcher, simulator: Playing) -> None:
 
     async def play(request: web.Request) -> web.StreamResponse:
         given = await parameters(request)
-        events = _number(given, "events")
+        events = _number(given, "events", below=10**12)
         if not events:
             simulator.go_live(seed=_number(given, "seed"), rate=_rate(given) or 1.0)
             return answer({"live": True})
-        at = _number(given, "at") if "at" in given else None
+        at = _number(given, "at", below=LATEST) if "at" in given else None
         seed = _number(given, "seed")
         await simulator.play(seed=seed, events=events, rate=_rate(given), at=at)
         return answer({"played": events})
@@ -127,8 +130,11 @@ def _rate(given: dict[str, Any]) -> float:
         raise invalid(rate="is not a number") from None
 
 
-def _number(given: dict[str, Any], name: str) -> int:
+def _number(given: dict[str, Any], name: str, *, below: int | None = None) -> int:
     try:
-        return int(str(given.get(name) or 0))
+        number = int(str(given.get(name) or 0))
     except ValueError:
         raise invalid(**{name: "is not a number"}) from None
+    if below is not None and not 0 <= number < below:
+        raise invalid(**{name: "is out of range"})
+    return number

@@ -6,15 +6,19 @@ seconds from when the fault was added. The newline that opens a stream does not 
 """
 
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 Kind = Literal["cut", "cut_inside_character", "silence", "status", "repeat", "refuse",
                "drop", "reorder", "replay_late", "replay_early", "short", "hollow"]  # fmt: skip
 Side = Literal["stream", "rest"]
 How = Literal["abort", "reset", "end"]
 
-_NUMBERS = ("after_bytes", "after_events", "after_requests", "after_seconds", "times", "seconds",
-            "frames", "status")  # fmt: skip
+_WHOLE = frozenset({"after_bytes", "after_events", "after_requests", "times", "frames", "status"})
+_SECONDS = frozenset({"after_seconds", "seconds"})
+_OPTIONAL = frozenset(
+    {"after_bytes", "after_events", "after_requests", "after_seconds", "seconds", "retry_after",
+     "body"}
+)  # fmt: skip
 
 ON_STREAMS = frozenset(
     {"cut_inside_character", "repeat", "drop", "reorder", "replay_late", "replay_early"}
@@ -70,12 +74,25 @@ class Fault:
             raise ValueError(f"fault: {self.kind} happens on a stream only")
         if self.on == "stream" and self.kind in ON_PAGES:
             raise ValueError(f"fault: {self.kind} happens to pages only; say on: rest")
-        for name in _NUMBERS:
+        for name in ("name", "path", "retry_after", "body", *_WHOLE, *_SECONDS):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int | float) or value < 0):
-                raise ValueError(f"fault: {name} is a number, not below 0")
+            if value is not None or name not in _OPTIONAL:
+                _check(name, value)
+        if not 200 <= self.status <= 599:
+            raise ValueError("fault: status is a number from 200 to 599")
         if not self.name:
             object.__setattr__(self, "name", self.kind)
+
+
+def _check(name: str, value: Any) -> None:
+    if name in _WHOLE:
+        if type(value) is not int or value < 0:
+            raise ValueError(f"fault: {name} is a whole number, not below 0")
+    elif name in _SECONDS:
+        if type(value) not in {int, float} or not value >= 0:
+            raise ValueError(f"fault: {name} is a number, not below 0")
+    elif not isinstance(value, str):
+        raise ValueError(f"fault: {name} is text")
 
 
 def from_json(value: object) -> Fault:

@@ -64,7 +64,13 @@ async def test_faults_are_added_told_and_cleared_from_outside(flowdock, api):
     assert (await api("DELETE", "/_simulator/faults"))[2]["faults"] == []
     status, _, body = await api("POST", "/_simulator/faults", json={"faults": [{"kind": "x"}]})
     assert status == 400
-    for wrong in ({"seed": "x", "events": 1}, {"rate": "x"}):
+    for wrong in (
+        {"seed": "x", "events": 1},
+        {"rate": "x"},
+        {"events": -1},
+        {"events": 1, "at": 10**20},
+        {"events": 1, "at": -1},
+    ):
         assert (await api("POST", "/_simulator/play", json=wrong))[0] == 400
 
 

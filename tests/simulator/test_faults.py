@@ -211,7 +211,11 @@ async def test_cleared_faults_do_not_fire(flowdock, api):
     "wrong",
     [{}, [], {"kind": "fire"}, {"kind": "cut", "on": "moon"}, {"kind": "cut", "when": 1},
      {"kind": "cut", "after_bytes": "x"}, {"kind": "refuse", "seconds": -1},
-     {"kind": "repeat", "on": "rest"}],
+     {"kind": "repeat", "on": "rest"}, {"kind": "cut", "path": 5}, {"kind": "cut", "name": []},
+     {"kind": "status", "retry_after": 5}, {"kind": "status", "body": 5},
+     {"kind": "status", "status": 99_999}, {"kind": "repeat", "frames": 1.5},
+     {"kind": "repeat", "frames": None}, {"kind": "cut", "after_events": True},
+     {"kind": "silence", "seconds": float("nan")}],
 )  # fmt: skip
 def test_what_is_no_fault_is_refused(wrong):
     with pytest.raises(ValueError, match=r"^fault: "):
