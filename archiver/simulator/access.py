@@ -10,7 +10,7 @@ from aiohttp import web
 
 from archiver.simulator import wire
 from archiver.simulator.directory import Directory, NoSuchThing
-from archiver.simulator.entities import Flow, User
+from archiver.simulator.entities import Flow, Organization, User
 from archiver.simulator.world import World
 
 WORLD = web.AppKey("world", World)
@@ -133,6 +133,15 @@ def _holder(request: web.Request, directory: Directory) -> User | None:
             return None
         return directory.user_of_secret(name) or directory.user_of_login(name, password)
     return directory.user_of_secret(request.query.get("access_token", ""))
+
+
+def organization_of(request: web.Request) -> Organization:
+    """Return the organization that the address names, if the asker belongs to it."""
+    slug = request.match_info["organization"]
+    organization = request.app[WORLD].directory.organizations.get(slug)
+    if organization is None or asker(request).id not in organization.users:
+        raise NoSuchThing(slug)
+    return organization
 
 
 def readable_flow(request: web.Request, name: str) -> Flow:

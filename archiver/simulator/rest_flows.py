@@ -13,6 +13,7 @@ from archiver.simulator.access import (
     authenticated,
     invalid,
     is_true,
+    organization_of,
     parameters,
     readable_flow,
     visible_flow,
@@ -30,6 +31,7 @@ def add_routes(router: web.UrlDispatcher) -> None:
     """Serve the flows resources that no stream shares, and ``POST /messages`` and ``/comments``."""
     router.add_get("/flows/all", list_flows)
     router.add_get("/flows/find", find_flow)
+    router.add_get("/flows/{organization}", list_flows)
     router.add_post("/flows/{organization}", create_flow)
     router.add_put("/flows/{organization}/{flow}", update_flow)
     router.add_patch("/flows/{organization}/{flow}", update_flow)
@@ -40,11 +42,17 @@ def add_routes(router: web.UrlDispatcher) -> None:
 
 @authenticated
 async def list_flows(request: web.Request) -> web.StreamResponse:
-    """Answer with the flows that the asker joined; at ``/flows/all``, or may join."""
+    """Answer with the flows that the asker joined; at ``/flows/all``, or may join.
+
+    An organization in the address leaves out the others' (docs/rest).
+    """
     given, user = await parameters(request), asker(request)
     directory = request.app[WORLD].directory
-    everything = request.path.endswith("/all")
+    everything = request.path == "/flows/all"
     flows = directory.flows_open_to(user) if everything else directory.flows_of(user)
+    if "organization" in request.match_info:
+        organization = organization_of(request)
+        flows = [flow for flow in flows if flow.organization is organization]
     users = is_true(given.get("users"))
     return answer([wire.flow_object(flow, user, users=users) for flow in flows])
 
@@ -67,9 +75,7 @@ async def get_flow(request: web.Request) -> web.StreamResponse:
 async def create_flow(request: web.Request) -> web.StreamResponse:
     """Found a flow whose only member is the asker."""
     world, user = request.app[WORLD], asker(request)
-    organization = world.directory.organizations.get(request.match_info["organization"])
-    if organization is None or user.id not in organization.users:
-        raise NoSuchThing(request.match_info["organization"])
+    organization = organization_of(request)
     name = _name(await parameters(request))
     flow = membership.found(world, organization, name, user)
     return answer(wire.flow_object(flow, user, users=True), status=201)

@@ -12,6 +12,7 @@ from archiver.simulator.access import (
     authenticated,
     invalid,
     is_true,
+    organization_of,
     parameters,
 )
 from archiver.simulator.directory import NoSuchThing
@@ -86,13 +87,13 @@ async def find_organization(request: web.Request) -> web.StreamResponse:
 @authenticated
 async def show_organization(request: web.Request) -> web.StreamResponse:
     """Answer with one organization."""
-    return answer(wire.organization_in_full(_organization(request)))
+    return answer(wire.organization_in_full(organization_of(request)))
 
 
 @authenticated
 async def list_organization_users(request: web.Request) -> web.StreamResponse:
     """Answer with the users of one organization."""
-    users = _organization(request).users.values()
+    users = organization_of(request).users.values()
     return answer([wire.user_object(user) | {"admin": user.admin} for user in users])
 
 
@@ -148,14 +149,6 @@ async def update_conversation(request: web.Request) -> web.StreamResponse:
 def _own(request: web.Request) -> list[Organization]:
     organizations = request.app[WORLD].directory.organizations.values()
     return [each for each in organizations if asker(request).id in each.users]
-
-
-def _organization(request: web.Request) -> Organization:
-    slug = request.match_info["organization"]
-    for organization in _own(request):
-        if organization.slug == slug:
-            return organization
-    raise NoSuchThing(slug)
 
 
 def _user(request: web.Request) -> User:

@@ -28,6 +28,19 @@ async def test_all_flows_include_those_to_be_joined_but_no_invitation(api, flowd
     assert (await api("GET", "/flows/acme/closed/messages"))[0] == 404
 
 
+async def test_the_flows_of_one_organization_are_listed_under_its_address(api, flowdock):
+    directory = flowdock.world.directory
+    other = directory.add_organization("umbrella", "Umbrella")
+    secret = directory.add_flow(other, slug="secret", name="Secret")
+    assert await api.get("/flows/acme") == await api.get("/flows")
+    assert (await api("GET", "/flows/umbrella"))[0] == 404
+    other.users[flowdock.me.id] = flowdock.me
+    secret.members[flowdock.me.id] = True
+    assert [flow["name"] for flow in await api.get("/flows/umbrella", users=1)] == ["Secret"]
+    assert len(await api.get("/flows/acme")) == 3
+    assert len(await api.get("/flows")) == 4
+
+
 async def test_a_flow_is_found_by_address_and_by_id(api, flowdock):
     by_address = await api.get("/flows/acme/main")
     assert by_address["users"]
