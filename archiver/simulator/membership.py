@@ -29,8 +29,22 @@ def join(world: World, flow: Flow, user: User) -> Message:
     return world.post(flow, user, content, event="action")
 
 
-def leave(world: World, flow: Flow, user: User) -> None:
-    """Let *user* leave: ``backend.user.block`` in the flow, ``flow-remove`` to the user."""
+def add(world: World, flow: Flow, user: User, by: User) -> Message:
+    """Let somebody add *user*: an ``action`` in the flow, ``flow-add`` to the user's streams."""
+    flow.members[user.id] = True
+    _tell_user(world, "flow-add", flow, user)
+    # The page "Message types" has the nicks as text, what the service sent had them as a list.
+    content = {"type": "add_people", "description": user.nick, "message": [user.nick]}
+    return world.post(flow, by, content, event="action")
+
+
+def leave(world: World, flow: Flow, user: User, by: User | None = None) -> None:
+    """Let *user* leave, or be blocked *by* another.
+
+    An ``action`` and ``backend.user.block`` in the flow, ``flow-remove`` to the user.
+    """
+    content = {"type": "block", "description": {"user": user.id}}
+    world.post(flow, by or user, content, event="action")
     world.signal(flow, user, "backend.user.block", str(user.id))
     _tell_user(world, "flow-remove", flow, user)
     del flow.members[user.id]

@@ -115,7 +115,7 @@ async def add_flow_user(request: web.Request) -> web.StreamResponse:
     if user is None:
         raise invalid(id="is not a user of the organization")
     if user.id not in flow.members:
-        membership.join(request.app[WORLD], flow, user)
+        membership.add(request.app[WORLD], flow, user, asker(request))
     return answer({})
 
 

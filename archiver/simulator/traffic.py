@@ -33,6 +33,7 @@ class Traffic:
             (30, self._integration),
             (12, self._inbox),
             (8, self._status),
+            (4, self._act),
             (45, self._edit),
             (50, self._tag),
             (25, self._react),
@@ -126,6 +127,15 @@ class Traffic:
         self._world.post(flow, user, written, event=event)
         if event == "status":
             user.status = written
+
+    def _act(self, flow: Flow, user: User) -> None:
+        """Invite somebody or follow a feed, or undo it (docs/message-types, "Action types")."""
+        invited = {"email": f"guest-{self._chance.randint(1, 99)}@example.com"}
+        kinds: dict[str, Json | str] = dict.fromkeys(("invite", "decline", "uninvite"), invited)
+        kinds |= dict.fromkeys(("add_rss_feed", "remove_rss_feed"), "https://example.com/feed.rss")
+        kind, described = self._chance.choice(list(kinds.items()))
+        content = {"type": kind, "description": described}
+        self._world.post(flow, user, content, event="action")
 
     def _edit(self, flow: Flow, user: User) -> None:
         message = self._recent(flow)

@@ -230,5 +230,6 @@ async def test_messages_that_are_too_large_for_one_page_come_in_parts(
         reading = await source.ask(key(source), after + 1, head, newest=False, purpose="backfill")
         after = reading.proven.spans[-1][1]
         parts.append(len(reading.ids))
-    assert parts == [10, 10, 1, 1]
+    assert parts[:2] == [10, 10]
+    assert set(parts[2:]) == {1}
     assert query(database_url, "SELECT count(*) FROM store.journal") == [(sum(parts),)]

@@ -1,5 +1,7 @@
 import pytest
 
+from archiver.simulator import membership
+
 
 async def test_joined_flows_are_listed_with_their_secrets(api, flowdock):
     flows = await api.get("/flows")
@@ -65,6 +67,20 @@ async def test_opening_a_flow_joins_it(api, flowdock):
     assert (status, flow["joined"], flow["open"]) == (200, True, True)
     (joined,) = await api.get("/flows/acme/public/messages")
     assert (joined["event"], joined["content"]["type"]) == ("action", "join")
+
+
+async def test_whoever_is_added_or_leaves_is_named_in_an_action(api, flowdock):
+    flow, other = flowdock.world.flows[0], flowdock.world.users[1]
+    flow.members.pop(other.id, None)
+    for _ in range(2):
+        path = "/flows/acme/main/users"
+        assert (await api("POST", path, json={"id": other.id}))[::2] == (200, {})
+    membership.leave(flowdock.world, flow, other, by=flowdock.me)
+    added, blocked = await api.get("/flows/acme/main/messages", event="action", limit=2)
+    assert (added["user"], blocked["user"]) == ("1", "1")
+    assert (added["content"]["type"], added["content"]["description"]) == ("add_people", "Mike")
+    assert blocked["content"] == {"type": "block", "description": {"user": other.id}}
+    assert other.id not in flow.members
 
 
 async def test_a_disabled_flow_disappears(api, flowdock):

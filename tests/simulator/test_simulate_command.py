@@ -47,7 +47,7 @@ async def test_it_prints_an_environment_to_paste():
     process.terminate()
     await process.wait()
     assert printed.startswith(
-        b"A Flowdock is running: 300 messages, 288 in 3 flows, 12 in 8 private conversations.\n"
+        b"A Flowdock is running: 300 messages, 294 in 3 flows, 6 in 4 private conversations.\n"
     )
     assert b"export ARCHIVER_API_URL=http://127.0.0.1:" in printed
     assert b"ARCHIVER_STREAM_URL=http://127.0.0.1:" in printed

@@ -49,7 +49,7 @@ async def test_traffic_has_everything_that_happens_in_a_flow():
     assert seen.keys() >= {
         "message", "comment", "file", "activity", "discussion", "mail", "vcs", "status", "line",
         "message-edit", "tag-change", "message-delete", "emoji-reaction", "message-change",
-        "thread-change", "activity.user", "message-receive",
+        "thread-change", "activity.user", "message-receive", "action",
     }  # fmt: skip
     assert seen["message"] / seen.total() > 0.6
 
