@@ -37,19 +37,17 @@ def parse(world: World, parameters: Mapping[str, object], *, thread: Thread | No
     words = tuple(str(parameters.get("search") or "").casefold().split())
     mode = str(parameters.get("tag_mode") or "and")
     sort = str(parameters.get("sort") or "desc")
-    limit, skip = _number(parameters, "limit"), _number(parameters, "skip") or 0
+    limit, skip = size_of_page(parameters), _number(parameters, "skip") or 0
     if mode not in {"and", "or"}:
         raise ValueError("tag_mode")
     if sort not in {"asc", "desc"}:
         raise ValueError("sort")
-    if limit is not None and not 1 <= limit <= MOST:
-        raise ValueError("limit")
     if not 0 <= skip < 2**63:
         raise ValueError("skip")
     tags = [_as_stored(world, tag) for tag in tagging.from_parameter(parameters.get("tags"))]
     events = str(parameters.get("event") or "").split(",")
     return Query(
-        limit=limit or USUAL,
+        limit=limit,
         ascending=sort == "asc",
         # A search knows no ids; only a search can be skipped into.
         since_id=None if words else _number(parameters, "since_id"),
@@ -61,6 +59,14 @@ def parse(world: World, parameters: Mapping[str, object], *, thread: Thread | No
         skip=skip if words else 0,
         thread=thread,
     )
+
+
+def size_of_page(parameters: Mapping[str, object]) -> int:
+    """Return how many at most are asked for; raise ValueError with the parameter's name."""
+    limit = _number(parameters, "limit")
+    if limit is not None and not 1 <= limit <= MOST:
+        raise ValueError("limit")
+    return limit or USUAL
 
 
 def select(place: Place, query: Query, *, now: int) -> list[Message]:

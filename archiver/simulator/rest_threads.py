@@ -1,6 +1,7 @@
 """Threads of a flow, newest first, paged by a ``Link`` header; and the files of messages."""
 
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 from aiohttp import web
@@ -9,11 +10,9 @@ from archiver.simulator import wire
 from archiver.simulator.access import WORLD, answer, asker, authenticated, invalid, parameters
 from archiver.simulator.directory import NoSuchThing
 from archiver.simulator.entities import Thread, User
+from archiver.simulator.listing import size_of_page
 from archiver.simulator.rest_messages import flow_of
 from archiver.simulator.world import World
-
-MOST = 100
-USUAL = 30
 
 
 def add_routes(router: web.UrlDispatcher) -> None:
@@ -32,12 +31,10 @@ async def list_threads(request: web.Request) -> web.StreamResponse:
     flow = flow_of(request)
     given = await parameters(request)
     try:
-        limit = int(str(given.get("limit") or USUAL))
-        since, until = _time(given.get("since")), _time(given.get("until"))
-    except ValueError:
-        raise invalid(limit="is invalid") from None
-    if not 1 <= limit <= MOST:
-        raise invalid(limit="is invalid")
+        limit = size_of_page(given)
+        since, until = _time(given, "since"), _time(given, "until")
+    except ValueError as wrong:
+        raise invalid(**{str(wrong): "is invalid"}) from None
     found = [
         thread
         for thread in flow.threads.values()
@@ -107,8 +104,11 @@ def _is_of(thread: Thread, application: object) -> bool:
     return thread.source is not None and str(thread.source["application"]["id"]) == str(application)
 
 
-def _time(value: object) -> int | None:
-    if not value:
+def _time(given: Mapping[str, object], name: str) -> int | None:
+    if not given.get(name):
         return None
-    at = datetime.fromisoformat(str(value))
-    return round(at.timestamp() * 1000)
+    try:
+        at = datetime.fromisoformat(str(given[name]))
+    except ValueError:
+        raise ValueError(name) from None
+    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)

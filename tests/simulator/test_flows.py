@@ -105,9 +105,23 @@ async def test_only_an_administrator_changes_a_flow(as_user, flowdock):
     assert changed[0] == 403
 
 
-@pytest.mark.parametrize("parameters", [{"limit": 0}, {"since": "yesterday"}])
-async def test_a_wrong_parameter_of_the_threads_is_refused(api, parameters):
-    assert (await api("GET", "/flows/acme/main/threads", params=parameters))[0] == 400
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("limit", 0), ("limit", "9" * 5000), ("since", "yesterday"), ("until", "9999-99-99")],
+)
+async def test_a_wrong_parameter_of_the_threads_is_named(api, name, value):
+    status, _, body = await api("GET", "/flows/acme/main/threads", params={name: value})
+    assert (status, body["errors"]) == (400, {name: ["is invalid"]})
+
+
+async def test_times_that_ask_for_threads_are_utc(api):
+    everything = await api.get("/flows/acme/main/threads", limit=100)
+    border = everything[3]["updated_at"]
+    newer = await api.get("/flows/acme/main/threads", since=border, limit=100)
+    assert newer == everything[:3]
+    naive = border.removesuffix("Z")
+    assert await api.get("/flows/acme/main/threads", since=naive, limit=100) == newer
+    assert await api.get("/flows/acme/main/threads", since="0001-01-01", limit=100) == everything
 
 
 async def test_threads_are_paged_newest_first_by_their_link(api, flowdock):
