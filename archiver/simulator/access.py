@@ -193,6 +193,21 @@ def _check(value: object, *, levels: int) -> None:
             _check(item, levels=levels - 1)
 
 
+def text_of(given: Mapping[str, Any], name: str) -> str:
+    """Return a parameter that is text, or a number; "" when absent; refuse anything else."""
+    value = given.get(name, "")
+    if type(value) not in {str, int, float}:
+        raise invalid(**{name: "is invalid"})
+    return str(value)
+
+
+def truth_of(given: Mapping[str, Any], name: str) -> bool:
+    """Return a parameter that says yes or no; refuse anything else."""
+    if str(given[name]).lower() not in {"1", "true", "0", "false"}:
+        raise invalid(**{name: "is invalid"})
+    return is_true(given[name])
+
+
 def is_true(value: object) -> bool:
     """Tell whether a boolean parameter says yes, as JSON or as text."""
     return str(value).lower() in {"1", "true"}

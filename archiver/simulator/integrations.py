@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from archiver.simulator.access import invalid
+from archiver.simulator.access import invalid, text_of
 from archiver.simulator.entities import Flow, Json, Message, Thread
 from archiver.simulator.sending import checked_tags, checked_text
 from archiver.simulator.world import World
@@ -21,14 +21,14 @@ def integrate(world: World, flow: Flow, given: Mapping[str, Any]) -> Message:
         return _push_chat(world, flow, given)
     if event not in EVENTS:
         raise invalid(event="is not included in the list")
-    title, author = given.get("title"), given.get("author")
+    title, author, uuid = text_of(given, "title"), given.get("author"), text_of(given, "uuid")
     named = isinstance(author, dict) and bool(author.get("name"))
     if missing := [name for name, has in (("title", title), ("author", named)) if not has]:
         raise invalid(**dict.fromkeys(missing, "can't be blank"))
     tags = checked_tags(given.get("tags"))
     thread = _thread(world, flow, given)
     extra: Json = {
-        "title": str(title),
+        "title": title,
         "body": given.get("body"),
         "author": author,
         "_application": 104,
@@ -41,28 +41,28 @@ def integrate(world: World, flow: Flow, given: Mapping[str, Any]) -> Message:
         event=event,
         thread=thread,
         app="influx",
-        uuid=str(given["uuid"]) if given.get("uuid") else None,
+        uuid=uuid or None,
         tags=tags,
         extra=extra,
     )
 
 
 def _push_chat(world: World, flow: Flow, given: Mapping[str, Any]) -> Message:
-    content, name = checked_text(given.get("content")), given.get("external_user_name")
+    content, name = checked_text(given.get("content")), text_of(given, "external_user_name")
     if not name:
         raise invalid(external_user_name="can't be blank")
     tags = checked_tags(given.get("tags"))
-    uuid = str(given["uuid"]) if given.get("uuid") else None
-    return world.post(flow, None, content, tags=tags, uuid=uuid, external_user_name=str(name))
+    uuid = text_of(given, "uuid") or None
+    return world.post(flow, None, content, tags=tags, uuid=uuid, external_user_name=name)
 
 
 def _thread(world: World, flow: Flow, given: Mapping[str, Any]) -> Thread:
-    external = str(given.get("external_thread_id") or "")
+    external = text_of(given, "external_thread_id")
     fields = given.get("thread")
     fields = fields if isinstance(fields, dict) else {}
     thread = flow.by_external_id.get(external)
     if thread is None:
-        title = str(fields.get("title") or given.get("title"))
+        title = str(fields.get("title") or given["title"])
         initial = flow.timeline.head + 1
         thread = world.begin_thread(flow, title, sent=world.clock(), initial=initial)
         thread.source = _source(flow)

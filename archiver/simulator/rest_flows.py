@@ -16,6 +16,8 @@ from archiver.simulator.access import (
     organization_of,
     parameters,
     readable_flow,
+    text_of,
+    truth_of,
     visible_flow,
 )
 from archiver.simulator.directory import NoSuchThing
@@ -93,15 +95,16 @@ async def update_flow(request: web.Request) -> web.StreamResponse:
     if "name" in given:
         changes["name"] = _name(given)
     if "disabled" in given:
-        changes["disabled"] = is_true(given["disabled"])
+        changes["disabled"] = truth_of(given, "disabled")
     if "access_mode" in given:
         changes["access_mode"] = str(given["access_mode"])
         if changes["access_mode"] not in ACCESS_MODES:
             raise invalid(access_mode="is not included in the list")
     if changes and not user.admin:
         raise Refused(403, "only administrators may change a flow")
-    if "open" in given:
-        membership.set_open(world, flow, user, is_open=is_true(given["open"]))
+    is_open = truth_of(given, "open") if "open" in given else None
+    if is_open is not None:
+        membership.set_open(world, flow, user, is_open=is_open)
     if changes:
         membership.change(world, flow, user, **changes)
     return answer(wire.flow_object(flow, user, users=False))
@@ -145,7 +148,7 @@ def _named_flow(request: web.Request, given: dict[str, Any]) -> Flow:
 
 
 def _name(given: dict[str, Any]) -> str:
-    name = str(given.get("name") or "").strip()
+    name = text_of(given, "name").strip()
     if not name:
         raise invalid(name="can't be blank")
     if len(name) > MAX_NAME:

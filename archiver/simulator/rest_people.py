@@ -11,9 +11,10 @@ from archiver.simulator.access import (
     asker,
     authenticated,
     invalid,
-    is_true,
     organization_of,
     parameters,
+    text_of,
+    truth_of,
 )
 from archiver.simulator.directory import NoSuchThing
 from archiver.simulator.entities import Organization, User
@@ -63,7 +64,8 @@ async def update_user(request: web.Request) -> web.StreamResponse:
     if user is not asker(request):
         raise Refused(403, "only your own profile can be changed")
     given = await parameters(request)
-    changes = {name: str(given[name]) for name in ("nick", "email", "name") if given.get(name)}
+    told = {name: text_of(given, name) for name in ("nick", "email", "name")}
+    changes = {name: value for name, value in told.items() if value}
     membership.change_user(request.app[WORLD], user, **changes)
     return answer(wire.user_object(user))
 
@@ -139,7 +141,7 @@ async def update_conversation(request: web.Request) -> web.StreamResponse:
     talk, me = conversation_of(request), asker(request)
     given = await parameters(request)
     if "open" in given:
-        if is_true(given["open"]):
+        if truth_of(given, "open"):
             talk.closed_by.discard(me.id)
         else:
             talk.closed_by.add(me.id)

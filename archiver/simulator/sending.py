@@ -9,7 +9,7 @@ from aiohttp import web
 
 from archiver.simulator import tags as tagging
 from archiver.simulator import wire
-from archiver.simulator.access import ID, answer, invalid
+from archiver.simulator.access import ID, answer, invalid, text_of
 from archiver.simulator.directory import NoSuchThing
 from archiver.simulator.entities import Flow, Message, Place, Thread, User
 from archiver.simulator.world import World
@@ -50,8 +50,8 @@ def create(world: World, place: Place, user: User, given: Mapping[str, Any]) -> 
         raise invalid(event="is not included in the list")
     tags = checked_tags(given.get("tags"))
     thread = thread_of(place, given.get("thread_id"))
-    uuid = str(given["uuid"]) if given.get("uuid") else None
-    name = str(given.get("external_user_name") or "") if isinstance(place, Flow) else ""
+    uuid = text_of(given, "uuid") or None
+    name = text_of(given, "external_user_name") if isinstance(place, Flow) else ""
     author = None if name else user
     if event == "file":
         file = _file(given.get("content"))

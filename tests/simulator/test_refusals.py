@@ -1,6 +1,7 @@
 """Whatever a request says, the answer is one of the API, and nothing that is stored suffers."""
 
 import io
+import json
 
 import aiohttp
 import pytest
@@ -99,3 +100,36 @@ async def test_a_reaction_that_is_none_is_refused(api, flowdock, given, wrong):
     status, _, told = await api("POST", path, json=given)
     assert (status, told["errors"].keys()) == (400, {wrong})
     assert "emojiReactions" not in await api.get(f"{MESSAGES}/{newest.id}")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "given", "wrong"),
+    [
+        ("POST", MESSAGES, {"content": "x", "uuid": {"a": 1}}, "uuid"),
+        ("POST", MESSAGES, {"content": "x", "external_user_name": ["a"]}, "external_user_name"),
+        ("POST", "/flows/acme", {"name": ["x"]}, "name"),
+        ("PUT", "/flows/acme/main", {"name": True}, "name"),
+        ("PUT", "/flows/acme/main", {"open": "banana"}, "open"),
+        ("PUT", "/flows/acme/main", {"name": "x", "disabled": 2}, "disabled"),
+        ("PUT", "/users/1", {"nick": ["x"]}, "nick"),
+        ("PUT", "/private/2", {"open": []}, "open"),
+    ],
+)
+async def test_a_value_of_the_wrong_kind_is_refused_and_changes_nothing(
+    api, flowdock, method, path, given, wrong
+):
+    await api.get("/private/2")
+    before = await api.get("/flows"), json.dumps(flowdock.world.truth())
+    status, _, told = await api(method, path, json=given)
+    assert (status, told["errors"]) == (400, {wrong: ["is invalid"]})
+    assert (await api.get("/flows"), json.dumps(flowdock.world.truth())) == before
+
+
+async def test_an_integration_whose_values_are_of_the_wrong_kind_leaves_no_thread(api, flowdock):
+    path = f"/messages/{flowdock.world.flows[0].api_token}"
+    whole = {"event": "activity", "title": "built", "author": {"name": "Robot"}}
+    before = json.dumps(flowdock.world.truth())
+    for wrong in ("title", "uuid", "external_thread_id"):
+        status, _, told = await api("POST", path, json=whole | {wrong: ["x"]})
+        assert (status, told["errors"]) == (400, {wrong: ["is invalid"]})
+    assert json.dumps(flowdock.world.truth()) == before
