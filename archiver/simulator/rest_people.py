@@ -27,6 +27,7 @@ def add_routes(router: web.UrlDispatcher) -> None:
     router.add_get("/users", list_users)
     router.add_get(f"/users/{{user:{ID}}}", show_user)
     router.add_put(f"/users/{{user:{ID}}}", update_user)
+    router.add_patch(f"/users/{{user:{ID}}}", update_user)
     router.add_get("/organizations", list_organizations)
     router.add_get("/organizations/find", find_organization)
     router.add_get("/organizations/{organization}", show_organization)
@@ -36,6 +37,7 @@ def add_routes(router: web.UrlDispatcher) -> None:
     router.add_get("/private", list_conversations)
     router.add_get(f"/private/{{user:{ID}}}", show_conversation)
     router.add_put(f"/private/{{user:{ID}}}", update_conversation)
+    router.add_patch(f"/private/{{user:{ID}}}", update_conversation)
 
 
 @authenticated

@@ -70,6 +70,19 @@ async def test_a_changed_nick_is_told_in_each_flow_with_an_id_of_its_own(api):
     assert sent["tags"] == [":user:1"]
 
 
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+@pytest.mark.parametrize(
+    ("path", "given"),
+    [("/users/1", {"name": "Anne"}), ("/private/2", {"open": False}),
+     ("/flows/acme/main", {"name": "Other"})],
+)  # fmt: skip
+async def test_what_can_be_updated_takes_put_and_patch(api, method, path, given):
+    status, _, body = await api(method, path, json=given)
+    assert (status, body) == (200, body | given)
+    shown = await api.get(path)
+    assert shown == shown | given
+
+
 async def test_conversations_are_listed_under_the_id_of_the_other_one(api, flowdock):
     flowdock.world.directory.conversation(flowdock.me, flowdock.world.users[3])
     listed = {talk["id"]: talk for talk in await api.get("/private")}
