@@ -2,14 +2,20 @@
 
 A standby that is promoted begins another *timeline*. What was not replicated is gone from it, with
 the claims that were written with it; but whoever wrote it knows it still, and would claim it again.
-So an engine works on one timeline, and on another one refuses to work at all.
+So an engine works on one timeline, and on another one refuses to work at all. It is the same with a
+backup that takes the place of the database: what a copied server writes on begins before where it
+had come to, and what is loaded from a dump is another database, or its tables are others. Each new
+session looks for that, and one that lasts looks now and then, for how far the server has come.
 
 Behind a pooler as PgBouncer, each transaction may be on another session of the server. There
 nothing outlives a transaction but what a pooler carries over, as the time zone; so no statement is
-kept prepared, and each transaction looks for itself which timeline it is on.
+kept prepared, and each transaction looks for itself which history it is on.
 """
 
+import asyncio
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import psycopg
 from sqlalchemy import text
@@ -21,32 +27,57 @@ from archiver.store.bulk import driver_of
 APPLICATION = "archiver"
 """What sessions are called, before the key of their engine."""
 
+LOOK_SECONDS = 1.0
+"""How often a session that lasts looks how far the server has come."""
+
 
 class AnotherHistory(ArchiverError):
     """What was written before may not be there any more; begin anew from what there is."""
 
     def __init__(self) -> None:
         super().__init__(
-            "the database goes on from an earlier moment, as a standby does that was promoted: "
-            "start the archiver again"
+            "the database goes on from an earlier moment, as a standby does that was promoted, or "
+            "a backup: start the archiver again"
         )
+
+
+class Moment(NamedTuple):
+    """Where a session finds itself."""
+
+    timeline: str | None
+    """Of the server and its database; None on a standby, which writes nothing."""
+    tables: int | None
+    """What the server calls one of our tables; None before they are made."""
+    position: int | None
+    """How much the server has ever written; it only grows."""
 
 
 @dataclass(slots=True)
 class History:
-    """The timeline that an engine works on; None until it is known."""
+    """What an engine works on, and how far that has come; None until it is known."""
 
     timeline: str | None = None
+    tables: int | None = None
+    position: int = 0
+    looked_at: float = -math.inf
+    """When, in the event loop's seconds."""
 
-    def check(self, timeline: str | None) -> None:
-        """Take this *timeline* to be ours; a standby, which writes nothing, has None.
+    def check(self, moment: Moment, *, before: int) -> None:
+        """Take *moment* to be of our history, which had come to *before* when it was asked for.
 
         Raises:
-            AnotherHistory: ours is another one.
+            AnotherHistory: it is of another one, or an earlier one of ours.
         """
-        if timeline is not None and self.timeline not in {None, timeline}:
+        if moment.timeline is None or moment.position is None:
+            return
+        is_ours = self.timeline in {None, moment.timeline}
+        if self.tables is not None and moment.tables is not None:
+            is_ours = is_ours and self.tables == moment.tables
+        if not is_ours or moment.position < before:
             raise AnotherHistory
-        self.timeline = self.timeline or timeline
+        self.timeline, self.tables = moment.timeline, moment.tables or self.tables
+        self.position = max(self.position, moment.position)
+        self.looked_at = asyncio.get_running_loop().time()
 
 
 async def begin_session(
@@ -57,8 +88,9 @@ async def begin_session(
     No startup option says any of this, since poolers refuse those.
 
     Raises:
-        AnotherHistory: the server is on another timeline than the one before.
+        AnotherHistory: the server is not where the one before was, or is where it was earlier.
     """
+    before = history.position
     standstill = "" if standstill_seconds is None else f"{standstill_seconds:g}s"
     known = {"pid": connection.info.backend_pid, "standstill": standstill}
     await connection.set_autocommit(True)
@@ -68,7 +100,7 @@ async def begin_session(
     if row is None or row[0]:
         connection.prepare_threshold = None
     if row is not None:
-        history.check(row[1])
+        history.check(Moment(*row[1:4]), before=before)
 
 
 def is_pooled(tx: AsyncConnection) -> bool:
@@ -77,26 +109,37 @@ def is_pooled(tx: AsyncConnection) -> bool:
 
 
 async def check_history(tx: AsyncConnection, history: History | None) -> None:
-    """Make sure that a transaction is on our timeline; only behind a pooler that may change.
+    """Make sure that a transaction is on our history; if no pooler is between, now and then.
 
     Raises:
         AnotherHistory: it is on another one.
     """
-    if history is not None and is_pooled(tx):
-        history.check((await tx.execute(text(f"SELECT {_TIMELINE}"))).scalar_one())
+    if history is None:
+        return
+    now = asyncio.get_running_loop().time()
+    if is_pooled(tx) or now - history.looked_at >= LOOK_SECONDS:
+        before = history.position
+        found = await tx.execute(text(f"SELECT {_MOMENT}"))
+        history.check(Moment(*found.one()), before=before)
 
 
-# The first eight digits of the name of a file of WAL, and the server that it belongs to.
-_TIMELINE = """
+# The first eight digits of the name of a file of WAL, the server that it belongs to, the database.
+_MOMENT = """
     CASE WHEN NOT pg_is_in_recovery() THEN
         (SELECT system_identifier FROM pg_control_system()) || '/'
-        || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)
+        || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) || '/'
+        || (SELECT oid FROM pg_database WHERE datname = current_database())
+    END,
+    (SELECT CAST(c.oid AS bigint) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace
+     WHERE nspname = 'store' AND relname = 'journal'),
+    CASE WHEN NOT pg_is_in_recovery() THEN
+        CAST(pg_current_wal_insert_lsn() - '0/0' AS bigint)
     END
 """
 
 # If the process that serves us is not the one that we connected to, a pooler is between.
 _BEGIN_SESSION = f"""
-    SELECT pg_backend_pid() <> %(pid)s, {_TIMELINE}, set_config('timezone', 'UTC', false),
+    SELECT pg_backend_pid() <> %(pid)s, {_MOMENT}, set_config('timezone', 'UTC', false),
            CASE WHEN pg_backend_pid() = %(pid)s AND %(standstill)s <> ''
                 THEN set_config('idle_in_transaction_session_timeout', %(standstill)s, false) END
 """

@@ -1,6 +1,7 @@
 """Connections: whose fault an error is, and what cancelling leaves behind."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 
@@ -24,7 +25,7 @@ from archiver.store.engine import (
 )
 from archiver.store.rows import FEW_ROWS, Rows, add_rows, copy
 from archiver.store.schema import rejects, signals
-from archiver.store.sessions import AnotherHistory, History, is_pooled
+from archiver.store.sessions import AnotherHistory, History, Moment, is_pooled
 
 
 @pytest.fixture
@@ -302,16 +303,62 @@ async def test_sessions_of_ours_are_set_without_startup_options(database_url):
         assert not is_pooled(tx)
 
 
+def history_of(engine: Engine) -> History:
+    history = engine.get_execution_options()["history"]
+    assert isinstance(history, History)
+    return history
+
+
 async def test_an_engine_works_on_one_history_and_on_no_other(database_url):
     async with connect(database_url) as engine:
-        history: History = engine.get_execution_options()["history"]
+        history = history_of(engine)
         assert history.timeline is not None
-        history.check(history.timeline)
-        history.check(None)
+        history.check(Moment(history.timeline, history.tables, history.position), before=0)
+        history.check(Moment(None, None, None), before=history.position)
         await engine.dispose()
         history.timeline = "that of a primary that is no more"
         with pytest.raises(AnotherHistory):
             await count_flows(engine)
+
+
+async def test_a_server_that_has_come_less_far_than_before_is_an_earlier_one(database_url):
+    async with connect(database_url) as engine:
+        reached = history_of(engine).position
+        assert reached > 0
+        await engine.dispose()
+        await count_flows(engine)
+        await engine.dispose()
+        history_of(engine).position += 2**40
+        with pytest.raises(AnotherHistory):
+            await count_flows(engine)
+
+
+async def test_a_database_that_was_put_in_the_place_of_another_is_not_that(
+    bare_database_url, postgres_admin
+):
+    name = psycopg.conninfo.conninfo_to_dict(bare_database_url)["dbname"]
+    async with connect(bare_database_url) as engine:
+        await engine.dispose()
+        postgres_admin.execute(f'ALTER DATABASE "{name}" RENAME TO "{name}_before"')
+        postgres_admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{name}_before"')
+        try:
+            with pytest.raises(AnotherHistory):
+                async with engine.connect():
+                    pass
+        finally:
+            postgres_admin.execute(f'DROP DATABASE "{name}_before"')
+
+
+async def test_tables_that_are_made_anew_are_noticed_by_a_session_that_lasts(
+    database_url, admin, monkeypatch
+):
+    async with connect(database_url) as engine:
+        admin.execute("ALTER TABLE store.journal RENAME TO journal_before")
+        admin.execute("CREATE TABLE store.journal (LIKE store.journal_before)")
+        monkeypatch.setattr(history_of(engine), "looked_at", -math.inf)
+        for _ in range(2):
+            with pytest.raises(AnotherHistory):
+                await count_flows(engine)
 
 
 async def count_flows(engine: Engine) -> None:
