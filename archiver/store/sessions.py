@@ -141,5 +141,7 @@ _MOMENT = """
 _BEGIN_SESSION = f"""
     SELECT pg_backend_pid() <> %(pid)s, {_MOMENT}, set_config('timezone', 'UTC', false),
            CASE WHEN pg_backend_pid() = %(pid)s AND %(standstill)s <> ''
-                THEN set_config('idle_in_transaction_session_timeout', %(standstill)s, false) END
+                THEN set_config('idle_in_transaction_session_timeout', %(standstill)s, false) END,
+           CASE WHEN pg_backend_pid() = %(pid)s AND current_setting('synchronous_commit') = 'off'
+                THEN set_config('synchronous_commit', 'local', false) END
 """

@@ -303,6 +303,19 @@ async def test_sessions_of_ours_are_set_without_startup_options(database_url):
         assert not is_pooled(tx)
 
 
+@pytest.mark.parametrize(
+    ("told", "kept"), [("off", "local"), ("local", "local"), ("remote_apply", "remote_apply")]
+)
+async def test_what_is_committed_is_on_the_disk_whatever_the_server_is_set_to(
+    database_url, postgres_admin, told, kept
+):
+    name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
+    postgres_admin.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = {told}')
+    async with connect(database_url) as engine, transaction(engine) as tx:
+        shown = await tx.execute(text("SELECT current_setting('synchronous_commit')"))
+        assert shown.scalar_one() == kept
+
+
 def history_of(engine: Engine) -> History:
     history = engine.get_execution_options()["history"]
     assert isinstance(history, History)
