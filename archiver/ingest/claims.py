@@ -4,13 +4,16 @@ Fed in the order in which things are written, so that nothing is claimed which i
 ends with its connection, with input that could not be placed (it may have been any flow's event),
 and with an event that Postgres refused.
 
+Only of the flows that a connection was opened for, and of private conversations, it is known that
+it brings all. What else comes on it is kept, and proves nothing.
+
 What comes when a connection was opened may be a replay of what was said before, and nobody knows
 how complete that is, nor when it begins. So no claim begins before the settling time is over, nor
 with an event that was sent before the connection stood, if the service's clock tells.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from archiver.domain.coverage import Continuity, Ranges
@@ -28,6 +31,8 @@ class _Connection:
     """What came before begins no claim."""
     live_from: datetime | None
     """Nor does what was sent before; None when nobody knows the service's time."""
+    flow_keys: frozenset[int]
+    """The flows that it was opened for."""
     flows: dict[int, Continuity] = field(default_factory=dict)
 
 
@@ -48,7 +53,8 @@ class Claims:
                 case Began():
                     since = item.at + self._settling_seconds
                     live_from = item.answered_at and item.answered_at + TOLD_TO
-                    self._connections[item.connection] = _Connection(since, live_from)
+                    keys = item.flow_keys
+                    self._connections[item.connection] = _Connection(since, live_from, keys)
                 case Ended():
                     self._settle(item.connection, now=item.at)
                     self._connections.pop(item.connection, None)
@@ -82,9 +88,13 @@ class Claims:
             if isinstance(decoded, Rejected):
                 self._settle(item.connection, now=item.at)
                 since = item.at + self._settling_seconds
-                connection = _Connection(since, connection.live_from)
+                connection = replace(connection, since=since, flows={})
                 self._connections[item.connection] = connection
-            elif flow_key is not None and decoded.id is not None:
+            elif flow_key is None:
+                continue
+            elif decoded.id is not None and (
+                decoded.flow is None or flow_key in connection.flow_keys
+            ):
                 continuity = connection.flows.get(flow_key)
                 if continuity is None:
                     continuity = Continuity(since=connection.since)

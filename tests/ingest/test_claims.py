@@ -23,7 +23,7 @@ def unreadable(*, at: float, connection: int = 1) -> Came:
 
 
 def began(*, at: float, connection: int = 1) -> Began:
-    return Began(connection, at, frozenset())
+    return Began(connection, at, frozenset(FLOWS))
 
 
 def claimed(*items, now: float = 100.0) -> dict[int, Ranges]:
@@ -46,7 +46,7 @@ def test_a_replay_that_begins_late_begins_no_claim():
     opened = datetime.fromtimestamp(SENT / 1000, UTC)
     later = [frame(id_, sent=SENT + id_ * 1000) for id_ in (1, 2, 3)]
     items = [
-        Began(1, 0, frozenset(), opened),
+        Began(1, 0, frozenset(FLOWS), opened),
         came(5, at=20),
         *(Came(1, 20 + n, [streamed(one, 1)]) for n, one in enumerate(later)),
         Came(1, 30, [streamed(frame(9, sent=None), 1)]),
@@ -85,6 +85,21 @@ def test_nothing_is_proven_across_what_could_not_be_placed_among_what_came_toget
 def test_nothing_is_proven_across_input_that_could_not_be_placed():
     items = [began(at=0), came(5, at=2), unreadable(at=4), came(9, at=5)]
     assert claimed(*items) == {1: Ranges(((5, 5), (9, 9)))}
+
+
+def test_what_comes_of_flows_that_a_connection_was_not_opened_for_proves_nothing():
+    """Nobody knows how much of them it brings."""
+    items = [began(at=0), came(5, at=2, flow_key=3), came(9, at=3, flow_key=3), came(7, at=3)]
+    assert claimed(*items) == {1: Ranges(((7, 7),))}
+
+
+def test_a_private_conversation_that_begins_later_is_on_its_connection():
+    said = [Came(1, at, [streamed(private(id_), 3)]) for id_, at in ((5, 2.0), (9, 3.0))]
+    assert claimed(began(at=0), *said) == {3: Ranges(((5, 9),))}
+
+
+def private(id_: int) -> bytes:
+    return frame(id_, flow=None, to="2")
 
 
 def test_a_claim_is_due_and_told_once():

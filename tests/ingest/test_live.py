@@ -149,9 +149,12 @@ async def test_a_signal_moves_no_head_further_than_what_is_known(writing):
     message, later, signal, lone = await receive(frames, listener(writing), received_at=NOW)
     assert [one.id for one in (message, later, signal, lone)] == [101, far, 101, None]
     assert isinstance(lone.decoded, Signal)
-    writing.intake.put_now(Came(1, writing.clock() - 50, [signal, lone]))
+    flow_key = signal.flow_key
+    assert flow_key is not None
+    writing.intake.put_now(Began(2, writing.clock() - 100, frozenset({flow_key})))
+    writing.intake.put_now(Came(2, writing.clock() - 50, [signal, lone]))
     async with at_work(writing, batch_events=10):
-        await until(lambda: bool(writing.claimed()))
+        await until(lambda: bool(writing.claimed() and writing.heads.newest(flow_key)))
     assert writing.claimed().spans[-1][1] == 101
-    assert writing.heads.newest(signal.flow_key) == 101
+    assert writing.heads.newest(flow_key) == 101
     assert query(writing.url, "SELECT count(*) FROM store.signals") == [(2,)]
