@@ -27,7 +27,7 @@ from archiver.settings import (
 )
 from archiver.simulator import truth
 from archiver.simulator.faults import Fault, Kind
-from archiver.simulator.membership import found, leave
+from archiver.simulator.membership import found, join, leave
 from archiver.simulator.server import Simulator
 from archiver.store.engine import connect
 from tests.truth import by_flow, differences
@@ -188,6 +188,24 @@ async def test_what_is_said_while_disconnected_is_found(flowdock, archive):
         "SELECT flow, content FROM archive.messages WHERE content = 'while nobody listened'"
     )
     assert len(said) == 1
+
+
+async def test_what_was_said_between_leaving_and_joining_again_is_found(flowdock, archive):
+    """The stream stands all the while, and does not bring it."""
+    flow, world, me = first_flow(flowdock), flowdock.world, flowdock.me
+    async with archiving(settings_for(flowdock, archive.url)):
+        await flowdock.connected()
+        message = world.post(flow, me, "before")
+        await archive.completed()
+        leave(world, flow, me)
+        world.post(flow, me, "while away")
+        world.edit(flow, message.id, "changed while away")
+        join(world, flow, me)
+        world.post(flow, me, "back again")
+        await archive.mended()
+
+    said = archive.query("SELECT content FROM archive.messages ORDER BY sent DESC LIMIT 4")
+    assert {"changed while away", "while away", "back again"} < {text for (text,) in said}
 
 
 @asynccontextmanager

@@ -2,7 +2,8 @@
 
 Fed in the order in which things are written, so that nothing is claimed which is not kept. A claim
 ends with its connection, with input that could not be placed (it may have been any flow's event),
-and with an event that Postgres refused.
+with an event that Postgres refused, and when the account leaves or joins the flow: a stream that
+stands brings nothing of it in between.
 
 Only of the flows that a connection was opened for, and of private conversations, it is known that
 it brings all. What else comes on it is kept, and proves nothing.
@@ -20,6 +21,9 @@ from archiver.domain.coverage import Continuity, Ranges
 from archiver.domain.events import Rejected
 from archiver.ingest.intake import Began, Came, Ended, Item
 from archiver.store.coverage import Standing
+
+MEMBERSHIP = frozenset({"flow-add", "flow-remove"})
+"""Signals that say that the account's flows have changed."""
 
 TOLD_TO = timedelta(seconds=1)
 """How exactly a service tells its time."""
@@ -44,20 +48,26 @@ class Claims:
         self._connections: dict[int, _Connection] = {}
         self._gained: dict[int, Ranges] = {}
 
-    def note(self, items: Iterable[Item]) -> None:
-        """Note *items*, in the order in which they came."""
+    def note(self, items: Iterable[Item]) -> frozenset[int]:
+        """Note *items*, in the order in which they came.
+
+        Returns the keys of the flows that are heard anew: something of them may have been missed.
+        """
+        anew: set[int] = set()
         for item in items:
             match item:
                 case Came():
-                    self._note_arrivals(item)
+                    anew |= self._note_arrivals(item)
                 case Began():
                     since = item.at + self._settling_seconds
                     live_from = item.answered_at and item.answered_at + TOLD_TO
                     keys = item.flow_keys
                     self._connections[item.connection] = _Connection(since, live_from, keys)
+                    anew |= keys
                 case Ended():
                     self._settle(item.connection, now=item.at)
                     self._connections.pop(item.connection, None)
+        return frozenset(anew)
 
     def take(self, *, now: float) -> dict[int, Standing]:
         """By flow key: what has been proven since the last call."""
@@ -71,7 +81,7 @@ class Claims:
         return gains
 
     def refuse(self, flow_keys: Iterable[int], *, now: float) -> None:
-        """Begin anew for flows of which an event could not be kept."""
+        """Begin anew for flows of which something was not kept, or not heard."""
         for flow_key in flow_keys:
             # What was proven since the last call may hold the event that was refused just now.
             self._gained.pop(flow_key, None)
@@ -79,10 +89,11 @@ class Claims:
                 if flow_key in connection.flows:
                     connection.flows[flow_key] = Continuity(since=now + self._settling_seconds)
 
-    def _note_arrivals(self, item: Came) -> None:
+    def _note_arrivals(self, item: Came) -> set[int]:
+        anew: set[int] = set()
         connection = self._connections.get(item.connection)
         if connection is None:
-            return
+            return anew
         for arrival in item.arrivals:
             flow_key, decoded = arrival.flow_key, arrival.decoded
             if isinstance(decoded, Rejected):
@@ -92,6 +103,9 @@ class Claims:
                 self._connections[item.connection] = connection
             elif flow_key is None:
                 continue
+            elif decoded.kind in MEMBERSHIP:
+                self.refuse([flow_key], now=item.at)
+                anew.add(flow_key)
             elif decoded.id is not None and (
                 decoded.flow is None or flow_key in connection.flow_keys
             ):
@@ -101,6 +115,7 @@ class Claims:
                     connection.flows[flow_key] = continuity
                 if continuity.has_begun or _is_live(decoded.sent_at, connection):
                     continuity.arrived(decoded.id, at=item.at)
+        return anew
 
     def _settle(self, connection: int, *, now: float) -> None:
         if connection not in self._connections:

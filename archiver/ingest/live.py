@@ -31,7 +31,6 @@ from archiver.store.engine import Engine
 
 log = logging.getLogger(__name__)
 
-NONE: frozenset[int] = frozenset()
 CLAIM_SECONDS = 0.5
 """How often claims are written: they are late by the settling time anyway."""
 LONGEST_CLAIM_SECONDS = 5.0
@@ -171,8 +170,7 @@ async def write_forever(
             linger_seconds=min(took_seconds, pace.linger_seconds) if is_busy else 0.0,
             patience_seconds=CLAIM_SECONDS,
         )
-        claims.note(items)
-        opened = NONE.union(*(item.flow_keys for item in items if isinstance(item, Began)))
+        opened = claims.note(items)
         gains = {}
         if opened or clock() >= claim_at:
             claimed_up_to = intake.written_up_to()

@@ -15,6 +15,7 @@ from archiver.domain.model import UserId
 from archiver.flowdock.refusals import FlowRefused, TokenRefused
 from archiver.ingest.backfill import UNANSWERED
 from archiver.ingest.batch import Arrival
+from archiver.ingest.claims import MEMBERSHIP
 from archiver.ingest.directory import Choice, Readable, look_up
 from archiver.ingest.leases import Share, private_slot, slot_of
 from archiver.ingest.names import Names
@@ -22,9 +23,6 @@ from archiver.ingest.source import Source
 from archiver.ingest.tally import AccountTally
 
 log = logging.getLogger(__name__)
-
-MEMBERSHIP = frozenset({"flow-add", "flow-remove"})
-"""Signals that say that the account's flows have changed."""
 
 FRESH_SECONDS = 1.0
 

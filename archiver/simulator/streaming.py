@@ -67,6 +67,7 @@ class Streams:
         self._keepalive_seconds = keepalive_seconds
         self._max_lag_bytes = max_lag_bytes
         self._replays = replays
+        self._directory = world.directory
         self._log: StreamLog = world.log
         world.log.listeners.append(self._deliver)
         faults.on_change.append(self.wake_all)
@@ -185,8 +186,10 @@ class Streams:
 
     def _deliver(self, event: Published) -> None:
         listening = self._elsewhere if event.flow is None else self._by_flow.get(event.flow, set())
+        members = None if event.flow is None else self._directory.flows[event.flow].members
         for connection in list(listening):
-            if event.flow is not None or connection.concerns(event):
+            # Nobody knows whether the service did so: it is the harder case for a client.
+            if connection.concerns(event) if members is None else connection.user.id in members:
                 connection.offer(event)
                 if connection.queued_bytes > self._max_lag_bytes:
                     # The page "Streaming API" names lag of the client among the reasons.

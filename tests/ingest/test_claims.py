@@ -1,7 +1,9 @@
 """What streams prove: never more than what was written, whatever happens to them."""
 
+import json
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +26,12 @@ def unreadable(*, at: float, connection: int = 1) -> Came:
 
 def began(*, at: float, connection: int = 1) -> Began:
     return Began(connection, at, frozenset(FLOWS))
+
+
+def told(kind: str, *, at: float, flow_key: int = 1, connection: int = 1) -> Came:
+    """A signal about the account and a flow, as it comes on the stream of private messages."""
+    signal = {"event": kind, "user": 1, "content": {"id": "f", "open": True}}
+    return Came(connection, at, [streamed(json.dumps(signal).encode(), flow_key)])
 
 
 def claimed(*items, now: float = 100.0) -> dict[int, Ranges]:
@@ -100,6 +108,19 @@ def test_a_private_conversation_that_begins_later_is_on_its_connection():
 
 def private(id_: int) -> bytes:
     return frame(id_, flow=None, to="2")
+
+
+@pytest.mark.parametrize("kind", ["flow-remove", "flow-add"])
+def test_nothing_is_proven_across_leaving_and_joining_a_flow(kind):
+    """The signals come on another connection than what is said in the flow."""
+    items: list[Item] = [began(at=0), began(at=0, connection=2)]
+    items += [came(5, at=2), came(6, at=2, flow_key=2)]
+    claims = Claims(settling_seconds=SETTLING)
+    assert claims.note(items) == {1, 2}
+    assert claims.note([told(kind, at=4, connection=2)]) == {1}
+    assert claims.note([came(8, at=4.5), came(9, at=6), came(9, at=6, flow_key=2)]) == set()
+    proven = {key: gain.streamed for key, gain in claims.take(now=100).items()}
+    assert proven == {1: Ranges(((9, 9),)), 2: Ranges(((6, 9),))}
 
 
 def test_a_claim_is_due_and_told_once():

@@ -210,6 +210,20 @@ async def test_joining_a_flow_is_told_to_the_own_stream_without_an_id(flowdock, 
     assert "id" not in added
 
 
+async def test_a_stream_brings_nothing_of_a_flow_that_was_left_until_it_is_joined_again(
+    flowdock, connect
+):
+    flow, me = flowdock.world.flows[0], flowdock.me
+    stream = await connect("/flows?filter=acme/main")
+    await stream.read_head()
+    await flowdock.connected()
+    membership.leave(flowdock.world, flow, me)
+    flowdock.world.post(flow, me, "unheard")
+    joined = membership.join(flowdock.world, flow, me)
+    left, again = objects(await stream.until(whole(2)))
+    assert (left["event"], again["id"]) == ("backend.user.block", joined.id)
+
+
 async def test_after_last_event_id_all_is_repeated_that_was_missed(flowdock, connect):
     flow, other = flowdock.world.flows[:2]
     stream = await connect("/flows/acme/main", Accept=EVENT_STREAM)
