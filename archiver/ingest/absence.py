@@ -64,14 +64,16 @@ async def look_for(
     listed: Iterable[int],
     as_of: int,
     objection: Objection,
+    require: Callable[[], Awaitable[None]],
     now: datetime,
 ) -> list[Arrival]:
     """Ask for each message in *proven* that the archive holds and that was not *listed*.
 
-    What is then shown that there is an *objection* to is rejected.
+    What is then shown that there is an *objection* to is rejected. *require* makes sure that the
+    flow is there.
 
     Raises:
-        All that `Client.show` raises.
+        All that `Client.show` and *require* raise.
     """
     if not proven:
         return []
@@ -113,8 +115,8 @@ async def look_for(
             )
         )
     if any(isinstance(one.decoded, Vanished) for one in found):
-        # A lost flow answers 404 as well: then this raises, and nothing is concluded.
-        await client.page(path, newest=True, limit=1)
+        # A lost flow answers 404 as well, and another one: then nothing is concluded.
+        await require()
     return found
 
 

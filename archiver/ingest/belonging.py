@@ -1,10 +1,19 @@
-"""Whether an event that the API showed may be one of the flow that was asked for."""
+"""Whether an event that the API showed may be one of the flow that was asked for.
+
+The API is asked by a flow's path, and that may lead to another flow since the flows were looked up:
+when one was renamed, and its name given to a new one.
+"""
 
 from archiver.domain.events import Event
 from archiver.domain.proportion import OUT_OF_PROPORTION, is_far_beyond
+from archiver.flowdock.client import Client
+from archiver.flowdock.decode import decode_listed
+from archiver.flowdock.refusals import FlowRefused
 from archiver.ingest.heads import Heads
 from archiver.ingest.names import Names
 from archiver.ingest.pages import Objection
+
+ANOTHER_FLOW = "it names another flow than the one that was asked for"
 
 
 class Belonging:
@@ -19,9 +28,21 @@ class Belonging:
 
         def objection(event: Event) -> str | None:
             if event.flow is not None and self._names.is_another(event.flow, flow_key):
-                return "it names another flow than the one that was asked for"
+                return ANOTHER_FLOW
             if is_far_beyond(event.id, self._heads.newest(flow_key), path):
                 return OUT_OF_PROPORTION
             return None
 
         return objection
+
+    async def require(self, client: Client, flow_key: int, path: str) -> None:
+        """Make sure that *path* leads to the flow still, as far as its newest message tells.
+
+        Raises:
+            FlowRefused: it leads to another, or nowhere. And all that `Client.page` raises.
+        """
+        objection = self.to(flow_key, path)
+        for frame in (await client.page(path, newest=True, limit=1)).frames:
+            newest = decode_listed(frame)
+            if isinstance(newest, Event) and objection(newest) == ANOTHER_FLOW:
+                raise FlowRefused(f"{path}, which is another flow now", 404)

@@ -41,8 +41,9 @@ class Names:
         return keys
 
     def is_another(self, name: FlowId, flow_key: int) -> bool:
-        """Tell whether *name* is that of a flow which is known, and not that of *flow_key*."""
-        return self._keys.get(name, flow_key) != flow_key
+        """Tell whether *name* is that of another flow than *flow_key*, known or not."""
+        known = self._keys.get(name)
+        return is_id(name) if known is None else known != flow_key
 
     def is_same(self, name: FlowId | None, flow_key: int) -> bool:
         """Tell whether *name* is known to be that of *flow_key*."""
@@ -63,6 +64,11 @@ class Names:
             named = await when_possible(self._engine, name_it)
             self._keys[name] = named[name]
         return self._keys[name]
+
+
+def is_id(name: FlowId) -> bool:
+    """Tell whether *name* is an id; else it is of old, and the flow may have been renamed since."""
+    return ":" not in name
 
 
 def private_path(me: UserId, other: UserId) -> FlowId:

@@ -11,12 +11,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from archiver.domain.events import Event, Happening, Rejected, Signal
-from archiver.domain.model import EventId
+from archiver.domain.model import EventId, FlowId
 from archiver.domain.proportion import OUT_OF_PROPORTION, is_far_beyond
 from archiver.flowdock.decode import decode, decode_listed
 from archiver.ingest.apply import write
 from archiver.ingest.batch import Arrival, Batch
-from archiver.ingest.names import private_path
+from archiver.ingest.names import is_id, private_path
 from archiver.store import coverage, directory, reading, rejecting
 from archiver.store.engine import DatabaseError, Engine, Fault, Transaction, fault, transaction
 from archiver.store.rejecting import Kept
@@ -122,7 +122,9 @@ def _flow_asked(origin: str, decoded: Happening | Signal, names: Mapping[str, in
     path = origin.partition(" ")[2]
     if path not in names:
         raise _Unplaced(f"no flow is named {path} any more")
-    if decoded.flow is not None and names.get(decoded.flow, names[path]) != names[path]:
+    named = decoded.flow or FlowId(path)
+    is_other = names[named] != names[path] if named in names else is_id(named)
+    if is_other:
         raise _Unplaced("it is of another flow than was asked for")
     return names[path]
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
 from archiver.flowdock.client import MAX_PAGE, Client
+from archiver.flowdock.directory import PRIVATE
 from archiver.flowdock.pages import Page
 from archiver.flowdock.refusals import AnswerTooLong, FlowRefused
 from archiver.flowdock.retry import Gate
@@ -130,6 +131,9 @@ class Source:
         )
         reading = self._read(page, flow_key, as_of)
         reading = await self._order.hold(page, reading, flow_key, as_of)
+        if not page.frames and not page.path.startswith(PRIVATE):
+            # Nothing in it tells whose it is.
+            await self._belonging.require(self.client, flow_key, page.path)
         absent = await self._absent(page, reading, flow_key, as_of, purpose)
         reading = reading.beside(absent)
         batch = batch_of(
@@ -171,6 +175,7 @@ class Source:
             listed=reading.ids,
             as_of=as_of,
             objection=self._belonging.to(flow_key, page.path),
+            require=partial(self._belonging.require, self.client, flow_key, page.path),
             now=self._now(),
         )
 

@@ -41,6 +41,18 @@ async def test_all_spellings_of_a_listed_flow_lead_to_one_key(database_url):
             assert await names.key(FlowId(spelling), now=NOW) == key
 
 
+async def test_an_id_that_nobody_knows_is_of_another_flow_and_a_name_of_old_may_be_of_this(
+    database_url,
+):
+    async with connect(database_url) as engine:
+        names = Names(engine)
+        main, ops = (Flow(id=FlowId(name), path=f"acme/{name}") for name in ("main", "ops"))
+        key = (await names.see([main, ops], now=NOW))[main.id]
+    others = {name for name in ("main", "acme:main", "acme:before", "ops", "acme:ops", "unknown")
+              if names.is_another(FlowId(name), key)}  # fmt: skip
+    assert others == {"ops", "acme:ops", "unknown"}
+
+
 async def test_a_flow_that_events_name_is_known_after_a_restart(database_url):
     async with connect(database_url) as engine:
         key = await Names(engine).key(FlowId("uuid"), now=NOW)

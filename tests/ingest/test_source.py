@@ -12,9 +12,11 @@ from archiver.domain.proportion import FARTHEST_JUMP, OUT_OF_PROPORTION
 from archiver.flowdock.refusals import FlowRefused
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
+from archiver.ingest.belonging import ANOTHER_FLOW
 from archiver.ingest.source import Source
 from archiver.settings import IngestSettings
 from archiver.simulator.faults import Fault
+from archiver.simulator.membership import join
 from archiver.simulator.server import Simulator, wall_clock
 from archiver.store import coverage, wanted
 from archiver.store.coverage import Standing
@@ -177,6 +179,36 @@ async def test_what_postgres_refuses_of_a_page_is_not_reported_as_proven(
     assert query(database_url, "SELECT reason FROM archive.rejects") == [("not to be kept",)]
     proven = query(database_url, "SELECT from_id, to_id FROM archive.coverage ORDER BY 1")
     assert Ranges.of(proven) == reading.proven
+
+
+@pytest.mark.parametrize("purpose", ["backfill", "audit"])
+async def test_a_path_that_leads_to_another_flow_by_now_tells_nothing_of_the_one_it_led_to(
+    flowdock, source, database_url, purpose
+):
+    """The flow was renamed, and a new one has its name; nobody has looked flows up since."""
+    world, me, head = (
+        flowdock.simulator.world,
+        flowdock.simulator.me,
+        source.heads.newest(key(source)),
+    )
+    if purpose == "audit":
+        await ask(source, head)
+    stand = "SELECT id, content, deleted_at, as_of FROM store.messages ORDER BY id"
+    before = query(database_url, stand), query(database_url, "SELECT * FROM archive.coverage")
+
+    world.directory.move_flow(world.flows[0], "renamed")
+    new = world.directory.add_flow(world.flows[0].organization, slug="main", name="Main")
+    join(world, new, me)
+    world.post(new, me, "said elsewhere")
+    reading = await source.ask(key(source), 1, head, newest=False, purpose=purpose)
+    assert reading.trouble == "2 messages of the page could not be read"
+    with pytest.raises(FlowRefused):
+        await source.ask(key(source), 9, head, newest=False, purpose=purpose)
+    assert (
+        query(database_url, stand),
+        query(database_url, "SELECT * FROM archive.coverage"),
+    ) == before
+    assert query(database_url, "SELECT DISTINCT reason FROM archive.rejects") == [(ANOTHER_FLOW,)]
 
 
 async def test_a_head_out_of_all_proportion_is_not_believed(flowdock, source):
