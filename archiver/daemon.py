@@ -133,11 +133,13 @@ async def backfill_once(
     """
     async with works(settings, engine) as shared:
         sources = []
+        paths: dict[int, str] = {}
         for one in settings.require_accounts():
             account = shared.account(one)
             with locking_out(one.name, whence=one.whence):
                 await _contact(shared, one)
                 await account.look_up()
+                paths |= account.source.paths
                 await account.look_at_heads()
             sources.append((one, account.source))
         on_found(sum(len(source.paths) for _, source in sources))
@@ -146,11 +148,12 @@ async def backfill_once(
             with locking_out(one.name, whence=one.whence):
                 await backfill(source, workers=settings.backfill.concurrency, until_done=True)
             source.stop()
+        told = {key for _, source in sources for key in source.paths.keys() - source.untold.keys()}
         return {
-            source.paths[key]: reason
+            paths[key]: reason
             for _, source in sources
             for key, reason in source.untold.items()
-            if key in source.paths
+            if key not in told
         }
 
 

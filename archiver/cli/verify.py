@@ -82,9 +82,9 @@ async def _run(
 ) -> Findings:
     found = Findings()
     async with open_database(place) as engine, daemon.works(settings, engine) as works:
+        accounts = [(one, await _meet(works, one, patterns)) for one in settings.accounts]
         async with engine.connect() as tx:
             chosen = await choose_flows(tx, patterns)
-        accounts = [(one, await _meet(works, one, patterns)) for one in settings.accounts]
         await asyncio.sleep(settings.ingest.settling_seconds + STREAM_FIRST_SECONDS)
         for one, source in ((one, account.source) for one, account in accounts):
             mine = {key: path for key, path in source.paths.items() if path not in found.looks}
@@ -100,11 +100,12 @@ async def _run(
                 await verify_flows(means, looks)
         async with engine.connect() as tx:
             standings = await coverage.standings(tx)
+    refused = {key for _, account in accounts for key in account.source.untold}
     found.unreadable = [
         path
         for key, path in chosen.items()
         if path not in found.looks
-        and standings.get(key, Standing()).due
+        and (key in refused or standings.get(key, Standing()).due)
         and any(account.wants(path) for account in settings.accounts)
     ]
     return found

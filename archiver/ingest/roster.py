@@ -127,6 +127,7 @@ class Roster:
             clock = asyncio.get_running_loop().time
             self._aside[path] = clock() + self._aside_seconds
             await self.source.lose(flow_key, reason=str(refusal))
+            self.source.untold[flow_key] = str(refusal)
             self.stale.set()
         except UNANSWERED as error:
             log.warning("head not told", extra={"flow": path, "reason": error})

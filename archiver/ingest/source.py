@@ -68,7 +68,10 @@ class Source:
         self.visible: dict[int, str] = {}
         """All that can be asked for, by us or by another daemon."""
         self.untold: dict[int, str] = {}
-        """Those of which the newest message was not told when last it was asked for, and why."""
+        """Those of which the newest message was not told when last it was asked for, and why.
+
+        Those that are listed and refused are among them.
+        """
         self._belonging = Belonging(names, heads)
         self._account = account
         self._turns = turns
@@ -240,6 +243,7 @@ class Source:
         """Ask for a flow no more, until it is looked up again."""
         self.paths.pop(flow_key, None)
         self.visible.pop(flow_key, None)
+        self.untold.pop(flow_key, None)
         await when_possible(self.engine, partial(directory.lose_flow, flow_key=flow_key))
 
     def stop(self) -> None:

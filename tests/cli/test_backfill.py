@@ -86,6 +86,18 @@ async def test_a_gap_that_stays_is_told_with_its_reason(
     assert "acme/main: 1 gap: " in told.stdout
 
 
+async def test_a_flow_that_is_listed_and_refused_is_not_done(
+    archiver: Run, flowdock: Simulator, database_url: str
+) -> None:
+    flowdock.faults.add(
+        Fault(kind="status", on="rest", path="*/acme/main/messages", status=403, times=0)
+    )
+    told = await backfill(archiver, flowdock, database_url)
+    assert flowdock.faults.fired["status"] == 1
+    assert told.returncode == 1
+    assert "acme/main: nobody knows what is new in it: Flowdock refused acme/main" in told.stdout
+
+
 async def test_a_message_that_is_never_listed_holds_up_its_page_alone(
     archiver: Run, flowdock: Simulator, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

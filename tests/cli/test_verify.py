@@ -158,6 +158,16 @@ async def test_doubt_remains_while_the_service_refuses_or_something_is_missing(
     assert "doubt remains in " in told
 
 
+async def test_a_flow_that_is_listed_and_was_always_refused_is_a_doubt(
+    archiver, flowdock, database_url
+):
+    refusal = Fault(kind="status", on="rest", path=f"*/{FLOW}/messages", status=403, times=0)
+    flowdock.faults.add(refusal)
+    status, told = await verify(archiver, flowdock, database_url)
+    assert status == 2
+    assert f"{FLOW}: no account can read this flow now" in told
+
+
 async def test_a_refused_token_is_the_operators_matter(archiver, flowdock, url):
     flowdock.faults.add(Fault(kind="status", on="rest", path="*/user", status=401, times=0))
     status, told = await verify(archiver, flowdock, url)
