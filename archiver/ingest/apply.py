@@ -116,7 +116,13 @@ async def _apply_halves(engine: Engine, batch: Batch, reason: str) -> Applied:
                 engine, replace(batch, arrivals=part, gains={}, opened=NONE, pages=())
             )
     proven = without(batch, applied.refused)
-    await apply(engine, replace(proven, arrivals=()))
+    # What was listed is told once more, as a repetition: it says which doubts are not to be lifted.
+    told = [
+        one
+        for one in arrivals
+        if one.listed_as_of is not None and (one.flow_key, one.id) not in applied.refused
+    ]
+    await apply(engine, replace(proven, arrivals=told if proven.gains else ()))
     return applied
 
 

@@ -13,7 +13,17 @@ from archiver.domain.model import EventId, Thread, ThreadId, UserId
 from archiver.ingest.apply import apply, without
 from archiver.ingest.batch import Applied, Arrival, Batch
 from archiver.store.coverage import Standing
-from tests.ingest.arriving import NOW, edit, frame, listed, new_flow, query, running, streamed
+from tests.ingest.arriving import (
+    NOW,
+    edit,
+    fail_to_journal,
+    frame,
+    listed,
+    new_flow,
+    query,
+    running,
+    streamed,
+)
 
 THREAD = Thread(id=ThreadId("t"), activities=2**31)
 
@@ -232,6 +242,20 @@ def test_a_listing_lifts_no_doubt_of_a_message_of_which_something_newer_is_known
     gain = Standing(listed=Ranges(((1, 4),)), epoch=1)
     archive.apply(*listing, gains={key: gain})
     assert archive.doubts() == [(2, 2), (5, 9)]
+
+
+def test_nor_does_one_of_which_postgres_refuses_another_message(archive):
+    key = archive.flow_key
+    archive.apply(
+        streamed(frame(1), key), streamed(frame(2), key), gains={key: Standing(due=9)}, opened={key}
+    )
+    archive.apply(streamed(edit(8, 2, "newer"), key))
+    fail_to_journal(archive.url, 3, state="22023")
+    listing = [listed(frame(id_), key, as_of=5) for id_ in (1, 2, 3)]
+    applied = archive.apply(*listing, gains={key: Standing(listed=Ranges(((1, 4),)), epoch=1)})
+    assert applied.refused == {(key, 3)}
+    assert archive.standing() == [("list", 1, 2), ("list", 4, 4)]
+    assert archive.doubts() == [(2, 3), (5, 9)]
 
 
 def test_a_listing_that_shows_what_a_stream_did_not_bring_has_the_whole_flow_listed_again(archive):
