@@ -10,16 +10,20 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
+from archiver.domain.events import Rejected
 from archiver.domain.proportion import farthest
 from archiver.errors import ArchiverError
 from archiver.flowdock.client import MAX_PAGE, Client
 from archiver.flowdock.pages import Page
 from archiver.flowdock.refusals import AnswerTooLong
 from archiver.ingest.batch import Arrival
+from archiver.ingest.belonging import ANOTHER_FLOW
 from archiver.ingest.heads import Heads
 from archiver.ingest.pages import Reading
 
 log = logging.getLogger(__name__)
+
+FOREIGN = Rejected(reason=ANOTHER_FLOW)
 
 MORE = (10, MAX_PAGE)
 """Messages to ask for when the newest cannot be read; and then as many as there can be."""
@@ -38,6 +42,16 @@ class EndUntold(ArchiverError):
         super().__init__(
             "the newest messages cannot be read, and the service lists them whatever it is asked "
             f"for, even beyond {last}: what is new in the flow cannot be told"
+        )
+
+
+class EndElsewhere(ArchiverError):
+    """The newest messages are those of another flow: how far that has come says nothing."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"the newest messages of {path} name another flow: what is new cannot be told until "
+            "the flows are looked up again"
         )
 
 
@@ -89,7 +103,8 @@ class Ends:
         Returns the id of the newest that can be read; 0 if there is none.
 
         Raises:
-            EndUntold: nobody can tell how far the flow has come. And all that `Client.page` raises.
+            EndUntold, EndElsewhere: nobody can tell how far the flow has come. And all that
+                `Client.page` raises.
         """
         reading = await self._ask(flow_key, path, limit=1)
         if reading.trouble:
@@ -97,6 +112,8 @@ class Ends:
                 for limit in MORE:
                     if not reading.ids:
                         reading = await self._ask(flow_key, path, limit=limit)
+            if any(one.decoded == FOREIGN for one in reading.arrivals):
+                raise EndElsewhere(path)
             await self._look_beyond(flow_key, path)
         return max(reading.ids, default=0)
 

@@ -188,7 +188,7 @@ class Source:
         Returns the id of the newest that can be read; 0 if there is none.
 
         Raises:
-            EndUntold: nobody can tell how far the flow has come. And all that `Client.page` raises.
+            All that `Ends.look` raises.
         """
         return await self._ends.look(flow_key, self._path(flow_key))
 

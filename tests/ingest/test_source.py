@@ -13,6 +13,7 @@ from archiver.flowdock.refusals import FlowRefused
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.ingest.belonging import ANOTHER_FLOW
+from archiver.ingest.ends import EndElsewhere
 from archiver.ingest.source import Source
 from archiver.settings import IngestSettings
 from archiver.simulator.faults import Fault
@@ -186,29 +187,41 @@ async def test_a_path_that_leads_to_another_flow_by_now_tells_nothing_of_the_one
     flowdock, source, database_url, purpose
 ):
     """The flow was renamed, and a new one has its name; nobody has looked flows up since."""
-    world, me, head = (
-        flowdock.simulator.world,
-        flowdock.simulator.me,
-        source.heads.newest(key(source)),
-    )
+    head = source.heads.newest(key(source))
     if purpose == "audit":
         await ask(source, head)
-    stand = "SELECT id, content, deleted_at, as_of FROM store.messages ORDER BY id"
-    before = query(database_url, stand), query(database_url, "SELECT * FROM archive.coverage")
+    messages = "SELECT id, content, deleted_at, as_of FROM store.messages ORDER BY id"
+    stands = (messages, "SELECT * FROM archive.coverage")
+    before = [query(database_url, stand) for stand in stands]
 
-    world.directory.move_flow(world.flows[0], "renamed")
-    new = world.directory.add_flow(world.flows[0].organization, slug="main", name="Main")
-    join(world, new, me)
-    world.post(new, me, "said elsewhere")
+    replaced_by_another(flowdock)
     reading = await source.ask(key(source), 1, head, newest=False, purpose=purpose)
     assert reading.trouble == "2 messages of the page could not be read"
     with pytest.raises(FlowRefused):
         await source.ask(key(source), 9, head, newest=False, purpose=purpose)
-    assert (
-        query(database_url, stand),
-        query(database_url, "SELECT * FROM archive.coverage"),
-    ) == before
+    assert [query(database_url, stand) for stand in stands] == before
     assert query(database_url, "SELECT DISTINCT reason FROM archive.rejects") == [(ANOTHER_FLOW,)]
+
+
+async def test_how_far_another_flow_has_come_says_nothing_of_the_one_that_had_its_path(
+    flowdock, source
+):
+    """Else all that is yet to be said in this one would be taken for past, and not to be there."""
+    head = source.heads.newest(key(source))
+    replaced_by_another(flowdock, head=head + 1000)
+    with pytest.raises(EndElsewhere):
+        await source.look_at_head(key(source))
+    assert source.heads.newest(key(source)) == head
+
+
+def replaced_by_another(flowdock: Flowdock, *, head: int = 0) -> None:
+    """Rename the flow, and give its path to one that has come so far."""
+    world, me = flowdock.simulator.world, flowdock.simulator.me
+    world.directory.move_flow(world.flows[0], "renamed")
+    new = world.directory.add_flow(world.flows[0].organization, slug="main", name="Main")
+    new.timeline.head = head
+    join(world, new, me)
+    world.post(new, me, "said elsewhere")
 
 
 async def test_a_head_out_of_all_proportion_is_not_believed(flowdock, source):
