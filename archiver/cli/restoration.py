@@ -76,7 +76,8 @@ async def restore(engine: Engine, path: Path, manifest: Manifest, tell: Tell) ->
                 )
         await restore_rejects(engine, lines("rejects.jsonl"), now=now)
     if manifest.arguments.get("since") is None and manifest.arguments.get("until") is None:
-        await restore_claims(engine, manifest.coverage, keys, now=now)
+        lacking = imported.lacking
+        await restore_claims(engine, manifest.coverage, keys, lacking=lacking, now=now)
     return imported
 
 

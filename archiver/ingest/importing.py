@@ -60,6 +60,8 @@ class Imported(Struct, frozen=True, kw_only=True):
     """Messages that it had, and that the file showed to be otherwise."""
     rejected: int = 0
     """Elements that could not be placed; they lie with the rejects."""
+    lacking: frozenset[int] = frozenset()
+    """Keys of the flows that elements were rejected of, as far as known."""
 
     @property
     def read(self) -> int:
@@ -73,6 +75,7 @@ class Imported(Struct, frozen=True, kw_only=True):
             known=self.known + other.known,
             changed=self.changed + other.changed,
             rejected=self.rejected + other.rejected,
+            lacking=self.lacking | other.lacking,
         )
 
 

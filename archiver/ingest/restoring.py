@@ -10,7 +10,7 @@ proportion to what is known of a flow are not believed, as they are of nobody.
 """
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -100,10 +100,12 @@ async def restore_events(
         told = [list(_arrivals(line, keys)) for line in batch]
         arrivals = [one for line in told for one in _in_proportion(line, newest, paths)]
         applied = await apply_patiently(engine, Batch(now=now, arrivals=arrivals))
+        rejected = {one.flow_key for one in arrivals if isinstance(one.decoded, Rejected)}
         yield Imported(
             taken=applied.events,
             known=len(batch) - applied.events - applied.rejected,
             rejected=applied.rejected,
+            lacking=frozenset(keys.values()) & (rejected | {key for key, _ in applied.refused}),
         )
 
 
@@ -126,9 +128,17 @@ async def restore_rejects(engine: Engine, lines: Iterable[Line], *, now: datetim
 
 
 async def restore_claims(
-    engine: Engine, claims: Mapping[str, Any], keys: Mapping[str, int], *, now: datetime
+    engine: Engine,
+    claims: Mapping[str, Any],
+    keys: Mapping[str, int],
+    *,
+    lacking: Collection[int],
+    now: datetime,
 ) -> None:
-    """Claim what the other archive had proven of flows, all of which is here now."""
+    """Claim what the other archive had proven of flows, all of which is here now.
+
+    Of those that are *lacking* something it is not.
+    """
     newest = await when_possible(engine, partial(coverage.heads, flow_keys=set(keys.values())))
     gains = {}
     for path, standing in claims.items():
@@ -141,6 +151,8 @@ async def restore_claims(
         farthest = max([gain.due, *(last for _, last in gain.proven)])
         if is_far_beyond(farthest, newest.get(keys[path], 0), path):
             log.error("claims out of all proportion", extra={"flow": path, "up_to": farthest})
+        elif keys[path] in lacking:
+            log.warning("nothing claimed, since events were rejected", extra={"flow": path})
         else:
             gains[keys[path]] = gain
     opened = frozenset(gains)

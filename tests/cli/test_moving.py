@@ -30,6 +30,7 @@ from tests.ingest.arriving import (
     Gone,
     Heard,
     edit,
+    fail_to_journal,
     frame,
     gone,
     hearsay,
@@ -194,6 +195,23 @@ def test_no_more_is_believed_of_an_archive_than_of_anybody(
         query(url, "SELECT DISTINCT flow FROM archive.coverage ORDER BY 1")
         for url in (second_url, database_url)
     )
+    assert set(there) - set(here) == {("acme/main",)}
+
+
+def test_what_is_rejected_of_an_archive_is_not_claimed(
+    database_url: str, second_url: str, tmp_path: Path
+) -> None:
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+        ((key,),) = query(database_url, "SELECT flow_key FROM store.flows WHERE flow_id = 'f'")
+        gain = Standing(streamed=Ranges(((61, 63),)), due=63)
+        said = [streamed(frame(id_), key) for id_ in (61, 62, 63)]
+        run(apply(engine, Batch(now=NOW, arrivals=said, gains={key: gain})))
+    export(database_url, tmp_path / "out")
+    fail_to_journal(second_url, 62, state="22023")
+    assert bring_in(second_url, tmp_path / "out").rejected == 1
+    claims = "SELECT DISTINCT flow FROM archive.coverage ORDER BY 1"
+    here, there = (query(url, claims) for url in (second_url, database_url))
     assert set(there) - set(here) == {("acme/main",)}
 
 
