@@ -324,6 +324,8 @@ def _with_content(message: Message, content: str, edited_at: datetime | None) ->
     return replace(
         message,
         content=content,
+        # An edit to nothing names no title, and a listing of what is empty may or may not.
+        detail=None if emptied else message.detail,
         edited_at=edited_at,
         edits=message.edits + (is_new_edit and not emptied),
         deleted_at=message.deleted_at if message.removed else (edited_at if emptied else None),

@@ -155,6 +155,18 @@ def test_editing_to_nothing_deletes_and_keeps_the_last_content_in_the_history():
     assert [(r.kind, r.content) for r in revisions] == [("created", "one"), ("deleted", "")]
 
 
+def test_an_emptied_comment_has_no_title_whoever_told_of_it():
+    titled = {"title": "what it is about"}
+    comment = shown(as_of=10, kind="comment", detail=titled)
+    at = BEGIN + timedelta(seconds=20)
+    plain = shown(as_of=30, kind="comment", content="", edited_at=at)
+    with_title = shown(as_of=30, kind="comment", content="", edited_at=at, detail=titled)
+
+    for facts in ([edit(20, "")], [plain], [with_title], [edit(20, ""), plain]):
+        message = folded(comment, *facts)
+        assert (message.content, message.detail, message.deleted_at) == ("", None, at)
+
+
 def test_an_emptied_message_can_be_edited_back():
     message = folded(shown(as_of=10), edit(20, ""), edit(30, "again"))
 
