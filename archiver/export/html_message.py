@@ -12,7 +12,12 @@ from typing import Any
 
 from archiver.export.messages import Message, in_line, minute, visible
 
-LINK = re.compile(r"(https?://[^\s<>\"'`]+[^\s<>\"'`.,;:!?)\]}])")
+_PARENTHESES = r"\([^\s<>\"'`()]*\)"
+LINK = re.compile(
+    rf"(https?://(?>{_PARENTHESES}|[^\s<>\"'`])+"
+    rf"(?>{_PARENTHESES}|[^\s<>\"'`.,;:!?)\]}}]))"
+)
+"""An address without the signs of the sentence around it; parentheses that it opens are its own."""
 ORDINARY = frozenset({"message", "comment"})
 """Kinds of messages of which nothing is said."""
 OUTSIDE = 'rel="noopener noreferrer nofollow" target="_blank"'

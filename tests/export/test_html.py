@@ -9,6 +9,7 @@ from urllib.parse import unquote
 import html5lib
 import pytest
 
+from archiver.export.html_message import linked
 from tests.export.conftest import FORGED, HOSTILE, Export, content, has_power, rows
 
 SPACE = "{http://www.w3.org/1999/xhtml}"
@@ -94,6 +95,25 @@ def test_edits_deletions_and_threads_are_shown(pages: dict[Path, Any]) -> None:
     (thread,) = [page for page in pages if page.name.startswith("threads-")]
     assert [heading.text for _, heading in elements({thread: pages[thread]}, "h2")] == ["<T>"]
     assert {("threads-2019-07.html", "m-21"), ("threads-2019-07.html", "m-22")} <= articles.keys()
+
+
+@pytest.mark.parametrize(
+    ("said", "address"),
+    [
+        ("see http://a.example/b.", "http://a.example/b"),
+        ("(see http://a.example/b)", "http://a.example/b"),
+        ("http://a.example/B_(film)", "http://a.example/B_(film)"),
+        ("(as http://a.example/B_(film).)", "http://a.example/B_(film)"),
+        ("http://a.example/(b)_c, d", "http://a.example/(b)_c"),
+        ("http://a.example/b(c d)", "http://a.example/b(c"),
+        ("[http://a.example/?q=(b)]", "http://a.example/?q=(b)"),
+    ],
+)
+def test_a_link_is_the_address_without_the_signs_around_it(said: str, address: str) -> None:
+    before, after = said.split(address)
+    opened, shown, closed = linked(said).partition(f">{address}</a>")
+    assert opened.startswith(f'{before}<a href="{address}" ')
+    assert (shown, closed) == (f">{address}</a>", after)
 
 
 def test_names_are_on_one_line_without_power_and_the_search_has_them_so(
