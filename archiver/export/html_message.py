@@ -24,7 +24,10 @@ OUTSIDE = 'rel="noopener noreferrer nofollow" target="_blank"'
 
 
 def article(message: Message, day_href: str, thread_href: str | None = None) -> str:
-    """*message* with its history; *day_href* leads to its day, *thread_href* to its thread."""
+    """*message* with its history; *day_href* leads to its day, *thread_href* to its thread.
+
+    On the page of its day, to which no *day_href* leads, the hour says when it was sent.
+    """
     m = message
     gone = ' class="deleted"' if m.deleted_at else ""
     kind = f" <i>{safe(m.event)}</i>" if m.event not in ORDINARY else ""
@@ -35,7 +38,7 @@ def article(message: Message, day_href: str, thread_href: str | None = None) -> 
     )
     return (
         f'<article id="m-{m.id}"{gone}>\n<header><b>{_word(m.sender)}</b> '
-        f'<a href="{day_href}#m-{m.id}" title="link to this message">{_time(m.sent)}</a>'
+        f'<a href="{day_href}#m-{m.id}" title="link to this message">{_time(m.sent, day_href)}</a>'
         f"{kind}{thread}</header>\n{_body(m)}</article>\n"
     )
 
@@ -82,8 +85,10 @@ def _said(text: str) -> str:
     return f'<div class="text" dir="auto">{linked(text)}</div>'
 
 
-def _time(sent: str | None) -> str:
-    return f'<time datetime="{sent}">{sent[11:16]}</time>' if sent else "<time>no time</time>"
+def _time(sent: str | None, day_href: str) -> str:
+    if not sent:
+        return "<time>no time</time>"
+    return f'<time datetime="{sent}">{minute(sent) if day_href else sent[11:16]}</time>'
 
 
 def _file(file: dict[str, Any]) -> str:

@@ -97,6 +97,16 @@ def test_edits_deletions_and_threads_are_shown(pages: dict[Path, Any]) -> None:
     assert {("threads-2019-07.html", "m-21"), ("threads-2019-07.html", "m-22")} <= articles.keys()
 
 
+def test_a_thread_tells_the_day_of_each_message_and_a_day_the_hour(pages: dict[Path, Any]) -> None:
+    told = {
+        (page.name, article.get("id")): article.find(f".//{SPACE}time").text
+        for page, article in elements(pages, "article")
+    }
+    hour = told["2019-07-02.html", "m-22"]
+    assert len(hour) == len("12:34")
+    assert told["threads-2019-07.html", "m-22"] == f"2019-07-02 {hour}"
+
+
 @pytest.mark.parametrize(
     ("said", "address"),
     [
