@@ -94,6 +94,7 @@ def look(browser: Browser, pages: Path, pictures: Path) -> list[str]:
         follow(page, watch, pages)
         narrow_down(page, watch, pages)
     without_scripts(browser, watch, pages)
+    on_paper(browser, watch, pages)
     return watch.findings
 
 
@@ -185,3 +186,17 @@ def without_scripts(browser: Browser, watch: Watch, pages: Path) -> None:
         watch.expect(not page.locator("form:visible").count(), "a form that does nothing is shown")
         page.goto((pages / "search.html").as_uri())
         watch.expect(page.locator("noscript").count(), "nothing says why it does not search")
+
+
+def on_paper(browser: Browser, watch: Watch, pages: Path) -> None:
+    """Print pages where all else is dark: dark on white, and nothing but what was said."""
+    with opened(browser, watch, width=1280, scheme="dark") as page:
+        page.emulate_media(media="print")
+        for name, path in shown(pages):
+            page.goto(path.as_uri())
+            faint = page.evaluate(CONTRAST)
+            watch.expect(not faint, f"{name}, printed: hardly legible: {', '.join(faint)}")
+            ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            watch.expect(ground == "rgb(255, 255, 255)", f"{name}, printed on {ground}")
+            asking = page.locator("form:visible, nav:visible").count()
+            watch.expect(not asking, f"{name}, printed: {asking} things that only a screen can use")
