@@ -16,6 +16,13 @@ class Whole(click.IntRange):
     name = "number"
 
     @override
+    def _describe_range(self) -> str:
+        # What click makes of no bounds is none, and of what Postgres can count no help.
+        if self.min is None:
+            return ""
+        return f"x>={self.min}" if self.max == LARGEST else super()._describe_range()
+
+    @override
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
             return super().convert(value, param, ctx)

@@ -61,7 +61,7 @@ def rejects(ctx: click.Context, /, *, as_json: bool, limit: int) -> None:
     click.echo(f"{counted(count, 'reject')}{more}" if count else "no rejects")
 
 
-@rejects.command
+@rejects.command(short_help="Show one reject, and its bytes.")
 @click.argument("id_", metavar="ID", type=Whole(1, LARGEST))
 @click.option("--raw", "as_raw", is_flag=True, help="Write its bytes, and nothing else.")
 @click.pass_obj
@@ -80,7 +80,7 @@ def show(load: LoadSettings, /, *, id_: int, as_raw: bool) -> None:
     click.echo(make_safe(reject.raw.decode(errors="backslashreplace")))
 
 
-@rejects.command
+@rejects.command(short_help="Read rejects again, and archive what can be placed.")
 @click.argument("ids", metavar="[ID]...", type=Whole(1, LARGEST), nargs=-1)
 @click.option("--all", "of_all", is_flag=True, help="All that there are.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
