@@ -106,6 +106,9 @@ class Commands(click.Group):
 
 def _with_config(command: click.Command) -> click.Command:
     """*command*, which takes --config as well: before or after its name is one to a person."""
+    if isinstance(command, click.Group):
+        for one in command.commands.values():
+            _with_config(one)
     if all(one.name != "config" for one in command.params):
         command.params.append(
             click.Option(

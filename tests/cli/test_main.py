@@ -162,6 +162,7 @@ def test_a_file_that_is_wrong_is_refused(
     for ended in (
         archiver("--config", str(config), "status"),
         archiver("status", "--config", str(config)),
+        archiver("rejects", "retry", "--all", "--config", str(config)),
         archiver("status", ARCHIVER_CONFIG=str(config)),
     ):
         assert ended.returncode == 2
