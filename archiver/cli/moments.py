@@ -11,7 +11,10 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 class Moment(click.ParamType[datetime]):
-    """``30d``, ``2w``, ``12h`` or ``90m`` ago; or a date, or a date and time; UTC unless told."""
+    """``30d``, ``2w``, ``12h`` or ``90m`` ago; or a date, or a date and time; UTC unless told.
+
+    What is yet to come is refused: of nothing, anything can be proven.
+    """
 
     name = "when"
 
@@ -19,10 +22,14 @@ class Moment(click.ParamType[datetime]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> datetime:
+        now = datetime.now(UTC)
         try:
-            return parse(str(value), now=datetime.now(UTC))
+            at = parse(str(value), now=now)
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is neither like 30d, 2w, 12h nor a date like 2024-05-31")
+        if at > now:
+            self.fail(f"{value!r} is yet to come")
+        return at
 
 
 def parse(text: str, *, now: datetime) -> datetime:
