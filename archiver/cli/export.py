@@ -105,6 +105,8 @@ def export(
         query=query,
         asked_at=asked_at,
     )
+    if chosen.since and chosen.until and chosen.since >= chosen.until:
+        raise click.UsageError("--since must be before --until: nothing was sent between them")
     written = _format(EVENTS if events else FORMATS[style])
     settings = load()
     require_archive(settings)

@@ -64,6 +64,7 @@ def test_the_version_is_told(archiver: Run) -> None:
         (["status", "--nope"], "No such option"),
         (["--config"], "requires an argument"),
         (["verify", "--since", "2999-01-01"], "'2999-01-01' is yet to come"),
+        (["export", "x", "--since=1d", "--until=2d"], "--since must be before --until"),
     ],
 )
 def test_wrong_usage_ends_with_2(archiver: Run, arguments: list[str], told: str) -> None:
