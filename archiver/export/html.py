@@ -5,7 +5,7 @@ search that loads the texts month by month. Whatever chat holds is text here: te
 scripts put it in as text, and a policy in each page forbids all that the folder does not hold.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack
 from functools import lru_cache
 from itertools import groupby
@@ -133,9 +133,12 @@ class Html:
     async def write_summary(self, reading: Reading, shelf: Shelf) -> None:
         """Write the first page, people, the search, and what all pages use."""
         proofs = await exporting.coverage(reading.tx, reading.chosen.flows)
+        people = await _people(reading)
+        nicks = {one["id"]: one["nick"] for one in people}
         flows = [
             {
                 "name": part.flow,
+                "between": _between(part.flow, nicks),
                 "href": f"{quote(path_of(part.flow))}/index.html",
                 "rows": part.rows,
                 "proof": _proof(proofs.get(part.flow)),
@@ -144,7 +147,6 @@ class Html:
         ]
         rows = sum(part.rows for part in reading.parts)
         as_of = reading.chosen.as_of
-        people = await _people(reading)
         told: dict[str, dict[str, Any]] = {
             "index": {
                 "flows": flows,
@@ -153,7 +155,7 @@ class Html:
                 "query": reading.chosen.query and show(reading.chosen.query),
             },
             "people": {"people": people},
-            "search": {"flows": [part.flow for part in reading.parts]},
+            "search": {"flows": flows},
         }
         for name, title in (("index", "Archive"), ("people", "People"), ("search", "Search")):
             with shelf.file(f"{name}.html") as sink:
@@ -213,6 +215,12 @@ def _quoted(thread: str) -> str:
 def _heading(message: Message) -> bytes:
     title = message.thread_title or "a thread"
     return _HEADING.render(id=message.thread_id, title=title).encode()
+
+
+def _between(flow: str, nicks: Mapping[str, str]) -> str:
+    """Between whom a private conversation is, whose path has ids alone; nothing for a flow."""
+    kind, *ids = flow.split("/")
+    return " and ".join(nicks.get(id_) or id_ for id_ in ids) if kind == "private" else ""
 
 
 def _proof(standing: Any) -> str:

@@ -97,6 +97,15 @@ def test_edits_deletions_and_threads_are_shown(pages: dict[Path, Any]) -> None:
     assert {("threads-2019-07.html", "m-21"), ("threads-2019-07.html", "m-22")} <= articles.keys()
 
 
+def test_a_private_conversation_tells_between_whom_it_is(pages: dict[Path, Any]) -> None:
+    roots = {page.name: root for page, root in pages.items() if page.parent.name == "out"}
+    told = ["".join(row.itertext()) for row in roots["index.html"].iter(f"{SPACE}td")]
+    offered = [option.text for option in roots["search.html"].iter(f"{SPACE}option")]
+
+    assert {"acme/main", "private/1/2 ann<i> and Bob"} <= set(told)
+    assert {"acme/main", "private/1/2 (ann<i> and Bob)"} <= set(offered)
+
+
 def test_a_thread_tells_the_day_of_each_message_and_a_day_the_hour(pages: dict[Path, Any]) -> None:
     told = {
         (page.name, article.get("id")): article.find(f".//{SPACE}time").text
