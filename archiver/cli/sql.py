@@ -162,7 +162,7 @@ def _text(value: Any) -> str:
     match value:
         case datetime():
             return value.isoformat(" ")
-        case list() | tuple():
+        case bool() | list() | tuple():
             return _json(value)
         case bytes():
             return value.hex()
