@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 CONTACT_SECONDS = 30.0
 """How often an account that cannot be reached is tried again while others go on."""
+REFUSED_SECONDS = 10.0
+"""How often a service is asked again that is there and serves nobody yet."""
 
 
 def utc_now() -> datetime:
@@ -164,10 +166,10 @@ async def _work(shared: Works, account: AccountSettings, locked_out: set[str]) -
         try:
             me = await _contact(shared, account)
         except Unreachable as unreachable:
-            if len(accounts) == 1:
+            if len(accounts) == 1 and not unreachable.is_there:
                 raise
             log.error(str(unreachable), extra={"account": account.name})  # noqa: TRY400
-            await asyncio.sleep(CONTACT_SECONDS)
+            await asyncio.sleep(REFUSED_SECONDS if unreachable.is_there else CONTACT_SECONDS)
         except TokenRefused:
             locked_out.add(account.name)
         else:

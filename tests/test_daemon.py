@@ -380,6 +380,15 @@ async def test_errors_of_the_service_delay_and_lose_nothing(flowdock, archive):
     assert all(flowdock.faults.fired.values()), flowdock.faults.fired
 
 
+async def test_a_service_that_serves_nobody_yet_is_waited_for(flowdock, archive, monkeypatch):
+    monkeypatch.setattr(daemon, "REFUSED_SECONDS", 0.1)
+    flowdock.faults.add(Fault(kind="status", on="rest", status=503, retry_after="1", times=4))
+    async with archiving(settings_for(flowdock, archive.url)):
+        await archive.completed()
+
+    assert list(flowdock.faults.fired.values()) == [4]
+
+
 async def test_flows_that_are_joined_later_are_archived(flowdock, archive):
     async with archiving(settings_for(flowdock, archive.url)):
         await flowdock.connected()

@@ -7,7 +7,8 @@ from archiver.domain.model import UserId
 from archiver.errors import ArchiverError
 from archiver.flowdock.breaks import why_unconnected
 from archiver.flowdock.client import Client, Limits
-from archiver.flowdock.refusals import TokenRefused
+from archiver.flowdock.refusals import StatusRefused, TokenRefused
+from archiver.flowdock.retry import is_transient
 from archiver.ingest.backfill import UNANSWERED
 
 CONTACT_LIMITS = Limits(patience_seconds=2.0, answer_seconds=10.0)
@@ -28,9 +29,14 @@ class LockedOut(ArchiverError):
 
 
 class Unreachable(ArchiverError):
-    """There is no service where an account is said to be."""
+    """There is no service where an account is said to be, or it serves nobody now."""
 
     def __init__(self, account: str, api_url: str, error: Exception) -> None:
+        self.is_there = isinstance(error, StatusRefused) and is_transient(error)
+        """It answered, and asks to be asked later: no setting is to blame."""
+        if self.is_there:
+            super().__init__(f"{api_url} does not serve account {account} now: {error}; try later")
+            return
         super().__init__(
             f"no answer from {api_url} for account {account}: "
             f"{why_unconnected(error) or str(error) or type(error).__name__}; "
@@ -56,7 +62,7 @@ async def make_contact(client: Client, *, account: str, api_url: str) -> UserId:
 
     Raises:
         TokenRefused: the service does not know the token.
-        Unreachable: there is no such service.
+        Unreachable: there is no such service, or it serves nobody now.
     """
     try:
         return (await client.me()).id
