@@ -5,15 +5,26 @@ which anybody may join it (flows documentation). Lists of flows are read field b
 may hold a flow object as well, as `flow-change` does. So wherever a member of one of these names
 comes in, its value is exchanged, before anything else is done with the frame. All other bytes stay
 as they came. Text that speaks of such names is text: within a string their quotes are escaped.
+JSON lets any letter of a name be spelled as an escape; so spelled, it is the same name.
 """
 
 import json
 import re
 
 MASK = b'"***"'
-_NAMES = (b'"api_token"', b'"join_url"')
+_NAMES = ("api_token", "join_url")
+_TOKEN, _URL = (f'"{name}"'.encode() for name in _NAMES)
 _MOST_TOGETHER = 2**20
-_MEMBER = re.compile(rb'"(?:api_token|join_url)"\s*:\s*(?!null)')
+_ESCAPED = re.compile(rb"\\u00(?:5[fF]|[67])")
+"""How a letter of a name begins when it is spelled as an escape."""
+
+
+def _spelled(name: str) -> str:
+    """A pattern of *name*, each letter of which is itself or an escape."""
+    return "".join(rf"(?:{letter}|\\u00(?i:{ord(letter):02x}))" for letter in name)
+
+
+_MEMBER = re.compile(rf'"(?:{"|".join(map(_spelled, _NAMES))})"\s*:\s*(?!null)'.encode())
 _PARSE = json.JSONDecoder().raw_decode
 
 
@@ -47,4 +58,4 @@ def redact(frame: bytes) -> bytes:
 
 
 def _may_hold_any(text: bytes) -> bool:
-    return _NAMES[0] in text or _NAMES[1] in text
+    return _TOKEN in text or _URL in text or (b"\\u00" in text and bool(_ESCAPED.search(text)))

@@ -43,6 +43,17 @@ def test_a_secret_is_masked_wherever_it_stands(
     assert redact(frame.encode(errors="surrogatepass")) == meant.encode(errors="surrogatepass")
 
 
+@given(st.sampled_from(NAMES), st.data())
+def test_a_secret_is_masked_however_its_name_is_spelled(name: str, data: st.DataObject) -> None:
+    spelled = "".join(
+        data.draw(st.sampled_from([it, f"\\u{ord(it):04x}", f"\\u{ord(it):04X}"])) for it in name
+    )
+    frame = f'{{"content":"é","{spelled}": "{SECRET}"}}'
+    assert list(json.loads(frame)) == ["content", name]
+    assert redact(frame.encode()).decode() == frame.replace(SECRET, "***")
+    assert redact_all([frame.encode()]) == [redact(frame.encode())]
+
+
 @pytest.mark.parametrize(
     ("frame", "redacted"),
     [
@@ -55,6 +66,7 @@ def test_a_secret_is_masked_wherever_it_stands(
         (b'{"content":"\\"api_token\\": \\"of a bot\\""}', None),
         (b'{"content":"api_token","join_url":""}', b'{"content":"api_token","join_url":"***"}'),
         (b'["api_token"]', None),
+        (rb'{"api\\u005ftoken":1,"api\u005etoken":"of \"api\u005ftoken\": x"}', None),
     ],
 )
 def test_odd_frames_are_redacted(frame: bytes, redacted: bytes | None) -> None:
