@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from archiver import daemon
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, serve_database
+from archiver.cli.measures import UNTOLD
 from archiver.cli.tables import counted
 from archiver.cli.terminal import is_terminal, make_safe
 from archiver.settings import Settings
@@ -142,7 +143,7 @@ def _describe(done: Progressed) -> None:
     if len(left) > TOLD_FLOWS:
         click.echo(f"  … and {len(left) - TOLD_FLOWS:,} more flows: archiver status lists them")
     for flow, reason in list(done.untold.items())[:TOLD_FLOWS]:
-        click.echo(f"  {make_safe(flow)}: nobody knows what is new in it: {make_safe(reason)}")
+        click.echo(f"  {make_safe(flow)}: {UNTOLD}: {make_safe(reason)}")
     if len(done.untold) > TOLD_FLOWS:
         click.echo(f"  … and {len(done.untold) - TOLD_FLOWS:,} more flows: --json has them all")
 

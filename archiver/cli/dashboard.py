@@ -149,4 +149,4 @@ def _in_order(view: View) -> list[FlowReport]:
 
 
 def _is_behind(one: FlowReport) -> bool:
-    return bool(one.gaps) or (one.lag_seconds or 0.0) > LAG_SECONDS
+    return bool(one.gaps or one.not_told) or (one.lag_seconds or 0.0) > LAG_SECONDS

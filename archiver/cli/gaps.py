@@ -1,7 +1,7 @@
 """``archiver gaps``: what is missing or doubted, range by range."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import click
@@ -10,8 +10,9 @@ import msgspec
 from archiver.cli.choice import choose_flows
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
+from archiver.cli.measures import UNTOLD
 from archiver.cli.tables import Column, counted, moment, show_table
-from archiver.cli.terminal import show_json
+from archiver.cli.terminal import make_safe, show_json
 from archiver.store import missing
 from archiver.store.missing import Doubt, Gap
 
@@ -33,6 +34,8 @@ class Uncertain:
 
     gaps: Sequence[Gap]
     doubts: Sequence[Doubt]
+    untold: Mapping[str, str]
+    """The flows of which nobody knows what is new in them, and why."""
 
 
 @click.command
@@ -45,23 +48,30 @@ def gaps(load: LoadSettings, /, *, patterns: tuple[str, ...], as_json: bool) -> 
     Below stand the doubts: ids that are proven, but whose messages may have changed while nobody
     listened; archiver run and archiver verify list them again.
 
-    Exit status: 1 when there are gaps, 0 when there are none, doubts or not.
+    And the flows of which the service does not tell what is new.
+
+    Exit status: 1 when there are gaps or such flows, 0 when there are none, doubts or not.
     """
     settings = load()
     require_archive(settings)
     with serve_database(settings) as place:
         found = asyncio.run(_read(place, patterns))
     if as_json:
-        show_json(msgspec.json.encode({"gaps": found.gaps, "doubts": found.doubts}).decode())
+        untold = [{"flow": flow, "reason": reason} for flow, reason in found.untold.items()]
+        told = {"gaps": found.gaps, "doubts": found.doubts, "not_told": untold}
+        show_json(msgspec.json.encode(told).decode())
     else:
         _describe(found)
-    return 1 if found.gaps else 0
+    return 1 if found.gaps or found.untold else 0
 
 
 async def _read(place: Place, patterns: Sequence[str]) -> Uncertain:
     async with open_database(place) as engine, engine.connect() as tx:
-        flows = list((await choose_flows(tx, patterns)).values())
-        return Uncertain(await missing.gaps(tx, flows), await missing.doubts(tx, flows))
+        chosen = await choose_flows(tx, patterns)
+        flows = list(chosen.values())
+        reasons = await missing.untold(tx, chosen)
+        untold = {chosen[key]: reasons[key] for key in chosen if key in reasons}
+        return Uncertain(await missing.gaps(tx, flows), await missing.doubts(tx, flows), untold)
 
 
 def _describe(found: Uncertain) -> None:
@@ -73,6 +83,8 @@ def _describe(found: Uncertain) -> None:
     if found.doubts:
         click.echo("may have changed while nobody listened:")
         show_table(DOUBT_COLUMNS, [_range(doubt) for doubt in found.doubts])
+    for flow, reason in found.untold.items():
+        click.echo(make_safe(f"{flow}: {UNTOLD}: {reason}"))
     doubts = f", {counted(len(found.doubts), 'doubt')}" if found.doubts else ""
     click.echo(f"{counted(len(found.gaps), 'gap') if found.gaps else 'no gaps'}{doubts}")
 

@@ -5,6 +5,7 @@ import math
 from archiver.store.reading import Count
 
 COMPLETE = "100%"
+UNTOLD = "nobody knows what is new in it"
 
 
 def told_count(count: Count) -> str:

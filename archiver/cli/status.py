@@ -18,7 +18,14 @@ from archiver.cli.choice import choose_flows
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.dashboard import Look
 from archiver.cli.database import Place, open_database, require_archive, serve_database
-from archiver.cli.measures import COMPLETE, told_bytes, told_count, told_seconds, told_share
+from archiver.cli.measures import (
+    COMPLETE,
+    UNTOLD,
+    told_bytes,
+    told_count,
+    told_seconds,
+    told_share,
+)
 from archiver.cli.numbers import Number
 from archiver.cli.options import refuse_beside
 from archiver.cli.tables import counted
@@ -69,11 +76,13 @@ def status(
 
     A - says that there is nothing to tell of: no event, no id. A ? says that
     the flow was not measured yet: how far its ids go is not known, and so
-    neither its gaps; in JSON, null.
+    neither its gaps; or, of proven alone, that the service does not tell what
+    is new in it. In JSON, null.
 
-    Below stand the flows of which the newest request for a page failed, and why;
-    and where several daemons share the flows, how many each one captures (in
-    JSON, which), all private conversations of a person counting as one.
+    Below stand the flows of which that is so, or of which the newest request
+    for a page failed, and why; and where several daemons share the flows, how
+    many each one captures (in JSON, which), all private conversations of a
+    person counting as one.
 
     With --watch, flows with gaps or a lag above a minute stand first, then those
     where most is said; new/s is how many events a second. If metrics.listen is
@@ -161,7 +170,9 @@ def _print(found: Look) -> None:
         table = "\n".join(_table([_cells(one, at=found.at) for one in found.flows]))
         click.echo(table if has_colours() else click.unstyle(table))
     for one in found.flows:
-        if one.last_error:
+        if one.not_told:
+            click.echo(make_safe(f"{one.flow}: {UNTOLD}: {one.not_told}"))
+        if one.last_error and one.last_error != one.not_told:
             click.echo(f"{make_safe(one.flow)}: {make_safe(one.last_error)}")
     click.echo(_summary(found))
     if len(found.daemons) > 1:

@@ -9,10 +9,12 @@ import logging
 import math
 from collections.abc import Callable, Collection
 from datetime import datetime
+from functools import partial
 
 from archiver.domain.events import Signal
 from archiver.domain.model import UserId
 from archiver.flowdock.refusals import FlowRefused, TokenRefused
+from archiver.ingest.apply import when_possible
 from archiver.ingest.backfill import UNANSWERED
 from archiver.ingest.batch import Arrival
 from archiver.ingest.claims import MEMBERSHIP
@@ -21,6 +23,7 @@ from archiver.ingest.leases import Share, private_slot, slot_of
 from archiver.ingest.names import Names
 from archiver.ingest.source import Source
 from archiver.ingest.tally import AccountTally
+from archiver.store import missing
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +105,9 @@ class Roster:
         self.source.visible = {
             key: path for key, path in found.wanted.items() if self._aside.get(path, 0.0) <= clock()
         }
+        untold = partial(missing.untold, flow_keys=self.source.visible)
+        # Noted by another daemon, or before a restart: whoever hears of the flow again says so.
+        self.source.untold = await when_possible(self.source.engine, untold) | self.source.untold
         self._warn_of_choice(found)
         await self._share.see(self._tally.name, self._slots())
         self.take_share()
@@ -159,7 +165,7 @@ class Roster:
         now = asyncio.get_running_loop().time()
         is_new = self.source.untold.get(flow_key) != reason
         self.source.untold[flow_key] = reason
-        if is_new or now - self._untold_at[flow_key] >= UNTOLD_SECONDS:
+        if is_new or now - self._untold_at.get(flow_key, -math.inf) >= UNTOLD_SECONDS:
             self._untold_at[flow_key] = now
             await self.source.note_head(flow_key, error=reason)
 

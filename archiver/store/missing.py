@@ -1,6 +1,6 @@
-"""What the archive does not know for sure: gaps and doubts, range by range."""
+"""What the archive does not know for sure: gaps and doubts, range by range, and untold ends."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -40,6 +40,12 @@ async def doubts(tx: AsyncConnection, flows: Sequence[str]) -> list[Doubt]:
     return [Doubt(**row) for row in rows.mappings()]
 
 
+async def untold(tx: AsyncConnection, flow_keys: Collection[int]) -> dict[int, str]:
+    """By flow key: why nobody knows what is new in it, of those flows of which that is so."""
+    rows = await tx.execute(_UNTOLD, {"keys": list(flow_keys)})
+    return {row.flow_key: row.error for row in rows}
+
+
 _GAPS = text("""
     SELECT flow, from_id, to_id, found_at, attempts, last_error FROM archive.gaps
     WHERE flow = ANY(:flows) ORDER BY flow, from_id DESC
@@ -48,4 +54,14 @@ _GAPS = text("""
 _DOUBTS = text("""
     SELECT flow, from_id, to_id FROM archive.doubts
     WHERE flow = ANY(:flows) ORDER BY flow, from_id DESC
+""")
+
+# Few requests fail, and there is an index of those.
+_UNTOLD = text("""
+    SELECT flow_key, error FROM store.pages AS p
+    WHERE flow_key = ANY(:keys) AND purpose = 'head' AND error IS NOT NULL AND NOT EXISTS (
+        SELECT FROM store.pages AS later
+        WHERE later.flow_key = p.flow_key AND later.purpose = 'head'
+          AND (later.requested_at, later.page_key) > (p.requested_at, p.page_key)
+    )
 """)

@@ -12,6 +12,8 @@ from msgspec import Struct
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from archiver.store.missing import untold
+
 STRETCHES = 16
 COUNTED_ROWS = 32
 """Of a stretch; a flow with fewer in each is counted exactly."""
@@ -50,7 +52,10 @@ class FlowReport(Struct, frozen=True, kw_only=True):
     missing_ids: int | None
     """Ids in gaps; the flow need not hold events of all of them. None as above."""
     proven: float | None
-    """The share of ids, among those old enough to be proven, that are. None as above."""
+    """The share of ids, among those old enough to be proven, that are. None as above, and while
+    nobody knows what is new."""
+    not_told: str | None
+    """Why nobody knows what is new in the flow; None when it is known."""
     last_error: str | None
     """Why the newest request for a page failed; None when it did not."""
 
@@ -78,10 +83,13 @@ async def flow_reports(
     keys = {"keys": list(flow_keys)}
     rows = await tx.execute(_STANDINGS, {**keys, "now": now})
     standings = {row["flow_key"]: row for row in rows.mappings()}
+    ends = await untold(tx, flow_keys)
     events = await _counts(tx, "journal", keys, exact=exact)
     messages = await _counts(tx, "messages", keys, exact=exact)
     return [
-        _report(standings[key], events.get(key, Count(0)), messages.get(key, Count(0)))
+        _report(
+            standings[key], events.get(key, Count(0)), messages.get(key, Count(0)), ends.get(key)
+        )
         for key in flow_keys
         if key in standings
     ]
@@ -98,7 +106,7 @@ async def totals(tx: AsyncConnection, *, exact: bool) -> Totals:
     )
 
 
-def _report(row: RowMapping, events: Count, messages: Count) -> FlowReport:
+def _report(row: RowMapping, events: Count, messages: Count, not_told: str | None) -> FlowReport:
     due, missing = row["due"], int(row["missing_ids"])
     return FlowReport(
         flow=row["path"],
@@ -111,7 +119,8 @@ def _report(row: RowMapping, events: Count, messages: Count) -> FlowReport:
         lag_seconds=None if row["lag_seconds"] is None else max(0.0, float(row["lag_seconds"])),
         gaps=row["gaps"] if due else None,
         missing_ids=missing if due else None,
-        proven=(due - missing) / due if due else None,
+        proven=(due - missing) / due if due and not_told is None else None,
+        not_told=not_told,
         last_error=row["last_error"],
     )
 

@@ -53,7 +53,23 @@ def test_doubts_alone_are_no_gaps(archiver: Run, archive: str) -> None:
     assert json.loads(told.stdout) == {
         "gaps": [],
         "doubts": [{"flow": "acme/quiet", "from_id": 1, "to_id": 1}],
+        "not_told": [],
     }
+
+
+def test_a_flow_whose_end_is_not_told_is_named(archiver: Run, archive: str) -> None:
+    with psycopg.connect(archive, autocommit=True) as db:
+        db.execute(
+            "INSERT INTO store.pages (flow_key, run, purpose, asked, messages, as_of, requested_at,"
+            " error) SELECT flow_key, gen_random_uuid(), 'head', '[101,)', 0, 0, now(), E'50\x1b3'"
+            " FROM store.flows WHERE path = 'acme/quiet'"
+        )
+    asked = ["gaps", "--flow", "*/quiet"]
+    told = archiver(*asked, ARCHIVER_DATABASE_URL=archive)
+    assert told.returncode == 1
+    assert "\nacme/quiet: nobody knows what is new in it: 50␛3\nno gaps, 1 doubt\n" in told.stdout
+    plain = json.loads(archiver(*asked, "--json", ARCHIVER_DATABASE_URL=archive).stdout)
+    assert plain["not_told"] == [{"flow": "acme/quiet", "reason": "50\x1b3"}]
 
 
 def test_json_has_no_power_over_a_terminal(

@@ -110,9 +110,32 @@ def test_json_is_one_object_with_all_of_it(archiver: Run, archive: str) -> None:
         "missing_ids": 1,
         "proven": 1199 / 1200,
         "last_error": "503 down\x1b[0m",
+        "not_told": None,
     }
     assert found["totals"]["flows"] == 3
     assert found["totals"]["events"] == {"rows": 2400, "exact": True}
+
+
+def test_a_flow_does_not_look_complete_whose_end_is_not_told(archiver: Run, archive: str) -> None:
+    asked = ["status", "--flow", "acme/main"]
+    with psycopg.connect(archive, autocommit=True) as db:
+        told, plain = [], []
+        for purpose, error in (("head", "503 \x1b[0m"), ("backfill", None), ("head", None)):
+            db.execute(
+                "INSERT INTO store.pages (flow_key, run, purpose, asked, messages, as_of,"
+                " requested_at, error) SELECT flow_key, gen_random_uuid(), %s, '[1201,)', 0, 0,"
+                " clock_timestamp(), %s FROM store.flows WHERE path = 'acme/main'",
+                [purpose, error],
+            )
+            told.append(archiver(*asked, ARCHIVER_DATABASE_URL=archive).stdout.split("\n"))
+            plain.append(archiver(*asked, "--json", ARCHIVER_DATABASE_URL=archive).stdout)
+    assert [lines[1].split()[-3:] for lines in told] == [
+        ["0", "0", "?"], ["0", "0", "?"], ["0", "0", "100%"]
+    ]  # fmt: skip
+    reason = "acme/main: nobody knows what is new in it: 503 ␛[0m"
+    assert [lines.count(reason) for lines in told] == [1, 1, 0]
+    (flow,) = json.loads(plain[1])["flows"]
+    assert (flow["proven"], flow["not_told"], flow["last_error"]) == (None, "503 \x1b[0m", None)
 
 
 def test_no_name_has_power_over_the_output(archiver: Run, archive: str) -> None:

@@ -25,7 +25,14 @@ from tests.cli.forks import Starter
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
-def flow(name: str, *, lag: float = 0.0, newest_id: int = 100, gaps: int = 0) -> FlowReport:
+def flow(
+    name: str,
+    *,
+    lag: float = 0.0,
+    newest_id: int = 100,
+    gaps: int = 0,
+    not_told: str | None = None,
+) -> FlowReport:
     return FlowReport(
         flow=name,
         joined=True,
@@ -39,6 +46,7 @@ def flow(name: str, *, lag: float = 0.0, newest_id: int = 100, gaps: int = 0) ->
         missing_ids=gaps * 7,
         proven=0.9999 if gaps else 1.0,
         last_error=None,
+        not_told=not_told,
     )
 
 
@@ -57,17 +65,19 @@ def shown(view: View, width: int, height: int) -> list[str]:
 def test_the_screen_fits_and_what_is_behind_stands_first(width: int, height: int) -> None:
     flows = [flow(f"acme/flow with a rather long name {number}") for number in range(2000)]
     flows += [flow("acme/behind\x1b[2J", lag=75.0, gaps=2), flow("acme/evil\nname")]
+    flows += [flow("acme/untold", not_told="503")]
     rates = {"acme/evil\nname": 2.5}
     view = View(look=look(*flows), every_seconds=2, rates=rates, readiness="")
     lines = shown(view, width, height)
     assert len(lines) <= height
     assert max(map(len, lines)) <= width
     assert "● capturing" in lines[0]
-    assert "2,002 flows, 1 behind" in lines[1]
+    assert "2,003 flows, 2 behind" in lines[1]
     assert "acme/behind␛[2J" in lines[4]
     assert "1m 15s" in lines[4]
-    assert "acme/evil⏎name" in lines[5]
-    assert "2.5" in lines[5]
+    assert "acme/untold" in lines[5]
+    assert "acme/evil⏎name" in lines[6]
+    assert "2.5" in lines[6]
     assert ("messages" in lines[3]) == (width >= 100)
     assert "more, all proven" in lines[-1]
 
