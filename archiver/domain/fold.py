@@ -298,19 +298,27 @@ def _shown(message: Message, shown: Posted) -> Message:
     return _with_content(
         replace(folded, attachments=shown.attachments, detail=shown.detail, event=shown.kind),
         shown.content,
-        shown.edited_at,
+        edited_at=shown.edited_at,
+        emptied_at=shown.edited_at,
     )
 
 
 def _edited(message: Message, edit: ContentEdited) -> Message:
+    """An edit that carries no time is taken to be as new as what it replaces."""
     folded = message if edit.tags is None else replace(message, tags=edit.tags)
-    if not _is_current(edit.sent_at, message):
+    edited_at = edit.sent_at or message.edited_at
+    if not _is_current(edited_at, message):
         return folded
     folded = replace(folded, event=edit.new_kind or message.event)
     if edit.content is None:
         return folded
     detail = message.detail if edit.detail is None else edit.detail
-    return _with_content(replace(folded, detail=detail), edit.content, edit.sent_at)
+    return _with_content(
+        replace(folded, detail=detail),
+        edit.content,
+        edited_at=edited_at,
+        emptied_at=edited_at or message.sent_at or EPOCH,
+    )
 
 
 def _is_current(edited_at: datetime | None, message: Message) -> bool:
@@ -318,8 +326,11 @@ def _is_current(edited_at: datetime | None, message: Message) -> bool:
     return (edited_at or BEFORE_ALL) >= (message.edited_at or BEFORE_ALL)
 
 
-def _with_content(message: Message, content: str, edited_at: datetime | None) -> Message:
-    emptied = edited_at is not None and not content and message.event in DELETED_BY_EMPTYING
+def _with_content(
+    message: Message, content: str, *, edited_at: datetime | None, emptied_at: datetime | None
+) -> Message:
+    """*emptied_at* is when an edit made it so, if *content* is nothing; None when none did."""
+    emptied = emptied_at is not None and not content and message.event in DELETED_BY_EMPTYING
     is_new_edit = edited_at is not None and edited_at != message.edited_at
     return replace(
         message,
@@ -328,7 +339,7 @@ def _with_content(message: Message, content: str, edited_at: datetime | None) ->
         detail=None if emptied else message.detail,
         edited_at=edited_at,
         edits=message.edits + (is_new_edit and not emptied),
-        deleted_at=message.deleted_at if message.removed else (edited_at if emptied else None),
+        deleted_at=message.deleted_at if message.removed else (emptied_at if emptied else None),
     )
 
 

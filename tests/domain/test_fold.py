@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from archiver.domain.events import ContentEdited, MessageDeleted, TagsChanged
 from archiver.domain.fold import (
+    EPOCH,
     Absence,
     Showing,
     change_tags,
@@ -165,6 +166,31 @@ def test_an_emptied_comment_has_no_title_whoever_told_of_it():
     for facts in ([edit(20, "")], [plain], [with_title], [edit(20, ""), plain]):
         message = folded(comment, *facts)
         assert (message.content, message.detail, message.deleted_at) == ("", None, at)
+
+
+def test_emptying_without_a_time_deletes_as_well():
+    early = folded(shown(as_of=10), edit(20, "", sent_at=None))
+    late = folded(shown(as_of=10), edit(20, "two"), edit(30, "", sent_at=None))
+    unsent = folded(shown(as_of=10, sent_at=None), edit(20, "", sent_at=None))
+
+    assert [(one.content, one.deleted_at) for one in (early, late, unsent)] == [
+        ("", BEGIN), ("", BEGIN + timedelta(seconds=20)), ("", EPOCH)
+    ]  # fmt: skip
+
+
+@given(lives(), st.data())
+def test_edits_that_carry_no_time_count_by_their_ids(life, data):
+    def perhaps_untimed(fact):
+        is_untimed = isinstance(fact, ContentEdited) and data.draw(st.booleans())
+        return replace(fact, sent_at=None) if is_untimed else fact
+
+    listed = data.draw(st.lists(st.sampled_from(life.listings), max_size=4))
+    facts = data.draw(st.permutations([*map(perhaps_untimed, life.facts), *listed]))
+    message = folded(*facts)
+
+    assert message.content == life.shown.content
+    is_emptied = life.shown.content == "" and life.shown.edited_at is not None
+    assert (message.deleted_at is not None) == (life.removed or is_emptied)
 
 
 def test_an_emptied_message_can_be_edited_back():
