@@ -85,6 +85,7 @@ async def grant(engine: Engine, *, writer: str = WRITER, reader: str = READER) -
         await _check_names(tx, writer, reader)
         made = await _make(tx, [writer, reader])
         await _give(tx, writers=[writer], readers=[reader])
+        await _spare_the_disk(tx)
         left = await _set_defaults(tx, reader)
     return Granted(made=made, left=left)
 
@@ -157,9 +158,8 @@ async def _give(tx: AsyncConnection, *, writers: Sequence[str], readers: Sequenc
         f"ALTER DEFAULT PRIVILEGES IN SCHEMA archive GRANT SELECT ON TABLES TO {everybody}",
         f"ALTER DEFAULT PRIVILEGES IN SCHEMA archive GRANT EXECUTE ON FUNCTIONS TO {everybody}",
     ]
-    if (await tx.execute(_MAY_ADMIT)).scalar_one():
-        database = quoted((await tx.execute(text("SELECT current_database()"))).scalar_one())
-        statements.append(f"GRANT CONNECT ON DATABASE {database} TO {everybody}")
+    if await _may_admit(tx):
+        statements.append(f"GRANT CONNECT ON DATABASE {await _database(tx)} TO {everybody}")
     if writers:
         daemon = ", ".join(map(quoted, writers))
         statements += [
@@ -176,11 +176,26 @@ async def _give(tx: AsyncConnection, *, writers: Sequence[str], readers: Sequenc
         await tx.exec_driver_sql(statement)
 
 
+async def _spare_the_disk(tx: AsyncConnection) -> None:
+    """Let none but the owner make temporary tables, as in a new database all may, of any size."""
+    if await _may_admit(tx):
+        database = await _database(tx)
+        await tx.exec_driver_sql(f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC")
+
+
+async def _may_admit(tx: AsyncConnection) -> bool:
+    return bool((await tx.execute(_MAY_ADMIT)).scalar_one())
+
+
+async def _database(tx: AsyncConnection) -> str:
+    return quoted((await tx.execute(text("SELECT current_database()"))).scalar_one())
+
+
 async def _set_defaults(tx: AsyncConnection, reader: str) -> tuple[str, ...]:
     """Set the defaults of the reader's sessions, if it has none here; returns what was refused."""
     if (await tx.execute(_HAS_DEFAULTS, {"name": reader})).scalar():
         return ()
-    database = quoted((await tx.execute(text("SELECT current_database()"))).scalar_one())
+    database = await _database(tx)
     return await _try_each(
         tx,
         [
