@@ -322,6 +322,20 @@ async def test_who_reads_for_long_delays_a_migration_and_nobody_else(bare_databa
             assert shown.scalar_one() == "0"
 
 
+async def test_an_extension_is_found_where_the_database_keeps_it(bare_database_url):
+    with psycopg.connect(bare_database_url, autocommit=True) as admin:
+        admin.execute("CREATE SCHEMA elsewhere")
+        admin.execute("CREATE EXTENSION pg_trgm SCHEMA elsewhere")
+        admin.execute(f"ALTER DATABASE {admin.info.dbname} SET search_path = public, elsewhere")
+    async with connect(bare_database_url) as engine:
+        await migrate(engine)
+        async with engine.connect() as connection:
+            shown = await connection.execute(text("SHOW search_path"))
+            assert shown.scalar_one() == "pg_catalog"
+    made = "SELECT count(*) FROM pg_indexes WHERE indexname = 'texts_parts'"
+    assert query(bare_database_url, made) == [(1,)]
+
+
 @pytest.mark.parametrize("revision", ["0001", "0003"])
 async def test_an_older_schema_is_refused_with_the_command_to_run(bare_database_url, revision):
     async with connect(bare_database_url) as engine:

@@ -95,6 +95,7 @@ def create_engine(
         connect_args={
             "application_name": f"{APPLICATION} {key}",
             "connect_timeout": 10,
+            "client_encoding": "UTF8",  # whatever the database says: drivers give bytes for some
             # A server that falls silent, as behind a firewall that drops, is noticed in a minute.
             "keepalives_idle": 30,
             "keepalives_interval": 10,

@@ -20,7 +20,7 @@ from archiver.errors import ArchiverError
 from archiver.store import granting
 from archiver.store.revision import current, latest, migrations, refuse_newer
 from archiver.store.schema import SCHEMA
-from archiver.store.sessions import is_pooled
+from archiver.store.sessions import OURS, is_pooled
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +57,8 @@ async def migrate(engine: AsyncEngine) -> tuple[str | None, str]:
             raise PoolerBetween
         await _take_turn(connection)
         try:
+            # An extension may lie in a schema that only the database's own path leads to.
+            await connection.execute(text("RESET search_path"))
             before = await current(connection)
             refuse_newer(before)
             if before != latest():
@@ -66,7 +68,8 @@ async def migrate(engine: AsyncEngine) -> tuple[str | None, str]:
             await connection.commit()
         finally:
             await connection.rollback()
-            await connection.execute(text("RESET lock_timeout"))
+            for name in ("lock_timeout", "search_path"):
+                await connection.execute(text(f"SET {name} = {OURS[name]}"))
             key = {"key": ONE_AT_A_TIME}
             await connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
             await connection.commit()

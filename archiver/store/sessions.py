@@ -10,10 +10,14 @@ session looks for that, and one that lasts looks now and then, for how far the s
 Behind a pooler as PgBouncer, each transaction may be on another session of the server. There
 nothing outlives a transaction but what a pooler carries over, as the time zone; so no statement is
 kept prepared, and each transaction looks for itself which history it is on.
+
+A database and a role may have settings of their own, made for other programs. What our statements
+and what we read of their answers depend on is set for each session.
 """
 
 import asyncio
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -29,6 +33,33 @@ APPLICATION = "archiver"
 
 LOOK_SECONDS = 1.0
 """How often a session that lasts looks how far the server has come."""
+
+CARRIED: Mapping[str, str] = {
+    "DateStyle": "ISO, MDY",
+    "TimeZone": "UTC",
+    "standard_conforming_strings": "on",
+}
+"""What a pooler carries over as well, for it is told of changes."""
+
+OURS: Mapping[str, str] = {
+    # All else is named with its schema, so nothing that lies elsewhere is taken for it.
+    "search_path": "pg_catalog",
+    # Under the lock of its flow, a writer sees what others wrote before.
+    "default_transaction_isolation": "read committed",
+    "IntervalStyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+    "gin_fuzzy_search_limit": "0",
+    # What may not take long has a limit of its own; an export takes as long as it does.
+    "statement_timeout": "0",
+    "transaction_timeout": "0",
+    "lock_timeout": "0",
+    "idle_session_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+}
+"""What is set where no pooler is in between: behind one, others would get such a session."""
 
 
 class AnotherHistory(ArchiverError):
@@ -91,8 +122,15 @@ async def begin_session(
         AnotherHistory: the server is not where the one before was, or is where it was earlier.
     """
     before = history.position
-    standstill = "" if standstill_seconds is None else f"{standstill_seconds:g}s"
-    known = {"pid": connection.info.backend_pid, "standstill": standstill}
+    ours = dict(OURS)
+    if standstill_seconds is not None:
+        ours["idle_in_transaction_session_timeout"] = f"{standstill_seconds:g}s"
+    known = {
+        "pid": connection.info.backend_pid,
+        "names": [*CARRIED, *ours],
+        "values": [*CARRIED.values(), *ours.values()],
+        "carried": list(CARRIED),
+    }
     await connection.set_autocommit(True)
     asked = await connection.execute(_BEGIN_SESSION, known)
     row = await asked.fetchone()
@@ -137,11 +175,15 @@ _MOMENT = """
     END
 """
 
-# If the process that serves us is not the one that we connected to, a pooler is between.
+# If the process that serves us is not the one that we connected to, a pooler is between. Not all
+# that is set is known to all releases of Postgres.
 _BEGIN_SESSION = f"""
-    SELECT pg_backend_pid() <> %(pid)s, {_MOMENT}, set_config('timezone', 'UTC', false),
-           CASE WHEN pg_backend_pid() = %(pid)s AND %(standstill)s <> ''
-                THEN set_config('idle_in_transaction_session_timeout', %(standstill)s, false) END,
-           CASE WHEN pg_backend_pid() = %(pid)s AND current_setting('synchronous_commit') = 'off'
-                THEN set_config('synchronous_commit', 'local', false) END
-"""
+    SELECT pg_backend_pid() <> %(pid)s, {_MOMENT}, (
+         SELECT count(set_config(name, value, false))
+         FROM unnest(%(names)s::text[], %(values)s::text[]) AS ours (name, value)
+         WHERE current_setting(name, true) IS NOT NULL
+           AND (pg_backend_pid() = %(pid)s OR name = ANY (%(carried)s::text[]))
+     ),
+     CASE WHEN pg_backend_pid() = %(pid)s AND current_setting('synchronous_commit') = 'off'
+          THEN set_config('synchronous_commit', 'local', false) END
+"""  # noqa: S608

@@ -48,7 +48,7 @@ from tests.store.searching import LANGUAGE, find, ids
 REFUSE_77 = """
     CREATE TABLE sessions (pid integer, message_id bigint);
     CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-        INSERT INTO sessions VALUES (pg_backend_pid(), NEW.message_id); RETURN NEW;
+        INSERT INTO public.sessions VALUES (pg_backend_pid(), NEW.message_id); RETURN NEW;
     END $$;
     CREATE TRIGGER tell BEFORE INSERT ON store.texts FOR EACH ROW EXECUTE FUNCTION tell();
     CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN

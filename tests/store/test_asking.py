@@ -18,7 +18,7 @@ async def engine(database_url: str, request: pytest.FixtureRequest) -> AsyncIter
         if request.param:
             event.listen(it.sync_engine, "begin", _prepare_nothing)
         async with transaction(it) as tx:
-            await tx.execute(text("CREATE TABLE kept AS SELECT 1 AS what"))
+            await tx.execute(text("CREATE TABLE public.kept AS SELECT 1 AS what"))
             assert is_pooled(tx) is request.param
         yield it
 
@@ -29,7 +29,7 @@ def _prepare_nothing(connection):
 
 @pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK", "SET TRANSACTION READ WRITE"])
 async def test_nothing_can_end_the_transaction_that_only_reads(engine, end):
-    query = f"SELECT 1; {end}; DELETE FROM kept; COMMIT"
+    query = f"SELECT 1; {end}; DELETE FROM public.kept; COMMIT"
     with pytest.raises(QueryRefused, match="one query at a time"):
         await ask(engine, query, schema="public", seconds=5)
     answer = await ask(engine, "SELECT what FROM kept", schema="public", seconds=5)

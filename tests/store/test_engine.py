@@ -25,7 +25,14 @@ from archiver.store.engine import (
 )
 from archiver.store.rows import FEW_ROWS, Rows, add_rows, copy
 from archiver.store.schema import rejects, signals
-from archiver.store.sessions import AnotherHistory, History, Moment, is_pooled
+from archiver.store.sessions import (
+    CARRIED,
+    OURS,
+    AnotherHistory,
+    History,
+    Moment,
+    is_pooled,
+)
 
 
 @pytest.fixture
@@ -200,13 +207,13 @@ async def test_who_was_not_cancelled_is_told_the_error_after_a_task_group_failed
 async def test_a_transaction_that_raises_leaves_nothing_behind(engine):
     async def fail() -> None:
         async with transaction(engine) as tx:
-            await tx.execute(text("CREATE TABLE t ()"))
+            await tx.execute(text("CREATE TABLE public.t ()"))
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         await fail()
     async with transaction(engine) as tx:
-        assert (await tx.execute(text("SELECT to_regclass('t')"))).scalar() is None
+        assert (await tx.execute(text("SELECT to_regclass('public.t')"))).scalar() is None
 
 
 async def test_a_connection_that_carried_a_large_value_is_not_used_again(engine):
@@ -291,16 +298,51 @@ async def test_a_session_that_stands_still_in_a_transaction_is_ended_and_others_
             assert (await tx.execute(text("SELECT 1"))).scalar() == 1
 
 
-async def test_sessions_of_ours_are_set_without_startup_options(database_url):
+ELSEWHERE = {
+    "client_encoding": "'SQL_ASCII'",
+    "DateStyle": "'German, DMY'",
+    "IntervalStyle": "'iso_8601'",
+    "TimeZone": "'Asia/Kathmandu'",
+    "standard_conforming_strings": "off",
+    "search_path": "public",
+    "default_transaction_isolation": "'repeatable read'",
+    "bytea_output": "'escape'",
+    "extra_float_digits": "-15",
+    "array_nulls": "off",
+    "transform_null_equals": "on",
+    "gin_fuzzy_search_limit": "1",
+    "statement_timeout": "'1h'",
+    "transaction_timeout": "'1h'",
+    "lock_timeout": "'1h'",
+    "idle_session_timeout": "'1h'",
+    "idle_in_transaction_session_timeout": "'1h'",
+}
+"""How a database may be set up for other programs."""
+
+
+async def test_no_setting_of_the_database_reaches_sessions_of_ours(admin, database_url):
+    known = {name for (name,) in admin.execute("SELECT name FROM pg_settings")}
+    assert ELSEWHERE.keys() == {"client_encoding", *CARRIED, *OURS}
+    for name in ELSEWHERE.keys() & known:
+        admin.execute(f"ALTER DATABASE {admin.info.dbname} SET {name} = {ELSEWHERE[name]}")
     async with connect(database_url, standstill_seconds=15) as engine, transaction(engine) as tx:
-        shown = await tx.execute(
-            text(
-                "SELECT current_setting('timezone'),"
-                " current_setting('idle_in_transaction_session_timeout')"
-            )
-        )
-        assert tuple(shown.one()) == ("UTC", "15s")
+        shown = await tx.execute(text("SELECT name, current_setting(name) FROM pg_settings"))
+        found = {name: value for name, value in shown if name in ELSEWHERE}
+        wanted = {"client_encoding": "UTF8", **CARRIED, **OURS}
+        wanted |= {"idle_in_transaction_session_timeout": "15s"}
+        assert found == {name: wanted[name] for name in found}
+        assert found.keys() == ELSEWHERE.keys() & known
         assert not is_pooled(tx)
+
+
+async def test_what_lies_in_other_schemas_is_not_taken_for_postgress_own(admin, database_url):
+    admin.execute(
+        "CREATE FUNCTION public.upper(int8multirange) RETURNS bigint LANGUAGE sql"
+        " AS 'SELECT 5::bigint'"
+    )
+    async with connect(database_url) as engine, transaction(engine) as tx:
+        asked = await tx.execute(text("SELECT upper('{[1,2)}'::int8multirange)"))
+        assert asked.scalar_one() == 2
 
 
 @pytest.mark.parametrize(
