@@ -224,14 +224,21 @@ async def test_a_position_outlives_what_passes(server: Any, listen: Any) -> None
 @pytest.mark.parametrize("begun", [b"", b'data: {"id":1}\n\n', b"data: half"])
 async def test_silence_is_noticed(listen: Any, begun: bytes) -> None:
     chunks = [begun] if begun else []
-    seen = await until_closed(listen(stream(*chunks, then="hang"), silence_seconds=0.05), times=2)
+    reasons: list[str] = []
+    async with aclosing(listen(stream(*chunks, then="hang"), silence_seconds=0.05)) as occurrences:
+        async for it in occurrences:
+            # On a busy machine even the answer may be late: then there was no connection.
+            if isinstance(it, Closed) and it.connection is not None:
+                reasons.append(it.reason)
+            if len(reasons) == 2:
+                break
 
-    assert reasons_in(seen) == ["silence", "silence"]
+    assert reasons == ["silence", "silence"]
 
 
 async def test_keep_alives_are_no_silence(listen: Any) -> None:
-    chunks = [b"\n"] * 20
-    seen = await until_closed(listen(stream(*chunks), silence_seconds=0.06))
+    chunks = [b"\n"] * 80  # for longer than that in all, each sooner than a busy machine is late
+    seen = await until_closed(listen(stream(*chunks), silence_seconds=0.3))
 
     assert [type(it) for it in seen] == [Opened, Closed]
     assert reasons_in(seen) == ["ended"]
