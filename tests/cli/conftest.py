@@ -1,18 +1,34 @@
 """The command line as people use it: a process, its output and its exit status."""
 
+import json
 import os
 import pty
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
+from archiver.simulator.server import Simulator
 from tests.cli.forks import Starter
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 OnTerminal = Callable[[Sequence[str], Mapping[str, str]], str]
+JsonShown = Callable[..., Any]
+
+HOSTILE = "acme/named\x9b31m\u202e"
+
+
+def leading_to(flowdock: Simulator, database_url: str) -> dict[str, str]:
+    """Settings by which a command asks *flowdock*, without a token, and archives there."""
+    return {
+        "ARCHIVER_API_URL": flowdock.api_url,
+        "ARCHIVER_STREAM_URL": flowdock.stream_url,
+        "ARCHIVER_DATABASE_URL": database_url,
+    }
 
 
 @pytest.fixture
@@ -66,5 +82,19 @@ def on_terminal(starter: Starter) -> OnTerminal:
             os.close(ours)
             assert started.wait() == 0
         return shown.decode().replace("\r\n", "\n")
+
+    return run
+
+
+@pytest.fixture
+def json_shown(on_terminal: OnTerminal, environ: dict[str, str]) -> JsonShown:
+    """What a command shows as JSON on a terminal, when all flows have a name that is `HOSTILE`."""
+
+    def run(url: str, *arguments: str) -> Any:
+        with psycopg.connect(url, autocommit=True) as db:
+            db.execute("UPDATE store.flows SET path = %s || flow_key", [HOSTILE])
+        shown = on_terminal([*arguments, "--json"], environ | {"ARCHIVER_DATABASE_URL": url})
+        assert shown.removesuffix("\n").isprintable()
+        return json.loads(shown)
 
     return run

@@ -13,7 +13,7 @@ from archiver.cli.backfill import Progressed, _summary
 from archiver.simulator.entities import Message, Timeline
 from archiver.simulator.faults import Fault
 from archiver.simulator.server import Simulator
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, leading_to
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
@@ -36,10 +36,8 @@ async def backfill(
         archiver,
         "backfill",
         *options,
-        ARCHIVER_API_URL=flowdock.api_url,
-        ARCHIVER_STREAM_URL=flowdock.stream_url,
+        **leading_to(flowdock, url),
         ARCHIVER_TOKEN=flowdock.token,
-        ARCHIVER_DATABASE_URL=url,
         ARCHIVER_BACKFILL_REQUESTS_PER_SECOND="1000",
         ARCHIVER_INGEST_SETTLING_SECONDS="0.1",
         **settings,

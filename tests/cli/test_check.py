@@ -26,7 +26,7 @@ from archiver.settings import Account, MetricsSettings, Settings
 from archiver.settings.reading import read_settings
 from archiver.settings.telling import effective
 from archiver.simulator.server import Simulator
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, leading_to
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -40,10 +40,8 @@ async def flowdock() -> AsyncIterator[Simulator]:
 @pytest.fixture
 def settings(flowdock: Simulator, database_url: str) -> dict[str, str]:
     return {
-        "ARCHIVER_API_URL": flowdock.api_url,
-        "ARCHIVER_STREAM_URL": flowdock.stream_url,
+        **leading_to(flowdock, database_url),
         "ARCHIVER_TOKEN": flowdock.token,
-        "ARCHIVER_DATABASE_URL": database_url,
         "ARCHIVER_BACKFILL_REQUESTS_PER_SECOND": "1000",
     }
 

@@ -5,7 +5,7 @@ import json
 import psycopg
 import pytest
 
-from tests.cli.conftest import OnTerminal, Run
+from tests.cli.conftest import HOSTILE, JsonShown, Run
 
 
 @pytest.fixture
@@ -72,13 +72,5 @@ def test_a_flow_whose_end_is_not_told_is_named(archiver: Run, archive: str) -> N
     assert plain["not_told"] == [{"flow": "acme/quiet", "reason": "50\x1b3"}]
 
 
-def test_json_has_no_power_over_a_terminal(
-    on_terminal: OnTerminal, archive: str, environ: dict[str, str]
-) -> None:
-    named = "acme/quiet\x9b31m\u202e"
-    with psycopg.connect(archive, autocommit=True) as db:
-        db.execute("UPDATE store.flows SET path = %s WHERE path = 'acme/quiet'", [named])
-    told = ["gaps", "--flow", "*/quiet*", "--json"]
-    shown = on_terminal(told, environ | {"ARCHIVER_DATABASE_URL": archive})
-    assert shown.removesuffix("\n").isprintable()
-    assert json.loads(shown)["doubts"][0]["flow"] == named
+def test_json_has_no_power_over_a_terminal(json_shown: JsonShown, archive: str) -> None:
+    assert json_shown(archive, "gaps", "--flow", "*2")["doubts"][0]["flow"].startswith(HOSTILE)

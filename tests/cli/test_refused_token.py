@@ -10,7 +10,7 @@ import pytest
 from archiver.ingest.contact import LockedOut
 from archiver.simulator.faults import Fault
 from archiver.simulator.server import Simulator
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, leading_to
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
@@ -23,12 +23,7 @@ async def flowdock() -> AsyncIterator[Simulator]:
 
 @pytest.fixture
 def settings(flowdock: Simulator, database_url: str) -> dict[str, str]:
-    return {
-        "ARCHIVER_API_URL": flowdock.api_url,
-        "ARCHIVER_STREAM_URL": flowdock.stream_url,
-        "ARCHIVER_DATABASE_URL": database_url,
-        "ARCHIVER_INGEST_SETTLING_SECONDS": "0.1",
-    }
+    return {**leading_to(flowdock, database_url), "ARCHIVER_INGEST_SETTLING_SECONDS": "0.1"}
 
 
 @pytest.mark.parametrize(

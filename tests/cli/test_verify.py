@@ -23,7 +23,7 @@ from archiver.simulator.entities import Flow
 from archiver.simulator.faults import Fault
 from archiver.simulator.server import Simulator
 from archiver.store.engine import connect
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, leading_to
 from tests.test_daemon import Archive, archiving, settings_for, until
 
 FLOW = "acme/main"
@@ -74,10 +74,8 @@ async def verify(archiver: Run, flowdock: Simulator, url: str, *options: str) ->
         archiver,
         "verify",
         *options,
-        ARCHIVER_API_URL=flowdock.api_url,
-        ARCHIVER_STREAM_URL=flowdock.stream_url,
+        **leading_to(flowdock, url),
         ARCHIVER_TOKEN=flowdock.token,
-        ARCHIVER_DATABASE_URL=url,
         ARCHIVER_BACKFILL_REQUESTS_PER_SECOND="1000",
         ARCHIVER_INGEST_SETTLING_SECONDS="0.2",
         ARCHIVER_LOG_LEVEL="error",
