@@ -213,7 +213,8 @@ def test_foreign_data_cannot_stop_the_daemon_and_our_own_corruption_must(databas
 
 
 WRITERS = {
-    "journal": {"append", "sight", "add_signals", "add_rejects"},
+    "journal": {"append", "sight"},
+    "asides": {"add_signals", "add_rejects"},
     "messages": {"store"},
     "coverage": {"advance", "doubt"},
     "rebuilding": {"remove_messages", "remove_threads"},

@@ -24,7 +24,8 @@ from archiver.domain.events import Event, Rejected, Signal
 from archiver.ingest.batch import Applied, Arrival, Batch, parted
 from archiver.ingest.folding import change_messages
 from archiver.ingest.novelty import Novelty, look_before, sort_out
-from archiver.store import coverage, journal, messages
+from archiver.store import asides, coverage, messages
+from archiver.store.asides import Reject, StoredSignal
 from archiver.store.engine import (
     DatabaseError,
     Engine,
@@ -34,7 +35,6 @@ from archiver.store.engine import (
     fault,
     transaction,
 )
-from archiver.store.journal import Reject, StoredSignal
 
 log = logging.getLogger(__name__)
 
@@ -148,9 +148,9 @@ async def write(tx: Transaction, batch: Batch, *, commits: bool = False) -> Appl
     new = await sort_out(tx, batch, await look_before(tx, batch))
     signals, rejects = _asides(new.others)
     if signals:
-        await journal.add_signals(tx, signals)
+        await asides.add_signals(tx, signals)
     if rejects:
-        await journal.add_rejects(tx, rejects)
+        await asides.add_rejects(tx, rejects)
     is_all = not (batch.gains or batch.opened or batch.pages or new.listed)
     changed = await change_messages(tx, new, commits=commits and is_all)
     if not is_all:

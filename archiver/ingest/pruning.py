@@ -7,7 +7,7 @@ from functools import partial
 from typing import NoReturn
 
 from archiver.ingest.apply import when_possible
-from archiver.store import coverage, journal
+from archiver.store import asides, coverage
 from archiver.store.engine import Engine
 
 PRUNE_SECONDS = 3600.0
@@ -21,7 +21,7 @@ async def prune(
     """Drop signals whose time is over, and what pages proved that nobody asks after any more."""
     while True:
         before = now() - signals_kept
-        await when_possible(engine, partial(journal.drop_signals, before=before))
+        await when_possible(engine, partial(asides.drop_signals, before=before))
         before = now() - PAGES_KEPT
         await when_possible(engine, partial(coverage.drop_audits, before=before))
         await asyncio.sleep(PRUNE_SECONDS)

@@ -1,4 +1,4 @@
-"""What was received, as received: the journal, its sightings, and what could not be placed.
+"""What was received, as received: the journal, and its sightings.
 
 An event may come in several *forms*: the stream's, a listing's, another listing's after an edit.
 Each is kept once. When a listing shows a form that is here already, only the position of that
@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
-from uuid import UUID
 
 from msgspec import Struct
 from msgspec.structs import asdict
@@ -20,7 +19,6 @@ from sqlalchemy import (
     and_,
     case,
     cast,
-    delete,
     func,
     select,
     true,
@@ -45,7 +43,7 @@ from archiver.store.engine import carried
 from archiver.store.fetching import fetch, query, rows_in
 from archiver.store.pipelining import Answer, Statement, send
 from archiver.store.rows import Row, Rows, add_rows
-from archiver.store.schema import flows, journal, rejects, sightings, signals
+from archiver.store.schema import flows, journal, sightings
 
 Witness = Literal["stream", "list", "show", "import"]
 
@@ -111,25 +109,6 @@ class Entry(Struct, frozen=True, gc=False):
     payload: str
     as_of: int
     received_at: datetime
-
-
-class StoredSignal(Struct, frozen=True, kw_only=True):
-    """What the service never stores, as received."""
-
-    flow_key: int | None
-    event: str
-    user: str | None
-    at: datetime
-    payload: str
-
-
-class Reject(Struct, frozen=True, kw_only=True):
-    """Input that could not be placed, with the reason."""
-
-    received_at: datetime
-    origin: str
-    reason: str
-    raw: bytes
 
 
 class KnownForm(Struct, frozen=True, gc=False):
@@ -285,34 +264,6 @@ async def newest(tx: AsyncConnection) -> dict[int, int]:
     )
     rows = await tx.execute(select(flows.c.flow_key, last.c.id).join_from(flows, last, true()))
     return {flow_key: id_ for flow_key, id_ in rows}  # noqa: C416  (typed so, dict() is not)
-
-
-async def add_signals(tx: AsyncConnection, received: Sequence[StoredSignal]) -> None:
-    """Keep signals, as received."""
-    columns = ["flow_key", "event", "user_id", "at", "payload"]
-    rows = [(one.flow_key, one.event, one.user, moment(one.at), one.payload) for one in received]
-    await add_rows(tx, Rows(signals, columns, rows))
-
-
-async def drop_signals(tx: AsyncConnection, *, before: datetime) -> int:
-    """Drop the signals that are older than *before*; returns how many they were."""
-    result = await tx.execute(delete(signals).where(signals.c.at < before))
-    return result.rowcount
-
-
-async def add_rejects(tx: AsyncConnection, refused: Sequence[Reject]) -> None:
-    """Keep input that could not be placed, once for each origin."""
-    rows = [
-        {
-            "received_at": one.received_at,
-            "origin": one.origin,
-            "reason": one.reason,
-            "raw": one.raw,
-            "digest": str(UUID(bytes=digest(one.origin.encode() + b"\0" + one.raw))),
-        }
-        for one in refused
-    ]
-    await tx.execute(insert(rejects).on_conflict_do_nothing(), rows)
 
 
 def entry_of(form: FromClause, *, witness: ColumnElement[str]) -> list[ColumnElement[Any]]:

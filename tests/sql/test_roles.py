@@ -15,7 +15,7 @@ from psycopg.errors import InsufficientPrivilege, ReadOnlySqlTransaction
 from archiver.ingest.apply import apply
 from archiver.ingest.rebuild import check, rebuild
 from archiver.simulator.server import Simulator
-from archiver.store import coverage, granting, journal, rejecting
+from archiver.store import asides, coverage, granting, rejecting
 from archiver.store.engine import connect, transaction
 from archiver.store.granting import Granted, RolesRefused, grant
 from archiver.store.migrating import migrate
@@ -246,7 +246,7 @@ async def test_a_writer_archives_prunes_rebuilds_and_places_rejects(shared_url, 
         for number in range(2):
             await apply(engine, chapter(number, flow_key))
         async with transaction(engine) as tx:
-            await journal.drop_signals(tx, before=NOW + timedelta(days=1))
+            await asides.drop_signals(tx, before=NOW + timedelta(days=1))
             await coverage.drop_audits(tx, before=NOW)
             await rejecting.remove(tx, await rejecting.ids(tx))
         with psycopg.connect(shared_url, autocommit=True) as owner:

@@ -1,0 +1,62 @@
+"""What was received beside events, as received: signals, and what could not be placed."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from msgspec import Struct
+from sqlalchemy import delete
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from archiver.store.bulk import moment
+from archiver.store.journal import digest
+from archiver.store.rows import Rows, add_rows
+from archiver.store.schema import rejects, signals
+
+
+class StoredSignal(Struct, frozen=True, kw_only=True):
+    """What the service never stores, as received."""
+
+    flow_key: int | None
+    event: str
+    user: str | None
+    at: datetime
+    payload: str
+
+
+class Reject(Struct, frozen=True, kw_only=True):
+    """Input that could not be placed, with the reason."""
+
+    received_at: datetime
+    origin: str
+    reason: str
+    raw: bytes
+
+
+async def add_signals(tx: AsyncConnection, received: Sequence[StoredSignal]) -> None:
+    """Keep signals, as received."""
+    columns = ["flow_key", "event", "user_id", "at", "payload"]
+    rows = [(one.flow_key, one.event, one.user, moment(one.at), one.payload) for one in received]
+    await add_rows(tx, Rows(signals, columns, rows))
+
+
+async def drop_signals(tx: AsyncConnection, *, before: datetime) -> int:
+    """Drop the signals that are older than *before*; returns how many they were."""
+    result = await tx.execute(delete(signals).where(signals.c.at < before))
+    return result.rowcount
+
+
+async def add_rejects(tx: AsyncConnection, refused: Sequence[Reject]) -> None:
+    """Keep input that could not be placed, once for each origin."""
+    rows = [
+        {
+            "received_at": one.received_at,
+            "origin": one.origin,
+            "reason": one.reason,
+            "raw": one.raw,
+            "digest": str(UUID(bytes=digest(one.origin.encode() + b"\0" + one.raw))),
+        }
+        for one in refused
+    ]
+    await tx.execute(insert(rejects).on_conflict_do_nothing(), rows)
