@@ -37,7 +37,9 @@ def everything(url: str) -> Iterator[str]:
 async def test_no_secret_of_a_flow_nor_the_token_is_kept(
     database_url: str, told: pytest.LogCaptureFixture
 ) -> None:
-    async with Simulator.start(seed=7, history=60, listing_delay_seconds=0.0) as flowdock:
+    async with Simulator.start(
+        seed=7, history=60, listing_delay_seconds=0.0, keepalive_seconds=1
+    ) as flowdock:
         world = flowdock.world
         flow, *_ = world.flows
         body = flow_object(flow, flowdock.me, users=True)

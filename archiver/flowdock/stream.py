@@ -290,7 +290,14 @@ class _Content:
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)
         else:
+            # While this process was held up, bytes may have come: let who waits for them run first.
+            self._timer = self._loop.call_later(0, self._give_up, since)
+
+    def _give_up(self, since: float) -> None:
+        if self._waiting_since == since:
             self._reader.set_exception(TimeoutError())
+        else:
+            self._look()
 
 
 def _sendable(event_id: str) -> str:

@@ -5,6 +5,7 @@ import errno
 import random
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -234,6 +235,21 @@ async def test_silence_is_noticed(listen: Any, begun: bytes) -> None:
                 break
 
     assert reasons == ["silence", "silence"]
+
+
+async def test_what_came_while_the_process_was_held_up_is_no_silence(listen: Any) -> None:
+    async def reply(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await asyncio.sleep(0.05)
+        await response.write(b"data: 1\n\n")
+        time.sleep(0.6)  # noqa: ASYNC251  (that is the point)
+        await asyncio.sleep(0.05)
+        return response
+
+    seen = await until_closed(listen(reply, silence_seconds=0.5))
+    assert frames_in(seen) == [b"1"]
+    assert reasons_in(seen) == ["ended"]
 
 
 async def test_keep_alives_are_no_silence(listen: Any) -> None:
