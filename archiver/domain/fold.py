@@ -144,12 +144,20 @@ def extend(
 ) -> tuple[Message, tuple[Revision, ...]]:
     """Fold *facts*, sorted by `order` and newer than all that *message* holds, into it."""
     revisions = list(history)
+    is_known = not revisions or revisions[-1].content is not None
     for fact in _once_each(facts):
         folded = fold(message, fact)
+        is_known = is_known or _tells_content(message, folded, fact)
         if revision := revise(message, folded, fact):
-            revisions.append(revision)
+            revisions.append(revision if is_known else replace(revision, content=None))
         message = folded
     return message, tuple(revisions)
+
+
+def _tells_content(before: Message, after: Message, fact: Fact) -> bool:
+    if isinstance(fact, ContentEdited) and fact.content is not None:
+        return True
+    return before.edited_at != after.edited_at
 
 
 def sketch(first: Showing) -> tuple[Message, Revision]:

@@ -223,6 +223,18 @@ def test_a_message_first_listed_after_an_edit_has_no_known_first_content():
     assert [(r.kind, r.content) for r in revisions] == [("created", None), ("listed", "two")]
 
 
+def test_what_is_not_known_of_a_message_is_not_known_after_another_change_either():
+    tagged = TagsChanged(**about(15, "tag-change"), added=(), removed=("x",))
+    listed = shown(as_of=40, content="two", tags=("x",), edited_at=BEGIN + timedelta(seconds=20))
+    _, revisions = told([tagged, listed])
+    _, edited = told([tagged, edit(17, "one", sent_at=None), listed])
+
+    assert [(r.kind, r.content) for r in revisions] == [
+        ("created", None), ("tagged", None), ("listed", "two")
+    ]  # fmt: skip
+    assert [r.content for r in edited] == [None, None, "one", "two"]
+
+
 def test_two_edits_of_one_millisecond_are_told_apart_by_their_ids():
     first, second = edit(20, "two"), edit(21, "three", sent_at=BEGIN + timedelta(seconds=20))
 
