@@ -220,8 +220,9 @@ async def test_a_stream_brings_nothing_of_a_flow_that_was_left_until_it_is_joine
     membership.leave(flowdock.world, flow, me)
     flowdock.world.post(flow, me, "unheard")
     joined = membership.join(flowdock.world, flow, me)
-    left, again = objects(await stream.until(whole(2)))
-    assert (left["event"], again["id"]) == ("backend.user.block", joined.id)
+    told, left, again = objects(await stream.until(whole(3)))
+    assert (told["content"]["type"], left["event"]) == ("block", "backend.user.block")
+    assert again["id"] == joined.id
 
 
 async def test_after_last_event_id_all_is_repeated_that_was_missed(flowdock, connect):
