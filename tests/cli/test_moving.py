@@ -175,22 +175,36 @@ def test_part_of_a_journal_proves_nothing(
     assert query(second_url, "SELECT * FROM archive.coverage") == []
 
 
+FAR = 5 * 10**9
+
+
 def test_no_more_is_believed_of_an_archive_than_of_anybody(
     database_url: str, second_url: str, tmp_path: Path
 ) -> None:
-    """Its ids, the positions of what it lists, and its claims."""
+    """Its ids, and the positions of what it lists."""
     with running(database_url) as (run, engine):
         run(fill(engine))
         ((key,),) = query(database_url, "SELECT flow_key FROM store.flows WHERE flow_id = 'f'")
-        shown_by_far = listed(frame(62, tags=["a"]), key, as_of=5 * 10**9)
-        odd = [streamed(frame(61), key), shown_by_far, streamed(frame(5 * 10**9), key)]
-        gain = Standing(streamed=Ranges(((50, 5 * 10**9),)), due=5 * 10**9)
-        run(apply(engine, Batch(now=NOW, arrivals=odd, gains={key: gain})))
+        shown_by_far = listed(frame(62, tags=["a"]), key, as_of=FAR)
+        odd = [streamed(frame(61), key), shown_by_far, streamed(frame(FAR), key)]
+        run(apply(engine, Batch(now=NOW, arrivals=odd)))
     export(database_url, tmp_path / "out")
     assert bring_in(second_url, tmp_path / "out").rejected == 2
     assert query(second_url, "SELECT max(id), max(as_of) FROM store.journal") == [(61, 61)]
     reasons = "SELECT reason FROM archive.rejects WHERE strpos(reason, 'proportion') > 0"
     assert query(second_url, reasons) == [(OUT_OF_PROPORTION,)] * 2
+
+
+@pytest.mark.parametrize("gain", [Standing(streamed=Ranges(((50, FAR),))), Standing(due=FAR)])
+def test_no_claim_is_believed_that_goes_far_beyond_the_events(
+    database_url: str, second_url: str, tmp_path: Path, gain: Standing
+) -> None:
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+        ((key,),) = query(database_url, "SELECT flow_key FROM store.flows WHERE flow_id = 'f'")
+        run(apply(engine, Batch(now=NOW, gains={key: gain})))
+    export(database_url, tmp_path / "out")
+    assert bring_in(second_url, tmp_path / "out").rejected == 0
     here, there = (
         query(url, "SELECT DISTINCT flow FROM archive.coverage ORDER BY 1")
         for url in (second_url, database_url)
