@@ -7,6 +7,7 @@ writer claims only what it has written.
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import datetime
 from itertools import count
@@ -38,8 +39,10 @@ LONGEST_CLAIM_SECONDS = 5.0
 CLAIMS_A_SECOND = 1000
 """Of how many flows, roughly; each costs what an event costs."""
 
-FEW_EVENTS = 16
-"""As many in a batch are written about as quickly as one."""
+ENOUGH_EVENTS = 16
+"""To wait for in a batch: to wait for more would delay them more than it saves."""
+RATE_SECONDS = 0.5
+"""Of which time it is told how fast events come."""
 
 connections = count(1)
 
@@ -48,9 +51,29 @@ class Pace(Struct, frozen=True, kw_only=True):
     """When a batch is big enough, and how long it waits to become so."""
 
     batch_events: int = 4000
-    linger_seconds: float = 0.005
-    """At most: no longer than the last batch took to be written, so what is quick stays quick; and
-    not at all after a batch of few events, since waiting would save little."""
+    linger_seconds: float = 0.01
+    """At most. Where events come so rarely that this would bring too few, nothing waits."""
+
+    def lingering(self, rate: float) -> float:
+        """For how many seconds a batch fills when so many events come in a second."""
+        enough_seconds = ENOUGH_EVENTS / rate if rate else math.inf
+        return enough_seconds if enough_seconds <= self.linger_seconds else 0.0
+
+
+class Rate:
+    """How many events come in a second, of late; times are the event loop's seconds."""
+
+    def __init__(self, *, now: float) -> None:
+        self.per_second = 0.0
+        self._at = now
+
+    def note(self, events: int, *, now: float) -> None:
+        """Note that so many have come since the last call."""
+        passed, self._at = now - self._at, now
+        if passed >= RATE_SECONDS:
+            self.per_second = events / passed
+        else:
+            self.per_second += (events - self.per_second * passed) / RATE_SECONDS
 
 
 class Listener(Struct, frozen=True, kw_only=True):
@@ -162,12 +185,12 @@ async def write_forever(
     clock = asyncio.get_running_loop().time
     claims = Claims(settling_seconds=heads.settling_seconds)
     claim_at = claimed_up_to = clock()
-    took_seconds, is_busy = 0.0, False
+    rate = Rate(now=clock())
     while True:
         tally.turned(now=clock())
         items = await intake.take(
             most=pace.batch_events,
-            linger_seconds=min(took_seconds, pace.linger_seconds) if is_busy else 0.0,
+            linger_seconds=pace.lingering(rate.per_second),
             patience_seconds=CLAIM_SECONDS,
         )
         opened = claims.note(items)
@@ -178,15 +201,14 @@ async def write_forever(
             claim_at = clock() + claim_pause(len(gains))
         came = [item for item in items if isinstance(item, Came)]
         arrivals = [arrival for item in came for arrival in item.arrivals]
-        is_busy = len(arrivals) > FEW_EVENTS
+        rate.note(len(arrivals), now=clock())
         if not arrivals and not gains and not opened:
             heads.claimed(up_to=claimed_up_to)
             continue
         batch = Batch(now=now(), arrivals=arrivals, gains=gains, opened=opened)
         began = clock()
         applied = await apply_side_by_side(engine, batch)
-        took_seconds = clock() - began
-        tally.applied(applied, seconds=took_seconds)
+        tally.applied(applied, seconds=clock() - began)
         heads.claimed(up_to=claimed_up_to)
         heads.noted({flow_key: gain.due for flow_key, gain in gains.items()})
         claims.refuse({flow_key for flow_key, _ in applied.refused}, now=clock())

@@ -162,13 +162,13 @@ class IngestSettings:
     linger_seconds: Annotated[
         float,
         Key(
-            doc="wait at most so long for a batch to fill, less when writing is quick",
+            doc="wait at most so long for a batch to fill; not at all where little comes",
             unit="seconds",
-            example="0.005",
+            example="0.01",
             least=0,
             most=60,
         ),
-    ] = 0.005
+    ] = 0.01
     buffer_bytes: Annotated[
         int,
         Key(

@@ -13,7 +13,7 @@ from archiver.domain.proportion import FARTHEST_SIGNAL
 from archiver.flowdock.stream import Closed, Occurrence, Opened
 from archiver.ingest.heads import Heads
 from archiver.ingest.intake import Began, Came, Intake
-from archiver.ingest.live import Listener, Pace, claim_pause, listen, receive, write_forever
+from archiver.ingest.live import Listener, Pace, Rate, claim_pause, listen, receive, write_forever
 from archiver.ingest.names import Names
 from archiver.ingest.tally import AccountTally, Link, Tally
 from archiver.store.engine import DatabaseError, Engine, connect
@@ -53,6 +53,31 @@ class Writing:
 async def writing(database_url: str) -> AsyncIterator[Writing]:
     async with connect(database_url) as engine:
         yield Writing(engine, await new_flow(engine), database_url)
+
+
+def paced(*came: tuple[int, float]) -> float:
+    """How fast events come, when so many have come after so many seconds each."""
+    rate, now = Rate(now=0.0), 0.0
+    for events, seconds in came:
+        now += seconds
+        rate.note(events, now=now)
+    return rate.per_second
+
+
+def test_how_fast_events_come_is_told_of_the_last_moments():
+    assert paced((5, 10.0)) == 0.5
+    assert paced(*[(10, 0.005)] * 1000) == pytest.approx(2000, rel=0.01)
+    assert paced(*[(1, 0.001), (3, 0.001)] * 2000) == pytest.approx(2000, rel=0.01)
+    assert paced(*[(10, 0.005)] * 1000, (0, 0.25)) == pytest.approx(1000, rel=0.01)
+    assert paced(*[(10, 0.005)] * 1000, (1, 1.0)) == 1
+
+
+def test_a_batch_fills_only_where_that_brings_enough():
+    pace = Pace(linger_seconds=0.01)
+    assert [pace.lingering(rate) for rate in (0.0, 10.0, 500.0, 1599.0)] == [0.0] * 4
+    assert pace.lingering(1600.0) == 0.01
+    assert pace.lingering(32_000.0) == 0.0005
+    assert Pace(linger_seconds=0).lingering(1e6) == 0
 
 
 def listener(writing: Writing) -> Listener:
