@@ -37,7 +37,7 @@ CONTRACT = {
     "doubts": "flow from_id to_id",
     "events": "flow id event user_id sent received_at witness target_id payload",
     "flows": "flow flow_id organization name access_mode joined disabled first_seen_at"
-    " last_seen_at flow_key",
+    " last_seen_at flow_key not_told",
     "forms": "flow id form witness received_at as_of payload",
     "gaps": "flow from_id to_id found_at attempts last_error",
     "leases": "flow daemon taken_at",

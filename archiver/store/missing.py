@@ -43,7 +43,7 @@ async def doubts(tx: AsyncConnection, flows: Sequence[str]) -> list[Doubt]:
 async def untold(tx: AsyncConnection, flow_keys: Collection[int]) -> dict[int, str]:
     """By flow key: why nobody knows what is new in it, of those flows of which that is so."""
     rows = await tx.execute(_UNTOLD, {"keys": list(flow_keys)})
-    return {row.flow_key: row.error for row in rows}
+    return {row.flow_key: row.not_told for row in rows}
 
 
 _GAPS = text("""
@@ -56,12 +56,7 @@ _DOUBTS = text("""
     WHERE flow = ANY(:flows) ORDER BY flow, from_id DESC
 """)
 
-# Few requests fail, and there is an index of those.
 _UNTOLD = text("""
-    SELECT flow_key, error FROM store.pages AS p
-    WHERE flow_key = ANY(:keys) AND purpose = 'head' AND error IS NOT NULL AND NOT EXISTS (
-        SELECT FROM store.pages AS later
-        WHERE later.flow_key = p.flow_key AND later.purpose = 'head'
-          AND (later.requested_at, later.page_key) > (p.requested_at, p.page_key)
-    )
+    SELECT flow_key, not_told FROM archive.flows
+    WHERE flow_key = ANY(:keys) AND not_told IS NOT NULL
 """)
