@@ -42,8 +42,7 @@ class Names:
 
     def is_another(self, name: FlowId, flow_key: int) -> bool:
         """Tell whether *name* is that of another flow than *flow_key*, known or not."""
-        known = self._keys.get(name)
-        return is_id(name) if known is None else known != flow_key
+        return is_another(name, flow_key, known=self._keys.get(name))
 
     def is_same(self, name: FlowId | None, flow_key: int) -> bool:
         """Tell whether *name* is known to be that of *flow_key*."""
@@ -66,9 +65,12 @@ class Names:
         return self._keys[name]
 
 
-def is_id(name: FlowId) -> bool:
-    """Tell whether *name* is an id; else it is of old, and the flow may have been renamed since."""
-    return ":" not in name
+def is_another(name: FlowId, flow_key: int, *, known: int | None) -> bool:
+    """Tell whether *name*, *known* to be that of a flow or of none, is not that of *flow_key*.
+
+    One that nobody knows is, if it is an id; else it is of old, and the flow may have been renamed.
+    """
+    return ":" not in name if known is None else known != flow_key
 
 
 def private_path(me: UserId, other: UserId) -> FlowId:

@@ -11,13 +11,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from archiver.domain.events import Event, Happening, Rejected, Signal
-from archiver.domain.model import EventId, FlowId
+from archiver.domain.model import EventId
 from archiver.domain.proportion import OUT_OF_PROPORTION, is_far_beyond
 from archiver.flowdock.decode import decode, decode_listed
 from archiver.ingest.apply import write
 from archiver.ingest.batch import Arrival, Batch
-from archiver.ingest.names import is_id, private_path
-from archiver.store import coverage, directory, reading, rejecting
+from archiver.ingest.names import is_another, private_path
+from archiver.store import coverage, directory, importing, reading, rejecting
 from archiver.store.engine import DatabaseError, Engine, Fault, Transaction, fault, transaction
 from archiver.store.rejecting import Kept
 
@@ -112,7 +112,7 @@ async def _require_proportion(tx: Transaction, arrival: Arrival) -> None:
     if arrival.flow_key is None or arrival.id is None:
         return
     newest = (await coverage.heads(tx, [arrival.flow_key])).get(arrival.flow_key, 0)
-    path = (await reading.flow_paths(tx))[arrival.flow_key]
+    path = await importing.path_of(tx, flow_key=arrival.flow_key)
     if is_far_beyond(arrival.id, newest, path):
         raise _Unplaced(OUT_OF_PROPORTION)
 
@@ -122,9 +122,8 @@ def _flow_asked(origin: str, decoded: Happening | Signal, names: Mapping[str, in
     path = origin.partition(" ")[2]
     if path not in names:
         raise _Unplaced(f"no flow is named {path} any more")
-    named = decoded.flow or FlowId(path)
-    is_other = names[named] != names[path] if named in names else is_id(named)
-    if is_other:
+    named = decoded.flow
+    if named is not None and is_another(named, names[path], known=names.get(named)):
         raise _Unplaced("it is of another flow than was asked for")
     return names[path]
 
