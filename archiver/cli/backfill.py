@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from archiver import daemon
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, serve_database
-from archiver.cli.measures import UNTOLD
+from archiver.cli.measures import told_untold, untold_members
 from archiver.cli.tables import counted
 from archiver.cli.terminal import is_terminal, make_safe
 from archiver.settings import Settings
@@ -127,7 +127,7 @@ def _summary(done: Progressed) -> dict[str, Any]:
             for report in done.reports
             if report.gaps
         ],
-        "not_told": [{"flow": flow, "reason": reason} for flow, reason in done.untold.items()],
+        "not_told": untold_members(done.untold),
     }
 
 
@@ -143,7 +143,7 @@ def _describe(done: Progressed) -> None:
     if len(left) > TOLD_FLOWS:
         click.echo(f"  … and {len(left) - TOLD_FLOWS:,} more flows: archiver status lists them")
     for flow, reason in list(done.untold.items())[:TOLD_FLOWS]:
-        click.echo(f"  {make_safe(flow)}: {UNTOLD}: {make_safe(reason)}")
+        click.echo(f"  {told_untold(flow, reason)}")
     if len(done.untold) > TOLD_FLOWS:
         click.echo(f"  … and {len(done.untold) - TOLD_FLOWS:,} more flows: --json has them all")
 

@@ -10,9 +10,9 @@ import msgspec
 from archiver.cli.choice import choose_flows
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
-from archiver.cli.measures import UNTOLD
+from archiver.cli.measures import told_untold, untold_members
 from archiver.cli.tables import Column, counted, moment, show_table
-from archiver.cli.terminal import make_safe, show_json
+from archiver.cli.terminal import show_json
 from archiver.store import missing
 from archiver.store.missing import Doubt, Gap
 
@@ -57,7 +57,7 @@ def gaps(load: LoadSettings, /, *, patterns: tuple[str, ...], as_json: bool) -> 
     with serve_database(settings) as place:
         found = asyncio.run(_read(place, patterns))
     if as_json:
-        untold = [{"flow": flow, "reason": reason} for flow, reason in found.untold.items()]
+        untold = untold_members(found.untold)
         told = {"gaps": found.gaps, "doubts": found.doubts, "not_told": untold}
         show_json(msgspec.json.encode(told).decode())
     else:
@@ -84,7 +84,7 @@ def _describe(found: Uncertain) -> None:
         click.echo("may have changed while nobody listened:")
         show_table(DOUBT_COLUMNS, [_range(doubt) for doubt in found.doubts])
     for flow, reason in found.untold.items():
-        click.echo(make_safe(f"{flow}: {UNTOLD}: {reason}"))
+        click.echo(told_untold(flow, reason))
     doubts = f", {counted(len(found.doubts), 'doubt')}" if found.doubts else ""
     click.echo(f"{counted(len(found.gaps), 'gap') if found.gaps else 'no gaps'}{doubts}")
 

@@ -1,11 +1,13 @@
 """Counts, shares, sizes and durations for people."""
 
 import math
+from collections.abc import Mapping
 
+from archiver.cli.terminal import make_safe
+from archiver.store.missing import UNTOLD
 from archiver.store.reading import Count
 
 COMPLETE = "100%"
-UNTOLD = "nobody knows what is new in it"
 
 
 def told_count(count: Count) -> str:
@@ -38,3 +40,13 @@ def told_bytes(size: float) -> str:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:,.1f} TB"
+
+
+def told_untold(flow: str, reason: str) -> str:
+    """That nobody knows what is new in a flow, and why."""
+    return make_safe(f"{flow}: {UNTOLD}: {reason}")
+
+
+def untold_members(untold: Mapping[str, str]) -> list[dict[str, str]]:
+    """The same of several flows, for JSON."""
+    return [{"flow": flow, "reason": reason} for flow, reason in untold.items()]

@@ -20,11 +20,11 @@ from archiver.cli.dashboard import Look
 from archiver.cli.database import Place, open_database, require_archive, serve_database
 from archiver.cli.measures import (
     COMPLETE,
-    UNTOLD,
     told_bytes,
     told_count,
     told_seconds,
     told_share,
+    told_untold,
 )
 from archiver.cli.numbers import Number
 from archiver.cli.options import refuse_beside
@@ -171,7 +171,7 @@ def _print(found: Look) -> None:
         click.echo(table if has_colours() else click.unstyle(table))
     for one in found.flows:
         if one.not_told:
-            click.echo(make_safe(f"{one.flow}: {UNTOLD}: {one.not_told}"))
+            click.echo(told_untold(one.flow, one.not_told))
         if one.last_error and one.last_error != one.not_told:
             click.echo(f"{make_safe(one.flow)}: {make_safe(one.last_error)}")
     click.echo(_summary(found))

@@ -28,6 +28,7 @@ from archiver.ingest.pages import Reading
 from archiver.ingest.source import Source
 from archiver.store import coverage, verifying
 from archiver.store.coverage import Standing
+from archiver.store.missing import UNTOLD
 
 HEAD_SECONDS = 60.0
 """A listing tells of everything up to the head that was known; so that must not grow old."""
@@ -88,7 +89,7 @@ async def begin(
             first = await when_possible(source.engine, sent_since)
         look = looks[key] = Look.over(key, standings.get(key, Standing()), first, now=now)
         if reason := source.untold.get(key):
-            look.troubles.append(f"nobody knows what is new in it: {reason}")
+            look.troubles.append(f"{UNTOLD}: {reason}")
     return looks
 
 

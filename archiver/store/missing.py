@@ -7,6 +7,9 @@ from msgspec import Struct
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+UNTOLD = "nobody knows what is new in it"
+"""What is said of a flow of which the service does not tell the newest message."""
+
 
 class Gap(Struct, frozen=True, kw_only=True):
     """Ids that nothing proves."""
