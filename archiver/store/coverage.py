@@ -199,17 +199,17 @@ async def standings(tx: AsyncConnection) -> dict[int, Standing]:
 
 def _page(row: PageRow) -> dict[str, object]:
     """A row of `pages`, by column."""
-    spans = {"asked": row.asked, "proven": row.proven}
-    return asdict(row) | {
-        name: span and f"[{span[0]},{min(span[1], NEWEST_PROVABLE) + 1})"
-        for name, span in spans.items()
-    }
+    proven = row.proven and _span(*row.proven)
+    return asdict(row) | {"asked": _span(*row.asked), "proven": proven}
 
 
 def _written(ranges: Ranges) -> str:
     """*ranges* as Postgres reads them."""
-    spans = (f"[{first},{min(last, NEWEST_PROVABLE) + 1})" for first, last in ranges)
-    return "{" + ",".join(spans) + "}"
+    return "{" + ",".join([_span(*span) for span in ranges]) + "}"
+
+
+def _span(first: int, last: int) -> str:
+    return f"[{first},{min(last, NEWEST_PROVABLE) + 1})"
 
 
 def read_ranges(multirange: str) -> Ranges:

@@ -179,11 +179,11 @@ _MOMENT = """
 # that is set is known to all releases of Postgres.
 _BEGIN_SESSION = f"""
     SELECT pg_backend_pid() <> %(pid)s, {_MOMENT}, (
-         SELECT count(set_config(name, value, false))
-         FROM unnest(%(names)s::text[], %(values)s::text[]) AS ours (name, value)
-         WHERE current_setting(name, true) IS NOT NULL
-           AND (pg_backend_pid() = %(pid)s OR name = ANY (%(carried)s::text[]))
-     ),
-     CASE WHEN pg_backend_pid() = %(pid)s AND current_setting('synchronous_commit') = 'off'
-          THEN set_config('synchronous_commit', 'local', false) END
+        SELECT count(set_config(name, value, false))
+        FROM unnest(%(names)s::text[], %(values)s::text[]) AS ours (name, value)
+        WHERE current_setting(name, true) IS NOT NULL
+          AND (pg_backend_pid() = %(pid)s OR name = ANY (%(carried)s::text[]))
+    ),
+    CASE WHEN pg_backend_pid() = %(pid)s AND current_setting('synchronous_commit') = 'off'
+         THEN set_config('synchronous_commit', 'local', false) END
 """  # noqa: S608
