@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
+from sqlalchemy import make_url
 
 from archiver.cli import main
 from archiver.errors import ArchiverError
@@ -185,8 +186,8 @@ def test_what_the_environment_holds_is_not_blamed_on_the_file(
 def test_of_a_database_that_is_not_there_the_server_is_believed(
     archiver: Run, postgres_url: str
 ) -> None:
-    url = postgres_url.replace("/archiver?", "/nosuch?").replace("archiver@", f"archiver:{MARKER}@")
-    ended = archiver("status", ARCHIVER_DATABASE_URL=url)
+    url = make_url(postgres_url).set(database="nosuch", password=MARKER)
+    ended = archiver("status", ARCHIVER_DATABASE_URL=url.render_as_string(hide_password=False))
     assert ended.returncode == 2
     assert 'database "nosuch" does not exist; create it, or correct its name' in ended.stderr
     assert MARKER not in ended.stderr
