@@ -78,14 +78,6 @@ class Ranges(Struct, frozen=True):
         return sum(last - first + 1 for first, last in self.spans)
 
 
-def gaps(proven: Ranges, due: int) -> Iterator[tuple[int, int]]:
-    """What nothing proves among the ids 1 to *due*, newest first.
-
-    Newest first: what people look for is recent, and a backfill cut short is still of use.
-    """
-    return reversed((Ranges.of([(1, due)]) - proven).spans)
-
-
 class Continuity:
     """What one flow's part of one unbroken connection proves.
 

@@ -51,9 +51,8 @@ class Opened(Struct, frozen=True, kw_only=True):
 
     connection: int
     """Which one since `follow` began, from 1."""
-    opened_at: datetime
     answered_at: datetime | None
-    """The same by the service's own clock, to the second; None if the answer does not tell."""
+    """Since when, by the service's own clock, to the second; None if the answer does not tell."""
 
 
 class Frames(Struct, frozen=True, kw_only=True):
@@ -200,7 +199,7 @@ class _Stream:
         clock = asyncio.get_running_loop().time
         began = clock()
         self._connections += 1
-        yield Opened(connection=self._connections, opened_at=self._clock(), answered_at=answered_at)
+        yield Opened(connection=self._connections, answered_at=answered_at)
         while isinstance(received := await content.receive(), bytes):
             before = framer.truncated
             if frames := framer.feed(received):

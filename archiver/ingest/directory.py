@@ -4,7 +4,6 @@ The service is asked again and again, since flows are joined, left and renamed; 
 its answer is decided by the operator's patterns.
 """
 
-import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
@@ -15,8 +14,6 @@ from archiver.ingest.apply import when_possible
 from archiver.ingest.names import Names
 from archiver.store import directory
 from archiver.store.engine import Engine
-
-log = logging.getLogger(__name__)
 
 Wanted = Callable[[str], bool]
 """Tells of a flow's path whether it is to be archived."""

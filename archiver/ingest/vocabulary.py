@@ -63,11 +63,6 @@ class Vocabulary:
             found = one.lexemes.union(*map(of_word.__getitem__, one.words))
             self._keep(one.piece, one.spaced, tuple(map(str.encode, found)))
 
-    @property
-    def held_letters(self) -> int:
-        """Of all pieces that are kept."""
-        return sum(map(len, self._known.spaced)) + sum(map(len, self._older.spaced))
-
     def forget_rare(self) -> None:
         """Give back the memory of what will hardly be met again.
 

@@ -225,11 +225,6 @@ class Chat:
         """Put *raw* in the streams of *place* as if it were an event; it takes no id."""
         self._tell(place, raw)
 
-    def skip_ids(self, place: Place, count: int) -> None:
-        """Let *count* ids be taken by events that nobody saw."""
-        for _ in range(count):
-            self._allot(place)
-
     def normalized(self, tags: Iterable[str]) -> list[str]:
         """Return tags as they are stored."""
         return tagging.normalized(tags, self.directory.ids_by_nick())

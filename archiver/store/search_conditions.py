@@ -1,4 +1,4 @@
-"""A query as conditions on `texts`, and so on any table of messages.
+"""A query as conditions on `texts`.
 
 One function decides what a query means: `condition`. As much of it as can be is one tsquery, which
 an index answers alone. What is left is decided row by row; where an index of lexemes can leave out
@@ -10,13 +10,11 @@ from typing import assert_never
 
 from sqlalchemy import (
     ColumnElement,
-    FromClause,
     String,
     and_,
     any_,
     bindparam,
     cast,
-    exists,
     false,
     func,
     literal,
@@ -43,16 +41,6 @@ HAVING = {
 }
 MOST_FLOWS = 50
 """More of them are not looked for by an index, but left out when they are found."""
-
-
-def chosen(meaning: Meaning, messages: FromClause) -> ColumnElement[bool]:
-    """The condition that rows of *messages*, which has flow_key and id, are what is searched."""
-    of_it = and_(
-        texts.c.flow_key == messages.c.flow_key,
-        texts.c.message_id == messages.c.id,
-        condition(meaning),
-    )
-    return exists().where(of_it).correlate(messages)
 
 
 def condition(meaning: Meaning) -> ColumnElement[bool]:

@@ -3,12 +3,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.domain.coverage import (
-    Continuity,
-    Head,
-    Ranges,
-    gaps,
-)
+from archiver.domain.coverage import Continuity, Head, Ranges
 
 spans = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), max_size=8)
 
@@ -44,17 +39,6 @@ def test_the_difference_of_many_ranges_takes_no_time():
     assert odd - even == odd
     assert not odd - odd
     assert time.process_time() - began < 5
-
-
-@given(spans, st.integers(0, 60))
-def test_gaps_are_what_is_due_and_not_proven_newest_first(given_spans, due):
-    proven = Ranges.of(given_spans)
-    found = list(gaps(proven, due))
-
-    assert {id_ for a, b in found for id_ in range(a, b + 1)} == set(range(1, due + 1)) - ids(
-        proven
-    )
-    assert found == sorted(found, reverse=True)
 
 
 @given(st.permutations(range(5, 25)), st.integers(0, 20), st.integers(0, 5))

@@ -147,7 +147,7 @@ async def test_a_stream_that_does_not_open_is_told_with_its_address_and_a_time_t
     async def occur() -> AsyncIterator[Occurrence]:
         url = "http://127.0.0.1:1"
         yield Closed(url=url, connection=None, reason="no answer", retry_in_seconds=0.14247004890)
-        yield Opened(connection=1, opened_at=NOW, answered_at=None)
+        yield Opened(connection=1, answered_at=None)
         yield Closed(url=url, connection=1, reason="ended", retry_in_seconds=61.666)
 
     await listen(occur(), listener(writing))
