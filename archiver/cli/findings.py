@@ -9,7 +9,7 @@ import click
 from archiver.cli.tables import Column, clipped, counted, show_table
 from archiver.cli.terminal import make_safe
 from archiver.domain.coverage import Ranges
-from archiver.ingest.looks import Difference, Look, common
+from archiver.ingest.looks import Difference, Look
 
 COLUMNS = (
     Column("flow"),
@@ -107,7 +107,7 @@ def _cells(flow: str, look: Look) -> Sequence[str]:
 def _twice(look: Look, ids: Ranges, *, after: bool) -> int:
     """How many of *ids* both a stream and a listing prove."""
     standing = look.after if after else look.before
-    return common(common(standing.streamed, standing.listed), ids).size()
+    return (standing.streamed & standing.listed & ids).size()
 
 
 def _share(part: int, whole: int) -> str:

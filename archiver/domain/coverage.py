@@ -57,6 +57,10 @@ class Ranges(Struct, frozen=True):
             left.append((start, last))
         return Ranges.of(left)
 
+    def __and__(self, other: "Ranges") -> "Ranges":
+        """What is in both."""
+        return self - (self - other)
+
     def __contains__(self, id_: int) -> bool:
         """Tell whether *id_* belongs to the set."""
         if len(self.spans) == 1:  # as nearly always where it is asked often

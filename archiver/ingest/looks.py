@@ -86,7 +86,7 @@ class Look:
         return cls(
             flow_key=flow_key,
             scope=scope,
-            claimed=common(standing.proven, scope),
+            claimed=standing.proven & scope,
             before=standing,
             after=standing,
             looked=Ranges(),
@@ -101,7 +101,7 @@ class Look:
     @property
     def doubted(self) -> Ranges:
         """What may have changed unheard, and was not listed since."""
-        return common(self.after.doubted, self.scope) - self.gaps
+        return (self.after.doubted & self.scope) - self.gaps
 
     @property
     def is_doubtful(self) -> bool:
@@ -174,8 +174,3 @@ def _is_so(message: Posted, held: Seen) -> bool:
         == (message.kind, message.user, message.sent_at, message.thread_id)
         and sorted(held.tags) == sorted(visible(message.tags))
     )
-
-
-def common(one: Ranges, other: Ranges) -> Ranges:
-    """The ids that are in both."""
-    return one - (one - other)

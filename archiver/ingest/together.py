@@ -94,8 +94,7 @@ def can_merge(one: Batch, other: Batch) -> bool:
         return False
     for flow_key in one.gains.keys() & other.gains.keys():
         first, second = one.gains[flow_key], other.gains[flow_key]
-        overlap = first.listed - (first.listed - second.listed)
-        if first.epoch != second.epoch or overlap:
+        if first.epoch != second.epoch or first.listed & second.listed:
             return False
     return True
 

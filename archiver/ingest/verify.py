@@ -23,7 +23,7 @@ from archiver.flowdock.client import MAX_PAGE
 from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.apply import when_possible
 from archiver.ingest.backfill import UNANSWERED
-from archiver.ingest.looks import Look, common, compare, kept_otherwise
+from archiver.ingest.looks import Look, compare, kept_otherwise
 from archiver.ingest.pages import Reading
 from archiver.ingest.source import Source
 from archiver.store import coverage, verifying
@@ -60,7 +60,7 @@ async def verify(means: Means, looks: Mapping[int, Look]) -> None:
     await _let_doubts_settle(source, looks)
     wanting = await source.wanting()
     again = {
-        key: common(wanting[key].doubted, look.claimed)
+        key: wanting[key].doubted & look.claimed
         for key, look in looks.items()
         if key in wanting and not look.troubles
     }
@@ -97,7 +97,7 @@ async def _let_doubts_settle(source: Source, looks: Mapping[int, Look]) -> None:
     """Wait until a listing can lift the doubts that arose: at once after them, it lifts none."""
     await source.wanting()  # learns in which epochs they arose
     standings = await when_possible(source.engine, coverage.standings)
-    if any(common(standings[key].doubted, looks[key].claimed) for key in looks.keys() & standings):
+    if any(standings[key].doubted & looks[key].claimed for key in looks.keys() & standings):
         await asyncio.sleep(source.heads.settling_seconds)
 
 

@@ -22,11 +22,12 @@ def test_a_set_of_ranges_holds_just_the_ids_of_its_spans(given_spans):
 
 
 @given(spans, spans)
-def test_union_and_difference_are_those_of_sets(left, right):
+def test_union_difference_and_intersection_are_those_of_sets(left, right):
     a, b = Ranges.of(left), Ranges.of(right)
 
     assert ids(a | b) == ids(a) | ids(b)
     assert ids(a - b) == ids(a) - ids(b)
+    assert ids(a & b) == ids(a) & ids(b)
     assert a | b == b | a
     assert (a | b).spans == Ranges.of((a | b).spans).spans
 
