@@ -19,11 +19,13 @@ MOST_BYTES = 16_000_000
 """Of frames: while so much waits to be written, nobody should ask for more."""
 
 
-class _Waiting(Struct, frozen=True, eq=False):
+class _Waiting(Struct, eq=False):
     """A batch that waits to be written, and which events it brings."""
 
     batch: Batch
     keys: frozenset[tuple[int | None, int | None]]
+    refused: frozenset[tuple[int, int]] | None = None
+    """Those of them that Postgres refused; None while the batch is not written."""
 
 
 class Together:
@@ -32,7 +34,6 @@ class Together:
     def __init__(self, archive: Callable[[Batch], Awaitable[Applied]]) -> None:
         self._archive = archive
         self._waiting: list[_Waiting] = []
-        self._refused: dict[int, frozenset[tuple[int, int]]] = {}
         self._turn = asyncio.Lock()
         self._bytes = 0
         self._written = asyncio.Event()
@@ -54,22 +55,20 @@ class Together:
         self._bytes += size
         try:
             async with self._turn:
-                while id(batch) not in self._refused:
+                while one.refused is None:
                     await self._write(self._chosen())
-            return self._refused.pop(id(batch))
+            return one.refused
         finally:
-            self._waiting = [other for other in self._waiting if other is not one]
-            self._refused.pop(id(batch), None)
+            if one in self._waiting:
+                self._waiting.remove(one)
             self._bytes -= size
             self._written.set()
 
     async def _write(self, group: Sequence[_Waiting]) -> None:
         applied = await self._archive(reduce(merged, [one.batch for one in group]))
         for one in group:
-            if not any(other is one for other in self._waiting):
-                continue  # who asked for it was cancelled
-            self._refused[id(one.batch)] = applied.refused & one.keys
-        self._waiting = [one for one in self._waiting if id(one.batch) not in self._refused]
+            one.refused = applied.refused & one.keys
+        self._waiting = [one for one in self._waiting if one.refused is None]
 
     def _chosen(self) -> list[_Waiting]:
         """What waits, in its order, as far as it can be written together and is not too much."""
