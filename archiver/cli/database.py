@@ -161,15 +161,13 @@ async def connect(
         ) as engine:
             yield engine
     except store.DatabaseError as exc:
-        cause = getattr(exc, "orig", None) or exc
-        reason = str(cause).strip().partition("\n")[0]
-        if getattr(cause, "sqlstate", None) == FORBIDDEN:
+        reason, state = store.first_line(exc), store.sqlstate(exc)
+        if state == FORBIDDEN:
             raise ArchiverError(
                 f"the database refuses: {reason}; name a user in ARCHIVER_DATABASE_URL who may: "
                 "for archiver migrate the owner, for all else archiver_writer"
             ) from exc
         if not isinstance(exc, UnicodeError) and store.fault(exc) is store.Fault.SERVER:
-            state = getattr(cause, "sqlstate", None)
-            happened = "went away" if state is None or state[:2] in AWAY else "cannot go on"
+            happened = "went away" if not state or state[:2] in AWAY else "cannot go on"
             raise ArchiverError(f"the database {happened}: {reason}") from exc
         raise

@@ -33,6 +33,7 @@ from archiver.store.engine import (
     Transaction,
     carried,
     fault,
+    first_line,
     transaction,
 )
 
@@ -92,7 +93,7 @@ async def apply(engine: Engine, batch: Batch) -> Applied:
     except DatabaseError as error:
         if fault(error) is not Fault.ROW or not batch.arrivals:
             raise
-        reason = str(getattr(error, "orig", error)).partition("\n")[0]
+        reason = first_line(error)
     return await _apply_halves(engine, batch, reason)
 
 

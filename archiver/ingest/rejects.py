@@ -18,7 +18,15 @@ from archiver.ingest.apply import write
 from archiver.ingest.batch import Arrival, Batch
 from archiver.ingest.names import is_another, private_path
 from archiver.store import coverage, directory, importing, reading, rejecting
-from archiver.store.engine import DatabaseError, Engine, Fault, Transaction, fault, transaction
+from archiver.store.engine import (
+    DatabaseError,
+    Engine,
+    Fault,
+    Transaction,
+    fault,
+    first_line,
+    transaction,
+)
 from archiver.store.rejecting import Kept
 
 IMPORT = "import "
@@ -63,7 +71,7 @@ async def retry(engine: Engine, id_: int, *, now: datetime) -> Retried:
     except DatabaseError as error:
         if fault(error) is not Fault.ROW:
             raise
-        return Retried(id=id_, reason=str(getattr(error, "orig", error)).partition("\n")[0])
+        return Retried(id=id_, reason=first_line(error))
     kind = arrival.decoded.kind if isinstance(arrival.decoded, Event | Signal) else None
     flow = None if arrival.flow_key is None else paths[arrival.flow_key]
     return Retried(id=id_, event=kind, flow=flow, event_id=arrival.id)

@@ -158,7 +158,7 @@ def in_words(seconds: float) -> str:
 def _refusal(error: DBAPIError | psycopg.Error, query: str, seconds: float) -> str | None:
     """What is wrong with the query; None when it is not the query that is wrong."""
     cause = error.orig if isinstance(error, DBAPIError) else error
-    state, told = sqlstate(error), first_line(cause)
+    state, told = sqlstate(error), first_line(error)
     severity = cause.diag.severity_nonlocalized if isinstance(cause, psycopg.Error) else None
     if state == CANCELED:
         return f"the query took longer than {in_words(seconds)}; allow more with --timeout"

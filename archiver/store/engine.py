@@ -165,9 +165,9 @@ async def connect(
             async with engine.connect() as tx:
                 await tx.execute(text("SELECT 1"))
         except (OperationalError, InterfaceError) as exc:
-            raise DatabaseUnreachable(engine.url, first_line(exc.orig)) from exc
+            raise DatabaseUnreachable(engine.url, first_line(exc)) from exc
         except ProgrammingError as exc:
-            raise UrlRefused(first_line(exc.orig)) from exc
+            raise UrlRefused(first_line(exc)) from exc
         yield engine
     finally:
         await engine.dispose()
@@ -250,7 +250,7 @@ def carried(tx: AsyncConnection, lengths: Iterable[int]) -> None:
 
 def sqlstate(error: BaseException) -> str:
     """What the server calls *error*; empty when it was not the server that raised it."""
-    return getattr(getattr(error, "orig", None) or error, "sqlstate", None) or ""
+    return getattr(_cause(error), "sqlstate", None) or ""
 
 
 def fault(error: DBAPIError | psycopg.Error | UnicodeError) -> Fault:
@@ -272,6 +272,11 @@ def fault(error: DBAPIError | psycopg.Error | UnicodeError) -> Fault:
     return Fault.OURS
 
 
-def first_line(error: BaseException | None) -> str:
+def first_line(error: BaseException) -> str:
     """What *error* says, without the values that Postgres tells of in the lines below."""
-    return str(error).strip().partition("\n")[0]
+    return str(_cause(error)).strip().partition("\n")[0]
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What the driver raised, if SQLAlchemy has wrapped it; else *error* itself."""
+    return getattr(error, "orig", None) or error

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.errors import ArchiverError
-from archiver.store.engine import Engine, first_line, transaction
+from archiver.store.engine import Engine, first_line, sqlstate, transaction
 
 WRITER = "archiver_writer"
 READER = "archiver_reader"
@@ -138,11 +138,11 @@ async def _try_each(tx: AsyncConnection, statements: Iterable[str]) -> tuple[str
             async with tx.begin_nested():
                 await tx.exec_driver_sql(statement)
         except DBAPIError as error:
-            state = getattr(error.orig, "sqlstate", None)
+            state = sqlstate(error)
             if state == FORBIDDEN:
                 refused.append(statement)
             elif state not in IS_THERE:  # another made the role meanwhile
-                raise RolesRefused(f"{first_line(error.orig)}: {statement}") from error
+                raise RolesRefused(f"{first_line(error)}: {statement}") from error
     return tuple(refused)
 
 

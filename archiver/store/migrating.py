@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from archiver.errors import ArchiverError
 from archiver.store import granting
+from archiver.store.engine import sqlstate
 from archiver.store.revision import current, latest, migrations, refuse_newer
 from archiver.store.schema import SCHEMA
 from archiver.store.sessions import OURS, is_pooled
@@ -87,7 +88,7 @@ async def _upgrade_between_others(connection: AsyncConnection) -> None:
             await granting.renew(connection)
         except DBAPIError as error:
             await connection.rollback()
-            if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+            if sqlstate(error) != LOCK_NOT_AVAILABLE:
                 raise
         else:
             return
