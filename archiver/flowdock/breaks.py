@@ -17,6 +17,11 @@ def why_broken(error: BaseException) -> str:
     return f"cut: {type(error).__name__}"
 
 
+def what_said(error: BaseException) -> str:
+    """What *error* says; of one that says nothing, what kind it is."""
+    return str(error) or type(error).__name__
+
+
 def why_unconnected(error: BaseException) -> str | None:
     """Why there is no connection at all, as the system says it; None if something else failed."""
     # What asyncio and aiohttp make of it repeats the address.

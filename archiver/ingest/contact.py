@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from archiver.domain.model import UserId
 from archiver.errors import ArchiverError
-from archiver.flowdock.breaks import why_unconnected
+from archiver.flowdock.breaks import what_said, why_unconnected
 from archiver.flowdock.client import Client, Limits
 from archiver.flowdock.refusals import StatusRefused, TokenRefused
 from archiver.flowdock.retry import is_transient
@@ -39,7 +39,7 @@ class Unreachable(ArchiverError):
             return
         super().__init__(
             f"no answer from {api_url} for account {account}: "
-            f"{why_unconnected(error) or str(error) or type(error).__name__}; "
+            f"{why_unconnected(error) or what_said(error)}; "
             "correct ARCHIVER_API_URL (api_url in the file)"
         )
 

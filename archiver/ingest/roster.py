@@ -13,6 +13,7 @@ from functools import partial
 
 from archiver.domain.events import Signal
 from archiver.domain.model import UserId
+from archiver.flowdock.breaks import what_said
 from archiver.flowdock.refusals import FlowRefused, TokenRefused
 from archiver.ingest.apply import when_possible
 from archiver.ingest.backfill import UNANSWERED
@@ -137,7 +138,7 @@ class Roster:
             self.stale.set()
         except UNANSWERED as error:
             log.warning("head not told", extra={"flow": path, "reason": error})
-            await self._note_untold(flow_key, str(error) or type(error).__name__)
+            await self._note_untold(flow_key, what_said(error))
         else:
             await self._note_told(flow_key)
             return newest

@@ -19,6 +19,7 @@ from datetime import datetime
 from functools import partial
 
 from archiver.domain.coverage import Ranges
+from archiver.flowdock.breaks import what_said
 from archiver.flowdock.client import MAX_PAGE
 from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.apply import when_possible
@@ -120,7 +121,7 @@ async def _list_again(means: Means, look: Look, ranges: Ranges) -> None:
         except TokenRefused:
             raise
         except UNANSWERED as error:
-            reason = str(error) or type(error).__name__
+            reason = what_said(error)
             look.troubles.append(reason)
             await means.source.fail(look.flow_key, first, last, purpose="verify", error=reason)
             return

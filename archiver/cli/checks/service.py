@@ -15,6 +15,7 @@ from archiver.cli.progress import Tell
 from archiver.cli.tables import counted
 from archiver.daemon import utc_now
 from archiver.errors import ArchiverError
+from archiver.flowdock.breaks import what_said
 from archiver.flowdock.client import Client, open_session
 from archiver.flowdock.clock import host_time
 from archiver.flowdock.refusals import FlowRefused, TokenRefused
@@ -78,7 +79,7 @@ async def _look(means: Means, tell: Tell) -> AsyncIterator[Result]:
         joined = [flow.path for flow in await client.flows() if flow.joined and not flow.disabled]
         private = [one.path for one in await client.conversations()] if account.private else []
     except UNANSWERED as error:
-        yield wrong("flows", f"{account.name}: they are not listed: {_reason(error)}")
+        yield wrong("flows", f"{account.name}: they are not listed: {what_said(error)}")
         return
     wanted = [path for path in joined if account.wants(path)]
     for result in _of_patterns(account, joined, wanted):
@@ -132,7 +133,7 @@ async def _unreadable(client: Client, paths: list[str], tell: Tell) -> list[Resu
         except FlowRefused as refusal:
             found[path] = wrong("flows", str(refusal))
         except UNANSWERED as error:
-            found[path] = wrong("flows", f"{path} is not answered: {_reason(error)}")
+            found[path] = wrong("flows", f"{path} is not answered: {what_said(error)}")
         done += 1
         tell(done / len(paths), path)
 
@@ -189,7 +190,3 @@ async def _try_stream(means: Means, shard: Shard) -> str | None:
     except ArchiverError as refusal:
         return str(refusal)
     return None
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
