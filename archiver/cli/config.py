@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -58,6 +57,4 @@ def _source(one: Effective, load: LoadSettings) -> str:
 
 def _value(value: Any) -> str:
     """*value* as it would stand in the file; ``-`` for none."""
-    if value is None:
-        return "-"
-    return json.dumps(value, ensure_ascii=False) if not isinstance(value, Path) else str(value)
+    return "-" if value is None else json.dumps(value, ensure_ascii=False)

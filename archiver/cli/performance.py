@@ -84,7 +84,7 @@ class Performance:
         """See how the archive stands, and show it."""
         for program in self._programs:
             program.require_running()
-        stats = await self._simulation.stats()
+        streams = await self._simulation.streams()
         async with self._engine.connect() as tx:
             self._shown = await showing.flows_shown(tx)
             for flow in self._shown:
@@ -94,7 +94,7 @@ class Performance:
             news = await showing.happenings(tx, self._news_after, most=NEWS)
         for one in news:
             self._news_after[one.flow_key] = max(one.id, self._news_after[one.flow_key])
-        self._scene.streams = stats.connections
+        self._scene.streams = streams
         self._scene.look(self._shown, news, now=self._now())
         self._display.show(self._scene)
 

@@ -29,8 +29,6 @@ class Line:
     proven: float
     """The share of its ids that is proven."""
     gaps: int
-    missing: int
-    """How many ids the gaps hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +74,6 @@ class Scene:
         """The gaps that are open, the newest found first."""
         found = [gap for gap in self.gaps.values() if gap.closed_at is None]
         return sorted(found, key=lambda gap: (-gap.found_at, gap.flow, -gap.last))
-
-    @property
-    def missing(self) -> int:
-        """How many ids all open gaps hold, private conversations left out: theirs are sparse."""
-        return sum(line.missing for line in self.lines if line.name != PRIVATE)
 
     @property
     def proven(self) -> float:
@@ -163,5 +156,4 @@ def _line(name: str, flows: Sequence[FlowShown]) -> Line:
         events=sum(flow.events for flow in flows),
         proven=sum(shares) / len(flows),
         gaps=sum(len(flow.gaps.spans) for flow in flows),
-        missing=sum(flow.gaps.size() for flow in flows),
     )

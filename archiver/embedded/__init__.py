@@ -78,7 +78,6 @@ class Server:
     home: Path
     socket_dir: Path
     pid: int
-    major: int
 
     @property
     def url(self) -> str:
@@ -132,7 +131,7 @@ def run_server(
             command = [*prefix, f"{chosen}/postgres", "-D", f"{home}/data", "-p", f"{PORT}"]
             command += [f"--{name}={value}" for name, value in options.items()]
             with _child(command, home / "postgres.log") as process:
-                server = Server(home=home, socket_dir=socket_dir, pid=process.pid, major=major)
+                server = Server(home=home, socket_dir=socket_dir, pid=process.pid)
                 _await_ready(server, process)
                 _create_database(server)
                 yield server
@@ -157,8 +156,7 @@ def _described(home: Path) -> Server | None:
     # Lines of postmaster.pid: pid, data directory, start time, port, socket directory, …
     try:
         pid, _, _, _, socket_dir, *_ = (home / "data/postmaster.pid").read_text().split("\n")
-        major = int((home / "data/PG_VERSION").read_text())
-        return Server(home=home, socket_dir=Path(socket_dir), pid=int(pid), major=major)
+        return Server(home=home, socket_dir=Path(socket_dir), pid=int(pid))
     except (OSError, ValueError):
         return None
 

@@ -26,8 +26,6 @@ class FlowRefused(ArchiverError):
 
     def __init__(self, path: str, status: int) -> None:
         super().__init__(f"Flowdock refused {path} ({status}); join the flow, or leave it out")
-        self.path = path
-        self.status = status
 
 
 class ShardRefused(ArchiverError):
@@ -35,7 +33,6 @@ class ShardRefused(ArchiverError):
 
     def __init__(self, status: int) -> None:
         super().__init__(f"Flowdock refused a stream for one of its flows ({status})")
-        self.status = status
 
 
 class HeadTooLong(ArchiverError):
@@ -43,8 +40,6 @@ class HeadTooLong(ArchiverError):
 
     def __init__(self, status: int, *, flows: int) -> None:
         super().__init__(f"Flowdock refused a stream of {flows} flows as too long ({status})")
-        self.status = status
-        self.flows = flows
 
 
 class AnswerTooLong(ArchiverError):
