@@ -5,7 +5,7 @@ from datetime import UTC
 from itertools import chain
 from zlib import crc32
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import set_cell_size
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.rule import Rule
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from archiver.cli.scene import PRIVATE, GapShown, Line, Scene
+from archiver.cli.tables import fitted
 from archiver.cli.terminal import make_safe
 from archiver.store.showing import Happening
 
@@ -163,27 +164,31 @@ def _messages(scene: Scene, *, width: int, lines: int) -> Iterator[Text]:
 def _message(one: Happening, width: int) -> Text:
     at = one.at.astimezone(UTC).strftime("%H:%M:%S") if one.at else ""
     nick = make_safe(one.nick or "-")
-    colour = NICKS[crc32(nick.encode()) % len(NICKS)]
     told = Text(f" {at:8} ", style="dim", no_wrap=True, overflow="ellipsis")
     told.append(f"{set_cell_size(_short(one.path), FLOW_CELLS)} ", style="dim")
-    told.append(f"{set_cell_size(nick, NICK_CELLS)} ", style=f"not dim {colour}")
+    told.append(f"{set_cell_size(nick, NICK_CELLS)} ", style=f"not dim {colour_of(nick)}")
     told.append(_said(one, width - told.cell_len - 1))
     return told
+
+
+def colour_of(nick: str) -> str:
+    """The colour in which all that a person says is shown."""
+    return NICKS[crc32(nick.encode()) % len(NICKS)]
 
 
 def _said(one: Happening, cells: int) -> Text:
     """What a message says, or how that changed."""
     content, before = make_safe(one.content), make_safe(one.before or "")
     if one.is_deleted:
-        gone = Text(_clipped(before or content, cells - 10), style="not dim red strike")
+        gone = Text(fitted(before or content, cells - 10), style="not dim red strike")
         return gone.append("  deleted", style="not strike red")
     if one.event != "message-edit" or before == content:
-        return Text(_clipped(content, cells), style="not dim default")
+        return Text(fitted(content, cells), style="not dim default")
     old, new = _from_change(before, content)
-    old = _clipped(old, cells // 2 - 3)
+    old = fitted(old, cells // 2 - 3)
     told = Text(old, style="not dim red strike")
     told.append(" → ", style="not strike dim")
-    return told.append(_clipped(new, cells - told.cell_len), style="not strike not dim green")
+    return told.append(fitted(new, cells - told.cell_len), style="not strike not dim green")
 
 
 def _from_change(before: str, after: str) -> tuple[str, str]:
@@ -194,12 +199,6 @@ def _from_change(before: str, after: str) -> tuple[str, str]:
     if start <= 1:
         return before, after
     return "…" + before[start:], "…" + after[start:]
-
-
-def _clipped(text: str, cells: int) -> str:
-    if cell_len(text) <= cells:
-        return text
-    return set_cell_size(text, max(0, cells - 1)).rstrip() + "…"
 
 
 def _short(path: str) -> str:

@@ -8,16 +8,14 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from datetime import datetime, tzinfo
-from zlib import crc32
 
-from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from archiver.cli.screen import NICKS
+from archiver.cli.screen import colour_of
 from archiver.cli.search_finding import Shown
 from archiver.cli.search_forms import link
-from archiver.cli.tables import UNBOUNDED_CELLS
+from archiver.cli.tables import UNBOUNDED_CELLS, fitted
 from archiver.cli.terminal import has_colours, is_terminal, make_safe, show_long
 from archiver.cli.zones import on_clock
 from archiver.store.search_showing import Found, Neighbour
@@ -83,7 +81,8 @@ def _lines(one: Shown, zone: tzinfo | None, width: int) -> Iterator[Text]:
         if name != message.said:
             yield Text.assemble(lead, ("file: ", "dim"), make_safe(name))
     if message.says_other and message.content:
-        yield Text.assemble("  ", ("now: ", "dim"), *_clipped(message.content, width - 7))
+        room = max(10, min(width - 7, NEIGHBOUR_CELLS))
+        yield Text.assemble("  ", ("now: ", "dim"), fitted(make_safe(message.content), room))
     for near in one.around:
         if near.id > message.id:
             yield _neighbour(near, at, zone, width)
@@ -109,7 +108,7 @@ def _header(message: Found, at: datetime | None) -> Text:
 
 def _nick(nick: str | None) -> Text:
     shown = make_safe(nick or "-")
-    return Text(shown, style=f"not dim {NICKS[crc32(shown.encode()) % len(NICKS)]}")
+    return Text(shown, style=f"not dim {colour_of(shown)}")
 
 
 def _neighbour(near: Neighbour, at: datetime | None, zone: tzinfo | None, width: int) -> Text:
@@ -122,15 +121,7 @@ def _neighbour(near: Neighbour, at: datetime | None, zone: tzinfo | None, width:
     if near.is_deleted and not near.content:
         return told.append("deleted", style="red")
     room = min(width, NEIGHBOUR_CELLS) - told.cell_len
-    return told.append(_clip(make_safe(near.content), max(10, room)))
-
-
-def _clipped(content: str, cells: int) -> tuple[str]:
-    return (_clip(make_safe(content), max(10, min(cells, NEIGHBOUR_CELLS))),)
-
-
-def _clip(safe: str, cells: int) -> str:
-    return safe if cell_len(safe) <= cells else set_cell_size(safe, cells - 1).rstrip() + "…"
+    return told.append(fitted(make_safe(near.content), max(10, room)))
 
 
 def _said(said: str, spans: Sequence[tuple[int, int]]) -> Iterator[Text]:

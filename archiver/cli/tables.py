@@ -91,9 +91,7 @@ def _blocks(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Iterato
 
 
 def _cut(column: Column, cell: str) -> str:
-    if column.is_whole or cell_len(cell) <= CUT_CELLS:
-        return cell
-    return set_cell_size(cell, CUT_CELLS - 1).rstrip() + "…"
+    return cell if column.is_whole else fitted(cell, CUT_CELLS)
 
 
 def _least_cells(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> int:
@@ -105,6 +103,13 @@ def _least_cells(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> in
 def _least(column: Column, cells: Sequence[str]) -> int:
     widest = max(map(cell_len, [make_safe(column.name), *cells]))
     return widest if column.is_whole else min(widest, BROKEN_CELLS)
+
+
+def fitted(safe: str, cells: int) -> str:
+    """*safe*, cut to so many cells of a terminal."""
+    if cell_len(safe) <= cells:
+        return safe
+    return set_cell_size(safe, max(0, cells - 1)).rstrip() + "…"
 
 
 def clipped(text: str, letters: int) -> str:
