@@ -30,6 +30,7 @@ from archiver.flowdock.decode import decode, decode_listed
 from archiver.flowdock.redaction import redact
 from archiver.ingest.apply import apply_patiently, when_possible
 from archiver.ingest.batch import Arrival, Batch, vanished
+from archiver.ingest.epochs import UNSETTLED
 from archiver.ingest.importing import Imported
 from archiver.store import coverage
 from archiver.store import importing as stored
@@ -43,8 +44,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BATCH_LINES = 500
-NO_EPOCH = -1
-"""What another archive listed lifts no doubt here."""
 
 
 class Form(Struct, frozen=True, kw_only=True):
@@ -146,7 +145,7 @@ async def restore_claims(
             streamed=_proven_by("stream", standing),
             listed=_proven_by("list", standing),
             due=standing["due"],
-            epoch=NO_EPOCH,
+            epoch=UNSETTLED,  # what another archive listed lifts no doubt here
         )
         farthest = max([gain.due, *(last for _, last in gain.proven)])
         if is_far_beyond(farthest, newest.get(keys[path], 0), path):

@@ -50,15 +50,12 @@ def tag_history(facts: Iterable[Fact]) -> list[TagStep]:
 
 
 def _step(fact: Fact, added: tuple[str, ...], removed: tuple[str, ...]) -> TagStep:
-    was_shown = isinstance(fact, Showing | Absence)
-    return TagStep(
-        id=position(fact),
-        listed=was_shown,
-        at=fact.shown_at if isinstance(fact, Showing | Absence) else fact.sent_at,
-        user=None if isinstance(fact, Showing | Absence) else fact.user,
-        added=added,
-        removed=removed,
-    )
+    match fact:
+        case Showing() | Absence():
+            listed, at, user = True, fact.shown_at, None
+        case _:
+            listed, at, user = False, fact.sent_at, fact.user
+    return TagStep(id=position(fact), listed=listed, at=at, user=user, added=added, removed=removed)
 
 
 def _beyond(tags: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
