@@ -33,11 +33,15 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     name: str
     choice: Choice
-    request_line_bytes: int = 4096
-    refresh_seconds: float = 300.0
-    head_seconds: float = 60.0
-    workers: int = 4
-    audit_cycle: timedelta = timedelta(days=30)
+    request_line_bytes: int
+    refresh_seconds: float
+    """How often flows and people are listed."""
+    head_seconds: float
+    """How often each flow's newest message is asked for."""
+    workers: int
+    """How many requests may be under way at once, to fill gaps."""
+    audit_cycle: timedelta
+    """How often everything is listed again in quiet times."""
 
 
 class Account:
@@ -92,7 +96,7 @@ class Account:
                 group.create_task(self._keep_following(me, group))
                 group.create_task(self._watch_heads())
                 group.create_task(backfill(self.source, workers=self._plan.workers))
-                group.create_task(audit(self.source, workers=1, cycle=self._plan.audit_cycle))
+                group.create_task(audit(self.source, cycle=self._plan.audit_cycle))
         finally:
             self.source.stop()
             self._roster.end()

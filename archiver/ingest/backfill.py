@@ -81,7 +81,7 @@ async def backfill(source: Source, *, workers: int, until_done: bool = False) ->
     await _ask_all(source, desk, workers=HANDS * workers, until_done=until_done)
 
 
-async def audit(source: Source, *, workers: int, cycle: timedelta) -> NoReturn:
+async def audit(source: Source, *, cycle: timedelta) -> NoReturn:
     """List again what is doubted; in quiet times, what was listed more than a *cycle* ago.
 
     Raises:
@@ -89,7 +89,7 @@ async def audit(source: Source, *, workers: int, cycle: timedelta) -> NoReturn:
     """
     desk = Desk("audit")
     async with asyncio.TaskGroup() as group:
-        group.create_task(_ask_all(source, desk, workers=workers, until_done=False))
+        group.create_task(_ask_all(source, desk, workers=1, until_done=False))
         while True:
             await asyncio.sleep(PLAN_SECONDS)
             if not desk.is_doubtful:

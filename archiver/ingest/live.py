@@ -50,8 +50,8 @@ connections = count(1)
 class Pace(Struct, frozen=True, kw_only=True):
     """When a batch is big enough, and how long it waits to become so."""
 
-    batch_events: int = 4000
-    linger_seconds: float = 0.01
+    batch_events: int
+    linger_seconds: float
     """At most. Where events come so rarely that this would bring too few, nothing waits."""
 
     def lingering(self, rate: float) -> float:

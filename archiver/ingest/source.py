@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -58,7 +57,7 @@ class Source:
         run: str,
         tally: Tally,
         now: Callable[[], datetime],
-        audits_per_second: float = math.inf,
+        audits_per_second: float,
     ) -> None:
         self.client = client
         self.engine = engine

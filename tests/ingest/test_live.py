@@ -73,11 +73,11 @@ def test_how_fast_events_come_is_told_of_the_last_moments():
 
 
 def test_a_batch_fills_only_where_that_brings_enough():
-    pace = Pace(linger_seconds=0.01)
+    pace = Pace(batch_events=1, linger_seconds=0.01)
     assert [pace.lingering(rate) for rate in (0.0, 10.0, 500.0, 1599.0)] == [0.0] * 4
     assert pace.lingering(1600.0) == 0.01
     assert pace.lingering(32_000.0) == 0.0005
-    assert Pace(linger_seconds=0).lingering(1e6) == 0
+    assert Pace(batch_events=1, linger_seconds=0).lingering(1e6) == 0
 
 
 def listener(writing: Writing) -> Listener:
