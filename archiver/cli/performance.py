@@ -12,6 +12,7 @@ from archiver.cli.programs import Program
 from archiver.cli.scene import Scene
 from archiver.cli.simulation import Simulation
 from archiver.cli.verdict import CUT_SECONDS, Verdict
+from archiver.domain.model import is_private
 from archiver.store import showing
 from archiver.store.engine import Engine
 from archiver.store.showing import FlowShown
@@ -136,8 +137,8 @@ class Performance:
         places = truth.values()
         return Verdict(
             differences=tuple(differences),
-            flows=sum(not path.startswith("private/") for path in truth),
-            conversations=sum(path.startswith("private/") for path in truth),
+            flows=sum(not is_private(path) for path in truth),
+            conversations=sum(is_private(path) for path in truth),
             events=self._scene.events,
             messages=sum(len(place.messages) for place in places),
             threads=sum(len(place.threads_in_use) for place in places),

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from archiver.domain.model import is_private
 from archiver.store.showing import FlowShown, Happening
 
 RATE_SECONDS = 2.5
@@ -140,9 +141,9 @@ PRIVATE = "private"
 
 
 def _lines(shown: Sequence[FlowShown]) -> Iterator[Line]:
-    private = [flow for flow in shown if flow.path.startswith("private/")]
+    private = [flow for flow in shown if is_private(flow.path)]
     for flow in shown:
-        if not flow.path.startswith("private/"):
+        if not is_private(flow.path):
             yield _line(flow.path, [flow])
     if private:
         yield _line(PRIVATE, private)

@@ -16,11 +16,11 @@ from typing_extensions import override
 from archiver.cli.search_finding import Shown
 from archiver.cli.terminal import is_terminal, make_safe, show_json
 from archiver.cli.zones import on_clock
+from archiver.domain.model import is_private
 from archiver.store.search import Hit
 from archiver.store.search_showing import Found, Neighbour
 
 WEB = "https://www.flowdock.com/app"
-PRIVATE = "private/"
 COLUMNS = (
     "flow", "id", "sent", "nick", "event", "content", "said", "tags", "thread_id", "edited_at",
     "deleted_at", "link", "cursor",
@@ -72,7 +72,7 @@ class Cursor(click.ParamType[Hit]):
 
 def link(message: Found) -> str | None:
     """Where Flowdock showed the message; None for private ones, whose place nobody else shares."""
-    if message.flow.startswith(PRIVATE):
+    if is_private(message.flow):
         return None
     return f"{WEB}/{message.flow}/messages/{message.id}"
 

@@ -22,8 +22,21 @@ UserId = NewType("UserId", str)
 
 ThreadId = NewType("ThreadId", str)
 
+PRIVATE = "private/"
+"""How the path of a private conversation begins: ``private/<me>/<other>``."""
+
 Json = Any
 """What JSON can hold; only Postgres and the people who query it look inside."""
+
+
+def is_private(path: str) -> bool:
+    """Tell whether *path* is that of a private conversation, and not of a flow."""
+    return path.startswith(PRIVATE)
+
+
+def private_path(me: UserId, other: UserId) -> FlowId:
+    """The path of the conversation of *me* with *other*, and its id: Flowdock gives it none."""
+    return FlowId(f"{PRIVATE}{me}/{other}")
 
 
 class Flow(Struct, frozen=True, kw_only=True):

@@ -13,6 +13,8 @@ Nobody can ask for a signal again: the service does not store it. So the id of o
 to what is known is not believed at all, until a message or a listing comes as far.
 """
 
+from archiver.domain.model import is_private
+
 FARTHEST_START = 2**53
 """What numbers of JavaScript can tell: Flowdock's own clients had no others."""
 
@@ -36,7 +38,7 @@ def farthest(newest: int, flow: str) -> int:
     """The greatest id that is believed of a flow that has come to *newest*."""
     if not newest:
         return FARTHEST_START
-    return newest + (FARTHEST_PRIVATE_JUMP if flow.startswith("private/") else FARTHEST_JUMP)
+    return newest + (FARTHEST_PRIVATE_JUMP if is_private(flow) else FARTHEST_JUMP)
 
 
 def is_vouched_for(signal: int, newest: int) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from archiver.domain.model import is_private
 from archiver.export.folder import Shelf, Sink
 from archiver.export.messages import one_by_one, read_messages
 from archiver.export.reading import Reading
@@ -19,7 +20,6 @@ from archiver.export.slack_objects import (
     as_talk,
     as_users,
     channels_of,
-    is_talk,
     stamp,
     user_id,
 )
@@ -70,9 +70,9 @@ class Slack:
         users = as_users(listed, await exporting.participants(reading.tx, reading.chosen))
         members = [one["id"] for one in users]
         channels = [
-            as_channel(names[flow], known[flow], members) for flow in flows if not is_talk(flow)
+            as_channel(names[flow], known[flow], members) for flow in flows if not is_private(flow)
         ]
-        talks = [as_talk(known[flow]) for flow in flows if is_talk(flow)]
+        talks = [as_talk(known[flow]) for flow in flows if is_private(flow)]
         for name, told in (("users", users), ("channels", channels), ("dms", talks)):
             with shelf.file(f"{name}.json") as sink:
                 sink.write(msgspec.json.format(msgspec.json.encode(told)) + b"\n")

@@ -12,11 +12,11 @@ from typing import Any
 
 from msgspec import Struct
 
+from archiver.domain.model import PRIVATE, is_private
 from archiver.export.messages import Message
 
 TEAM = "T0FLOWDOCK"
 INTEGRATION = "USLACKBOT"
-PRIVATE = "private/"
 LONGEST_NAME = 80
 _UNFIT = re.compile(r"[^a-z0-9_-]+")
 
@@ -35,13 +35,10 @@ class Thread(Struct):
 
 def channels_of(flows: Sequence[str]) -> dict[str, str]:
     """The name of the channel that each flow becomes, unlike that of any other."""
-    names = {flow: _fit(flow.rpartition("/")[2]) or "flow" for flow in flows if not is_talk(flow)}
-    return distinct(names) | {flow: _talk_id(flow) for flow in flows if is_talk(flow)}
-
-
-def is_talk(flow: str) -> bool:
-    """Tell whether *flow* is a private conversation."""
-    return flow.startswith(PRIVATE)
+    names = {
+        flow: _fit(flow.rpartition("/")[2]) or "flow" for flow in flows if not is_private(flow)
+    }
+    return distinct(names) | {flow: _talk_id(flow) for flow in flows if is_private(flow)}
 
 
 def distinct(names: Mapping[str, str]) -> dict[str, str]:

@@ -16,8 +16,8 @@ import aiohttp
 from msgspec import Struct
 from yarl import URL
 
-from archiver.domain.model import Flow, User, UserId
-from archiver.flowdock.directory import PRIVATE, conversation_of, flow_of, user_of
+from archiver.domain.model import Flow, User, UserId, is_private
+from archiver.flowdock.directory import conversation_of, flow_of, user_of
 from archiver.flowdock.envelope import read_json
 from archiver.flowdock.pages import Page, split
 from archiver.flowdock.redaction import redact
@@ -284,7 +284,7 @@ def _known(values: Iterable[T | None]) -> list[T]:
 
 def _messages(flow_path: str) -> str:
     """Return where the messages of a flow, or of a private conversation, are listed."""
-    if flow_path.startswith(PRIVATE):
+    if is_private(flow_path):
         other = flow_path.rpartition("/")[2]
         return f"/private/{quote(other, safe='')}/messages"
     flow = "/".join(quote(segment, safe="") for segment in flow_path.split("/"))

@@ -6,14 +6,11 @@ Only what is named here is taken: flow objects carry a secret ``api_token`` and 
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from archiver.domain.model import Flow, FlowId, User, UserId
+from archiver.domain.model import Flow, User, UserId, private_path
 from archiver.flowdock.fields import read_flow, read_name, read_text, read_user
 
 _MISLEADING = frozenset("/\\,?#")
 """What would make a name lead elsewhere in a path or a list of paths."""
-
-PRIVATE = "private/"
-"""How the path of a private conversation starts: ``private/<me>/<other>``."""
 
 
 def flow_of(item: Any) -> Flow | None:
@@ -43,8 +40,8 @@ def conversation_of(item: Any, me: UserId) -> Flow | None:
     other = read_user(item.get("id")) if isinstance(item, dict) else None
     if other is None or not (other.isascii() and other.isdigit()):
         return None
-    path = f"{PRIVATE}{me}/{other}"
-    return Flow(id=FlowId(path), path=path, name=read_text(item.get("name")))
+    path = private_path(me, other)
+    return Flow(id=path, path=path, name=read_text(item.get("name")))
 
 
 def user_of(item: Any) -> User | None:

@@ -13,12 +13,13 @@ from typing import NoReturn
 
 from msgspec import Struct
 
-from archiver.domain.model import UserId
+from archiver.domain.model import UserId, is_private
 from archiver.errors import ArchiverError
 from archiver.flowdock.refusals import HeadTooLong, ShardRefused, TokenRefused
 from archiver.flowdock.shards import Shard, assign, halve
 from archiver.flowdock.stream import Occurrence
 from archiver.ingest.intake import Came, Intake
+from archiver.ingest.leases import private_slot
 from archiver.ingest.live import Listener, listen
 from archiver.ingest.names import Names
 from archiver.ingest.roster import Roster
@@ -64,7 +65,7 @@ class Connections:
     async def deal_out(self, paths: Collection[str], me: UserId, group: asyncio.TaskGroup) -> None:
         """Follow the flows *paths*, as the user *me*, by tasks in *group*; keep what fits."""
         shards = assign(
-            [path for path in paths if not path.startswith("private/")],
+            [path for path in paths if not is_private(path)],
             [part for shard in self._tasks for part in self._parts(shard)],
             private=self._roster.follows_private,
             limit_bytes=self._lines.request_line_bytes,
@@ -189,7 +190,7 @@ class Connections:
         keys = frozenset(key for key, path in paths.items() if path in shard.flows)
         if shard.private:
             # Also those that are left aside: they may come back without another opening.
-            keys |= self._lines.names.under(f"private/{me}/")
+            keys |= self._lines.names.under(f"{private_slot(me)}/")
         self._one_stands.set()
         self._watch.opened(keys, now=asyncio.get_running_loop().time())
         self._roster.connected()

@@ -17,6 +17,7 @@ from contextlib import suppress
 from functools import partial
 from typing import NoReturn, Protocol
 
+from archiver.domain.model import PRIVATE, is_private
 from archiver.domain.sharing import deal
 from archiver.ingest.apply import when_possible
 from archiver.ingest.process import is_running
@@ -75,12 +76,12 @@ EVERYTHING = Everything()
 
 def slot_of(path: str) -> str:
     """The slot of a flow or a private conversation."""
-    return path.rpartition("/")[0] if path.startswith("private/") else path
+    return path.rpartition("/")[0] if is_private(path) else path
 
 
 def private_slot(user: str) -> str:
     """The slot of all private conversations of *user*."""
-    return f"private/{user}"
+    return f"{PRIVATE}{user}"
 
 
 class Leases:

@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 
 from archiver.domain.events import Event, Signal
-from archiver.domain.model import Flow, FlowId, UserId
+from archiver.domain.model import Flow, FlowId, UserId, private_path
 from archiver.ingest.apply import when_possible
 from archiver.store import directory
 from archiver.store.engine import Engine
@@ -71,11 +71,6 @@ def is_another(name: FlowId, flow_key: int, *, known: int | None) -> bool:
     One that nobody knows is, if it is an id; else it is of old, and the flow may have been renamed.
     """
     return ":" not in name if known is None else known != flow_key
-
-
-def private_path(me: UserId, other: UserId) -> FlowId:
-    """What the conversation of *me* with *other* is called: Flowdock gives it no id."""
-    return FlowId(f"private/{me}/{other}")
 
 
 def flow_named(event: Event | Signal, *, me: UserId) -> FlowId | None:

@@ -11,12 +11,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from archiver.domain.events import Event, Happening, Rejected, Signal
-from archiver.domain.model import EventId
+from archiver.domain.model import EventId, private_path
 from archiver.domain.proportion import OUT_OF_PROPORTION, is_far_beyond
 from archiver.flowdock.decode import decode, decode_listed
 from archiver.ingest.apply import write
 from archiver.ingest.batch import Arrival, Batch
-from archiver.ingest.names import is_another, private_path
+from archiver.ingest.names import is_another
 from archiver.store import coverage, directory, importing, reading, rejecting
 from archiver.store.engine import (
     DatabaseError,

@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 
 from archiver.domain.events import Signal
-from archiver.domain.model import UserId
+from archiver.domain.model import UserId, is_private
 from archiver.flowdock.breaks import what_said
 from archiver.flowdock.refusals import FlowRefused, TokenRefused
 from archiver.ingest.apply import when_possible
@@ -207,7 +207,7 @@ class Roster:
         """Tell once, and again when it changes, what is followed."""
         self._tally.paths = self.source.paths
         self._tally.elsewhere = len(self.source.visible) - len(self.source.paths)
-        private = sum(path.startswith("private/") for path in self.source.paths.values())
+        private = sum(is_private(path) for path in self.source.paths.values())
         followed = (len(self.source.paths) - private, private)
         if followed != self._followed:
             self._followed = followed

@@ -9,8 +9,8 @@ from functools import partial
 from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
+from archiver.domain.model import is_private
 from archiver.flowdock.client import MAX_PAGE, Client
-from archiver.flowdock.directory import PRIVATE
 from archiver.flowdock.pages import Page
 from archiver.flowdock.refusals import AnswerTooLong, FlowRefused
 from archiver.flowdock.retry import Gate
@@ -133,7 +133,7 @@ class Source:
         )
         reading = self._read(page, flow_key, as_of)
         reading = await self._order.hold(page, reading, flow_key, as_of)
-        if not page.frames and not page.path.startswith(PRIVATE):
+        if not page.frames and not is_private(page.path):
             # Nothing in it tells whose it is.
             await self._belonging.require(self.client, flow_key, page.path)
         absent = await self._absent(page, reading, flow_key, as_of, purpose)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
+from archiver.domain.model import is_private
 from archiver.settings.key import POSTGRES, WEB, Key, SettingRefused
 from archiver.settings.urls import secrets_of, with_password
 
@@ -50,7 +51,7 @@ class Account:
 
     def wants(self, path: str) -> bool:
         """Tell whether the flow or private conversation *path* is to be archived."""
-        return self.private if path.startswith("private/") else matches(path, self.flows)
+        return self.private if is_private(path) else matches(path, self.flows)
 
     def idle_patterns(self, paths: Iterable[str]) -> tuple[str, ...]:
         """The patterns that none of these flows is like: they may be mistyped."""

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import pytest
 
 from archiver.domain.events import Noted, Posted, Rejected, Signal
+from archiver.domain.model import PRIVATE
 from archiver.flowdock.client import Client, Limits
 from archiver.flowdock.decode import decode, decode_listed
-from archiver.flowdock.directory import PRIVATE
 from archiver.flowdock.refusals import FlowRefused, ShardRefused, TokenRefused
 from archiver.flowdock.retry import Delays, Gate
 from archiver.flowdock.shards import Shard, assign
