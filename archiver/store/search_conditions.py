@@ -30,7 +30,7 @@ from archiver.domain import query_marks as marks
 from archiver.domain.query import All, Either, Filter, Node, Not, Text
 from archiver.domain.query_pattern import Passage, Wild, Word
 from archiver.store.schema import flows, texts
-from archiver.store.search_meaning import PRIVATE, Meaning, any_of, quoted, starred
+from archiver.store.search_meaning import PRIVATE, Meaning, any_of, escaped, quoted, starred
 
 HAVING = {
     "file": marks.HAS_FILE,
@@ -233,11 +233,6 @@ def _holds(spaced: str) -> ColumnElement[bool]:
 
 def _like(like: str) -> ColumnElement[bool]:
     return texts.c.spaced.like(like)
-
-
-def escaped(spaced: str) -> str:
-    """*spaced* as a pattern of LIKE that means just that."""
-    return spaced.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
 
 
 def _all_of(queries: Sequence[str]) -> str:

@@ -138,8 +138,7 @@ async def _people(tx: AsyncConnection, query: Query, filters: Sequence[Filter]) 
     """The tsquery of what each person of a filter sent, or is mentioned in."""
     found = {}
     for one in filters:
-        like = one.value.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
-        asked = {"name": like.replace("*", "%"), "id": one.value}
+        asked = {"name": escaped(one.value).replace("*", "%"), "id": one.value}
         ids = (await tx.execute(_USERS, asked)).scalars().all()
         own = _sent_by if one.name == "from" else _mentioning
         known = own(one.value, ids)
@@ -182,6 +181,11 @@ def any_of(lexemes: Iterable[str]) -> str:
 def starred(mark: Callable[[str], str], value: str) -> str:
     """A tsquery for the mark, or for all marks that begin so when a star ends *value*."""
     return quoted(mark(value[:-1])) + ":*" if value.endswith("*") else quoted(mark(value))
+
+
+def escaped(text_: str) -> str:
+    """*text_* as a pattern of LIKE that means just that."""
+    return text_.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
 
 
 def quoted(lexeme: str) -> str:
