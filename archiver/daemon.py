@@ -60,17 +60,6 @@ async def works(settings: Settings, engine: Engine) -> AsyncIterator[Works]:
                 await shared.leases.close()
 
 
-async def run(settings: Settings, engine: Engine, *, stop: asyncio.Event) -> None:
-    """Archive all accounts until *stop* is set.
-
-    Raises:
-        All that `archive` raises.
-    """
-    settings.require_accounts()
-    async with works(settings, engine) as shared:
-        await archive(shared, stop=stop)
-
-
 async def archive(shared: Works, *, stop: asyncio.Event) -> None:
     """Archive all accounts of *shared* until *stop* is set.
 

@@ -29,7 +29,7 @@ from archiver.simulator import truth
 from archiver.simulator.faults import Fault, Kind
 from archiver.simulator.membership import found, join, leave
 from archiver.simulator.server import Simulator
-from archiver.store.engine import connect
+from archiver.store.engine import Engine, connect
 from tests.truth import by_flow, differences
 
 SETTLING_SECONDS = 0.2
@@ -112,13 +112,18 @@ async def until(holds: Callable[[], bool], *, seconds: float = 60) -> None:
             await asyncio.sleep(0.02)
 
 
+async def run(settings: Settings, engine: Engine, *, stop: asyncio.Event) -> None:
+    async with daemon.works(settings, engine) as works:
+        await daemon.archive(works, stop=stop)
+
+
 @asynccontextmanager
 async def archiving(settings: Settings) -> AsyncIterator[None]:
     """The daemon, at work while the block lasts; then it is stopped, which takes no time."""
     stop = asyncio.Event()
     assert settings.database.url
     async with connect(settings.database.url) as engine:
-        running = asyncio.create_task(daemon.run(settings, engine, stop=stop))
+        running = asyncio.create_task(run(settings, engine, stop=stop))
         try:
             yield
         finally:
@@ -483,7 +488,7 @@ async def test_a_refused_token_stops_the_daemon_and_names_the_setting(flowdock, 
     settings = settings_for(flowdock, archive.url, token="wrong-token")
     async with connect(archive.url) as engine:
         with pytest.raises(BaseExceptionGroup) as caught:
-            await daemon.run(settings, engine, stop=asyncio.Event())
+            await run(settings, engine, stop=asyncio.Event())
 
     (error,) = caught.value.exceptions
     assert isinstance(error, LockedOut)
