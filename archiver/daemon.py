@@ -28,8 +28,8 @@ from archiver.ingest.live import Pace, write_forever
 from archiver.ingest.pruning import prune
 from archiver.ingest.source import STREAM_FIRST_SECONDS
 from archiver.memory import collect_rarely
-from archiver.settings import Account as AccountSettings
 from archiver.settings import Settings
+from archiver.settings.account import Account as AccountSettings
 from archiver.store.engine import Engine, Fault, telling
 from archiver.works import Works
 

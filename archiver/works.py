@@ -28,8 +28,8 @@ from archiver.ingest.process import this_process
 from archiver.ingest.source import Source
 from archiver.ingest.tally import Tally
 from archiver.ingest.turns import Turns
-from archiver.settings import Account as AccountSettings
 from archiver.settings import Settings
+from archiver.settings.account import Account as AccountSettings
 from archiver.store import coverage, journal
 from archiver.store.engine import Engine, beside, key_of, telling
 

@@ -14,14 +14,14 @@ from archiver import daemon
 from archiver.domain.coverage import Ranges
 from archiver.ingest import backfill, roster, source
 from archiver.ingest.contact import LockedOut
-from archiver.settings import (
-    Account,
+from archiver.settings import Settings
+from archiver.settings.account import Account
+from archiver.settings.sections import (
     AuditSettings,
     BackfillSettings,
     DatabaseSettings,
     DirectorySettings,
     IngestSettings,
-    Settings,
     SharingSettings,
     StreamSettings,
 )

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver.errors import ArchiverError
-from archiver.settings import Account, Settings, matches
+from archiver.settings import Settings
+from archiver.settings.account import Account, matches
 from archiver.settings.key import SettingRefused
 from archiver.settings.processes import of_process
 from archiver.settings.reading import read_settings

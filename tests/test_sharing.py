@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from archiver import daemon
-from archiver.settings import Settings, SharingSettings
+from archiver.settings import Settings
+from archiver.settings.sections import SharingSettings
 from archiver.simulator.server import Simulator
 from archiver.store.engine import connect
 from tests.test_daemon import Archive, archiving, settings_for, until

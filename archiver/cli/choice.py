@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from archiver.errors import ArchiverError
-from archiver.settings import matches
+from archiver.settings.account import matches
 from archiver.store import reading
 from archiver.store.engine import Transaction
 

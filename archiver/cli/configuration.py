@@ -10,10 +10,11 @@ from typing import Any
 from archiver import logs
 from archiver.cli.terminal import has_colours
 from archiver.errors import ArchiverError
-from archiver.settings import LogsSettings, Settings
+from archiver.settings import Settings
 from archiver.settings.key import SettingRefused
 from archiver.settings.processes import of_process
 from archiver.settings.reading import read_settings
+from archiver.settings.sections import LogsSettings
 from archiver.settings.telling import Effective, effective
 
 

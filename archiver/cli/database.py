@@ -20,7 +20,8 @@ from pathlib import Path
 from archiver.embedded import run_server
 from archiver.embedded.home import is_made
 from archiver.errors import ArchiverError
-from archiver.settings import DatabaseSettings, Settings
+from archiver.settings import Settings
+from archiver.settings.sections import DatabaseSettings
 from archiver.store import engine as store
 from archiver.store.revision import check_schema, require_tables
 

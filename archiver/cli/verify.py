@@ -24,8 +24,9 @@ from archiver.ingest.looks import Look
 from archiver.ingest.source import STREAM_FIRST_SECONDS
 from archiver.ingest.verify import Means, begin
 from archiver.ingest.verify import verify as verify_flows
-from archiver.settings import Account as AccountSettings
-from archiver.settings import Settings, matches
+from archiver.settings import Settings
+from archiver.settings.account import Account as AccountSettings
+from archiver.settings.account import matches
 from archiver.store import coverage
 from archiver.store.coverage import Standing
 from archiver.works import Works

@@ -1,381 +1,30 @@
 """Settings: frozen values, each declared in one place.
 
 The field of a dataclass holds a key's name, type, default, range and meaning;
-`archiver.settings.reading` reads, refuses and explains by these declarations alone.
+`archiver.settings.reading` reads, refuses and explains by these declarations alone. An account is
+declared in `archiver.settings.account`, each section of the file in `archiver.settings.sections`.
 """
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from typing import Annotated
 
-from archiver.domain.model import is_private
-from archiver.settings.key import POSTGRES, WEB, Key, SettingRefused
-from archiver.settings.urls import secrets_of, with_password
-
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """One Flowdock user whose flows are archived."""
-
-    name: Annotated[str, Key(doc="what logs and metrics call it", example='"work"')]
-    token: Annotated[
-        str,
-        Key(
-            doc="a personal API token (flowdock.com/account/tokens)",
-            example='"0123456789abcdef0123456789abcdef"',
-            secret=True,
-            credential="token",
-        ),
-    ] = field(repr=False)
-    api_url: Annotated[
-        str, Key(doc="the REST API", example='"https://api.flowdock.com"', schemes=WEB)
-    ] = "https://api.flowdock.com"
-    stream_url: Annotated[
-        str, Key(doc="the streaming API", example='"https://stream.flowdock.com"', schemes=WEB)
-    ] = "https://stream.flowdock.com"
-    flows: Annotated[
-        tuple[str, ...],
-        Key(
-            doc="which flows: patterns of organization/flow, ! excludes, the last match wins",
-            example='["acme/*", "!acme/noise"]',
-        ),
-    ] = ("*",)
-    private: Annotated[bool, Key(doc="private conversations too", example="true")] = True
-    whence: str = field(default="ARCHIVER_TOKEN", compare=False)
-    """Where the token comes from: there it is to be corrected."""
-
-    def wants(self, path: str) -> bool:
-        """Tell whether the flow or private conversation *path* is to be archived."""
-        return self.private if is_private(path) else matches(path, self.flows)
-
-    def idle_patterns(self, paths: Iterable[str]) -> tuple[str, ...]:
-        """The patterns that none of these flows is like: they may be mistyped."""
-        known = list(paths)
-        return tuple(
-            pattern
-            for pattern in self.flows
-            if not any(matches(path, [pattern.removeprefix("!")]) for path in known)
-        )
-
-    def cleartext_urls(self) -> tuple[str, ...]:
-        """The URLs to which the token would travel unencrypted over a network."""
-        parts = [(url, urlsplit(url)) for url in (self.api_url, self.stream_url)]
-        return tuple(
-            url for url, at in parts if at.scheme == "http" and at.hostname not in LOOPBACK
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatabaseSettings:
-    """Where the archive is kept."""
-
-    url: Annotated[
-        str | None,
-        Key(
-            doc="the PostgreSQL server; without it, a private one runs in data_dir",
-            example='"postgresql://archiver@db.example.com/archive?sslmode=verify-full"',
-            schemes=POSTGRES,
-            credential="database-url",
-        ),
-    ] = field(default=None, repr=False)
-    password: Annotated[
-        str | None,
-        Key(
-            doc="the password of the URL's user, when the URL holds none",
-            example='"correct-horse-battery"',
-            secret=True,
-            credential="database-password",
-        ),
-    ] = field(default=None, repr=False)
-    pool_size: Annotated[
-        int,
-        Key(
-            doc="connections to the server at most, and one more to share flows by",
-            unit="connections",
-            example="5",
-            least=2,
-            most=100,
-        ),
-    ] = 5
-    postgres_bin: Annotated[
-        Path | None,
-        Key(
-            doc="the directory of initdb and postgres, for the private server",
-            example='"/usr/lib/postgresql/17/bin"',
-            environ="ARCHIVER_POSTGRES_BIN",
-        ),
-    ] = None
-
-    @property
-    def full_url(self) -> str | None:
-        """The URL with the password."""
-        if self.url is None or self.password is None:
-            return self.url
-        return with_password(self.url, self.password)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamSettings:
-    """How streams are followed."""
-
-    format: Annotated[
-        Literal["event-stream", "json"], Key(doc="what to ask for", example='"event-stream"')
-    ] = "event-stream"
-    silence_seconds: Annotated[
-        float,
-        Key(doc="a stream silent for so long counts as cut", unit="seconds", example="90", least=1),
-    ] = 90.0
-    request_line_bytes: Annotated[
-        int,
-        Key(
-            doc="flows beyond this length of a request line get another connection",
-            unit="bytes",
-            example="4096",
-            least=256,
-            most=65536,
-        ),
-    ] = 4096
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngestSettings:
-    """How what arrives is written."""
-
-    settling_seconds: Annotated[
-        float,
-        Key(doc="ids younger than this are not yet claimed", unit="seconds", example="3", least=0),
-    ] = 3.0
-    batch_events: Annotated[
-        int,
-        Key(
-            doc="events in one transaction at most",
-            unit="events",
-            example="4000",
-            least=1,
-            most=100_000,
-        ),
-    ] = 4000
-    linger_seconds: Annotated[
-        float,
-        Key(
-            doc="wait at most so long for a batch to fill; not at all where little comes",
-            unit="seconds",
-            example="0.01",
-            least=0,
-            most=60,
-        ),
-    ] = 0.01
-    buffer_bytes: Annotated[
-        int,
-        Key(
-            doc="hold so much while the database is away",
-            unit="bytes",
-            example="33554432",
-            least=65536,
-        ),
-    ] = 33_554_432
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackfillSettings:
-    """How gaps are filled."""
-
-    requests_per_second: Annotated[
-        float,
-        Key(
-            doc="how fast pages are asked for, of each host, for all flows and accounts",
-            unit="requests a second",
-            example="10",
-            least=0.001,
-            most=10_000,
-        ),
-    ] = 10.0
-    concurrency: Annotated[
-        int,
-        Key(
-            doc="how many requests to each host are under way at a time",
-            unit="requests",
-            example="4",
-            least=1,
-            most=256,
-        ),
-    ] = 4
-    head_seconds: Annotated[
-        float,
-        Key(
-            doc="ask for each flow's newest message so often", unit="seconds", example="45", least=1
-        ),
-    ] = 45.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditSettings:
-    """How what may have changed unseen is listed again."""
-
-    requests_per_second: Annotated[
-        float,
-        Key(
-            doc="how fast, at most, pages are asked for again",
-            unit="requests a second",
-            example="2",
-            least=0.001,
-            most=10_000,
-        ),
-    ] = 2.0
-    cycle_days: Annotated[
-        float,
-        Key(
-            doc="in quiet times, list everything again so often",
-            unit="days",
-            example="30",
-            least=0,
-            most=36_500,
-        ),
-    ] = 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DirectorySettings:
-    """How flows and people are listed."""
-
-    refresh_seconds: Annotated[
-        float, Key(doc="list flows and people so often", unit="seconds", example="300", least=1)
-    ] = 300.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignalsSettings:
-    """How long presence, typing and the like are kept."""
-
-    retention_days: Annotated[
-        float,
-        Key(
-            doc="drop them after so long; 0 keeps none",
-            unit="days",
-            example="30",
-            least=0,
-            most=36_500,
-        ),
-    ] = 30.0
-
-
-Language = Literal[
-    "simple", "arabic", "armenian", "basque", "catalan", "danish", "dutch", "english", "finnish",
-    "french", "german", "greek", "hindi", "hungarian", "indonesian", "irish", "italian",
-    "lithuanian", "nepali", "norwegian", "portuguese", "romanian", "russian", "serbian", "spanish",
-    "swedish", "tamil", "turkish", "yiddish",
-]  # fmt: skip
-"""The languages whose words every PostgreSQL knows the forms of; ``simple`` knows none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchSettings:
-    """How messages are made ready to be searched."""
-
-    language: Annotated[
-        Language,
-        Key(
-            doc="whose words are found in all their forms; another one has all messages "
-            "made ready anew, in the background",
-            example='"german"',
-        ),
-    ] = "english"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharingSettings:
-    """How several daemons on one archive share the flows."""
-
-    enabled: Annotated[
-        bool,
-        Key(
-            doc="capture a share, and that of whoever falls silent; otherwise, all that is wanted",
-            example="true",
-        ),
-    ] = True
-    lease_seconds: Annotated[
-        float,
-        Key(
-            doc="who is not heard of for so long loses its share to the others",
-            unit="seconds",
-            example="15",
-            least=1,
-            most=3600,
-        ),
-    ] = 15.0
-    name: Annotated[
-        str | None,
-        Key(
-            doc="what status and others call this daemon; without it, host:process",
-            example='"left"',
-        ),
-    ] = None
-    processes: Annotated[
-        int,
-        Key(
-            doc="how many processes the daemon is: one uses one core at most. Each captures a "
-            "share of the flows, with an equal part of buffer_bytes, requests_per_second and "
-            "concurrency; the metrics of each further one are at the next port",
-            unit="processes",
-            example="2",
-            least=1,
-            most=32,
-        ),
-    ] = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogsSettings:
-    """What is logged, and how."""
-
-    level: Annotated[
-        Literal["debug", "info", "warning", "error"],
-        Key(doc="the least that is told", example='"info"', environ="ARCHIVER_LOG_LEVEL"),
-    ] = "info"
-    format: Annotated[
-        Literal["console", "json"],
-        Key(doc="for people or machines", example='"console"', environ="ARCHIVER_LOG_FORMAT"),
-    ] = "console"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricsSettings:
-    """What the daemon tells of itself, over HTTP: /metrics, /healthz and /readyz."""
-
-    listen: Annotated[
-        str | None,
-        Key(
-            doc="where to listen; without it, nothing does. No password protects what is told "
-            "there: names of flows and counts, never what was said",
-            example='"127.0.0.1:9471"',
-            is_address=True,
-        ),
-    ] = None
-    flows: Annotated[
-        int,
-        Key(
-            doc="how many flows have figures of their own, those furthest behind first; "
-            "sums and extremes are over all",
-            unit="flows",
-            example="500",
-            least=0,
-            most=100_000,
-        ),
-    ] = 500
-    heads_seconds: Annotated[
-        float,
-        Key(
-            doc="not ready when for so long no flow's newest message was found archived",
-            unit="seconds",
-            example="300",
-            least=1,
-        ),
-    ] = 300.0
+from archiver.settings.account import Account
+from archiver.settings.key import Key, SettingRefused
+from archiver.settings.sections import (
+    AuditSettings,
+    BackfillSettings,
+    DatabaseSettings,
+    DirectorySettings,
+    IngestSettings,
+    LogsSettings,
+    MetricsSettings,
+    SearchSettings,
+    SharingSettings,
+    SignalsSettings,
+    StreamSettings,
+)
+from archiver.settings.urls import secrets_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -387,17 +36,17 @@ class Settings:
         Key(doc="where the private database is kept", example='"/var/lib/archiver"'),
     ]
     accounts: tuple[Account, ...] = ()
-    database: DatabaseSettings = DatabaseSettings()
-    stream: StreamSettings = StreamSettings()
-    ingest: IngestSettings = IngestSettings()
-    backfill: BackfillSettings = BackfillSettings()
-    audit: AuditSettings = AuditSettings()
-    directory: DirectorySettings = DirectorySettings()
-    signals: SignalsSettings = SignalsSettings()
-    search: SearchSettings = SearchSettings()
-    sharing: SharingSettings = SharingSettings()
-    logs: LogsSettings = LogsSettings()
-    metrics: MetricsSettings = MetricsSettings()
+    database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    stream: StreamSettings = field(default_factory=StreamSettings)
+    ingest: IngestSettings = field(default_factory=IngestSettings)
+    backfill: BackfillSettings = field(default_factory=BackfillSettings)
+    audit: AuditSettings = field(default_factory=AuditSettings)
+    directory: DirectorySettings = field(default_factory=DirectorySettings)
+    signals: SignalsSettings = field(default_factory=SignalsSettings)
+    search: SearchSettings = field(default_factory=SearchSettings)
+    sharing: SharingSettings = field(default_factory=SharingSettings)
+    logs: LogsSettings = field(default_factory=LogsSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
 
     def require_accounts(self) -> tuple[Account, ...]:
         """The accounts to archive.
@@ -418,16 +67,3 @@ class Settings:
         if self.database.full_url:
             found |= secrets_of(self.database.full_url)
         return frozenset(found)
-
-
-def matches(path: str, patterns: Sequence[str]) -> bool:
-    """Tell whether *path* is among *patterns*: ``!`` excludes, the last match wins.
-
-    ``*`` stands for any text and ``?`` for one letter; case does not matter. A list that starts
-    with an exclusion starts from all.
-    """
-    chosen = bool(patterns) and patterns[0].startswith("!")
-    for pattern in patterns:
-        if fnmatchcase(path.casefold(), pattern.removeprefix("!").casefold()):
-            chosen = not pattern.startswith("!")
-    return chosen

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from archiver.settings import Account, Settings
+from archiver.settings import Settings
+from archiver.settings.account import Account
 from archiver.settings.files import credential_of, read_secret
 from archiver.settings.key import SettingRefused
 from archiver.settings.processes import refuse_processes

@@ -7,7 +7,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from archiver.settings import Account, Settings
+from archiver.settings import Settings
+from archiver.settings.account import Account
 from archiver.settings.key import WEB, Key
 
 PREFIX = "ARCHIVER_"
@@ -100,10 +101,9 @@ def _with_file(setting: Setting) -> tuple[Setting, ...]:
     return setting, replace(setting, name=name, kind=Path, default=None, key=key, names_file=True)
 
 
+_KINDS = get_type_hints(Settings)
 SECTIONS: Mapping[str, type[Any]] = {
-    one.name: get_type_hints(Settings)[one.name]
-    for one in fields(Settings)
-    if is_dataclass(one.default)
+    one.name: _KINDS[one.name] for one in fields(Settings) if is_dataclass(_KINDS[one.name])
 }
 TOP = settings_of(Settings)
 ACCOUNT = settings_of(Account, ACCOUNTS)

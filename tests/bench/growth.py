@@ -9,7 +9,7 @@ of them so in the background would be measured instead.
 from collections.abc import Iterator
 
 from archiver.domain.query_text import VERSION
-from archiver.settings import SearchSettings
+from archiver.settings.sections import SearchSettings
 from tests.bench import ingest
 from tests.bench.figures import Figure, Target
 from tests.bench.lab import Archive, Lab

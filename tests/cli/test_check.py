@@ -22,8 +22,10 @@ from archiver.cli.checks.service import check_account
 from archiver.cli.checks.settings import check_settings
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.main import run
-from archiver.settings import Account, MetricsSettings, Settings
+from archiver.settings import Settings
+from archiver.settings.account import Account
 from archiver.settings.reading import read_settings
+from archiver.settings.sections import MetricsSettings
 from archiver.settings.telling import effective
 from archiver.simulator.server import Simulator
 from tests.cli.conftest import Run, leading_to

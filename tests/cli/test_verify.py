@@ -18,7 +18,7 @@ from archiver.cli.moments import parse
 from archiver.cli.verify import Findings
 from archiver.ingest import backfill, source
 from archiver.ingest import verify as verification
-from archiver.settings import IngestSettings, StreamSettings
+from archiver.settings.sections import IngestSettings, StreamSettings
 from archiver.simulator.entities import Flow
 from archiver.simulator.faults import Fault
 from archiver.simulator.server import Simulator

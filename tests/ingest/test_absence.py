@@ -16,7 +16,9 @@ from archiver.daemon import works
 from archiver.domain.coverage import Ranges
 from archiver.ingest.absence import MASS, sort_out
 from archiver.ingest.source import Source
-from archiver.settings import Account, BackfillSettings, DatabaseSettings, Settings
+from archiver.settings import Settings
+from archiver.settings.account import Account
+from archiver.settings.sections import BackfillSettings, DatabaseSettings
 from archiver.simulator.faults import Fault
 from archiver.simulator.server import Simulator
 from archiver.store.engine import connect

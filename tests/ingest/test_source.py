@@ -15,7 +15,7 @@ from archiver.ingest.batch import Batch
 from archiver.ingest.belonging import ANOTHER_FLOW
 from archiver.ingest.ends import EndElsewhere
 from archiver.ingest.source import Source
-from archiver.settings import IngestSettings
+from archiver.settings.sections import IngestSettings
 from archiver.simulator.faults import Fault
 from archiver.simulator.membership import join
 from archiver.simulator.server import Simulator, wall_clock

@@ -9,7 +9,9 @@ from archiver.daemon import works
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.ingest.turns import Turns
-from archiver.settings import Account, DatabaseSettings, Settings
+from archiver.settings import Settings
+from archiver.settings.account import Account
+from archiver.settings.sections import DatabaseSettings
 from archiver.simulator.server import Simulator
 from archiver.store.coverage import Standing
 from archiver.store.engine import connect

@@ -24,7 +24,8 @@ from archiver.flowdock.shards import Shard, assign
 from archiver.flowdock.stream import Closed, follow
 from archiver.ingest.backfill import UNANSWERED
 from archiver.ingest.contact import CONTACT_LIMITS, LockedOut, Unreachable
-from archiver.settings import Account, Settings
+from archiver.settings import Settings
+from archiver.settings.account import Account
 
 STREAM_SECONDS = 15.0
 

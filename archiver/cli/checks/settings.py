@@ -5,7 +5,8 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from archiver.cli.checks.result import Result, ok, warning, wrong
-from archiver.settings import LOOPBACK, Settings
+from archiver.settings import Settings
+from archiver.settings.account import LOOPBACK
 from archiver.settings.reading import DEFAULT, FILE
 from archiver.settings.telling import MASK, Effective
 
