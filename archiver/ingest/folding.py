@@ -30,7 +30,8 @@ from archiver.ingest.novelty import Novelty
 from archiver.store import journal, messages
 from archiver.store.bulk import Key
 from archiver.store.engine import Transaction
-from archiver.store.journal import Entry, Marks
+from archiver.store.journal import Entry
+from archiver.store.marks import Marks
 from archiver.store.messages import Held, History
 
 NO_HISTORY = History(0, ())

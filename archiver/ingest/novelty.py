@@ -20,7 +20,8 @@ from archiver.ingest.batch import Arrival, Batch, fact_of
 from archiver.store import journal, messages
 from archiver.store.bulk import Key
 from archiver.store.engine import Transaction
-from archiver.store.journal import Entry, KnownForm, Marks, Sighting
+from archiver.store.journal import Entry, KnownForm, Sighting
+from archiver.store.marks import Marks, lock_to_write
 from archiver.store.messages import Held, Shown
 
 SHOWS_THREAD = (Posted, ThreadChanged, Rethreaded)
@@ -75,9 +76,7 @@ async def look_before(tx: Transaction, batch: Batch) -> Before:
     """Lock the flows of *batch*, and then see what is stored of them, all with one wait."""
     targets = batch.targets()
     beside = [messages.holding(targets)] if targets else []
-    marks, answers = await journal.lock_to_write(
-        tx, batch.flow_keys(), batch.listed(), beside=beside
-    )
+    marks, answers = await lock_to_write(tx, batch.flow_keys(), batch.listed(), beside=beside)
     return Before(marks, targets, messages.held_in(tx, answers[0]) if targets else {})
 
 
