@@ -17,87 +17,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import assert_never
 
-import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
 from archiver.domain.events import (
     ContentEdited,
     MessageDeleted,
-    Mutation,
     Posted,
     ReactionChanged,
     Rethreaded,
     TagsChanged,
 )
-from archiver.domain.model import EventId, Message, Revision, RevisionKind, UserId
+from archiver.domain.facts import BEFORE_ALL, Absence, Fact, Showing, arrange, position
+from archiver.domain.history import original, revise
+from archiver.domain.model import EventId, Message, Revision, UserId
+from archiver.domain.tags import change_tags
 
 DELETED_BY_EMPTYING = frozenset({"message", "comment"})
 """Kinds whose deletion is an edit to nothing; others are removed by ``message-delete``."""
 
-BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 EPOCH = datetime.fromtimestamp(0, UTC)
-
-
-class Showing(Struct, frozen=True, gc=False):
-    """The service showed the message: on the stream when it was new, or in a listing."""
-
-    message: Posted
-    as_of: EventId
-    """A listing tells of everything up to this id; on the stream it is the message's own."""
-    shown_at: datetime | None = None
-    """When the listing was asked for; None on the stream. Tells apart listings of one position."""
-
-
-class Absence(Struct, frozen=True, kw_only=True, gc=False):
-    """The service has the message no more, and nobody heard of its deletion."""
-
-    id: EventId
-    as_of: EventId
-    """As of a listing, which did not show it."""
-    shown_at: datetime
-
-
-Fact = Showing | Absence | Mutation
-LISTED = (Showing, Absence)
-"""The facts with a position of their own; a union written where it is asked for is made anew."""
-
-
-def position(fact: Fact) -> EventId:
-    """The id up to which *fact* tells what the message is."""
-    return fact.as_of if isinstance(fact, LISTED) else fact.id
-
-
-def target(fact: Fact) -> EventId:
-    """The id of the message that *fact* is about."""
-    match fact:
-        case Showing():
-            return fact.message.id
-        case Absence():
-            return fact.id
-        case _:
-            return fact.target
-
-
-def order(fact: Fact) -> tuple[int, bool, datetime, bytes]:
-    """Sort facts by position, listings after the event of theirs; the rest breaks ties."""
-    shown_at = fact.shown_at if isinstance(fact, LISTED) else None
-    return (
-        position(fact),
-        isinstance(fact, LISTED),
-        shown_at or BEFORE_ALL,
-        msgspec.json.encode(fact),  # of any number: MessagePack has none beyond 64 bits
-    )
-
-
-def arrange(facts: Iterable[Fact]) -> list[Fact]:
-    """Return *facts* by `order`."""
-    some = list(facts)
-    if len(some) > 1:
-        positions = {position(fact) for fact in some}
-        # Ties are rare, and what breaks them is dear.
-        some.sort(key=position if len(positions) == len(some) else order)
-    return some
 
 
 def replay(facts: Iterable[Fact]) -> tuple[Message, tuple[Revision, ...]] | None:
@@ -197,24 +135,6 @@ def _as_sent(shown: Posted, *, as_of: EventId) -> Message:
     )
 
 
-def original(message: Message) -> Revision:
-    """The first revision of a message that is still as it was created."""
-    return Revision(
-        id=message.id,
-        kind="created",
-        at=message.sent_at,
-        user=message.user,
-        content=message.content,
-        tags=visible(message.tags),
-        event=message.event,
-        thread=message.thread,
-        edited_at=None,
-        edits=0,
-        deleted_at=None,
-        seen_at=None,
-    )
-
-
 def fold(message: Message, fact: Fact) -> Message:
     """The message after *fact*, which is newer than all that *message* holds."""
     match fact:
@@ -236,55 +156,6 @@ def fold(message: Message, fact: Fact) -> Message:
         case _:
             assert_never(fact)
     return replace(folded, as_of=max(message.as_of, position(fact)))
-
-
-def revise(before: Message, after: Message, fact: Fact) -> Revision | None:
-    """What *fact* added to the history; None when people would see no difference.
-
-    Read receipts (``:unread:`` tags) and reactions are not revisions: they are in the journal.
-    """
-    kind = _revision_kind(before, after, fact)
-    if kind is None:
-        return None
-    user = seen_at = None
-    match fact:
-        case Showing():
-            seen_at = fact.shown_at
-            at = fact.message.edited_at if before.edited_at != after.edited_at else seen_at
-        case Absence():
-            at = seen_at = fact.shown_at
-        case _:
-            at, user = fact.sent_at, fact.user
-    return Revision(
-        id=position(fact),
-        kind=kind,
-        at=at,
-        user=user,
-        content=after.content,
-        tags=visible(after.tags),
-        event=after.event,
-        thread=after.thread,
-        edited_at=after.edited_at,
-        edits=after.edits,
-        deleted_at=after.deleted_at,
-        seen_at=seen_at,
-    )
-
-
-def change_tags(
-    tags: tuple[str, ...], added: Iterable[str], removed: Iterable[str]
-) -> tuple[str, ...]:
-    """*tags* without *removed*, then *added* at the end; compared case-folded, spelling kept."""
-    gone = {tag.casefold() for tag in removed}
-    kept = {tag.casefold(): tag for tag in tags if tag.casefold() not in gone}
-    for tag in added:
-        kept.setdefault(tag.casefold(), tag)
-    return tuple(kept.values())
-
-
-def is_receipt(tag: str) -> bool:
-    """Tell whether *tag* only says that somebody has not read the message yet."""
-    return tag.startswith(":unread:")
 
 
 def _shown(message: Message, shown: Posted) -> Message:
@@ -359,29 +230,3 @@ def _react(
     others = tuple(one for one in by_emoji.get(change.emoji, ()) if one != user)
     by_emoji[change.emoji] = (*others, user) if change.present else others
     return tuple(sorted((emoji, users) for emoji, users in by_emoji.items() if users))
-
-
-def _revision_kind(before: Message, after: Message, fact: Fact) -> RevisionKind | None:
-    if after.deleted_at is not None and before.deleted_at is None:
-        return "deleted"
-    edited = (before.content, before.event, before.edited_at) != (
-        after.content,
-        after.event,
-        after.edited_at,
-    )
-    tagged = before.tags is not after.tags and visible(before.tags) != visible(after.tags)
-    moved = before.thread != after.thread
-    revived = before.deleted_at is not None and after.deleted_at is None
-    if isinstance(fact, Showing):
-        return "listed" if edited or tagged or moved or revived else None
-    if edited:
-        return "edited"
-    if tagged:
-        return "tagged"
-    return "moved" if moved else None
-
-
-def visible(tags: tuple[str, ...]) -> tuple[str, ...]:
-    """*tags* without read receipts."""
-    # A generator costs three times as much, for each of some texts without receipts.
-    return tuple([tag for tag in tags if not is_receipt(tag)]) if tags else tags

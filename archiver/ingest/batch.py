@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
 from archiver.domain.events import Decoded, Event, Mutation, Posted, Rejected, Vanished
-from archiver.domain.fold import Absence, Fact, Showing
+from archiver.domain.facts import Absence, Fact, Showing
 from archiver.domain.model import EventId
 from archiver.store.bulk import Key
 from archiver.store.coverage import PageRow, Standing

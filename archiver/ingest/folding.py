@@ -9,18 +9,9 @@ The new facts are journalled before that, in the same transaction.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from archiver.domain.events import Decoded, Event
-from archiver.domain.fold import (
-    BEFORE_ALL,
-    Fact,
-    Showing,
-    arrange,
-    extend,
-    original,
-    position,
-    replay,
-    target,
-    untouched,
-)
+from archiver.domain.facts import BEFORE_ALL, Fact, Showing, arrange, position, target
+from archiver.domain.fold import extend, replay, untouched
+from archiver.domain.history import original
 from archiver.domain.model import EventId, Message, Revision
 from archiver.errors import Corruption
 from archiver.flowdock.decode import decode, decode_listed

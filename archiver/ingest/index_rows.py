@@ -9,9 +9,9 @@ from typing import TypeVar
 from msgspec import Struct
 
 from archiver.domain import query_marks as marks
-from archiver.domain.fold import is_receipt, visible
 from archiver.domain.model import Message
 from archiver.domain.query_text import LONGEST_TEXT, has_link, is_plain
+from archiver.domain.tags import is_receipt, visible
 from archiver.ingest.vocabulary import LONGEST_KEPT, Vocabulary
 from archiver.store import search_texts
 from archiver.store.engine import Transaction

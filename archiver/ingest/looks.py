@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from archiver.domain.coverage import Ranges
 from archiver.domain.events import Posted
-from archiver.domain.fold import visible
+from archiver.domain.tags import visible
 from archiver.ingest.batch import Arrival
 from archiver.store.coverage import Standing
 from archiver.store.verifying import Seen

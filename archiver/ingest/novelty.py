@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from archiver.domain.events import Event, Posted, Rethreaded, ThreadChanged
-from archiver.domain.fold import BEFORE_ALL, Fact, Showing, target
+from archiver.domain.facts import BEFORE_ALL, Fact, Showing, target
 from archiver.errors import Corruption
 from archiver.ingest.batch import Arrival, Batch, fact_of
 from archiver.store import journal, messages

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from msgspec import Struct
 
 from archiver.domain.events import Event
-from archiver.domain.fold import Fact, target
+from archiver.domain.facts import Fact, target
 from archiver.ingest.folding import NO_HISTORY, alteration, fact_in, read_event, replayed, shows
 from archiver.ingest.novelty import thread_of
 from archiver.store import comparing, coverage, journal, messages, rebuilding

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
 from archiver.domain.events import Decoded, Rejected
-from archiver.domain.fold import BEFORE_ALL
+from archiver.domain.facts import BEFORE_ALL
 from archiver.domain.model import EventId
 from archiver.domain.proportion import OUT_OF_PROPORTION, is_far_beyond
 from archiver.errors import ArchiverError

@@ -5,7 +5,8 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from archiver.domain.fold import Absence, Fact, Showing, fold, order, position, sketch
+from archiver.domain.facts import Absence, Fact, Showing, order, position
+from archiver.domain.fold import fold, sketch
 
 
 class TagStep(Struct, frozen=True, kw_only=True):

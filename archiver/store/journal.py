@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from archiver.domain.fold import BEFORE_ALL
+from archiver.domain.facts import BEFORE_ALL
 from archiver.store.bulk import (
     Key,
     key_table,

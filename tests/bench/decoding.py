@@ -13,7 +13,7 @@ from time import process_time
 import msgspec
 
 from archiver.domain.events import Event
-from archiver.domain.fold import Fact, Showing, target
+from archiver.domain.facts import Fact, Showing, target
 from archiver.flowdock.decode import decode
 from archiver.flowdock.envelope import Envelope
 from archiver.ingest.batch import fact_of

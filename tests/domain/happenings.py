@@ -21,7 +21,8 @@ from archiver.domain.events import (
     Rethreaded,
     TagsChanged,
 )
-from archiver.domain.fold import Fact, Showing, replay
+from archiver.domain.facts import Fact, Showing
+from archiver.domain.fold import replay
 from archiver.domain.model import EventId, Message, Revision, ThreadId, UserId
 
 BEGIN = datetime(2020, 1, 1, tzinfo=UTC)

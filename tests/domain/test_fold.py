@@ -5,19 +5,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from archiver.domain.events import ContentEdited, MessageDeleted, TagsChanged
-from archiver.domain.fold import (
-    EPOCH,
-    Absence,
-    Showing,
-    change_tags,
-    extend,
-    order,
-    original,
-    position,
-    replay,
-    untouched,
-)
+from archiver.domain.facts import Absence, Showing, order, position
+from archiver.domain.fold import EPOCH, extend, replay, untouched
+from archiver.domain.history import original
 from archiver.domain.model import EventId, Message
+from archiver.domain.tags import change_tags
 from tests.domain.happenings import BEGIN, Life, about, lives, posted, told
 
 

@@ -12,8 +12,10 @@ from msgspec.structs import replace
 from psycopg.rows import dict_row
 
 from archiver.domain.events import Posted
-from archiver.domain.fold import Fact, Showing, fold, is_receipt, order, sketch
+from archiver.domain.facts import Fact, Showing, order
+from archiver.domain.fold import fold, sketch
 from archiver.domain.model import EventId, Message
+from archiver.domain.tags import is_receipt
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.ingest.folding import replayed

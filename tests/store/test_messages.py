@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from archiver.domain.fold import Showing, sketch
+from archiver.domain.facts import Showing
+from archiver.domain.fold import sketch
 from archiver.domain.model import (
     Attachment,
     EventId,

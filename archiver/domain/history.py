@@ -1,0 +1,76 @@
+"""The history of a message: what each fact changed of it, as far as people would see that."""
+
+from archiver.domain.facts import Absence, Fact, Showing, position
+from archiver.domain.model import Message, Revision, RevisionKind
+from archiver.domain.tags import visible
+
+
+def original(message: Message) -> Revision:
+    """The first revision of a message that is still as it was created."""
+    return Revision(
+        id=message.id,
+        kind="created",
+        at=message.sent_at,
+        user=message.user,
+        content=message.content,
+        tags=visible(message.tags),
+        event=message.event,
+        thread=message.thread,
+        edited_at=None,
+        edits=0,
+        deleted_at=None,
+        seen_at=None,
+    )
+
+
+def revise(before: Message, after: Message, fact: Fact) -> Revision | None:
+    """What *fact* added to the history; None when people would see no difference.
+
+    Read receipts (``:unread:`` tags) and reactions are not revisions: they are in the journal.
+    """
+    kind = _revision_kind(before, after, fact)
+    if kind is None:
+        return None
+    user = seen_at = None
+    match fact:
+        case Showing():
+            seen_at = fact.shown_at
+            at = fact.message.edited_at if before.edited_at != after.edited_at else seen_at
+        case Absence():
+            at = seen_at = fact.shown_at
+        case _:
+            at, user = fact.sent_at, fact.user
+    return Revision(
+        id=position(fact),
+        kind=kind,
+        at=at,
+        user=user,
+        content=after.content,
+        tags=visible(after.tags),
+        event=after.event,
+        thread=after.thread,
+        edited_at=after.edited_at,
+        edits=after.edits,
+        deleted_at=after.deleted_at,
+        seen_at=seen_at,
+    )
+
+
+def _revision_kind(before: Message, after: Message, fact: Fact) -> RevisionKind | None:
+    if after.deleted_at is not None and before.deleted_at is None:
+        return "deleted"
+    edited = (before.content, before.event, before.edited_at) != (
+        after.content,
+        after.event,
+        after.edited_at,
+    )
+    tagged = before.tags is not after.tags and visible(before.tags) != visible(after.tags)
+    moved = before.thread != after.thread
+    revived = before.deleted_at is not None and after.deleted_at is None
+    if isinstance(fact, Showing):
+        return "listed" if edited or tagged or moved or revived else None
+    if edited:
+        return "edited"
+    if tagged:
+        return "tagged"
+    return "moved" if moved else None
