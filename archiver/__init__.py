@@ -8,8 +8,9 @@ The way of the data; each arrow is a module, each word a value::
                                   └────────── ingest.apply ────────┘   one transaction:
                                                                        journal + rows + coverage
 
-Imports point one way: ``cli > daemon, simulator, embedded > ingest > flowdock, store > domain >
-errors``. The wire and the store meet in ``ingest`` and nowhere else; readers see only ``store``.
+Imports point one way: ``cli > daemon, processes, simulator, embedded > works > settings, logs,
+observing > ingest, export > flowdock, store > domain > errors, memory``. The wire and the store
+meet in ``ingest`` and nowhere else; readers see only ``store``.
 
 What must always be true; each is the name of a test:
 

@@ -1,4 +1,4 @@
-"""Users, organizations, private conversations, threads and files."""
+"""Users, organizations and private conversations."""
 
 from aiohttp import web
 
@@ -22,7 +22,7 @@ from archiver.simulator.rest_messages import conversation_of, flow_of
 
 
 def add_routes(router: web.UrlDispatcher) -> None:
-    """Serve everything that is neither flow nor message."""
+    """Serve users, organizations and private conversations."""
     router.add_get("/user", show_me)
     router.add_get("/users", list_users)
     router.add_get(f"/users/{{user:{ID}}}", show_user)
