@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from archiver.domain.model import is_private
 from archiver.domain.query import show
 from archiver.export.folder import Shelf
 from archiver.export.html_message import article
@@ -219,8 +220,9 @@ def _heading(message: Message) -> bytes:
 
 def _between(flow: str, nicks: Mapping[str, str]) -> str:
     """Between whom a private conversation is, whose path has ids alone; nothing for a flow."""
-    kind, *ids = flow.split("/")
-    return " and ".join(nicks.get(id_) or id_ for id_ in ids) if kind == "private" else ""
+    if not is_private(flow):
+        return ""
+    return " and ".join(nicks.get(id_) or id_ for id_ in flow.split("/")[1:])
 
 
 def _proof(standing: Any) -> str:

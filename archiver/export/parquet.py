@@ -47,7 +47,6 @@ TYPES: dict[str, pa.DataType] = dict.fromkeys(COLUMNS, pa.string()) | {
 }
 SCHEMA = pa.schema([(name, TYPES[name]) for name in COLUMNS if name != "flow"])
 _NESTED = {name for name, type_ in TYPES.items() if pa.types.is_nested(type_)}
-_READ = pyarrow.csv.ReadOptions(column_names=list(COLUMNS), use_threads=False)
 _PARSE = pyarrow.csv.ParseOptions(newlines_in_values=True)
 _CONVERT = pyarrow.csv.ConvertOptions(
     column_types={name: pa.string() if name in _NESTED else TYPES[name] for name in COLUMNS},
@@ -110,7 +109,7 @@ async def _blocks(blocks: AsyncGenerator[Block]) -> AsyncGenerator[bytes]:
 def _table(block: bytes) -> pa.Table:
     # One block a table: Arrow would cut it where a text goes over several lines.
     read = pyarrow.csv.ReadOptions(
-        column_names=_READ.column_names, use_threads=False, block_size=len(block) + 1
+        column_names=list(COLUMNS), use_threads=False, block_size=len(block) + 1
     )
     table = pyarrow.csv.read_csv(
         BytesIO(block), read_options=read, parse_options=_PARSE, convert_options=_CONVERT
