@@ -11,34 +11,10 @@ from html import unescape
 _TAG = re.compile(
     r"<(?:(script|style)\b[^<>]*>[^<]*|(/?[a-z][a-z0-9]*|[!/?])[^<>]*>)", re.IGNORECASE
 )
-_BLOCKS = frozenset(
-    {
-        "br",
-        "p",
-        "div",
-        "li",
-        "ul",
-        "ol",
-        "tr",
-        "table",
-        "blockquote",
-        "pre",
-        "hr",
-        "section",
-        "article",
-        "header",
-        "footer",
-        "dl",
-        "dt",
-        "dd",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-    }
-)
+_BLOCKS = frozenset({
+    "br", "p", "div", "li", "ul", "ol", "tr", "table", "blockquote", "pre", "hr", "section",
+    "article", "header", "footer", "dl", "dt", "dd", "h1", "h2", "h3", "h4", "h5", "h6",
+})  # fmt: skip
 
 
 def plain_text(markup: str) -> str:

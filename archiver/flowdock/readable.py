@@ -17,51 +17,17 @@ MAX_TEXT_LENGTH = 100_000
 TITLED = frozenset({"activity", "discussion"})
 """The kinds whose text is a title and a body, not their content."""
 
-_HEADLINES = frozenset(
-    {
-        "title",
-        "subject",
-        "page_title",
-        "issue_key",
-        "issue_summary",
-        "name",
-        "question",
-    }
-)
-_TEXTS = frozenset(
-    {
-        "text",
-        "body",
-        "message",
-        "description",
-        "comment_body",
-        "comment_content_summary",
-        "content_summary",
-        "content",
-        "issue_description",
-        "version_comment",
-        "answer",
-        "ref",
-    }
-)
-_PARTS = frozenset(
-    {
-        "article",
-        "audit_status",
-        "comment",
-        "commits",
-        "forum",
-        "issue",
-        "kudo",
-        "pull_request",
-        "stories",
-        "suggestion",
-        "ticket",
-        "message",
-        "messages",
-        "content",
-    }
-)
+_HEADLINES = frozenset({
+    "title", "subject", "page_title", "issue_key", "issue_summary", "name", "question",
+})  # fmt: skip
+_TEXTS = frozenset({
+    "text", "body", "message", "description", "comment_body", "comment_content_summary",
+    "content_summary", "content", "issue_description", "version_comment", "answer", "ref",
+})  # fmt: skip
+_PARTS = frozenset({
+    "article", "audit_status", "comment", "commits", "forum", "issue", "kudo", "pull_request",
+    "stories", "suggestion", "ticket", "message", "messages", "content",
+})  # fmt: skip
 """What is entered in search of text: the thing that happened, not who did it or where."""
 
 
