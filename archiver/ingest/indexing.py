@@ -11,7 +11,6 @@ their words are cut anew or in another language.
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NoReturn
@@ -135,15 +134,11 @@ async def adopt_lexicon(tx: Transaction, *, language: str) -> None:
         log.info("texts for the search are made anew", extra={"language": language})
 
 
-async def catch_up(
-    engine: Engine, *, seconds: float = math.inf, on_indexed: Callable[[int], None] | None = None
-) -> None:
-    """Index what is not yet, for so long at most; *on_indexed* is told how many in each step."""
-    clock = asyncio.get_running_loop().time
-    until = clock() + seconds
+async def catch_up(engine: Engine, *, on_indexed: Callable[[int], None] | None = None) -> None:
+    """Index all that is not yet; *on_indexed* is told how many messages in each step."""
     makers = (Maker(), Maker())
     step = None
-    while clock() < until:
+    while step is None or not step.is_done:
         async with transaction(engine) as tx:
             if step is None:
                 step = await index_some(tx, makers[0])
@@ -151,8 +146,6 @@ async def catch_up(
                 step = await index_side_by_side(tx, engine, makers)
         if on_indexed and step.messages:
             on_indexed(step.messages)
-        if step.is_done:
-            return
 
 
 async def index_some(tx: Transaction, maker: Maker) -> Indexed:

@@ -116,8 +116,8 @@ class Timeline:
 
     __slots__ = ("_ids", "_messages", "concealed", "gone", "head")
 
-    def __init__(self, head: int = 0) -> None:
-        self.head = head
+    def __init__(self) -> None:
+        self.head = 0
         """The newest id that was given out, whatever became of it."""
         self.gone: dict[int, Message] = {}
         """What was stored once and can be found no more."""

@@ -10,6 +10,7 @@ HISTORY_ENDS_AT = 1_690_000_000_000
 """When the history of a world ends unless told otherwise; fixed, so that a seed fixes all bytes."""
 
 DAY = 86_400_000
+HISTORY_DAYS = 30
 
 _PEOPLE = (
     ("Anna", "Anna Virtanen"),
@@ -72,18 +73,16 @@ def settle(world: World, *, flows: int, users: int, token: str | None) -> User:
     return people[0]
 
 
-def write_history(
-    world: World, *, seed: int, messages: int, until: int = HISTORY_ENDS_AT, days: int = 30
-) -> None:
-    """Let so many messages have been stored in all, over *days* that end before *until*.
+def write_history(world: World, *, seed: int, messages: int, until: int = HISTORY_ENDS_AT) -> None:
+    """Let so many messages have been stored in all, over the days that end before *until*.
 
     Edits, deletions and all other traffic happen in between; the streams hear nothing of it.
     """
     if not messages or not world.flows:
         return
-    now = until - days * DAY
+    now = until - HISTORY_DAYS * DAY
     # Some four operations in five store a message; a little less, so as not to be late.
-    pause = days * DAY * 7 // (messages * 10)
+    pause = HISTORY_DAYS * DAY * 7 // (messages * 10)
     chance = Random(f"{seed}/history")
     traffic = Traffic(world, seed)
     with world.unheard(), world.at(lambda: now):

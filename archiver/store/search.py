@@ -69,8 +69,6 @@ class Hit(Struct, frozen=True, order=True):
     message_id: int
     ordinal: int = 0
     """Which of its texts was found: 0 for what it says now."""
-    spaced: str = ""
-    """That text, if it was asked for."""
 
 
 class Page(Struct, frozen=True, kw_only=True):
@@ -111,7 +109,6 @@ async def search(
     most: int,
     older_than: Hit | None = None,
     seconds: float,
-    with_text: bool = False,
 ) -> Page:
     """The newest messages that are what is searched.
 
@@ -127,7 +124,7 @@ async def search(
             ((*_, rows, first_hour, last_hour),) = await fetch(tx, _BEGIN)
             extent = _bounded(Extent(rows, first_hour, last_hour), meaning, older_than)
             window = whole(extent) if _names_one(meaning.query.root) else first_window(extent)
-            look = _Look(meaning, older_than=older_than, with_text=with_text)
+            look = _Look(meaning, older_than=older_than)
             was_cut = False
             while window is not None and len(found) < wanted:
                 searched_from = EPOCH + window.end * HOUR
@@ -138,7 +135,7 @@ async def search(
                 if hits and hits[0].crowd > max(CROWDED, 2 * left) and window.hours > 1:
                     window, was_cut = cut(window), True
                     continue
-                found += [Hit(*row[: 4 + with_text]) for row in hits]
+                found += [Hit(*row[:4]) for row in hits]
                 window = next_window(extent, window, is_rare=not (found or was_cut))
             else:
                 searched_from = None
@@ -195,7 +192,7 @@ class _Look:
     The statement is made once, whatever the windows: to make it takes as long as to run it.
     """
 
-    def __init__(self, meaning: Meaning, *, older_than: Hit | None, with_text: bool) -> None:
+    def __init__(self, meaning: Meaning, *, older_than: Hit | None) -> None:
         t = texts.c
         # One more than nothing keeps Postgres from an index that has the hours alone.
         hour = t.hour + 0
@@ -205,8 +202,7 @@ class _Look:
             inside.append(
                 tuple_(t.said_at, t.flow_key, t.message_id) < tuple_(*map(literal, limit))
             )
-        spaced = [t.spaced] if with_text else []
-        columns = [t.said_at, t.flow_key, t.message_id, t.ordinal, *spaced]
+        columns = [t.said_at, t.flow_key, t.message_id, t.ordinal]
         hits = select(*columns).where(*inside).limit(_CROWD).cte("hits")
         self._statement = _NEWEST.add_cte(hits.prefix_with("MATERIALIZED"))
 
