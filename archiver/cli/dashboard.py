@@ -14,11 +14,10 @@ from archiver.cli.tables import counted
 from archiver.cli.terminal import make_safe
 from archiver.store.leases import Report
 from archiver.store.reading import Count, FlowReport, Totals
+from archiver.store.surveying import LAGGING_SECONDS
 
 FIXED_LINES = 6
 """The title, the sums, the rules, the head of the table and the line below it."""
-LAG_SECONDS = 60.0
-"""Where something is being said, there is always a lag: the settling time at least."""
 WIDE = 100
 COLUMNS = (
     (WIDE, ("events", "messages", "new/s", "newest", "lag", "gaps", "ids", "proven")),
@@ -149,4 +148,4 @@ def _in_order(view: View) -> list[FlowReport]:
 
 
 def _is_behind(one: FlowReport) -> bool:
-    return bool(one.gaps or one.not_told) or (one.lag_seconds or 0.0) > LAG_SECONDS
+    return bool(one.gaps or one.not_told) or (one.lag_seconds or 0.0) > LAGGING_SECONDS

@@ -22,10 +22,7 @@ from archiver.observing.health import (
     newest_match_seconds,
     oldest_match_seconds,
 )
-from archiver.store.surveying import FlowSurvey, Survey
-
-BEHIND_SECONDS = 60.0
-"""Where something is being said, there is always a lag: the settling time at least."""
+from archiver.store.surveying import LAGGING_SECONDS, FlowSurvey, Survey
 
 Value = tuple[tuple[str, ...], float]
 """The labels of a figure, and the figure."""
@@ -188,7 +185,7 @@ def _of_archive(dated: Dated, now: float) -> Iterator[Metric]:
         "doubted_ids": ("Ids to be listed again.", sum(one.doubted_ids for one in flows)),
         "flows_behind": (
             "Flows with a lag of more than a minute.",
-            sum(one.lag_seconds > BEHIND_SECONDS for one in flows),
+            sum(one.lag_seconds > LAGGING_SECONDS for one in flows),
         ),
         "oldest_gap_seconds": (
             "The age of the oldest gap.",

@@ -10,6 +10,10 @@ from msgspec import Struct
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+LAGGING_SECONDS = 60.0
+"""A flow with more lag than this is behind; where something is being said, there is always some,
+the settling time at least."""
+
 
 class FlowSurvey(Struct, frozen=True, kw_only=True):
     """How complete one flow is."""
