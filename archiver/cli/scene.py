@@ -137,7 +137,8 @@ class Scene:
             del self.happenings[next(iter(self.happenings))]
 
 
-PRIVATE = "private"
+TALKS = "private"
+"""The name of the line that all private conversations share."""
 
 
 def _lines(shown: Sequence[FlowShown]) -> Iterator[Line]:
@@ -146,7 +147,7 @@ def _lines(shown: Sequence[FlowShown]) -> Iterator[Line]:
         if not is_private(flow.path):
             yield _line(flow.path, [flow])
     if private:
-        yield _line(PRIVATE, private)
+        yield _line(TALKS, private)
 
 
 def _line(name: str, flows: Sequence[FlowShown]) -> Line:

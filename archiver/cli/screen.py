@@ -12,9 +12,10 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from archiver.cli.scene import PRIVATE, GapShown, Line, Scene
+from archiver.cli.scene import TALKS, GapShown, Line, Scene
 from archiver.cli.tables import fitted
 from archiver.cli.terminal import make_safe
+from archiver.domain.model import is_private
 from archiver.store.showing import Happening
 
 FEWEST_MESSAGES = 4
@@ -83,7 +84,7 @@ def _table(scene: Scene, *, lines: int) -> Table:
     table.add_column("gaps", justify="right", width=5)
     shown = scene.lines
     if len(shown) > lines:
-        shown = (*shown[: lines - 1], *(line for line in shown[-1:] if line.name == PRIVATE))
+        shown = (*shown[: lines - 1], *(line for line in shown[-1:] if line.name == TALKS))
     for line in shown:
         table.add_row(
             _flow_name(line),
@@ -96,7 +97,7 @@ def _table(scene: Scene, *, lines: int) -> Table:
 
 
 def _flow_name(line: Line) -> Text:
-    if line.name == PRIVATE:
+    if line.name == TALKS:
         return Text("private conversations", style="italic")
     return Text(make_safe(line.name))
 
@@ -143,8 +144,7 @@ def _gaps(scene: Scene, *, lines: int) -> Iterator[Text]:
 
 
 def _gap(gap: GapShown, now: float) -> Text:
-    is_private = gap.flow.startswith(f"{PRIVATE}/")
-    name = make_safe(gap.flow) if is_private else _short(gap.flow)
+    name = make_safe(gap.flow) if is_private(gap.flow) else _short(gap.flow)
     told = Text(f"{name} {_ids(gap)} ", overflow="ellipsis")
     if gap.closed_at is not None:
         return told.append(f"closed after {gap.closed_at - gap.found_at:.1f} s", style="green")
@@ -204,4 +204,4 @@ def _from_change(before: str, after: str) -> tuple[str, str]:
 def _short(path: str) -> str:
     """A flow without its organization."""
     organization, _, name = path.partition("/")
-    return make_safe("private" if organization == PRIVATE else name or organization)
+    return make_safe("private" if is_private(path) else name or organization)

@@ -30,7 +30,7 @@ from archiver.domain import query_marks as marks
 from archiver.domain.query import All, Either, Filter, Node, Not, Text
 from archiver.domain.query_pattern import Passage, Wild, Word
 from archiver.store.schema import flows, texts
-from archiver.store.search_meaning import PRIVATE, Meaning, any_of, escaped, quoted, starred
+from archiver.store.search_meaning import ALL_PRIVATE, Meaning, any_of, escaped, quoted, starred
 
 HAVING = {
     "file": marks.HAS_FILE,
@@ -175,7 +175,7 @@ def _filter(node: Filter, meaning: Meaning) -> ColumnElement[bool]:
     match node:
         case Filter("in" | "is", value):
             # One more than nothing keeps Postgres from an index that has the flows alone.
-            keys = sorted(meaning.flows[PRIVATE if node.name == "is" else value])
+            keys = sorted(meaning.flows[ALL_PRIVATE if node.name == "is" else value])
             return (texts.c.flow_key + 0) == any_(bindparam(None, keys, type_=ARRAY(Integer)))
         case Filter("id", value):
             known = select(flows.c.flow_key)
@@ -211,7 +211,7 @@ def _marked(node: Filter, meaning: Meaning) -> str | None:
         case Filter("in"):
             query = _of_flows(meaning.flows[value])
         case Filter("is", "private"):
-            query = _of_flows(meaning.flows[PRIVATE])
+            query = _of_flows(meaning.flows[ALL_PRIVATE])
         case Filter("is"):
             query = quoted(marks.IS_DELETED if value == "deleted" else marks.HAS_EDIT)
         case _:

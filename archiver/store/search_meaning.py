@@ -12,12 +12,14 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain import query_marks as marks
+from archiver.domain.model import PRIVATE
 from archiver.domain.query import All, BadQuery, Either, Filter, Node, Not, Query, Text
 from archiver.domain.query_pattern import Pattern, Word, pattern
 from archiver.domain.query_time import Localize, read_moment, span
 from archiver.store import bulk, fetching
 
-PRIVATE = "private/*"
+ALL_PRIVATE = f"{PRIVATE}*"
+"""The pattern of all private conversations, as ``is:private`` asks for them."""
 
 GROUPS = {
     **dict.fromkeys(("everyone", "everybody", "all", "anyone", "anybody"), ":user:everyone"),
@@ -113,7 +115,7 @@ async def _flows(
         return {}
     rows = (await tx.execute(_FLOWS)).all()
     paths = {row.flow_key: row.path for row in rows}
-    found = {PRIVATE: frozenset(_chosen(paths, PRIVATE))}
+    found = {ALL_PRIVATE: frozenset(_chosen(paths, ALL_PRIVATE))}
     for name, one in wanted.items():
         found[name] = frozenset(_chosen(paths, name))
         if not found[name]:
