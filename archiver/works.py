@@ -151,6 +151,7 @@ class Works:
             workers=settings.backfill.concurrency,
             audit_cycle=timedelta(days=settings.audit.cycle_days),
         )
+        source = self.source(account)
         follow_shard = partial(
             follow,
             self.session,
@@ -158,13 +159,14 @@ class Works:
             token=account.token,
             gate=self.gate(account.stream_url),
             clock=self.now,
+            service_time=source.client.service_time,
             chance=self.chance,
             stream_format=settings.stream.format,
             silence_seconds=settings.stream.silence_seconds,
         )
         return Account(
             plan,
-            self.source(account),
+            source,
             follow=follow_shard,
             names=self.names,
             intake=self.intake,

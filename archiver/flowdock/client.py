@@ -8,7 +8,7 @@ import random
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -29,7 +29,7 @@ from archiver.flowdock.refusals import (
     StatusRefused,
     TokenRefused,
 )
-from archiver.flowdock.retry import DELAYS, Delays, Gate, retry_after, retrying
+from archiver.flowdock.retry import DELAYS, Delays, Gate, read_date, retry_after, retrying
 
 T = TypeVar("T")
 
@@ -116,6 +116,14 @@ class Client:
         )
         self.user_id: UserId | None = None
         """Whose token it is, as the last answer told."""
+        self._service_ahead = timedelta()
+
+    def service_time(self) -> datetime:
+        """What time it is by the service's clock, as its last answer told; by ours until one did.
+
+        It is behind by a second at most, which is how exactly a header tells it.
+        """
+        return self._clock() + self._service_ahead
 
     async def me(self) -> User:
         """Return the account's own user."""
@@ -237,6 +245,8 @@ class Client:
         ) as response:
             status = response.status
             self._gate.answered(status)
+            if date := read_date(response.headers.get("Date", "")):
+                self._service_ahead = date - requested_at
             told = response.headers.get("Flowdock-User", "")
             if told.isascii() and told.isdigit():
                 self.user_id = UserId(told)

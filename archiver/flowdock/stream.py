@@ -51,8 +51,8 @@ class Opened(Struct, frozen=True, kw_only=True):
 
     connection: int
     """Which one since `follow` began, from 1."""
-    answered_at: datetime | None
-    """Since when, by the service's own clock, to the second; None if the answer does not tell."""
+    answered_at: datetime
+    """Since when, by the service's own clock, to the second."""
 
 
 class Frames(Struct, frozen=True, kw_only=True):
@@ -86,6 +86,7 @@ async def follow(
     token: str,
     gate: Gate,
     clock: Callable[[], datetime],
+    service_time: Callable[[], datetime],
     chance: random.Random,
     stream_format: Format = "event-stream",
     silence_seconds: float = 90.0,
@@ -95,7 +96,8 @@ async def follow(
     """Yield what happens on *shard*, connection after connection; ends only by being closed.
 
     A connection without a byte for *silence_seconds* is taken as cut: the server sends keep-alives
-    more often (its own IRC gateway waits 90 s).
+    more often (its own IRC gateway waits 90 s). Its streams had no header Date (a capture of 2012),
+    so then *service_time* tells when one was opened.
 
     Raises:
         TokenRefused: the token is unknown.
@@ -114,6 +116,7 @@ async def follow(
         },
         gate=gate,
         clock=clock,
+        service_time=service_time,
         backoff=Backoff(delays, chance),
         silence_seconds=silence_seconds,
         frame_limit_bytes=frame_limit_bytes,
@@ -140,6 +143,7 @@ class _Stream:
         headers: Mapping[str, str],
         gate: Gate,
         clock: Callable[[], datetime],
+        service_time: Callable[[], datetime],
         backoff: Backoff,
         silence_seconds: float,
         frame_limit_bytes: int,
@@ -150,6 +154,7 @@ class _Stream:
         self._headers = headers
         self._gate = gate
         self._clock = clock
+        self._service_time = service_time
         self._backoff = backoff
         self._silence_seconds = silence_seconds
         self._frame_limit_bytes = frame_limit_bytes
@@ -175,7 +180,7 @@ class _Stream:
                 return
             content = _Content(response.content, silence_seconds=self._silence_seconds)
             with closing(content):
-                answered_at = read_date(response.headers.get("Date", ""))
+                answered_at = read_date(response.headers.get("Date", "")) or self._service_time()
                 async with aclosing(self._listen(content, framer, answered_at)) as occurrences:
                     async for occurrence in occurrences:
                         yield occurrence
@@ -194,7 +199,7 @@ class _Stream:
         self,
         content: "_Content",
         framer: JsonFramer | EventStreamFramer,
-        answered_at: datetime | None,
+        answered_at: datetime,
     ) -> AsyncGenerator[Occurrence, None]:
         clock = asyncio.get_running_loop().time
         began = clock()

@@ -10,7 +10,7 @@ it brings all. What else comes on it is kept, and proves nothing.
 
 What comes when a connection was opened may be a replay of what was said before, and nobody knows
 how complete that is, nor when it begins. So no claim begins before the settling time is over, nor
-with an event that was sent before the connection stood, if the service's clock tells.
+with an event that was sent before the connection stood, by the service's clock.
 """
 
 from collections.abc import Iterable
@@ -33,8 +33,8 @@ TOLD_TO = timedelta(seconds=1)
 class _Connection:
     since: float
     """What came before begins no claim."""
-    live_from: datetime | None
-    """Nor does what was sent before; None when nobody knows the service's time."""
+    live_from: datetime
+    """Nor does what was sent before."""
     flow_keys: frozenset[int]
     """The flows that it was opened for."""
     flows: dict[int, Continuity] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Claims:
                     anew |= self._note_arrivals(item)
                 case Began():
                     since = item.at + self._settling_seconds
-                    live_from = item.answered_at and item.answered_at + TOLD_TO
+                    live_from = item.answered_at + TOLD_TO
                     keys = item.flow_keys
                     self._connections[item.connection] = _Connection(since, live_from, keys)
                     anew |= keys
@@ -128,5 +128,4 @@ class Claims:
 
 def _is_live(sent_at: datetime | None, connection: _Connection) -> bool:
     """Tell whether what was *sent_at* cannot be a replay."""
-    live_from = connection.live_from
-    return live_from is None or (sent_at is not None and sent_at >= live_from)
+    return sent_at is not None and sent_at >= connection.live_from

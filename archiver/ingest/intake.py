@@ -23,8 +23,8 @@ class Began(Struct, frozen=True):
     at: float
     flow_keys: frozenset[int]
     """The flows that are known to be on it."""
-    answered_at: datetime | None = None
-    """When it was opened by the service's clock, to the second; None when nobody knows."""
+    answered_at: datetime
+    """When it was opened by the service's clock, to the second."""
 
 
 class Came(Struct, frozen=True):

@@ -16,7 +16,7 @@ from archiver.simulator.faults import Side
 from archiver.simulator.sabotage import sabotage
 from archiver.simulator.schedule import Faults
 from archiver.simulator.seeding import HISTORY_ENDS_AT, settle, write_history
-from archiver.simulator.streaming import FAULTS, STREAMS_ONLY, Streams, is_stream
+from archiver.simulator.streaming import FAULTS, STREAMS_ONLY, Streams, is_stream, undated
 from archiver.simulator.traffic import Traffic
 from archiver.simulator.world import World
 
@@ -186,6 +186,7 @@ class Simulator:
         app = web.Application(
             middlewares=[limit_head, sabotage, speak_json], client_max_size=MAX_BODY_BYTES
         )
+        app.on_response_prepare.append(undated)
         app[WORLD] = self.world
         app[FAULTS] = self.faults
         app[STREAMS_ONLY] = side == "stream"

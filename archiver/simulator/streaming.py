@@ -41,6 +41,12 @@ def is_stream(request: web.Request) -> bool:
     return "text/event-stream" in request.headers.get("Accept", "")
 
 
+async def undated(_request: web.Request, response: web.StreamResponse) -> None:
+    """Take Date out of the head of a stream: the service's streams did not tell the time."""
+    if not isinstance(response, web.Response):
+        del response.headers["Date"]
+
+
 class Streams:
     """All stream connections.
 

@@ -12,6 +12,7 @@ import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from contextlib import suppress
+from email.utils import formatdate
 from itertools import islice
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -26,6 +27,9 @@ RECORDS_A_CHUNK = 16
 WRITE_BYTES = 64 * 1024
 TICK_SECONDS = 0.002
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n"
+_DAY_BEFORE = formatdate(traffic.BEGAN_AT / 1000 - 24 * 3600, usegmt=True)
+_DATE = f"Date: {_DAY_BEFORE}\r\n".encode()
+"""The time by the clock that dates the events: before all of them, so that they are new."""
 Query = dict[str, str]
 
 
@@ -164,7 +168,7 @@ class Feeder:
                     return
                 body = self._answer(target.path, query)
                 length = b"Content-Length: %d\r\n\r\n" % len(body)
-                writer.write(_HEAD % b"application/json" + length + body)
+                writer.write(_HEAD % b"application/json" + _DATE + length + body)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass

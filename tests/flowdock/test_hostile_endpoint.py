@@ -63,6 +63,7 @@ async def occurrences(
         token="s3cret-t0ken",
         gate=Gate(requests_per_second=1e6, concurrency=1),
         clock=clock,
+        service_time=clock,
         chance=random.Random(1),
         delays=QUICK,
         silence_seconds=silence_seconds,

@@ -63,6 +63,7 @@ def listen(flowdock: Simulator, session: Any) -> Callable[..., Any]:
             token=token or flowdock.token,
             gate=Gate(requests_per_second=1e6, concurrency=1),
             clock=now,
+            service_time=now,
             chance=random.Random(1),
             delays=QUICK,
             **more,

@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -31,6 +32,7 @@ QUICK = Delays(
 )
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SHARD = Shard(flows=("acme/main", "acme/dev"), private=True)
+SERVICE_TIME = datetime(2023, 5, 1, tzinfo=UTC)
 
 
 class Recording(Gate):
@@ -43,11 +45,13 @@ class Recording(Gate):
         self.held += (seconds,)
 
 
-def stream(*chunks: bytes, then: str = "end", content_type: str = "text/event-stream") -> Answer:
+def stream(
+    *chunks: bytes, then: str = "end", content_type: str = "text/event-stream", **headers: str
+) -> Answer:
     """A stream of *chunks*, each in a packet of its own, that ends, hangs or is cut *then*."""
 
     async def reply(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": content_type})
+        response = web.StreamResponse(headers={"Content-Type": content_type, **headers})
         await response.prepare(request)
         for chunk in chunks:
             await response.write(chunk)
@@ -98,6 +102,7 @@ def listen(server: Any, session: Any, clock: Any) -> Callable[..., Any]:
             token=TOKEN,
             gate=gate or Recording(requests_per_second=1e6, concurrency=1),
             clock=clock,
+            service_time=lambda: SERVICE_TIME,
             chance=random.Random(1),
             delays=QUICK,
             **more,
@@ -135,6 +140,17 @@ async def test_a_connection_opens_brings_frames_and_closes(listen: Any) -> None:
     assert (opened.connection, closed.connection, closed.reason) == (1, 1, "ended")
     assert first.received_at < second.received_at
     assert frames_in(seen) == [b'{"id":1}', b'{"id":2}']
+
+
+@pytest.mark.parametrize(
+    ("date", "answered_at"),
+    [("Tue, 02 May 2023 03:04:05 GMT", datetime(2023, 5, 2, 3, 4, 5, tzinfo=UTC)), ("", None)],
+)
+async def test_a_stream_that_does_not_tell_the_time_was_opened_by_the_clock_of_the_service(
+    listen: Any, date: str, answered_at: datetime | None
+) -> None:
+    opened, *_ = await until_closed(listen(stream(b"\n", Date=date)))
+    assert opened.answered_at == (answered_at or SERVICE_TIME)
 
 
 async def test_the_request_tells_the_shard_and_the_token_in_the_header(
@@ -302,6 +318,7 @@ async def test_a_server_that_is_not_there_is_tried_again(session: Any, clock: An
         token=TOKEN,
         gate=Recording(requests_per_second=1e6, concurrency=1),
         clock=clock,
+        service_time=clock,
         chance=random.Random(1),
         delays=QUICK,
     )

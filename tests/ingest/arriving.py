@@ -31,6 +31,7 @@ from archiver.store.engine import create_engine, transaction
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 SENT = 1_577_836_800_000
+LONG_AGO = datetime(2010, 1, 1, tzinfo=UTC)
 
 FEW = settings(
     max_examples=25,

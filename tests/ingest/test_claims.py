@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from archiver.domain.coverage import Ranges
 from archiver.ingest.claims import Claims
 from archiver.ingest.intake import Began, Came, Ended, Item
-from tests.ingest.arriving import SENT, frame, streamed
+from tests.ingest.arriving import LONG_AGO, SENT, frame, streamed
 
 SETTLING = 1.0
 FLOWS = (1, 2)
@@ -25,7 +25,7 @@ def unreadable(*, at: float, connection: int = 1) -> Came:
 
 
 def began(*, at: float, connection: int = 1) -> Began:
-    return Began(connection, at, frozenset(FLOWS))
+    return Began(connection, at, frozenset(FLOWS), LONG_AGO)
 
 
 def told(kind: str, *, at: float, flow_key: int = 1, connection: int = 1) -> Came:

@@ -17,7 +17,7 @@ from archiver.ingest.live import Listener, Pace, Rate, claim_pause, listen, rece
 from archiver.ingest.names import Names
 from archiver.ingest.tally import AccountTally, Link, Tally
 from archiver.store.engine import DatabaseError, Engine, connect
-from tests.ingest.arriving import NOW, fail_to_journal, frame, new_flow, query, streamed
+from tests.ingest.arriving import LONG_AGO, NOW, fail_to_journal, frame, new_flow, query, streamed
 from tests.test_daemon import until
 
 SETTLING_SECONDS = 0.2
@@ -31,7 +31,7 @@ class Writing:
         self.intake = Intake(limit_bytes=10**6, settling_seconds=SETTLING_SECONDS)
         self.heads = Heads(settling_seconds=SETTLING_SECONDS)
         self.clock = asyncio.get_running_loop().time
-        self.intake.put_now(Began(1, self.clock() - 100, frozenset({flow_key})))
+        self.intake.put_now(Began(1, self.clock() - 100, frozenset({flow_key}), LONG_AGO))
 
     def came(self, *ids: int, seconds_ago: float) -> None:
         for id_ in ids:
@@ -147,7 +147,7 @@ async def test_a_stream_that_does_not_open_is_told_with_its_address_and_a_time_t
     async def occur() -> AsyncIterator[Occurrence]:
         url = "http://127.0.0.1:1"
         yield Closed(url=url, connection=None, reason="no answer", retry_in_seconds=0.14247004890)
-        yield Opened(connection=1, answered_at=None)
+        yield Opened(connection=1, answered_at=NOW)
         yield Closed(url=url, connection=1, reason="ended", retry_in_seconds=61.666)
 
     await listen(occur(), listener(writing))
@@ -176,7 +176,7 @@ async def test_a_signal_moves_no_head_further_than_what_is_known(writing):
     assert isinstance(lone.decoded, Signal)
     flow_key = signal.flow_key
     assert flow_key is not None
-    writing.intake.put_now(Began(2, writing.clock() - 100, frozenset({flow_key})))
+    writing.intake.put_now(Began(2, writing.clock() - 100, frozenset({flow_key}), LONG_AGO))
     writing.intake.put_now(Came(2, writing.clock() - 50, [signal, lone]))
     async with at_work(writing, batch_events=10):
         await until(lambda: bool(writing.claimed() and writing.heads.newest(flow_key)))

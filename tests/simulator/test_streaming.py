@@ -53,6 +53,7 @@ async def test_the_head_of_a_stream_is_as_the_service_sent_it(flowdock, connect)
     assert b"Content-Type: application/json\r\n" in stream.head
     assert b"Transfer-Encoding: chunked\r\n" in stream.head
     assert b"Flowdock-User: 1\r\n" in stream.head
+    assert b"Date:" not in stream.head
 
 
 @pytest.mark.parametrize("by_header", [True, False])

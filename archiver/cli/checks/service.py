@@ -177,6 +177,7 @@ async def _try_stream(means: Means, shard: Shard) -> str | None:
         token=means.account.token,
         gate=means.gate,
         clock=utc_now,
+        service_time=utc_now,
         chance=random.Random(),  # noqa: S311  (it only spreads delays)
         stream_format=means.settings.stream.format,
     )
