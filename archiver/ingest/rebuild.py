@@ -1,8 +1,8 @@
 """Derived rows made anew of the journal, a stretch of ids at a time.
 
-Messages and their history are replayed as the writer replays them. A thread shows what the newest
-event says that showed it, and no index leads from a thread to its events; so two passes find it.
-First each stored thread must be as the event shows it that it names: what is not is replaced by
+Messages and their history are replayed as the writer replays them. Of a thread the newest
+state counts that an event shows, and no index leads from a thread to its events; so two passes find
+it. First each stored thread must be as the event shows it that it names: what is not is replaced by
 that. Then no event may show a thread newer than it is stored: what does is stored. Both hold of
 every moment of a sound archive, so the passes need not see the same moment.
 

@@ -88,12 +88,8 @@ async def compare_threads(
 
 async def newest(tx: AsyncConnection, shown: Collection[Shown]) -> list[Shown]:
     """Of each thread among *shown* the newest state, as Postgres orders them."""
-    last: dict[tuple[int, str], int] = {}
-    for one in shown:
-        key = (one.flow_key, one.thread.id)
-        last[key] = max(one.as_of, last.get(key, 0))
-    in_order = [one for one in shown if one.as_of == last[one.flow_key, one.thread.id]]
-    if len(in_order) == len(last):
+    in_order = list(shown)
+    if len({(one.flow_key, one.thread.id) for one in in_order}) == len(in_order):
         return in_order
     found = await tx.execute(_NEWEST, {"rows": _json([_thread_row(one) for one in in_order])})
     return [in_order[number - 1] for number in found.scalars()]
@@ -224,7 +220,7 @@ def _json(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 _RANK = (
-    '({0}.as_of, coalesce({0}.updated_at, to_timestamp(0)), CAST({0}.detail AS text) COLLATE "C")'
+    '(coalesce({0}.updated_at, to_timestamp(0)), {0}.as_of, CAST({0}.detail AS text) COLLATE "C")'
 )
 
 _SHOWN = """

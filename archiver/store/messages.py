@@ -243,9 +243,12 @@ def _upsert(table: Table, source: str) -> str:
 
 
 def _rank(row: str) -> str:
-    """The order in which states of a thread are newer; total, so that any arrival ends the same."""
+    """The order in which states of a thread are newer; total, so that any arrival ends the same.
+
+    The service's time comes first: a listing shows an old message with the thread as it is by now.
+    """
     at = f"coalesce({row}.updated_at, to_timestamp(0))"
-    return f'({row}.as_of, {at}, CAST({row}.detail AS text) COLLATE "C")'
+    return f'({at}, {row}.as_of, CAST({row}.detail AS text) COLLATE "C")'
 
 
 _CHANGE = _upsert(

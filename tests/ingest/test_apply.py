@@ -293,3 +293,19 @@ def test_what_is_listed_again_later_counts_from_then_on_though_nothing_was_said_
         at = NOW + timedelta(minutes=minutes)
         archive.apply(listed(frame(5, tags=tags), key, as_of=9, at=at))
     assert query(archive.url, "SELECT tags FROM archive.messages") == [(["now"],)]
+
+
+def test_an_old_message_that_is_listed_shows_its_thread_as_it_is_by_now(archive):
+    """What renamed it was heard once, and not the second time."""
+
+    def thread(title: str, *, minute: int) -> dict[str, str]:
+        return {"id": "t", "title": title, "updated_at": f"2020-01-01T00:{minute:02}:00.000Z"}
+
+    key = archive.flow_key
+    said = frame(5, thread_id="t", thread=thread("plans", minute=1))
+    renamed = frame(7, "thread-change", content=thread("old plans", minute=2))
+    by_now = frame(5, thread_id="t", thread=thread("new plans", minute=3))
+    late = frame(6, thread_id="t", thread=thread("plans", minute=1))
+    for arrival in (streamed(said, key), streamed(renamed, key), listed(by_now, key, as_of=9)):
+        archive.apply(arrival, streamed(late, key))
+    assert query(archive.url, "SELECT title FROM archive.threads") == [("new plans",)]

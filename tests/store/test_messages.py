@@ -23,7 +23,7 @@ from archiver.store import messages
 from archiver.store.engine import transaction
 from archiver.store.messages import Held, History, Shown
 from tests.domain.happenings import posted
-from tests.ingest.arriving import FEW, derived, new_flow, query, running
+from tests.ingest.arriving import FEW, LONG_AGO, derived, new_flow, query, running
 
 MORE = settings(FEW, max_examples=40)
 NASTY = ["\\", "\t", "\n", "\r", "\b", "{", '"', ",", "N", "\x7f", "\u2028", "\ufffe"]
@@ -209,7 +209,8 @@ def test_the_newest_state_of_a_thread_wins_in_any_order(database_url):
                 for order in orders
             ]
             assert told[0] == told[1]
-            assert told[0][0][3] == max(state.as_of for state in orders[0])
+            newest = max((state.thread.updated_at or LONG_AGO, state.as_of) for state in orders[0])
+            assert (told[0][0][1] or LONG_AGO, told[0][0][3]) == newest
 
         law()
 
