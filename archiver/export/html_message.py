@@ -18,8 +18,6 @@ LINK = re.compile(
     rf"(?>{_PARENTHESES}|[^\s<>\"'`.,;:!?)\]}}]))"
 )
 """An address without the signs of the sentence around it; parentheses that it opens are its own."""
-ORDINARY = frozenset({"message", "comment"})
-"""Kinds of messages of which nothing is said."""
 OUTSIDE = 'rel="noopener noreferrer nofollow" target="_blank"'
 
 
@@ -30,7 +28,7 @@ def article(message: Message, day_href: str, thread_href: str | None = None) -> 
     """
     m = message
     gone = ' class="deleted"' if m.deleted_at else ""
-    kind = f" <i>{safe(m.event)}</i>" if m.event not in ORDINARY else ""
+    kind = f" <i>{safe(m.kind)}</i>" if m.kind else ""
     thread = (
         f' <a class="thread" href="{safe(thread_href)}">thread of {m.thread_size}</a>'
         if thread_href

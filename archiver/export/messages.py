@@ -17,6 +17,8 @@ _PICTURES = {code: chr(0x2400 + code) for code in range(32) if code not in {9, 1
 _TURNING = (*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _PICTURES |= {127: "\u2421"} | dict.fromkeys(_TURNING, "\ufffd")
 _UNSEEN = re.compile(f"[{re.escape(''.join(map(chr, _PICTURES)))}]")
+ORDINARY = frozenset({"message", "comment"})
+"""Kinds of messages of which nothing is said."""
 LINE_ENDS = re.compile(r"\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
 
 
@@ -53,6 +55,11 @@ class Message(Struct, kw_only=True, gc=False):
         person = self.user_id if self.user_id not in {None, "0"} else None
         known = self.nick or self.external_user_name
         return known or (f"user {person}" if person else self.app or "integration")
+
+    @property
+    def kind(self) -> str:
+        """What it is, if it is not what somebody said."""
+        return "" if self.event in ORDINARY else self.event
 
     @property
     def month(self) -> str:

@@ -30,7 +30,7 @@ _MARKS_IN_FRONT = re.compile(r"^([0-9]*)([=.])")
 
 
 class PlainText:
-    """``[12:34:56] nick: what was said``."""
+    """``[12:34:56] nick: what was said``, and ``[12:34:56] nick (status): …`` of other kinds."""
 
     subject: Subject = "messages"
     by_month = True
@@ -67,7 +67,7 @@ class PlainText:
     def entry(self, message: Message) -> str:
         """The lines of a message."""
         first, *more = _lines(message)
-        said = f"[{_time(message)}] {in_line(message.sender)}: {first}\n"
+        said = f"[{_time(message)}] {in_line(message.sender)}{_kind(message)}: {first}\n"
         return said + "".join(f"    {line}\n" for line in more)
 
 
@@ -90,12 +90,17 @@ class Markdown(PlainText):
     def entry(self, message: Message) -> str:
         """The lines of a message: an item of a list, with hard breaks."""
         said = "\\\n  ".join(_escaped(line) for line in _lines(message))
-        return f"- **{_escaped(in_line(message.sender))}** {_time(message)} {said}\n"
+        about = _escaped(f"{_time(message)}{_kind(message)}")
+        return f"- **{_escaped(in_line(message.sender))}** {about} {said}\n"
 
 
 def _time(message: Message) -> str:
     """The time of day; dashes when it does not tell."""
     return message.sent[11:19] if message.sent else "--:--:--"
+
+
+def _kind(message: Message) -> str:
+    return f" ({in_line(message.kind)})" if message.kind else ""
 
 
 def _lines(message: Message) -> list[str]:

@@ -42,6 +42,22 @@ def messages(draw: st.DrawFn) -> Message:
     )
 
 
+def test_what_nobody_said_is_told_by_its_kind() -> None:
+    told = {
+        event: Message(
+            **dict.fromkeys(Message.__struct_fields__)  # type: ignore[arg-type]
+            | {"id": 1, "event": event, "nick": "ann", "content": "gone home"}
+        )
+        for event in ("message", "comment", "user-edit")
+    }
+    assert {event: PlainText().entry(one) for event, one in told.items()} == {
+        "message": "[--:--:--] ann: gone home\n",
+        "comment": "[--:--:--] ann: gone home\n",
+        "user-edit": "[--:--:--] ann (user-edit): gone home\n",
+    }
+    assert "\\(user\\-edit\\) gone home\n" in Markdown().entry(told["user-edit"])
+
+
 @given(messages())
 def test_the_lines_of_a_message_are_its_own(message: Message) -> None:
     told = PlainText().entry(message)
