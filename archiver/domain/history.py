@@ -65,6 +65,9 @@ def _revision_kind(before: Message, after: Message, fact: Fact) -> RevisionKind 
         after.edited_at,
     )
     tagged = before.tags is not after.tags and visible(before.tags) != visible(after.tags)
+    if tagged and isinstance(fact, Showing):
+        # In which order a listing has tags, of which some are the service's own, nobody changed.
+        tagged = {*visible(before.tags)} != {*visible(after.tags)}
     moved = before.thread != after.thread
     revived = before.deleted_at is not None and after.deleted_at is None
     if isinstance(fact, Showing):

@@ -265,6 +265,14 @@ def test_read_receipts_are_no_revisions():
     assert [revision.kind for revision in revisions] == ["created"]
 
 
+def test_tags_in_another_order_are_no_revision():
+    change = TagsChanged(**about(20, "tag-change"), added=("plan",), removed=())
+    listing = shown(as_of=30, tags=("x", "plan", ":url"))
+    message, revisions = told([shown(as_of=10, tags=("x", ":url")), change, listing])
+    assert [revision.kind for revision in revisions] == ["created", "tagged"]
+    assert message.tags == ("x", "plan", ":url")
+
+
 def test_an_edit_may_change_tags_and_kind():
     change = edit(20, "/me waves", tags=("x",), new_kind="line")
     message = folded(shown(as_of=10, tags=("y",)), change)

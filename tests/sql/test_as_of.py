@@ -95,8 +95,9 @@ State = tuple[str, str | None, list[str], str | None, datetime | None, int, bool
 
 def shown(row: Row) -> State:
     """What people see of a message in a row; of two deletions the fold dates the last."""
-    names = ("event", "content", "tags", "thread_id", "edited_at", "edits")
-    return *(row[name] for name in names), row["deleted_at"] is not None
+    names = ("thread_id", "edited_at", "edits")
+    said = (row["event"], row["content"], sorted(row["tags"]))
+    return *said, *(row[name] for name in names), row["deleted_at"] is not None
 
 
 def folded(heard: Sequence[Fact], moment: datetime) -> State | None:
@@ -114,7 +115,7 @@ def folded(heard: Sequence[Fact], moment: datetime) -> State | None:
     return (
         message.event,
         message.content if is_known else None,
-        [tag for tag in message.tags if not is_receipt(tag)],
+        sorted(tag for tag in message.tags if not is_receipt(tag)),
         message.thread,
         message.edited_at,
         message.edits,
@@ -195,7 +196,8 @@ PRESENT = """
     SELECT flow, id, ROW(event, user_id, nick, sent, content, thread_id, parent_id, edited_at,
                          edits, deleted_at IS NULL, attachments, reactions, app, uuid,
                          external_user_name, detail, array(
-                             SELECT t FROM unnest(tags) AS t WHERE t NOT LIKE ':unread:%%')
+                             SELECT t FROM unnest(tags) AS t
+                             WHERE t NOT LIKE ':unread:%%' ORDER BY t)
                          ) AS shown
     FROM {} WHERE sent IS NOT NULL
 """
