@@ -95,6 +95,7 @@ class Continuity:
         self._first: int | None = None
         self._newest = 0
         self._waiting: deque[tuple[float, int]] = deque()
+        self._left_out: deque[tuple[float, int]] = deque()
 
     @property
     def has_begun(self) -> bool:
@@ -111,14 +112,23 @@ class Continuity:
             self._newest = id_
             _append(self._waiting, at, id_)
 
-    def settled(self, *, before: float) -> tuple[int, int] | None:
-        """The range proven by what arrived *before*; None if the last call told it already."""
+    def leave_out(self, id_: int, *, at: float) -> None:
+        """Claim all but *id_*, which arrived."""
+        self._left_out.append((at, id_))
+
+    def settled(self, *, before: float) -> Ranges:
+        """What is proven by what arrived *before*, but for what earlier calls told."""
         last = None
         while self._waiting and self._waiting[0][0] <= before:
             last = self._waiting.popleft()[1]
+        # Also what has not settled: it may be older than what has.
+        left_out = Ranges.of((id_, id_) for _, id_ in self._left_out)
+        while self._left_out and self._left_out[0][0] <= before:
+            self._left_out.popleft()
         if last is None or self._first is None:
-            return None
-        return (self._first, last)
+            return Ranges()
+        first, self._first = self._first, last + 1
+        return Ranges(((first, last),)) - left_out
 
 
 class Head:

@@ -116,6 +116,9 @@ class Noted(Event, frozen=True, kw_only=True, gc=False):
     It is journalled and counted, never guessed at.
     """
 
+    may_be_listed: bool = False
+    """Of a kind unknown here that the service may have stored: then a listing shows a message."""
+
 
 Mutation = ContentEdited | TagsChanged | MessageDeleted | ReactionChanged | Rethreaded
 """What changes one message that exists already."""

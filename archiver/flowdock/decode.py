@@ -77,7 +77,7 @@ def decode_any(frame: bytes) -> Decoded:
     if is_noted and kind is not None and body.id is None:
         # What takes no id has no place in the history of a flow.
         return _signal(body, kind)
-    return _event(body, kind, MUTATIONS.get(kind or "", _noted))
+    return _event(body, kind, MUTATIONS.get(kind or "", _unknown))
 
 
 def decode_listed(frame: bytes) -> Happening | Rejected:
@@ -174,6 +174,10 @@ def _posted(body: Envelope, head: Head) -> Posted:
 
 def _noted(_body: Envelope, head: Head) -> Noted:
     return Noted(*head)
+
+
+def _unknown(body: Envelope, head: Head) -> Noted:
+    return Noted(*head, may_be_listed=body.persist is not False)
 
 
 def _signal(body: Envelope, kind: str) -> Signal:

@@ -8,6 +8,8 @@ stands brings nothing of it in between.
 Only of the flows that a connection was opened for, and of private conversations, it is known that
 it brings all. What else comes on it is kept, and proves nothing.
 
+What is of a kind unknown here is kept, and not claimed: if it is a message, a listing shows it.
+
 What comes when a connection was opened may be a replay of what was said before, and nobody knows
 how complete that is, nor when it begins. So no claim begins before the settling time is over, nor
 with an event that was sent before the connection stood, by the service's clock.
@@ -18,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from archiver.domain.coverage import Continuity, Ranges
-from archiver.domain.events import Rejected
+from archiver.domain.events import Noted, Rejected
 from archiver.ingest.intake import Began, Came, Ended, Item
 from archiver.store.coverage import Standing
 
@@ -115,6 +117,8 @@ class Claims:
                     connection.flows[flow_key] = continuity
                 if continuity.has_begun or _is_live(decoded.sent_at, connection):
                     continuity.arrived(decoded.id, at=item.at)
+                if type(decoded) is Noted and decoded.may_be_listed:
+                    continuity.leave_out(decoded.id, at=item.at)
         return anew
 
     def _settle(self, connection: int, *, now: float) -> None:
@@ -123,7 +127,7 @@ class Claims:
         before = now - self._settling_seconds
         for flow_key, continuity in self._connections[connection].flows.items():
             if claim := continuity.settled(before=before):
-                self._gained[flow_key] = self._gained.get(flow_key, Ranges()) | Ranges((claim,))
+                self._gained[flow_key] = self._gained.get(flow_key, Ranges()) | claim
 
 
 def _is_live(sent_at: datetime | None, connection: _Connection) -> bool:

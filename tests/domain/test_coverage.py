@@ -53,8 +53,7 @@ def test_a_connection_claims_nothing_that_may_still_be_on_its_way(arrivals, cut,
 
     claim = continuity.settled(before=cut - 1 - settling)
 
-    if claim:
-        assert set(range(claim[0], claim[1] + 1)) <= set(order[:cut])
+    assert ids(claim) <= set(order[:cut])
 
 
 def test_what_came_before_the_claims_begin_is_not_claimed():
@@ -62,18 +61,31 @@ def test_what_came_before_the_claims_begin_is_not_claimed():
     for at, id_ in [(1, 3), (2, 7), (11, 9), (12, 14)]:
         continuity.arrived(id_, at=at)
 
-    assert continuity.settled(before=20) == (9, 14)
+    assert continuity.settled(before=20) == Ranges(((9, 14),))
 
 
-def test_a_claim_is_told_once_and_grows_from_the_same_beginning():
+def test_a_claim_is_told_once_and_goes_on_behind_what_was_told():
     continuity = Continuity(since=0)
     continuity.arrived(5, at=1)
-    assert continuity.settled(before=1) == (5, 5)
-    assert continuity.settled(before=2) is None
+    assert continuity.settled(before=1) == Ranges(((5, 5),))
+    assert not continuity.settled(before=2)
 
     continuity.arrived(9, at=3)
-    assert continuity.settled(before=2) is None
-    assert continuity.settled(before=3) == (5, 9)
+    assert not continuity.settled(before=2)
+    assert continuity.settled(before=3) == Ranges(((6, 9),))
+
+
+def test_what_is_left_out_is_not_claimed_in_whatever_order_it_comes():
+    continuity = Continuity(since=0)
+    for at, id_ in [(1, 5), (2, 9), (3, 7), (4, 12)]:
+        continuity.arrived(id_, at=at)
+        if id_ in {7, 12}:
+            continuity.leave_out(id_, at=at)
+
+    assert continuity.settled(before=2) == Ranges(((5, 6), (8, 9)))
+    assert continuity.settled(before=4) == Ranges(((10, 11),))
+    continuity.arrived(13, at=5)
+    assert continuity.settled(before=5) == Ranges(((13, 13),))
 
 
 def test_a_head_settles_when_it_has_been_known_for_a_while():

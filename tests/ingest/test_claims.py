@@ -14,6 +14,7 @@ from tests.ingest.arriving import LONG_AGO, SENT, frame, streamed
 
 SETTLING = 1.0
 FLOWS = (1, 2)
+NEVER_STORED = {"persist": False}
 
 
 def came(id_: int, *, at: float, flow_key: int = 1, connection: int = 1) -> Came:
@@ -65,6 +66,14 @@ def test_a_replay_that_begins_late_begins_no_claim():
     assert claimed(items[0], timeless) == {}
     after_input_that_could_not_be_placed = [items[0], unreadable(at=10), came(5, at=20)]
     assert claimed(*after_input_that_could_not_be_placed) == {}
+
+
+def test_what_is_of_an_unknown_kind_is_not_claimed_unless_it_was_never_stored():
+    """It may be a message, as a listing would show it."""
+    kinds = [streamed(frame(id_, "weather", **of), 1) for id_, of in ((6, {}), (7, NEVER_STORED))]
+    items = [began(at=0), came(5, at=2), Came(1, 3, kinds), came(8, at=4)]
+    assert claimed(*items) == {1: Ranges(((5, 5), (7, 8)))}
+    assert claimed(began(at=0), Came(1, 3, kinds[:1])) == {}
 
 
 def test_what_is_younger_than_the_settling_time_is_not_claimed():
@@ -172,8 +181,9 @@ def happenings(draw):
 
 
 @given(happenings(), st.data())
-def test_both_ends_of_a_claim_were_written_and_nothing_refused_is_in_it(items, data):
+def test_both_ends_of_what_is_claimed_were_written_and_nothing_refused_is_in_it(items, data):
     claims = Claims(settling_seconds=SETTLING)
+    claimed = dict.fromkeys(FLOWS, Ranges())
     written: set[tuple[int, int]] = set()
     while items:
         size = data.draw(st.integers(1, len(items)))
@@ -188,7 +198,8 @@ def test_both_ends_of_a_claim_were_written_and_nothing_refused_is_in_it(items, d
         claims.refuse({key for key, _ in refused}, now=now)
         written |= keys - refused
         for flow_key, gain in gains.items():
-            for first, last in gain.streamed:
+            claimed[flow_key] |= gain.streamed
+            for first, last in claimed[flow_key]:
                 for end in (first, last):
                     assert (flow_key, end) in written or (flow_key, end) in refused
 
