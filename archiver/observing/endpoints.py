@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -14,6 +14,9 @@ from archiver.observing.metrics import Metrics
 
 OK = 200
 UNAVAILABLE = 503
+
+MOST_CONNECTIONS = 32
+"""Each takes a descriptor, of which the streams and the database need theirs."""
 
 
 @asynccontextmanager
@@ -44,18 +47,35 @@ async def serve(address: str, observed: Observed, metrics: Metrics) -> AsyncIter
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        parts = urlsplit(f"//{address}")
-        try:
-            await web.TCPSite(runner, parts.hostname, parts.port).start()
-        except OSError as error:
-            raise ArchiverError(
-                f"cannot listen on {address} for metrics: {error.strerror or error}; "
-                "correct ARCHIVER_METRICS_LISTEN, or unset it"
-            ) from error
-        host, port = runner.addresses[0][:2]
-        yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        with closing(await _listen(address, runner)) as listening:
+            host, port = listening.sockets[0].getsockname()[:2]
+            yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     finally:
         await runner.cleanup()
+
+
+async def _listen(address: str, runner: web.AppRunner) -> asyncio.Server:
+    """Let so many connect at *address*; who comes then takes the place of who came first."""
+    server = runner.server
+    if server is None:
+        raise RuntimeError("the runner was not set up")
+
+    def admit() -> asyncio.Protocol:
+        for one in server.connections[: 1 - MOST_CONNECTIONS]:
+            if isinstance(one.transport, asyncio.Transport):
+                one.transport.abort()  # whether or not it takes what it was told
+        return server()
+
+    parts = urlsplit(f"//{address}")
+    loop = asyncio.get_running_loop()
+    host, port = parts.hostname, parts.port or 0
+    try:
+        return await loop.create_server(admit, host, port, backlog=MOST_CONNECTIONS)
+    except OSError as error:
+        raise ArchiverError(
+            f"cannot listen on {address} for metrics: {error.strerror or error}; "
+            "correct ARCHIVER_METRICS_LISTEN, or unset it"
+        ) from error
 
 
 def _told(what: object, status: int) -> web.Response:

@@ -2,12 +2,14 @@
 
 import asyncio
 import socket
+from contextlib import AsyncExitStack, suppress
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 
 from archiver.errors import ArchiverError
-from archiver.observing.endpoints import serve
+from archiver.observing.endpoints import MOST_CONNECTIONS, serve
 from archiver.observing.health import Observed
 from archiver.observing.metrics import Metrics
 
@@ -73,3 +75,23 @@ async def test_a_port_that_is_taken_is_told_with_the_setting(observed: Observed)
         with pytest.raises(ArchiverError, match=f"{address}.*ARCHIVER_METRICS_LISTEN"):
             async with serve(address, observed, Metrics(observed, flows=1)):
                 pass
+
+
+async def test_who_keeps_connections_open_makes_room_for_others(present: Observed) -> None:
+    async with (
+        AsyncExitStack() as opened,
+        serve("127.0.0.1:0", present, Metrics(present, flows=10)) as url,
+    ):
+        parts = urlsplit(url)
+        ends = []
+        for _ in range(10 * MOST_CONNECTIONS):
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            opened.callback(writer.close)
+            writer.write(b"GET /metrics HTTP/1.1\r\nHost: here\r\n")  # and no more
+            ends.append(reader)
+        async with aiohttp.ClientSession(url) as session, session.get("/healthz") as answer:
+            assert answer.status == 200
+        async with asyncio.timeout(10):
+            for reader in ends[: -3 * MOST_CONNECTIONS]:
+                with suppress(ConnectionResetError):
+                    assert await reader.read() == b""
