@@ -9,8 +9,14 @@ from urllib.parse import unquote
 import html5lib
 import pytest
 
+from archiver.domain.model import Flow, FlowId
 from archiver.export.html_message import linked
-from tests.export.conftest import FORGED, HOSTILE, Export, content, has_power, rows
+from archiver.ingest.apply import apply
+from archiver.ingest.batch import Batch
+from archiver.store import directory
+from archiver.store.engine import transaction
+from tests.export.conftest import FORGED, HOSTILE, Export, content, exporter, has_power, rows
+from tests.ingest.arriving import NOW, frame, listed, running
 
 SPACE = "{http://www.w3.org/1999/xhtml}"
 
@@ -114,6 +120,28 @@ def test_a_thread_tells_the_day_of_each_message_and_a_day_the_hour(pages: dict[P
     hour = told["2019-07-02.html", "m-22"]
     assert len(hour) == len("12:34")
     assert told["threads-2019-07.html", "m-22"] == f"2019-07-02 {hour}"
+
+
+@pytest.mark.parametrize("path", ["search/main", "assets/page.js", "search.html/main"])
+def test_an_organization_may_be_called_as_what_stands_beside_it(
+    database_url: str, tmp_path: Path, path: str
+) -> None:
+    async def fill(engine: Any) -> None:
+        async with transaction(engine) as tx:
+            keys = await directory.see_flows(tx, [Flow(id=FlowId("f"), path=path)], now=NOW)
+        told = listed(frame(1, content="said there"), keys[FlowId("f")], as_of=1)
+        await apply(engine, Batch(now=NOW, arrivals=[told]))
+
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+    exporter(database_url)(tmp_path / "out", "html", flows=[path])
+
+    files = content(tmp_path / "out")
+    (shard,) = json.loads(files["assets/shards.js"].partition(b" = ")[2].removesuffix(b";\n"))
+    assert shard["flow"] == path
+    assert b"said there" in files[unquote(shard["data"])]
+    assert f"{unquote(shard['path'])}/index.html" in files
+    assert {"assets/page.js", "search.html", "index.html"} <= files.keys()
 
 
 @pytest.mark.parametrize(

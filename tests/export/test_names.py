@@ -1,15 +1,15 @@
 """Flows become names of files, whatever they are called."""
 
-from pathlib import PurePosixPath
+from pathlib import PurePosixPath, PureWindowsPath
+from urllib.parse import unquote
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver.export.writing import path_of
 
-parts = st.text(min_size=1) | st.sampled_from(
-    [".", "..", "...", "a\\b", "\0", "~", "C:", "é" * 200]
-)
+ODD = [".", "..", "...", "a\\b", "\0", "~", "C:", "é" * 200, "search", "AUX", "nul.x", "x.", "x "]
+parts = st.text(min_size=1) | st.sampled_from(ODD)
 flows = st.lists(parts.map(lambda part: part.replace("/", "")), min_size=1, max_size=3)
 
 
@@ -22,3 +22,11 @@ def test_no_name_leads_out_of_the_folder(flow: list[str]) -> None:
     assert not {"", ".", "..", "/"} & set(names)
     assert all(name.isascii() and name.isprintable() and len(name) < 250 for name in names)
     assert not any(letter in path for letter in '\\:*?"<>|')
+    assert not any(PureWindowsPath(name).is_reserved() for name in names)
+    assert not path.startswith(("search", "assets", "manifest"))
+
+
+@given(flows)
+def test_a_name_can_be_read_from_its_path(flow: list[str]) -> None:
+    path = "/".join(part for part in flow if part) or "x"
+    assert unquote(path_of(path)) == path or "~" in path_of(path)
