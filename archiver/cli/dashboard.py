@@ -103,7 +103,8 @@ def _table(view: View, *, width: int, lines: int) -> Table:
     for one in _in_order(view)[:lines]:
         cells = _cells(one, view)
         style = "yellow" if _is_behind(one) else ""
-        table.add_row(make_safe(one.flow), *(cells[name] for name in names), style=style)
+        # As text: what is handed over as str may hold marks that rich obeys.
+        table.add_row(Text(make_safe(one.flow)), *(cells[name] for name in names), style=style)
     return table
 
 

@@ -82,6 +82,12 @@ def test_the_screen_fits_and_what_is_behind_stands_first(width: int, height: int
     assert "more, all proven" in lines[-1]
 
 
+@pytest.mark.parametrize("name", ["acme/[/red]", "acme/[link=http://evil]x[/link]", "a/:boom:"])
+def test_a_name_is_no_markup(name: str) -> None:
+    view = View(look=look(flow(name)), every_seconds=2, rates={}, readiness="")
+    assert [line for line in shown(view, 100, 24) if name in line]
+
+
 def test_what_keeps_it_from_capturing_is_told() -> None:
     view = View(look=look(), every_seconds=2, rates={}, readiness="the database is away")
     assert "✗ not capturing: the database is away" in shown(view, 80, 24)[0]
