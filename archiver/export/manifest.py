@@ -7,9 +7,10 @@ time of its making: the same archive and arguments give the same bytes.
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import msgspec
@@ -21,6 +22,9 @@ from archiver.export.folder import MANIFEST
 
 KIND = "flowdock-archiver export"
 CHUNK_BYTES = 1 << 20
+DAMAGED = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What reading a file may raise that lies in a zip, too: of what is packed as nobody packs here,
+a RuntimeError."""
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
@@ -64,7 +68,7 @@ def read_manifest(export: Path) -> Manifest:
             found = msgspec.json.decode(source.read(), type=Manifest)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise ArchiverError(f"{export} is no finished export: it has no {MANIFEST}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, *DAMAGED) as error:
         raise ArchiverError(f"{export}: its {MANIFEST} cannot be read: {error}") from error
     if found.kind != KIND:
         raise ArchiverError(f"{export}: its {MANIFEST} is that of something else")
@@ -75,10 +79,13 @@ def check(export: Path, manifest: Manifest) -> Iterator[Finding | File]:
     """Yield each file that is as it should be, and a finding for each that is not."""
     with opened(export) as read:
         for file in manifest.files:
+            if _leads_out(file.path):
+                yield Finding(file.path, "leads out of the export")
+                continue
             try:
                 with read(file.path) as source:
                     size, digest = _measure(source)
-            except (OSError, KeyError, zipfile.BadZipFile) as error:
+            except (KeyError, *DAMAGED) as error:
                 gone = isinstance(error, FileNotFoundError | KeyError)
                 yield Finding(file.path, "missing" if gone else f"cannot be read: {error}")
                 continue
@@ -89,6 +96,11 @@ def check(export: Path, manifest: Manifest) -> Iterator[Finding | File]:
             else:
                 yield file
     yield from _strangers(export, manifest)
+
+
+def _leads_out(path: str) -> bool:
+    place = PurePosixPath(path)
+    return place.is_absolute() or ".." in place.parts or "\0" in path
 
 
 def _strangers(export: Path, manifest: Manifest) -> Iterator[Finding]:

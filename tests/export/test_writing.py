@@ -8,11 +8,13 @@ import socket
 import subprocess
 import sys
 import zipfile
+from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
@@ -140,6 +142,31 @@ def test_a_check_finds_what_is_no_more_as_it_was(export: Export, tmp_path: Path)
         "missing", found[1].trouble.split(" ")[0], "changed:", "not",
     ]  # fmt: skip
     assert "bytes instead of" in found[1].trouble
+
+
+def test_a_check_finds_what_of_a_zip_is_damaged(export: Export, tmp_path: Path) -> None:
+    out = tmp_path / "out.zip"
+    manifest = export(out, "csv")
+    whole = out.read_bytes()
+    with zipfile.ZipFile(out) as packed:
+        entries = [packed.getinfo(file.path) for file in manifest.files]
+    for entry in entries:
+        packed_at = entry.header_offset + 30 + len(entry.filename)
+        torn = bytearray(whole)
+        torn[packed_at : packed_at + entry.compress_size] = bytes(entry.compress_size)
+        out.write_bytes(torn)
+        (found,) = [one for one in check(out, manifest) if not isinstance(one, File)]
+        assert found.path == entry.filename
+
+
+@pytest.mark.parametrize("path", ["../beside", "/etc/hostname", "a/../../beside", "a\0b"])
+def test_a_manifest_leads_to_nothing_outside(export: Export, tmp_path: Path, path: str) -> None:
+    (tmp_path / "beside").touch()
+    manifest = export(tmp_path / "out", "csv")
+    outside = File(path=path, size_bytes=0, sha256=sha256().hexdigest())
+    lying = replace(manifest, files=[*manifest.files, outside])
+    found = [one for one in check(tmp_path / "out", lying) if not isinstance(one, File)]
+    assert [one.trouble for one in found] == ["leads out of the export"]
 
 
 def test_what_is_there_is_never_written_over(export: Export, tmp_path: Path) -> None:
