@@ -11,9 +11,11 @@ from archiver.cli.progress import Tell
 from archiver.errors import ArchiverError
 from archiver.export.folder import MANIFEST
 from archiver.export.manifest import Finding, Manifest, check, opened, read_manifest
+from archiver.flowdock.official import NO_ZIP, refuse_dangerous
 from archiver.ingest.importing import Imported
 from archiver.ingest.restoring import (
     Line,
+    read_claims,
     restore_claims,
     restore_directory,
     restore_events,
@@ -26,22 +28,35 @@ CHECK_SHARE = 0.1
 
 
 def is_own(path: Path) -> bool:
-    """Tell whether *path* is an export that the archiver made."""
+    """Tell whether *path* is an export that the archiver made.
+
+    Raises:
+        ArchiverError: it is a zip that is dangerous.
+    """
     if path.is_dir():
         return (path / MANIFEST).is_file()
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as packed:
+            entries = packed.infolist()
+    except (OSError, *NO_ZIP):
         return False
-    with zipfile.ZipFile(path) as packed:
-        return MANIFEST in packed.namelist()
+    if all(entry.filename != MANIFEST for entry in entries):
+        return False
+    for entry in entries:
+        refuse_dangerous(path, entry)
+    return True
 
 
 def require_journal(path: Path) -> Manifest:
     """The manifest of an export that can be brought in.
 
     Raises:
-        ArchiverError: it is one of messages, which do not tell how they came to be.
+        ArchiverError: it is one of messages, which do not tell how they came to be, or not whole.
     """
     manifest = read_manifest(path)
+    missing = {"flows.jsonl", "users.jsonl", "rejects.jsonl"} - {one.path for one in manifest.files}
+    if manifest.arguments.get("events") and missing:
+        raise ArchiverError(f"{path}: its {MANIFEST} names no {min(missing)}")
     if not manifest.arguments.get("events"):
         raise ArchiverError(
             f"{path} holds messages as they were, and not how they came to be so: "
@@ -56,6 +71,10 @@ async def restore(engine: Engine, path: Path, manifest: Manifest, tell: Tell) ->
     Raises:
         ArchiverError: a file is not; nothing is archived then.
     """
+    try:
+        claims = read_claims(manifest.coverage)
+    except ArchiverError as error:
+        raise ArchiverError(f"{path}: its {MANIFEST}: {error}") from error
     for found in check(path, manifest):
         if isinstance(found, Finding):
             raise ArchiverError(f"{path}: {found.path}: {found.trouble}")
@@ -64,6 +83,10 @@ async def restore(engine: Engine, path: Path, manifest: Manifest, tell: Tell) ->
     imported = Imported()
     with _reader(path) as lines:
         keys = await restore_directory(engine, lines("flows.jsonl"), lines("users.jsonl"))
+        if strange := claims.keys() - keys.keys():
+            raise ArchiverError(
+                f"{path}: its {MANIFEST} names {min(strange)}, flows.jsonl does not"
+            )
         for file in manifest.files:
             if not file.path.startswith("events/"):
                 continue
@@ -77,7 +100,7 @@ async def restore(engine: Engine, path: Path, manifest: Manifest, tell: Tell) ->
         await restore_rejects(engine, lines("rejects.jsonl"), now=now)
     if manifest.arguments.get("since") is None and manifest.arguments.get("until") is None:
         lacking = imported.lacking
-        await restore_claims(engine, manifest.coverage, keys, lacking=lacking, now=now)
+        await restore_claims(engine, claims, keys, lacking=lacking, now=now)
     return imported
 
 

@@ -26,6 +26,8 @@ MAX_RATIO = 200
 """How many times smaller than its content a packed file may be: chat comes to about ten."""
 HARMLESS_BYTES = 100_000_000
 """What unpacks to less than this is no bomb, however small it was."""
+NO_ZIP = (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError)
+"""What opening a file as a zip raises that is none, or is one that nobody packs here."""
 
 _ZIP_START = b"PK\x03\x04"
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
@@ -107,9 +109,10 @@ def _in_file(path: Path) -> list[ExportFile]:
     try:
         with zipfile.ZipFile(path) as packed:
             entries = packed.infolist()
-    except (zipfile.BadZipFile, UnicodeDecodeError) as error:
-        begun = "its end is missing, as if it had been cut off" if start == _ZIP_START else error
-        raise ExportUnreadable(f"{path} is no whole zip: {begun}") from error
+    except NO_ZIP as error:
+        is_cut = start == _ZIP_START and not zipfile.is_zipfile(path)
+        reason = "its end is missing, as if it had been cut off" if is_cut else error
+        raise ExportUnreadable(f"{path} is no whole zip: {reason}") from error
     return _packed(path, entries)
 
 
@@ -125,7 +128,7 @@ def _unpacked(path: Path) -> ExportFile:
 def _packed(path: Path, entries: list[zipfile.ZipInfo]) -> list[ExportFile]:
     files = [entry for entry in entries if not entry.is_dir()]
     for entry in files:
-        _refuse_dangerous(path, entry)
+        refuse_dangerous(path, entry)
     places = [PurePosixPath(entry.filename) for entry in files]
     wanted = [entry for entry in files if PurePosixPath(entry.filename).name == MESSAGES]
     if not wanted:
@@ -152,7 +155,12 @@ def _beside(messages: PurePosixPath, files: Collection[PurePosixPath]) -> int:
     return nearest.count(messages.parent)
 
 
-def _refuse_dangerous(path: Path, entry: zipfile.ZipInfo) -> None:
+def refuse_dangerous(path: Path, entry: zipfile.ZipInfo) -> None:
+    """Refuse a zip of which an entry climbs out of it, or bursts.
+
+    Raises:
+        ExportUnreadable: it does; the text says what.
+    """
     name = entry.filename
     place = PurePosixPath(name.replace("\\", "/"))
     if place.is_absolute() or ".." in place.parts or _DRIVE.match(name):

@@ -14,10 +14,10 @@ from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mappi
 from datetime import datetime
 from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
@@ -36,7 +36,7 @@ from archiver.store import coverage
 from archiver.store import importing as stored
 from archiver.store.coverage import Standing
 from archiver.store.engine import Engine
-from archiver.store.importing import KnownFlow, KnownUser
+from archiver.store.importing import KnownFlow, KnownUser, Moment, Text
 from archiver.store.journal import Witness
 
 log = logging.getLogger(__name__)
@@ -44,26 +44,42 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BATCH_LINES = 500
+Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class Form(Struct, frozen=True, kw_only=True):
     """A line of an export of the journal."""
 
     flow: str
-    id: int
+    id: Id
     witness: Witness
-    received_at: datetime
-    as_of: int
+    received_at: Moment
+    as_of: Id
     payload: str
-    shown_as_of: int | None = None
-    shown_at: datetime | None = None
+    shown_as_of: Id | None = None
+    shown_at: Moment | None = None
 
 
 class _Reject(Struct, frozen=True, kw_only=True):
-    received_at: datetime
-    origin: str
-    reason: str
+    received_at: Moment
+    origin: Text
+    reason: Text
     raw: str
+
+
+class Proven(Struct, frozen=True, kw_only=True):
+    """A range that another archive claims."""
+
+    witness: Literal["stream", "list"]
+    first: Id = field(name="from")
+    last: Id = field(name="to")
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """What another archive had proven of a flow."""
+
+    due: Id
+    proven: list[Proven]
 
 
 class Line(Struct, frozen=True):
@@ -111,24 +127,36 @@ async def restore_events(
 async def restore_rejects(engine: Engine, lines: Iterable[Line], *, now: datetime) -> None:
     """Keep what the other archive could not place."""
     for batch in _batches(lines):
-        told = [_read(line, _Reject) for line in batch]
+        told = [_read_reject(line) for line in batch]
         arrivals = [
             Arrival(
-                frame=redact(bytes.fromhex(one.raw)),
+                frame=redact(raw),
                 decoded=Rejected(reason=one.reason),
                 flow_key=None,
                 witness="stream",
                 origin=one.origin,
                 received_at=one.received_at,
             )
-            for one in told
+            for one, raw in told
         ]
         await apply_patiently(engine, Batch(now=now, arrivals=arrivals))
 
 
+def read_claims(coverage: Mapping[str, Any]) -> dict[str, Claim]:
+    """What a manifest says that another archive had proven, by the paths of flows.
+
+    Raises:
+        ArchiverError: it says nothing that can be understood.
+    """
+    try:
+        return msgspec.convert(coverage, dict[str, Claim])
+    except msgspec.ValidationError as error:
+        raise ArchiverError(f"what was proven cannot be read: {error}") from error
+
+
 async def restore_claims(
     engine: Engine,
-    claims: Mapping[str, Any],
+    claims: Mapping[str, Claim],
     keys: Mapping[str, int],
     *,
     lacking: Collection[int],
@@ -140,11 +168,11 @@ async def restore_claims(
     """
     newest = await when_possible(engine, partial(coverage.heads, flow_keys=set(keys.values())))
     gains = {}
-    for path, standing in claims.items():
+    for path, claim in claims.items():
         gain = Standing(
-            streamed=_proven_by("stream", standing),
-            listed=_proven_by("list", standing),
-            due=standing["due"],
+            streamed=_proven_by("stream", claim),
+            listed=_proven_by("list", claim),
+            due=claim.due,
             epoch=UNSETTLED,  # what another archive listed lifts no doubt here
         )
         farthest = max([gain.due, *(last for _, last in gain.proven)])
@@ -158,10 +186,8 @@ async def restore_claims(
     await apply_patiently(engine, Batch(now=now, gains=gains, opened=opened))
 
 
-def _proven_by(witness: str, standing: Mapping[str, Any]) -> Ranges:
-    return Ranges.of(
-        (one["from"], one["to"]) for one in standing["proven"] if one["witness"] == witness
-    )
+def _proven_by(witness: str, claim: Claim) -> Ranges:
+    return Ranges.of((one.first, one.last) for one in claim.proven if one.witness == witness)
 
 
 def _in_proportion(
@@ -241,6 +267,15 @@ def _read(line: Line, type_: type[T]) -> T:
         return msgspec.json.decode(line.text, type=type_)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ArchiverError(f"{line.place}: {error}") from error
+
+
+def _read_reject(line: Line) -> tuple[_Reject, bytes]:
+    """A reject, and its bytes."""
+    told = _read(line, _Reject)
+    try:
+        return told, bytes.fromhex(told.raw)
+    except ValueError as error:
+        raise ArchiverError(f"{line.place}: its bytes are not hexadecimal") from error
 
 
 def _batches(lines: Iterable[Line]) -> Iterator[list[Line]]:

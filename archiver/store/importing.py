@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.structs import asdict, replace
 from sqlalchemy import Table, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -13,31 +14,35 @@ from archiver.domain.model import FlowId, User
 from archiver.store.directory import as_rows, keys_of
 from archiver.store.schema import flows, users
 
+Text = Annotated[str, Meta(pattern=r"\A[^\0]*\Z")]
+"""What Postgres takes for a text."""
+Moment = Annotated[datetime, Meta(tz=True)]
+
 
 class KnownFlow(Struct, frozen=True, kw_only=True):
     """A flow, as another archive knows it."""
 
-    flow_id: FlowId
-    path: str
-    organization: str | None
-    name: str | None
-    access_mode: str | None
+    flow_id: Annotated[FlowId, Meta(pattern=r"\A[^\0]*\Z")]
+    path: Text
+    organization: Text | None
+    name: Text | None
+    access_mode: Text | None
     joined: bool | None
     disabled: bool | None
-    first_seen_at: datetime
-    last_seen_at: datetime | None
+    first_seen_at: Moment
+    last_seen_at: Moment | None
 
 
 class KnownUser(Struct, frozen=True, kw_only=True):
     """A person, as another archive knows them."""
 
-    user_id: str
-    nick: str | None
-    name: str | None
-    email: str | None
+    user_id: Text
+    nick: Text | None
+    name: Text | None
+    email: Text | None
     disabled: bool | None
-    first_seen_at: datetime
-    last_seen_at: datetime
+    first_seen_at: Moment
+    last_seen_at: Moment
 
 
 async def path_of(tx: AsyncConnection, flow_key: int) -> str:

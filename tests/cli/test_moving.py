@@ -5,6 +5,7 @@ import random
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import Phase, find, settings
 from msgspec.structs import replace
 
 from archiver.cli.export import EVENTS, _format
-from archiver.cli.restoration import require_journal, restore
+from archiver.cli.restoration import is_own, require_journal, restore
 from archiver.domain.coverage import Ranges
 from archiver.domain.proportion import OUT_OF_PROPORTION
 from archiver.errors import ArchiverError
@@ -238,3 +239,87 @@ def test_an_export_that_is_not_as_its_manifest_says_is_refused(
     with pytest.raises(ArchiverError, match=r"users\.jsonl: \d bytes instead of"):
         bring_in(second_url, tmp_path / "out")
     assert query(second_url, "SELECT * FROM archive.flows") == []
+
+
+@pytest.mark.parametrize(
+    ("file", "field", "odd"),
+    [
+        ("events", "id", -5),
+        ("events", "as_of", 2**63),
+        ("events", "shown_at", "2020-01-01T00:00:00"),
+        ("flows", "path", "a/\0"),
+        ("users", "nick", "\0"),
+        ("rejects", "raw", "no"),
+        ("rejects", "origin", "\0"),
+    ],
+)
+def test_a_line_that_no_archive_writes_is_told_with_its_place(
+    database_url: str, second_url: str, tmp_path: Path, file: str, field: str, odd: object
+) -> None:
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+    export(database_url, tmp_path / "out")
+    manifest = json.loads((tmp_path / "out/manifest.json").read_bytes())
+    told = next(one for one in manifest["files"] if one["path"].startswith(file))
+    first, rest = (tmp_path / "out" / told["path"]).read_bytes().split(b"\n", 1)
+    changed = json.dumps(json.loads(first) | {field: odd}).encode() + b"\n" + rest
+    (tmp_path / "out" / told["path"]).write_bytes(changed)
+    told |= {"size_bytes": len(changed), "sha256": sha256(changed).hexdigest()}
+    (tmp_path / "out/manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArchiverError, match=rf"{told['path']}, line 1: "):
+        bring_in(second_url, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "claims", [5, {"due": 5}, {"due": -1, "proven": []}, {"due": 1, "proven": [{"from": 1}]}]
+)
+def test_claims_that_no_archive_makes_are_refused_before_all_else(
+    database_url: str, second_url: str, tmp_path: Path, claims: object
+) -> None:
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+    export(database_url, tmp_path / "out")
+    manifest = json.loads((tmp_path / "out/manifest.json").read_bytes())
+    manifest["coverage"]["acme/main"] = claims
+    (tmp_path / "out/manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArchiverError, match="what was proven cannot be read"):
+        bring_in(second_url, tmp_path / "out")
+    assert query(second_url, "SELECT * FROM archive.flows") == []
+
+
+def test_claims_for_a_flow_that_is_not_there_are_refused(
+    database_url: str, second_url: str, tmp_path: Path
+) -> None:
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+    export(database_url, tmp_path / "out")
+    manifest = json.loads((tmp_path / "out/manifest.json").read_bytes())
+    manifest["coverage"]["acme/none"] = manifest["coverage"]["acme/main"]
+    (tmp_path / "out/manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArchiverError, match=r"names acme/none, flows\.jsonl does not"):
+        bring_in(second_url, tmp_path / "out")
+    assert query(second_url, "SELECT * FROM archive.events") == []
+
+
+def test_an_export_that_lacks_a_file_of_its_own_is_refused(
+    database_url: str, tmp_path: Path
+) -> None:
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+    export(database_url, tmp_path / "out")
+    manifest = json.loads((tmp_path / "out/manifest.json").read_bytes())
+    manifest["files"] = [one for one in manifest["files"] if one["path"] != "rejects.jsonl"]
+    (tmp_path / "out/manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArchiverError, match=r"names no rejects\.jsonl"):
+        require_journal(tmp_path / "out")
+
+
+def test_a_zip_that_bursts_is_refused_before_its_manifest_is_read(tmp_path: Path) -> None:
+    with (
+        zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as target,
+        target.open("manifest.json", "w") as entry,
+    ):
+        for _ in range(101):
+            entry.write(bytes(1_000_000))
+    with pytest.raises(ArchiverError, match="as bombs do"):
+        is_own(tmp_path / "bomb.zip")

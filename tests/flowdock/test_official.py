@@ -72,6 +72,15 @@ def test_a_damaged_zip_is_told_with_the_place(tmp_path: Path) -> None:
         list(export.chunks())
 
 
+def test_a_zip_of_a_kind_that_is_not_known_is_told(tmp_path: Path) -> None:
+    newer = packed(tmp_path / "main.zip", {"messages.json": MESSAGES})
+    content = bytearray(newer.read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 99  # the version that it takes to read it
+    newer.write_bytes(content)
+    with pytest.raises(ExportUnreadable, match=r"main\.zip is no whole zip: .*version 9\.9"):
+        find_exports(newer)
+
+
 @pytest.mark.parametrize(
     "name", ["../messages.json", "/etc/messages.json", "a/../../b", "..\\b", "C:\\b"]
 )
