@@ -91,5 +91,5 @@ class LoadSettings:
             raise ArchiverError(
                 f"cannot read the settings in {self.config}: {exc.strerror}"
             ) from exc
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise ArchiverError(f"the settings in {self.config} are not TOML: {exc}") from exc

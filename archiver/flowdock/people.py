@@ -6,7 +6,6 @@ nicks. CSV with a header that names ``id`` and any of ``nick``, ``name``, ``emai
 
 import csv
 import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from archiver.domain.model import User
 from archiver.errors import ArchiverError
 from archiver.flowdock.directory import user_of
+from archiver.flowdock.envelope import read_json
 
 COLUMNS = frozenset({"id", "nick", "name", "email"})
 
@@ -31,14 +31,14 @@ def read_users(path: Path) -> list[User]:
     except UnicodeDecodeError as error:
         raise ArchiverError(f"{path} is not UTF-8: byte {error.start:,}") from error
     is_json = text.lstrip()[:1] in {"[", "{"}
-    found = _from_json(path, text) if is_json else _from_csv(path, text)
+    found = _from_json(path, text) if is_json else _from_csv(path, text.replace("\0", "\ufffd"))
     return list({user.id: user for user in found}.values())
 
 
 def _from_json(path: Path, text: str) -> Iterator[User]:
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        value = read_json(text.encode())
+    except ValueError as error:
         raise ArchiverError(f"{path} is not JSON: {error}") from error
     if isinstance(value, dict):
         value = [_with_id(id_, told) for id_, told in value.items()]
@@ -57,6 +57,13 @@ def _with_id(id_: str, told: Any) -> Any:
 
 def _from_csv(path: Path, text: str) -> Iterator[User]:
     rows = csv.DictReader(io.StringIO(text))
+    try:
+        yield from _from_rows(path, rows)
+    except csv.Error as error:
+        raise ArchiverError(f"{path}, line {rows.reader.line_num}: {error}") from error
+
+
+def _from_rows(path: Path, rows: "csv.DictReader[str]") -> Iterator[User]:
     named = {name.strip().lower() for name in rows.fieldnames or ()}
     if "id" not in named or not named & (COLUMNS - {"id"}):
         raise ArchiverError(

@@ -153,6 +153,7 @@ def test_what_the_operator_can_mend_is_one_line_and_ends_with_2(
     [
         ("[strem]\n", "strem is no setting; did you mean stream?"),
         ("stream = [\n", "are not TOML"),
+        ("flows = " + "[" * 10_000, "are not TOML"),
         (f'token = "{MARKER}\n', "are not TOML"),
         (f'tokn = "{MARKER}"\n', "did you mean token?"),
     ],

@@ -130,6 +130,15 @@ def test_people_are_read_from_json_and_csv(tmp_path: Path, text: str) -> None:
     assert found == [("1", "ann", None, "a@x"), ("2", "bob", None, None)]
 
 
+@pytest.mark.parametrize("text", ['{"1": "a\\u0000\\ud800b"}', "id,nick\n1,a\0\0b\n"])
+def test_what_postgres_does_not_take_of_a_name_is_shown_as_unknown(
+    tmp_path: Path, text: str
+) -> None:
+    file = tmp_path / "users"
+    file.write_text(text, encoding="utf-8")
+    assert [one.nick for one in read_users(file)] == ["a\ufffd\ufffdb"]
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
@@ -138,6 +147,8 @@ def test_people_are_read_from_json_and_csv(tmp_path: Path, text: str) -> None:
         (b"nick\nann\n", "names no column id"),
         (b"id,nick\n1,ann\n,bob\n", "line 3: no id"),
         (b"\xff", "not UTF-8: byte 0"),
+        (b"[" * 100_000, "is not JSON: nested too deeply"),
+        (b"id,nick\n1,ann\n2," + b"x" * 200_000, "line 3: field larger than"),
     ],
 )
 def test_lists_of_people_that_are_none_are_told(tmp_path: Path, content: bytes, told: str) -> None:
