@@ -12,7 +12,7 @@ from archiver.store.engine import Engine
 
 PRUNE_SECONDS = 3600.0
 PAGES_KEPT = timedelta(days=90)
-"""Of the audit; what first proved a range is kept for good."""
+"""Of the audit and of `verify`, and of what failed; what first proved a range is kept for good."""
 
 
 async def prune(

@@ -169,12 +169,15 @@ async def claimed_by_stream(tx: AsyncConnection, keys: Iterable[Key]) -> set[int
 
 
 async def drop_audits(tx: AsyncConnection, *, before: datetime) -> None:
-    """Drop the rows of pages that were listed again, and found as they were, *before*."""
+    """Drop the rows of pages that were listed again, and found as they were, *before*.
+
+    And of requests for the same range that failed until then all but the last.
+    """
+    again = pages.c.purpose.in_(["audit", "verify"])
     await tx.execute(
-        delete(pages).where(
-            pages.c.purpose == "audit", pages.c.error.is_(None), pages.c.requested_at < before
-        )
+        delete(pages).where(again, pages.c.error.is_(None), pages.c.requested_at < before)
     )
+    await tx.execute(_DROP_FAILURES, {"before": before})
 
 
 async def heads(tx: AsyncConnection, flow_keys: Iterable[int]) -> dict[int, int]:
@@ -238,6 +241,16 @@ _CLAIMED = query(
     .join_from(_ASKED, ledger, ledger.c.flow_key == _ASKED.c.flow_key)
     .where(ledger.c.streamed.contains(_ASKED.c.id))
 )
+
+_DROP_FAILURES = text("""
+    DELETE FROM store.pages AS page USING (
+        SELECT flow_key, purpose, asked, max(page_key) AS last FROM store.pages
+        WHERE error IS NOT NULL AND requested_at < :before GROUP BY flow_key, purpose, asked
+    ) AS failed
+    WHERE page.error IS NOT NULL AND page.page_key < failed.last
+      AND (page.flow_key, page.purpose, page.asked)
+          = (failed.flow_key, failed.purpose, failed.asked)
+""")
 
 _HEADS = text("""
     SELECT flow_key, greatest(due, (

@@ -7,11 +7,12 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from sqlalchemy import text
 
 from archiver.domain.coverage import Ranges
 from archiver.store import coverage, wanted
-from archiver.store.coverage import NEWEST_PROVABLE, PageRow, Standing
+from archiver.store.coverage import NEWEST_PROVABLE, PageRow, Purpose, Standing
 from archiver.store.engine import connect, transaction
 from tests.ingest.arriving import NOW, new_flow, query, running
 
@@ -26,6 +27,22 @@ _standings = st.builds(Standing, streamed=_ranges, listed=_ranges, due=st.just(0
 
 def bounded(ranges: Ranges) -> Ranges:
     return ranges - Ranges(((NEWEST_PROVABLE + 1, LAST),))
+
+
+def page(
+    flow_key: int, purpose: Purpose, asked: tuple[int, int], *, error: str | None = None
+) -> PageRow:
+    return PageRow(
+        flow_key=flow_key,
+        run="00000000-0000-0000-0000-000000000000",
+        purpose=purpose,
+        asked=asked,
+        proven=None if error else asked,
+        messages=0,
+        as_of=0,
+        requested_at=NOW,
+        error=error,
+    )
 
 
 def test_what_is_proven_is_the_union_of_all_gains_in_any_order(database_url):
@@ -78,21 +95,33 @@ def test_the_view_of_gaps_and_the_view_of_coverage_agree_with_the_ledger(databas
 async def test_a_failed_request_is_told_with_the_gap(database_url):
     async with connect(database_url) as engine:
         flow_key = await new_flow(engine)
-        row = PageRow(
-            flow_key=flow_key,
-            run="00000000-0000-0000-0000-000000000000",
-            purpose="backfill",
-            asked=(3, LAST),
-            proven=None,
-            messages=0,
-            as_of=0,
-            requested_at=NOW,
-            error="503",
-        )
+        row = page(flow_key, "backfill", (3, LAST), error="503")
         async with transaction(engine) as tx:
             await coverage.advance(tx, {flow_key: Standing(due=9)}, pages=[row], now=NOW)
     told = query(database_url, "SELECT from_id, to_id, attempts, last_error FROM archive.gaps")
     assert told == [(1, 9, 1, "503")]
+
+
+async def test_of_what_was_asked_again_and_again_long_ago_little_is_kept(database_url):
+    async with connect(database_url) as engine:
+        flow_key = await new_flow(engine)
+        rows = [page(flow_key, purpose, (1, 9)) for purpose in ("backfill", "audit", "verify")]
+        rows += [page(flow_key, "backfill", (1, 9), error=f"50{number}") for number in range(5)]
+        rows += [page(flow_key, "backfill", (4, 9), error="504"), page(flow_key, "verify", (1, 9))]
+        rows = [replace(one, requested_at=NOW + timedelta(days=n)) for n, one in enumerate(rows)]
+        async with transaction(engine) as tx:
+            gain = {flow_key: Standing(due=9)}
+            await coverage.advance(tx, gain, pages=rows, now=NOW)
+            await coverage.drop_audits(tx, before=NOW + timedelta(days=6))
+        kept = "SELECT purpose, error, lower(asked) FROM store.pages ORDER BY page_key"
+    assert query(database_url, kept) == [
+        ("backfill", None, 1),
+        *[("backfill", error, 1) for error in ("502", "503", "504")],
+        ("backfill", "504", 4),
+        ("verify", None, 1),
+    ]
+    told = query(database_url, "SELECT last_error FROM archive.gaps")
+    assert told == [("504",)]
 
 
 async def test_two_that_lock_the_same_flows_in_opposite_orders_do_not_wait_for_each_other(
