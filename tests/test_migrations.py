@@ -322,6 +322,24 @@ async def test_who_reads_for_long_delays_a_migration_and_nobody_else(bare_databa
             assert shown.scalar_one() == "0"
 
 
+async def test_who_keeps_a_migration_waiting_is_told(
+    bare_database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(migrating, "NOTICE_SECONDS", 0.0)
+    async with connect(bare_database_url) as engine, asyncio.timeout(30):
+        with psycopg.connect(bare_database_url, application_name="somebody") as other:
+            other.execute("SELECT pg_advisory_lock(%s)", [migrating.ONE_AT_A_TIME])
+            pid = other.info.backend_pid
+            migrated = asyncio.create_task(migrate(engine))
+            while not caplog.records:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await migrated
+    (told,) = caplog.records
+    assert told.getMessage() == "waiting for who holds the lock of migrations"
+    assert vars(told)["program"] == "somebody"
+    assert vars(told)["pid"] == pid
+
+
 async def test_an_extension_is_found_where_the_database_keeps_it(bare_database_url):
     with psycopg.connect(bare_database_url, autocommit=True) as admin:
         admin.execute("CREATE SCHEMA elsewhere")

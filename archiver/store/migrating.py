@@ -9,6 +9,7 @@ an hour delays the migration, and nobody else. Each is a transaction, and what i
 
 import asyncio
 import logging
+import math
 
 from alembic import command
 from alembic.config import Config
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 ONE_AT_A_TIME = 0x61726368  # "arch": the advisory lock under which a database is migrated
 PAUSE_SECONDS = 0.1
+NOTICE_SECONDS = 3.0
 
 LOCK_SECONDS = 0.5
 LET_PASS_SECONDS = 1.0
@@ -104,10 +106,24 @@ async def _take_turn(connection: AsyncConnection) -> None:
     statements that began before, and the two would wait for each other.
     """
     statement, key = text("SELECT pg_try_advisory_lock(:key)"), {"key": ONE_AT_A_TIME}
+    tell_at = asyncio.get_running_loop().time() + NOTICE_SECONDS
     while not (await connection.execute(statement, key)).scalar_one():
         await connection.commit()
+        if asyncio.get_running_loop().time() >= tell_at:
+            holder = (await connection.execute(_HOLDER, key)).mappings().first()
+            log.warning("waiting for who holds the lock of migrations", extra=dict(holder or {}))
+            tell_at = math.inf
         await asyncio.sleep(PAUSE_SECONDS)
     await connection.commit()
+
+
+# Any role may take any advisory lock.
+_HOLDER = text("""
+    SELECT usename AS "user", pid, application_name AS program
+    FROM pg_locks JOIN pg_stat_activity USING (pid)
+    WHERE locktype = 'advisory' AND granted AND (classid, objid, objsubid) = (0, :key, 1)
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+""")
 
 
 def _upgrade(connection: Connection) -> None:
