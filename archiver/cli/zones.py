@@ -28,8 +28,14 @@ class Zone(click.ParamType[tzinfo]):
 
 
 def on_clock(at: datetime, zone: tzinfo | None) -> datetime:
-    """The moment *at* on the clock of *zone*; on that of this machine, if none is given."""
-    return at.astimezone(zone)
+    """The moment *at* on the clock of *zone*; on that of this machine, if none is given.
+
+    Where a clock does not go so far, as in the year 9999, as it is.
+    """
+    try:
+        return at.astimezone(zone)
+    except (OverflowError, ValueError):  # the latter from the clock of the machine
+        return at
 
 
 def localize(at: datetime, zone: tzinfo | None) -> datetime:

@@ -127,7 +127,7 @@ async def search(
             look = _Look(meaning, older_than=older_than)
             was_cut = False
             while window is not None and len(found) < wanted:
-                searched_from = EPOCH + window.end * HOUR
+                searched_from = _beginning_of(window.end)
                 left = wanted - len(found)
                 if monotonic() > until:
                     break
@@ -184,6 +184,10 @@ def _bounded(extent: Extent, meaning: Meaning, older_than: Hit | None) -> Extent
 
 def _hour(at: datetime) -> int:
     return max(0, (at - EPOCH) // HOUR)
+
+
+def _beginning_of(hour: int) -> datetime:
+    return EPOCH + min(hour, _hour(datetime.max.replace(tzinfo=UTC))) * HOUR
 
 
 class _Look:

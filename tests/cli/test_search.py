@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -352,3 +353,39 @@ def test_a_cursor_is_the_hit_again(at: datetime, flow_key: int, id_: int) -> Non
     assert told.isalnum()
     with pytest.raises(ValueError, match=r"cursor|padding"):
         read_cursor(told[:-3])
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Etc/GMT+12"])
+@pytest.mark.parametrize("form", [(), ("--json",), ("--csv",)])
+def test_what_was_said_at_the_ends_of_time_hinders_no_search(
+    at_the_ends_of_time: str,
+    zone: str,
+    form: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("ARCHIVER_DATABASE_URL", at_the_ends_of_time)
+    assert run(["search", "staging OR timely", "--zone", zone, "-C", "1", *form]) == 0
+    told = capsys.readouterr()
+    assert "Deploying the new build" in told.out
+    assert {"9999-12-31", "0001-01-01"} <= set(re.findall(r"\d{4}-\d\d-\d\d", told.out))
+    assert told.err == ""
+
+
+@pytest.fixture(scope="module")
+def at_the_ends_of_time(
+    postgres_url: str, postgres_admin: psycopg.Connection, template_database: str
+) -> Iterator[str]:
+    """A database with things said as early and as late as can be."""
+
+    async def make(url: str) -> None:
+        async with connect(url) as engine:
+            await fill(engine)
+            for id_, sent in ((300, 253_402_300_799_000), (301, -62_135_596_800_000)):
+                await say(engine, id_, "timely", sent=sent)
+            await refresh(engine, language=LANGUAGE)
+
+    with created(postgres_admin, template_database) as name:
+        url = named(postgres_url, name)
+        asyncio.run(make(url))
+        yield url
