@@ -25,6 +25,7 @@ from archiver.flowdock.refusals import (
     AnswerTooLong,
     BadAnswer,
     FlowRefused,
+    Garbled,
     Redirected,
     StatusRefused,
     TokenRefused,
@@ -32,6 +33,11 @@ from archiver.flowdock.refusals import (
 from archiver.flowdock.retry import DELAYS, Delays, Gate, read_date, retry_after, retrying
 
 T = TypeVar("T")
+
+_QUOTING = (
+    aiohttp.ClientResponseError, aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError,
+)  # fmt: skip
+"""What aiohttp raises with words of the answer in it."""
 
 MAX_PAGE = 100
 """The most messages that one page holds (messages documentation)."""
@@ -83,8 +89,8 @@ class Client:
     """One account at one API. Its calls may run side by side; the gate says how many do.
 
     Every call raises `TokenRefused` when the token is unknown, `Redirected`, `StatusRefused`,
-    `BadAnswer` or `AnswerTooLong` by the answer, and aiohttp's errors or `TimeoutError` when no
-    answer came in time.
+    `BadAnswer`, `Garbled` or `AnswerTooLong` by the answer, and aiohttp's errors or `TimeoutError`
+    when no answer came in time.
     """
 
     def __init__(
@@ -222,6 +228,8 @@ class Client:
                     answer = await self._send(path, query or {}, accepted, most_bytes)
                 except (aiohttp.ClientError, OSError) as error:
                     self._gate.answered(error)
+                    if isinstance(error, _QUOTING):
+                        raise Garbled(path) from None
                     raise
             try:
                 return read(answer)

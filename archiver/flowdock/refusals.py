@@ -57,6 +57,16 @@ class StatusRefused(ArchiverError):
         self.status = status
 
 
+class Garbled(ArchiverError):
+    """An answer broke off, or is no HTTP.
+
+    Nothing of it is quoted, as in `BadAnswer`; what aiohttp says of it holds a line or all headers.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"the answer to {path} broke off, or is no HTTP")
+
+
 class BadAnswer(ArchiverError):
     """A success that holds something else: a proxy's page, or JSON cut short.
 

@@ -18,7 +18,7 @@ import aiohttp
 import tenacity
 from msgspec import Struct
 
-from archiver.flowdock.refusals import BadAnswer, StatusRefused
+from archiver.flowdock.refusals import BadAnswer, Garbled, StatusRefused
 
 MAX_RETRY_AFTER_SECONDS = 3600.0
 
@@ -30,9 +30,9 @@ def is_transient(exc: BaseException) -> bool:
             return is_transient_status(status)
         case aiohttp.ClientConnectorCertificateError():
             return False
-        case aiohttp.ClientConnectionError() | aiohttp.ClientPayloadError() | TimeoutError():
+        case aiohttp.ClientConnectionError() | TimeoutError():
             return True
-        case BadAnswer():
+        case BadAnswer() | Garbled():
             return True
         case _:
             return False

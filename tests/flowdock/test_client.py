@@ -21,6 +21,7 @@ from archiver.flowdock.refusals import (
     AnswerTooLong,
     BadAnswer,
     FlowRefused,
+    Garbled,
     Redirected,
     StatusRefused,
     TokenRefused,
@@ -266,7 +267,7 @@ async def test_what_does_not_pass_is_raised_at_once(
     [
         (answer(status=500), StatusRefused),
         (answer(b"<html>"), BadAnswer),
-        (hang_up, aiohttp.ClientConnectionError),
+        (hang_up, Garbled),
         (never, TimeoutError),
     ],
 )

@@ -22,7 +22,7 @@ from aiohttp import web
 
 from archiver.flowdock.client import Client, Limits, open_session
 from archiver.flowdock.clock import host_time
-from archiver.flowdock.refusals import AnswerTooLong, Redirected
+from archiver.flowdock.refusals import AnswerTooLong, Garbled, Redirected
 from archiver.flowdock.retry import Delays, Gate, is_transient
 from archiver.flowdock.shards import Shard
 from archiver.flowdock.stream import Closed, Frames, Occurrence, follow
@@ -119,6 +119,39 @@ def endlessly(start: bytes, again: bytes, *, pause_seconds: float = 0.0) -> Spea
             await asyncio.sleep(pause_seconds)
 
     return speak
+
+
+SECRET = b'"api_token":"no-t0ken-to-tell"'
+CHUNKED = NOTHING + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        NOTHING + b"X-Chat: " + SECRET + b"\r\n",
+        NOTHING + SECRET + b"\r\n\r\n",
+        NOTHING + b"Content-Length: " + SECRET + b"\r\n\r\n",
+        NOTHING + b"Content-Length: 99\r\n\r\n" + SECRET,
+        NOTHING + b"Content-Encoding: gzip\r\n\r\n" + SECRET,
+        NOTHING + SECRET * 1000,
+        CHUNKED + b"2\r\n[{\r\n" + SECRET + b"\r\n",
+        SECRET + b"\r\n\r\n",
+    ],
+)
+async def test_an_answer_that_is_torn_is_told_without_its_words(
+    session: Any, clock: Any, answer: bytes
+) -> None:
+    """What is told of it is kept with the gap, and shown to all who read the archive."""
+
+    async def speak(writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        await writer.drain()
+
+    async with speaking(speak) as url:
+        with pytest.raises(Garbled) as caught:
+            await client(session, url, clock).page("acme/main", newest=True)
+    assert "t0ken" not in repr(caught.value)
+    assert caught.value.__suppress_context__
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
