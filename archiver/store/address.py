@@ -5,6 +5,9 @@ from sqlalchemy.exc import ArgumentError
 
 from archiver.errors import ArchiverError
 
+SECRET_PARTS = ("pass", "secret", "key")
+"""In the names of libpq's options that may be secret."""
+
 
 class UrlRefused(ArchiverError):
     """The URL, or an option in it, cannot be used, whatever the server."""
@@ -53,5 +56,6 @@ def _advice(reason: str) -> str:
 
 
 def _safe(url: URL) -> str:
-    url = url.difference_update_query([name for name in url.query if "pass" in name])
+    secret = [name for name in url.query if any(part in name for part in SECRET_PARTS)]
+    url = url.difference_update_query(secret)
     return url.render_as_string(hide_password=True).replace("postgresql+psycopg", "postgresql", 1)

@@ -238,12 +238,20 @@ def test_all_names_of_postgres_lead_to_the_same_driver(scheme):
     assert parsed(f"{scheme}://host/db").drivername == "postgresql+psycopg"
 
 
-async def test_a_server_that_is_not_there_is_told_without_its_password():
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:s3cr3t@127.0.0.1:1/db",
+        "postgresql://me@127.0.0.1:1/db?password=s3cr3t&sslpassword=s3cr3t",
+        "postgresql://me@127.0.0.1:1/db?oauth_client_secret=s3cr3t",
+    ],
+)
+async def test_a_server_that_is_not_there_is_told_without_its_password(url):
     with pytest.raises(DatabaseUnreachable) as caught:
-        async with connect("postgresql://me:secret@127.0.0.1:1/db"):
+        async with connect(url):
             pass
     assert "127.0.0.1" in str(caught.value)
-    assert "secret" not in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
 
 
 async def test_values_do_not_reach_the_texts_of_errors(database_url):
