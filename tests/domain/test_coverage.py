@@ -1,11 +1,14 @@
 import time
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver.domain.coverage import Continuity, Head, Ranges
 
-spans = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), max_size=8)
+span = st.tuples(st.integers(1, 50), st.integers(-2, 6)).map(lambda one: (one[0], sum(one)))
+"""Short, so that many of them touch, and some are empty."""
+spans = st.lists(span, max_size=12)
 
 
 def ids(ranges: Ranges) -> set[int]:
@@ -18,7 +21,8 @@ def test_a_set_of_ranges_holds_just_the_ids_of_its_spans(given_spans):
 
     assert ids(ranges) == {id_ for a, b in given_spans for id_ in range(a, b + 1)}
     assert ranges.size() == len(ids(ranges))
-    assert all(id_ in ranges for id_ in ids(ranges))
+    assert {id_ for id_ in range(63) if id_ in ranges} == ids(ranges)
+    assert all(before[1] + 1 < after[0] for before, after in pairwise(ranges))
 
 
 @given(spans, spans)
@@ -64,6 +68,27 @@ def test_what_came_before_the_claims_begin_is_not_claimed():
     assert continuity.settled(before=20) == Ranges(((9, 14),))
 
 
+def test_what_comes_as_the_claims_begin_is_claimed():
+    continuity = Continuity(since=10)
+    begun = []
+    for at, id_ in [(9, 3), (10, 9)]:
+        continuity.arrived(id_, at=at)
+        begun.append(continuity.has_begun)
+
+    assert begun == [False, True]
+    assert continuity.settled(before=10) == Ranges(((9, 9),))
+
+
+def test_what_comes_late_takes_nothing_from_a_claim():
+    continuity = Continuity(since=0)
+    for at, id_ in [(1, 5), (2, 9), (3, 7), (4, 9)]:
+        continuity.arrived(id_, at=at)
+
+    assert continuity.settled(before=1) == Ranges(((5, 5),))
+    assert continuity.settled(before=3) == Ranges(((6, 9),))
+    assert not continuity.settled(before=4)
+
+
 def test_a_claim_is_told_once_and_goes_on_behind_what_was_told():
     continuity = Continuity(since=0)
     continuity.arrived(5, at=1)
@@ -99,6 +124,19 @@ def test_a_head_settles_when_it_has_been_known_for_a_while():
     assert head.settled(before=3) == 5
     assert head.settled(before=4) == 9
     assert head.settled(before=1) == 9
+
+    head.seen(9, at=6)
+    head.seen(10, at=7)
+    assert head.settled(before=6) == 9
+    assert head.settled(before=7) == 10
+
+
+def test_of_what_came_at_one_time_the_newest_counts():
+    head = Head()
+    for id_, at in [(3, 1), (5, 2), (9, 2), (12, 3), (14, 3), (15, 3)]:
+        head.seen(id_, at=at)
+
+    assert [head.settled(before=at) for at in (1, 2, 3)] == [3, 9, 15]
 
 
 def test_the_first_id_that_is_seen_settles_as_late_as_any():
