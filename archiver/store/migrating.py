@@ -10,12 +10,14 @@ an hour delays the migration, and nobody else. Each is a transaction, and what i
 import asyncio
 import logging
 import math
+from collections.abc import Collection
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.util import await_only
 
 from archiver.errors import ArchiverError
 from archiver.store import granting
@@ -86,8 +88,7 @@ async def _upgrade_between_others(connection: AsyncConnection) -> None:
         await connection.execute(text(f"SET lock_timeout = '{LOCK_SECONDS}s'"))
         await connection.commit()
         try:
-            await connection.run_sync(_upgrade)
-            await granting.renew(connection)
+            await connection.run_sync(_upgrade, connection)
         except DBAPIError as error:
             await connection.rollback()
             if sqlstate(error) != LOCK_NOT_AVAILABLE:
@@ -126,9 +127,17 @@ _HOLDER = text("""
 """)
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, tx: AsyncConnection) -> None:
+    """Migrate on *connection*, which is that of *tx*; the last migration comes with the rights."""
+
+    def applied(*, heads: Collection[str], **_: object) -> None:
+        # What a cut left without them would never get them: the schema would be this release's.
+        if latest() in heads:
+            await_only(granting.renew(tx))
+
     config = _config()
     config.attributes["connection"] = connection
+    config.attributes["on_version_apply"] = applied
     command.upgrade(config, "head")
 
 

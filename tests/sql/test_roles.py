@@ -26,6 +26,7 @@ from tests.ingest.applying import chapter, everything
 from tests.ingest.arriving import NOW, new_flow, query
 from tests.sql.conftest import PASSWORD, Command, Roles
 from tests.test_daemon import Archive, archiving, settings_for
+from tests.test_migrations import downgrade
 
 VIEWS = "SELECT table_name FROM information_schema.views WHERE table_schema = 'archive'"
 
@@ -316,6 +317,32 @@ async def test_what_a_migration_adds_is_the_roles_without_asking(
             assert owner.execute(held, [role, table, right]).fetchone() == (True,)
         for table in ("store.users", "store.journal"):
             assert owner.execute(held, [roles.reader, table, "SELECT"]).fetchone() == (False,)
+
+
+async def test_a_migration_that_is_cut_off_owes_the_roles_nothing(
+    bare_database_url, roles, postgres_admin
+):
+    async with connect(bare_database_url) as engine:
+        await migrate(engine)
+        await grant(engine, writer=roles.writer, reader=roles.reader)
+        await downgrade(engine, "-1")
+        with psycopg.connect(bare_database_url) as blocker:
+            blocker.execute(f'REVOKE ALL ON store.users FROM "{roles.writer}"')
+            blocker.commit()
+            # Who gives rights to this table has to wait until it is known whether this is so.
+            blocker.execute(f'REVOKE ALL ON store.users FROM "{roles.reader}"')
+            migrating = asyncio.create_task(migrate(engine))
+            waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
+            async with asyncio.timeout(20):
+                while not query(bare_database_url, waits, blocker.info.dbname):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            migrating.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await migrating
+            blocker.rollback()
+        await migrate(engine)
+    held = "SELECT has_table_privilege(%s, 'store.users', 'UPDATE')"
+    assert query(bare_database_url, held, roles.writer) == [(True,)]
 
 
 REFUSED = {
