@@ -19,7 +19,7 @@ from pathlib import Path
 
 from archiver.embedded import run_server
 from archiver.embedded.home import is_made
-from archiver.errors import ArchiverError
+from archiver.errors import ArchiverError, leaves
 from archiver.settings import Settings
 from archiver.settings.sections import DatabaseSettings
 from archiver.store import engine as store
@@ -161,14 +161,24 @@ async def connect(
             place.url, pool_size=place.pool_size, standstill_seconds=standstill_seconds
         ) as engine:
             yield engine
-    except store.DatabaseError as exc:
-        reason, state = store.first_line(exc), store.sqlstate(exc)
-        if state == FORBIDDEN:
-            raise ArchiverError(
-                f"the database refuses: {reason}; name a user in ARCHIVER_DATABASE_URL who may: "
-                "for archiver migrate the owner, for all else archiver_writer"
-            ) from exc
-        if not isinstance(exc, UnicodeError) and store.fault(exc) is store.Fault.SERVER:
-            happened = "went away" if not state or state[:2] in AWAY else "cannot go on"
-            raise ArchiverError(f"the database {happened}: {reason}") from exc
-        raise
+    except (*store.DatabaseError, BaseExceptionGroup) as failed:
+        told = [_told(one) for one in leaves(failed)]
+        if told[0] is None or None in told:
+            raise
+        raise told[0] from failed
+
+
+def _told(error: BaseException) -> ArchiverError | None:
+    """*error* of the database in words for people; None when it is another, or our own fault."""
+    if not isinstance(error, store.DatabaseError):
+        return None
+    reason, state = store.first_line(error), store.sqlstate(error)
+    if state == FORBIDDEN:
+        return ArchiverError(
+            f"the database refuses: {reason}; name a user in ARCHIVER_DATABASE_URL who may: "
+            "for archiver migrate the owner, for all else archiver_writer"
+        )
+    if isinstance(error, UnicodeError) or store.fault(error) is not store.Fault.SERVER:
+        return None
+    happened = "went away" if not state or state[:2] in AWAY else "cannot go on"
+    return ArchiverError(f"the database {happened}: {reason}")

@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from keyword import iskeyword
@@ -24,7 +24,7 @@ from archiver import logs
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.output import ReaderGone, open_standard_streams
 from archiver.cli.terminal import make_safe
-from archiver.errors import ArchiverError
+from archiver.errors import ArchiverError, leaves
 
 log = logging.getLogger("archiver")
 
@@ -174,11 +174,11 @@ def run(arguments: Sequence[str]) -> int:
 
 def _tell(error: Exception) -> int:
     """Print what went wrong, as fits the one who can mend it; returns the exit status."""
-    leaves = list(_leaves(error))
-    if any(isinstance(leaf, ReaderGone) for leaf in leaves):
+    causes = list(leaves(error))
+    if any(isinstance(one, ReaderGone) for one in causes):
         return UNREAD
-    if all(isinstance(leaf, ArchiverError) for leaf in leaves):
-        for told in dict.fromkeys(map(str, leaves)):
+    if all(isinstance(one, ArchiverError) for one in causes):
+        for told in dict.fromkeys(map(str, causes)):
             _tell_line(told)
         return 2
     log.critical("unexpected error", exc_info=error)
@@ -198,14 +198,6 @@ def _help_for(error: click.ClickException) -> str | None:
     """The command that tells how to use what was used wrongly."""
     ctx = error.ctx if isinstance(error, click.UsageError) else None
     return f"{ctx.command_path} --help" if ctx else None
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
 
 
 def _terminate(number: int, frame: object) -> NoReturn:  # noqa: ARG001

@@ -2,6 +2,12 @@
 
 import asyncio
 import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import IO
 
 import psycopg
 import pytest
@@ -9,8 +15,11 @@ import pytest
 from archiver.ingest.apply import apply
 from archiver.store.engine import connect
 from tests.cli.conftest import Run
+from tests.cli.forks import Started, Starter
 from tests.ingest.applying import chapter
-from tests.ingest.arriving import new_flow
+from tests.ingest.arriving import new_flow, waits_for_lock
+
+Begin = Callable[..., AbstractContextManager[tuple[Started, IO[str]]]]
 
 
 @pytest.fixture
@@ -74,3 +83,39 @@ def test_flows_that_do_not_exist_are_told(archiver: Run, archive: str) -> None:
     told = archiver("rebuild", "--flow", "other/*", ARCHIVER_DATABASE_URL=archive)
     assert told.returncode == 2
     assert "no flow of the archive is named other/*" in told.stderr
+
+
+@pytest.fixture
+def begin(starter: Starter, environ: dict[str, str], archive: str) -> Begin:
+    """Start the command with arguments; what it tells people comes out of the pipe."""
+
+    @contextmanager
+    def run(*arguments: str) -> Iterator[tuple[Started, IO[str]]]:
+        reader, writer = os.pipe()
+        command, settings = ["rebuild", *arguments], environ | {"ARCHIVER_DATABASE_URL": archive}
+        with os.fdopen(reader) as told, Path(os.devnull).open("r+b") as nothing:
+            files = (nothing.fileno(), nothing.fileno(), writer)
+            with starter.start(command, settings, *files) as started:
+                os.close(writer)
+                yield started, told
+
+    return run
+
+
+def wait_for_lock(url: str) -> None:
+    while not waits_for_lock(url):
+        time.sleep(0.01)
+
+
+def test_a_database_that_goes_away_is_told_and_is_no_difference(begin: Begin, archive: str) -> None:
+    ending = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND starts_with(application_name, 'archiver ')"
+    )
+    with psycopg.connect(archive) as other:
+        other.execute("LOCK TABLE store.messages")
+        with begin("--check") as (checking, told):
+            wait_for_lock(archive)
+            assert other.execute(ending).rowcount
+            assert checking.wait() == 2
+            assert told.read().startswith("archiver: error: the database went away: terminating")
