@@ -27,6 +27,8 @@ from archiver.store.revision import check_schema, require_tables
 
 log = logging.getLogger(__name__)
 
+STANDSTILL_SECONDS = 60.0
+"""After so long a command that stands still, as by Ctrl-Z, lets go of what it had locked."""
 FORBIDDEN = "42501"
 AWAY = frozenset({"08", "57"})
 
@@ -114,12 +116,13 @@ def require_demo(settings: Settings) -> Settings:
 async def open_database(
     place: Place, *, standstill_seconds: float | None = None
 ) -> AsyncIterator[store.Engine]:
-    """As `open_views`; and the user may see the tables, too.
+    """As `open_views`; and the user may see the tables, too, and lock them.
 
     Raises:
         ArchiverError: as there; or the user is one who only reads the views.
     """
-    async with open_views(place, standstill_seconds=standstill_seconds) as engine:
+    within = standstill_seconds or STANDSTILL_SECONDS
+    async with open_views(place, standstill_seconds=within) as engine:
         if not place.private:
             await require_tables(engine)
         yield engine

@@ -6,7 +6,7 @@ import json
 import click
 
 from archiver.cli.configuration import LoadSettings
-from archiver.cli.database import Place, connect, serve_database
+from archiver.cli.database import STANDSTILL_SECONDS, Place, connect, serve_database
 from archiver.cli.options import refuse_beside
 from archiver.cli.tables import counted
 from archiver.store import granting, migrating
@@ -64,7 +64,7 @@ def _tell(granted: Granted, writer: str, reader: str) -> None:
 async def _migrate(
     place: Place, roles: tuple[str, str] | None
 ) -> tuple[str | None, str, Granted | None]:
-    async with connect(place) as engine:
+    async with connect(place, standstill_seconds=STANDSTILL_SECONDS) as engine:
         before, after = await migrating.migrate(engine)
         if roles is None:
             return before, after, None

@@ -41,6 +41,8 @@ async def moment(engine: Engine) -> AsyncIterator[AsyncConnection]:
         await tx.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
         # All rows are wanted, not the first soon.
         await tx.execute(text("SET LOCAL cursor_tuple_fraction = 1"))
+        # It keeps nobody waiting, and files take as long as they take.
+        await tx.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         try:
             yield tx
         except BaseException:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -119,3 +120,22 @@ def test_a_database_that_goes_away_is_told_and_is_no_difference(begin: Begin, ar
             assert other.execute(ending).rowcount
             assert checking.wait() == 2
             assert told.read().startswith("archiver: error: the database went away: terminating")
+
+
+def test_one_that_is_stopped_does_not_keep_a_flow_from_the_daemon(
+    begin: Begin, starter: Starter, archive: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorter = {"archiver.cli.database.STANDSTILL_SECONDS": 0.2}
+    monkeypatch.setattr(starter, "constants", shorter)
+    with psycopg.connect(archive) as other:
+        other.execute("LOCK TABLE store.messages")
+        with begin() as (rebuilding, told):
+            wait_for_lock(archive)
+            rebuilding.send_signal(signal.SIGSTOP)
+            other.rollback()
+            other.execute("SET lock_timeout = '20s'")
+            other.execute("UPDATE store.ledger SET due = due")
+            other.rollback()
+            rebuilding.send_signal(signal.SIGCONT)
+            assert rebuilding.wait() == 2
+            assert "the database cannot go on: terminating connection" in told.read()

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from msgspec.structs import replace
 from psycopg import sql
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from archiver.errors import ArchiverError
@@ -27,7 +28,7 @@ from archiver.export.reading import Progress
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.store import exporting, exporting_rows
-from archiver.store.engine import create_engine
+from archiver.store.engine import connect, create_engine
 from tests.export.conftest import Export, content, exporter, fill, lines, rows
 from tests.ingest.arriving import NOW, edit, query, running, streamed
 
@@ -37,6 +38,15 @@ def test_the_same_archive_makes_the_same_bytes(export: Export, tmp_path: Path, s
     export(tmp_path / "one", style)
     export(tmp_path / "two", style)
     assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+async def test_no_export_is_ended_for_how_long_its_files_take(database_url: str) -> None:
+    async with (
+        connect(database_url, standstill_seconds=15) as engine,
+        exporting.moment(engine) as tx,
+    ):
+        shown = await tx.execute(text("SHOW idle_in_transaction_session_timeout"))
+        assert shown.scalar_one() == "0"
 
 
 @pytest.mark.parametrize("style", ["jsonl", "html"])
