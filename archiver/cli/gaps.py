@@ -14,6 +14,7 @@ from archiver.cli.measures import told_untold, untold_members
 from archiver.cli.tables import Column, counted, moment, show_table
 from archiver.cli.terminal import show_json
 from archiver.store import missing
+from archiver.store.engine import see_one_moment
 from archiver.store.missing import Doubt, Gap
 
 GAP_COLUMNS = (
@@ -67,6 +68,7 @@ def gaps(load: LoadSettings, /, *, patterns: tuple[str, ...], as_json: bool) -> 
 
 async def _read(place: Place, patterns: Sequence[str]) -> Uncertain:
     async with open_database(place) as engine, engine.connect() as tx:
+        await see_one_moment(tx)
         chosen = await choose_flows(tx, patterns)
         flows = list(chosen.values())
         reasons = await missing.untold(tx, chosen)

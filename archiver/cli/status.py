@@ -31,7 +31,7 @@ from archiver.cli.options import refuse_beside
 from archiver.cli.tables import counted
 from archiver.cli.terminal import has_colours, is_terminal, make_safe
 from archiver.store import leases, reading
-from archiver.store.engine import Engine
+from archiver.store.engine import Engine, see_one_moment
 from archiver.store.reading import Count, FlowReport
 from archiver.store.surveying import events_beyond
 
@@ -113,6 +113,7 @@ async def _look(place: Place, patterns: Sequence[str], *, exact: bool) -> Look:
 async def _read(engine: Engine, patterns: Sequence[str], *, exact: bool) -> Look:
     now = datetime.now(UTC)
     async with engine.connect() as tx:
+        await see_one_moment(tx)
         keys = list(await choose_flows(tx, patterns))
         flows = await reading.flow_reports(tx, keys, now=now, exact=exact)
         totals = await reading.totals(tx, exact=exact)

@@ -22,7 +22,7 @@ from archiver.ingest.novelty import thread_of
 from archiver.store import comparing, coverage, journal, messages, rebuilding
 from archiver.store.bulk import Key
 from archiver.store.comparing import Difference
-from archiver.store.engine import Engine, Transaction, transaction
+from archiver.store.engine import Engine, Transaction, see_one_moment, transaction
 from archiver.store.journal import Entry
 from archiver.store.messages import Held, History, Shown
 from archiver.store.rebuilding import Stretch
@@ -186,7 +186,7 @@ async def _keep_others_out(tx: Transaction, flow_key: int) -> None:
 
 
 async def _only_read(tx: Transaction, flow_key: int) -> None:  # noqa: ARG001
-    await rebuilding.read_only(tx)
+    await see_one_moment(tx)
 
 
 async def _leave(tx: Transaction, look: _Look) -> None:

@@ -217,6 +217,11 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         raise
 
 
+async def see_one_moment(tx: AsyncConnection) -> None:
+    """Let this transaction see one moment of the database, and change nothing."""
+    await tx.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+
+
 def _require_still(tx: AsyncConnection, connection: psycopg.AsyncConnection) -> None:
     """Refuse to go on if *tx* is not on *connection* any more: what was done there is lost.
 

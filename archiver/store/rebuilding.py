@@ -30,11 +30,6 @@ class Stretch(Struct, frozen=True):
     """Whether nothing came after it when it was looked for."""
 
 
-async def read_only(tx: AsyncConnection) -> None:
-    """Let this transaction see one moment of the database, and change nothing."""
-    await tx.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-
-
 async def bounds(tx: AsyncConnection, flow_key: int) -> tuple[int, int]:
     """The first and the last id in the journal of a flow; twice 0 when there is none."""
     found = await tx.execute(_BOUNDS, {"flow_key": flow_key})

@@ -17,7 +17,17 @@ from archiver.ingest.batch import Batch
 from archiver.store.coverage import PageRow, Standing
 from archiver.store.engine import connect
 from tests.cli.conftest import HOSTILE, JsonShown, Run
-from tests.ingest.arriving import NOW, edit, frame, listed, new_flow, streamed, tag_change
+from tests.ingest.arriving import (
+    NOW,
+    edit,
+    frame,
+    listed,
+    new_flow,
+    query,
+    streamed,
+    tag_change,
+    waits_for_lock,
+)
 
 THREAD = {"id": "t", "title": "a thread"}
 PAGE = "page 1 (audit, 2024-01-01 00:00:00Z): asked for 1 to 9, held 1 message, proved 1 to 9"
@@ -59,6 +69,23 @@ def archive(database_url: str) -> str:
     with psycopg.connect(database_url, autocommit=True) as db:
         db.execute("UPDATE store.flows SET path = 'acme/main', flow_id = 'f'")
     return database_url
+
+
+async def test_what_is_told_is_of_one_moment_whatever_is_written_meanwhile(archive: str) -> None:
+    place = Place(url=archive, pool_size=1, private=False)
+    async with connect(archive) as engine:
+        with psycopg.connect(archive) as other:
+            other.execute("LOCK TABLE store.pages")
+            explaining = asyncio.create_task(_read(place, "acme/main", 20))
+            while not waits_for_lock(archive):  # noqa: ASYNC110 - the server calls nobody
+                await asyncio.sleep(0.01)
+            ((flow_key,),) = query(archive, "SELECT flow_key FROM store.flows")
+            await apply(engine, Batch(now=NOW, arrivals=[streamed(frame(20), flow_key)]))
+        found = await explaining
+        assert (found.message, found.proof.newest_id, found.forms) == (None, 14, [])
+        found = await _read(place, "acme/main", 20)
+        assert found.message
+        assert (found.proof.newest_id, len(found.forms)) == (20, 1)
 
 
 def test_a_message_is_explained_with_all_that_made_it_so(archiver: Run, archive: str) -> None:
