@@ -186,7 +186,7 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
     Who is cancelled inside leaves as cancelled, whatever the database says of a statement that was
     cut off; the connection is in no known state then, and is thrown away. So is one that `carried`
-    a large value: it would never give back the memory.
+    a large value, for it would never give back the memory, and one that is read-only.
     """
     task = asyncio.current_task()
     # Not none always: a task group that failed while it was waited for leaves one behind (3.11).
@@ -203,9 +203,11 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             if tx.info.get(IS_LARGE):
                 await tx.invalidate()
                 give_back()
-        except BaseException:
+        except BaseException as error:
             is_cancelled = task is not None and task.cancelling() > cancellations
-            await asyncio.shield(_give_up(tx, is_lost=is_cancelled))
+            # A session that began while a database or a role was read-only stays so.
+            is_lost = is_cancelled or sqlstate(error) == READ_ONLY
+            await asyncio.shield(_give_up(tx, is_lost=is_lost))
             if is_cancelled:
                 raise asyncio.CancelledError from None
             raise

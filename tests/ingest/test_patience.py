@@ -1,0 +1,26 @@
+"""While the database takes nothing, the writer tries again, and goes on afterwards."""
+
+import asyncio
+
+from archiver.ingest.apply import apply_patiently
+from archiver.ingest.batch import Batch
+from archiver.store.engine import connect
+from tests.ingest.arriving import NOW, frame, new_flow, query, streamed
+
+
+async def test_a_database_that_was_read_only_is_written_to_as_soon_as_it_is_not(
+    database_url, admin, caplog
+):
+    async with connect(database_url) as engine:
+        flow_key = await new_flow(engine)
+    alter = f"ALTER DATABASE {admin.info.dbname}"
+    admin.execute(f"{alter} SET default_transaction_read_only = on")
+    async with connect(database_url) as engine, asyncio.timeout(20):
+        batch = Batch(now=NOW, arrivals=[streamed(frame(1), flow_key)])
+        writing = asyncio.create_task(apply_patiently(engine, batch))
+        while len(caplog.records) < 2:  # noqa: ASYNC110 - logs call nobody
+            await asyncio.sleep(0.01)
+        admin.execute("SET default_transaction_read_only = off")
+        admin.execute(f"{alter} RESET default_transaction_read_only")
+        assert (await writing).events == 1
+    assert query(database_url, "SELECT id FROM archive.events") == [(1,)]
