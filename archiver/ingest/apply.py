@@ -17,7 +17,7 @@ from operator import add
 from typing import TypeVar
 
 from msgspec.structs import replace
-from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from archiver.domain.coverage import Ranges
 from archiver.domain.events import Event, Rejected, Signal
@@ -254,11 +254,11 @@ async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
     except DatabaseError as error:
         if not _is_server_away(error):
             raise
-    _tell_database_away(failures=1)
+        _tell_database_away(error, failures=1)
     again = AsyncRetrying(
         retry=retry_if_exception(_is_server_away),
         wait=wait_random_exponential(multiplier=0.1, max=LONGEST_PAUSE_SECONDS),
-        before_sleep=lambda state: _tell_database_away(failures=1 + state.attempt_number),
+        before_sleep=_tell_tried,
     )
     return await again(work)
 
@@ -267,5 +267,11 @@ def _is_server_away(error: BaseException) -> bool:
     return isinstance(error, DatabaseError) and fault(error) is Fault.SERVER
 
 
-def _tell_database_away(*, failures: int) -> None:
-    log.warning("database away, trying again", extra={"attempt": failures})
+def _tell_tried(state: RetryCallState) -> None:
+    if state.outcome and (error := state.outcome.exception()):
+        _tell_database_away(error, failures=1 + state.attempt_number)
+
+
+def _tell_database_away(error: BaseException, *, failures: int) -> None:
+    about = {"attempt": failures, "reason": first_line(error)}
+    log.warning("database away, trying again", extra=about)

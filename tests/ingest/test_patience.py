@@ -1,4 +1,4 @@
-"""While the database takes nothing, the writer tries again, and goes on afterwards."""
+"""While the database takes nothing, the writer tries again, says why, and goes on afterwards."""
 
 import asyncio
 
@@ -24,3 +24,5 @@ async def test_a_database_that_was_read_only_is_written_to_as_soon_as_it_is_not(
         admin.execute(f"{alter} RESET default_transaction_read_only")
         assert (await writing).events == 1
     assert query(database_url, "SELECT id FROM archive.events") == [(1,)]
+    why = "cannot execute SELECT FOR NO KEY UPDATE in a read-only transaction"
+    assert {one.__dict__["reason"] for one in caplog.records} == {why}
