@@ -38,8 +38,9 @@ SERVER_AWAY = frozenset({"08", "40", "53", "55", "57", "58"})
 READ_ONLY = "25006"
 CANCELED = "57014"
 """By whoever may, or since it took longer than `statement_timeout`."""
-STOOD_STILL = "25P03"
-"""A session that did nothing inside a transaction for too long was ended by the server."""
+TOOK_TOO_LONG = frozenset({"25P03", "25P04"})
+"""The server ended a session that did nothing inside a transaction for too long, or whose
+transaction took too long by `transaction_timeout`, which we lift where no pooler is in between."""
 
 LARGE_BYTES = 1_000_000
 """Of one value. What libpq once made room for, a connection holds as long as it lives."""
@@ -274,7 +275,7 @@ def fault(error: DBAPIError | psycopg.Error | UnicodeError) -> Fault:
         return Fault.ROW if unencodable else Fault.SERVER
     if state[:2] in REFUSED_VALUE:
         return Fault.ROW
-    if state[:2] in SERVER_AWAY or state in {READ_ONLY, STOOD_STILL}:
+    if state[:2] in SERVER_AWAY or state in {READ_ONLY, *TOOK_TOO_LONG}:
         return Fault.SERVER
     return Fault.OURS
 

@@ -63,6 +63,7 @@ async def raised(engine: Engine, statement: str, **parameters: object) -> Fault:
         ("SET LOCAL statement_timeout = 1; SELECT pg_sleep(10)", Fault.SERVER),
         ("SELECT pg_terminate_backend(pg_backend_pid())", Fault.SERVER),
         ("DO $$ BEGIN RAISE 'full' USING ERRCODE = '53100'; END $$", Fault.SERVER),
+        ("DO $$ BEGIN RAISE 'too long' USING ERRCODE = '25P04'; END $$", Fault.SERVER),
         ("DO $$ BEGIN RAISE 'deadlock' USING ERRCODE = '40P01'; END $$", Fault.SERVER),
     ],
 )
