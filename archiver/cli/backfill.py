@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
 import click
@@ -19,9 +20,10 @@ from archiver.cli.database import Place, open_database, serve_database
 from archiver.cli.measures import told_untold, untold_members
 from archiver.cli.tables import counted
 from archiver.cli.terminal import is_terminal, make_safe
+from archiver.ingest.apply import when_possible
 from archiver.settings import Settings
 from archiver.store import reading
-from archiver.store.engine import Engine
+from archiver.store.engine import Engine, Transaction
 from archiver.store.reading import FlowReport
 
 TOLD_FLOWS = 20
@@ -99,15 +101,18 @@ async def _watch(settings: Settings, engine: Engine, watcher: Watcher) -> None:
 
 
 async def _look(settings: Settings, engine: Engine) -> Progressed:
-    """How far the flows have come that the settings ask for."""
-    async with engine.connect() as tx:
-        paths = await reading.flow_paths(tx)
-        keys = [
-            key
-            for key, path in paths.items()
-            if any(account.wants(path) for account in settings.accounts)
-        ]
-        reports = await reading.flow_reports(tx, keys, now=datetime.now(UTC), exact=False)
+    """How far the flows have come that the settings ask for; waits as who fills the gaps does."""
+    return await when_possible(engine, partial(_read, settings))
+
+
+async def _read(settings: Settings, tx: Transaction) -> Progressed:
+    paths = await reading.flow_paths(tx)
+    keys = [
+        key
+        for key, path in paths.items()
+        if any(account.wants(path) for account in settings.accounts)
+    ]
+    reports = await reading.flow_reports(tx, keys, now=datetime.now(UTC), exact=False)
     shares = [report.proven for report in reports if report.proven is not None]
     return Progressed(
         reports=reports,

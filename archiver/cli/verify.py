@@ -18,6 +18,7 @@ from archiver.cli.moments import Moment
 from archiver.cli.progress import Tell, shown_progress
 from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.account import Account
+from archiver.ingest.apply import when_possible
 from archiver.ingest.backfill import UNANSWERED
 from archiver.ingest.contact import CONTACT_LIMITS, Unreachable, locking_out
 from archiver.ingest.looks import Look
@@ -99,8 +100,7 @@ async def _run(
             )
             with locking_out(one.name, whence=one.whence):
                 await verify_flows(means, looks)
-        async with engine.connect() as tx:
-            standings = await coverage.standings(tx)
+        standings = await when_possible(engine, coverage.standings)
     refused = {key for _, account in accounts for key in account.source.untold}
     found.unreadable = [
         path

@@ -4,16 +4,20 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from archiver.cli.backfill import Progressed, _summary
+from archiver.cli.backfill import Progressed, _look, _summary
+from archiver.settings import Settings
 from archiver.simulator.entities import Message, Timeline
 from archiver.simulator.faults import Fault
 from archiver.simulator.server import Simulator
+from archiver.store.engine import connect
 from tests.cli.conftest import Run, leading_to
+from tests.ingest.arriving import waits_for_lock
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
@@ -164,3 +168,17 @@ async def test_a_pattern_that_no_flow_is_like_is_told(
 
 def test_flows_without_gaps_are_not_listed() -> None:
     assert _summary(Progressed(reports=(), messages=0, proven=0.0))["not_filled"] == []
+
+
+async def test_who_shows_how_far_it_has_come_waits_for_the_database_too(
+    database_url: str, admin: psycopg.Connection, tmp_path: Path
+) -> None:
+    ending = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted"
+    async with connect(database_url) as engine:
+        with psycopg.connect(database_url) as other:
+            other.execute("LOCK TABLE store.flows")
+            looking = asyncio.create_task(_look(Settings(data_dir=tmp_path), engine))
+            while not waits_for_lock(database_url):  # noqa: ASYNC110 - the server calls nobody
+                await asyncio.sleep(0.01)
+            assert admin.execute(ending).rowcount
+        assert (await looking).messages == 0
