@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.store.bulk import driver_of
-from archiver.store.engine import DatabaseError, Engine, Fault, beside, fault
+from archiver.store.engine import DatabaseError, Engine, Fault, beside, fault, see_one_moment
 from archiver.store.exporting_choice import (
     ALWAYS,
     UNDATED,
@@ -38,7 +38,7 @@ PATIENCE_SECONDS = 3.0
 async def moment(engine: Engine) -> AsyncIterator[AsyncConnection]:
     """A transaction that sees one moment of the archive, and changes nothing in it."""
     async with engine.connect() as tx:
-        await tx.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+        await see_one_moment(tx)
         # All rows are wanted, not the first soon.
         await tx.execute(text("SET LOCAL cursor_tuple_fraction = 1"))
         # It keeps nobody waiting, and files take as long as they take.
