@@ -72,7 +72,7 @@ def _revision_kind(before: Message, after: Message, fact: Fact) -> RevisionKind 
     revived = before.deleted_at is not None and after.deleted_at is None
     if isinstance(fact, Showing):
         return "listed" if edited or tagged or moved or revived else None
-    if edited:
+    if edited or revived:
         return "edited"
     if tagged:
         return "tagged"

@@ -300,6 +300,18 @@ def test_what_was_found_missing_was_deleted_when_it_was_deleted():
     assert [revision.kind for revision in revisions] == ["created", "deleted"]
 
 
+def test_an_edit_shows_that_what_was_found_missing_is_there_though_it_says_the_same():
+    at = BEGIN + timedelta(seconds=20)
+    listed = shown(as_of=30, kind="vcs", content="", edited_at=at)
+    gone = Absence(id=EventId(10), as_of=EventId(40), shown_at=BEGIN + timedelta(seconds=40))
+    message, revisions = told([listed, gone, edit(50, "", sent_at=at)])
+
+    assert message.deleted_at is None
+    assert [(r.kind, r.deleted_at is None) for r in revisions[-2:]] == [
+        ("deleted", False), ("edited", True)
+    ]  # fmt: skip
+
+
 def test_a_comment_stays_on_its_message_though_the_tag_that_told_it_is_taken_off():
     comment = shown(as_of=10, kind="comment", parent=EventId(4), tags=("influx:4",))
 
