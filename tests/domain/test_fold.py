@@ -4,11 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from archiver.domain.events import ContentEdited, MessageDeleted, TagsChanged
+from archiver.domain.events import ContentEdited, MessageDeleted, Rethreaded, TagsChanged
 from archiver.domain.facts import Absence, Showing, order, position
 from archiver.domain.fold import EPOCH, extend, replay, untouched
 from archiver.domain.history import original
-from archiver.domain.model import EventId, Message
+from archiver.domain.model import EventId, Message, ThreadId
 from archiver.domain.tags import change_tags
 from tests.domain.happenings import BEGIN, Life, about, lives, posted, told
 
@@ -122,7 +122,7 @@ def test_tags_are_a_set_that_ignores_case(tags, added, removed):
     assert sorted(tag.casefold() for tag in changed) == sorted(expected)
 
 
-def edit(id_: int, content: str, **changes: object) -> ContentEdited:
+def edit(id_: int, content: str | None, **changes: object) -> ContentEdited:
     event = ContentEdited(
         **about(id_, "message-edit"), content=content, detail=None, tags=None, new_kind=None
     )
@@ -286,6 +286,30 @@ def test_an_older_edit_that_comes_late_changes_nothing():
     assert (message.content, message.edits) == ("three", 2)
 
 
+def test_an_edit_whose_successor_a_listing_showed_already_changes_nothing_but_tags():
+    listed = shown(as_of=15, content="three", edited_at=BEGIN + timedelta(seconds=30))
+    message, revisions = told([listed, edit(20, "two", tags=("x",), new_kind="line")])
+
+    assert (message.content, message.event, message.tags) == ("three", "message", ("x",))
+    assert [revision.kind for revision in revisions] == ["created", "listed", "tagged"]
+
+
+def test_an_edit_of_tags_or_of_the_kind_alone_leaves_the_text_and_its_time():
+    message, revisions = told([shown(as_of=10), edit(20, None, new_kind="line")])
+
+    assert (message.content, message.event) == ("one", "line")
+    assert (message.edited_at, message.edits, message.deleted_at) == (None, 0, None)
+    assert [revision.kind for revision in revisions] == ["created", "edited"]
+
+
+def test_an_edit_says_what_else_there_is_beside_the_text_or_leaves_it():
+    first, second = {"title": "first"}, {"title": "second"}
+    comment = shown(as_of=10, kind="comment", detail=first)
+
+    assert folded(comment, edit(20, "two")).detail == first
+    assert folded(comment, edit(20, "two", detail=second)).detail == second
+
+
 def test_a_listing_that_shows_an_older_edit_does_not_undo_a_newer_one():
     stale = shown(as_of=40, content="two", edited_at=BEGIN + timedelta(seconds=20))
 
@@ -316,6 +340,26 @@ def test_a_comment_stays_on_its_message_though_the_tag_that_told_it_is_taken_off
     comment = shown(as_of=10, kind="comment", parent=EventId(4), tags=("influx:4",))
 
     assert folded(comment, shown(as_of=30, kind="comment")).parent == 4
+
+
+def test_a_listing_may_be_the_first_to_tell_on_what_a_comment_is():
+    comment = shown(as_of=10, kind="comment")
+
+    assert folded(comment, shown(as_of=30, kind="comment", parent=EventId(4))).parent == 4
+
+
+def test_a_move_to_another_thread_is_a_step_whoever_told_of_it():
+    moved = Rethreaded(**about(20, "message-change"), thread_id=ThreadId("t"), thread=None)
+    listed = shown(as_of=30, thread_id=ThreadId("t"))
+    at = BEGIN + timedelta(seconds=20)
+
+    for facts, kind, when, who in (
+        ([moved, listed], "moved", at, moved.user),
+        ([listed], "listed", listed.shown_at, None),
+    ):
+        message, revisions = told([shown(as_of=10), *facts])
+        assert message.thread == "t"
+        assert [(r.kind, r.at, r.user, r.thread) for r in revisions[1:]] == [(kind, when, who, "t")]
 
 
 def test_facts_of_one_position_and_moment_have_an_order_of_their_own():
