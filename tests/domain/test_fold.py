@@ -197,6 +197,14 @@ def test_a_listing_from_a_lagging_index_does_not_undo_an_edit():
     assert folded(shown(as_of=10), edit(20, "two"), stale).content == "two"
 
 
+def test_an_edit_is_counted_once_whoever_told_of_it():
+    at = BEGIN + timedelta(seconds=20)
+    listed = [shown(as_of=as_of, content="two", edited_at=at) for as_of in (30, 40)]
+
+    for facts in ([edit(20, "two")], listed, [edit(20, "two"), *listed]):
+        assert folded(shown(as_of=10), *facts).edits == 1
+
+
 def test_a_listing_shows_an_edit_whose_event_never_came():
     message, revisions = told(
         [shown(as_of=10), shown(as_of=40, content="two", edited_at=BEGIN + timedelta(seconds=20))]

@@ -47,6 +47,25 @@ def test_everything_missing_is_handed_out_once(gaps, densities, side_by_side):
     assert handed.keys() == gaps.keys()
 
 
+@given(_gaps, _densities)
+def test_what_is_newest_in_its_flow_comes_first_in_all_flows(gaps, densities):
+    agenda = Agenda()
+    for flow_key, (messages, ids) in densities.items():
+        agenda.learn(flow_key, ids=ids, messages=messages)
+    agenda.plan(gaps, now=0)
+    newest = {flow_key: missing.spans[-1][1] for flow_key, missing in gaps.items()}
+    ages = [newest[flow_key] - last for flow_key, _, last in all_of(agenda)]
+    assert ages == sorted(ages)
+
+
+def test_a_flow_is_known_once_messages_of_it_were_seen():
+    agenda, known = Agenda(), []
+    for messages in (0, 3):
+        agenda.learn(1, ids=10, messages=messages)
+        known.append(agenda.is_known(1))
+    assert known == [False, True]
+
+
 @given(st.lists(_gaps, min_size=1, max_size=5), st.data())
 def test_work_under_way_is_never_handed_out_again(plans, data):
     agenda = Agenda()
@@ -77,6 +96,7 @@ def test_what_failed_rests_and_is_handed_out_again(gaps, waits):
             agenda.rest(flow_key, Ranges(((first, last),)), now=now)
         for one in list(agenda._under_way):
             agenda.done(one)
+        agenda.look()
         agenda.plan(gaps, now=now)
         assert not agenda.has_open
     agenda.look()
