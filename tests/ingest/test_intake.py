@@ -79,6 +79,13 @@ async def test_what_comes_soon_after_is_taken_with_it():
     assert await taking == [ITEM, ITEM]
 
 
+@pytest.mark.parametrize("limits", [{"most": 5}, {"limit_items": 1}])
+async def test_what_is_enough_is_taken_without_waiting_for_more(limits):
+    intake = filled(5, limit_items=limits.get("limit_items", 100))
+    taking = intake.take(most=limits.get("most", 100), linger_seconds=60, patience_seconds=60)
+    assert await asyncio.wait_for(taking, 10)
+
+
 @pytest.mark.parametrize("turns", range(6))
 async def test_a_taker_that_is_cancelled_at_any_turn_takes_nothing_away(turns):
     intake = filled(0)
@@ -140,3 +147,19 @@ async def test_while_a_putter_waits_and_a_settling_time_after_it_nothing_more_co
     while intake.read_up_to() < hindered + 0.03:  # noqa: ASYNC110
         await asyncio.sleep(0.005)
     assert clock() - hindered >= 0.08
+
+
+async def test_who_waits_behind_another_or_once_more_makes_nothing_count_as_read():
+    intake = Intake(limit_bytes=WEIGHT, settling_seconds=60)
+    await intake.put(ITEM)
+    putting, read = [], set()
+    for _ in range(2):
+        putting.append(asyncio.create_task(intake.put(ITEM)))
+        await asyncio.sleep(0.01)
+        read.add(intake.read_up_to())
+    for _ in range(3):  # there is room for one at a time
+        assert await taken(intake) == [ITEM]
+        await asyncio.sleep(0.01)
+        read.add(intake.read_up_to())
+    await asyncio.gather(*putting)
+    assert len(read) == 1
