@@ -220,7 +220,8 @@ def _json(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 _RANK = (
-    '(coalesce({0}.updated_at, to_timestamp(0)), {0}.as_of, CAST({0}.detail AS text) COLLATE "C")'
+    "(greatest({0}.updated_at, timestamptz '2000-01-01 00:00Z'), {0}.as_of,"
+    ' CAST({0}.detail AS text) COLLATE "C")'
 )
 
 _SHOWN = """

@@ -246,8 +246,9 @@ def _rank(row: str) -> str:
     """The order in which states of a thread are newer; total, so that any arrival ends the same.
 
     The service's time comes first: a listing shows an old message with the thread as it is by now.
+    Its exports date all threads to 1970, which tells no more than no time at all.
     """
-    at = f"coalesce({row}.updated_at, to_timestamp(0))"
+    at = f"greatest({row}.updated_at, timestamptz '2000-01-01 00:00Z')"
     return f'({at}, {row}.as_of, CAST({row}.detail AS text) COLLATE "C")'
 
 

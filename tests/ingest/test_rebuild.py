@@ -134,6 +134,19 @@ async def test_a_thread_that_no_message_showed_is_made_again(engine, admin, flow
     assert derived(admin, flow_key) == before
 
 
+async def test_the_time_that_an_export_has_of_all_threads_outweighs_no_event(engine, admin):
+    """On the streams a thread of chat may have none at all."""
+    flow_key = await new_flow(engine)
+    exported = {"id": "t", "title": "plans", "updated_at": "1970-01-01T00:00:02.020Z"}
+    old = frame(5, thread_id="t", thread=exported)
+    new = frame(7, thread_id="t", thread={"id": "t", "title": "new plans"})
+    for arrival in (streamed(new, flow_key), listed(old, flow_key, as_of=7)):
+        await apply(engine, Batch(now=NOW, arrivals=[arrival]))
+    ((title,),) = admin.execute("SELECT title FROM store.threads").fetchall()
+    assert title == "new plans"
+    assert await found(check(engine, flow_key)) == set()
+
+
 async def test_a_message_that_nothing_shows_any_more_is_removed_and_told(engine, admin, flow_key):
     admin.execute("DELETE FROM store.journal WHERE id = 2")
     assert await found(rebuild(engine, flow_key)) == {("messages", "2", None)}
