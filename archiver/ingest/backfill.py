@@ -22,6 +22,7 @@ import aiohttp
 
 from archiver.domain.coverage import Ranges
 from archiver.errors import ArchiverError
+from archiver.flowdock.breaks import what_said
 from archiver.flowdock.client import MAX_PAGE
 from archiver.flowdock.refusals import FlowRefused, TokenRefused
 from archiver.ingest.agenda import Agenda, Slice
@@ -137,8 +138,9 @@ async def _work(source: Source, desk: Desk) -> NoReturn:
             await source.lose(taken.flow_key, reason=str(refusal))
         except UNANSWERED as error:
             pause = desk.agenda.rest(taken.flow_key, Ranges(((1, taken.last),)), now=clock())
+            reason = what_said(error)
             await source.fail(
-                taken.flow_key, taken.first, taken.last, purpose=desk.purpose, error=str(error)
+                taken.flow_key, taken.first, taken.last, purpose=desk.purpose, error=reason
             )
             log.warning(
                 "page not given, trying again",

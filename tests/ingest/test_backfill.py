@@ -3,6 +3,8 @@
 import asyncio
 from typing import cast
 
+from typing_extensions import override
+
 from archiver.domain.coverage import Ranges
 from archiver.flowdock.refusals import FlowRefused
 from archiver.ingest.backfill import Desk, backfill
@@ -38,12 +40,37 @@ class Service:
         del self.paths[flow_key]
 
 
+class Silent(Service):
+    """Of one flow it tells nothing in time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reasons: list[str] = []
+
+    @override
+    async def ask(self, flow_key: int, *asked: object, **options: object) -> Reading:
+        if flow_key == LOST:
+            raise TimeoutError
+        return await super().ask(flow_key, *asked, **options)
+
+    async def fail(self, flow_key: int, *_: object, error: str, **__: object) -> None:
+        self.reasons.append(error)
+        del self.paths[flow_key]
+
+
 async def test_a_flow_that_is_refused_is_set_aside_and_the_others_are_filled():
     service = Service()
     async with asyncio.timeout(20):
         await backfill(cast("Source", service), workers=1, until_done=True)
     assert service.paths == {KEPT: "acme/kept"}
     assert not service.missing[KEPT]
+
+
+async def test_a_page_that_did_not_come_is_told_with_a_reason_though_the_error_says_nothing():
+    service = Silent()
+    async with asyncio.timeout(20):
+        await backfill(cast("Source", service), workers=1, until_done=True)
+    assert service.reasons == ["TimeoutError"]
 
 
 def test_doubts_that_no_listing_can_lift_yet_are_doubts_all_the_same():
