@@ -125,7 +125,7 @@ def test_a_database_that_goes_away_is_told_and_is_no_difference(begin: Begin, ar
 def test_one_that_is_stopped_does_not_keep_a_flow_from_the_daemon(
     begin: Begin, starter: Starter, archive: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shorter = {"archiver.cli.database.STANDSTILL_SECONDS": 0.2}
+    shorter = {"archiver.cli.database.STANDSTILL_SECONDS": 1.0}
     monkeypatch.setattr(starter, "constants", shorter)
     with psycopg.connect(archive) as other:
         other.execute("LOCK TABLE store.messages")
