@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from archiver import daemon
 from archiver.cli.configuration import LoadSettings
-from archiver.cli.database import Place, open_database, serve_database
+from archiver.cli.database import Place, guarded, open_database, serve_database
 from archiver.cli.measures import told_untold, untold_members
 from archiver.cli.tables import counted
 from archiver.cli.terminal import is_terminal, make_safe
@@ -80,7 +80,7 @@ def backfill(load: LoadSettings, /, *, as_json: bool) -> int:
 
 
 async def _run(settings: Settings, place: Place, *, as_json: bool) -> Progressed:
-    async with open_database(place) as engine:
+    async with open_database(place) as engine, guarded(place):
         with _watching(as_json=as_json) as watcher:
             async with asyncio.TaskGroup() as group:
                 watching = watcher and group.create_task(_watch(settings, engine, watcher))

@@ -11,11 +11,13 @@ two blocks::
             ...
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NoReturn
 
 from archiver.embedded import run_server
 from archiver.embedded.home import is_made
@@ -29,6 +31,9 @@ log = logging.getLogger(__name__)
 
 STANDSTILL_SECONDS = 60.0
 """After so long a command that stands still, as by Ctrl-Z, lets go of what it had locked."""
+GUARD_SECONDS = 1.0
+MISSES = 60
+"""So often a command asks in vain: who restarts a daemon restarts the server that both use."""
 FORBIDDEN = "42501"
 AWAY = frozenset({"08", "57"})
 
@@ -126,6 +131,33 @@ async def open_database(
         if not place.private:
             await require_tables(engine)
         yield engine
+
+
+@asynccontextmanager
+async def guarded(place: Place) -> AsyncIterator[None]:
+    """Look after a private database while the block lasts, which waits for it.
+
+    Raises:
+        ArchiverError: as `guard`; in a group, as all that the block raises.
+    """
+    async with asyncio.TaskGroup() as group:
+        looking = group.create_task(guard(place, misses=MISSES))
+        yield
+        looking.cancel()
+
+
+async def guard(place: Place, *, misses: int) -> NoReturn:
+    """Look after a private database, which nobody else restarts.
+
+    Raises:
+        ArchiverError: it is gone; whoever starts the archiver again starts it, too.
+    """
+    missed = 0
+    while True:
+        await asyncio.sleep(GUARD_SECONDS)
+        missed = 0 if await asyncio.to_thread(place.answers) else missed + 1
+        if missed == misses:
+            raise ArchiverError("the private database has ended; start the archiver again")
 
 
 @asynccontextmanager

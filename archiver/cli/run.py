@@ -13,15 +13,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import NoReturn
 
 import click
 
 from archiver import daemon
 from archiver.cli.configuration import LoadSettings
-from archiver.cli.database import Place, open_database, serve_database
+from archiver.cli.database import Place, guard, open_database, serve_database
 from archiver.cli.reload import reload_when_told
-from archiver.errors import ArchiverError
 from archiver.observing.endpoints import serve
 from archiver.observing.health import Observed
 from archiver.observing.metrics import Metrics
@@ -36,7 +34,6 @@ log = logging.getLogger(__name__)
 
 FIRST = 1
 STDIN = 0
-GUARD_SECONDS = 1.0
 MISSES = 3
 STANDSTILL_SECONDS = 15.0
 """After so long a daemon that hangs lets go of the flows that it had locked; others may write."""
@@ -135,7 +132,7 @@ async def _archive(given: Surroundings, signals: Signals) -> None:
     ):
         group.create_task(given.processes.keep(stop=signals.stop))
         beside = [
-            group.create_task(_guard(given.place)),
+            group.create_task(guard(given.place, misses=MISSES)),
             group.create_task(keep_telling(given.notifier, observed)),
             group.create_task(reload_when_told(signals.reload, given.load, works, given.notifier)),
         ]
@@ -196,17 +193,3 @@ async def _observing(works: Works, processes: Processes) -> AsyncIterator[Observ
         surveying = group.create_task(keep_surveying(works.engine, metrics, now=daemon.utc_now))
         yield observed
         surveying.cancel()
-
-
-async def _guard(place: Place) -> NoReturn:
-    """Look after a private database, which nobody else restarts.
-
-    Raises:
-        ArchiverError: it is gone; whoever starts the archiver again starts it, too.
-    """
-    missed = 0
-    while True:
-        await asyncio.sleep(GUARD_SECONDS)
-        missed = 0 if await asyncio.to_thread(place.answers) else missed + 1
-        if missed == MISSES:
-            raise ArchiverError("the private database has ended; start the archiver again")

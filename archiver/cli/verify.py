@@ -12,7 +12,13 @@ import click
 from archiver import daemon
 from archiver.cli.choice import choose_flows
 from archiver.cli.configuration import LoadSettings
-from archiver.cli.database import Place, open_database, require_archive, serve_database
+from archiver.cli.database import (
+    Place,
+    guarded,
+    open_database,
+    require_archive,
+    serve_database,
+)
 from archiver.cli.findings import describe, summarize
 from archiver.cli.moments import Moment
 from archiver.cli.progress import Tell, shown_progress
@@ -83,7 +89,11 @@ async def _run(
     settings: Settings, place: Place, patterns: Sequence[str], since: datetime | None, tell: Tell
 ) -> Findings:
     found = Findings()
-    async with open_database(place) as engine, daemon.works(settings, engine) as works:
+    async with (
+        open_database(place) as engine,
+        guarded(place),
+        daemon.works(settings, engine) as works,
+    ):
         accounts = [(one, await _meet(works, one, patterns)) for one in settings.accounts]
         async with engine.connect() as tx:
             chosen = await choose_flows(tx, patterns)

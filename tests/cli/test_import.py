@@ -6,6 +6,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from archiver.cli import database
+from archiver.cli.database import Place
+from archiver.cli.importing import _run
+from archiver.domain.model import User, UserId
+from archiver.errors import ArchiverError, leaves
 from archiver.simulator.official import write_exports
 from archiver.simulator.seeding import HISTORY_ENDS_AT, settle, write_history
 from archiver.simulator.world import World
@@ -101,3 +106,18 @@ def test_what_was_rejected_is_told_by_the_exit_status(
     retried = archiver("rejects", "retry", "--all", ARCHIVER_DATABASE_URL=database_url)
     assert retried.returncode == 1
     assert "0 placed, 1 left" in retried.stdout
+
+
+async def test_an_import_does_not_wait_for_a_private_database_that_is_gone(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "GUARD_SECONDS", 0.01)
+    place = Place(url=database_url, pool_size=1, private=False, answers=lambda: False)
+    ann = User(id=UserId("1"), nick="ann")
+    with psycopg.connect(database_url) as other:
+        other.execute("LOCK TABLE store.users")
+        with pytest.raises(ExceptionGroup) as ended:
+            await _run(place, [], {}, people=[ann], path=None, tell=lambda *_: None)
+    (told,) = leaves(ended.value)
+    assert isinstance(told, ArchiverError)
+    assert "the private database has ended" in str(told)

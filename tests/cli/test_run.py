@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -17,6 +17,7 @@ from archiver.simulator import truth
 from archiver.simulator.server import Simulator
 from tests.cli.conftest import Run
 from tests.cli.forks import Started, Starter
+from tests.ingest.arriving import query
 from tests.truth import differences
 
 
@@ -51,11 +52,13 @@ def running(settings: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
 
 
 @contextmanager
-def forked(starter: Starter, settings: dict[str, str], log: Path) -> Iterator[Started]:
+def forked(
+    starter: Starter, settings: dict[str, str], log: Path, *, command: str = "run"
+) -> Iterator[Started]:
     """The daemon, without the time that its imports take; killed at the end as well."""
     nothing = os.open(os.devnull, os.O_RDWR)
     with log.open("wb") as its_log:
-        started = starter.start(["run"], settings, nothing, nothing, its_log.fileno())
+        started = starter.start([command], settings, nothing, nothing, its_log.fileno())
     os.close(nothing)
     with started:
         yield started
@@ -87,6 +90,16 @@ def child_of(pid: int, home: Path) -> int:
 
 def private_url(settings: dict[str, str]) -> str:
     return f"postgresql://archiver@/archiver?port=5432&host={settings['ARCHIVER_DATA_DIR']}/postgres/run"
+
+
+async def flows_known(url: str) -> None:
+    """Wait until the archive knows of flows."""
+    async with asyncio.timeout(50):
+        while True:
+            with suppress(psycopg.Error):
+                if await asyncio.to_thread(query, url, "SELECT FROM store.flows"):
+                    return
+            await asyncio.sleep(0.05)
 
 
 async def test_sigterm_stops_it_at_once_with_status_0(flowdock, settings, database_url):
@@ -136,6 +149,23 @@ async def test_a_private_database_that_dies_ends_it_and_the_next_start_mends_all
     with forked(starter, settings, log):
         flowdock.world.post(flowdock.world.flows[0], flowdock.me, "after all")
         await archived(flowdock, private_url(settings))
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("command", ["backfill", "verify"])
+async def test_a_command_does_not_wait_for_a_private_database_that_died(
+    starter, settings, tmp_path, archiver, command
+):
+    starter.constants["archiver.cli.database.MISSES"] = 2
+    assert (await asyncio.to_thread(archiver, "migrate", **settings)).returncode == 0
+    log = tmp_path / "log"
+    settings |= {"ARCHIVER_INGEST_SETTLING_SECONDS": "5"}  # so long it does nothing yet
+    with forked(starter, settings, log, command=command) as started:
+        await flows_known(private_url(settings))
+        home = Path(settings["ARCHIVER_DATA_DIR"], "postgres")
+        os.kill(child_of(started.pid, home), signal.SIGKILL)
+        assert await asyncio.to_thread(started.wait) == 2
+    assert "archiver: error: the private database has ended" in log.read_text()
 
 
 @pytest.mark.usefixtures("hasty")
