@@ -26,7 +26,7 @@ from archiver.store.exporting_choice import Part, Selection, Subject, settled
 LONGEST_NAME = 120
 OURS = frozenset({BOOK, MANIFEST, "assets", "index.html", "people.html", "search", "search.html"})
 """What stands beside organizations."""
-DEVICE = re.compile(r"(aux|con|nul|prn|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+DEVICE = re.compile(r"(aux|con|nul|prn|com\d|lpt\d) *(\..*)?", re.IGNORECASE)
 """Names that Windows keeps for itself, with whatever suffix."""
 LARGE = 20_000
 """Rows. Fewer are read before a second connection would help."""

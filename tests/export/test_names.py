@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 
 from archiver.export.writing import path_of
 
-ODD = [".", "..", "...", "a\\b", "\0", "~", "C:", "é" * 200, "search", "AUX", "nul.x", "x.", "x "]
+ODD = [
+    ".", "..", "...", "a\\b", "\0", "~", "C:", "é" * 200, "search", "AUX", "nul.x", "con .x", "x.",
+    "x ",
+]  # fmt: skip
 parts = st.text(min_size=1) | st.sampled_from(ODD)
 flows = st.lists(parts.map(lambda part: part.replace("/", "")), min_size=1, max_size=3)
 
