@@ -6,8 +6,10 @@ kept: a slice that failed or was interrupted is still a gap.
 
 How wide a slice is follows from how dense the flow is, which is known once a page of it has been
 seen: a private conversation may have ten messages among a billion ids. Until then a gap is one
-slice. Where nothing is paged side by side, a gap is cut in two, so that the newest of every flow
-comes before what is older in any; how sparse the rest is costs nothing then.
+slice. What lies further back may be sparser or denser: slices get wider when one held little, and
+what one holds too much of is given back, to be cut anew. Where nothing is paged side by side, a gap
+is cut in two, so that the newest of every flow comes before what is older in any; how sparse the
+rest is costs nothing then.
 """
 
 from collections.abc import Iterator, Mapping
@@ -113,6 +115,15 @@ class Agenda:
         """Note that *messages* were found among so many *ids*."""
         if messages:
             self._widths[flow_key] = max(1, ids * SLICE_MESSAGES // messages)
+
+    def widen(self, flow_key: int, *, ids: int, messages: int) -> bool:
+        """Note that a whole slice, so many *ids*, held no more than so many *messages*.
+
+        Returns whether what is open is cut far too small by what is known now.
+        """
+        known = self._widths.get(flow_key, 1)
+        self._widths[flow_key] = max(known, ids * SLICE_MESSAGES // max(1, messages))
+        return self._widths[flow_key] > 2 * known
 
     def _left_out(self, flow_key: int, now: float) -> Ranges:
         busy = (*self._under_way, *self._done)

@@ -25,7 +25,7 @@ from archiver.errors import ArchiverError
 from archiver.flowdock.breaks import what_said
 from archiver.flowdock.client import MAX_PAGE
 from archiver.flowdock.refusals import FlowRefused, TokenRefused
-from archiver.ingest.agenda import Agenda, Slice
+from archiver.ingest.agenda import SLICE_MESSAGES, Agenda, Slice
 from archiver.ingest.pages import Reading
 from archiver.ingest.source import Source
 from archiver.store.wanted import Wanting
@@ -41,6 +41,9 @@ SHORTEST_PLAN_SECONDS = 0.02
 HANDS = 4
 """Workers for each request that may be under way: the others decode, and wait for the archive."""
 
+MOST_MESSAGES = 2 * SLICE_MESSAGES
+"""Of one slice; the rest of it is cut anew."""
+
 UNANSWERED = (ArchiverError, aiohttp.ClientError, TimeoutError)
 """What asking for a page raises when the service does not give one."""
 
@@ -54,7 +57,8 @@ class Desk:
         self.agenda = Agenda(side_by_side=purpose == "backfill")
         self._are_early = True
         self.planned = asyncio.Event()
-        self.idle = asyncio.Event()
+        self.due = asyncio.Event()
+        """Set when what is open should be planned anew."""
 
     @property
     def is_doubtful(self) -> bool:
@@ -109,7 +113,7 @@ async def _plan(source: Source, desk: Desk, *, until_done: bool) -> None:
     """Keep the agenda true; returns when nothing is left to ask for, if that is wanted."""
     clock = asyncio.get_running_loop().time
     while True:
-        desk.idle.clear()
+        desk.due.clear()
         desk.agenda.look()
         desk.agenda.plan(desk.choose(await source.wanting()), now=clock())
         if until_done and desk.agenda.is_empty:
@@ -119,7 +123,7 @@ async def _plan(source: Source, desk: Desk, *, until_done: bool) -> None:
         await asyncio.sleep(SHORTEST_PLAN_SECONDS)
         with suppress(TimeoutError):
             async with asyncio.timeout(PLAN_SECONDS):
-                await desk.idle.wait()
+                await desk.due.wait()
 
 
 async def _work(source: Source, desk: Desk) -> NoReturn:
@@ -149,15 +153,16 @@ async def _work(source: Source, desk: Desk) -> NoReturn:
         finally:
             desk.agenda.done(taken)
             if not desk.agenda.has_open:
-                desk.idle.set()
+                desk.due.set()
 
 
 async def _fill(source: Source, desk: Desk, taken: Slice) -> None:
     """Ask for all that *taken* covers.
 
     The first page of a flow is the newest: it tells how dense the flow is. If there is more, the
-    rest goes back to the ledger, to be cut into slices that are asked for side by side. The audit
-    has no hurry, and lists what is newest first.
+    rest goes back to the ledger, to be cut into slices that are asked for side by side; so does the
+    rest of a slice that holds far more than one should. The audit has no hurry, and lists what is
+    newest first.
     """
     agenda = desk.agenda
     flow_key, first, last = taken.flow_key, taken.first, taken.last
@@ -170,14 +175,23 @@ async def _fill(source: Source, desk: Desk, taken: Slice) -> None:
             return
         last = reading.ids[0] - 1
     newest = desk.purpose == "audit"
+    begun, found = first, 0
     while first <= last:
         reading = await _ask(source, desk, flow_key, first, last, newest=newest)
         if not reading.ids or not reading.reach:
-            return
+            if reading.trouble is not None:
+                return
+            break
         if newest:
             last = reading.ids[0] - 1
             continue
+        found += len(reading.ids)
         first = reading.ids[-1] + 1
+        if found >= MOST_MESSAGES and first <= last:
+            agenda.learn(flow_key, ids=first - begun, messages=found)
+            return
+    if not newest and agenda.widen(flow_key, ids=last - begun + 1, messages=found):
+        desk.due.set()
 
 
 async def _ask(

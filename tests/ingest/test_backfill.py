@@ -1,11 +1,15 @@
 """What the backfill makes of answers that are none."""
 
 import asyncio
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Iterable
 from typing import cast
 
 from typing_extensions import override
 
 from archiver.domain.coverage import Ranges
+from archiver.flowdock.client import MAX_PAGE
 from archiver.flowdock.refusals import FlowRefused
 from archiver.ingest.backfill import Desk, backfill
 from archiver.ingest.pages import Reading
@@ -56,6 +60,50 @@ class Silent(Service):
     async def fail(self, flow_key: int, *_: object, error: str, **__: object) -> None:
         self.reasons.append(error)
         del self.paths[flow_key]
+
+
+class Long(Service):
+    """One flow of very many messages; it counts the pages, and those that each worker asks for."""
+
+    def __init__(self, ids: Iterable[int]) -> None:
+        self.paths = {KEPT: "acme/kept"}
+        self.ids = sorted(ids)
+        self.missing = {KEPT: Ranges(((1, self.ids[-1]),))}
+        self.pages = Counter[object]()
+
+    @override
+    async def ask(self, flow_key: int, *asked: object, **options: object) -> Reading:
+        first, last = cast("tuple[int, int]", asked)
+        newest = options["newest"]
+        self.pages[asyncio.current_task()] += 1
+        await asyncio.sleep(0.02)
+        inside = self.ids[bisect_left(self.ids, first) : bisect_right(self.ids, last)]
+        ids = inside[-MAX_PAGE:] if newest else inside[:MAX_PAGE]
+        from_, to = (ids[0], last) if newest and ids else (first, ids[-1] if ids else last)
+        reach = Ranges(((from_, to),))
+        self.missing[flow_key] -= reach
+        return Reading(arrivals=(), ids=tuple(ids), reach=reach, proven=reach, trouble=None)
+
+
+async def filled(service: Long) -> Counter[object]:
+    async with asyncio.timeout(60):
+        await backfill(cast("Source", service), workers=4, until_done=True)
+    assert not service.missing[KEPT]
+    return service.pages
+
+
+async def test_what_is_sparse_further_back_is_not_asked_for_in_many_empty_pages():
+    """As a private conversation, of which the numbers grow with all that is said anywhere."""
+    lately = range(9_000_000_000, 9_000_100_000, 100)
+    before = range(1_000_000, 9_000_000_000, 90_000_000)
+    assert (await filled(Long([*lately, *before]))).total() < 100
+
+
+async def test_what_is_dense_further_back_is_asked_for_side_by_side():
+    lately = range(1_000_000, 1_000_000_000, 10_000_000)
+    pages = await filled(Long([*range(1, 20_001), *lately]))
+    assert pages.total() < 800
+    assert max(pages.values()) < 60
 
 
 async def test_a_flow_that_is_refused_is_set_aside_and_the_others_are_filled():
