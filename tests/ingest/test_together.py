@@ -3,6 +3,9 @@
 import asyncio
 from typing import Any
 
+import pytest
+from msgspec.structs import replace
+
 from archiver.domain.coverage import Ranges
 from archiver.ingest.batch import Applied, Batch
 from archiver.ingest.together import Together, can_merge, merged
@@ -50,6 +53,41 @@ async def test_what_comes_while_one_is_written_is_written_together():
     assert await asyncio.gather(*tasks) == [frozenset(), {(1, 5)}, {(1, 8)}]
     assert archive.spans() == [[1, 2, 3], [4, 5, 6, 7, 8, 9]]
     assert archive.written[1].gains == {1: Standing(listed=Ranges(((4, 9),)))}
+
+
+@pytest.mark.parametrize(
+    "third",
+    [
+        page(6, 8),
+        replace(page(6, 8), gains={}),
+        page(7, 9, epoch=1),
+        replace(page(7, 9), opened=frozenset({1})),
+    ],
+    ids=["what it proves", "its events", "its epoch", "its streams"],
+)
+async def test_what_is_in_the_way_of_others_is_written_after_them(third):
+    archive = Archive()
+    together = Together(archive.archive)
+    pages = [page(1, 3), replace(page(4, 6), gains=third.gains and page(4, 6).gains), third]
+    tasks = [asyncio.create_task(together.archive(one)) for one in pages]
+    await started(*tasks)
+    archive.go.set()
+    await asyncio.gather(*tasks)
+
+    assert archive.written == pages
+
+
+async def test_no_more_is_written_together_than_is_good(monkeypatch):
+    monkeypatch.setattr("archiver.ingest.together.MOST_ARRIVALS", 6)
+    archive = Archive()
+    together = Together(archive.archive)
+    pages = [page(first, first + 2) for first in (1, 4, 7, 10)]
+    tasks = [asyncio.create_task(together.archive(one)) for one in pages]
+    await started(*tasks)
+    archive.go.set()
+    await asyncio.gather(*tasks)
+
+    assert [len(ids) for ids in archive.spans()] == [3, 6, 3]
 
 
 async def test_who_is_cancelled_while_it_writes_leaves_the_others_to_be_written():
