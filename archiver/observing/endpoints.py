@@ -17,6 +17,8 @@ UNAVAILABLE = 503
 
 MOST_CONNECTIONS = 32
 """Each takes a descriptor, of which the streams and the database need theirs."""
+KEPT = MOST_CONNECTIONS // 2
+"""As many again may come in one moment."""
 
 
 @asynccontextmanager
@@ -61,7 +63,7 @@ async def _listen(address: str, runner: web.AppRunner) -> asyncio.Server:
         raise RuntimeError("the runner was not set up")
 
     def admit() -> asyncio.Protocol:
-        for one in server.connections[: 1 - MOST_CONNECTIONS]:
+        for one in server.connections[: 1 - KEPT]:
             if isinstance(one.transport, asyncio.Transport):
                 one.transport.abort()  # whether or not it takes what it was told
         return server()
@@ -70,7 +72,7 @@ async def _listen(address: str, runner: web.AppRunner) -> asyncio.Server:
     loop = asyncio.get_running_loop()
     host, port = parts.hostname, parts.port or 0
     try:
-        return await loop.create_server(admit, host, port, backlog=MOST_CONNECTIONS)
+        return await loop.create_server(admit, host, port, backlog=KEPT)
     except OSError as error:
         raise ArchiverError(
             f"cannot listen on {address} for metrics: {error.strerror or error}; "
