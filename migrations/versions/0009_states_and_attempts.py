@@ -1,0 +1,35 @@
+"""Say in the contract which state of a thread is shown, and of which requests attempts tell.
+
+The newest event decided about a thread, though listings tell on old messages what it is by now. Of
+requests that failed long ago only the last for each range is kept.
+
+Only comments change, whatever the size of the archive.
+"""
+
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+branch_labels = None
+depends_on = None
+
+COMMENTS = {
+    "VIEW archive.threads": (
+        "Threads, as the newest event that showed them said.",
+        "Threads, in the state that the service dates last.",
+    ),
+    "COLUMN archive.gaps.attempts": (
+        "how many requests for it have failed",
+        "how many requests for it have failed; of those of 90 days ago, the last for each range",
+    ),
+}
+
+
+def upgrade() -> None:
+    for subject, (_, comment) in COMMENTS.items():
+        op.execute(f"COMMENT ON {subject} IS '{comment}'")
+
+
+def downgrade() -> None:
+    for subject, (comment, _) in COMMENTS.items():
+        op.execute(f"COMMENT ON {subject} IS '{comment}'")
