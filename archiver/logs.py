@@ -226,8 +226,8 @@ def _extras(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _shown(value: object) -> str:
-    """A value on the console: quoted when it holds more than a word."""
-    text = str(value)
+    """A value on the console: quoted when it holds more than a word; of a list the items."""
+    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return text if text and text.isprintable() and not set(text) & set(" \"'=") else repr(text)
 
 

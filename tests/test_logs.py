@@ -39,6 +39,12 @@ def test_a_console_line_has_time_level_phrase_and_keys() -> None:
     assert line == "info     page stored flow=acme/main messages=3 reason='two words'\n"
 
 
+def test_a_list_is_told_without_its_brackets() -> None:
+    stream = configured()
+    log.info("daemon gone", extra={"daemons": ["vm:1", "vm:2"], "hostile": ["a\nb"]})
+    assert stream.getvalue().endswith(" daemons=vm:1,vm:2 hostile='a\\nb'\n")
+
+
 def test_a_json_line_is_one_object_whose_own_keys_keep_their_sense() -> None:
     stream = configured("json")
     log.warning("stream cut", extra={"flow": "ü/x", "level": "mine", "path": object})

@@ -10,7 +10,7 @@ What Postgres refuses is found by halving the batch, set aside with the rejects,
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import datetime, timedelta
 from functools import partial, reduce
 from operator import add
@@ -24,7 +24,7 @@ from archiver.domain.events import Event, Rejected, Signal
 from archiver.ingest.batch import Applied, Arrival, Batch, parted
 from archiver.ingest.folding import change_messages
 from archiver.ingest.novelty import Novelty, look_before, sort_out
-from archiver.store import asides, coverage, messages
+from archiver.store import asides, coverage, directory, messages
 from archiver.store.asides import Reject, StoredSignal
 from archiver.store.engine import (
     DatabaseError,
@@ -46,6 +46,7 @@ LARGE = 500
 """Events: several smaller transactions cost more than they gain."""
 SIDE_BY_SIDE = 2
 LONGEST_PAUSE_SECONDS = 5.0
+TOLD_FLOWS = 10
 CONTRADICTION_PAUSE = timedelta(minutes=1)
 """A service that never streams some kind of event must not have its flows listed for ever."""
 
@@ -177,11 +178,19 @@ async def _prove(tx: Transaction, batch: Batch, new: Novelty, *, commits: bool) 
         tx, batch.gains, unsure=unsure, pages=batch.pages, now=batch.now, commits=commits and is_all
     )
     if contradicted:
-        log.warning("a stream did not bring what it should have", extra={"flows": contradicted})
+        await _tell_contradicted(tx, contradicted)
         before = batch.now - CONTRADICTION_PAUSE
         await coverage.doubt(tx, contradicted, before=before, most=len(contradicted))
     if batch.opened:
         await coverage.open_streams(tx, batch.opened)
+
+
+async def _tell_contradicted(tx: Transaction, flow_keys: Collection[int]) -> None:
+    paths = await directory.paths_of(tx, flow_keys)
+    about: dict[str, object] = {"flows": paths[:TOLD_FLOWS]}
+    if len(paths) > TOLD_FLOWS:
+        about["more_flows"] = len(paths) - TOLD_FLOWS
+    log.warning("a stream did not bring what it should have", extra=about)
 
 
 async def _unsure(tx: Transaction, arrivals: Iterable[Arrival], new: Novelty) -> dict[int, Ranges]:

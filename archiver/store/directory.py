@@ -22,6 +22,12 @@ async def flow_keys(tx: AsyncConnection) -> dict[FlowId, int]:
     return {FlowId(flow_id): flow_key for flow_id, flow_key in rows}
 
 
+async def paths_of(tx: AsyncConnection, keys: Iterable[int]) -> list[str]:
+    """The paths of flows, in their order."""
+    statement = select(flows.c.path).where(flows.c.flow_key.in_(keys)).order_by(flows.c.path)
+    return list(await tx.scalars(statement))
+
+
 async def see_flows(
     tx: AsyncConnection, listed: Sequence[Flow], *, now: datetime
 ) -> dict[FlowId, int]:

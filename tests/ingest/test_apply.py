@@ -270,6 +270,16 @@ def test_a_listing_that_shows_what_a_stream_did_not_bring_has_the_whole_flow_lis
     assert archive.doubts() == [(1, 9)]
 
 
+def test_a_stream_that_did_not_bring_what_it_should_have_is_told_by_paths(archive, caplog):
+    key = archive.flow_key
+    streams = Standing(streamed=Ranges(((1, 5),)), due=5)
+    archive.apply(streamed(frame(1), key), gains={key: streams})
+    archive.apply(listed(frame(3), key, as_of=9))
+    ((path,),) = query(archive.url, "SELECT path FROM store.flows")
+    (told,) = [one for one in caplog.records if "did not bring" in one.message]
+    assert vars(told)["flows"] == [path]
+
+
 def test_a_signal_happened_when_it_says_if_that_may_be_true(archive):
     said = [NOW - timedelta(hours=1), NOW - timedelta(days=400), NOW + timedelta(days=400)]
     for at in said:
