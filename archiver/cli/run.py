@@ -89,6 +89,7 @@ def run(load: LoadSettings, number: int) -> None:
             load=load, settings=settings, place=place, notifier=notifier, processes=processes
         )
         asyncio.run(_run(surroundings))
+    log.log(told_at, "stopped")
 
 
 def end_with_first() -> None:
