@@ -17,6 +17,7 @@ import re
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 from urllib.parse import quote
@@ -62,6 +63,22 @@ def configure(
     logging.basicConfig(handlers=[handler], force=True, level=logging.WARNING)
     logging.captureWarnings(capture=True)
     logging.getLogger(PACKAGE).setLevel(level.upper())
+
+
+@contextmanager
+def passed_on(to: TextIO) -> Iterator[None]:
+    """Have lines that a terminal would show written *to* another place while the block lasts."""
+    handlers = [
+        one for one in logging.getLogger().handlers if isinstance(one, logging.StreamHandler)
+    ]
+    shown = [(one, one.stream) for one in handlers if one.stream.isatty()]
+    for handler, _ in shown:
+        handler.setStream(to)
+    try:
+        yield
+    finally:
+        for handler, stream in shown:
+            handler.setStream(stream)
 
 
 def hide(text: str) -> str:

@@ -18,6 +18,7 @@ from archiver import daemon
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, guarded, open_database, serve_database
 from archiver.cli.measures import told_untold, untold_members
+from archiver.cli.progress import shown_bar
 from archiver.cli.tables import counted
 from archiver.cli.terminal import is_terminal, make_safe
 from archiver.ingest.apply import when_possible
@@ -162,7 +163,7 @@ def _watching(*, as_json: bool) -> Iterator[Watcher | None]:
     if as_json:
         yield None
     elif is_terminal():
-        with Progress(
+        with shown_bar(
             TextColumn(" proven"),
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:5.1f}%"),
@@ -170,7 +171,6 @@ def _watching(*, as_json: bool) -> Iterator[Watcher | None]:
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
             console=Console(highlight=False),
-            transient=True,
         ) as progress:
             yield Bar(progress)
     else:

@@ -4,11 +4,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import StringIO
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from typing_extensions import override
 
+from archiver import logs
 from archiver.cli.terminal import is_terminal, make_safe
 
 PLAIN_SECONDS = 10.0
@@ -23,13 +26,12 @@ def shown_progress(*, quiet: bool) -> Iterator[Tell]:
     if quiet:
         yield lambda _done, _where: None
     elif is_terminal(sys.stderr):
-        with Progress(
+        with shown_bar(
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:5.1f}%"),
             TextColumn("{task.description}", markup=False),
             TimeRemainingColumn(),
             console=Console(stderr=True, highlight=False),
-            transient=True,
         ) as progress:
             task = progress.add_task("", total=1.0)
             yield lambda done, where: progress.update(
@@ -37,6 +39,36 @@ def shown_progress(*, quiet: bool) -> Iterator[Tell]:
             )
     else:
         yield _lines()
+
+
+@contextmanager
+def shown_bar(*columns: ProgressColumn, console: Console) -> Iterator[Progress]:
+    """A bar of *columns* at the bottom of a terminal; what is logged meanwhile stands above it."""
+    with (
+        Progress(
+            *columns,
+            console=console,
+            transient=True,
+            redirect_stdout=is_terminal(sys.stdout),
+            redirect_stderr=is_terminal(sys.stderr),
+        ) as progress,
+        logs.passed_on(Above(console)),
+    ):
+        yield progress
+
+
+class Above(StringIO):
+    """Prints what is written to it above the bar that *console* shows, which is cleared for it."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    @override
+    def write(self, text: str) -> int:
+        """Print *text*, of whole lines."""
+        self._console.out(text.removesuffix("\n"), highlight=False)
+        return len(text)
 
 
 def _lines() -> Tell:
