@@ -15,6 +15,10 @@ CONTACT_LIMITS = Limits(patience_seconds=2.0, answer_seconds=10.0)
 """A person who has mistyped a URL is waiting."""
 
 
+CORRECT = "correct ARCHIVER_API_URL (api_url in the file)"
+MAY_BE_AWAY = f"the service or the network may be away; if not, {CORRECT}, if it is set"
+
+
 class LockedOut(ArchiverError):
     """The tokens of accounts were refused: by the name of each, where its token comes from."""
 
@@ -40,7 +44,7 @@ class Unreachable(ArchiverError):
         super().__init__(
             f"no answer from {api_url} for account {account}: "
             f"{why_unconnected(error) or what_said(error)}; "
-            "correct ARCHIVER_API_URL (api_url in the file)"
+            f"{MAY_BE_AWAY if is_transient(error) else CORRECT}"
         )
 
 

@@ -108,7 +108,9 @@ async def test_each_flow_and_each_pattern_is_tried(flowdock):
 
 async def test_a_service_that_is_not_there_and_streams_that_are_not(flowdock):
     found = await found_of(account(flowdock, api_url="http://127.0.0.1:9"))
-    assert "correct ARCHIVER_API_URL" in found["service", "wrong"]
+    assert "the service or the network may be away" in found["service", "wrong"]
+    found = await found_of(account(flowdock, api_url=f"{flowdock.api_url}/elsewhere"))
+    assert found["service", "wrong"].endswith("; correct ARCHIVER_API_URL (api_url in the file) ")
     found = await found_of(account(flowdock, stream_url="http://127.0.0.1:9"))
     assert (
         "1 of 1 did not open: http://127.0.0.1:9: no connection: Connection refused"
