@@ -66,6 +66,17 @@ def verify(
     The daemon may go on meanwhile. Requests are as many a second as the settings allow.
 
     \b
+    listed         messages that Flowdock listed
+    pages          requests that it took
+    not held       messages that were claimed, and were not there
+    changed        messages that were held otherwise than Flowdock shows them
+    vanished       messages that are gone from Flowdock, and were not marked as
+                   deleted
+    two witnesses  the share of what is claimed that both a stream and a listing
+                   prove; before → after, where that differs
+    certain        no, where doubt remains; below stands why
+
+    \b
     Exit status
     0  proven: all is claimed, and is as Flowdock lists it
     1  something differed, and is repaired

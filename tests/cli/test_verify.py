@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ import pytest
 from archiver import daemon
 from archiver.cli import verify as command
 from archiver.cli.database import Place
-from archiver.cli.findings import summarize
+from archiver.cli.findings import COLUMNS, summarize
 from archiver.cli.moments import parse
 from archiver.cli.verify import Findings
 from archiver.ingest import backfill, source
@@ -276,6 +277,13 @@ async def test_what_is_edited_while_it_is_verified_is_no_difference(flowdock, da
 
 
 NOW = datetime(2024, 3, 10, 12, tzinfo=UTC)
+
+
+def test_the_help_explains_each_column(archiver):
+    told = archiver("verify", "--help").stdout
+    assert re.findall(r"^  ([a-z ]+\S)  +\S", told, re.MULTILINE)[:7] == [
+        column.name for column in COLUMNS if column.name != "flow"
+    ]
 
 
 def test_moments_are_so_long_ago_or_dates():
