@@ -26,6 +26,8 @@ WIDEST = 120
 UNBOUNDED = 10_000
 VERDICT_CELLS = 9
 SUBJECT_CELLS = 12
+NARROWEST = 30
+"""Texts are not broken into less than this."""
 
 
 @click.command
@@ -92,10 +94,14 @@ def _describe(results: Sequence[Result]) -> None:
 def lines(one: Result, columns: int) -> Iterator[str]:
     """What was found, and below it what to do, in so many columns."""
     margin = VERDICT_CELLS + SUBJECT_CELLS
-    room = max(30, columns - margin)
-    first, *others = wrap(make_safe(one.told), room, break_on_hyphens=False)
     verdict = click.style(one.verdict.ljust(VERDICT_CELLS), fg=COLOURS[one.verdict])
-    yield f"{verdict}{one.subject.ljust(SUBJECT_CELLS)}{first}"
-    yield from (" " * margin + line for line in others)
+    head = f"{verdict}{one.subject.ljust(SUBJECT_CELLS)}"
+    if columns - margin < NARROWEST:  # what is told stands below
+        yield head.rstrip()
+        head, margin = "", 2
+    room = max(NARROWEST, columns - margin)
+    for line in wrap(make_safe(one.told), room, break_on_hyphens=False):
+        yield (head or " " * margin) + line
+        head = ""
     for number, line in enumerate(wrap(make_safe(one.mend), room - 2, break_on_hyphens=False)):
         yield " " * margin + ("  " if number else "→ ") + click.style(line, bold=True)

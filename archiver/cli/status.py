@@ -28,14 +28,21 @@ from archiver.cli.measures import (
 )
 from archiver.cli.numbers import Number
 from archiver.cli.options import refuse_beside
-from archiver.cli.tables import counted
+from archiver.cli.tables import Column, counted, table_text
 from archiver.cli.terminal import has_colours, is_terminal, make_safe
 from archiver.store import leases, reading
 from archiver.store.engine import Engine, see_one_moment
 from archiver.store.reading import Count, FlowReport
 from archiver.store.surveying import events_beyond
 
-COLUMNS = ("flow", "events", "messages", "newest", "lag", "gaps", "ids", "proven")
+COLUMNS = (
+    Column("flow"),
+    *(
+        Column(name, is_number=True)
+        for name in ("events", "messages", "newest", "lag", "gaps", "ids", "proven")
+    ),
+)
+NAMES = tuple(column.name for column in COLUMNS)
 GAP = "  "
 NARROWEST = 8
 
@@ -168,8 +175,8 @@ def _plain(found: Look) -> dict[str, Any]:
 
 def _print(found: Look) -> None:
     if found.flows:
-        table = "\n".join(_table([_cells(one, at=found.at) for one in found.flows]))
-        click.echo(table if has_colours() else click.unstyle(table))
+        table = _table([_cells(one, at=found.at) for one in found.flows])
+        click.echo(table if has_colours() else click.unstyle(table), nl=False)
     for one in found.flows:
         if one.not_told:
             click.echo(told_untold(one.flow, one.not_told))
@@ -194,14 +201,23 @@ def _cells(one: FlowReport, *, at: datetime) -> Sequence[str]:
     )
 
 
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The lines of a table; on a terminal, names of flows are cut to what it has room for."""
-    widest, *widths = (max(map(cell_len, column)) for column in zip(COLUMNS, *rows, strict=True))
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """A table; on a terminal, names of flows are cut to what it has room for.
+
+    Where they would be less than `NARROWEST`, each flow becomes a block of lines.
+    """
+    widest, *widths = (max(map(cell_len, column)) for column in zip(NAMES, *rows, strict=True))
     room = widest
     if is_terminal():
         columns = shutil.get_terminal_size().columns
-        room = max(NARROWEST, min(widest, columns - sum(widths) - len(GAP) * len(widths)))
-    for number, (flow, *numbers) in enumerate([COLUMNS, *rows]):
+        room = min(widest, columns - sum(widths) - len(GAP) * len(widths))
+        if room < min(widest, NARROWEST):
+            return table_text(COLUMNS, rows)
+    return "".join(f"{line}\n" for line in _lines(rows, room, widths))
+
+
+def _lines(rows: Sequence[Sequence[str]], room: int, widths: Sequence[int]) -> Iterator[str]:
+    for number, (flow, *numbers) in enumerate([NAMES, *rows]):
         name = flow if cell_len(flow) <= room else set_cell_size(flow, room - 1) + "…"
         line = GAP.join([set_cell_size(name, room), *map(str.rjust, numbers, widths)])
         unproven = number and not line.endswith(COMPLETE)

@@ -239,3 +239,11 @@ def test_what_is_told_fits_into_the_columns_that_there_are(columns: int) -> None
     assert shown[0].startswith("wrong    flows       acme/␛[2J secret")
     assert any(line.lstrip().startswith("→ join the flow") for line in shown)
     assert max(map(len, shown)) <= columns
+
+
+def test_where_there_is_little_room_what_is_told_stands_below() -> None:
+    one = wrong("flows", "acme/secret is refused " * 9, "join the flow, or leave it out " * 5)
+    shown = [click.unstyle(line) for line in lines(one, 40)]
+    assert shown[0] == "wrong    flows"
+    assert shown[1].startswith("  acme/secret")
+    assert max(map(len, shown)) <= 40

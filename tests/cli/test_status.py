@@ -165,6 +165,17 @@ def test_on_a_terminal_the_table_fits_and_is_coloured(
     assert "…" in bare
 
 
+def test_where_a_table_has_no_room_each_flow_becomes_a_block_of_lines(
+    on_terminal: OnTerminal, environ: dict[str, str], archive: str
+) -> None:
+    narrow = {"ARCHIVER_DATABASE_URL": archive, "COLUMNS": "40", "NO_COLOR": "1"}
+    shown = on_terminal(["status"], environ | narrow).split("\n")
+    assert shown[0] == "── 1 ──"
+    names = [line.partition(":")[0] for line in shown[1:9]]
+    assert names == ["flow", "events", "messages", "newest", "lag", "gaps", "ids", "proven"]
+    assert max(map(len, shown[2:9])) <= 40
+
+
 def test_a_table_of_a_command_that_is_cut_short_is_no_error(
     environ: dict[str, str], archive: str, tmp_path: Path
 ) -> None:
