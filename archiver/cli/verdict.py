@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from archiver.cli.comparison import Difference
+from archiver.cli.tables import counted
 from archiver.cli.terminal import make_safe
 
 TOLD_DIFFERENCES = 20
@@ -92,17 +93,18 @@ def _lines(verdict: Verdict) -> Iterator[str]:
     yield ""
     yield click.style(_headline(verdict), fg=colour, bold=True)
     yield (
-        f"  compared  {verdict.messages:,} messages, of which {verdict.edited:,} were edited and "
-        f"{verdict.deleted:,} deleted,"
+        f"  compared  {counted(verdict.messages, 'message')}, of which "
+        f"{verdict.edited:,} were edited and {verdict.deleted:,} deleted,"
     )
     yield (
-        f"            and {verdict.threads:,} threads in {verdict.flows} flows and "
-        f"{verdict.conversations} private conversations,"
+        f"            and {counted(verdict.threads, 'thread')} in "
+        f"{counted(verdict.flows, 'flow')} and "
+        f"{counted(verdict.conversations, 'private conversation')},"
     )
     yield "            field by field"
-    yield f"  archived  {verdict.events:,} events in {verdict.seconds:.0f} s"
+    yield f"  archived  {counted(verdict.events, 'event')} in {verdict.seconds:.0f} s"
     if verdict.disconnections:
-        yield f"  cut off   {verdict.disconnections} time, for {CUT_SECONDS:g} s"
+        yield f"  cut off   {counted(verdict.disconnections, 'time')}, for {CUT_SECONDS:g} s"
     else:
         yield "  cut off   never, so nothing was put to the test"
     yield f"  gaps      {verdict.gaps_closed} found and closed, {verdict.gaps_left} left"
@@ -111,9 +113,10 @@ def _lines(verdict: Verdict) -> Iterator[str]:
 def _headline(verdict: Verdict) -> str:
     count = len(verdict.differences)
     if count:
-        return f"The archive differs from the truth in {count:,} value{'s' if count != 1 else ''}."
+        return f"The archive differs from the truth in {counted(count, 'value')}."
     if verdict.gaps_left:
-        return f"The archive equals the truth, but cannot prove it: {verdict.gaps_left} gaps."
+        gaps = counted(verdict.gaps_left, "gap")
+        return f"The archive equals the truth, but cannot prove it: {gaps}."
     return "The archive equals the truth."
 
 

@@ -171,6 +171,15 @@ def test_differences_are_spelt_out_and_harmless(capsys: pytest.CaptureFixture[st
     assert json.loads(json.dumps(summarize(verdict(differences=30))))["differences"] == 30
 
 
+def test_one_of_a_thing_is_no_plural(capsys: pytest.CaptureFixture[str]) -> None:
+    describe(replace(verdict(gaps_left=1), conversations=1, threads=1, messages=1))
+    told = capsys.readouterr().out
+    assert "compared  1 message, of which" in told
+    assert "and 1 thread in 1 flow and 1 private conversation," in told
+    assert "cut off   1 time, for" in told
+    assert "cannot prove it: 1 gap." in told
+
+
 def test_the_verdict_fits_80_columns(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
