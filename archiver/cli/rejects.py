@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import click
 import msgspec
+from typing_extensions import override
 
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
@@ -36,7 +37,21 @@ COLUMNS = (
 TOLD = 20
 
 
-@click.group(invoke_without_command=True)
+class Commands(click.Group):
+    """Commands, beside what is done without any."""
+
+    @override
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            told = f"{error.message} archiver rejects alone lists them."
+            raise click.UsageError(told, ctx) from error
+
+
+@click.group(cls=Commands, invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
     "--limit", type=Whole(1, LARGEST), default=50, show_default=True, help="List so many, newest."
@@ -57,7 +72,8 @@ def rejects(ctx: click.Context, /, *, as_json: bool, limit: int) -> None:
         return
     if found:
         show_table(COLUMNS, [_cells(one) for one in found])
-    more = f", of which the newest {len(found):,} are shown" if count > len(found) else ""
+    shown = "newest is" if len(found) == 1 else f"newest {len(found):,} are"
+    more = f", of which the {shown} shown" if count > len(found) else ""
     click.echo(f"{counted(count, 'reject')}{more}" if count else "no rejects")
 
 

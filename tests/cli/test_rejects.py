@@ -67,6 +67,14 @@ def test_rejects_are_listed_the_newest_first(archiver: Run, archive: str) -> Non
     assert newest.endswith("no␛ flow")
     assert before.split()[0] == "7"
     assert count == "8 rejects, of which the newest 2 are shown"
+    told = archiver("rejects", "--limit", "1", ARCHIVER_DATABASE_URL=archive)
+    assert told.stdout.endswith("\n8 rejects, of which the newest is shown\n")
+
+
+def test_who_looks_for_a_command_that_lists_is_told_that_none_is_needed(archiver: Run) -> None:
+    told = archiver("rejects", "list")
+    assert told.returncode == 2
+    assert "No such command 'list'. archiver rejects alone lists them." in told.stderr
 
 
 def test_bytes_are_shown_safely_or_as_they_are(
