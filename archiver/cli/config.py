@@ -43,8 +43,10 @@ def config(
     if as_json:
         told = [{**msgspec.to_builtins(one), "source": _source(one, load)} for one in found]
         click.echo(json.dumps({"settings": told}))
-    else:
+    elif found:
         show_table(COLUMNS, _rows(found, load))
+    else:
+        click.echo("every setting is at its default")
 
 
 def _rows(found: Sequence[Effective], load: LoadSettings) -> list[tuple[str, str, str]]:

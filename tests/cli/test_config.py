@@ -56,6 +56,10 @@ def test_json_and_what_has_changed(
     }  # fmt: skip
 
 
+def test_where_nothing_has_changed_no_table_is_shown(archiver: Run) -> None:
+    assert archiver("config", "--changed").stdout == "every setting is at its default\n"
+
+
 def test_the_example_is_a_file_to_begin_with(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
