@@ -19,7 +19,6 @@ async def choose_flows(tx: Transaction, patterns: Sequence[str]) -> dict[int, st
         return paths
     chosen = {key: path for key, path in paths.items() if matches(path, patterns)}
     if not chosen:
-        raise ArchiverError(
-            f"no flow of the archive is named {' '.join(patterns)}: archiver status lists them"
-        )
+        named = " ".join(pattern or "''" for pattern in patterns)
+        raise ArchiverError(f"no flow of the archive is named {named}: archiver status lists them")
     return chosen

@@ -222,6 +222,8 @@ def test_a_pattern_that_no_flow_is_like_is_refused(archiver: Run, archive: str) 
     told = archiver("status", "--flow", "nosuch/*", ARCHIVER_DATABASE_URL=archive)
     assert (told.returncode, told.stdout) == (2, "")
     assert "no flow of the archive is named nosuch/*" in told.stderr
+    told = archiver("status", "--flow", "", ARCHIVER_DATABASE_URL=archive)
+    assert "no flow of the archive is named '': " in told.stderr
 
 
 def test_the_help_explains_the_columns_line_by_line(archiver: Run) -> None:
