@@ -104,6 +104,9 @@ async def test_each_flow_and_each_pattern_is_tried(flowdock):
     assert found["streams", "ok"] == "work: 1 stream opens "
     found = await found_of(account(flowdock, flows=("acme/mistyped",), private=False))
     assert "none of 3 joined flows is wanted" in found["flows", "wrong"]
+    flowdock.world.directory.conversation(flowdock.me, flowdock.world.users[3])
+    found = await found_of(account(flowdock, flows=("acme/mistyped",)))
+    assert found["flows", "ok"] == "work: 1 private conversation "
 
 
 async def test_a_service_that_is_not_there_and_streams_that_are_not(flowdock):

@@ -90,12 +90,8 @@ async def _look(means: Means, tell: Tell) -> AsyncIterator[Result]:
         yield result
     read = len(wanted) + len(private) - len(refused)
     if read:
-        conversations = counted(len(private), "private conversation")
-        about = (
-            f"{counted(len(wanted), 'flow')} and {conversations}"
-            if private
-            else (counted(len(wanted), "flow"))
-        )
+        found = {"flow": len(wanted), "private conversation": len(private)}
+        about = " and ".join(counted(count, thing) for thing, count in found.items() if count)
         can = "" if not refused else f", of which {read} can be read"
         yield ok("flows", f"{account.name}: {about}{can}")
     for result in await _streams(means, wanted):
