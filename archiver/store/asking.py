@@ -20,6 +20,7 @@ from archiver.store.engine import CANCELED, READ_ONLY, Engine, Fault, fault, fir
 
 NOT_SQL = "42601"
 NOT_UPDATABLE = "55000"
+NOT_SUPPORTED = "0A000"
 PROTOCOL = "08P01"
 SERVER_AWAY = frozenset({"08", "53", "57", "58"})
 """Not all that a writer would wait for: what a query is refused for, the query must mend."""
@@ -162,7 +163,9 @@ def _refusal(error: DBAPIError | psycopg.Error, query: str, seconds: float) -> s
     severity = cause.diag.severity_nonlocalized if isinstance(cause, psycopg.Error) else None
     if state == CANCELED:
         return f"the query took longer than {in_words(seconds)}; allow more with --timeout"
-    if state in {READ_ONLY, NOT_UPDATABLE} or (state == NOT_SQL and CHANGE.match(query)):
+    # What a WITH would change is told as a cursor's lack of a feature.
+    changes = state == NOT_SUPPORTED and "data-modifying" in told
+    if changes or state in {READ_ONLY, NOT_UPDATABLE} or (state == NOT_SQL and CHANGE.match(query)):
         return "the archive can be read here, not changed"
     # FATAL would be what a pooler says of a connection that it ends.
     if state == PROTOCOL and severity == "ERROR":

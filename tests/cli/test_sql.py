@@ -193,7 +193,10 @@ NUMBERED = "SELECT nextval('store.flows_flow_key_seq')"
         (NUMBERED, "can be read here, not changed"),
         ("DELETE FROM messages", "can be read here, not changed"),
         ("  drop table store.flows", "can be read here, not changed"),
-        ("WITH gone AS (DELETE FROM flows RETURNING 1) SELECT 1", "data-modifying"),
+        (
+            "WITH gone AS (DELETE FROM flows RETURNING 1) SELECT 1",
+            "can be read here, not changed",
+        ),
         ("COPY (SELECT 1) TO PROGRAM 'true'", "SELECT something"),
         ("SELECT 1; COMMIT; DELETE FROM store.flows", "one query at a time"),
         ("SELECT E'\\x1b[31m'::int", "␛[31m"),
