@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from io import StringIO
 from pathlib import Path
 
@@ -75,6 +76,16 @@ def test_times_and_days_are_those_of_the_zone_that_is_asked_for(
     refused = archiver("sql", "--zone", "Nowhere", query, ARCHIVER_DATABASE_URL=archive)
     assert refused.returncode == 2
     assert "no time zone is named 'Nowhere'; a name is like Europe/Helsinki" in refused.stderr
+
+
+def test_the_help_names_every_view_and_function(archiver: Run, archive: str) -> None:
+    with psycopg.connect(archive) as db:
+        rows = db.execute(
+            "SELECT table_name FROM information_schema.views WHERE table_schema = 'archive'"
+            " UNION SELECT proname FROM pg_proc WHERE pronamespace = 'archive'::regnamespace"
+        ).fetchall()
+    told = set(re.findall(r"\w+", archiver("sql", "--help").stdout))
+    assert {name for (name,) in rows} - told == {"schema_version"}
 
 
 EXACT = r"""
