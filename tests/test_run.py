@@ -2,7 +2,10 @@
 
 import importlib.util
 import json
+import os
 import re
+import shutil
+import signal
 import subprocess
 import threading
 import tomllib
@@ -44,6 +47,28 @@ def test_alone_it_lists_its_commands_each_with_a_line(run: ModuleType) -> None:
 def test_an_unknown_command_is_refused_before_anything_is_set_up() -> None:
     done = subprocess.run([ROOT / "run", "tset"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, "no command 'tset': ./run lists them\n")
+
+
+def test_a_set_up_that_is_interrupted_ends_with_a_word(tmp_path: Path) -> None:
+    for name in ("run", "uv.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    began, uv = tmp_path / "began", tmp_path / "bin" / "uv"
+    os.mkfifo(began)
+    uv.parent.mkdir()
+    uv.write_text(f"#!/bin/sh\necho > {began}\nexec sleep 60\n")
+    uv.chmod(0o755)
+    environ = os.environ | {"PATH": f"{uv.parent}:{os.environ['PATH']}"}
+    with subprocess.Popen(
+        [tmp_path / "run", "demo"],
+        env=environ,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        began.read_text()
+        os.killpg(process.pid, signal.SIGINT)
+        _, told = process.communicate()
+    assert (process.returncode, told) == (130, "setting up .venv with uv …\nstopped\n")
 
 
 def test_a_set_up_is_repeated_when_the_lock_or_the_project_changes(
