@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -92,7 +93,8 @@ async def _run(settings: Settings, place: Place, *, as_json: bool) -> Progressed
 
 
 def _note_found(flows: int) -> None:
-    click.echo(f"filling the gaps of {counted(flows, 'flow')}", err=True)
+    # Asked for standard error, click would pass by the bar, which stands before it.
+    click.echo(f"filling the gaps of {counted(flows, 'flow')}", file=sys.stderr)
 
 
 async def _watch(settings: Settings, engine: Engine, watcher: Watcher) -> None:

@@ -16,7 +16,7 @@ from archiver.simulator.entities import Message, Timeline
 from archiver.simulator.faults import Fault
 from archiver.simulator.server import Simulator
 from archiver.store.engine import connect
-from tests.cli.conftest import Run, leading_to
+from tests.cli.conftest import OnTerminal, Run, leading_to
 from tests.ingest.arriving import waits_for_lock
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -73,6 +73,21 @@ async def test_it_can_be_repeated_and_speaks_to_people(
     again = await backfill(archiver, flowdock, database_url)
     assert first.returncode == again.returncode == 0
     assert again.stdout.endswith(" 0 gaps left\n")
+
+
+async def test_what_is_told_on_a_terminal_stands_above_the_bar(
+    on_terminal: OnTerminal, environ: dict[str, str], flowdock: Simulator, database_url: str
+) -> None:
+    hasty = {
+        "ARCHIVER_TOKEN": flowdock.token,
+        "ARCHIVER_BACKFILL_REQUESTS_PER_SECOND": "1000",
+        "ARCHIVER_INGEST_SETTLING_SECONDS": "0.1",
+    }
+    settings = environ | leading_to(flowdock, database_url) | hasty
+    shown = await asyncio.to_thread(on_terminal, ["backfill"], settings)
+    before, told, _ = shown.partition("filling the gaps of ")
+    assert told
+    assert before.endswith("\r\x1b[2K")
 
 
 async def test_a_gap_that_stays_is_told_with_its_reason(
