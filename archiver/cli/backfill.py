@@ -18,13 +18,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from archiver import daemon
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, guarded, open_database, serve_database
-from archiver.cli.measures import told_untold, untold_members
+from archiver.cli.measures import told_unmeasured, told_untold, untold_members
 from archiver.cli.progress import shown_bar
 from archiver.cli.tables import counted
 from archiver.cli.terminal import is_terminal, make_safe
 from archiver.ingest.apply import when_possible
 from archiver.settings import Settings
-from archiver.store import reading
+from archiver.store import missing, reading
 from archiver.store.engine import Engine, Transaction
 from archiver.store.reading import FlowReport
 
@@ -43,6 +43,8 @@ class Progressed:
     """The share of ids that is proven, every flow counting alike."""
     untold: Mapping[str, str] = field(default_factory=dict)
     """The flows of which nobody knows what is new in them, and why."""
+    unmeasured: Sequence[str] = ()
+    """The flows of which something is kept, and not known how far their ids go."""
 
     @property
     def gaps(self) -> int:
@@ -68,7 +70,7 @@ def backfill(load: LoadSettings, /, *, as_json: bool) -> int:
 
     The daemon may run at the same time: both read the same ledger, and what both ask for is
     archived once. Exit status 1: some gaps could not be filled, or the service did not tell
-    how far a flow has come.
+    how far a flow has come, or no account can read one of which something was imported.
     """
     settings = load()
     settings.require_accounts()
@@ -78,7 +80,7 @@ def backfill(load: LoadSettings, /, *, as_json: bool) -> int:
         click.echo(json.dumps(_summary(done)))
     else:
         _describe(done)
-    return 1 if done.gaps or done.untold else 0
+    return 1 if done.gaps or done.untold or done.unmeasured else 0
 
 
 async def _run(settings: Settings, place: Place, *, as_json: bool) -> Progressed:
@@ -116,11 +118,13 @@ async def _read(settings: Settings, tx: Transaction) -> Progressed:
         if any(account.wants(path) for account in settings.accounts)
     ]
     reports = await reading.flow_reports(tx, keys, now=datetime.now(UTC), exact=False)
+    unmeasured = await missing.unmeasured(tx, keys)
     shares = [report.proven for report in reports if report.proven is not None]
     return Progressed(
         reports=reports,
         messages=sum(report.messages.rows for report in reports),
         proven=sum(shares) / len(shares) if shares else 0.0,
+        unmeasured=[paths[key] for key in keys if key in unmeasured],
     )
 
 
@@ -136,6 +140,7 @@ def _summary(done: Progressed) -> dict[str, Any]:
             if report.gaps
         ],
         "not_told": untold_members(done.untold),
+        "not_measured": done.unmeasured,
     }
 
 
@@ -154,6 +159,10 @@ def _describe(done: Progressed) -> None:
         click.echo(f"  {told_untold(flow, reason)}")
     if len(done.untold) > TOLD_FLOWS:
         click.echo(f"  … and {len(done.untold) - TOLD_FLOWS:,} more flows: --json has them all")
+    for flow in done.unmeasured[:TOLD_FLOWS]:
+        click.echo(f"  {told_unmeasured(flow)}")
+    if len(done.unmeasured) > TOLD_FLOWS:
+        click.echo(f"  … and {len(done.unmeasured) - TOLD_FLOWS:,} more flows: --json has them all")
 
 
 def _reason(report: FlowReport) -> str:

@@ -10,7 +10,7 @@ import msgspec
 from archiver.cli.choice import choose_flows
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
-from archiver.cli.measures import told_untold, untold_members
+from archiver.cli.measures import told_unmeasured, told_untold, untold_members
 from archiver.cli.tables import Column, counted, moment, show_table
 from archiver.cli.terminal import show_json
 from archiver.store import missing
@@ -37,6 +37,13 @@ class Uncertain:
     doubts: Sequence[Doubt]
     untold: Mapping[str, str]
     """The flows of which nobody knows what is new in them, and why."""
+    unmeasured: Sequence[str]
+    """The flows of which something is kept, and not known how far their ids go."""
+
+    @property
+    def is_proof_lacking(self) -> bool:
+        """Tell whether anything is missing, or may be without being a gap."""
+        return bool(self.gaps or self.untold or self.unmeasured)
 
 
 @click.command
@@ -49,7 +56,8 @@ def gaps(load: LoadSettings, /, *, patterns: tuple[str, ...], as_json: bool) -> 
     Below stand the doubts: ids that are proven, but whose messages may have changed while nobody
     listened; archiver run and archiver verify list them again.
 
-    And the flows of which the service does not tell what is new.
+    And the flows of which the service does not tell what is new; and those not measured yet, of
+    which nobody has asked how far their ids go, as after an import.
 
     Exit status: 1 when there are gaps or such flows, 0 when there are none, doubts or not.
     """
@@ -59,11 +67,16 @@ def gaps(load: LoadSettings, /, *, patterns: tuple[str, ...], as_json: bool) -> 
         found = asyncio.run(_read(place, patterns))
     if as_json:
         untold = untold_members(found.untold)
-        told = {"gaps": found.gaps, "doubts": found.doubts, "not_told": untold}
+        told = {
+            "gaps": found.gaps,
+            "doubts": found.doubts,
+            "not_told": untold,
+            "not_measured": found.unmeasured,
+        }
         show_json(msgspec.json.encode(told).decode())
     else:
         _describe(found)
-    return 1 if found.gaps or found.untold else 0
+    return 1 if found.is_proof_lacking else 0
 
 
 async def _read(place: Place, patterns: Sequence[str]) -> Uncertain:
@@ -73,7 +86,13 @@ async def _read(place: Place, patterns: Sequence[str]) -> Uncertain:
         flows = list(chosen.values())
         reasons = await missing.untold(tx, chosen)
         untold = {chosen[key]: reasons[key] for key in chosen if key in reasons}
-        return Uncertain(await missing.gaps(tx, flows), await missing.doubts(tx, flows), untold)
+        unmeasured = await missing.unmeasured(tx, chosen)
+        return Uncertain(
+            await missing.gaps(tx, flows),
+            await missing.doubts(tx, flows),
+            untold,
+            [path for key, path in chosen.items() if key in unmeasured],
+        )
 
 
 def _describe(found: Uncertain) -> None:
@@ -87,8 +106,12 @@ def _describe(found: Uncertain) -> None:
         show_table(DOUBT_COLUMNS, [_range(doubt) for doubt in found.doubts])
     for flow, reason in found.untold.items():
         click.echo(told_untold(flow, reason))
+    for flow in found.unmeasured:
+        click.echo(told_unmeasured(flow))
     doubts = f", {counted(len(found.doubts), 'doubt')}" if found.doubts else ""
-    click.echo(f"{counted(len(found.gaps), 'gap') if found.gaps else 'no gaps'}{doubts}")
+    unmeasured = f", {len(found.unmeasured):,} not measured yet" if found.unmeasured else ""
+    gaps = counted(len(found.gaps), "gap") if found.gaps else "no gaps"
+    click.echo(f"{gaps}{doubts}{unmeasured}")
 
 
 def _range(one: Gap | Doubt) -> tuple[str, ...]:

@@ -47,6 +47,11 @@ def told_untold(flow: str, reason: str) -> str:
     return make_safe(f"{flow}: {UNTOLD}: {reason}")
 
 
+def told_unmeasured(flow: str) -> str:
+    """That nobody has asked yet how far the ids of a flow go."""
+    return make_safe(f"{flow}: not measured yet: nobody has asked how far its ids go")
+
+
 def untold_members(untold: Mapping[str, str]) -> list[dict[str, str]]:
     """The same of several flows, for JSON."""
     return [{"flow": flow, "reason": reason} for flow, reason in untold.items()]

@@ -34,7 +34,7 @@ from archiver.ingest.verify import verify as verify_flows
 from archiver.settings import Settings
 from archiver.settings.account import Account as AccountSettings
 from archiver.settings.account import matches
-from archiver.store import coverage
+from archiver.store import coverage, missing
 from archiver.store.coverage import Standing
 from archiver.works import Works
 
@@ -122,12 +122,13 @@ async def _run(
             with locking_out(one.name, whence=one.whence):
                 await verify_flows(means, looks)
         standings = await when_possible(engine, coverage.standings)
+        unmeasured = await when_possible(engine, partial(missing.unmeasured, flow_keys=chosen))
     refused = {key for _, account in accounts for key in account.source.untold}
     found.unreadable = [
         path
         for key, path in chosen.items()
         if path not in found.looks
-        and (key in refused or standings.get(key, Standing()).due)
+        and (key in refused | unmeasured or standings.get(key, Standing()).due)
         and any(account.wants(path) for account in settings.accounts)
     ]
     return found

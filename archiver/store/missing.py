@@ -1,4 +1,4 @@
-"""What the archive does not know for sure: gaps and doubts, range by range, and untold ends."""
+"""What the archive does not know for sure: gaps and doubts, range by range, and unknown ends."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -49,6 +49,12 @@ async def untold(tx: AsyncConnection, flow_keys: Collection[int]) -> dict[int, s
     return {row.flow_key: row.not_told for row in rows}
 
 
+async def unmeasured(tx: AsyncConnection, flow_keys: Collection[int]) -> set[int]:
+    """Those of these flows of which something is kept, and not known how far their ids go."""
+    rows = await tx.execute(_UNMEASURED, {"keys": list(flow_keys)})
+    return set(rows.scalars())
+
+
 _GAPS = text("""
     SELECT flow, from_id, to_id, found_at, attempts, last_error FROM archive.gaps
     WHERE flow = ANY(:flows) ORDER BY flow, from_id DESC
@@ -62,4 +68,10 @@ _DOUBTS = text("""
 _UNTOLD = text("""
     SELECT flow_key, not_told FROM archive.flows
     WHERE flow_key = ANY(:keys) AND not_told IS NOT NULL
+""")
+
+_UNMEASURED = text("""
+    SELECT flow_key FROM store.flows AS f LEFT JOIN store.ledger AS l USING (flow_key)
+    WHERE flow_key = ANY(:keys) AND coalesce(due, 0) = 0
+      AND EXISTS (SELECT FROM store.journal AS j WHERE j.flow_key = f.flow_key)
 """)

@@ -21,6 +21,17 @@ JsonShown = Callable[..., Any]
 
 HOSTILE = "acme/named\x9b31m\u202e"
 
+IMPORTED = """
+    WITH flow AS (
+        INSERT INTO store.flows (flow_id, path, first_seen_at) VALUES ('old', 'old/main', now())
+        RETURNING flow_key
+    )
+    INSERT INTO store.journal (flow_key, id, form, digest, witness, event, received_at, as_of,
+                               payload)
+    SELECT flow_key, 7, 0, gen_random_uuid(), 'import', 'message', now(), 7, '{}' FROM flow
+"""
+"""The flow old/main, of which an event was imported, and nobody has asked how far it goes."""
+
 
 def leading_to(flowdock: Simulator, database_url: str) -> dict[str, str]:
     """Settings by which a command asks *flowdock*, without a token, and archives there."""

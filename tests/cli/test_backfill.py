@@ -16,7 +16,7 @@ from archiver.simulator.entities import Message, Timeline
 from archiver.simulator.faults import Fault
 from archiver.simulator.server import Simulator
 from archiver.store.engine import connect
-from tests.cli.conftest import OnTerminal, Run, leading_to
+from tests.cli.conftest import IMPORTED, OnTerminal, Run, leading_to
 from tests.ingest.arriving import waits_for_lock
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -164,6 +164,22 @@ async def test_a_flow_whose_newest_message_is_not_told_is_not_done(
     assert untold in told.stdout
     status = await asyncio.to_thread(archiver, "status", ARCHIVER_DATABASE_URL=database_url)
     assert f"\n{untold}/flows/acme/main/messages was answered with status 418" in status.stdout
+
+
+async def test_a_flow_that_was_imported_and_that_no_account_can_read_is_not_done(
+    archiver: Run, flowdock: Simulator, database_url: str
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as db:
+        db.execute(IMPORTED)
+    told = await backfill(archiver, flowdock, database_url)
+    assert told.returncode == 1
+    assert told.stdout.endswith(
+        " 0 gaps left\n  old/main: not measured yet: nobody has asked how far its ids go\n"
+    )
+    plain = await backfill(archiver, flowdock, database_url, "--json")
+    assert (plain.returncode, json.loads(plain.stdout)["not_measured"]) == (1, ["old/main"])
+    unwanted = await backfill(archiver, flowdock, database_url, ARCHIVER_FLOWS="acme/*")
+    assert unwanted.returncode == 0
 
 
 async def test_a_pattern_that_no_flow_is_like_is_told(

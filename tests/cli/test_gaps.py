@@ -5,7 +5,7 @@ import json
 import psycopg
 import pytest
 
-from tests.cli.conftest import HOSTILE, JsonShown, Run
+from tests.cli.conftest import HOSTILE, IMPORTED, JsonShown, Run
 
 
 @pytest.fixture
@@ -54,6 +54,7 @@ def test_doubts_alone_are_no_gaps(archiver: Run, archive: str) -> None:
         "gaps": [],
         "doubts": [{"flow": "acme/quiet", "from_id": 1, "to_id": 1}],
         "not_told": [],
+        "not_measured": [],
     }
 
 
@@ -70,6 +71,29 @@ def test_a_flow_whose_end_is_not_told_is_named(archiver: Run, archive: str) -> N
     assert "\nacme/quiet: nobody knows what is new in it: 50␛3\nno gaps, 1 doubt\n" in told.stdout
     plain = json.loads(archiver(*asked, "--json", ARCHIVER_DATABASE_URL=archive).stdout)
     assert plain["not_told"] == [{"flow": "acme/quiet", "reason": "50\x1b3"}]
+
+
+def test_a_flow_of_which_nobody_knows_how_far_it_goes_is_named_once_something_of_it_is_kept(
+    archiver: Run, archive: str
+) -> None:
+    asked = ["gaps", "--flow", "*/quiet", "--flow", "old/*"]
+    with psycopg.connect(archive, autocommit=True) as db:
+        db.execute(
+            "INSERT INTO store.flows (flow_id, path, first_seen_at)"
+            " VALUES ('empty', 'old/empty', now())"
+        )
+        told = archiver(*asked, ARCHIVER_DATABASE_URL=archive)
+        assert (told.returncode, told.stdout.endswith("\nno gaps, 1 doubt\n")) == (0, True)
+        db.execute(IMPORTED)
+    told = archiver(*asked, ARCHIVER_DATABASE_URL=archive)
+    assert told.returncode == 1
+    assert told.stdout.endswith(
+        "\nold/main: not measured yet: nobody has asked how far its ids go\n"
+        "no gaps, 1 doubt, 1 not measured yet\n"
+    )
+    plain = archiver(*asked, "--json", ARCHIVER_DATABASE_URL=archive)
+    assert plain.returncode == 1
+    assert json.loads(plain.stdout)["not_measured"] == ["old/main"]
 
 
 def test_json_has_no_power_over_a_terminal(json_shown: JsonShown, archive: str) -> None:

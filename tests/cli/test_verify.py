@@ -24,7 +24,7 @@ from archiver.simulator.entities import Flow
 from archiver.simulator.faults import Fault
 from archiver.simulator.server import Simulator
 from archiver.store.engine import connect
-from tests.cli.conftest import Run, leading_to
+from tests.cli.conftest import IMPORTED, Run, leading_to
 from tests.test_daemon import Archive, archiving, settings_for, until
 
 FLOW = "acme/main"
@@ -245,6 +245,12 @@ async def test_a_flow_that_can_be_read_no_more_is_told(flowdock, url):
     del flow.members[flowdock.me.id]
     found = await verify_here(flowdock, url)
     assert found.unreadable == [FLOW]
+
+
+async def test_a_flow_that_was_imported_and_cannot_be_read_is_told(flowdock, url):
+    execute(url, IMPORTED)
+    found = await verify_here(flowdock, url)
+    assert found.unreadable == ["old/main"]
 
 
 async def test_the_head_is_asked_for_again_when_it_has_grown_old(flowdock, url, monkeypatch):
