@@ -29,10 +29,12 @@ from archiver.flowdock.official import ExportFile, ExportUnreadable
 from archiver.flowdock.redaction import redact
 from archiver.ingest.apply import apply_patiently, when_possible
 from archiver.ingest.batch import Arrival, Batch
+from archiver.ingest.epochs import UNSETTLED
 from archiver.ingest.names import Names
 from archiver.store import coverage, messages
 from archiver.store import importing as stored
 from archiver.store.bulk import Key
+from archiver.store.coverage import Standing
 from archiver.store.engine import Engine
 
 BATCH_ELEMENTS = 1000
@@ -163,7 +165,9 @@ async def import_export(
         arrivals = [_arrival(one, found, destination, names, now=now) for one in batch]
         yield await _archive(engine, arrivals, destination.flow_key, now=now)
     opened = frozenset({destination.flow_key})
-    await apply_patiently(engine, Batch(now=now, opened=opened))
+    # No gain, but the ledger notes when it was written, however old the messages are.
+    gains = {destination.flow_key: Standing(epoch=UNSETTLED)}
+    await apply_patiently(engine, Batch(now=now, gains=gains, opened=opened))
 
 
 async def _archive(

@@ -67,7 +67,8 @@ class Totals(Struct, frozen=True, kw_only=True):
     rejects: Count
     database_bytes: int
     written_at: datetime | None
-    """When the ledger of any flow was last written; it is as long as anything comes in."""
+    """When the ledger of any flow was last written, or the newest event of any was received: an
+    event is kept before anything is proven by it."""
 
 
 async def flow_paths(tx: AsyncConnection) -> dict[int, str]:
@@ -227,5 +228,10 @@ _STANDINGS = text("""
 
 _TOTALS = text("""
     SELECT pg_database_size(current_database()) AS bytes,
-           (SELECT max(due_at) FROM store.ledger) AS written_at
+           greatest((SELECT max(due_at) FROM store.ledger), (
+               SELECT max(received_at) FROM store.flows AS f CROSS JOIN LATERAL (
+                   SELECT received_at FROM store.journal AS j
+                   WHERE j.flow_key = f.flow_key ORDER BY id DESC, form DESC LIMIT 1
+               ) AS newest
+           )) AS written_at
 """)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from archiver.ingest.apply import apply
 from archiver.ingest.batch import Arrival, Batch
 from archiver.ingest.importing import Imported, find_destination, import_export, survey
 from archiver.ingest.rebuild import check
+from archiver.store import reading
 from archiver.store.coverage import Standing
 from tests.ingest.arriving import (
     FEW,
@@ -193,6 +195,22 @@ def test_a_file_proves_nothing_and_has_the_flow_listed_again(archive: Archive) -
     archive.read(frame(1), frame(2), frame(3))
     assert archive.query("SELECT from_id, to_id FROM archive.coverage") == [(1, 9)]
     assert archive.query("SELECT from_id, to_id FROM archive.doubts") == [(1, 9)]
+
+
+def test_it_is_told_when_a_file_was_archived_however_old_its_messages(archive: Archive) -> None:
+    ago = NOW - timedelta(days=30)
+
+    async def written_at() -> Any:
+        async with archive.engine.connect() as tx:
+            return (await reading.totals(tx, exact=False)).written_at
+
+    archive.read(frame(8), frame(9))
+    with psycopg.connect(archive.url, autocommit=True) as db:
+        db.execute("UPDATE store.journal SET received_at = %s", [ago])
+        db.execute("UPDATE store.ledger SET due_at = %s", [ago])
+    assert archive.run(written_at()) == ago
+    archive.read(frame(1), frame(2))
+    assert archive.run(written_at()) == NOW
 
 
 def test_the_stream_and_newer_listings_outweigh_a_file(archive: Archive) -> None:

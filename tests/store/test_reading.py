@@ -184,6 +184,19 @@ async def test_small_flows_of_a_big_archive_are_counted_exactly(
     assert [one.events for one in found] == [Count(rows) for rows in keys]
 
 
+async def test_the_newest_event_was_written_though_nothing_is_proven_by_it(
+    db: psycopg.Connection, tx: AsyncConnection
+) -> None:
+    add_events(db, add_flow(db, "acme/main"), "SELECT generate_series(1, 5000)")
+    add_flow(db, "acme/quiet")
+    db.execute("UPDATE store.ledger SET due_at = NULL")
+    written = NOW - timedelta(hours=1) + timedelta(seconds=5000)
+    assert (await reading.totals(tx, exact=False)).written_at == written
+    db.execute("UPDATE store.ledger SET due_at = %s", [NOW + timedelta(days=1)])
+    await tx.rollback()
+    assert (await reading.totals(tx, exact=False)).written_at == NOW + timedelta(days=1)
+
+
 async def test_signals_and_rejects_are_counted(
     db: psycopg.Connection, tx: AsyncConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
