@@ -18,7 +18,7 @@ from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
 from archiver.cli.export_checking import check_export
 from archiver.cli.moments import parse as moment
-from archiver.cli.options import refuse_beside
+from archiver.cli.options import FileName, refuse_beside
 from archiver.cli.progress import Tell, shown_progress
 from archiver.cli.search_finding import refresh
 from archiver.cli.tables import counted
@@ -50,7 +50,7 @@ CHOOSING = ("words", "patterns", "since", "until", "as_of")
 
 
 @click.command
-@click.argument("to", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("to", metavar="DIR", type=FileName())
 @click.argument("words", metavar="[QUERY]", nargs=-1)
 @click.option(
     "--format", "style", type=click.Choice(list(FORMATS)), default="jsonl", show_default=True

@@ -13,7 +13,7 @@ import click
 from archiver import daemon
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, guarded, open_database, serve_database
-from archiver.cli.options import refuse_beside
+from archiver.cli.options import FileName, refuse_beside
 from archiver.cli.progress import Tell, shown_progress
 from archiver.cli.restoration import is_own, require_journal, restore
 from archiver.cli.tables import counted
@@ -52,13 +52,9 @@ class Report:
 
 
 @click.command("import")
-@click.argument(
-    "paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=FileName())
 @click.option("--flow", "path", metavar="ORG/FLOW", help="What the flow is called; for one file.")
-@click.option(
-    "--users", "users", type=click.Path(path_type=Path), help="Who has which id: JSON or CSV."
-)
+@click.option("--users", "users", type=FileName(), help="Who has which id: JSON or CSV.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.pass_obj
 def import_(

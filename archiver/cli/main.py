@@ -22,6 +22,7 @@ from typing_extensions import override
 
 from archiver import logs
 from archiver.cli.configuration import LoadSettings
+from archiver.cli.options import FileName
 from archiver.cli.output import ReaderGone, open_standard_streams
 from archiver.cli.terminal import make_safe
 from archiver.errors import ArchiverError, leaves
@@ -57,7 +58,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
 }
 """By group: name to module and one line of help."""
 
-CONFIG = click.Path(path_type=Path, dir_okay=False)
+CONFIG = FileName(dir_okay=False)
 
 INTERRUPTED = 128 + signal.SIGINT
 UNREAD = 128 + signal.SIGPIPE

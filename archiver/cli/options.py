@@ -1,7 +1,24 @@
-"""Options that do not go together: none is passed over in silence."""
+"""What options and arguments share: which do not go together, and how files are named."""
+
+from pathlib import Path
+from typing import Any
 
 import click
 from click.core import ParameterSource
+from typing_extensions import override
+
+
+class FileName(click.Path):
+    """The name of a file or a directory; the empty one, as of a variable not set, is none."""
+
+    def __init__(self, *, file_okay: bool = True, dir_okay: bool = True) -> None:
+        super().__init__(path_type=Path, file_okay=file_okay, dir_okay=dir_okay)
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not value:
+            self.fail("the name is empty", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def refuse_beside(reason: str, *names: str) -> None:

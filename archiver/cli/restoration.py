@@ -33,9 +33,9 @@ def is_own(path: Path) -> bool:
     Raises:
         ArchiverError: it is a zip that is dangerous.
     """
-    if path.is_dir():
-        return (path / MANIFEST).is_file()
     try:
+        if path.is_dir():
+            return (path / MANIFEST).is_file()
         with zipfile.ZipFile(path) as packed:
             entries = packed.infolist()
     except (OSError, *NO_ZIP):

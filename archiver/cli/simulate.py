@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from archiver.cli.numbers import Number, Whole
-from archiver.cli.options import refuse_beside
+from archiver.cli.options import FileName, refuse_beside
 from archiver.cli.tables import counted
 from archiver.errors import ArchiverError
 from archiver.simulator.faults import Fault, from_json
@@ -100,13 +100,13 @@ SERVING = (
 @click.option(
     "--faults",
     "faults_file",
-    type=click.Path(path_type=Path),
+    type=FileName(),
     help='A JSON file: a list of faults, or {"faults": [...]}.',
 )
 @click.option(
     "--export",
     "export_to",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FileName(file_okay=False),
     help="Write official exports of all flows, and users.json, into this directory, and exit.",
 )
 @click.option("--token", help="The API token that is let in; drawn from the seed unless given.")

@@ -201,7 +201,7 @@ def hindered(home: Path, path: str, error: OSError) -> ArchiverError:
 
 def partial_of(to: Path) -> Path:
     """What an export that is to be called *to* is called while it is written."""
-    return to.with_name(f"{to.name}.partial")
+    return to.parent / f"{to.name}.partial"
 
 
 @contextmanager
@@ -211,9 +211,9 @@ def opened(to: Path, heading: Heading) -> Iterator[Folder]:
     Raises:
         ArchiverError: there is something already, or another run is at it.
     """
-    _require_free(to)
     home = partial_of(to)
     try:
+        _require_free(to)
         home.mkdir(parents=True, exist_ok=True)
         book = (home / BOOK).open("a+b")
     except OSError as error:
@@ -236,5 +236,10 @@ def _require_free(to: Path) -> None:
     if to.is_dir() and to.suffix.lower() != ".zip":
         if next(to.iterdir(), None) is not None:
             raise ArchiverError(f"{to} is not empty: an export needs a directory of its own")
+        if to.samefile("."):
+            raise ArchiverError(
+                f"{to} is the current directory, and an export that is complete takes the place of "
+                "its directory: name one that is to be made"
+            )
     elif to.exists():
         raise ArchiverError(f"{to} is there already: remove it, or choose another name")

@@ -66,6 +66,12 @@ def test_the_version_is_told(archiver: Run) -> None:
         (["--config"], "requires an argument"),
         (["verify", "--since", "2999-01-01"], "'2999-01-01' is yet to come"),
         (["export", "x", "--since=1d", "--until=2d"], "--since must be before --until"),
+        (["export", ""], "'DIR': the name is empty"),
+        (["import", "x", ""], "'PATH...': the name is empty"),
+        (["import", "x", "--users", ""], "'--users': the name is empty"),
+        (["simulate", "--export", ""], "'--export': the name is empty"),
+        (["--config", "", "status"], "'--config': the name is empty"),
+        (["import", "x" * 300], "cannot read xxx"),
     ],
 )
 def test_wrong_usage_ends_with_2(archiver: Run, arguments: list[str], told: str) -> None:

@@ -195,6 +195,20 @@ def test_what_is_there_is_never_written_over(export: Export, tmp_path: Path) -> 
     assert (tmp_path / "b.partial" / "mine").exists()
 
 
+def test_where_no_export_can_be_is_told(
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for here in (Path(), tmp_path):
+        with pytest.raises(ArchiverError, match=" is the current directory, "):
+            export(here, "csv")
+    with pytest.raises(ArchiverError, match=r"^/ is not empty"):
+        export(Path("/"), "csv")
+    with pytest.raises(ArchiverError, match=r"cannot write .*: File name too long"):
+        export(tmp_path / ("x" * 300), "csv")
+    assert list(tmp_path.iterdir()) == []
+
+
 class Killed(BaseException):
     """As a kill would, this ends an export in the middle."""
 
