@@ -114,8 +114,15 @@ async def _free_paths(tx: AsyncConnection, listed: Sequence[Flow]) -> None:
     for flow_id, path in (await tx.execute(had)).all():
         if theirs[path] != flow_id:
             await tx.execute(
-                update(flows).where(flows.c.flow_id == flow_id).values(path=f"{path}@{flow_id}")
+                update(flows)
+                .where(flows.c.flow_id == flow_id)
+                .values(path=set_aside(path, flow_id))
             )
+
+
+def set_aside(path: str, flow_id: str) -> str:
+    """What a flow goes by while another one goes by its path."""
+    return f"{path}@{flow_id}"
 
 
 async def keys_of(tx: AsyncConnection, ids: Iterable[FlowId]) -> dict[FlowId, int]:

@@ -1,6 +1,6 @@
 """What a file tells of flows and people: it fills in what is unknown, and outweighs nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.model import FlowId, User
-from archiver.store.directory import as_rows, keys_of
+from archiver.store.directory import as_rows, keys_of, set_aside
 from archiver.store.schema import flows, users
 
 Text = Annotated[str, Meta(pattern=r"\A[^\0]*\Z")]
@@ -86,18 +86,21 @@ async def introduce_users(tx: AsyncConnection, told: Sequence[User], *, now: dat
 async def merge_flows(tx: AsyncConnection, told: Sequence[KnownFlow]) -> dict[FlowId, int]:
     """Store flows; of one that is known, the state that was seen last. Returns keys by id.
 
-    A path that another flow goes by here stays with that one.
+    Of flows that share a path, the one that goes by it here stays the one.
     """
     rows = await tx.execute(select(flows.c.path, flows.c.flow_id))
     taken: dict[str, str] = {row.path: row.flow_id for row in rows}
-    free = [
-        flow
-        if taken.get(flow.path, flow.flow_id) == flow.flow_id
-        else replace(flow, path=f"{flow.path}@{flow.flow_id}")
-        for flow in told
-    ]
-    await _merge(tx, flows, "flow_id", [asdict(flow) for flow in free])
+    free = [asdict(replace(flow, path=_path_beside(taken, flow))) for flow in told]
+    await _merge(tx, flows, "flow_id", free)
     return await keys_of(tx, [flow.flow_id for flow in told])
+
+
+def _path_beside(taken: Mapping[str, str], flow: KnownFlow) -> str:
+    """What *flow* is to go by where paths are *taken*, by ids of flows."""
+    path = flow.path.removesuffix(f"@{flow.flow_id}")
+    if taken.get(path) == flow.flow_id:
+        return path
+    return flow.path if flow.path not in taken else set_aside(path, flow.flow_id)
 
 
 async def merge_users(tx: AsyncConnection, told: Sequence[KnownUser]) -> None:

@@ -17,12 +17,15 @@ from msgspec.structs import replace
 from archiver.cli.export import EVENTS, _format
 from archiver.cli.restoration import is_own, require_journal, restore
 from archiver.domain.coverage import Ranges
+from archiver.domain.model import Flow, FlowId
 from archiver.domain.proportion import OUT_OF_PROPORTION
 from archiver.errors import ArchiverError
 from archiver.export.writing import write_export
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
+from archiver.store import directory
 from archiver.store.coverage import Standing
+from archiver.store.engine import transaction
 from archiver.store.exporting_choice import Selection
 from tests.conftest import created, named
 from tests.export.conftest import fill
@@ -164,6 +167,35 @@ def test_two_archives_become_one(database_url: str, second_url: str, tmp_path: P
     assert bring_in(database_url, tmp_path / "out").taken == 2
     here, there = shown(database_url), shown(second_url)
     assert here == there
+
+
+def test_of_two_flows_of_one_path_the_same_goes_by_it(
+    database_url: str, second_url: str, tmp_path: Path
+) -> None:
+    async def see(engine: Any, *ids: str) -> None:
+        for day, id_ in enumerate(ids, start=1):
+            async with transaction(engine) as tx:
+                listed = [Flow(id=FlowId(id_), path="acme/main")]
+                await directory.see_flows(tx, listed, now=NOW.replace(day=day))
+
+    paths = "SELECT flow_id, flow FROM archive.flows ORDER BY 1"
+    with running(database_url) as (run, engine):
+        run(see(engine, "a", "c", "b"))
+    there = [("a", "acme/main@a"), ("b", "acme/main"), ("c", "acme/main@c")]
+    assert query(database_url, paths) == there
+    export(database_url, tmp_path / "out")
+    bring_in(second_url, tmp_path / "out")
+    assert query(second_url, paths) == there
+
+    here = [("a", "acme/main"), ("b", "acme/main@b"), ("c", "acme/main@c")]
+    with psycopg.connect(second_url, autocommit=True) as db:
+        for flow_id, path in here:
+            db.execute(
+                "UPDATE store.flows SET path = %s, last_seen_at = %s WHERE flow_id = %s",
+                [path, NOW.replace(year=2000), flow_id],
+            )
+    bring_in(second_url, tmp_path / "out")
+    assert query(second_url, paths) == here
 
 
 def test_part_of_a_journal_proves_nothing(
