@@ -37,10 +37,11 @@ async def see_flows(
     statement = new.on_conflict_do_update(
         index_elements=[flows.c.flow_id], set_={name: new.excluded[name] for name in shown}
     )
+    paths = await _settle_paths(tx, listed) if listed else {}
     rows = [
         {
             "flow_id": flow.id,
-            "path": flow.path,
+            "path": paths[flow.id],
             "organization": flow.organization,
             "name": flow.name,
             "access_mode": flow.access_mode,
@@ -52,7 +53,6 @@ async def see_flows(
         for flow in sorted(listed, key=lambda flow: flow.id)
     ]
     if rows:
-        await _free_paths(tx, listed)
         await tx.execute(statement, rows)
     return await keys_of(tx, [flow.id for flow in listed])
 
@@ -103,21 +103,30 @@ def as_rows(people: Iterable[User], *, now: datetime) -> list[dict[str, object]]
     ]
 
 
-async def _free_paths(tx: AsyncConnection, listed: Sequence[Flow]) -> None:
-    """Take the paths of *listed* flows from others that had them: flows deleted, or renamed.
+async def _settle_paths(tx: AsyncConnection, listed: Sequence[Flow]) -> dict[FlowId, str]:
+    """The paths that *listed* flows go by; they are taken from others: flows deleted, or renamed.
 
     A path that named two flows would mix their messages in every view. The one that had it goes by
-    its path and id until it is listed again.
+    its path and id until it is listed again. Of two that are both read, as by two accounts, one
+    would else take it from the other at each listing: the one that has it keeps it.
     """
-    theirs = {flow.path: flow.id for flow in listed}
-    had = select(flows.c.flow_id, flows.c.path).where(flows.c.path.in_(theirs))
-    for flow_id, path in (await tx.execute(had)).all():
-        if theirs[path] != flow_id:
-            await tx.execute(
-                update(flows)
-                .where(flows.c.flow_id == flow_id)
-                .values(path=set_aside(path, flow_id))
-            )
+    paths = {flow.id: flow.path for flow in listed}
+    theirs = {path: flow_id for flow_id, path in paths.items()}
+    asked = flows.c.path.in_(theirs) | flows.c.flow_id.in_(paths)
+    known = (
+        await tx.execute(select(flows.c.flow_id, flows.c.path, flows.c.joined).where(asked))
+    ).all()
+    before = {flow_id: path for flow_id, path, _ in known}
+    for flow_id, path, joined in known:
+        new = theirs.get(path, flow_id)
+        if new == flow_id:
+            continue
+        if joined and flow_id not in paths and before.get(new) == set_aside(path, new):
+            paths[new] = before[new]
+        else:
+            renamed = update(flows).where(flows.c.flow_id == flow_id)
+            await tx.execute(renamed.values(path=set_aside(path, flow_id)))
+    return paths
 
 
 def set_aside(path: str, flow_id: str) -> str:

@@ -49,6 +49,18 @@ async def test_a_path_given_to_a_new_flow_is_taken_from_the_one_that_had_it(engi
     assert await paths(engine) == {"a": "acme/main@a", "b": "acme/main"}
 
 
+async def test_of_two_flows_of_one_path_that_are_both_read_the_same_goes_by_it(engine):
+    await see(engine, flow("a", "acme/main"))
+    keys = await see(engine, flow("b", "acme/main"))
+    await see(engine, flow("a", "acme/main"))
+    assert await paths(engine) == {"a": "acme/main@a", "b": "acme/main"}
+
+    async with transaction(engine) as tx:
+        await directory.lose_flow(tx, flow_key=keys[FlowId("b")])
+    await see(engine, flow("a", "acme/main"))
+    assert await paths(engine) == {"a": "acme/main", "b": "acme/main@b"}
+
+
 async def test_flows_that_exchange_their_paths_are_not_mixed_up(engine):
     await see(engine, flow("a", "acme/one"), flow("b", "acme/two"))
     await see(engine, flow("a", "acme/two"), flow("b", "acme/one"))
