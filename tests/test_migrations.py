@@ -8,6 +8,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -26,7 +27,7 @@ from archiver.store.migrating import migrate
 from archiver.store.revision import SchemaMismatch, check_schema, known, latest
 from archiver.store.schema import SCHEMA, metadata
 from tests.ingest.applying import everything
-from tests.ingest.arriving import new_flow, query
+from tests.ingest.arriving import new_flow, query, waits_for_lock
 
 ROOT = Path(__file__).parent.parent
 
@@ -124,21 +125,23 @@ async def test_two_that_migrate_at_once_do_not_hinder_each_other(bare_database_u
         await check_schema(one)
 
 
+async def cut_off_while_it_waits(migrating: asyncio.Task[Any], database_url: str) -> None:
+    """Cancel *migrating* as soon as it waits for what somebody else holds."""
+    async with asyncio.timeout(20):
+        while not waits_for_lock(database_url):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    migrating.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await migrating
+
+
 async def test_a_migration_that_is_cut_off_leaves_nothing_and_no_lock(bare_database_url):
     async with connect(bare_database_url) as engine:
         with psycopg.connect(bare_database_url) as blocker:
             # The first migration makes this schema, too, and has to wait for it.
             blocker.execute("CREATE SCHEMA archive")
             migrating = asyncio.create_task(migrate(engine))
-            waits = (
-                "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
-            )
-            async with asyncio.timeout(20):
-                while not query(bare_database_url, waits, blocker.info.dbname):  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
-            migrating.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await migrating
+            await cut_off_while_it_waits(migrating, bare_database_url)
             blocker.rollback()
         assert await migrate(engine) == (None, latest())
 

@@ -7,7 +7,7 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 
+from archiver.errors import leaves
 from archiver.simulator import truth
 from tests.oracle.claims import Watch, own_places
 from tests.oracle.postgres import Postgres
@@ -108,15 +109,6 @@ async def judge_trial(
     judgment.messages = sum(len(place.timeline) for place in own_places(trial.flowdock).values())
     judgment.seconds = time.monotonic() - began
     return judgment
-
-
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    """What went wrong, out of the groups that it came in."""
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from leaves(inner)
-    else:
-        yield error
 
 
 async def happen(scenario: Scenario, trial: Trial) -> None:

@@ -26,7 +26,7 @@ from tests.ingest.applying import chapter, everything
 from tests.ingest.arriving import NOW, new_flow, query
 from tests.sql.conftest import PASSWORD, Command, Roles
 from tests.test_daemon import Archive, archiving, settings_for
-from tests.test_migrations import downgrade
+from tests.test_migrations import cut_off_while_it_waits, downgrade
 
 VIEWS = "SELECT table_name FROM information_schema.views WHERE table_schema = 'archive'"
 
@@ -332,13 +332,7 @@ async def test_a_migration_that_is_cut_off_owes_the_roles_nothing(
             # Who gives rights to this table has to wait until it is known whether this is so.
             blocker.execute(f'REVOKE ALL ON store.users FROM "{roles.reader}"')
             migrating = asyncio.create_task(migrate(engine))
-            waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
-            async with asyncio.timeout(20):
-                while not query(bare_database_url, waits, blocker.info.dbname):  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
-            migrating.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await migrating
+            await cut_off_while_it_waits(migrating, bare_database_url)
             blocker.rollback()
         await migrate(engine)
     held = "SELECT has_table_privilege(%s, 'store.users', 'UPDATE')"
