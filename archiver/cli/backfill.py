@@ -91,7 +91,8 @@ async def _run(settings: Settings, place: Place, *, as_json: bool) -> Progressed
                 untold = await daemon.backfill_once(settings, engine, on_found=_note_found)
                 if watching:
                     watching.cancel()
-        return replace(await _look(settings, engine), untold=untold)
+        unmeasured = await when_possible(engine, partial(_unmeasured, settings))
+        return replace(await _look(settings, engine), untold=untold, unmeasured=unmeasured)
 
 
 def _note_found(flows: int) -> None:
@@ -111,21 +112,29 @@ async def _look(settings: Settings, engine: Engine) -> Progressed:
 
 
 async def _read(settings: Settings, tx: Transaction) -> Progressed:
-    paths = await reading.flow_paths(tx)
-    keys = [
-        key
-        for key, path in paths.items()
-        if any(account.wants(path) for account in settings.accounts)
-    ]
+    keys = list(await _wanted(settings, tx))
     reports = await reading.flow_reports(tx, keys, now=datetime.now(UTC), exact=False)
-    unmeasured = await missing.unmeasured(tx, keys)
     shares = [report.proven for report in reports if report.proven is not None]
     return Progressed(
         reports=reports,
         messages=sum(report.messages.rows for report in reports),
         proven=sum(shares) / len(shares) if shares else 0.0,
-        unmeasured=[paths[key] for key in keys if key in unmeasured],
     )
+
+
+async def _unmeasured(settings: Settings, tx: Transaction) -> list[str]:
+    paths = await _wanted(settings, tx)
+    found = await missing.unmeasured(tx, paths)
+    return [path for key, path in paths.items() if key in found]
+
+
+async def _wanted(settings: Settings, tx: Transaction) -> dict[int, str]:
+    """The paths of the flows that the settings ask for, by key."""
+    return {
+        key: path
+        for key, path in (await reading.flow_paths(tx)).items()
+        if any(account.wants(path) for account in settings.accounts)
+    }
 
 
 def _summary(done: Progressed) -> dict[str, Any]:
@@ -150,19 +159,23 @@ def _describe(done: Progressed) -> None:
         f"{counted(done.gaps, 'gap')} left"
     )
     left = [report for report in done.reports if report.gaps]
-    for report in left[:TOLD_FLOWS]:
-        gaps = counted(report.gaps or 0, "gap")
-        click.echo(f"  {make_safe(report.flow)}: {gaps}: {make_safe(_reason(report))}")
-    if len(left) > TOLD_FLOWS:
-        click.echo(f"  … and {len(left) - TOLD_FLOWS:,} more flows: archiver status lists them")
-    for flow, reason in list(done.untold.items())[:TOLD_FLOWS]:
-        click.echo(f"  {told_untold(flow, reason)}")
-    if len(done.untold) > TOLD_FLOWS:
-        click.echo(f"  … and {len(done.untold) - TOLD_FLOWS:,} more flows: --json has them all")
-    for flow in done.unmeasured[:TOLD_FLOWS]:
-        click.echo(f"  {told_unmeasured(flow)}")
-    if len(done.unmeasured) > TOLD_FLOWS:
-        click.echo(f"  … and {len(done.unmeasured) - TOLD_FLOWS:,} more flows: --json has them all")
+    _tell_some([_told_gaps(report) for report in left], whence="archiver status lists them")
+    untold = [told_untold(flow, reason) for flow, reason in done.untold.items()]
+    _tell_some(untold, whence="--json has them all")
+    _tell_some([*map(told_unmeasured, done.unmeasured)], whence="--json has them all")
+
+
+def _tell_some(lines: Sequence[str], *, whence: str) -> None:
+    """Print *lines*, one for each of some flows, as far as they are not too many."""
+    for line in lines[:TOLD_FLOWS]:
+        click.echo(f"  {line}")
+    if len(lines) > TOLD_FLOWS:
+        click.echo(f"  … and {len(lines) - TOLD_FLOWS:,} more flows: {whence}")
+
+
+def _told_gaps(report: FlowReport) -> str:
+    gaps = counted(report.gaps or 0, "gap")
+    return f"{make_safe(report.flow)}: {gaps}: {make_safe(_reason(report))}"
 
 
 def _reason(report: FlowReport) -> str:
