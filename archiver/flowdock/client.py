@@ -30,7 +30,7 @@ from archiver.flowdock.refusals import (
     StatusRefused,
     TokenRefused,
 )
-from archiver.flowdock.retry import DELAYS, Delays, Gate, read_date, retry_after, retrying
+from archiver.flowdock.retry import DELAYS, Delays, Gate, made_at, retry_after, retrying
 
 T = TypeVar("T")
 
@@ -253,7 +253,7 @@ class Client:
         ) as response:
             status = response.status
             self._gate.answered(status)
-            if date := read_date(response.headers.get("Date", "")):
+            if date := made_at(response.headers):
                 self._service_ahead = date - requested_at
             told = response.headers.get("Flowdock-User", "")
             if told.isascii() and told.isdigit():

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import aiohttp
 
-from archiver.flowdock.retry import read_date
+from archiver.flowdock.retry import made_at
 
 PATIENCE = aiohttp.ClientTimeout(total=10.0)
 
@@ -16,4 +16,4 @@ async def host_time(session: aiohttp.ClientSession, url: str) -> datetime | None
         aiohttp.ClientError, TimeoutError: there is no answer.
     """
     async with session.get(url, timeout=PATIENCE, allow_redirects=False) as answer:
-        return read_date(answer.headers.get("Date", ""))
+        return made_at(answer.headers)

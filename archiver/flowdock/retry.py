@@ -11,7 +11,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import MAXYEAR, UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import aiohttp
@@ -56,7 +56,7 @@ def retry_after(headers: Mapping[str, str], *, now: datetime) -> float | None:
     until = read_date(value)
     if until is None:
         return None
-    seconds = (until - (read_date(headers.get("Date", "")) or now)).total_seconds()
+    seconds = (until - (made_at(headers) or now)).total_seconds()
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
 
 
@@ -67,6 +67,15 @@ def read_date(value: str) -> datetime | None:
         return date.replace(tzinfo=UTC) if date.tzinfo is None else date
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
+
+
+def made_at(headers: Mapping[str, str]) -> datetime | None:
+    """Return when an answer was made, by the clock of who made it; None when it does not tell.
+
+    Nor does a time of the last year that there is: nothing can be added to it.
+    """
+    date = read_date(headers.get("Date", ""))
+    return None if date is None or date.year == MAXYEAR else date
 
 
 class Delays(Struct, frozen=True, kw_only=True):

@@ -36,7 +36,7 @@ from archiver.flowdock.retry import (
     Delays,
     Gate,
     is_transient_status,
-    read_date,
+    made_at,
     retry_after,
 )
 from archiver.flowdock.shards import Shard, query_of
@@ -180,7 +180,7 @@ class _Stream:
                 return
             content = _Content(response.content, silence_seconds=self._silence_seconds)
             with closing(content):
-                answered_at = read_date(response.headers.get("Date", "")) or self._service_time()
+                answered_at = made_at(response.headers) or self._service_time()
                 async with aclosing(self._listen(content, framer, answered_at)) as occurrences:
                     async for occurrence in occurrences:
                         yield occurrence
