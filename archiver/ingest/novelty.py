@@ -8,7 +8,7 @@ leaves nothing. The flows are locked, so what is looked up stays true until the 
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -29,6 +29,7 @@ SHOWS_THREAD = (Posted, ThreadChanged, Rethreaded)
 
 
 MOMENT = timedelta(microseconds=1)
+LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
 
 
 class Before(Struct, frozen=True):
@@ -165,7 +166,10 @@ def _not_before(
         (form.shown_at for form in forms if form.was_listed and form.as_of == as_of),
         default=BEFORE_ALL,
     )
-    return last + MOMENT if last > now else asked_at
+    if last <= now:
+        return asked_at
+    # A file may tell the last moment that there is.
+    return last + MOMENT if last < LAST_MOMENT else last
 
 
 def _sighting(key: Key, form: KnownForm) -> Sighting:

@@ -1,7 +1,7 @@
 """Facts into rows, whatever the order: the happenings that once made a difference."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import permutations
 
 import psycopg
@@ -147,3 +147,19 @@ async def test_a_listing_is_newer_than_one_of_a_clock_that_was_fast(database_url
             tags = ["todo"] if arrival.frame == TAGGED else []
             assert query(database_url, shown) == [(tags, arrival.witness == "show")]
             assert [step async for step in check(engine, flow_key) if step.differences] == []
+
+
+async def test_after_the_last_moment_that_a_file_may_tell_messages_are_listed_all_the_same(
+    database_url,
+):
+    end = datetime.max.replace(tzinfo=UTC)
+    async with connect(database_url) as engine:
+        flow_key = await new_flow(engine)
+        for arrival in (
+            listed(PLAIN, flow_key, as_of=10, at=end),
+            listed(TAGGED, flow_key, as_of=10, at=NOW),
+            listed(TAGGED, flow_key, as_of=11, at=NOW),
+        ):
+            await apply(engine, Batch(now=NOW, arrivals=[arrival]))
+        assert query(database_url, "SELECT tags FROM store.messages") == [(["todo"],)]
+        assert [step async for step in check(engine, flow_key) if step.differences] == []
