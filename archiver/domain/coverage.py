@@ -95,7 +95,7 @@ class Continuity:
         self._first: int | None = None
         self._newest = 0
         self._waiting: deque[tuple[float, int]] = deque()
-        self._left_out: deque[tuple[float, int]] = deque()
+        self._left_out: list[tuple[float, int]] = []
 
     @property
     def has_begun(self) -> bool:
@@ -118,15 +118,17 @@ class Continuity:
 
     def settled(self, *, before: float) -> Ranges:
         """What is proven by what arrived *before*, but for what earlier calls told."""
+        if self._first is None:
+            self._left_out = [(at, id_) for at, id_ in self._left_out if at > before]
+            return Ranges()
         last = None
         while self._waiting and self._waiting[0][0] <= before:
             last = self._waiting.popleft()[1]
-        # Also what has not settled: it may be older than what has.
-        left_out = Ranges.of((id_, id_) for _, id_ in self._left_out)
-        while self._left_out and self._left_out[0][0] <= before:
-            self._left_out.popleft()
-        if last is None or self._first is None:
+        if last is None:
             return Ranges()
+        # Whenever it came: what is older may come later, and begin the claim.
+        left_out = Ranges.of((id_, id_) for _, id_ in self._left_out)
+        self._left_out = [(at, id_) for at, id_ in self._left_out if id_ > last]
         first, self._first = self._first, last + 1
         return Ranges(((first, last),)) - left_out
 

@@ -113,6 +113,17 @@ def test_what_is_left_out_is_not_claimed_in_whatever_order_it_comes():
     assert continuity.settled(before=5) == Ranges(((13, 13),))
 
 
+def test_what_is_left_out_before_the_claims_begin_is_not_claimed_by_what_is_older():
+    continuity = Continuity(since=10)
+    continuity.arrived(7, at=9)
+    continuity.leave_out(7, at=9)
+    continuity.arrived(5, at=10)
+    assert not continuity.settled(before=9)
+
+    continuity.arrived(9, at=11)
+    assert continuity.settled(before=11) == Ranges(((5, 6), (8, 9)))
+
+
 def test_a_head_settles_when_it_has_been_known_for_a_while():
     head = Head()
     head.seen(5, at=1)
