@@ -125,7 +125,7 @@ class Client:
         self._service_ahead = timedelta()
 
     def service_time(self) -> datetime:
-        """What time it is by the service's clock, as its last answer told; by ours until one did.
+        """What time it is by the service's clock, as its last success told; by ours until one did.
 
         It is behind by a second at most, which is how exactly a header tells it.
         """
@@ -253,8 +253,6 @@ class Client:
         ) as response:
             status = response.status
             self._gate.answered(status)
-            if date := made_at(response.headers):
-                self._service_ahead = date - requested_at
             told = response.headers.get("Flowdock-User", "")
             if told.isascii() and told.isdigit():
                 self.user_id = UserId(told)
@@ -268,6 +266,9 @@ class Client:
                 )
             if status not in accepted:
                 raise StatusRefused(path, status)
+            # Not of a refusal: that may be a proxy's, which has a clock of its own.
+            if date := made_at(response.headers):
+                self._service_ahead = date - requested_at
             body = await self._read(path, response, most_bytes or self._limits.body_bytes)
         return _Answer(status, body, requested_at, self._clock())
 

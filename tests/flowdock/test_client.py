@@ -114,7 +114,9 @@ async def test_a_page_holds_the_elements_as_they_stand_and_what_was_asked(
     }
 
 
-async def test_the_time_of_the_service_is_what_its_last_answer_told(server: Any, make: Any) -> None:
+async def test_the_time_of_the_service_is_what_its_last_success_told(
+    server: Any, make: Any
+) -> None:
     client = make()
     ours = client.service_time()
     dates = ("Tue, 02 May 2023 03:04:05 GMT", "Fri, 31 Dec 9999 23:59:59 GMT")
@@ -123,6 +125,11 @@ async def test_the_time_of_the_service_is_what_its_last_answer_told(server: Any,
         await client.users()
     told = datetime(2023, 5, 2, 3, 4, 5, tzinfo=UTC)
     assert (ours.year, client.service_time() - told) == (2014, timedelta(seconds=4))
+
+    server.reply(answer(status=400, headers={"Date": "Tue, 02 May 2023 01:00:00 GMT"}))
+    with pytest.raises(StatusRefused):
+        await client.users()
+    assert client.service_time() - told == timedelta(seconds=6)
 
 
 async def test_the_newest_page_is_asked_for_without_sort_and_private_ones_by_the_other(
