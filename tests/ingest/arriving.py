@@ -189,6 +189,8 @@ def together(heard: Iterable[Heard], flow_key: int) -> Batch:
 
 MESSAGES = (1, 2)
 TAGS = ("todo", "Bug", ":unread:2", "ÄPFEL")
+DATES = (None, "1970-01-01T00:00:02Z", *(f"2020-01-01T00:00:0{n}Z" for n in (1, 2)))
+"""Of threads: an export has one of 1970."""
 _tags = st.lists(st.sampled_from(TAGS), unique=True, max_size=2)
 
 
@@ -208,7 +210,8 @@ def _shown(draw: st.DrawFn) -> bytes:
         fields["content"] = draw(st.sampled_from(["", "edited"]))
     if thread := draw(st.sampled_from([None, None, "a", "b"])):
         title = draw(st.sampled_from(["one", "two"]))
-        fields |= {"thread_id": thread, "thread": {"id": thread, "title": title}}
+        dated = {"updated_at": draw(st.sampled_from(DATES))}
+        fields |= {"thread_id": thread, "thread": {"id": thread, "title": title, **dated}}
     return frame(draw(st.sampled_from(MESSAGES)), kind, **fields)
 
 
@@ -241,7 +244,8 @@ def _mutation(draw: st.DrawFn) -> bytes:
             return frame(id_, "message-delete", content={"message": target}, **sent)
         case _:
             thread = draw(st.sampled_from("ab"))
-            content = {"id": thread, "title": draw(st.sampled_from(["three", "four"]))}
+            title = draw(st.sampled_from(["three", "four"]))
+            content = {"id": thread, "title": title, "updated_at": draw(st.sampled_from(DATES))}
             return frame(id_, "thread-change", content=content)
 
 

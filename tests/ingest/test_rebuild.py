@@ -134,6 +134,22 @@ async def test_a_thread_that_no_message_showed_is_made_again(engine, admin, flow
     assert derived(admin, flow_key) == before
 
 
+async def test_a_thread_is_made_again_in_the_state_that_is_dated_last(engine, admin):
+    """A listing showed that on a message older than another event that showed the thread."""
+    flow_key = await new_flow(engine)
+    before, by_now = ({"id": "t", "title": "t", "updated_at": f"2020-01-0{n}"} for n in (1, 2))
+    told = [streamed(frame(7, "thread-change", content=before), flow_key)]
+    told.append(listed(frame(5, thread_id="t", thread=by_now), flow_key, as_of=7))
+    await apply(engine, Batch(now=NOW, arrivals=told))
+    assert await found(check(engine, flow_key)) == set()
+
+    as_it_was = derived(admin, flow_key)
+    admin.execute("DELETE FROM store.threads")
+    await found(rebuild(engine, flow_key))
+    assert derived(admin, flow_key) == as_it_was
+    assert admin.execute("SELECT as_of FROM store.threads").fetchall() == [(5,)]
+
+
 async def test_the_time_that_an_export_has_of_all_threads_outweighs_no_event(engine, admin):
     """On the streams a thread of chat may have none at all."""
     flow_key = await new_flow(engine)
