@@ -15,6 +15,7 @@ import pytest
 
 from archiver import logs
 from archiver.errors import ArchiverError
+from archiver.logs.repeating import FIRST, REMEMBERED, Repetitions
 
 log = logging.getLogger("archiver.test")
 Format = Literal["console", "json"]
@@ -205,3 +206,57 @@ def test_the_journal_is_told_the_level_of_each_line(
     assert told == ["<7", "<4", *["<2"] * (len(told) - 2)]
     assert len(told) > 3
     assert not logs.is_journal(sys.stderr, {"JOURNAL_STREAM": "0:0"})
+
+
+def warn_away(seconds: float, stream: str = "flows 1") -> None:
+    log.warning("stream not opened", extra={"stream": stream, "again_seconds": seconds})
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time in seconds, as its only item."""
+    now = [0.0]
+    monkeypatch.setattr(logs, "Repetitions", lambda: Repetitions(clock=lambda: now[0]))
+    return now
+
+
+def test_an_outage_is_told_ten_times_and_then_rarely(at: list[float]) -> None:
+    stream = configured()
+    for at[0] in range(0, 1800, 10):
+        warn_away(seconds=at[0] / 7)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 12
+    assert "repeated" not in "".join(lines[:10])
+    assert [line.rpartition(" ")[2] for line in lines[10:]] == ["repeated=59", "repeated=59"]
+
+
+def test_what_is_said_of_something_else_is_told(at: list[float]) -> None:
+    stream = configured()
+    for _ in range(20):
+        warn_away(1)
+    warn_away(1, stream="flows 2")
+    log.error("stream not opened at all", extra={"stream": "flows 1"})
+    log.warning("stream not opened", extra={"stream": "flows 1"}, exc_info=OSError())
+    for _ in range(20):
+        log.info("page stored", extra={"flow": "acme/main"})
+    lines = stream.getvalue().splitlines()
+    assert len([line for line in lines if "stream=" in line]) == 13
+    assert len([line for line in lines if "page stored" in line]) == 20
+
+
+def test_what_was_quiet_for_long_is_news_again(at: list[float]) -> None:
+    stream = configured()
+    for at[0] in (0, 2000):
+        for _ in range(20):
+            warn_away(1)
+    assert len(stream.getvalue().splitlines()) == 20
+
+
+def test_only_so_much_is_remembered(at: list[float]) -> None:
+    stream = configured()
+    for _ in range(FIRST):
+        warn_away(1)
+    for number in range(REMEMBERED):
+        warn_away(1, stream=f"other {number}")
+    warn_away(1)
+    assert stream.getvalue().splitlines()[-1].endswith("'flows 1' again_seconds=1")

@@ -25,13 +25,14 @@ from urllib.parse import quote
 from typing_extensions import override
 
 from archiver.errors import ArchiverError, Corruption
+from archiver.logs.record import extras
+from archiver.logs.repeating import Repetitions
 
 PACKAGE = "archiver"
 MASK = "***"
 # A value shorter than this is no secret, and hiding it would garble everything else.
 SHORTEST_SECRET = 4
 USERINFO = re.compile(r"(?<=://)([^\s:/?#@]*):[^\s/?#@]*@")
-OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 JSON_KEYS = frozenset({"time", "level", "logger", "message", "exception"})
 QUOTING_STATES = ("22", "23", "54", "P0")
 """Classes of SQLSTATE whose errors quote what a row holds."""
@@ -55,11 +56,13 @@ def configure(
 ) -> None:
     """Send what this program logs from *level* on, and the warnings of others, to *stream*.
 
-    Replaces what was configured before. *secrets* appear in no line; nor do passwords in URLs.
+    Replaces what was configured before. *secrets* appear in no line; nor do passwords in URLs. What
+    is warned of again and again is told ever more rarely (`archiver.logs.repeating`).
     """
     hidden = Secrets(secrets)
     handler = (Journal if is_journal(stream, os.environ) else logging.StreamHandler)(stream)
     handler.setFormatter(Json(hidden) if format == "json" else Console(hidden, colours=colours))
+    handler.addFilter(Repetitions())
     logging.basicConfig(handlers=[handler], force=True, level=logging.WARNING)
     logging.captureWarnings(capture=True)
     logging.getLogger(PACKAGE).setLevel(level.upper())
@@ -159,7 +162,7 @@ class Console(logging.Formatter):
     @override
     def formatMessage(self, record: logging.LogRecord) -> str:
         level, phrase = record.levelname.lower().ljust(8), _one_line(record.message)
-        keys = _extras(record)
+        keys = extras(record)
         if record.name.partition(".")[0] != PACKAGE:
             keys["logger"] = record.name
         told = [f"{name}={_shown(value)}" for name, value in keys.items()]
@@ -193,7 +196,7 @@ class Json(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        for name, value in _extras(record).items():
+        for name, value in extras(record).items():
             line[f"{name}_" if name in JSON_KEYS else name] = value
         if record.exc_info and record.exc_info[1]:
             line["exception"] = "\n".join(_traceback(record.exc_info[1]))
@@ -210,7 +213,7 @@ def _quoteless(record: logging.LogRecord) -> logging.LogRecord:
         told.args = {name: _told(value) for name, value in record.args.items()}
     if isinstance(record.msg, BaseException):
         told.msg = tell_error(record.msg)
-    for name, value in _extras(record).items():
+    for name, value in extras(record).items():
         setattr(told, name, _told(value))
     return told
 
@@ -236,10 +239,6 @@ def _traceback(error: BaseException | None) -> Iterator[str]:
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             yield from (f"  | {line}" for line in _traceback(inner))
-
-
-def _extras(record: logging.LogRecord) -> dict[str, Any]:
-    return {name: value for name, value in vars(record).items() if name not in OWN}
 
 
 def _shown(value: object) -> str:
