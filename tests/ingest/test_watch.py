@@ -60,9 +60,42 @@ def test_what_the_stream_has_not_brought_a_settling_time_later_was_kept_back():
     it.due(now=63)
 
     assert not it.looked(FLOW, 60, now=63)
+    assert it.due(now=65) == []
     assert it.due(now=66) == [FLOW]
     assert it.looked(FLOW, 60, now=66)
     assert not it.looked(FLOW, 60, now=126)
+
+
+def test_a_flow_is_suspect_between_two_looks_that_find_what_was_not_heard():
+    it = watch()
+    it.looked(FLOW, 50, now=3)
+    assert not it.is_suspect(FLOW)
+    it.looked(FLOW, 60, now=63)
+    assert it.is_suspect(FLOW)
+    it.looked(FLOW, 60, now=66)
+    assert not it.is_suspect(FLOW)
+
+
+def test_what_was_heard_or_a_stream_opened_anew_ends_the_suspicion():
+    it = watch()
+    it.looked(FLOW, 50, now=3)
+    it.looked(FLOW, 60, now=63)
+    it.heard({FLOW: 60})
+    it.looked(FLOW, 60, now=66)
+    assert not it.is_suspect(FLOW)
+    it.looked(FLOW, 70, now=126)
+    assert it.is_suspect(FLOW)
+    it.opened([FLOW], now=127)
+    assert not it.is_suspect(FLOW)
+
+
+def test_what_is_heard_late_makes_no_newer_event_unheard():
+    it = watch()
+    it.looked(FLOW, 50, now=3)
+    it.heard({FLOW: 60})
+    it.heard({FLOW: 55})
+    it.looked(FLOW, 60, now=63)
+    assert not it.is_suspect(FLOW)
 
 
 def test_what_was_on_its_way_is_not_held_against_the_stream():
