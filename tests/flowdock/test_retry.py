@@ -5,6 +5,7 @@ import random
 import selectors
 from collections.abc import Coroutine
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import aiohttp
@@ -92,6 +93,8 @@ def test_transient_is_what_may_succeed_later(exc: BaseException, expected: bool)
         ({"Retry-After": " 5 "}, 5.0),
         ({"Retry-After": "Wed, 21 Oct 2015 07:28:30 GMT"}, 30.0),
         ({"Retry-After": "Wed, 21 Oct 2015 07:27:00 GMT"}, 0.0),
+        ({"Retry-After": "Wed, 21 Oct 2015 09:28:30 +0200"}, 30.0),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:30 -0000"}, 30.0),
         (
             {
                 "Retry-After": "Wed, 21 Oct 2015 09:00:07 GMT",
@@ -239,6 +242,32 @@ def test_asking_again_ends_with_patience_and_the_last_error(patience: float, att
 
     run(main())
     assert asked == attempts
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (TimeoutError(), [0.2, 0.4, 0.6, 0.8, 1.0]),
+        (StatusRefused("/user", 503), [2, 4]),
+        (BadAnswer("/user", b""), [2, 4]),
+    ],
+    ids=repr,
+)
+def test_a_server_that_refuses_is_asked_less_often_than_one_that_is_not_reached(
+    error: Exception, seconds: list[float]
+) -> None:
+    asked_at: list[float] = []
+
+    async def ask() -> None:
+        asked_at.append(asyncio.get_running_loop().time())
+        raise error
+
+    async def main() -> None:
+        with pytest.raises(type(error)):
+            await retrying(sum(seconds) + 1, Delays(), _Full())(ask)
+
+    run(main())
+    assert [after - at for at, after in pairwise(asked_at)] == pytest.approx(seconds)
 
 
 class _Full(random.Random):
