@@ -25,6 +25,8 @@ class Showing(Struct, frozen=True, gc=False):
     """A listing tells of everything up to this id; on the stream it is the message's own."""
     shown_at: datetime | None = None
     """When the listing was asked for; None on the stream. Tells apart listings of one position."""
+    since: tuple[EventId, datetime] | None = None
+    """Position and time of the first listing that showed the same; None when that was this one."""
 
 
 class Absence(Struct, frozen=True, kw_only=True, gc=False):

@@ -86,7 +86,8 @@ def extend(
     for fact in _once_each(facts):
         folded = fold(message, fact)
         is_known = is_known or _tells_content(message, folded, fact)
-        if revision := revise(message, folded, fact):
+        last = revisions[-1] if revisions else None
+        if revision := revise(message, folded, fact, last=last):
             revisions.append(revision if is_known else replace(revision, content=None))
         message = folded
     return message, tuple(revisions)

@@ -1,7 +1,9 @@
 """The history of a message: what each fact changed of it, as far as people would see that."""
 
-from archiver.domain.facts import Absence, Fact, Showing, position
-from archiver.domain.model import Message, Revision, RevisionKind
+from datetime import datetime
+
+from archiver.domain.facts import BEFORE_ALL, Absence, Fact, Showing, position
+from archiver.domain.model import EventId, Message, Revision, RevisionKind
 from archiver.domain.tags import visible
 
 
@@ -23,25 +25,29 @@ def original(message: Message) -> Revision:
     )
 
 
-def revise(before: Message, after: Message, fact: Fact) -> Revision | None:
-    """What *fact* added to the history; None when people would see no difference.
+def revise(
+    before: Message, after: Message, fact: Fact, *, last: Revision | None
+) -> Revision | None:
+    """What *fact* added to the history, of which *last* is the end as far as it is at hand.
 
-    Read receipts (``:unread:`` tags) and reactions are not revisions: they are in the journal.
+    None when people would see no difference. Read receipts (``:unread:`` tags) and reactions are
+    not revisions: they are in the journal.
     """
     kind = _revision_kind(before, after, fact)
     if kind is None:
         return None
     user = seen_at = None
+    made_by = position(fact)
     match fact:
         case Showing():
-            seen_at = fact.shown_at
+            made_by, seen_at = _first_shown(fact, last)
             at = fact.message.edited_at if before.edited_at != after.edited_at else seen_at
         case Absence():
             at = seen_at = fact.shown_at
         case _:
             at, user = fact.sent_at, fact.user
     return Revision(
-        id=position(fact),
+        id=made_by,
         kind=kind,
         at=at,
         user=user,
@@ -54,6 +60,13 @@ def revise(before: Message, after: Message, fact: Fact) -> Revision | None:
         deleted_at=after.deleted_at,
         seen_at=seen_at,
     )
+
+
+def _first_shown(showing: Showing, last: Revision | None) -> tuple[EventId, datetime | None]:
+    """Position and time of the first listing since *last* that is known to have shown it so."""
+    if showing.since and last and showing.since >= (last.id, last.seen_at or BEFORE_ALL):
+        return showing.since
+    return showing.as_of, showing.shown_at
 
 
 def _revision_kind(before: Message, after: Message, fact: Fact) -> RevisionKind | None:

@@ -127,14 +127,20 @@ class Applied(Struct, frozen=True, kw_only=True):
         )
 
 
-def fact_of(event: Event, *, position: EventId, shown_at: datetime | None) -> Fact | None:
+def fact_of(
+    event: Event,
+    *,
+    position: EventId,
+    shown_at: datetime | None,
+    since: tuple[EventId, datetime] | None = None,
+) -> Fact | None:
     """What *event* tells of a message; None when it tells of none.
 
     *position* and *shown_at* are those of the listing that showed it; on the stream they are the
-    event's own id, and None.
+    event's own id, and None. *since* are those of the first such listing, if it was another.
     """
     if isinstance(event, Posted):
-        return Showing(event, position, shown_at)
+        return Showing(event, position, shown_at, since)
     if isinstance(event, Vanished) and shown_at is not None:
         return Absence(id=event.id, as_of=position, shown_at=shown_at)
     return event if isinstance(event, Mutation) else None

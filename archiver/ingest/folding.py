@@ -204,10 +204,14 @@ def fact_in(entry: Entry, event: Decoded) -> Fact | None:
     if not isinstance(event, Event):
         return None
     was_listed = entry.witness != "stream" or entry.as_of > entry.id
+    since = None
+    if entry.first_as_of and entry.first_shown_at and entry.first_shown_at != entry.received_at:
+        since = EventId(entry.first_as_of), entry.first_shown_at
     return fact_of(
         event,
         position=EventId(entry.as_of),
         shown_at=entry.received_at if was_listed and entry.received_at > BEFORE_ALL else None,
+        since=since,
     )
 
 

@@ -1,8 +1,9 @@
 """What a batch brings that the journal does not hold yet.
 
 Of each event that arrives there are three cases: a form never seen is journalled; a form that is
-known but that a newer listing shows again leaves a sighting; anything else is a repetition and
-leaves nothing. The flows are locked, so what is looked up stays true until the transaction ends.
+known but that a newer listing shows again, or an earlier one than any other, leaves a sighting;
+anything else is a repetition and leaves nothing. The flows are locked, so what is looked up stays
+true until the transaction ends.
 """
 
 from collections.abc import Iterable, Mapping
@@ -57,7 +58,7 @@ class Novelty:
     sightings: list[Sighting] = field(default_factory=list)
     facts: dict[Key, list[Fact]] = field(default_factory=dict)
     moved: set[Key] = field(default_factory=set)
-    """Messages of which a form that the journal holds was shown again, at a newer position."""
+    """Messages of which a form that the journal holds was shown again, as nobody knew yet."""
     threads: list[Shown] = field(default_factory=list)
     listed: list[Key] = field(default_factory=list)
     """The events that a listing was the first to show."""
@@ -128,7 +129,8 @@ def _place(
     digest = journal.digest(arrival.frame)
     number = _number_of(digest, forms) if forms else None
     if number is None:
-        form = KnownForm(len(forms), digest, as_of, shown_at, was_listed)
+        first = (as_of, asked_at) if asked_at else (None, None)
+        form = KnownForm(len(forms), digest, as_of, shown_at, was_listed, *first)
         forms.append(form)
         new.entries.append(_entry(flow_key, arrival, event, form))
         if form.form == 0:
@@ -137,8 +139,7 @@ def _place(
                 new.listed.append(key)
         if asked_at and asked_at != arrival.received_at:
             new.sightings.append(_sighting(key, form))
-    elif was_listed and _is_newer(as_of, shown_at, forms[number]):
-        form = replace(forms[number], as_of=as_of, shown_at=shown_at, was_listed=True)
+    elif was_listed and (form := _seen_again(forms[number], as_of, shown_at)) != forms[number]:
         forms[number] = form
         new.sightings.append(_sighting(key, form))
         new.moved.add(key)
@@ -174,12 +175,29 @@ def _not_before(
 
 def _sighting(key: Key, form: KnownForm) -> Sighting:
     return Sighting(
-        flow_key=key[0], id=key[1], form=form.form, as_of=form.as_of, shown_at=form.shown_at
+        flow_key=key[0],
+        id=key[1],
+        form=form.form,
+        as_of=form.as_of,
+        shown_at=form.shown_at,
+        first_as_of=form.first_as_of,
+        first_shown_at=form.first_shown_at,
     )
 
 
-def _is_newer(as_of: int, shown_at: datetime, known: KnownForm) -> bool:
-    return not known.was_listed or (as_of, shown_at) > (known.as_of, known.shown_at)
+def _seen_again(known: KnownForm, as_of: int, shown_at: datetime) -> KnownForm:
+    """*known*, once a listing has shown it so."""
+    place = (as_of, shown_at)
+    if not known.was_listed or place > (known.as_of, known.shown_at):
+        known = replace(known, as_of=as_of, shown_at=shown_at, was_listed=True)
+    # When a file was made nobody knows: what is known to have been seen is dated.
+    if shown_at > BEFORE_ALL and (
+        known.first_as_of is None
+        or known.first_shown_at is None
+        or place < (known.first_as_of, known.first_shown_at)
+    ):
+        known = replace(known, first_as_of=as_of, first_shown_at=shown_at)
+    return known
 
 
 def _number_of(digest: bytes, forms: Iterable[KnownForm]) -> int | None:

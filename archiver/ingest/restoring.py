@@ -58,6 +58,8 @@ class Form(Struct, frozen=True, kw_only=True):
     payload: str
     shown_as_of: Id | None = None
     shown_at: Moment | None = None
+    first_shown_as_of: Id | None = None
+    first_shown_at: Moment | None = None
 
 
 class _Reject(Struct, frozen=True, kw_only=True):
@@ -208,7 +210,7 @@ def _in_proportion(
 
 
 def _arrivals(line: Line, keys: Mapping[str, int]) -> Iterator[Arrival]:
-    """A form as it came, and the newest listing that showed it again."""
+    """A form as it came, and the first and the newest listing that showed it again."""
     form = _read(line, Form)
     if form.flow not in keys:
         raise ArchiverError(f"{line.place}: {form.flow} is none of the flows of the export")
@@ -221,16 +223,18 @@ def _arrivals(line: Line, keys: Mapping[str, int]) -> Iterator[Arrival]:
         as_of=form.as_of if was_listed else None,
         origin=line.place,
     )
-    if form.shown_as_of is None or form.shown_at is None:
-        return
-    again: Witness = "list" if form.witness == "stream" else form.witness
-    if again == "import" and form.shown_at > BEFORE_ALL:
-        again = "list"
-    elif again == "list" and form.shown_at == BEFORE_ALL:
-        again = "import"
-    yield _arrival(
-        form, keys[form.flow], again, at=form.shown_at, as_of=form.shown_as_of, origin=line.place
-    )
+    for as_of, at in (
+        (form.first_shown_as_of, form.first_shown_at),
+        (form.shown_as_of, form.shown_at),
+    ):
+        if as_of is None or at is None:
+            continue
+        again: Witness = "list" if form.witness == "stream" else form.witness
+        if again == "import" and at > BEFORE_ALL:
+            again = "list"
+        elif again == "list" and at == BEFORE_ALL:
+            again = "import"
+        yield _arrival(form, keys[form.flow], again, at=at, as_of=as_of, origin=line.place)
 
 
 def _arrival(

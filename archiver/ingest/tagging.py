@@ -52,7 +52,10 @@ def tag_history(facts: Iterable[Fact]) -> list[TagStep]:
 
 def _step(fact: Fact, added: tuple[str, ...], removed: tuple[str, ...]) -> TagStep:
     match fact:
-        case Showing() | Absence():
+        case Showing():
+            at = fact.since[1] if fact.since else fact.shown_at
+            listed, user = True, None
+        case Absence():
             listed, at, user = True, fact.shown_at, None
         case _:
             listed, at, user = False, fact.sent_at, fact.user

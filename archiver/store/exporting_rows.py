@@ -181,7 +181,8 @@ _JSON_COLUMNS: Mapping[Subject, sql.Composable] = {
     # The payload as a text: JSON has many spellings, and this one is to be kept.
     "events": sql.SQL(
         "m.flow, m.id, m.form, m.witness, m.event, m.user_id, m.sent, m.received_at, m.as_of,"
-        " s.as_of AS shown_as_of, s.shown_at, m.payload::text AS payload"
+        " s.as_of AS shown_as_of, s.shown_at, s.first_as_of AS first_shown_as_of, s.first_shown_at,"
+        " m.payload::text AS payload"
     ),
 }
 

@@ -1,8 +1,9 @@
 """What was received, as received: the journal, and its sightings.
 
 An event may come in several *forms*: the stream's, a listing's, another listing's after an edit.
-Each is kept once. When a listing shows a form that is here already, only the position of that
-newest sighting is kept, since the same words said later can outweigh what came in between.
+Each is kept once. When listings show a form that is here already, the positions of the first and of
+the newest of them are kept: the same words said later can outweigh what came in between, and what a
+form tells has been known since the first.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -20,6 +21,7 @@ from sqlalchemy import (
     case,
     cast,
     func,
+    or_,
     select,
     true,
     tuple_,
@@ -48,6 +50,8 @@ COLUMNS = (
     "payload", "as_of", "received_at",
 )  # fmt: skip
 
+_PLACES = ("as_of", "shown_at", "first_as_of", "first_shown_at")
+
 _ASKED = key_table()
 _OWN = reached(journal, journal.c.flow_key == _ASKED.c.flow_key, journal.c.id == _ASKED.c.id)
 _SEEN = reached(
@@ -57,7 +61,7 @@ _SEEN = reached(
     sightings.c.form == _OWN.c.form,
 )
 _FORMS = _ASKED.join(_OWN, true()).outerjoin(_SEEN, true())
-"""The forms of the keys asked for, each with its newest sighting, if any."""
+"""The forms of the keys asked for, each with its sightings, if any."""
 _CHANGES = reached(
     journal, journal.c.flow_key == _ASKED.c.flow_key, journal.c.target_id == _ASKED.c.id
 )
@@ -87,7 +91,26 @@ def newest_of(own: FromClause, seen: FromClause) -> Newest:
     )
 
 
+def first_of(
+    own: FromClause, seen: FromClause
+) -> tuple[ColumnElement[int], ColumnElement[datetime]]:
+    """Position and time of the first listing that showed a form; null if no dated one is known."""
+    was_listed = or_(own.c.witness == "list", own.c.witness == "show")
+    was_seen = seen.c.shown_at > BEFORE_ALL
+    return (
+        func.coalesce(
+            seen.c.first_as_of,
+            case((was_listed, own.c.as_of), (was_seen, seen.c.as_of), else_=None),
+        ),
+        func.coalesce(
+            seen.c.first_shown_at,
+            case((was_listed, own.c.received_at), (was_seen, seen.c.shown_at), else_=None),
+        ),
+    )
+
+
 _WITNESS, _NEWEST_AS_OF, _NEWEST_SHOWN_AT = newest_of(_OWN, _SEEN)
+_FIRST_AS_OF, _FIRST_SHOWN_AT = first_of(_OWN, _SEEN)
 
 
 class Entry(Struct, frozen=True, gc=False):
@@ -105,10 +128,13 @@ class Entry(Struct, frozen=True, gc=False):
     payload: str
     as_of: int
     received_at: datetime
+    first_as_of: int | None = None
+    first_shown_at: datetime | None = None
+    """Position and time of the first listing that showed the form."""
 
 
 class KnownForm(Struct, frozen=True, gc=False):
-    """A form that the journal holds, and the position of its newest sighting."""
+    """A form that the journal holds, and the positions of its newest and its first sighting."""
 
     form: int
     digest: bytes
@@ -117,16 +143,21 @@ class KnownForm(Struct, frozen=True, gc=False):
     was_listed: bool
     """Whether a listing or a file has shown it; if none has, any of them is newer, whatever the
     position and time at which the stream brought it."""
+    first_as_of: int | None
+    first_shown_at: datetime | None
+    """None when no listing of a known time has shown it."""
 
 
 class Sighting(Struct, frozen=True, kw_only=True):
-    """A listing of the position *as_of* showed a form that the journal holds."""
+    """Which listings were the newest and the first to show a form that the journal holds."""
 
     flow_key: int
     id: int
     form: int
     as_of: int
     shown_at: datetime
+    first_as_of: int | None
+    first_shown_at: datetime | None
 
 
 def digest(payload: bytes) -> bytes:
@@ -165,13 +196,13 @@ def _row(one: Entry) -> Row:
 
 
 async def sight(tx: AsyncConnection, seen: Sequence[Sighting]) -> None:
-    """Keep the newest sighting of each form; an older one changes nothing."""
+    """Keep the newest and the first sighting of each form; an older newest one changes nothing."""
     new = insert(sightings)
     held = tuple_(sightings.c.as_of, sightings.c.shown_at)
     statement = new.on_conflict_do_update(
         index_elements=[sightings.c.flow_key, sightings.c.id, sightings.c.form],
-        set_={"as_of": new.excluded.as_of, "shown_at": new.excluded.shown_at},
-        where=held < tuple_(new.excluded.as_of, new.excluded.shown_at),
+        set_={name: new.excluded[name] for name in _PLACES},
+        where=held <= tuple_(new.excluded.as_of, new.excluded.shown_at),
     )
     await tx.execute(statement, [asdict(one) for one in seen])
 
@@ -191,7 +222,7 @@ async def targeting(tx: AsyncConnection, keys: Collection[Key]) -> list[Entry]:
     return _entries(tx, await fetch(tx, _TARGETING, keys_of(keys)))
 
 
-def _entries(tx: AsyncConnection, rows: Iterable[Sequence[Any]]) -> list[Entry]:
+def _entries(tx: AsyncConnection, rows: Sequence[Sequence[Any]]) -> list[Entry]:
     entries = [Entry(*row) for row in rows]
     carried(tx, (len(one.payload) for one in entries))
     return entries
@@ -235,13 +266,23 @@ _KNOWN = query(
         _NEWEST_AS_OF,
         _NEWEST_SHOWN_AT,
         _WITNESS != "stream",
+        _FIRST_AS_OF,
+        _FIRST_SHOWN_AT,
     ).select_from(_FORMS)
 )
 _ABOUT = query(
-    select(*entry_of(_OWN, witness=_WITNESS), _NEWEST_AS_OF, _NEWEST_SHOWN_AT).select_from(_FORMS)
+    select(
+        *entry_of(_OWN, witness=_WITNESS),
+        _NEWEST_AS_OF,
+        _NEWEST_SHOWN_AT,
+        _FIRST_AS_OF,
+        _FIRST_SHOWN_AT,
+    ).select_from(_FORMS)
 )
 _TARGETING = query(
     select(
-        *entry_of(_CHANGES, witness=_CHANGES.c.witness), _CHANGES.c.as_of, _CHANGES.c.received_at
+        *entry_of(_CHANGES, witness=_CHANGES.c.witness),
+        _CHANGES.c.as_of,
+        _CHANGES.c.received_at,
     ).select_from(_ASKED.join(_CHANGES, true()))
 )

@@ -3,12 +3,24 @@
 from collections.abc import Collection
 
 from msgspec import Struct
-from sqlalchemy import and_, bindparam, delete, not_, select, text, union_all
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    and_,
+    bindparam,
+    cast,
+    delete,
+    not_,
+    null,
+    select,
+    text,
+    union_all,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.store.bulk import bigint, integer
 from archiver.store.fetching import Query, fetch, query
-from archiver.store.journal import Entry, entry_of, newest_of
+from archiver.store.journal import Entry, entry_of, first_of, newest_of
 from archiver.store.schema import journal, messages, sightings, threads
 from archiver.store.search_queue import note
 
@@ -132,7 +144,12 @@ _OWN = and_(journal.c.id > bindparam("after"), journal.c.id <= bindparam("last")
 _TARGETED = and_(journal.c.target_id > bindparam("after"), journal.c.target_id <= bindparam("last"))
 _TOLD = query(
     union_all(
-        select(*entry_of(journal, witness=_NEWEST.witness), _NEWEST.as_of, _NEWEST.shown_at)
+        select(
+            *entry_of(journal, witness=_NEWEST.witness),
+            _NEWEST.as_of,
+            _NEWEST.shown_at,
+            *first_of(journal, sightings),
+        )
         .outerjoin_from(
             journal,
             sightings,
@@ -144,7 +161,11 @@ _TOLD = query(
         )
         .where(_OF_FLOW, _OWN),
         select(
-            *entry_of(journal, witness=journal.c.witness), journal.c.as_of, journal.c.received_at
+            *entry_of(journal, witness=journal.c.witness),
+            journal.c.as_of,
+            journal.c.received_at,
+            cast(null(), BigInteger),
+            cast(null(), DateTime(timezone=True)),
         ).where(_OF_FLOW, _TARGETED, not_(_OWN)),
     )
 )

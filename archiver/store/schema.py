@@ -1,7 +1,7 @@
 """The tables, declared once; the migrations must lead to just these (a test compares them).
 
 Three tables hold what cannot be made again: `journal` (each form in which an event was received,
-verbatim), `sightings` (when a listing last showed a form that the journal had already) and
+verbatim), `sightings` (when listings first and last showed a form that the journal had) and
 `rejects`. `messages`, `revisions` and `threads` are the replay of these and can be dropped and
 rebuilt. `ledger` and `pages` hold what is proven. `texts` is what is searched; it is made of
 `messages` and `revisions` in the background, by what `changes`, `walks` and `lexicon` tell; the
@@ -140,6 +140,14 @@ sightings = Table(
     Column("form", SmallInteger, primary_key=True, autoincrement=False),
     Column("as_of", BigInteger, nullable=False),
     _time("shown_at"),
+    _optional("first_as_of", BigInteger),
+    Column(
+        "first_shown_at",
+        DateTime(timezone=True),
+        nullable=True,
+        comment="null: of what an older release kept; the form was first listed as the journal "
+        "tells, or nobody knows when",
+    ),
 )
 
 messages = Table(

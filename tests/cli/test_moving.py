@@ -105,6 +105,7 @@ async def gossip(engine: Any, url: str) -> None:
     arrivals = [
         streamed(spaced, key),
         listed(spaced, key, as_of=9, at=NOW.replace(day=2)),
+        listed(spaced, key, as_of=11, at=NOW.replace(day=3)),
         listed(frame(2, tags=["x"]), key, as_of=3),
         listed(frame(2, tags=["x"]), key, as_of=8, at=NOW.replace(day=3)),
         replace(listed(frame(2, tags=["y"]), key, as_of=7), witness="import"),

@@ -1,5 +1,6 @@
 """Facts into rows, whatever the order: the happenings that once made a difference."""
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
@@ -72,6 +73,9 @@ HAPPENINGS = {
     "a streamed form that a listing shows again after another": [
         stream(PLAIN), listing(TAGGED, 14), listing(PLAIN, 16),
     ],
+    "a form that listings show again and again": [
+        stream(PLAIN), listing(TAGGED, 14, 1), listing(TAGGED, 14, 2), listing(TAGGED, 18, 3),
+    ],
     "forms that take turns": [
         listing(PLAIN, 12), listing(TAGGED, 14), listing(PLAIN, 16, 1), listing(TAGGED, 18),
     ],
@@ -127,6 +131,30 @@ def test_the_order_of_arrival_makes_no_difference(archive, happening):
         assert archive(*([one] for one in order)) == expected
         assert archive(order) == expected
         assert archive(order[:1], order[1:]) == expected
+
+
+def test_a_change_that_listings_show_is_as_old_as_the_first_of_them(archive):
+    first = [stream(PLAIN), listing(TAGGED, 14, 1)]
+    expected = archive(first)["revisions"]
+    again = [listing(TAGGED, 14, 2), listing(TAGGED, 18, 3)]
+    for order in permutations([*first, *again]):
+        assert archive(*([one] for one in order))["revisions"] == expected
+
+
+def test_a_change_that_was_heard_is_not_taken_from_whoever_made_it(archive):
+    """A listing may show what is newer than its position."""
+    heard = [stream(PLAIN), stream(edit(15, 10, "edited"))]
+    shown = frame(10, content="edited", edited=SENT + 15)
+    early, later = listing(shown, 14, 1), listing(shown, 18, 2)
+    for order in permutations([*heard, early, later]):
+        assert archive(*([one] for one in order))["revisions"] == archive(heard)["revisions"]
+
+
+def test_what_comes_back_is_no_older_than_what_was_in_between(archive):
+    turns = [listing(PLAIN, 12, 1), listing(TAGGED, 14, 2), listing(PLAIN, 16, 3)]
+    history = archive(turns)["revisions"]
+    positions = [json.loads(row)["revision"] for row in history]
+    assert positions == sorted(positions)
 
 
 async def test_a_listing_is_newer_than_one_of_a_clock_that_was_fast(database_url):

@@ -1,4 +1,4 @@
-"""Sightings: of all listings that showed a form, the newest counts."""
+"""Sightings: of all listings that showed a form, the newest and the first count."""
 
 from datetime import timedelta
 from itertools import permutations
@@ -14,7 +14,9 @@ SEEN = [(5, 0), (5, 2), (9, 1)]
 """Positions of listings, and the seconds at which they were asked for."""
 
 
-async def test_the_newest_sighting_stays_in_whatever_order_they_are_written(database_url):
+async def test_the_newest_sighting_stays_in_whatever_order_they_are_written(
+    database_url,
+):
     async with connect(database_url) as engine:
         for order in permutations(SEEN):
             flow_key = await new_flow(engine)
@@ -22,8 +24,17 @@ async def test_the_newest_sighting_stays_in_whatever_order_they_are_written(data
             async with transaction(engine) as tx:
                 for as_of, seconds in order:
                     shown_at = NOW + timedelta(seconds=seconds)
-                    one = Sighting(flow_key=flow_key, id=1, form=0, as_of=as_of, shown_at=shown_at)
+                    one = Sighting(
+                        flow_key=flow_key,
+                        id=1,
+                        form=0,
+                        as_of=as_of,
+                        shown_at=shown_at,
+                        first_as_of=5,
+                        first_shown_at=NOW,
+                    )
                     await journal.sight(tx, [one])
                 (entry,) = await journal.about(tx, [(flow_key, 1)])
             newest = (9, NOW + timedelta(seconds=1), "list")
             assert (entry.as_of, entry.received_at, entry.witness) == newest
+            assert (entry.first_as_of, entry.first_shown_at) == (5, NOW)
