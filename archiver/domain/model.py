@@ -59,7 +59,8 @@ class User(Struct, frozen=True, kw_only=True):
     nick: str | None = None
     name: str | None = None
     email: str | None = None
-    disabled: bool = False
+    disabled: bool | None = None
+    """None when the service does not tell."""
 
 
 class Thread(Struct, frozen=True, kw_only=True, gc=False):

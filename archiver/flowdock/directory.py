@@ -49,12 +49,13 @@ def user_of(item: Any) -> User | None:
     user_id = read_user(item.get("id")) if isinstance(item, dict) else None
     if user_id is None:
         return None
+    disabled = item.get("disabled")
     return User(
         id=user_id,
         nick=read_text(item.get("nick")),
         name=read_text(item.get("name")),
         email=read_text(item.get("email")),
-        disabled=item.get("disabled") is True,
+        disabled=disabled if isinstance(disabled, bool) else None,
     )
 
 

@@ -195,7 +195,7 @@ async def test_people_and_conversations_are_read(server: Any, make: Any) -> None
     ada = {"id": 31, "nick": "Ada", "name": "Ada L.", "email": "a@b.example", "avatar": "x"}
     server.reply(
         answer(ada, headers={"Flowdock-User": "31"}),
-        answer([ada, {"id": 32, "disabled": True}, {"nick": "nobody"}]),
+        answer([ada, {"id": 32, "disabled": True}, {"id": 33, "disabled": False}, {"nick": "x"}]),
         answer([{"id": 32, "name": "@Bo", "users": [ada]}, {"id": "../x"}, {}]),
     )
     client = make()
@@ -203,7 +203,12 @@ async def test_people_and_conversations_are_read(server: Any, make: Any) -> None
     me = User(id=UserId("31"), nick="Ada", name="Ada L.", email="a@b.example")
     assert await client.me() == me
     assert client.user_id == "31"
-    assert await client.users() == [me, User(id=UserId("32"), disabled=True)]
+    assert await client.users() == [
+        me,
+        User(id=UserId("32"), disabled=True),
+        User(id=UserId("33"), disabled=False),
+    ]
+    assert me.disabled is None
     assert await client.conversations() == [
         Flow(id=FlowId("private/31/32"), path="private/31/32", name="@Bo")
     ]
