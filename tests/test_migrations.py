@@ -82,6 +82,17 @@ def test_every_view_and_every_column_says_what_it_means(database_url):
     assert query(database_url, "SELECT obj_description('archive'::regnamespace)")[0][0]
 
 
+def test_the_contract_promises_no_more_of_flows_and_people_than_is_told(database_url):
+    said = """
+        SELECT description FROM pg_description WHERE objsubid > 0
+        AND objoid = ANY ('{archive.flows,archive.users}'::regclass[])
+    """
+    told = " ".join(text for (text,) in query(database_url, said))
+    assert "as URLs name it" not in told
+    for closed in ("put away", "closed"):
+        assert f"was {closed} when the service last listed it" in told
+
+
 async def test_the_migrations_lead_to_the_schema_that_is_declared(database_url):
     async with connect(database_url) as engine, engine.connect() as connection:
         assert await connection.run_sync(differences) == []
