@@ -143,7 +143,8 @@ async def _people(tx: AsyncConnection, query: Query, filters: Sequence[Filter]) 
         asked = {"name": escaped(one.value).replace("*", "%"), "id": one.value}
         ids = (await tx.execute(_USERS, asked)).scalars().all()
         own = _sent_by if one.name == "from" else _mentioning
-        known = own(one.value, ids)
+        # Whom the service never listed goes by an id alone.
+        known = own(one.value, ids or [one.value])
         if not ids and not await _is_held(tx, known):
             raise BadQuery(
                 f"nobody is called {one.value}{await _close(tx, one.value)}", query.source, one.at
@@ -153,8 +154,7 @@ async def _people(tx: AsyncConnection, query: Query, filters: Sequence[Filter]) 
 
 
 def _sent_by(name: str, ids: Sequence[str]) -> str:
-    stranger = starred(marks.of_stranger, name)
-    return f"{any_of(map(marks.of_user, ids))} | {stranger}" if ids else stranger
+    return f"{any_of(map(marks.of_user, ids))} | {starred(marks.of_stranger, name)}"
 
 
 def _mentioning(name: str, ids: Sequence[str]) -> str:

@@ -90,6 +90,7 @@ FIELDS: dict[int, dict[str, Any]] = {
     49: {"thread_id": "Th-1", "thread": {"id": "Th-1", "title": "k8s"}},
     50: {"thread_id": "Th-1", "user": "2"},
     53: {"external_user_name": "Jenkins CI", "user": "0"},
+    55: {"user": "98", "tags": [":user:99"]},
 }
 FILE: dict[str, Any] = {
     "event": "file",
