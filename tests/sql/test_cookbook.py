@@ -16,12 +16,23 @@ from archiver.ingest.batch import Batch
 from archiver.store.engine import connect
 from archiver.store.granting import grant
 from tests.conftest import created, named
-from tests.ingest.arriving import NOW, frame, new_flow, query, streamed
+from tests.ingest.arriving import (
+    NOW,
+    SENT,
+    edit,
+    frame,
+    listed,
+    new_flow,
+    query,
+    streamed,
+    tag_change,
+)
 from tests.sql.conftest import PASSWORD, Roles
 from tests.sql.world import build
 from tests.test_migrations import CONTRACT
 
-DOCUMENT = (Path(__file__).parent.parent.parent / "docs/sql.md").read_text()
+ROOT = Path(__file__).parent.parent.parent
+DOCUMENT = (ROOT / "docs/sql.md").read_text()
 RECIPE = re.compile(
     r"^### (?P<question>[^\n]+)\n[^#]*?"
     r"^```sql\n(?P<query>.*?)^```\n\n(?P<answer>(?:\|[^\n]*\n)*)",
@@ -137,3 +148,23 @@ async def test_what_postgres_cannot_read_of_a_payload_can_be_left_out(database_u
     assert query(database_url, "SELECT content FROM archive.messages WHERE id = 2") == [
         ("a\ufffdb",)
     ]
+
+
+async def test_the_readme_tells_what_was_said_last_before_it_was_taken_back(database_url: str):
+    """Also where an edit that nobody heard is older than a change that somebody did."""
+    (asked,) = re.findall(
+        r'archiver sql "(SELECT DISTINCT ON.*?)"', (ROOT / "README.md").read_text(), re.DOTALL
+    )
+    async with connect(database_url) as engine:
+        key = await new_flow(engine)
+        second = frame(10, content="second", edited=SENT + 11, tags=["todo"])
+        arrivals = [
+            streamed(frame(10, content="first"), key),
+            streamed(tag_change(12, 10, add=["todo"]), key),
+            listed(second, key, as_of=13),
+            streamed(edit(15, 10, ""), key),
+        ]
+        await apply(engine, Batch(now=NOW, arrivals=arrivals))
+    with psycopg.connect(database_url, options="-c search_path=archive") as reader:
+        rows = reader.execute(asked.replace("\\\n", "")).fetchall()
+    assert [row[-1] for row in rows] == ["second"]
