@@ -69,8 +69,9 @@ def backfill(load: LoadSettings, /, *, as_json: bool) -> int:
     """Fill the gaps of all flows up to the present, then exit.
 
     The daemon may run at the same time: both read the same ledger, and what both ask for is
-    archived once. Exit status 1: some gaps could not be filled, or the service did not tell
-    how far a flow has come, or no account can read one of which something was imported.
+    archived once. A service that is away for a minute is waited for. Exit status 1: some gaps
+    could not be filled, or the service did not tell how far a flow has come, or no account can
+    read one of which something was imported.
     """
     settings = load()
     settings.require_accounts()

@@ -25,6 +25,7 @@ from archiver.errors import ArchiverError
 from archiver.flowdock.breaks import what_said
 from archiver.flowdock.client import MAX_PAGE
 from archiver.flowdock.refusals import FlowRefused, TokenRefused
+from archiver.flowdock.retry import is_transient
 from archiver.ingest.agenda import SLICE_MESSAGES, Agenda, Slice
 from archiver.ingest.pages import Reading
 from archiver.ingest.source import Source
@@ -37,6 +38,10 @@ PLAN_SECONDS = 1.0
 
 SHORTEST_PLAN_SECONDS = 0.02
 """How long a plan holds at least, however soon nothing is left of it."""
+
+LONGEST_WAIT_SECONDS = 60.0
+"""Who wants to be done waits no longer to ask again for what was not given: all in all, an outage
+of a minute or two."""
 
 HANDS = 4
 """Workers for each request that may be under way: the others decode, and wait for the archive."""
@@ -59,6 +64,8 @@ class Desk:
         self.planned = asyncio.Event()
         self.due = asyncio.Event()
         """Set when what is open should be planned anew."""
+        self.again_at = 0.0
+        """Until when something rests that may be given then, by the event loop's seconds."""
 
     @property
     def is_doubtful(self) -> bool:
@@ -115,8 +122,10 @@ async def _plan(source: Source, desk: Desk, *, until_done: bool) -> None:
     while True:
         desk.due.clear()
         desk.agenda.look()
-        desk.agenda.plan(desk.choose(await source.wanting()), now=clock())
-        if until_done and desk.agenda.is_empty:
+        wanting = desk.choose(await source.wanting())
+        now = clock()
+        desk.agenda.plan(wanting, now=now)
+        if until_done and desk.agenda.is_empty and now >= desk.again_at:
             return
         desk.planned.set()
         desk.planned.clear()
@@ -141,7 +150,10 @@ async def _work(source: Source, desk: Desk) -> NoReturn:
         except FlowRefused as refusal:
             await source.lose(taken.flow_key, reason=str(refusal))
         except UNANSWERED as error:
-            pause = desk.agenda.rest(taken.flow_key, Ranges(((1, taken.last),)), now=clock())
+            now = clock()
+            pause = desk.agenda.rest(taken.flow_key, Ranges(((1, taken.last),)), now=now)
+            if is_transient(error) and pause <= LONGEST_WAIT_SECONDS:
+                desk.again_at = max(desk.again_at, now + pause)
             reason = what_said(error)
             await source.fail(
                 taken.flow_key, taken.first, taken.last, purpose=desk.purpose, error=reason

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from archiver.domain.coverage import Ranges
 from archiver.flowdock.client import MAX_PAGE
-from archiver.flowdock.refusals import FlowRefused
+from archiver.flowdock.refusals import FlowRefused, StatusRefused
 from archiver.ingest.backfill import Desk, backfill
 from archiver.ingest.pages import Reading
 from archiver.ingest.source import Source
@@ -60,6 +60,24 @@ class Silent(Service):
     async def fail(self, flow_key: int, *_: object, error: str, **__: object) -> None:
         self.reasons.append(error)
         del self.paths[flow_key]
+
+
+class Hiccup(Service):
+    """It gives no page of one flow at first, by the status *status*."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__()
+        self.refusals = [StatusRefused("/flows/acme/kept/messages", status)] * 2
+        del self.paths[LOST]
+
+    @override
+    async def ask(self, flow_key: int, *asked: object, **options: object) -> Reading:
+        if self.refusals:
+            raise self.refusals.pop()
+        return await super().ask(flow_key, *asked, **options)
+
+    async def fail(self, *_: object, **__: object) -> None:
+        pass
 
 
 class Long(Service):
@@ -119,6 +137,20 @@ async def test_a_page_that_did_not_come_is_told_with_a_reason_though_the_error_s
     async with asyncio.timeout(20):
         await backfill(cast("Source", service), workers=1, until_done=True)
     assert service.reasons == ["TimeoutError"]
+
+
+async def test_who_wants_to_be_done_waits_for_a_service_that_is_away_for_a_moment():
+    service = Hiccup(503)
+    async with asyncio.timeout(20):
+        await backfill(cast("Source", service), workers=1, until_done=True)
+    assert not service.missing[KEPT]
+
+
+async def test_what_asking_again_cannot_help_is_not_waited_for():
+    service = Hiccup(400)
+    async with asyncio.timeout(20):
+        await backfill(cast("Source", service), workers=1, until_done=True)
+    assert len(service.refusals) == 1
 
 
 def test_doubts_that_no_listing_can_lift_yet_are_doubts_all_the_same():
