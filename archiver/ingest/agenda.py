@@ -98,8 +98,12 @@ class Agenda:
         self._done.append(taken)
 
     def rest(self, flow_key: int, missing: Ranges, *, now: float) -> float:
-        """Let what could not be proven rest, longer each time; returns how long, in seconds."""
-        resting = self._resting.get(flow_key, [])
+        """Let what could not be proven rest, longer each time; returns how long, in seconds.
+
+        What has not failed again for long after its rest counts no more.
+        """
+        lately = now - LONGEST_PAUSE_SECONDS
+        resting = [one for one in self._resting.get(flow_key, ()) if one.until >= lately]
         again = [one for one in resting if one.missing - missing != one.missing]
         failures = 1 + max((one.failures for one in again), default=0)
         pause = min(FIRST_PAUSE_SECONDS * float(1 << min(failures - 1, 30)), LONGEST_PAUSE_SECONDS)

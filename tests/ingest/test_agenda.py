@@ -129,6 +129,14 @@ def test_rests_grow_and_have_a_bound():
     assert agenda.rest(2, missing, now=0) == FIRST_PAUSE_SECONDS
 
 
+def test_a_failure_of_long_ago_makes_no_rest_longer():
+    agenda, missing = Agenda(), Ranges(((1, 9),))
+    for _ in range(20):
+        agenda.rest(1, missing, now=0)
+    assert agenda.rest(1, missing, now=2 * LONGEST_PAUSE_SECONDS) == LONGEST_PAUSE_SECONDS
+    assert agenda.rest(1, missing, now=4 * LONGEST_PAUSE_SECONDS + 1) == FIRST_PAUSE_SECONDS
+
+
 def test_the_newest_of_every_flow_comes_first():
     agenda = Agenda()
     agenda.learn(1, ids=1000, messages=1000)
