@@ -163,12 +163,12 @@ class Account:
             await asyncio.sleep(WATCH_SECONDS)
 
     async def _look_at_head(self, flow_key: int) -> None:
-        path = self.source.paths.get(flow_key)
+        clock = asyncio.get_running_loop().time
+        path, asked_at = self.source.paths.get(flow_key), clock()
         newest = await self._roster.look_at_head(flow_key)
         if path is None or newest is None:
             return
-        now = asyncio.get_running_loop().time()
-        if self._watch.looked(flow_key, newest, now=now):
+        if self._watch.looked(flow_key, newest, now=asked_at):
             self._connections.reconnect(path)
         elif not self._watch.is_suspect(flow_key):
-            self._tally.match(flow_key, now=now)
+            self._tally.match(flow_key, now=clock())

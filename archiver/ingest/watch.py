@@ -4,6 +4,9 @@ A stream may be connected and bring nothing, and nothing says so. What was said 
 connected shows only here when the flow is quiet afterwards. So each flow's newest message is asked
 for soon after a connection was opened, and from then on again and again; one that is newer than all
 that was heard and known, and still has not been heard of a settling time later, was kept back.
+
+Where connections do not last as long as that, flows are looked at all the same: it says nothing of
+the stream then, but what is new comes in that way alone.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,6 +19,7 @@ class Watch:
         self._every_seconds = every_seconds
         self._settling_seconds = settling_seconds
         self._due: dict[int, float] = {}
+        self._settles: dict[int, float] = {}
         self._known: dict[int, int] = {}
         self._heard: dict[int, int] = {}
         self._suspect: dict[int, int] = {}
@@ -27,8 +31,10 @@ class Watch:
 
     def opened(self, flow_keys: Iterable[int], *, now: float) -> None:
         """Note that a stream of flows was opened: what came before it is listable when settled."""
+        settles = now + self._settling_seconds
         for key in flow_keys:
-            self._due[key] = now + self._settling_seconds
+            self._settles[key] = settles
+            self._due[key] = min(settles, self._due.get(key, settles))
             self._known.pop(key, None)
             self._suspect.pop(key, None)
 
@@ -42,7 +48,8 @@ class Watch:
         """The flows to look at now, the longest due first; each is then due again."""
         ripe = sorted((at, key) for key, at in self._due.items() if at <= now)
         for _, key in ripe:
-            self._due[key] = now + self._every_seconds
+            settles = self._settles.get(key, now)
+            self._due[key] = settles if settles > now else now + self._every_seconds
         return [key for _, key in ripe]
 
     def is_suspect(self, flow_key: int) -> bool:
@@ -50,7 +57,12 @@ class Watch:
         return flow_key in self._suspect
 
     def looked(self, flow_key: int, newest: int, *, now: float) -> bool:
-        """Note the *newest* message of a flow; tells whether its stream kept something back."""
+        """Note the *newest* message of a flow, asked for at *now*.
+
+        Tells whether its stream kept something back.
+        """
+        if now < self._settles.get(flow_key, now):
+            return False
         known = self._known.get(flow_key)
         if known is None or newest <= max(known, self._heard.get(flow_key, 0)):
             self._known[flow_key] = max(newest, known or 0)

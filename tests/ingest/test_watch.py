@@ -27,6 +27,28 @@ def test_an_opened_stream_is_reason_to_look_soon():
     assert it.due(now=13) == [FLOW]
 
 
+def test_streams_that_never_last_keep_no_flow_from_being_looked_at():
+    it = watch()
+    looks = []
+    for now in range(1, 20):
+        it.opened([FLOW], now=now)
+        looks += [now for _ in it.due(now=now)]
+    assert len(looks) >= 5
+
+
+def test_who_looks_before_a_stream_has_settled_looks_again_when_it_has():
+    it = watch()
+    it.opened([FLOW], now=1)
+
+    assert it.due(now=3) == [FLOW]
+    assert not it.looked(FLOW, 50, now=3)
+    assert it.due(now=4) == [FLOW]
+    assert it.due(now=60) == []
+
+    assert not it.looked(FLOW, 60, now=4)
+    assert not it.is_suspect(FLOW)
+
+
 def test_what_was_said_before_the_stream_was_opened_is_not_held_against_it():
     it = watch()
     it.opened([FLOW], now=0)
