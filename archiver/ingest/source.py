@@ -9,7 +9,6 @@ from functools import partial
 from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
-from archiver.domain.model import is_private
 from archiver.flowdock.client import MAX_PAGE, Client
 from archiver.flowdock.pages import Page
 from archiver.flowdock.refusals import AnswerTooLong, FlowRefused
@@ -18,6 +17,7 @@ from archiver.ingest.absence import look_for
 from archiver.ingest.apply import apply_patiently, when_possible
 from archiver.ingest.batch import Applied, Arrival, Batch
 from archiver.ingest.belonging import Belonging
+from archiver.ingest.emptiness import Emptiness
 from archiver.ingest.ends import Ends
 from archiver.ingest.epochs import UNSETTLED, Epochs
 from archiver.ingest.heads import Heads
@@ -81,6 +81,7 @@ class Source:
         self._vacancy = Vacancy(engine)
         self._together = Together(self._archive)
         self._order = Order(client, self._read)
+        self._emptiness = Emptiness(client, engine)
         self._ends = Ends(client, heads, read=self._read, keep=self._keep)
         self._large = asyncio.Lock()
         self._now = now
@@ -133,11 +134,15 @@ class Source:
         )
         reading = self._read(page, flow_key, as_of)
         reading = await self._order.hold(page, reading, flow_key, as_of)
-        if not page.frames and not is_private(page.path):
-            # Nothing in it tells whose it is.
-            await self._belonging.require(self.client, flow_key, page.path)
         absent = await self._absent(page, reading, flow_key, as_of, purpose)
         reading = reading.beside(absent)
+        reading = await self._emptiness.hold(
+            page,
+            reading,
+            flow_key=flow_key,
+            objection=self._belonging.to(flow_key, page.path),
+            require=partial(self._belonging.require, self.client, flow_key, page.path),
+        )
         batch = batch_of(
             page,
             reading,

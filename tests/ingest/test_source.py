@@ -13,6 +13,7 @@ from archiver.flowdock.refusals import FlowRefused
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.ingest.belonging import ANOTHER_FLOW
+from archiver.ingest.emptiness import NOT_EMPTY
 from archiver.ingest.ends import EndElsewhere
 from archiver.ingest.source import Source
 from archiver.settings.sections import IngestSettings
@@ -262,6 +263,43 @@ async def test_nothing_is_concluded_from_a_flow_that_is_lost(flowdock, source, d
         await ask(source, head)
     deleted = "SELECT id FROM archive.messages WHERE deleted_at IS NOT NULL AND id = %s"
     assert query(database_url, deleted, gone) == []
+
+
+async def test_an_empty_page_proves_nothing_where_messages_are_listed(flowdock, source):
+    faults = flowdock.simulator.faults
+    faults.add(Fault(kind="hollow", on="rest", path="*/messages", frames=100))
+    head = source.heads.newest(key(source))
+    reading = await source.ask(key(source), 1, head, newest=False, purpose="backfill")
+    assert faults.fired["hollow"] == 1
+    assert (reading.proven, reading.trouble) == (Ranges(), NOT_EMPTY)
+    reading = await source.ask(key(source), 1, head, newest=False, purpose="backfill")
+    assert reading.proven == Ranges(((1, head),))
+
+
+@pytest.mark.parametrize("first", [0, 1])
+async def test_an_empty_page_proves_nothing_where_the_archive_knows_better(flowdock, source, first):
+    """As when the index is away: nothing is listed, and each message is shown."""
+    held = [one.id for one in flowdock.simulator.world.flows[0].timeline][-10:]
+    above, head = held[0] - 1, source.heads.newest(key(source))
+    await source.ask(key(source), above + 1, head, newest=True, purpose="backfill")
+    flowdock.simulator.faults.add(
+        Fault(kind="hollow", on="rest", path="*/messages", frames=100, times=0)
+    )
+    asked = [(1, above), (head + 1, head + 9)][first]
+    reading = await source.ask(key(source), *asked, newest=False, purpose="backfill")
+    assert (reading.proven, reading.trouble) == (Ranges(), NOT_EMPTY)
+
+
+async def test_an_empty_page_is_proof_when_all_that_was_held_is_gone(flowdock, source):
+    head = source.heads.newest(key(source))
+    timeline = flowdock.simulator.world.flows[0].timeline
+    for one in list(timeline)[:-3]:
+        timeline.remove(one.id)
+    await source.ask(key(source), 1, head, newest=True, purpose="backfill")
+    for one in list(timeline):
+        timeline.remove(one.id)
+    reading = await source.ask(key(source), 1, head, newest=False, purpose="backfill")
+    assert reading.proven == Ranges(((1, head),))
 
 
 async def test_messages_that_are_too_large_for_one_page_come_in_parts(
