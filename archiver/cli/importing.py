@@ -37,8 +37,8 @@ SURVEY_SHARE = 0.1
 class Report:
     """What became of everything."""
 
-    files: list[tuple[ExportFile, str, Imported]] = field(default_factory=list)
-    """With the path of the flow."""
+    files: list[tuple[ExportFile, str | None, Imported]] = field(default_factory=list)
+    """With the path of the flow; None where nothing names it, since nothing was said in it."""
     archives: list[tuple[Path, Imported]] = field(default_factory=list)
     """Exports of other archives."""
     people: int = 0
@@ -132,9 +132,11 @@ async def _run(
 
 async def _import(
     engine: Engine, export: ExportFile, path: str | None, tell: Tell
-) -> tuple[str, Imported]:
+) -> tuple[str | None, Imported]:
     """Archive one file; returns the flow's path, and what became of it."""
     found = _survey(export, tell)
+    if not found.elements and path is None:
+        return None, Imported()
     now = daemon.utc_now()
     try:
         destination = await find_destination(engine, found, path=path, now=now)
@@ -192,7 +194,10 @@ def _plain(report: Report, seconds: float) -> dict[str, Any]:
 
 def _describe(report: Report, seconds: float) -> None:
     for export, flow, imported in report.files:
-        click.echo(f"{make_safe(flow)}: {_told(imported)} (from {make_safe(str(export))})")
+        if flow is None:
+            click.echo(f"{make_safe(str(export))}: nothing was said in this flow")
+        else:
+            click.echo(f"{make_safe(flow)}: {_told(imported)} (from {make_safe(str(export))})")
     for archive, imported in report.archives:
         click.echo(f"{make_safe(str(archive))}: {_told(imported, 'event')}")
     if report.people:
@@ -203,7 +208,7 @@ def _describe(report: Report, seconds: float) -> None:
             f"{counted(left, 'uploaded file')} left where they are: the archive keeps what "
             "messages say of files, not their bytes"
         )
-    nameless = [flow for _, flow, _ in report.files if "/" not in flow]
+    nameless = [flow for _, flow, _ in report.files if flow is not None and "/" not in flow]
     if nameless:
         click.echo("a flow goes by its id until the service lists it; --flow names it at once")
     if report.total.rejected:

@@ -62,6 +62,23 @@ def test_exports_are_archived_told_and_known_again(
     assert rate.startswith(f"{count:,} messages in ")
 
 
+def test_a_flow_in_which_nothing_was_said_does_not_hold_up_the_others(
+    archiver: Run, database_url: str, tmp_path: Path
+) -> None:
+    said = '[{"id": 1, "event": "message", "content": "x", "flow": "beef"}]'
+    for name, messages in {"a-quiet": "[]", "b-busy": said}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "messages.json").write_text(messages)
+    paths = sorted(map(str, tmp_path.iterdir()))
+    told = archiver("import", *paths, ARCHIVER_DATABASE_URL=database_url)
+    assert (told.returncode, told.stderr) == (0, "")
+    quiet, busy, *_ = told.stdout.splitlines()
+    assert quiet == f"{tmp_path}/a-quiet/messages.json: nothing was said in this flow"
+    assert busy.startswith("beef: 1 message: 1 taken")
+    plain = archiver("import", *paths, "--json", ARCHIVER_DATABASE_URL=database_url)
+    assert [one["flow"] for one in json.loads(plain.stdout)["files"]] == [None, "beef"]
+
+
 def test_what_is_no_export_is_refused_before_anything_is_archived(
     archiver: Run, database_url: str, exports: Path, tmp_path: Path
 ) -> None:
