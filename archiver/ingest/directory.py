@@ -1,19 +1,26 @@
 """Which flows an account reads, and who the people in them are.
 
 The service is asked again and again, since flows are joined, left and renamed; what is wanted of
-its answer is decided by the operator's patterns.
+its answer is decided by the operator's patterns. Who the people are only says what to call them, so
+nothing waits for that.
 """
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
 
+from archiver.domain.model import User
 from archiver.flowdock.client import Client
+from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.apply import when_possible
+from archiver.ingest.backfill import UNANSWERED
 from archiver.ingest.names import Names
 from archiver.store import directory
 from archiver.store.engine import Engine
+
+log = logging.getLogger(__name__)
 
 Wanted = Callable[[str], bool]
 """Tells of a flow's path whether it is to be archived."""
@@ -53,7 +60,7 @@ async def look_up(
     """
     joined = [flow for flow in await client.flows() if flow.joined]
     conversations = await client.conversations() if choice.private else []
-    people = await client.users()
+    people = await _people(client)
     await when_possible(engine, lambda tx: directory.see_users(tx, people, now=now()))
     wanted = [*(flow for flow in joined if choice.wanted(flow.path)), *conversations]
     keys = await names.see(wanted, now=now())
@@ -61,3 +68,13 @@ async def look_up(
         wanted={keys[flow.id]: flow.path for flow in wanted if not flow.disabled},
         joined=[flow.path for flow in joined if not flow.disabled],
     )
+
+
+async def _people(client: Client) -> Sequence[User]:
+    try:
+        return await client.users()
+    except TokenRefused:
+        raise
+    except UNANSWERED as error:
+        log.warning("people not listed", extra={"reason": error})
+        return ()

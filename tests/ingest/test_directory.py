@@ -1,0 +1,23 @@
+"""Which flows an account reads, and who the people in them are."""
+
+from archiver import daemon
+from archiver.simulator.faults import Fault
+from archiver.simulator.server import Simulator
+from archiver.store.engine import connect
+from tests.ingest.arriving import query
+from tests.test_daemon import settings_for
+
+PEOPLE = "SELECT count(*) > 0 FROM archive.users"
+
+
+async def test_flows_are_read_though_nobody_says_who_the_people_in_them_are(database_url):
+    async with Simulator.start(flows=1, history=5) as flowdock:
+        flowdock.faults.add(Fault(kind="status", on="rest", path="*/users", status=400))
+        settings = settings_for(flowdock, database_url, private=False)
+        async with connect(database_url) as engine, daemon.works(settings, engine) as shared:
+            account = shared.account(settings.require_accounts()[0])
+            for told in (False, True):
+                await account.look_up()
+                assert len(account.source.paths) == 1
+                assert query(database_url, PEOPLE) == [(told,)]
+        assert flowdock.faults.fired["status"] == 1
