@@ -47,6 +47,10 @@ class PoolerBetween(ArchiverError):
         )
 
 
+class NoPlaceForAnArchive(ArchiverError):
+    """No archive can be made in this database; the text says why, and what to do."""
+
+
 async def migrate(engine: AsyncEngine) -> tuple[str | None, str]:
     """Bring the database to this release's schema; safe to repeat, and to run twice at once.
 
@@ -56,6 +60,7 @@ async def migrate(engine: AsyncEngine) -> tuple[str | None, str]:
     Raises:
         SchemaMismatch: a newer release has migrated the database.
         PoolerBetween: the URL leads to a pooler.
+        NoPlaceForAnArchive: it cannot hold what people write, or what is not ours is in the way.
     """
     async with engine.connect() as connection:
         if is_pooled(connection):
@@ -66,6 +71,7 @@ async def migrate(engine: AsyncEngine) -> tuple[str | None, str]:
             await connection.execute(text("RESET search_path"))
             before = await current(connection)
             refuse_newer(before)
+            await _require_place(connection, is_new=before is None)
             if before != latest():
                 await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
                 await connection.commit()
@@ -79,6 +85,32 @@ async def migrate(engine: AsyncEngine) -> tuple[str | None, str]:
             await connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
             await connection.commit()
         return before, latest()
+
+
+async def _require_place(connection: AsyncConnection, *, is_new: bool) -> None:
+    found = (await connection.execute(_PLACE, {"schema": SCHEMA})).one()
+    if found.encoding != "UTF8":
+        raise NoPlaceForAnArchive(
+            f"the database {found.name} has the encoding {found.encoding}, which cannot hold all "
+            "that people write: make one with ENCODING 'UTF8' and TEMPLATE template0, and name it "
+            "in ARCHIVER_DATABASE_URL"
+        )
+    if is_new and found.strange:
+        raise NoPlaceForAnArchive(
+            f"the database {found.name} has a schema {' and one '.join(found.strange)} already, "
+            "and it is no archive's: name a database of its own in ARCHIVER_DATABASE_URL"
+        )
+
+
+# Somebody may have made an empty schema for us, or have gone back to before the first migration.
+_PLACE = text("""
+    SELECT current_database()::text AS name, current_setting('server_encoding') AS encoding,
+           ARRAY(SELECT nspname::text FROM pg_namespace AS schema
+                 WHERE nspname = 'archive' OR nspname = :schema
+                   AND EXISTS (SELECT FROM pg_class WHERE relnamespace = schema.oid
+                               AND NOT starts_with(relname, 'schema_version'))
+                 ORDER BY 1) AS strange
+""")
 
 
 async def _upgrade_between_others(connection: AsyncConnection) -> None:

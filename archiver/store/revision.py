@@ -64,13 +64,12 @@ async def require_tables(engine: AsyncEngine) -> None:
 
 async def current(connection: AsyncConnection) -> str | None:
     """The revision that the database is at; None when there is no archive in it."""
-    if await connection.scalar(_MAY_USE) is False:
-        # A reader sees the views alone.
-        version = await connection.scalar(text("SELECT version FROM archive.schema_version"))
-    elif await connection.scalar(text("SELECT to_regclass('store.schema_version')")) is None:
-        version = None
-    else:
-        version = await connection.scalar(text("SELECT version_num FROM store.schema_version"))
+    # A reader sees the views alone.
+    sees_views_alone = await connection.scalar(_MAY_USE) is False
+    name, statement = _OF_VIEWS if sees_views_alone else _OF_TABLES
+    if await connection.scalar(text("SELECT to_regclass(:name)"), {"name": name}) is None:
+        return None
+    version = await connection.scalar(statement)
     return None if version is None else str(version)
 
 
@@ -106,3 +105,5 @@ _USER = text("SELECT current_user, has_schema_privilege('store', 'USAGE')")
 _MAY_USE = text(
     "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'store'"
 )
+_OF_VIEWS = ("archive.schema_version", text("SELECT version FROM archive.schema_version"))
+_OF_TABLES = ("store.schema_version", text("SELECT version_num FROM store.schema_version"))

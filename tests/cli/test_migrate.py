@@ -47,6 +47,72 @@ def test_a_database_that_is_not_there_is_named(archiver: Run, postgres_url: str)
     assert 'database "nowhere" does not exist' in ended.stderr
 
 
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_cannot_hold_all_letters_becomes_no_archive(
+    archiver: Run, postgres_url: str, postgres_admin: psycopg.Connection, encoding: str
+) -> None:
+    name = f"archiver_test_{encoding.lower()}"
+    postgres_admin.execute(f"DROP DATABASE IF EXISTS {name}")
+    postgres_admin.execute(
+        f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'"
+    )
+    try:
+        ended = archiver("migrate", ARCHIVER_DATABASE_URL=named(postgres_url, name))
+    finally:
+        postgres_admin.execute(f"DROP DATABASE {name}")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"{name} has the encoding {encoding}" in ended.stderr
+    assert "ENCODING 'UTF8'" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        ("CREATE SCHEMA store; CREATE TABLE store.goods (id int)", "a schema store already"),
+        ("CREATE SCHEMA archive", "a schema archive already"),
+    ],
+)
+def test_what_others_keep_in_a_database_is_left_alone(
+    archiver: Run, bare_database_url: str, made: str, told: str
+) -> None:
+    with psycopg.connect(bare_database_url, autocommit=True) as connection:
+        connection.execute(made)
+    ended = archiver("migrate", ARCHIVER_DATABASE_URL=bare_database_url)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert told in ended.stderr
+    assert "name a database of its own in ARCHIVER_DATABASE_URL" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_an_empty_schema_that_was_made_for_the_archive_is_used(
+    archiver: Run, bare_database_url: str
+) -> None:
+    with psycopg.connect(bare_database_url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA store")
+    ended = archiver("migrate", ARCHIVER_DATABASE_URL=bare_database_url)
+    assert (ended.returncode, ended.stdout) == (0, f"schema none → {latest()}\n")
+
+
+def test_a_schema_of_others_that_may_not_be_looked_into_is_no_archive(
+    archiver: Run, postgres_admin: psycopg.Connection, bare_database_url: str
+) -> None:
+    role = "archiver_test_guest"
+    with psycopg.connect(bare_database_url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA store; CREATE TABLE store.goods (id int)")
+    postgres_admin.execute(f"DROP ROLE IF EXISTS {role}")
+    postgres_admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'guest'")
+    try:
+        url = f"postgresql://{role}:guest@{bare_database_url.partition('@')[2]}"
+        shown = archiver("status", ARCHIVER_DATABASE_URL=url)
+        made = archiver("migrate", ARCHIVER_DATABASE_URL=url)
+    finally:
+        postgres_admin.execute(f"DROP ROLE {role}")
+    assert shown.returncode == made.returncode == 2
+    assert "the database has no archive yet" in shown.stderr
+    assert "a schema store already" in made.stderr
+
+
 def test_a_user_without_the_right_is_told_which(
     archiver: Run, postgres_admin: psycopg.Connection, bare_database_url: str
 ) -> None:
