@@ -51,7 +51,7 @@ CHOOSING = ("words", "patterns", "since", "until", "as_of")
 
 @click.command
 @click.argument("to", metavar="DIR", type=FileName())
-@click.argument("words", metavar="[QUERY]", nargs=-1)
+@click.argument("words", type=click.UNPROCESSED, metavar="[QUERY]", nargs=-1)
 @click.option(
     "--format", "style", type=click.Choice(list(FORMATS)), default="jsonl", show_default=True
 )

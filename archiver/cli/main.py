@@ -22,7 +22,7 @@ from typing_extensions import override
 
 from archiver import logs
 from archiver.cli.configuration import LoadSettings
-from archiver.cli.options import FileName
+from archiver.cli.options import FileName, Words
 from archiver.cli.output import ReaderGone, open_standard_streams
 from archiver.cli.terminal import make_safe
 from archiver.errors import ArchiverError, leaves
@@ -81,7 +81,7 @@ class Commands(click.Group):
                 found = getattr(import_module(group[cmd_name][0]), attribute)
                 if not isinstance(found, click.Command):
                     raise TypeError(f"{group[cmd_name][0]}.{cmd_name} is no click command")
-                return _with_config(found)
+                return _completed(found)
         return None
 
     @override
@@ -105,11 +105,17 @@ class Commands(click.Group):
                 formatter.write_dl([(name.ljust(width), told) for name, (_, told) in group.items()])
 
 
-def _with_config(command: click.Command) -> click.Command:
-    """*command*, which takes --config as well: before or after its name is one to a person."""
+def _completed(command: click.Command) -> click.Command:
+    """*command*, of which each text is a text, and which takes --config as well.
+
+    Before or after the command's name is one to a person.
+    """
     if isinstance(command, click.Group):
         for one in command.commands.values():
-            _with_config(one)
+            _completed(one)
+    for parameter in command.params:
+        if parameter.type is click.STRING:
+            parameter.type = Words()
     if all(one.name != "config" for one in command.params):
         command.params.append(
             click.Option(

@@ -21,6 +21,18 @@ class FileName(click.Path):
         return super().convert(value, param, ctx)
 
 
+class Words(click.types.StringParamType):
+    """A text: bytes that are not UTF-8 are none, and neither a database nor a host takes them."""
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            str(value).encode()
+        except UnicodeEncodeError:
+            self.fail(f"{value!r} is not UTF-8", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def refuse_beside(reason: str, *names: str) -> None:
     """Refuse those of the command's parameters *names* that were given, for this *reason*.
 

@@ -31,7 +31,7 @@ FOREVER_SECONDS = 86_400
 
 
 @click.command(short_help="Find messages by what they say.")
-@click.argument("words", metavar="QUERY", nargs=-1, required=True)
+@click.argument("words", type=click.UNPROCESSED, metavar="QUERY", nargs=-1, required=True)
 @click.option(
     "-C",
     "--context",

@@ -72,6 +72,11 @@ def test_the_version_is_told(archiver: Run) -> None:
         (["simulate", "--export", ""], "'--export': the name is empty"),
         (["--config", "", "status"], "'--config': the name is empty"),
         (["import", "x" * 300], "cannot read xxx"),
+        (["sql", "\udcff"], "'QUERY': '\\udcff' is not UTF-8"),
+        (["import", "x", "--flow", "acme/\udcff"], "'--flow': 'acme/\\udcff' is not UTF-8"),
+        (["migrate", "--roles", "--writer", "\udcff"], "'--writer': '\\udcff' is not UTF-8"),
+        (["simulate", "--host", "\udcff"], "'--host': '\\udcff' is not UTF-8"),
+        (["rejects", "show", "\udcff"], "'ID': '\\udcff' is no whole number"),
     ],
 )
 def test_wrong_usage_ends_with_2(archiver: Run, arguments: list[str], told: str) -> None:
