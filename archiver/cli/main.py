@@ -169,8 +169,7 @@ def run(arguments: Sequence[str]) -> int:
         error.show()
         return error.exit_code
     except click.ClickException as error:
-        hint = _help_for(error)
-        _tell_line(f"{error.format_message()}{f' (see {hint})' if hint else ''}")
+        _tell_line(f"{error.format_message().removesuffix('.')}{_hint(error)}")
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
@@ -201,10 +200,15 @@ def _tell_line(told: str) -> None:
     print(line, file=sys.stderr)  # noqa: T201
 
 
-def _help_for(error: click.ClickException) -> str | None:
-    """The command that tells how to use what was used wrongly."""
+def _hint(error: click.ClickException) -> str:
+    """Where to read how to use what was used wrongly, in parentheses; empty if it was not that."""
     ctx = error.ctx if isinstance(error, click.UsageError) else None
-    return f"{ctx.command_path} --help" if ctx else None
+    if ctx is None:
+        return ""
+    takes_arguments = any(isinstance(one, click.Argument) for one in ctx.command.params)
+    is_argument = takes_arguments and isinstance(error, click.NoSuchOption)
+    how = "what is no option goes behind --, " if is_argument else ""
+    return f" ({how}see {ctx.command_path} --help)"
 
 
 def _terminate(number: int, frame: object) -> NoReturn:  # noqa: ARG001

@@ -61,8 +61,9 @@ def test_the_version_is_told(archiver: Run) -> None:
     ("arguments", "told"),
     [
         (["statsu"], "Did you mean 'status'?"),
-        (["zzz"], "No such command 'zzz'"),
-        (["status", "--nope"], "No such option"),
+        (["zzz"], "No such command 'zzz' (see archiver --help)"),
+        (["status", "--nope"], "No such option '--nope' (see archiver status --help)"),
+        (["search", "-word"], "(what is no option goes behind --, see archiver search --help)"),
         (["--config"], "requires an argument"),
         (["verify", "--since", "2999-01-01"], "'2999-01-01' is yet to come"),
         (["export", "x", "--since=1d", "--until=2d"], "--since must be before --until"),

@@ -74,7 +74,7 @@ def test_rejects_are_listed_the_newest_first(archiver: Run, archive: str) -> Non
 def test_who_looks_for_a_command_that_lists_is_told_that_none_is_needed(archiver: Run) -> None:
     told = archiver("rejects", "list")
     assert told.returncode == 2
-    assert "No such command 'list'. archiver rejects alone lists them." in told.stderr
+    assert "No such command 'list'. archiver rejects alone lists them (see " in told.stderr
 
 
 def test_bytes_are_shown_safely_or_as_they_are(
