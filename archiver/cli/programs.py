@@ -65,7 +65,7 @@ def run_program(
     kept = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
     with log.open("w") as sink:
         process = subprocess.Popen(  # noqa: S603 - our own command
-            [*_dying_with_us(), sys.executable, "-m", "archiver.cli.main", name, *arguments],
+            [*_dying_with_us(), sys.executable, "-m", "archiver", name, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=sink,

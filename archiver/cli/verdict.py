@@ -124,7 +124,7 @@ def command_name() -> str:
     """How to call this very program from the shell that called it."""
     program = Path(sys.prefix, "bin", "archiver")
     if not program.exists():
-        return f"{quote(sys.executable)} -m archiver.cli.main"
+        return f"{quote(sys.executable)} -m archiver"
     here = Path.cwd()
     is_here = os.environ.get("PWD", str(here)) == str(here) and program.is_relative_to(here)
     return quote(str(program.relative_to(here) if is_here else program))

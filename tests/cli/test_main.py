@@ -277,6 +277,40 @@ async def test_sigterm_leaves_through_the_blocks_that_clean_up(environ: dict[str
     assert (process.returncode, out, err) == (143, b"cleaned\n", b"")
 
 
+def test_ctrl_c_before_all_is_imported_ends_without_a_word(environ: dict[str, str]) -> None:
+    code = (
+        "import os, signal, sys; from archiver.__main__ import main\n"
+        "class Interrupting:\n"
+        "    def find_spec(name, path, target=None):\n"
+        "        if name == 'archiver.cli.main':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting)\n"
+        "main()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environ, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_the_package_is_the_command_and_ctrl_c_then_ends_it_in_order(
+    environ: dict[str, str],
+) -> None:
+    def ran(*arguments: str) -> str:
+        command = [sys.executable, *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, env=environ, check=True
+        ).stdout
+
+    assert ran("-m", "archiver", "--version").startswith("archiver ")
+    asked = (
+        "import signal; from archiver.__main__ import main; from archiver.cli import main as cli\n"
+        "cli.main = lambda: print(signal.getsignal(signal.SIGINT).__name__)\n"
+        "main()\n"
+    )
+    assert ran("-c", asked) == "default_int_handler\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
