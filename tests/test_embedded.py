@@ -231,10 +231,40 @@ def test_half_a_cluster_is_made_anew(swift_path: Path) -> None:
 
 def test_a_server_that_will_not_start_tells_why(home: Path) -> None:
     with (
-        pytest.raises(ArchiverError, match='invalid value for parameter "shared_buffers"'),
+        pytest.raises(ArchiverError) as raised,
         run_server(home, settings={"shared_buffers": "much"}),
     ):
         pass
+    assert str(raised.value) == (
+        'PostgreSQL did not start: invalid value for parameter "shared_buffers": "much"; '
+        f"its log is {home}/postgres.log"
+    )
+
+
+def test_a_disk_without_room_for_a_cluster_is_told_in_a_line(swift_path: Path) -> None:
+    # As initdb 18 says it, on a disk of 20 MB.
+    initdb = """#!/bin/sh
+        [ "$1" = --version ] && exit
+        echo 'The files belonging to this database system will be owned by user "daemon".'
+        echo 'creating subdirectories ... ok'
+        printf 'running bootstrap script ... ' >&2
+        echo '2026-01-01 12:00:00.000 UTC [7] FATAL:  could not extend file "base/1/2691": No space left on device' >&2
+        echo '2026-01-01 12:00:00.000 UTC [7] HINT:  Check free disk space.' >&2
+        echo 'child process exited with exit code 1' >&2
+        exit 1
+    """  # noqa: E501
+    binaries = swift_path / "bin"
+    binaries.mkdir()
+    for name, script in (("initdb", initdb), ("postgres", "#!/bin/sh\necho postgres 18.0\n")):
+        (binaries / name).write_text(script)
+        (binaries / name).chmod(0o755)
+    home = swift_path / "home"
+    with pytest.raises(ArchiverError) as raised, run_server(home, binaries=binaries):
+        pass
+    assert str(raised.value) == (
+        f'no database could be made in {home}: could not extend file "base/1/2691": '
+        "No space left on device; make room there"
+    )
 
 
 def test_a_cluster_of_another_version_is_refused(home: Path) -> None:

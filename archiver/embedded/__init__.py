@@ -33,6 +33,7 @@ from archiver.embedded.binaries import (
     choose_binaries,
     environment,
     make_cluster,
+    reason,
     run_as_owner,
 )
 from archiver.embedded.home import open_lock
@@ -114,7 +115,7 @@ def run_server(
 
     Raises:
         ArchiverError: no binaries, wrong version, no way to run as root, or the server will not
-            start; the message holds the end of its log.
+            start; the message says why.
     """
     home = home.resolve()
     with open_lock(home) as lock:
@@ -263,8 +264,8 @@ def _await_ready(server: Server, process: subprocess.Popen[bytes]) -> None:
     output = server.home / "postgres.log"
     for _ in _waits(f"the server in {server.home} is still not ready; its log is {output}"):
         if process.poll() is not None:
-            told = "\n".join(output.read_text(errors="replace").split("\n")[-12:])
-            raise ArchiverError(f"PostgreSQL did not start in {server.home}; its log ends:\n{told}")
+            why = reason(output.read_text(errors="replace"))
+            raise ArchiverError(f"PostgreSQL did not start: {why}; its log is {output}")
         if server.answers("postgres"):
             break
 

@@ -128,8 +128,23 @@ def make_cluster(home: Path, user: str, binaries: Path, major: int, prefix: Sequ
         command, env=environment(), cwd="/", capture_output=True, text=True, check=False
     )
     if made.returncode != 0:
-        raise ArchiverError(f"initdb failed in {home}:\n{made.stdout[-2000:]}{made.stderr[-2000:]}")
+        why = reason(f"{made.stdout}\n{made.stderr}")
+        raise ArchiverError(f"no database could be made in {home}: {why}")
     new.rename(home / "data")
+
+
+def reason(said: str) -> str:
+    """Why a program of PostgreSQL's ended, out of all that it *said*; what to do, if that is clear.
+
+    What it was at before is of no use to who has to mend it.
+    """
+    lines = [line.strip() for line in said.split("\n") if line.strip()]
+    why = next((found[1] for line in reversed(lines) if (found := _GRAVE.search(line))), None)
+    told = why or (lines[-1] if lines else "it did not say why")
+    return f"{told}; make room there" if "No space left" in told else told
+
+
+_GRAVE = re.compile(r"\b(?:FATAL|PANIC|error): +(.+)")
 
 
 def environment() -> dict[str, str]:
