@@ -88,10 +88,10 @@ class BadQuery(ArchiverError):
         self.reason = reason
         self.source = source
         self.at = max(0, min(at, len(source)))
-        super().__init__(f"{reason}\n{_pointed(source, self.at)}")
+        super().__init__(f"{reason}\n{pointed(source, self.at)}")
 
 
-def _pointed(source: str, at: int) -> str:
+def pointed(source: str, at: int) -> str:
     """The part of *source* around *at*, and a caret below it."""
     first = max(0, at - 50)
     shown = "".join(map(_visible, source[first : at + 25]))

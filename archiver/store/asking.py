@@ -14,6 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
 
+from archiver.domain.query import pointed
 from archiver.errors import ArchiverError
 from archiver.store.bulk import driver_of
 from archiver.store.engine import CANCELED, READ_ONLY, Engine, Fault, fault, first_line, sqlstate
@@ -73,6 +74,7 @@ async def ask(
     """
     explained = EXPLAIN.fullmatch(query)
     asked = explained["query"] if explained else query
+    before = _DECLARE
     try:
         async with engine.connect() as tx:
             await tx.execute(text("SET TRANSACTION READ ONLY"))
@@ -83,12 +85,13 @@ async def ask(
             # It must be one statement only, so that nothing can end our transaction before it. The
             # simple protocol takes several; what wants a binary result is sent by the other one,
             # behind a pooler too, where nothing is prepared. What is fetched is text nevertheless.
-            await connection.execute(f"DECLARE answer CURSOR FOR {asked}", binary=True)
+            await connection.execute(f"{before}{asked}", binary=True)
             cursor = _reading_exactly(connection)
             if explained:
                 # By itself it would take, and ANALYZE would run, what makes tables: a transaction
                 # that only reads does not keep it from that. The cursor has.
-                await cursor.execute(f"EXPLAIN ({_options(explained)}) {asked}", binary=True)
+                before = f"EXPLAIN ({_options(explained)}) "
+                await cursor.execute(f"{before}{asked}", binary=True)
             else:
                 await cursor.execute("FETCH ALL FROM answer")
             return Answer(
@@ -100,7 +103,20 @@ async def ask(
         told = _refusal(error, asked, seconds)
         if told is None:
             raise
-        raise QueryRefused(told) from error
+        raise QueryRefused(f"{told}{_place(error, query, asked, before)}") from error
+
+
+def _place(error: DBAPIError | psycopg.Error, query: str, asked: str, before: str) -> str:
+    """On lines of its own, where in *query* the error is, if the server tells.
+
+    It was sent *asked*, with which *query* ends, and *before* that.
+    """
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    position = cause.diag.statement_position if isinstance(cause, psycopg.Error) else None
+    at = int(position or 0) - 1 - len(before)
+    if at < 0 or not query.strip():
+        return ""
+    return f"\n{pointed(query, len(query) - len(asked) + at)}"
 
 
 def _options(explained: re.Match[str]) -> str:
@@ -141,6 +157,7 @@ class _TimeLoader(Loader):
         return told.decode()
 
 
+_DECLARE = "DECLARE answer CURSOR FOR "
 _VAGUE = re.compile(rb"year|mon|infinity")
 
 _LIMITS = text(

@@ -243,6 +243,28 @@ def test_what_is_no_quick_question_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("SELECT id,\n  nik FROM messages", "  SELECT id,   nik FROM messages\n               ^\n"),
+        ("EXPLAIN ANALYZE SELECT 再 FROM", "  EXPLAIN ANALYZE SELECT 再 FROM\n" + " " * 32 + "^\n"),
+        (f"SELECT '{'x' * 60}', foo(1)", f"  …{'x' * 47}', foo(1)\n" + " " * 53 + "^\n"),
+        (
+            "EXPLAIN (ANALYZE, BUFFERS off, WRONG) SELECT 1",
+            "taken and nothing else: SELECT something\n",
+        ),
+        ("SELECT 1/0", "division by zero\n"),
+        ("", "one query is taken and nothing else: SELECT something\n"),
+    ],
+)
+def test_it_is_shown_where_a_query_is_wrong(
+    archiver: Run, archive: str, query: str, shown: str
+) -> None:
+    told = archiver("sql", query, ARCHIVER_DATABASE_URL=archive)
+    assert told.returncode == 2
+    assert told.stderr.endswith(shown)
+
+
+@pytest.mark.parametrize(
     "query",
     [
         "EXPLAIN SELECT id FROM messages WHERE content ~ 'what would be too long for a table'",
