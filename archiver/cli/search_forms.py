@@ -71,8 +71,13 @@ class Cursor(click.ParamType[Hit]):
 
 
 def link(message: Found) -> str | None:
-    """Where Flowdock showed the message; None for private ones, whose place nobody else shares."""
-    if is_private(message.flow):
+    """Where Flowdock showed the message; None where that is not known.
+
+    Nobody else shares the place of a private one; and a flow may go by its id, which leads nowhere,
+    until it is listed, or while another one goes by its path.
+    """
+    path = message.flow
+    if is_private(path) or path.count("/") != 1 or "@" in path:
         return None
     return f"{WEB}/{message.flow}/messages/{message.id}"
 

@@ -98,6 +98,22 @@ def test_a_message_is_shown_with_time_flow_sender_and_link(ask: Ask) -> None:
     ]
 
 
+@pytest.mark.parametrize("path", ["f3750e75-a8a3", "acme/main@f3750e75-a8a3"])
+def test_of_a_flow_that_does_not_go_by_its_path_no_place_at_flowdock_is_told(
+    ask: Ask, world: str, path: str
+) -> None:
+    rename = "UPDATE store.flows SET path = %s WHERE path = %s"
+    with psycopg.connect(world, autocommit=True) as db:
+        assert db.execute(rename, (path, "acme/main")).rowcount == 1
+        try:
+            _, told, _ = ask("qwen3.6")
+            (as_json,) = found(ask, "qwen3.6")
+        finally:
+            db.execute(rename, ("acme/main", path))
+    assert told.split("\n")[2] == "  id 7"
+    assert (as_json["flow"], as_json["link"]) == (path, None)
+
+
 def test_words_of_a_query_need_no_quotes_in_a_shell(ask: Ask) -> None:
     assert [one["id"] for one in found(ask, "roll", "back")] == [24, 23, 2]
     assert [one["id"] for one in found(ask, "--", "-thing", "roll", "back")] == [23, 2]
