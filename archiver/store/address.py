@@ -1,5 +1,7 @@
 """Where the database is: its URL, and what is said when that leads nowhere."""
 
+from collections.abc import Mapping
+
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -45,14 +47,33 @@ def parsed(url: str) -> URL:
 def _advice(reason: str) -> str:
     """What to do about a connection that could not be made."""
     # No SQLSTATE comes with it; a server that answers calls its refusal fatal.
-    if "FATAL" not in reason:
-        return (
-            "set ARCHIVER_DATABASE_URL to a PostgreSQL server that can be reached, "
-            "or unset it to use a private one"
-        )
+    for told, advice in _ADVICE.items():
+        if told in reason:
+            return advice
     if 'database "' in reason and "does not exist" in reason:
         return "create it, or correct its name in ARCHIVER_DATABASE_URL"
-    return "the server answers: correct the user or password in ARCHIVER_DATABASE_URL, or its rules"
+    if "FATAL" in reason:
+        return "the server answers: correct the user in ARCHIVER_DATABASE_URL, or its rules"
+    return (
+        "set ARCHIVER_DATABASE_URL to a PostgreSQL server that can be reached, "
+        "or unset it to use a private one"
+    )
+
+
+_ADVICE: Mapping[str, str] = {
+    "no password supplied": "set ARCHIVER_DATABASE_PASSWORD, or give it in ARCHIVER_DATABASE_URL",
+    "password authentication failed": (
+        "the server answers: correct the user in ARCHIVER_DATABASE_URL, or the password there or "
+        "in ARCHIVER_DATABASE_PASSWORD"
+    ),
+    "does not support SSL": (
+        "have the server take encrypted connections, or ask for none by sslmode in "
+        "ARCHIVER_DATABASE_URL"
+    ),
+    "certificate": "correct sslmode or sslrootcert in ARCHIVER_DATABASE_URL",
+    "sslmode": "correct sslmode in ARCHIVER_DATABASE_URL",
+}
+"""By what libpq says in the reason."""
 
 
 def _safe(url: URL) -> str:

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from archiver.embedded import run_server
 from archiver.errors import ArchiverError
 from archiver.store.address import DatabaseUnreachable, parsed
 from archiver.store.engine import (
@@ -253,6 +254,53 @@ async def test_a_server_that_is_not_there_is_told_without_its_password(url):
             pass
     assert "127.0.0.1" in str(caught.value)
     assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("user", "advice"),
+    [
+        ("guest", "set ARCHIVER_DATABASE_PASSWORD, or give it in ARCHIVER_DATABASE_URL"),
+        (
+            "guest:wr0ng",
+            "the server answers: correct the user in ARCHIVER_DATABASE_URL, or the pass",
+        ),
+        ("guest:s3cr3t", "the server answers: correct the user in ARCHIVER_DATABASE_URL, or its "),
+    ],
+)
+async def test_what_a_server_asks_for_is_told(choosy, user, advice):
+    with pytest.raises(DatabaseUnreachable) as caught:
+        async with connect(choosy.replace("archiver@", f"{user}@", 1)):
+            pass
+    assert f"; {advice}" in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def choosy(swift_module_path):
+    """The URL of a server that asks everybody else for a password, and lets nobody else in."""
+    rules = swift_module_path / "rules"
+    rules.write_text("local all archiver trust\nlocal all all scram-sha-256\n")
+    home = swift_module_path / "home"
+    with run_server(home, settings={"hba_file": str(rules)}) as server:
+        with psycopg.connect(server.url, autocommit=True) as admin:
+            admin.execute("CREATE ROLE guest LOGIN PASSWORD 's3cr3t'")
+            admin.execute("REVOKE CONNECT ON DATABASE archiver FROM PUBLIC")
+        yield server.url
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("server does not support SSL, but SSL was required", "have the server take encrypted"),
+        ('root certificate file "/x.pem" does not exist', "correct sslmode or sslrootcert in"),
+        ('invalid sslmode value: "bogus"', "correct sslmode in ARCHIVER_DATABASE_URL"),
+        ('FATAL:  no pg_hba.conf entry for host "::1"', "the server answers: correct the user"),
+        ('FATAL:  database "nowhere" does not exist', "create it, or correct its name"),
+        ("Connection refused", "set ARCHIVER_DATABASE_URL to a PostgreSQL server that can be"),
+    ],
+)
+def test_what_to_do_about_a_server_goes_by_what_is_said(said, advice):
+    told = str(DatabaseUnreachable(parsed("postgresql://me@db.example/archive"), said))
+    assert f"{said}; {advice}" in told
 
 
 async def test_values_do_not_reach_the_texts_of_errors(database_url):
