@@ -205,8 +205,8 @@ def _describe(report: Report, seconds: float) -> None:
     left = sum(export.attachments for export, _, _ in report.files)
     if left:
         click.echo(
-            f"{counted(left, 'uploaded file')} left where they are: the archive keeps what "
-            "messages say of files, not their bytes"
+            f"{counted(left, 'uploaded file')} left where {'it is' if left == 1 else 'they are'}: "
+            "the archive keeps what messages say of files, not their bytes"
         )
     nameless = [flow for _, flow, _ in report.files if flow is not None and "/" not in flow]
     if nameless:
