@@ -21,7 +21,7 @@ from archiver.cli.database import Place, guarded, open_database, serve_database
 from archiver.cli.measures import told_unmeasured, told_untold, untold_members
 from archiver.cli.progress import shown_bar
 from archiver.cli.tables import counted
-from archiver.cli.terminal import is_terminal, make_safe
+from archiver.cli.terminal import can_draw, make_safe
 from archiver.ingest.apply import when_possible
 from archiver.settings import Settings
 from archiver.store import missing, reading
@@ -187,7 +187,7 @@ def _reason(report: FlowReport) -> str:
 def _watching(*, as_json: bool) -> Iterator[Watcher | None]:
     if as_json:
         yield None
-    elif is_terminal():
+    elif can_draw():
         with shown_bar(
             TextColumn(" proven"),
             BarColumn(bar_width=None),

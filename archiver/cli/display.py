@@ -15,7 +15,7 @@ from typing_extensions import override
 from archiver.cli.scene import EDIT, Scene
 from archiver.cli.screen import draw
 from archiver.cli.tables import counted
-from archiver.cli.terminal import is_terminal
+from archiver.cli.terminal import can_draw
 from archiver.store.showing import Happening
 
 PLAIN_SECONDS = 3.0
@@ -52,7 +52,7 @@ def choose_display(*, as_json: bool, picture: Path | None) -> Display:
         return Picture(picture)
     if as_json:
         return JsonLines()
-    return Screen() if is_terminal() else PlainLines()
+    return Screen() if can_draw() else PlainLines()
 
 
 class Screen:

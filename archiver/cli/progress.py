@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeR
 from typing_extensions import override
 
 from archiver import logs
-from archiver.cli.terminal import is_terminal, make_safe
+from archiver.cli.terminal import can_draw, is_terminal, make_safe
 
 PLAIN_SECONDS = 10.0
 
@@ -25,7 +25,7 @@ def shown_progress(*, quiet: bool) -> Iterator[Tell]:
     """Show what is told while the block lasts; nothing if *quiet*."""
     if quiet:
         yield lambda _done, _where: None
-    elif is_terminal(sys.stderr):
+    elif can_draw(sys.stderr):
         with shown_bar(
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:5.1f}%"),

@@ -29,7 +29,7 @@ from archiver.cli.measures import (
 from archiver.cli.numbers import Number
 from archiver.cli.options import refuse_beside
 from archiver.cli.tables import Column, counted, table_text
-from archiver.cli.terminal import has_colours, is_terminal, make_safe
+from archiver.cli.terminal import can_draw, has_colours, is_terminal, make_safe
 from archiver.store import leases, reading
 from archiver.store.engine import Engine, see_one_moment
 from archiver.store.reading import Count, FlowReport
@@ -94,7 +94,8 @@ def status(
     With --watch, flows with gaps or a lag above a minute stand first, then those
     where most is said; new/s is how many events a second. If metrics.listen is
     set, the daemon there is asked whether it captures. Where no person looks,
-    the table is printed again and again, or with --json one object a line.
+    or the terminal cannot be drawn over (TERM=dumb), the table is printed again
+    and again, or with --json one object a line.
     """  # noqa: D301
     if is_watched:
         refuse_beside("--watch looks again and again", "exact")
@@ -105,7 +106,7 @@ def status(
     with serve_database(settings) as place, suppress(KeyboardInterrupt):
         if not is_watched:
             _tell(asyncio.run(_look(place, patterns, exact=exact)), as_json=as_json)
-        elif is_terminal() and not as_json:
+        elif can_draw() and not as_json:
             listen = settings.metrics.listen
             asyncio.run(_watch(place, patterns, every_seconds=every, listen=listen))
         else:

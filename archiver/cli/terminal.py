@@ -14,6 +14,7 @@ NEWLINES = {ord("\n"): "⏎", ord("\r"): "⏎", 0x2028: "⏎", 0x2029: "⏎", 0x
 PICTURES = {code: chr(0x2400 + code) for code in range(32)} | {127: "␡"}
 # What joins letters and emoji is harmless, and the words would be wrong without it.
 JOINERS = "\u200c\u200d"
+DUMB = frozenset({"dumb", "unknown"})
 UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
@@ -22,10 +23,14 @@ def is_terminal(stream: IO[str] | None = None) -> bool:
     return (stream or sys.stdout).isatty()
 
 
+def can_draw(stream: IO[str] | None = None) -> bool:
+    """Tell whether a person reads *stream* where what was written can be drawn over."""
+    return is_terminal(stream) and os.environ.get("TERM", "").lower() not in DUMB
+
+
 def has_colours(stream: IO[str] | None = None) -> bool:
     """Tell whether *stream*, or standard output, may be coloured: https://no-color.org."""
-    dumb = os.environ.get("TERM") == "dumb"
-    return is_terminal(stream) and not os.environ.get("NO_COLOR") and not dumb
+    return can_draw(stream) and not os.environ.get("NO_COLOR")
 
 
 def show_long(text: str) -> None:

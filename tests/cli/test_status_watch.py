@@ -8,7 +8,7 @@ import signal
 import struct
 import termios
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 
@@ -22,6 +22,7 @@ from archiver.cli.watching import ask_readiness, views
 from archiver.store.reading import Count, FlowReport, Totals
 from tests.cli.forks import Starter
 
+WATCH = ["status", "--watch", "--every", "0.2"]
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
@@ -124,27 +125,55 @@ async def test_a_daemon_that_does_not_answer_is_told() -> None:
         assert await ask_readiness(session, "127.0.0.1:9") == "nothing answers at 127.0.0.1:9"
 
 
-def test_on_a_terminal_it_shows_again_and_again_and_ctrl_c_is_no_error(
-    starter: Starter, environ: dict[str, str], database_url: str
-) -> None:
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """A terminal of 80 columns: our side, and that of who is started on it, to be closed."""
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    command = ["status", "--watch", "--every", "0.2"]
-    settings = environ | {"ARCHIVER_DATABASE_URL": database_url, "TERM": "xterm"}
-    with starter.start(command, settings, its, its, its) as process:
-        os.close(its)
-        told, until = b"", time.monotonic() + 30
-        while told.count(b"Flowdock archiver") < 3 and time.monotonic() < until:
-            if select.select([ours], [], [], 0.2)[0]:
-                told += os.read(ours, 65536)
-        process.send_signal(signal.SIGINT)
-        while select.select([ours], [], [], 5)[0]:
-            try:
-                told += os.read(ours, 65536)
-            except OSError:
-                break
-        assert process.wait() == 0
+    yield ours, its
     os.close(ours)
-    assert told.count(b"Flowdock archiver") >= 3
+
+
+def read(ours: int, *, until: Callable[[bytes], bool] = lambda _: False) -> bytes:
+    """What was written to a terminal, as far as wanted, or until nothing comes any more."""
+    told, over = b"", time.monotonic() + 30
+    while not until(told) and time.monotonic() < over and select.select([ours], [], [], 5)[0]:
+        try:
+            told += os.read(ours, 65536)
+        except OSError:  # nobody holds the other side
+            break
+    return told
+
+
+def is_drawn(told: bytes) -> bool:
+    return told.count(b"Flowdock archiver") >= 3
+
+
+def test_on_a_terminal_it_shows_again_and_again_and_ctrl_c_is_no_error(
+    starter: Starter, environ: dict[str, str], database_url: str, terminal: tuple[int, int]
+) -> None:
+    ours, its = terminal
+    settings = environ | {"ARCHIVER_DATABASE_URL": database_url, "TERM": "xterm"}
+    with starter.start(WATCH, settings, its, its, its) as process:
+        os.close(its)
+        told = read(ours, until=is_drawn)
+        process.send_signal(signal.SIGINT)
+        told += read(ours)
+        assert process.wait() == 0
+    assert is_drawn(told)
     assert b"\x1b[?25h" in told[-30:]  # the cursor is back
     assert b"Traceback" not in told
+
+
+def test_on_a_terminal_that_cannot_be_drawn_over_the_table_is_printed_again_and_again(
+    starter: Starter, environ: dict[str, str], database_url: str, terminal: tuple[int, int]
+) -> None:
+    ours, its = terminal
+    settings = environ | {"ARCHIVER_DATABASE_URL": database_url, "TERM": "dumb"}
+    with starter.start(WATCH, settings, its, its, its) as process:
+        os.close(its)
+        told = read(ours, until=lambda told: told.count(b"0 flows, 0 events") >= 2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 0
+    assert told.count(b"0 flows, 0 events") >= 2
+    assert b"\x1b" not in told
