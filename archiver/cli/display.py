@@ -9,9 +9,9 @@ from typing import Protocol, Self
 import click
 from rich.cells import cell_len
 from rich.console import Console
-from rich.live import Live
 from typing_extensions import override
 
+from archiver.cli.full_screen import full_screen
 from archiver.cli.scene import EDIT, Scene
 from archiver.cli.screen import draw
 from archiver.cli.tables import counted
@@ -60,7 +60,7 @@ class Screen:
 
     def __init__(self) -> None:
         self._console = Console(highlight=False)
-        self._live = Live(console=self._console, screen=True, auto_refresh=False)
+        self._screen = full_screen(self._console)
 
     def announce(self, told: str) -> None:
         """Say it above."""
@@ -72,7 +72,7 @@ class Screen:
         self._live.update(draw(scene, width=width, height=height), refresh=True)
 
     def __enter__(self) -> Self:
-        self._live.start()
+        self._live = self._screen.__enter__()
         return self
 
     def __exit__(
@@ -81,7 +81,7 @@ class Screen:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._live.stop()
+        self._screen.__exit__(kind, error, trace)
 
 
 class PlainLines:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeR
 from typing_extensions import override
 
 from archiver import logs
+from archiver.cli.full_screen import letting_go
 from archiver.cli.terminal import can_draw, is_terminal, make_safe
 
 PLAIN_SECONDS = 10.0
@@ -53,6 +54,7 @@ def shown_bar(*columns: ProgressColumn, console: Console) -> Iterator[Progress]:
             redirect_stderr=is_terminal(sys.stderr),
         ) as progress,
         logs.passed_on(Above(console)),
+        letting_go(console),
     ):
         yield progress
 

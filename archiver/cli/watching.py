@@ -7,9 +7,9 @@ from typing import NoReturn
 import aiohttp
 from msgspec.structs import replace
 from rich.console import Console
-from rich.live import Live
 
 from archiver.cli.dashboard import Look, View, draw
+from archiver.cli.full_screen import full_screen
 from archiver.cli.terminal import has_colours
 from archiver.logs import tell_error
 from archiver.store.engine import DatabaseError
@@ -28,7 +28,7 @@ async def watch(read: Read, count: Count, *, every_seconds: float, listen: str |
     With *listen*, where the daemon tells of itself, whether it captures is shown as well.
     """
     console = Console(highlight=False, color_system="auto" if has_colours() else None)
-    with Live(console=console, screen=True, auto_refresh=False) as live:
+    with full_screen(console) as live:
         async for view in views(read, count, every_seconds=every_seconds, listen=listen):
             width, height = console.size
             live.update(draw(view, width=width, height=height), refresh=True)

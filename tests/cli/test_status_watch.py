@@ -6,6 +6,8 @@ import pty
 import select
 import signal
 import struct
+import subprocess
+import sys
 import termios
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -177,3 +179,53 @@ def test_on_a_terminal_that_cannot_be_drawn_over_the_table_is_printed_again_and_
         assert process.wait() == 0
     assert told.count(b"0 flows, 0 events") >= 2
     assert b"\x1b" not in told
+
+
+PROGRESS = """
+import time
+from archiver.cli.progress import shown_progress
+with shown_progress(quiet=False) as tell:
+    tell(0.5, "Flowdock archiver" * 3)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "taken", "given_back"),
+    [
+        (["-m", "archiver", *WATCH], b"\x1b[?1049h", b"\x1b[?1049l"),
+        (["-c", PROGRESS], b"\x1b[?25l", b"\x1b[?25h"),
+    ],
+)
+def test_while_ctrl_z_holds_it_the_terminal_is_as_before(
+    environ: dict[str, str],
+    database_url: str,
+    terminal: tuple[int, int],
+    command: list[str],
+    taken: bytes,
+    given_back: bytes,
+) -> None:
+    ours, its = terminal
+    settings = environ | {"ARCHIVER_DATABASE_URL": database_url, "TERM": "xterm"}
+    # In a group of its own, whose parent is in the same session: else nothing could hold it.
+    with subprocess.Popen(
+        [sys.executable, *command],
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        env=settings,
+        process_group=0,
+    ) as process:
+        os.close(its)
+        told = read(ours, until=is_drawn)
+        process.send_signal(signal.SIGTSTP)
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        told += read(ours, until=lambda told: given_back in told)
+        cursor = told.rfind(b"\x1b[?25h") > told.rfind(b"\x1b[?25l")
+        held = cursor and told.rfind(given_back) > told.rfind(taken)
+        process.send_signal(signal.SIGCONT)
+        again = read(ours, until=lambda told: taken in told)
+        process.send_signal(signal.SIGINT)
+        read(ours)
+    assert is_drawn(told)
+    assert (os.WIFSTOPPED(status), held, taken in again) == (True, True, True)
