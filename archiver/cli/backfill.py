@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from archiver import daemon
 from archiver.cli.configuration import LoadSettings
-from archiver.cli.database import Place, guarded, open_database, serve_database
+from archiver.cli.database import Place, guarded, open_for_changes, serve_database
 from archiver.cli.measures import told_unmeasured, told_untold, untold_members
 from archiver.cli.progress import shown_bar
 from archiver.cli.tables import counted
@@ -85,7 +85,7 @@ def backfill(load: LoadSettings, /, *, as_json: bool) -> int:
 
 
 async def _run(settings: Settings, place: Place, *, as_json: bool) -> Progressed:
-    async with open_database(place) as engine, guarded(place):
+    async with open_for_changes(place) as engine, guarded(place):
         with _watching(as_json=as_json) as watcher:
             async with asyncio.TaskGroup() as group:
                 watching = watcher and group.create_task(_watch(settings, engine, watcher))

@@ -25,6 +25,7 @@ from archiver.errors import ArchiverError, leaves
 from archiver.settings import Settings
 from archiver.settings.sections import DatabaseSettings
 from archiver.store import engine as store
+from archiver.store.inspecting import require_changes
 from archiver.store.revision import check_schema, require_tables
 
 log = logging.getLogger(__name__)
@@ -130,6 +131,22 @@ async def open_database(
     async with open_views(place, standstill_seconds=within) as engine:
         if not place.private:
             await require_tables(engine)
+        yield engine
+
+
+@asynccontextmanager
+async def open_for_changes(
+    place: Place, *, standstill_seconds: float | None = None
+) -> AsyncIterator[store.Engine]:
+    """As `open_database`; and it can be written.
+
+    What writes waits while it cannot; so it would wait for ever at a standby that somebody named.
+
+    Raises:
+        ArchiverError: as there; or the database takes no changes.
+    """
+    async with open_database(place, standstill_seconds=standstill_seconds) as engine:
+        await require_changes(engine)
         yield engine
 
 

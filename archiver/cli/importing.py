@@ -12,7 +12,7 @@ import click
 
 from archiver import daemon
 from archiver.cli.configuration import LoadSettings
-from archiver.cli.database import Place, guarded, open_database, serve_database
+from archiver.cli.database import Place, guarded, open_for_changes, serve_database
 from archiver.cli.options import FileName, refuse_beside
 from archiver.cli.progress import Tell, shown_progress
 from archiver.cli.restoration import is_own, require_journal, restore
@@ -113,7 +113,7 @@ async def _run(
 ) -> Report:
     report = Report(people=len(people))
     collect_rarely()
-    async with open_database(place) as engine, guarded(place):
+    async with open_for_changes(place) as engine, guarded(place):
         now = daemon.utc_now()
         report.introduced = await when_possible(
             engine, lambda tx: introduce_users(tx, people, now=now)

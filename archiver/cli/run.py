@@ -18,7 +18,13 @@ import click
 
 from archiver import daemon
 from archiver.cli.configuration import LoadSettings
-from archiver.cli.database import Place, guard, open_database, serve_database
+from archiver.cli.database import (
+    Place,
+    guard,
+    open_database,
+    open_for_changes,
+    serve_database,
+)
 from archiver.cli.reload import reload_when_told
 from archiver.observing.endpoints import serve
 from archiver.observing.health import Observed
@@ -116,6 +122,9 @@ async def _run(given: Surroundings) -> None:
     """
     signals = Signals(stop=asyncio.Event(), reload=asyncio.Event())
     _hear_signals(signals, given)
+    if not given.place.private:
+        async with open_for_changes(given.place):
+            pass  # from now on, whatever the database does is waited for
     while not signals.stop.is_set():
         try:
             await _archive(given, signals)

@@ -15,7 +15,7 @@ from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import (
     Place,
     guarded,
-    open_database,
+    open_for_changes,
     require_archive,
     serve_database,
 )
@@ -101,7 +101,7 @@ async def _run(
 ) -> Findings:
     found = Findings()
     async with (
-        open_database(place) as engine,
+        open_for_changes(place) as engine,
         guarded(place),
         daemon.works(settings, engine) as works,
     ):

@@ -4,10 +4,15 @@ from datetime import datetime
 
 from msgspec import Struct
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from archiver.errors import ArchiverError
 from archiver.store.schema import metadata
 from archiver.store.sessions import is_pooled
+
+
+class TakesNoChanges(ArchiverError):
+    """The database cannot be written; the text says what to do."""
 
 
 class Inspection(Struct, frozen=True, kw_only=True):
@@ -20,8 +25,9 @@ class Inspection(Struct, frozen=True, kw_only=True):
     user: str
     is_superuser: bool
     encoding: str
+    is_standby: bool
     is_read_only: bool
-    """Whether it is a standby, or takes no changes for another reason."""
+    """Whether it takes no changes, as a standby or for another reason."""
     encryption: str | None
     """As TLSv1.3; None when the connection is in clear."""
     is_pooled: bool
@@ -35,6 +41,32 @@ async def inspect(tx: AsyncConnection) -> Inspection:
     """Ask the server about itself and the database."""
     row = (await tx.execute(_INSPECTION)).mappings().one()
     return Inspection(**row, is_pooled=is_pooled(tx))
+
+
+async def require_changes(engine: AsyncEngine) -> None:
+    """Make sure that the database can be written; now, for nobody knows of later.
+
+    Raises:
+        TakesNoChanges: it cannot; the text says what to do.
+    """
+    async with engine.connect() as tx:
+        found = (await tx.execute(_CHANGES)).one()
+    if found.is_read_only:
+        advice = to_be_written(found.user, is_standby=found.is_standby)
+        raise TakesNoChanges(f"the database {found.database} takes no changes: {advice}")
+
+
+def to_be_written(user: str, *, is_standby: bool) -> str:
+    """What to do about a database that takes no changes of *user*."""
+    if is_standby:
+        return (
+            "it is a standby; name the primary in ARCHIVER_DATABASE_URL, "
+            "or with several hosts add target_session_attrs=read-write"
+        )
+    return (
+        "default_transaction_read_only is on; set it off for the database, "
+        f"or name another user than {user} in ARCHIVER_DATABASE_URL"
+    )
 
 
 async def unwritable(tx: AsyncConnection) -> list[str]:
@@ -51,10 +83,17 @@ _INSPECTION = text("""
            current_user::text AS user,
            current_setting('is_superuser') = 'on' AS is_superuser,
            current_setting('server_encoding') AS encoding,
-           pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' AS is_read_only,
+           pg_is_in_recovery() AS is_standby,
+           current_setting('transaction_read_only') = 'on' AS is_read_only,
            (SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl) AS encryption,
            clock_timestamp() AS at,
            pg_database_size(current_database()) AS bytes
+""")
+
+_CHANGES = text("""
+    SELECT current_database()::text AS database, current_user::text AS user,
+           pg_is_in_recovery() AS is_standby,
+           current_setting('transaction_read_only') = 'on' AS is_read_only
 """)
 
 _UNWRITABLE = text("""

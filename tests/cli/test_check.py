@@ -28,6 +28,7 @@ from archiver.settings.reading import read_settings
 from archiver.settings.sections import MetricsSettings
 from archiver.settings.telling import effective
 from archiver.simulator.server import Simulator
+from archiver.store.inspecting import to_be_written
 from tests.cli.conftest import Run, leading_to
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -119,6 +120,11 @@ async def test_a_service_that_is_not_there_and_streams_that_are_not(flowdock):
         "1 of 1 did not open: http://127.0.0.1:9: no connection: Connection refused"
         in found["streams", "wrong"]
     )
+
+
+def test_of_a_database_that_takes_no_changes_it_is_told_which_does() -> None:
+    assert "name the primary" in to_be_written("me", is_standby=True)
+    assert "or name another user than me" in to_be_written("me", is_standby=False)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import click
+import psycopg
 import pytest
 from sqlalchemy import make_url
 
@@ -204,6 +205,27 @@ def test_of_a_database_that_is_not_there_the_server_is_believed(
     assert ended.returncode == 2
     assert 'database "nosuch" does not exist; create it, or correct its name' in ended.stderr
     assert MARKER not in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["run", "backfill", "verify", "import"])
+def test_what_writes_does_not_wait_for_a_database_that_takes_no_changes_from_the_start(
+    archiver: Run, database_url: str, admin: psycopg.Connection, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "messages.json").write_text("[]")
+    database = admin.info.dbname
+    admin.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+    ended = archiver(
+        *([name, str(tmp_path)] if name == "import" else [name]),
+        ARCHIVER_DATABASE_URL=database_url,
+        ARCHIVER_TOKEN="x",
+        ARCHIVER_API_URL="http://127.0.0.1:9",
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        f"archiver: error: the database {database} takes no changes: default_transaction_read_only "
+        f"is on; set it off for the database, or name another user than {admin.info.user} in "
+        "ARCHIVER_DATABASE_URL\n"
+    )
 
 
 def command(job: object) -> click.Command:

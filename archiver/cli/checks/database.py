@@ -12,7 +12,7 @@ from archiver.embedded.home import is_made, require_usable
 from archiver.errors import ArchiverError
 from archiver.settings import Settings
 from archiver.store.engine import Engine
-from archiver.store.inspecting import Inspection, inspect, unwritable
+from archiver.store.inspecting import Inspection, inspect, to_be_written, unwritable
 from archiver.store.revision import check_schema, latest, require_tables
 
 OLDEST = 150_000
@@ -78,11 +78,8 @@ def _of_server(found: Inspection, place: Place) -> Iterator[Result]:
             "database", f"{about}: its encoding is {found.encoding}", "make it with ENCODING 'UTF8'"
         )
     elif found.is_read_only:
-        yield wrong(
-            "database",
-            f"{about}: it takes no changes",
-            "name the primary; with several hosts, add target_session_attrs=read-write",
-        )
+        advice = to_be_written(found.user, is_standby=found.is_standby)
+        yield wrong("database", f"{about}: it takes no changes", advice)
     else:
         secured = f", {found.encryption}" if found.encryption else ""
         pooled = ", through a pooler: migrate without it" if found.is_pooled else ""
