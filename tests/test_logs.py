@@ -103,6 +103,18 @@ def test_levels_are_ours_and_others_are_told_from_warnings_on() -> None:
     assert "of python" in lines[2]
 
 
+def test_what_the_driver_ignores_after_an_error_is_not_told(database_url: str) -> None:
+    def fail(connection: psycopg.Connection) -> None:
+        with connection.pipeline():
+            connection.execute("SELECT 1 / 0")
+            raise RuntimeError
+
+    stream = configured()
+    with psycopg.connect(database_url) as connection, pytest.raises(RuntimeError):
+        fail(connection)
+    assert stream.getvalue() == ""
+
+
 def test_configuring_again_replaces_what_was() -> None:
     first, second = configured(), configured("json", level="error")
     log.info("too low")

@@ -66,6 +66,8 @@ def configure(
     logging.basicConfig(handlers=[handler], force=True, level=logging.WARNING)
     logging.captureWarnings(capture=True)
     logging.getLogger(PACKAGE).setLevel(level.upper())
+    # It warns of what goes wrong after what it raises, which we tell; and shows objects for that.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
 @contextmanager
