@@ -122,6 +122,22 @@ def test_a_thread_tells_the_day_of_each_message_and_a_day_the_hour(pages: dict[P
     assert told["threads-2019-07.html", "m-22"] == f"2019-07-02 {hour}"
 
 
+def test_each_page_with_times_says_of_which_zone_they_are(pages: dict[Path, Any]) -> None:
+    with_times = {page for page, _ in elements(pages, "time")}
+    assert {"2019-07-02.html", "threads-2019-07.html"} <= {page.name for page in with_times}
+    for page in with_times:
+        assert "Times are UTC." in "".join(pages[page].itertext())
+
+
+def test_parts_of_a_page_to_go_by_are_told_apart_to_who_cannot_see_them(
+    pages: dict[Path, Any],
+) -> None:
+    for root in pages.values():
+        labels = [nav.get("aria-label") for nav in root.iter(f"{SPACE}nav")]
+        assert len(set(labels)) == len(labels) == 2
+        assert all(labels)
+
+
 @pytest.mark.parametrize("path", ["search/main", "assets/page.js", "search.html/main"])
 def test_an_organization_may_be_called_as_what_stands_beside_it(
     database_url: str, tmp_path: Path, path: str
