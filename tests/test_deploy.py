@@ -2,9 +2,12 @@
 
 import json
 import re
+import zipfile
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+
+from hatchling.builders.wheel import WheelBuilder
 
 from archiver.observing.health import Observed
 from archiver.observing.metrics import Dated, Figures
@@ -77,3 +80,15 @@ def test_panels_have_ids_of_their_own_do_not_overlap_and_use_the_chosen_source()
             assert panel["description"]
             assert panel["datasource"]["uid"] == "${datasource}"
             assert all("$instance" in target["expr"] for target in panel["targets"])
+
+
+def test_the_documents_that_commands_and_deploy_name_come_with_the_wheel(tmp_path: Path) -> None:
+    sources = [*(ROOT / "archiver").rglob("*.py"), ROOT / "deploy/README.md"]
+    document = re.compile(r"\bdocs/\w+\.md|\bCHANGELOG\.md")
+    named = {name for source in sources for name in document.findall(source.read_text())}
+    assert {"docs/search.md", "docs/sql.md", "CHANGELOG.md"} <= named
+
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    files = zipfile.ZipFile(wheel).namelist()
+    shared = {name.partition("/share/flowdock-archiver/")[2] for name in files}
+    assert named | {"README.md", "systemd/archiver.service"} <= shared
