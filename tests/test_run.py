@@ -71,6 +71,27 @@ def test_a_set_up_that_is_interrupted_ends_with_a_word(tmp_path: Path) -> None:
     assert (process.returncode, told) == (130, "setting up .venv with uv …\nstopped\n")
 
 
+def test_where_this_machine_alone_knows_who_signs_uv_is_told_to_believe_it(tmp_path: Path) -> None:
+    for name in ("run", "uv.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    uv, program = tmp_path / "bin" / "uv", tmp_path / ".venv" / "bin" / "archiver"
+    for path in (uv, program):
+        path.parent.mkdir(parents=True)
+    uv.write_text(
+        f"#!/bin/sh\ncase $* in *--system-certs) exec mv {program}.new {program} ;; esac\n"
+        "echo 'invalid peer certificate: UnknownIssuer'\nexit 1\n"
+    )
+    Path(f"{program}.new").write_text("#!/bin/sh\necho shown\n")
+    for path in (uv, Path(f"{program}.new")):
+        path.chmod(0o755)
+    environ = os.environ | {"PATH": f"{uv.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [tmp_path / "run", "demo"], env=environ, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "shown\n")
+    assert "pip" not in done.stderr
+
+
 def test_a_set_up_is_repeated_when_the_lock_or_the_project_changes(
     run: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
