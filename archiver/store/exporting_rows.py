@@ -63,7 +63,8 @@ def conversation(
 ) -> AsyncGenerator[Block]:
     """The messages of *part* as people read them, as JSON lines: by day, or by thread.
 
-    With their histories, and the thread each is in if it is not alone in it; by thread, only such.
+    With their histories, and the thread each is in if it is not alone in it; by thread, only such,
+    and those first that began in an earlier month.
     """
     return _blocks(tx, conversation_query(part, chosen, by_thread=by_thread))
 
@@ -77,7 +78,7 @@ def conversation_query(part: Part, chosen: Selection, *, by_thread: bool) -> sql
         flow=sql.Literal(part.flow),
         as_of=sql.Literal(chosen.as_of),
         which=sql.SQL("coalesce(t.size, 0) > 1" if by_thread else "true"),
-        order=sql.SQL("t.first_id, m.thread_id, m.id" if by_thread else "m.day NULLS LAST, m.id"),
+        order=_BY_THREAD if by_thread else _BY_DAY,
     )
 
 
@@ -185,6 +186,10 @@ _JSON_COLUMNS: Mapping[Subject, sql.Composable] = {
         " m.payload::text AS payload"
     ),
 }
+
+_BY_DAY = sql.SQL("m.day NULLS LAST, m.id")
+# Ids and times do not always go together: a month is to be whole.
+_BY_THREAD = sql.SQL("left(t.first_day, 7) NULLS LAST, t.first_id, m.thread_id, m.id")
 
 # Postgres knows nothing of how many messages and threads there are here, and may compare each with
 # each. A full join, which finds what a left join would, is never made so; nor is a union.

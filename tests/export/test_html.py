@@ -15,7 +15,17 @@ from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.store import directory
 from archiver.store.engine import transaction
-from tests.export.conftest import FORGED, HOSTILE, Export, content, exporter, has_power, rows
+from tests.export.conftest import (
+    FORGED,
+    HOSTILE,
+    JULY,
+    JUNE,
+    Export,
+    content,
+    exporter,
+    has_power,
+    rows,
+)
 from tests.ingest.arriving import NOW, frame, listed, running
 
 SPACE = "{http://www.w3.org/1999/xhtml}"
@@ -25,11 +35,12 @@ SPACE = "{http://www.w3.org/1999/xhtml}"
 def pages(export: Export, tmp_path: Path) -> dict[Path, Any]:
     """The pages as a strict parser of HTML reads them: it takes no error."""
     export(tmp_path / "out", "html")
+    return parsed(*(tmp_path / "out").rglob("*.html"))
+
+
+def parsed(*pages: Path) -> dict[Path, Any]:
     parser = html5lib.HTMLParser(strict=True)
-    return {
-        page: parser.parse(page.read_bytes().decode())
-        for page in (tmp_path / "out").rglob("*.html")
-    }
+    return {page: parser.parse(page.read_bytes().decode()) for page in pages}
 
 
 def elements(pages: dict[Path, Any], name: str) -> Iterator[tuple[Path, Any]]:
@@ -101,6 +112,30 @@ def test_edits_deletions_and_threads_are_shown(pages: dict[Path, Any]) -> None:
     (thread,) = [page for page in pages if page.name.startswith("threads-")]
     assert [heading.text for _, heading in elements({thread: pages[thread]}, "h2")] == ["<T>"]
     assert {("threads-2019-07.html", "m-21"), ("threads-2019-07.html", "m-22")} <= articles.keys()
+
+
+def test_a_thread_is_on_the_page_of_the_month_in_which_it_began(
+    database_url: str, tmp_path: Path
+) -> None:
+    async def fill(engine: Any) -> None:
+        flow = Flow(id=FlowId("f"), path="acme/main")
+        async with transaction(engine) as tx:
+            key = (await directory.see_flows(tx, [flow], now=NOW))[flow.id]
+        # Ids that do not go with the times, and a message that tells none.
+        sent = {1: JULY, 2: JULY, 3: JUNE, 4: JUNE, 5: JULY, 6: None}
+        threads = dict(zip(sent, "aabbcc", strict=True))
+        told = [frame(id_, sent=at, thread_id=threads[id_]) for id_, at in sent.items()]
+        await apply(engine, Batch(now=NOW, arrivals=[listed(one, key, as_of=6) for one in told]))
+
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+    exporter(database_url)(tmp_path / "out", "html", flows=["acme/main"])
+
+    shown = {
+        page.name: [heading.get("id") for _, heading in elements(parsed(page), "h2")]
+        for page in (tmp_path / "out").rglob("threads-*.html")
+    }
+    assert shown == {"threads-2019-06.html": ["t-b"], "threads-2019-07.html": ["t-a", "t-c"]}
 
 
 def test_a_private_conversation_tells_between_whom_it_is(pages: dict[Path, Any]) -> None:
