@@ -8,6 +8,7 @@ time of its making: the same archive and arguments give the same bytes.
 import hashlib
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -77,10 +78,14 @@ def read_manifest(export: Path) -> Manifest:
 
 def check(export: Path, manifest: Manifest) -> Iterator[Finding | File]:
     """Yield each file that is as it should be, and a finding for each that is not."""
+    strangers = _strangers(export, manifest)
+    found = {one.path for one in strangers}
     with opened(export) as read:
         for file in manifest.files:
             if _leads_out(file.path):
                 yield Finding(file.path, "leads out of the export")
+                continue
+            if file.path in found:
                 continue
             try:
                 with read(file.path) as source:
@@ -95,7 +100,7 @@ def check(export: Path, manifest: Manifest) -> Iterator[Finding | File]:
                 yield Finding(file.path, "changed: its SHA-256 is another")
             else:
                 yield file
-    yield from _strangers(export, manifest)
+    yield from strangers
 
 
 def _leads_out(path: str) -> bool:
@@ -103,15 +108,30 @@ def _leads_out(path: str) -> bool:
     return place.is_absolute() or ".." in place.parts or "\0" in path
 
 
-def _strangers(export: Path, manifest: Manifest) -> Iterator[Finding]:
+def _strangers(export: Path, manifest: Manifest) -> list[Finding]:
+    """What is there and should not be: unnamed, no plain file, or there twice."""
     named = {MANIFEST, *(file.path for file in manifest.files)}
-    if export.is_dir():
-        there = [one.relative_to(export).as_posix() for one in export.rglob("*") if one.is_file()]
-    else:
-        with zipfile.ZipFile(export) as packed:
-            there = packed.namelist()
-    for path in sorted(set(there) - named):
-        yield Finding(path, "not in the manifest")
+    found = {}
+    for path, trouble in _in_directory(export) if export.is_dir() else _in_zip(export):
+        if trouble or path not in named:
+            found[path] = trouble or "not in the manifest"
+    return [Finding(path, found[path]) for path in sorted(found)]
+
+
+def _in_directory(export: Path) -> Iterator[tuple[str, str]]:
+    """All but its directories, and what is wrong with it; what links lead to is not looked at."""
+    for one in export.rglob("*"):
+        path = one.relative_to(export).as_posix()
+        if one.is_symlink():
+            yield path, "a symbolic link: what it leads to is not in the export"
+        elif not one.is_dir():
+            yield path, "" if one.is_file() else "no file"
+
+
+def _in_zip(export: Path) -> Iterator[tuple[str, str]]:
+    with zipfile.ZipFile(export) as packed:
+        for path, times in Counter(packed.namelist()).items():
+            yield path, "" if times == 1 else f"there {times} times, of which readers take any"
 
 
 def _measure(source: IO[bytes]) -> tuple[int, str]:

@@ -1,6 +1,7 @@
 """An export is complete or not there, the same for the same, and goes on where it was stopped."""
 
 import json
+import os
 import resource
 import shutil
 import signal
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
@@ -167,6 +169,42 @@ def test_a_check_finds_what_of_a_zip_is_damaged(export: Export, tmp_path: Path) 
         out.write_bytes(torn)
         (found,) = [one for one in check(out, manifest) if not isinstance(one, File)]
         assert found.path == entry.filename
+
+
+def link(place: Path, to: Path) -> None:
+    if place.exists():
+        place.rename(to)
+    place.symlink_to(to)
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "trouble"),
+    [
+        ("acme/main/2019-06.csv", link, "a symbolic link: what it leads to is not in the export"),
+        ("acme", link, "a symbolic link: what it leads to is not in the export"),
+        ("nowhere", link, "a symbolic link: what it leads to is not in the export"),
+        ("acme/pipe", lambda place, _to: os.mkfifo(place), "no file"),
+    ],
+)
+def test_a_check_finds_what_is_no_file_of_its_own(
+    export: Export, tmp_path: Path, place: str, change: Callable[[Path, Path], None], trouble: str
+) -> None:
+    out = tmp_path / "out"
+    manifest = export(out, "csv")
+    change(out / place, tmp_path / "elsewhere")
+    found = [one for one in check(out, manifest) if not isinstance(one, File)]
+    assert [(one.path, one.trouble) for one in found] == [(place, trouble)]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_check_finds_what_is_twice_in_a_zip(export: Export, tmp_path: Path) -> None:
+    out = tmp_path / "out.zip"
+    manifest = export(out, "csv")
+    path = manifest.files[0].path
+    with zipfile.ZipFile(out, "a") as packed:
+        packed.writestr(path, packed.read(path))
+    (found,) = [one for one in check(out, manifest) if not isinstance(one, File)]
+    assert (found.path, found.trouble) == (path, "there 2 times, of which readers take any")
 
 
 @pytest.mark.parametrize("path", ["../beside", "/etc/hostname", "a/../../beside", "a\0b"])
