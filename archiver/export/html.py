@@ -56,6 +56,7 @@ class Html:
 
     subject: Subject = "messages"
     by_month = False
+    omits = ""
 
     def __init__(self) -> None:
         self._talk = _PAGES.get_template("talk.html")

@@ -22,6 +22,7 @@ class JsonLines:
 
     subject: Subject = "messages"
     by_month = True
+    omits = ""
 
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
         """Write ``organization/flow/2024-05.jsonl``."""
@@ -38,6 +39,7 @@ class Csv:
 
     subject: Subject = "messages"
     by_month = True
+    omits = ""
 
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
         """Write ``organization/flow/2024-05.csv``."""
@@ -55,6 +57,7 @@ class Events:
 
     subject: Subject = "events"
     by_month = True
+    omits = ""
 
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
         """Write ``events/organization/flow/2024-05.jsonl``."""

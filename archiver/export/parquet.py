@@ -64,6 +64,7 @@ class Parquet:
 
     subject: Subject = "messages"
     by_month = True
+    omits = ""
 
     def __init__(self) -> None:
         # Arrow's own pool keeps what it once had; memory is to stay small.

@@ -32,6 +32,7 @@ class Slack:
 
     subject: Subject = "messages"
     by_month = False
+    omits = "messages that are deleted, or tell no time"
 
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
         """Write the days of one channel; what was deleted, or tells no time, is left out."""

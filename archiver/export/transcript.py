@@ -34,6 +34,7 @@ class PlainText:
 
     subject: Subject = "messages"
     by_month = True
+    omits = ""
     suffix = "txt"
 
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:

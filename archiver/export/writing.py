@@ -42,6 +42,8 @@ class Format(Protocol):
     subject: Subject
     by_month: bool
     """Whether a part is a month of a flow; else it is a flow."""
+    omits: str
+    """Which messages it has no place for, in words."""
 
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
         """Write the files of one part; returns how many rows it had."""
@@ -87,7 +89,7 @@ async def write_export(
                 flows=_by_flow(parts),
                 files=folder.files,
                 coverage=await exporting.coverage(tx, chosen.flows),
-                left_out=await _left_out(tx, chosen),
+                left_out=[*await _left_out(tx, chosen), *filter(None, [style.omits])],
             )
             folder.finish(manifest.encode())
     return manifest
