@@ -8,6 +8,7 @@ import msgspec
 from archiver.export.folder import Folder, Sink
 from archiver.export.messages import Message, in_line, visible
 from archiver.export.writing import path_of
+from archiver.store.exporting_choice import UNDATED
 
 _encode = msgspec.json.Encoder().encode
 
@@ -21,7 +22,7 @@ class Shard:
 
     def add(self, messages: list[Message]) -> None:
         """Hand over what *messages* say."""
-        rows = [_encode(_searched(one)) for one in messages if one.content]
+        rows = [_encode(_searched(one)) for one in messages]
         if self._sink is not None and rows:
             self._sink.write(self._between + b"\n" + b",\n".join(rows))
             self._between = b","
@@ -33,7 +34,7 @@ class Shard:
 
 
 def list_shards(folder: Folder, flows: list[dict[str, Any]]) -> bytes:
-    """Where the texts of each flow and month are, the newest months first."""
+    """Where the texts of each flow and month are, the newest first, at last what is undated."""
     names = {path_of(flow["name"]): in_line(flow["name"]) for flow in flows}
     found = []
     for file in folder.files:
@@ -41,11 +42,14 @@ def list_shards(folder: Folder, flows: list[dict[str, Any]]) -> bytes:
             home, _, month = file.path.removeprefix("search/").removesuffix(".js").rpartition("/")
             data, path = quote(file.path), quote(home)
             found.append({"flow": names[home], "month": month, "path": path, "data": data})
-    found.sort(key=lambda one: (one["month"], one["flow"]), reverse=True)
+    found.sort(key=lambda one: (one["month"] != UNDATED, one["month"], one["flow"]), reverse=True)
     return msgspec.json.encode(found)
 
 
 def _searched(message: Message) -> list[Any]:
-    nick = in_line(message.nick or message.external_user_name or "")
     time = message.sent[11:16] if message.sent else ""
-    return [message.id, message.day, time, nick, visible(message.content or "")]
+    content = message.content or ""
+    files = [str(one.get("file_name") or "") for one in message.attachments or ()]
+    said = [visible(content), *(in_line(name) for name in files if name != content)]
+    text = "\n".join(filter(None, said))
+    return [message.id, message.day, time, in_line(message.sender), text]

@@ -93,6 +93,7 @@ def look(browser: Browser, pages: Path, pictures: Path) -> list[str]:
             watch.expect(not bad, f"{path.name}: a link that is a script")
         follow(page, watch, pages)
         narrow_down(page, watch, pages)
+        miss(page, pages)
     without_scripts(browser, watch, pages)
     on_paper(browser, watch, pages)
     return watch.findings
@@ -143,6 +144,9 @@ def search(page: Page, watch: Watch, pages: Path, picture: Path) -> None:
     page.reload()
     page.get_by_role("status").filter(has_text="found").wait_for()
     page.locator("#hits li").nth(3).wait_for()
+    hits = page.locator("#hits a").evaluate_all("all => all.map((one) => one.getAttribute('href'))")
+    days = [hit.partition("#")[0].rpartition("/")[2] for hit in hits if "undated" not in hit]
+    watch.expect(days == sorted(days, reverse=True), "the search does not show the newest first")
     page.screenshot(path=picture)
 
 
@@ -175,6 +179,16 @@ def narrow_down(page: Page, watch: Watch, pages: Path) -> None:
     page.goto((pages / "acme/main/2019-06-01.html").as_uri())
     page.get_by_label("Find in this page").fill("EDITED")
     watch.expect(page.locator("article:visible").count() == 1, "finding in the page finds others")
+
+
+def miss(page: Page, pages: Path) -> None:
+    """Search where a file of the search is gone: it is told."""
+    lost = pages / "search/acme/main/2019-06.js"
+    kept = lost.rename(lost.with_suffix(".kept"))
+    page.goto((pages / "search.html").as_uri() + "#q=e")
+    page.reload()
+    page.get_by_role("status").filter(has_text="files could not be read").wait_for()
+    kept.rename(lost)
 
 
 def without_scripts(browser: Browser, watch: Watch, pages: Path) -> None:

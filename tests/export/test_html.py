@@ -251,6 +251,31 @@ def test_the_search_has_all_texts(export: Export, tmp_path: Path) -> None:
     assert HOSTILE[0].split(" ")[0] in "".join(shards)
 
 
+def test_the_search_has_every_message_by_whoever_is_said_to_have_sent_it(
+    pages: dict[Path, Any], archive_url: str
+) -> None:
+    (home,) = [page.parent for page in pages if page.name == "search.html"]
+    listed = (home / "assets/shards.js").read_bytes().partition(b" = ")[2].removesuffix(b";\n")
+    found = {}
+    shards = json.loads(listed)
+    for shard in shards:
+        data = (home / unquote(shard["data"])).read_text(encoding="utf-8")
+        for id_, _, _, sender, text in json.loads(data[len("archive(") : -len(");\n")]):
+            found[shard["flow"], id_] = sender, text
+    senders = {
+        (f"acme/{unquote(page.parent.name)}", int(article.get("id")[2:])): article.find(
+            f".//{SPACE}b"
+        ).text
+        for page, article in elements(pages, "article")
+        if page.parent.parent.name == "acme"
+    }
+    assert found.keys() == {(row["flow"], row["id"]) for row in rows(archive_url)}
+    assert {key: found[key][0] for key in senders} == senders
+    assert found["acme/main", 20][1] == 'a"<b>.png'
+    months = list(dict.fromkeys(shard["month"] for shard in shards))
+    assert months == ["2020-01", "2019-07", "2019-06", "undated"]
+
+
 def test_the_same_archive_makes_the_same_pages(export: Export, tmp_path: Path) -> None:
     export(tmp_path / "one", "html")
     export(tmp_path / "two", "html")

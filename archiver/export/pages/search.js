@@ -10,9 +10,10 @@
   let take = null;
   window.archive = (rows) => take(rows);
 
+  // Null when there is nothing to be read.
   const load = (path) => new Promise((resolve) => {
     const script = document.createElement("script");
-    let rows = [];
+    let rows = null;
     take = (told) => { rows = told; };
     const done = () => { script.remove(); resolve(rows); };
     script.onload = done;
@@ -44,23 +45,33 @@
     hits.replaceChildren();
     state.textContent = "";
     if (!words.length && !from) return;
+    const fits = ([, , , nick, text]) => {
+      const lower = text.toLowerCase();
+      return (!from || nick.toLowerCase() === from) && words.every((word) => lower.includes(word));
+    };
     const wanted = shards.filter((one) => !flow || one.flow === flow);
     let found = 0;
+    let lost = 0;
+    let month = [];
     for (const [number, shard] of wanted.entries()) {
       state.textContent = `${found} found, ${number} of ${wanted.length} months read`;
       const rows = await load(shard.data);
       if (mine !== run) return;
-      for (let at = rows.length - 1; at >= 0 && found < most; at--) {
-        const [, , , nick, text] = rows[at];
-        const lower = text.toLowerCase();
-        if (from && nick.toLowerCase() !== from) continue;
-        if (!words.every((word) => lower.includes(word))) continue;
-        show(shard, rows[at]);
-        found++;
+      lost += rows === null;
+      for (const row of (rows || []).filter(fits).reverse()) {
+        month.push({ shard, row, at: `${row[1]} ${row[2]}` });
       }
+      // What several flows said in a month is told in the order of its times.
+      month.sort((a, b) => (a.at < b.at) - (a.at > b.at));
+      month.length = Math.min(month.length, most - found);
+      if (shard.month === wanted[number + 1]?.month) continue;
+      for (const one of month) show(one.shard, one.row);
+      found += month.length;
+      month = [];
       if (found >= most) break;
     }
     state.textContent = found >= most ? `the newest ${most} are shown` : `${found} found`;
+    if (lost) state.textContent += `, but ${lost} of ${wanted.length} files could not be read`;
   };
 
   const read = () => {
