@@ -234,15 +234,14 @@ def _proof(standing: Any) -> str:
 
 
 async def _people(reading: Reading) -> list[dict[str, Any]]:
+    """People who are listed, and whoever else was heard; by the names that messages have."""
     said = await exporting.talkers(reading.tx, reading.chosen)
-    people = [
-        {
-            "id": one["user_id"],
-            "nick": in_line(one["nick"] or ""),
-            "name": one["name"] or "",
-            "email": one["email"] or "",
-            "rows": said.get(one["user_id"], 0),
-        }
-        for one in await exporting.table(reading.tx, "users")
-    ]
+    listed = {one["user_id"]: one for one in await exporting.table(reading.tx, "users")}
+    heard = await exporting.participants(reading.tx, reading.chosen)
+    people = []
+    for id_ in {**listed, **dict.fromkeys(set(heard) - {"0"})}:
+        one = listed.get(id_, {})
+        nick = in_line(one.get("nick") or f"user {id_}")
+        told = {"id": id_, "nick": nick, "rows": said.get(id_, 0)}
+        people.append(told | {name: one.get(name) or "" for name in ("name", "email")})
     return sorted(people, key=lambda one: (-one["rows"], one["nick"], one["id"]))

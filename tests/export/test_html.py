@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import html5lib
 import pytest
 
-from archiver.domain.model import Flow, FlowId
+from archiver.domain.model import Flow, FlowId, User, UserId
 from archiver.export.html_message import linked
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
@@ -26,7 +26,7 @@ from tests.export.conftest import (
     has_power,
     rows,
 )
-from tests.ingest.arriving import NOW, frame, listed, running
+from tests.ingest.arriving import NOW, frame, listed, running, streamed
 
 SPACE = "{http://www.w3.org/1999/xhtml}"
 
@@ -145,6 +145,35 @@ def test_a_private_conversation_tells_between_whom_it_is(pages: dict[Path, Any])
 
     assert {"acme/main", "private/1/2 ann<i> and Bob"} <= set(told)
     assert {"acme/main", "private/1/2 (ann<i> and Bob)"} <= set(offered)
+
+
+def test_people_are_all_who_were_heard_by_the_names_that_messages_have(
+    database_url: str, tmp_path: Path
+) -> None:
+    async def fill(engine: Any) -> None:
+        flow = Flow(id=FlowId("f"), path="acme/main")
+        nameless = User(id=UserId("3"), name="Kim")
+        async with transaction(engine) as tx:
+            key = (await directory.see_flows(tx, [flow], now=NOW))[flow.id]
+            await directory.see_users(tx, [nameless], now=NOW)
+        reaction = {"message": 1, "emoji": "+1", "type": "add"}
+        told = [frame(1, user="77"), frame(2, user="3"), frame(3, user="0")]
+        told.append(frame(4, "emoji-reaction", user="78", content=reaction))
+        await apply(engine, Batch(now=NOW, arrivals=[streamed(one, key) for one in told]))
+
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+    exporter(database_url)(tmp_path / "out", "html", flows=["acme/main"])
+
+    told = [
+        [cell.text or "".join(cell.itertext()) for cell in row.iter(f"{SPACE}td")]
+        for _, row in elements(parsed(tmp_path / "out/people.html"), "tr")
+    ]
+    assert [(nick, name, count) for nick, name, _, count in filter(None, told)] == [
+        ("user 3", "Kim", "1"), ("user 77", "", "1"), ("user 78", "", "0"),
+    ]  # fmt: skip
+    links = [link.get("href") for _, link in elements(parsed(tmp_path / "out/people.html"), "a")]
+    assert links[-2:] == ["search.html#from=user%203", "search.html#from=user%2077"]
 
 
 def test_a_thread_tells_the_day_of_each_message_and_a_day_the_hour(pages: dict[Path, Any]) -> None:
