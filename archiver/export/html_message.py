@@ -18,6 +18,8 @@ LINK = re.compile(
     rf"(?>{_PARENTHESES}|[^\s<>\"'`.,;:!?)\]}}]))"
 )
 """An address without the signs of the sentence around it; parentheses that it opens are its own."""
+MARK = re.compile(r":|influx:[0-9]+\Z")
+"""Tags that are marks of the service: of mentions, links and readers, and what a comment is on."""
 OUTSIDE = 'rel="noopener noreferrer nofollow" target="_blank"'
 
 
@@ -118,6 +120,5 @@ def _footer(message: Message) -> str:
         f"<span>{safe(f'{emoji} {len(who)}')}</span> "
         for emoji, who in (message.reactions or {}).items()
     ]
-    # Tags with a colon are marks of the service.
-    shown += [f"<span>#{_word(tag)}</span> " for tag in message.tags if ":" not in tag]
+    shown += [f"<span>#{_word(tag)}</span> " for tag in message.tags if not MARK.match(tag)]
     return f"<footer>{''.join(shown)}</footer>\n" if shown else ""

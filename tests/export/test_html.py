@@ -1,6 +1,7 @@
 """Pages: whatever chat holds is text in them, and every link leads somewhere in the folder."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import html5lib
 import pytest
 
 from archiver.domain.model import Flow, FlowId, User, UserId
-from archiver.export.html_message import linked
+from archiver.export.html_message import article, linked
+from archiver.export.messages import Message
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.store import directory
@@ -200,6 +202,13 @@ def test_parts_of_a_page_to_go_by_are_told_apart_to_who_cannot_see_them(
         labels = [nav.get("aria-label") for nav in root.iter(f"{SPACE}nav")]
         assert len(set(labels)) == len(labels) == 2
         assert all(labels)
+
+
+def test_all_tags_are_shown_but_marks_of_the_service() -> None:
+    tags = ["todo", "github:push", "project:/Api", ":user:1", ":url", ":unread:2", "influx:12"]
+    fields = dict.fromkeys(Message.__struct_fields__)
+    message = Message(**fields | {"id": 1, "event": "vcs", "tags": tags})  # type: ignore[arg-type]
+    assert re.findall("#([^<]+)</span>", article(message, "")) == tags[:3]
 
 
 @pytest.mark.parametrize("path", ["search/main", "assets/page.js", "search.html/main"])
