@@ -7,6 +7,7 @@ scripts put it in as text, and a policy in each page forbids all that the folder
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import groupby
 from typing import Any, TypeVar
@@ -148,13 +149,15 @@ class Html:
             for part in reading.parts
         ]
         rows = sum(part.rows for part in reading.parts)
-        as_of = reading.chosen.as_of
+        chosen = reading.chosen
         told: dict[str, dict[str, Any]] = {
             "index": {
                 "flows": flows,
                 "rows": rows,
-                "as_of": as_of and f"{as_of:%Y-%m-%d %H:%M}",
-                "query": reading.chosen.query and show(reading.chosen.query),
+                "as_of": _moment(chosen.as_of),
+                "since": _moment(chosen.since),
+                "until": _moment(chosen.until),
+                "query": chosen.query and show(chosen.query),
             },
             "people": {"people": people},
             "search": {"flows": flows},
@@ -224,6 +227,13 @@ def _between(flow: str, nicks: Mapping[str, str]) -> str:
     if not is_private(flow):
         return ""
     return " and ".join(nicks.get(id_) or id_ for id_ in flow.split("/")[1:])
+
+
+def _moment(at: datetime | None) -> str:
+    """A time as people read it, as exact as it is: ``2024-05-31 12:34``."""
+    if at is None:
+        return ""
+    return at.astimezone(UTC).isoformat(" ").removesuffix("+00:00").removesuffix(":00")
 
 
 def _proof(standing: Any) -> str:

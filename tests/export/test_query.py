@@ -87,6 +87,19 @@ def test_each_format_holds_what_was_chosen(choose: Export, tmp_path: Path) -> No
     assert sum(map(len, days)) == len(expected) - 1  # one tells no time
 
 
+def test_the_first_page_says_what_was_chosen(choose: Export, tmp_path: Path) -> None:
+    moments = {
+        "as_of": datetime(2019, 7, 1, 0, 0, 35, tzinfo=UTC),
+        "since": datetime(2019, 6, 1, tzinfo=UTC),
+        "until": datetime(2019, 6, 30, 21, 30, tzinfo=UTC),
+    }
+    choose(tmp_path / "out", "html", **moments)
+    page = (tmp_path / "out/index.html").read_text()
+    assert ", as of 2019-07-01 00:00:35. Times are UTC." in page
+    said = "A selection: messages, sent 2019-06-01 00:00 or later, sent before 2019-06-30 21:30."
+    assert said in page
+
+
 def test_a_query_of_the_past_chooses_by_what_was_said_then(choose: Export, tmp_path: Path) -> None:
     before, after = datetime(2019, 12, 1, tzinfo=UTC), datetime(2020, 2, 1, tzinfo=UTC)
     expected = {
