@@ -24,6 +24,7 @@ from archiver.export.messages import Message, in_line, read_messages
 from archiver.export.reading import Reading
 from archiver.export.writing import path_of
 from archiver.store import exporting, exporting_rows
+from archiver.store.exporting import Table
 from archiver.store.exporting_choice import UNDATED, Part, Subject
 
 POLICY = (
@@ -57,6 +58,7 @@ class Html:
 
     subject: Subject = "messages"
     by_month = False
+    tables: tuple[Table, ...] = ("messages", "revisions", "threads")
     omits = ""
 
     def __init__(self) -> None:

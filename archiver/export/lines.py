@@ -13,6 +13,7 @@ from archiver.export.folder import Shelf, Sink
 from archiver.export.reading import Reading
 from archiver.export.writing import path_of
 from archiver.store import exporting, exporting_rows
+from archiver.store.exporting import Table
 from archiver.store.exporting_choice import Part, Subject
 from archiver.store.exporting_rows import COLUMNS, Block
 
@@ -22,6 +23,7 @@ class JsonLines:
 
     subject: Subject = "messages"
     by_month = True
+    tables: tuple[Table, ...] = ("messages",)
     omits = ""
 
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
@@ -39,6 +41,7 @@ class Csv:
 
     subject: Subject = "messages"
     by_month = True
+    tables: tuple[Table, ...] = ("messages",)
     omits = ""
 
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
@@ -57,6 +60,7 @@ class Events:
 
     subject: Subject = "events"
     by_month = True
+    tables: tuple[Table, ...] = ("journal", "sightings")
     omits = ""
 
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:

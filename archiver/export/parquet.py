@@ -19,6 +19,7 @@ import pyarrow.parquet
 from archiver.export.folder import Shelf
 from archiver.export.reading import Reading
 from archiver.store import exporting_rows
+from archiver.store.exporting import Table
 from archiver.store.exporting_choice import Part, Subject
 from archiver.store.exporting_rows import COLUMNS, Block
 
@@ -64,6 +65,7 @@ class Parquet:
 
     subject: Subject = "messages"
     by_month = True
+    tables: tuple[Table, ...] = ("messages",)
     omits = ""
 
     def __init__(self) -> None:

@@ -24,6 +24,7 @@ from archiver.export.slack_objects import (
     user_id,
 )
 from archiver.store import exporting, exporting_rows
+from archiver.store.exporting import Table
 from archiver.store.exporting_choice import Part, Subject
 
 
@@ -32,6 +33,7 @@ class Slack:
 
     subject: Subject = "messages"
     by_month = False
+    tables: tuple[Table, ...] = ("messages",)
     omits = "messages that are deleted, or tell no time"
 
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:

@@ -22,6 +22,7 @@ from archiver.export.messages import (
 from archiver.export.reading import Reading
 from archiver.export.writing import path_of
 from archiver.store import exporting_rows
+from archiver.store.exporting import Table
 from archiver.store.exporting_choice import UNDATED, Part, Subject
 
 _MARKS = re.compile(r"([\\`*_{}\[\]()#+!|<>~&-])")
@@ -34,6 +35,7 @@ class PlainText:
 
     subject: Subject = "messages"
     by_month = True
+    tables: tuple[Table, ...] = ("messages",)
     omits = ""
     suffix = "txt"
 

@@ -32,8 +32,6 @@ LARGE = 20_000
 """Rows. Fewer are read before a second connection would help."""
 SUMMARY = "summary"
 """The unit of what is about all parts."""
-TABLES: Mapping[Subject, tuple[Table, ...]] = {"messages": ("messages",), "events": ("journal",)}
-"""Where a row that an export was made of is written."""
 
 
 class Format(Protocol):
@@ -42,6 +40,8 @@ class Format(Protocol):
     subject: Subject
     by_month: bool
     """Whether a part is a month of a flow; else it is a flow."""
+    tables: tuple[Table, ...]
+    """Where that is written of which its parts are made."""
     omits: str
     """Which messages it has no place for, in words."""
 
@@ -142,7 +142,9 @@ async def _is_current(reading: Reading, style: Format, folder: Folder, part: Par
     unit = folder.units[part.name]
     if unit.rows != part.rows:
         return False
-    tables = TABLES[style.subject] + (("texts",) if reading.chosen.query else ())
+    of_query: tuple[Table, ...] = ("texts",) if reading.chosen.query else ()
+    of_past: tuple[Table, ...] = ("revisions",) if reading.chosen.as_of else ()
+    tables = [*dict.fromkeys(style.tables + of_query + of_past)]
     for table in tables:
         if await exporting.has_changed(reading.tx, table, part, since=unit.seen_at):
             return False

@@ -28,8 +28,8 @@ from archiver.store.exporting_choice import (
     wanted,
 )
 
-Table = Literal["messages", "journal", "texts"]
-"""Of the schema ``store``, with rows of one message each."""
+Table = Literal["messages", "revisions", "threads", "journal", "sightings", "texts"]
+"""Of the schema ``store``, with rows of one message each, but for threads."""
 PATIENCE_SECONDS = 3.0
 """For a second connection: a pooler whose only one is taken would make it wait for minutes."""
 
@@ -129,8 +129,12 @@ def whole_flows(by_month: Sequence[Part]) -> list[Part]:
 
 
 async def has_changed(tx: AsyncConnection, table: Table, part: Part, *, since: str) -> bool:
-    """Tell whether a row of *part* was written after the moment that was called *since*."""
-    statement = _CHANGED.format(table=table, id="message_id" if table == "texts" else "id")
+    """Tell whether a row of *part* was written after the moment that was called *since*.
+
+    Of threads, a row of its flow.
+    """
+    inside = _INSIDE.get(table, "t.id BETWEEN :first AND :last")
+    statement = _CHANGED.format(table=table, inside=inside)
     asked = {"flow": part.flow, "first": part.first_id, "last": part.last_id, "since": since}
     return bool((await tx.execute(text(statement), asked)).scalar_one())
 
@@ -176,9 +180,9 @@ def _name_of(month: datetime | None) -> str:
 _MONTH = sql.SQL("date_trunc('month', m.sent, 'UTC')")
 
 _NAMES = text("""
-    SELECT md5(coalesce((SELECT string_agg(concat_ws('|', user_id, nick, name, email), ','
+    SELECT md5(coalesce((SELECT string_agg(CAST((user_id, nick, name, email) AS text), ','
                                            ORDER BY user_id COLLATE "C") FROM store.users), '')
-            || coalesce((SELECT string_agg(concat_ws('|', flow_id, path, name), ','
+            || coalesce((SELECT string_agg(CAST((flow_id, path, name) AS text), ','
                                            ORDER BY flow_id COLLATE "C") FROM store.flows), ''))
 """)
 
@@ -195,11 +199,18 @@ _CHANGED = """
                 (latest - CAST(CAST(t.xmin AS text) AS numeric)) / 4294967296
             ) AS written
         ) AS by
-        WHERE t.{id} BETWEEN :first AND :last
+        WHERE {inside}
           AND NOT pg_visible_in_snapshot(
               CAST(CAST(greatest(written, 0) AS text) AS xid8), CAST(:since AS pg_snapshot))
     )
 """
+
+_OF_MESSAGES = "t.message_id BETWEEN :first AND :last"
+_INSIDE: Mapping[Table, str] = {
+    "texts": _OF_MESSAGES,
+    "revisions": _OF_MESSAGES,
+    "threads": "true",
+}
 
 _COVERAGE = text("""
     SELECT f.path AS flow, jsonb_build_object(

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -31,8 +32,8 @@ from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.store import exporting, exporting_rows
 from archiver.store.engine import connect, create_engine
-from tests.export.conftest import Export, content, exporter, fill, lines, rows
-from tests.ingest.arriving import NOW, edit, query, running, streamed
+from tests.export.conftest import JULY, Export, content, exporter, fill, lines, rows
+from tests.ingest.arriving import NOW, edit, frame, listed, query, running, streamed
 
 
 @pytest.mark.parametrize("style", ["jsonl", "csv", "parquet", "events"])
@@ -290,6 +291,42 @@ def test_an_export_that_was_stopped_goes_on_and_is_of_one_moment(
     export(tmp_path / "fresh", "jsonl")
     assert content(tmp_path / "out") == content(tmp_path / "fresh")
     assert not (tmp_path / "out.partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("style", "change"),
+    [
+        ("events", "listed again"),
+        ("html", "a thread that is called otherwise"),
+        ("html", "a name that is a nick now"),
+    ],
+)
+def test_what_stands_beside_a_message_may_have_changed_as_well(
+    database_url: str, tmp_path: Path, style: str, change: str
+) -> None:
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+        export = exporter(database_url)
+        ((key,),) = query(database_url, "SELECT flow_key FROM store.flows WHERE flow_id = 'f'")
+        with psycopg.connect(database_url, autocommit=True) as db:
+            db.execute("UPDATE store.users SET nick = NULL, name = 'Kim' WHERE user_id = '1'")
+            with pytest.raises(Killed):
+                export(tmp_path / "out", style, tell=kill_at(15))
+            if change == "listed again":
+                again: dict[str, Any] = {"sent": JULY + 22, "thread_id": "t/1", "tags": ["late"]}
+                shown = frame(22, content="an answer", user="2", **again)
+                at = NOW.replace(day=9)
+                told = [listed(shown, key, as_of=60, at=at)]
+                run(apply(engine, Batch(now=NOW, arrivals=told)))
+            elif change.startswith("a thread"):
+                named = {"id": "t/1", "title": "renamed", "updated_at": "2024-01-01T00:00:00Z"}
+                told = [streamed(frame(60, "thread-change", content=named), key)]
+                run(apply(engine, Batch(now=NOW, arrivals=told)))
+            else:
+                db.execute("UPDATE store.users SET nick = 'Kim', name = NULL WHERE user_id = '1'")
+    export(tmp_path / "out", style)
+    export(tmp_path / "fresh", style)
+    assert content(tmp_path / "out") == content(tmp_path / "fresh")
 
 
 def test_what_was_written_and_has_not_changed_is_kept(
