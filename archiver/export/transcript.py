@@ -31,7 +31,7 @@ _MARKS_IN_FRONT = re.compile(r"^([0-9]*)([=.])")
 
 
 class PlainText:
-    """``[12:34:56] nick: what was said``, and ``[12:34:56] nick (status): …`` of other kinds."""
+    """``[12:34:56] nick: what was said``; what it is and what became of it stands by the name."""
 
     subject: Subject = "messages"
     by_month = True
@@ -69,13 +69,14 @@ class PlainText:
 
     def entry(self, message: Message) -> str:
         """The lines of a message."""
-        first, *more = _lines(message)
-        said = f"[{_time(message)}] {in_line(message.sender)}{_kind(message)}: {first}\n"
+        first, *more = _lines(message) or [""]
+        head = f"[{_time(message)}] {in_line(message.sender)}{_about(message)}:"
+        said = f"{head} {first}\n" if first else f"{head}\n"
         return said + "".join(f"    {line}\n" for line in more)
 
 
 class Markdown(PlainText):
-    """``- **nick** 12:34:56 what was said``."""
+    """``- **nick** 12:34:56 what was said``, and ``- **nick** (status) 12:34:56 …``."""
 
     suffix = "md"
 
@@ -93,8 +94,9 @@ class Markdown(PlainText):
     def entry(self, message: Message) -> str:
         """The lines of a message: an item of a list, with hard breaks."""
         said = "\\\n  ".join(_escaped(line) for line in _lines(message))
-        about = _escaped(f"{_time(message)}{_kind(message)}")
-        return f"- **{_escaped(in_line(message.sender))}** {about} {said}\n"
+        head = f"- **{_escaped(in_line(message.sender))}**"
+        words = [head, _escaped(_about(message)), _escaped(_time(message)), said]
+        return " ".join(filter(None, words)) + "\n"
 
 
 def _time(message: Message) -> str:
@@ -102,19 +104,21 @@ def _time(message: Message) -> str:
     return message.sent[11:19] if message.sent else "--:--:--"
 
 
-def _kind(message: Message) -> str:
-    return f" ({in_line(message.kind)})" if message.kind else ""
+def _about(message: Message) -> str:
+    """What it is and what became of it, where nothing that is said can stand."""
+    became = "edited" if message.edited_at else ""
+    if message.deleted_at:
+        became = f"deleted {minute(message.deleted_at)}"
+    told = ", ".join(filter(None, [in_line(message.kind), became]))
+    return f" ({told})" if told else ""
 
 
 def _lines(message: Message) -> list[str]:
-    """What it says, and what became of it."""
-    text = [visible(line) for line in LINE_ENDS.split(message.content or "")]
-    if message.deleted_at:
-        text = [*filter(None, text), f"(deleted {minute(message.deleted_at)})"]
-    elif message.edited_at:
-        text[-1] += " (edited)"
+    """What it says, and the names of its files."""
+    content = message.content or ""
+    text = [visible(line) for line in LINE_ENDS.split(content)] if content else []
     files = [str(file.get("file_name") or "a file") for file in message.attachments or ()]
-    return [*text, *(f"[{in_line(name)}]" for name in files if name != message.content)]
+    return [*text, *(f"[{in_line(name)}]" for name in files if name != content)]
 
 
 def _escaped(text: str) -> str:

@@ -23,8 +23,9 @@ def test_a_transcript_keeps_each_message_in_its_lines(export: Export, tmp_path: 
     assert lines[lines.index('[00:00:00] ann<i>: back\\slash \\n "," ;\ttab') + 1] == (
         "    and a line,"
     )
-    assert "[00:00:00] ann<i>: edited <b> (edited)" in lines
-    assert "[00:00:00] ann<i>: (deleted 2020-01-01 00:00)" in lines
+    assert "[00:00:00] ann<i>: edited <b>" not in lines
+    assert "[00:00:00] ann<i> (edited): edited <b>" in lines
+    assert "[00:00:00] ann<i> (deleted 2020-01-01 00:00):" in lines
     # Nothing that is said can look like the beginning of another message.
     starts = [line for line in lines if line.startswith("[")]
     assert len(starts) == 7

@@ -43,19 +43,31 @@ def messages(draw: st.DrawFn) -> Message:
 
 
 def test_what_nobody_said_is_told_by_its_kind() -> None:
-    told = {
-        event: Message(
-            **dict.fromkeys(Message.__struct_fields__)  # type: ignore[arg-type]
-            | {"id": 1, "event": event, "nick": "ann", "content": "gone home"}
-        )
-        for event in ("message", "comment", "user-edit")
-    }
+    told = {event: said("gone home", event=event) for event in ("message", "comment", "user-edit")}
     assert {event: PlainText().entry(one) for event, one in told.items()} == {
         "message": "[--:--:--] ann: gone home\n",
         "comment": "[--:--:--] ann: gone home\n",
         "user-edit": "[--:--:--] ann (user-edit): gone home\n",
     }
-    assert "\\(user\\-edit\\) gone home\n" in Markdown().entry(told["user-edit"])
+    entry = "- **ann** \\(user\\-edit\\) \\-\\-:\\-\\-:\\-\\- gone home\n"
+    assert Markdown().entry(told["user-edit"]) == entry
+
+
+def said(content: str | None, **fields: str) -> Message:
+    nothing = dict.fromkeys(Message.__struct_fields__)
+    told = {"id": 1, "event": "message", "nick": "ann", "content": content, **fields}
+    return Message(**nothing | told)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("style", [PlainText(), Markdown()])
+def test_what_became_of_a_message_is_nothing_that_can_be_said(style: PlainText) -> None:
+    at = "2020-01-01T00:00:00+00:00"
+    gone = {"edited_at": at, "deleted_at": at}
+    assert style.entry(said("(deleted 2020-01-01 00:00)")) != style.entry(said(None, **gone))
+    assert style.entry(said("done (edited)")) != style.entry(said("done", edited_at=at))
+    assert style.entry(said("(status) away")) != style.entry(said("away", event="status"))
+    assert "deleted 2020" in style.entry(said("one\n\ntwo", **gone)).split("\n")[0]
+    assert len(style.entry(said("one\n\ntwo", **gone)).split("\n")) == 4
 
 
 @given(messages())
