@@ -7,6 +7,7 @@ its microseconds.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from hashlib import sha256
 from itertools import chain, count
 from typing import Any
 
@@ -120,7 +121,7 @@ def as_channel(name: str, known: Mapping[str, Any], members: list[str]) -> dict[
     """A flow, as ``channels.json`` has it."""
     purpose = f"{known['name'] or known['path']} ({known['path']} at Flowdock)"
     return {
-        "id": f"C{_UNFIT.sub('', known['flow_id'].lower()).replace('-', '').upper()}",
+        "id": f"C{sha256(known['flow_id'].encode()).hexdigest()[:16].upper()}",
         "name": name,
         "created": _seconds(known["first_seen_at"]),
         "creator": members[0] if members else INTEGRATION,

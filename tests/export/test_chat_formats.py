@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from archiver.export.slack_objects import as_users, channels_of
+from archiver.export.slack_objects import as_channel, as_users, channels_of
 from tests.export.conftest import Export, content
 
 
@@ -92,6 +92,14 @@ def test_slack_exports_hold_channels_people_and_days(export: Export, tmp_path: P
 )
 def test_no_two_flows_become_one_channel(flows: list[str], channels: list[str]) -> None:
     assert channels_of(flows) == dict(zip(flows, channels, strict=True))
+
+
+def test_channels_have_ids_of_their_own_however_alike_those_of_their_flows() -> None:
+    known = {"path": "a/b", "name": "b", "disabled": False, "first_seen_at": "2024-01-01T00:00:00Z"}
+    flow_ids = ["acme:main-team", "acme:mainteam", "acme:MainTeam", "acmem:ainteam", "日本", "東京"]
+    ids = [as_channel("b", known | {"flow_id": one}, [])["id"] for one in flow_ids]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch("C[0-9A-Z]+", one) for one in ids)
 
 
 def test_whoever_was_heard_is_among_the_users_by_a_name_of_their_own() -> None:
