@@ -212,5 +212,8 @@ def on_paper(browser: Browser, watch: Watch, pages: Path) -> None:
             watch.expect(not faint, f"{name}, printed: hardly legible: {', '.join(faint)}")
             ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
             watch.expect(ground == "rgb(255, 255, 255)", f"{name}, printed on {ground}")
+            page.evaluate("dispatchEvent(new Event('beforeprint'))")
+            closed = page.locator("details:not([open])").count()
+            watch.expect(not closed, f"{name}, printed: {closed} histories are closed")
             asking = page.locator("form:visible, nav:visible").count()
             watch.expect(not asking, f"{name}, printed: {asking} things that only a screen can use")

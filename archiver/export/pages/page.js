@@ -1,5 +1,8 @@
-// Finding in the page: messages that do not hold the text are hidden.
+// Finding in the page: messages that do not hold the text are hidden. On paper, histories are open.
 "use strict";
+addEventListener("beforeprint", () => {
+  for (const one of document.querySelectorAll("details")) one.open = true;
+});
 addEventListener("DOMContentLoaded", () => {
   const form = document.getElementById("filter");
   if (!form) return;
