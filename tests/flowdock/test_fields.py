@@ -1,5 +1,6 @@
 """Single fields, in all the shapes that the service or anybody else may send."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,9 +15,11 @@ from archiver.flowdock.fields import (
     read_flow,
     read_id,
     read_moment,
+    read_name,
     read_reactions,
     read_tags,
     read_thread,
+    read_thread_id,
     read_user,
 )
 
@@ -54,10 +57,19 @@ def test_a_user_is_text(value: Any, read: str | None) -> None:
     assert read_user(value) == read
 
 
-@pytest.mark.parametrize("value", [None, 7, "", "x" * 300, {}])
-def test_a_flow_is_short_text(value: Any) -> None:
-    assert read_flow(value) is None
-    assert read_flow("acme:main") == "acme:main"
+@pytest.mark.parametrize("read", [read_user, read_flow, read_thread_id, read_name])
+def test_an_id_or_a_name_is_text_that_an_index_takes(read: Callable[[Any], str | None]) -> None:
+    for good in ("x", "acme:main", "x" * 255):
+        assert read(good) == good
+    for bad in (None, 1.5, "", "x" * 256, ["x"]):
+        assert read(bad) is None
+
+
+@pytest.mark.parametrize("value", [2**63 - 1, 1 - 2**63])
+def test_a_number_of_64_bits_may_name_a_user_and_nothing_else(value: int) -> None:
+    assert read_user(value) == str(value)
+    assert read_user(value + (1 if value > 0 else -1)) is None
+    assert [read(value) for read in (read_flow, read_thread_id, read_name)] == [None] * 3
 
 
 @pytest.mark.parametrize(
