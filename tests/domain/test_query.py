@@ -254,11 +254,18 @@ def in_helsinki(at: datetime) -> datetime:
     [
         ("2w", "2024-05-17T09:30", "2024-05-17T09:30"),
         ("90m", "2024-05-31T08:00", "2024-05-31T08:00"),
+        ("2h", "2024-05-31T07:30", "2024-05-31T07:30"),
+        ("3d", "2024-05-28T09:30", "2024-05-28T09:30"),
+        ("1y", "2023-06-01T09:30", "2023-06-01T09:30"),
+        ("100y", "1924-06-25T09:30", "1924-06-25T09:30"),
+        ("36500d", "1924-06-25T09:30", "1924-06-25T09:30"),
         ("today", "2024-05-30T21:00", "2024-05-31T21:00"),
         ("yesterday", "2024-05-29T21:00", "2024-05-30T21:00"),
         ("2024", "2023-12-31T22:00", "2024-12-31T22:00"),
         ("2024-03", "2024-02-29T22:00", "2024-03-31T21:00"),
         ("2024/1/5", "2024-01-04T22:00", "2024-01-05T22:00"),
+        ("2024-12", "2024-11-30T22:00", "2024-12-31T22:00"),
+        ("2023-02", "2023-01-31T22:00", "2023-02-28T22:00"),
         ("2024-03-31", "2024-03-30T22:00", "2024-03-31T21:00"),
         ("2024-05-31t10:00", "2024-05-31T07:00", "2024-05-31T07:00"),
         ("2024-05-31t10:00z", "2024-05-31T10:00", "2024-05-31T10:00"),
@@ -269,6 +276,21 @@ def test_a_time_is_a_span_on_the_readers_clock(text: str, begin: str, end: str) 
     assert moment is not None
     found = span(moment, now=NOW, localize=in_helsinki)
     assert found == tuple(datetime.fromisoformat(one).replace(tzinfo=UTC) for one in (begin, end))
+
+
+@pytest.mark.parametrize(
+    ("text", "is_known"),
+    [
+        *[(first, True) for first in ("0002", "0002-01-01", "0002-01-01t00:00")],
+        *[(last, True) for last in ("9998", "9998-12-31", "9998-12-31t23:59")],
+        # What lies in one zone before the first moment, or after the last, is none in another.
+        *[(early, False) for early in ("0001", "0001-12-31", "0001-12-31t23:59", "0000")],
+        *[(late, False) for late in ("9999", "9999-01-01", "9999-01-01t00:00")],
+        *[(none, False) for none in ("101y", "36501d", "2024-13", "20240531", "2024-05-31t10")],
+    ],
+)
+def test_a_time_is_one_that_every_zone_knows(text: str, is_known: bool) -> None:
+    assert (read_moment(text) is not None) == is_known
 
 
 @given(
