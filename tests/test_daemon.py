@@ -1,6 +1,7 @@
 """The daemon in this process, against the simulator over real sockets and a real Postgres."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -33,6 +34,10 @@ from archiver.store.engine import Engine, connect
 from tests.truth import by_flow, differences
 
 SETTLING_SECONDS = 0.2
+CUT_OFF = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name LIKE 'archiver %'
+"""
 
 
 def settings_for(
@@ -503,6 +508,31 @@ async def test_a_token_that_would_travel_in_clear_is_told(flowdock, archive, cap
 
     told = next(one for one in caplog.records if one.message == "token travels unencrypted")
     assert told.__dict__["url"] == "http://chat.example"
+
+
+async def test_the_end_of_an_outage_of_the_database_is_told(flowdock, archive, admin, caplog):
+    caplog.set_level(logging.INFO, logger="archiver")
+    read_only = f"ALTER DATABASE {admin.info.dbname} SET default_transaction_read_only"
+    stop = asyncio.Event()
+    async with (
+        connect(archive.url) as engine,
+        daemon.works(settings_for(flowdock, archive.url), engine) as works,
+        asyncio.TaskGroup() as group,
+    ):
+        group.create_task(daemon.archive(works, stop=stop))
+        await flowdock.connected()
+        admin.execute(f"{read_only} = on")
+        admin.execute(CUT_OFF)
+        await flowdock.play(seed=3, events=20)
+        await until(lambda: works.tally.writer_away_since is not None)
+        assert "database back" not in caplog.messages
+        admin.execute("SET default_transaction_read_only = off")
+        admin.execute(f"{read_only} = off")
+        await until(lambda: "database back" in caplog.messages)
+        stop.set()
+
+    told = next(one for one in caplog.records if one.message == "database back")
+    assert told.__dict__["away_seconds"] >= 0
 
 
 async def test_a_second_daemon_on_the_same_archive_does_no_harm(flowdock, archive):

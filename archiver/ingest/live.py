@@ -172,6 +172,12 @@ def claim_pause(flows: int) -> float:
     return min(max(CLAIM_SECONDS, flows / CLAIMS_A_SECOND), LONGEST_CLAIM_SECONDS)
 
 
+def _tell_back(tally: Tally, *, now: float) -> None:
+    """Tell the end of an outage, for warnings of it have become rare by then."""
+    if tally.writer_away_since is not None:
+        log.info("database back", extra={"away_seconds": round(now - tally.writer_away_since, 1)})
+
+
 async def write_forever(
     engine: Engine,
     intake: Intake,
@@ -187,6 +193,7 @@ async def write_forever(
     claim_at = claimed_up_to = clock()
     rate = Rate(now=clock())
     while True:
+        _tell_back(tally, now=clock())
         tally.turned(now=clock())
         items = await intake.take(
             most=pace.batch_events,
