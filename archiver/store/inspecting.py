@@ -1,14 +1,19 @@
 """What kind of server a database is on, and what we may do there."""
 
 from datetime import datetime
+from uuid import uuid4
 
 from msgspec import Struct
-from sqlalchemy import text
+from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from archiver.errors import ArchiverError
-from archiver.store.schema import metadata
+from archiver.store.granting import WRITES
+from archiver.store.schema import rejects
 from archiver.store.sessions import is_pooled
+
+PATIENCE_SECONDS = {"lock_timeout": 3, "statement_timeout": 10}
+"""How long an attempt to write may wait, by the names of Postgres."""
 
 
 class TakesNoChanges(ArchiverError):
@@ -70,10 +75,27 @@ def to_be_written(user: str, *, is_standby: bool) -> str:
 
 
 async def unwritable(tx: AsyncConnection) -> list[str]:
-    """The tables of ours that the user may not both read and write."""
-    names = [f"{table.schema}.{table.name}" for table in metadata.sorted_tables]
-    rows = await tx.execute(_UNWRITABLE, {"names": names})
-    return list(rows.scalars())
+    """The tables of ours to which the user may not do all that the daemon does."""
+    asked = {
+        "names": [f"store.{table}" for table in WRITES],
+        "rights": [f"SELECT,{rights}".rstrip(",") for rights in WRITES.values()],
+    }
+    return list((await tx.execute(_UNWRITABLE, asked)).scalars())
+
+
+async def try_writing(tx: AsyncConnection, raw: bytes, *, now: datetime) -> None:
+    """Write *raw* among the rejects, without waiting for long, and roll it back."""
+    for name, seconds in PATIENCE_SECONDS.items():
+        await tx.execute(text(f"SET LOCAL {name} = '{seconds}s'"))
+    tried = {
+        "received_at": now,
+        "origin": "check",
+        "reason": "tried",
+        "raw": raw,
+        "digest": str(uuid4()),
+    }
+    await tx.execute(insert(rejects).values(tried))
+    await tx.rollback()
 
 
 _INSPECTION = text("""
@@ -96,9 +118,12 @@ _CHANGES = text("""
            current_setting('transaction_read_only') = 'on' AS is_read_only
 """)
 
+# Of several rights at once, Postgres tells whether there is any.
 _UNWRITABLE = text("""
-    SELECT name FROM unnest(CAST(:names AS text[])) AS name
-    WHERE to_regclass(name) IS NOT NULL
-      AND NOT (has_table_privilege(name, 'SELECT') AND has_table_privilege(name, 'INSERT'))
+    SELECT name
+    FROM unnest(CAST(:names AS text[]), CAST(:rights AS text[])) AS asked (name, rights)
+    WHERE to_regclass(name) IS NOT NULL AND NOT (
+        SELECT bool_and(has_table_privilege(name, one)) FROM string_to_table(rights, ',') AS one
+    )
     ORDER BY name
 """)

@@ -5,7 +5,7 @@ The names hold a space and capitals: a name that was not quoted would not get th
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import psycopg
@@ -15,7 +15,7 @@ from psycopg.errors import InsufficientPrivilege, ReadOnlySqlTransaction
 from archiver.ingest.apply import apply
 from archiver.ingest.rebuild import check, rebuild
 from archiver.simulator.server import Simulator
-from archiver.store import asides, coverage, granting, rejecting
+from archiver.store import asides, coverage, granting, inspecting, rejecting
 from archiver.store.engine import connect, transaction
 from archiver.store.granting import Granted, RolesRefused, grant
 from archiver.store.migrating import migrate
@@ -186,6 +186,38 @@ def test_the_commands_that_query_work_for_a_reader_and_the_others_say_no(
     found = {one["subject"]: one for one in json.loads(checked.out)["results"]}
     assert (found["rights"]["verdict"], found["rights"]["told"]) == ("wrong", told)
     assert found["schema"]["verdict"] == "ok"
+
+
+@pytest.fixture
+def checked(
+    database_url: str, roles: Roles, admin: psycopg.Connection, command: Command
+) -> Callable[[], dict[str, str]]:
+    """What ``archiver check`` tells the writer that is wrong, by subject."""
+    make(database_url, roles, admin)
+
+    def look() -> dict[str, str]:
+        done = command("check", "--json", url=roles.of(database_url, roles.writer))
+        found = json.loads(done.out)["results"]
+        return {one["subject"]: one["told"] for one in found if one["verdict"] == "wrong"}
+
+    return look
+
+
+def test_a_right_that_the_daemon_will_need_is_missed_by_check(checked, admin, roles):
+    assert checked().keys() == {"settings"}  # no account is given
+    admin.execute(f'REVOKE DELETE ON store.signals FROM "{roles.writer}"')
+    assert checked()["rights"].endswith("may not do all that is needed with store.signals")
+
+
+def test_a_database_that_takes_nothing_is_told_by_check_and_left_as_it_was(
+    checked, database_url, admin, monkeypatch
+):
+    monkeypatch.setitem(inspecting.PATIENCE_SECONDS, "lock_timeout", 0.1)
+    assert checked().keys() == {"settings"}  # no account is given
+    with psycopg.connect(database_url) as other:
+        other.execute("LOCK TABLE store.rejects IN EXCLUSIVE MODE")
+        assert "due to lock timeout" in checked()["database"]
+    assert admin.execute("SELECT count(*) FROM store.rejects").fetchone() == (0,)
 
 
 def test_who_has_no_right_at_all_is_told_whom_to_name(

@@ -1,6 +1,7 @@
 """Can the archive be written, is it at this release's schema, does its clock agree?"""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 
@@ -11,11 +12,19 @@ from archiver.cli.measures import told_bytes
 from archiver.embedded.home import is_made, require_usable
 from archiver.errors import ArchiverError
 from archiver.settings import Settings
-from archiver.store.engine import Engine
-from archiver.store.inspecting import Inspection, inspect, to_be_written, unwritable
+from archiver.store.engine import DatabaseError, Engine, first_line
+from archiver.store.inspecting import (
+    Inspection,
+    inspect,
+    to_be_written,
+    try_writing,
+    unwritable,
+)
 from archiver.store.revision import check_schema, latest, require_tables
 
 OLDEST = 150_000
+TRIED_BYTES = 100_000
+"""More than a table that is full has room for."""
 
 
 def check_database(settings: Settings) -> list[Result]:
@@ -49,6 +58,8 @@ async def _look(place: Place) -> list[Result]:
             return results
         results.append(ok("schema", f"{latest()}, as this release needs"))
         results += [one async for one in _of_rights(engine, found.user)]
+        if all(one.verdict != "wrong" for one in results):
+            results += [one async for one in _of_writing(engine)]
     return results
 
 
@@ -63,8 +74,22 @@ async def _of_rights(engine: Engine, user: str) -> AsyncIterator[Result]:
     if missing:
         yield wrong(
             "rights",
-            f"{user} may not read and write {', '.join(missing)}",
-            "name a user in ARCHIVER_DATABASE_URL who may, as archiver_writer",
+            f"{user} may not do all that is needed with {', '.join(missing)}",
+            "name a user in ARCHIVER_DATABASE_URL who may, as archiver_writer, or give that one "
+            "its rights anew: archiver migrate --roles",
+        )
+
+
+async def _of_writing(engine: Engine) -> AsyncIterator[Result]:
+    """Whether the server takes something; it is rolled back."""
+    try:
+        async with engine.connect() as tx:
+            await try_writing(tx, os.urandom(TRIED_BYTES), now=datetime.now(UTC))
+    except DatabaseError as error:
+        yield wrong(
+            "database",
+            f"it does not take what is to be written: {first_line(error)}",
+            "look at the disk, the locks and the log of its server",
         )
 
 
