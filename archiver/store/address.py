@@ -9,6 +9,10 @@ from archiver.errors import ArchiverError
 
 SECRET_PARTS = ("pass", "secret", "key")
 """In the names of libpq's options that may be secret."""
+CROWDED = (
+    "the server answers: let fewer connect to it, or more (its max_connections, "
+    "CONNECTION LIMIT of the role and of the database)"
+)
 
 
 class UrlRefused(ArchiverError):
@@ -70,6 +74,10 @@ _ADVICE: Mapping[str, str] = {
         "have the server take encrypted connections, or ask for none by sslmode in "
         "ARCHIVER_DATABASE_URL"
     ),
+    "too many": CROWDED,
+    "connection slots": CROWDED,
+    "the database system is": "the server answers: try again when it is up, or look into its log",
+    "is read-only": "name the primary, or set default_transaction_read_only off there",
     "certificate": "correct sslmode or sslrootcert in ARCHIVER_DATABASE_URL",
     "sslmode": "correct sslmode in ARCHIVER_DATABASE_URL",
 }

@@ -295,12 +295,37 @@ def choosy(swift_module_path):
         ('invalid sslmode value: "bogus"', "correct sslmode in ARCHIVER_DATABASE_URL"),
         ('FATAL:  no pg_hba.conf entry for host "::1"', "the server answers: correct the user"),
         ('FATAL:  database "nowhere" does not exist', "create it, or correct its name"),
+        ("FATAL:  sorry, too many clients already", "the server answers: let fewer connect"),
+        ("FATAL:  remaining connection slots are reserved", "the server answers: let fewer"),
+        ("FATAL:  the database system is starting up", "the server answers: try again"),
+        ("session is read-only", "name the primary, or set default_transaction_read_only off"),
         ("Connection refused", "set ARCHIVER_DATABASE_URL to a PostgreSQL server that can be"),
     ],
 )
 def test_what_to_do_about_a_server_goes_by_what_is_said(said, advice):
     told = str(DatabaseUnreachable(parsed("postgresql://me@db.example/archive"), said))
     assert f"{said}; {advice}" in told
+
+
+async def test_a_server_that_is_full_is_not_taken_for_one_with_other_rules(admin, database_url):
+    admin.execute("CREATE ROLE crowded LOGIN PASSWORD 'many' CONNECTION LIMIT 0")
+    url = parsed(database_url).set(username="crowded", password="many")
+    try:
+        with pytest.raises(DatabaseUnreachable, match="; the server answers: let fewer connect"):
+            async with connect(url.render_as_string(hide_password=False)):
+                pass
+    finally:
+        admin.execute("DROP ROLE crowded")
+
+
+async def test_a_server_that_takes_no_changes_is_not_taken_for_one_that_is_away(
+    admin, database_url
+):
+    admin.execute(f"ALTER DATABASE {admin.info.dbname} SET default_transaction_read_only = on")
+    url = parsed(database_url).update_query_dict({"target_session_attrs": "read-write"})
+    with pytest.raises(DatabaseUnreachable, match="; name the primary"):
+        async with connect(url.render_as_string(hide_password=False)):
+            pass
 
 
 async def test_values_do_not_reach_the_texts_of_errors(database_url):
