@@ -95,7 +95,8 @@ def run(load: LoadSettings, number: int) -> None:
             load=load, settings=settings, place=place, notifier=notifier, processes=processes
         )
         asyncio.run(_run(surroundings))
-    log.log(told_at, "stopped")
+        # Not after a private database, which may take longer to stop than we wait for it.
+        log.log(told_at, "stopped")
 
 
 def end_with_first() -> None:

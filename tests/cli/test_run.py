@@ -153,6 +153,20 @@ async def test_a_private_database_that_dies_ends_it_and_the_next_start_mends_all
         await archived(flowdock, private_url(settings))
 
 
+async def test_it_says_that_it_stopped_though_a_private_database_takes_longer(
+    starter, flowdock, settings, tmp_path, monkeypatch
+):
+    # What is ignored does not stop a server; it ends when this process has.
+    slow = {"archiver.embedded.STOP_SECONDS": ((signal.SIGWINCH, 60),)}
+    monkeypatch.setattr(starter, "constants", slow)
+    log = tmp_path / "log"
+    with forked(starter, settings, log) as daemon:
+        await flows_known(private_url(settings))
+        daemon.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(daemon.wait) == 0
+    assert log.read_text().endswith("info     stopped\n")
+
+
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("command", ["backfill", "verify"])
 async def test_a_command_does_not_wait_for_a_private_database_that_died(
