@@ -158,7 +158,7 @@ class Source:
         if not keys:
             return reading
         refused = Ranges.of((id_, id_) for _, id_ in keys)
-        trouble = f"Postgres refused {len(keys)} messages of the page"
+        trouble = f"Postgres refused {len(keys)} of the page's messages"
         await self.fail(flow_key, *bounds(page), purpose=purpose, error=trouble)
         return replace(reading, proven=reading.proven - refused, trouble=trouble)
 
