@@ -145,11 +145,16 @@ def read_faults(path: Path) -> list[Fault]:
     """Return the faults of a JSON file; raise `Misasked` that says what is wrong."""
     try:
         document = json.loads(path.read_bytes())
-        listed = document["faults"] if isinstance(document, dict) else document
-        return [from_json(each) for each in listed]
     except OSError as error:
         raise Misasked(f"--faults {path}: {error.strerror}") from None
-    except (ValueError, TypeError, KeyError) as error:
+    except ValueError as error:
+        raise Misasked(f"--faults {path}: {error}") from None
+    listed = document.get("faults") if isinstance(document, dict) else document
+    if not isinstance(listed, list):
+        raise Misasked(f"--faults {path}: a list of faults is expected")
+    try:
+        return [from_json(each) for each in listed]
+    except (ValueError, TypeError) as error:
         raise Misasked(f"--faults {path}: {error}") from None
 
 

@@ -74,11 +74,17 @@ async def test_a_file_of_faults_is_read_or_refused(tmp_path):
         assert one.status == 500
     process.terminate()
     await process.wait()
-    faults.write_text('[{"kind": "fire"}]')
-    process = await run("--faults", str(faults))
-    _, err = await process.communicate()
-    assert (process.returncode, err.count(b"\n")) == (2, 1)
-    assert b"faults.json" in err
+    for wrong, why in (
+        ('[{"kind": "fire"}]', b"kind is one of"),
+        ('{"faults": 3}', b"a list of faults is expected"),
+        ("{}", b"a list of faults is expected"),
+    ):
+        faults.write_text(wrong)
+        process = await run("--faults", str(faults))
+        _, err = await process.communicate()
+        assert (process.returncode, err.count(b"\n")) == (2, 1)
+        assert b"faults.json" in err
+        assert why in err
 
 
 @pytest.mark.parametrize(
