@@ -1,5 +1,7 @@
 """The service becomes several processes, and loses one."""
 
+from contextlib import suppress
+
 from tests.oracle.programs import wait_until
 from tests.systemd.service import PORT
 from tests.systemd.subject import Subject
@@ -15,6 +17,9 @@ def multiply(it: Subject) -> None:
     wait_until(lambda: is_shared(it, but=""), seconds=SHARED_SECONDS)
     shares = it.archive.shares()
     it.found.claim("both processes capture a share", len(shares) == 2, str(shares))
+    # Who has its share captures when streams have settled.
+    with suppress(TimeoutError):
+        wait_until(lambda: "process 2: capturing" in it.service.status(), seconds=SHARED_SECONDS)
     status = it.service.status()
     it.found.claim("systemctl status tells of both", "process 2: capturing" in status, status)
     flows = [it.service.metric("archiver_flows", port=port) for port in (PORT, PORT + 1)]
