@@ -130,27 +130,22 @@ async def test_nothing_is_due_that_a_stream_may_still_prove_by_what_waits(writin
     assert writing.heads.due(now=writing.clock()) == {}
 
 
-async def test_a_claim_does_not_go_on_over_an_event_that_was_refused(writing):
+@pytest.mark.parametrize(
+    ("settled", "unsettled", "claimed"),
+    [((1, 2, 3), (), ((1, 1), (3, 6))), ((1,), (2, 3), ((1, 1), (4, 6)))],
+)
+async def test_a_claim_does_not_go_on_over_an_event_that_was_refused(
+    writing, settled, unsettled, claimed
+):
     fail_to_journal(writing.url, 2, state="22023")
-    writing.came(1, 2, 3, seconds_ago=50)
+    writing.came(*settled, seconds_ago=50)
+    writing.came(*unsettled, seconds_ago=0)
     async with at_work(writing, batch_events=10):
         await until(lambda: bool(writing.claimed()))
         await asyncio.sleep(SETTLING_SECONDS)
         writing.came(4, 6, seconds_ago=0)
         await until(lambda: 5 in writing.claimed())
-    assert writing.claimed() == Ranges(((1, 1), (3, 6)))
-
-
-async def test_nor_when_the_refused_event_had_not_settled_yet(writing):
-    fail_to_journal(writing.url, 2, state="22023")
-    writing.came(1, seconds_ago=50)
-    writing.came(2, 3, seconds_ago=0)
-    async with at_work(writing, batch_events=10):
-        await until(lambda: bool(writing.claimed()))
-        await asyncio.sleep(SETTLING_SECONDS)
-        writing.came(4, 6, seconds_ago=0)
-        await until(lambda: 5 in writing.claimed())
-    assert writing.claimed() == Ranges(((1, 1), (4, 6)))
+    assert writing.claimed() == Ranges(claimed)
 
 
 async def test_a_stream_that_does_not_open_is_told_with_its_address_and_a_time_to_read(
