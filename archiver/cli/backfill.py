@@ -132,9 +132,7 @@ async def _unmeasured(settings: Settings, tx: Transaction) -> list[str]:
 async def _wanted(settings: Settings, tx: Transaction) -> dict[int, str]:
     """The paths of the flows that the settings ask for, by key."""
     return {
-        key: path
-        for key, path in (await reading.flow_paths(tx)).items()
-        if any(account.wants(path) for account in settings.accounts)
+        key: path for key, path in (await reading.flow_paths(tx)).items() if settings.wants(path)
     }
 
 

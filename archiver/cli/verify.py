@@ -129,7 +129,7 @@ async def _run(
         for key, path in chosen.items()
         if path not in found.looks
         and (key in refused | unmeasured or standings.get(key, Standing()).due)
-        and any(account.wants(path) for account in settings.accounts)
+        and settings.wants(path)
     ]
     return found
 

@@ -61,6 +61,10 @@ class Settings:
             )
         return self.accounts
 
+    def wants(self, path: str) -> bool:
+        """Tell whether any account archives the flow or private conversation *path*."""
+        return any(account.wants(path) for account in self.accounts)
+
     def secrets(self) -> frozenset[str]:
         """Every value that no output may hold."""
         found = {account.token for account in self.accounts}
