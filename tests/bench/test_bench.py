@@ -8,7 +8,9 @@ import pytest
 from msgspec import json
 
 from tests.bench import copying, decoding, ingest, lab, traffic
+from tests.bench.__main__ import measure
 from tests.bench.figures import Figure, Target
+from tests.bench.options import Options
 
 
 @pytest.fixture
@@ -49,6 +51,16 @@ def test_decoding_and_folding_makes_messages() -> None:
     frames = [(one.flow, one.frame) for one in traffic.events(2000, flows=5)]
 
     assert decoding.decode_and_fold(frames) > 1500
+
+
+def test_with_json_nothing_but_figures_goes_to_where_a_program_reads(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ARCHIVER_TEST_DATABASE_URL", postgres_url)
+    figures, failed = measure(["decode"], Options(quick=True), as_json=True, write=False)
+
+    assert not failed
+    assert capfd.readouterr().out.splitlines() == [one.as_json() for one in figures]
 
 
 def test_the_feeder_says_a_scene_part_by_part_and_then_from_its_beginning() -> None:

@@ -71,7 +71,12 @@ def migrate(home: Path, settings: Mapping[str, str]) -> None:
     """Make the schema, as an operator does before the first start."""
     with (home / "migrate.log").open("wb") as log:
         subprocess.run(
-            [*PROGRAM, "migrate"], env=surroundings(settings), stderr=log, check=True, cwd=ROOT
+            [*PROGRAM, "migrate"],
+            env=surroundings(settings),
+            stdout=log,
+            stderr=log,
+            check=True,
+            cwd=ROOT,
         )
 
 
