@@ -17,6 +17,7 @@ from msgspec import Struct
 from yarl import URL
 
 from archiver.domain.model import Flow, User, UserId, is_private
+from archiver.flowdock.clock import since_boot
 from archiver.flowdock.directory import conversation_of, flow_of, user_of
 from archiver.flowdock.envelope import read_json
 from archiver.flowdock.pages import Page, split
@@ -104,6 +105,7 @@ class Client:
         chance: random.Random,
         limits: Limits = LIMITS,
         delays: Delays = DELAYS,
+        stopwatch: Callable[[], float] = since_boot,
     ) -> None:
         self._session = session
         self._base = base_url.rstrip("/")
@@ -122,14 +124,20 @@ class Client:
         )
         self.user_id: UserId | None = None
         """Whose token it is, as the last answer told."""
-        self._service_ahead = timedelta()
+        self._stopwatch = stopwatch
+        self._service_told: tuple[datetime, float] | None = None
+        """What time it was, and what the stopwatch showed then."""
 
     def service_time(self) -> datetime:
         """What time it is by the service's clock, as its last success told; by ours until one did.
 
-        It is behind by a second at most, which is how exactly a header tells it.
+        It is behind by a second at most, which is how exactly a header tells it. Whether our clock
+        was set since then does not matter.
         """
-        return self._clock() + self._service_ahead
+        if self._service_told is None:
+            return self._clock()
+        told, at = self._service_told
+        return told + timedelta(seconds=self._stopwatch() - at)
 
     async def me(self) -> User:
         """Return the account's own user."""
@@ -247,7 +255,7 @@ class Client:
         most_bytes: int | None,
     ) -> _Answer:
         url = URL(f"{self._base}{path}?{urlencode(query)}".rstrip("?"), encoded=True)
-        requested_at = self._clock()
+        requested_at, asked = self._clock(), self._stopwatch()
         async with self._session.get(
             url, headers=self._headers, timeout=self._timeout, allow_redirects=False
         ) as response:
@@ -268,7 +276,7 @@ class Client:
                 raise StatusRefused(path, status)
             # Not of a refusal: that may be a proxy's, which has a clock of its own.
             if date := made_at(response.headers):
-                self._service_ahead = date - requested_at
+                self._service_told = date, asked
             body = await self._read(path, response, most_bytes or self._limits.body_bytes)
         return _Answer(status, body, requested_at, self._clock())
 

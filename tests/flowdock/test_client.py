@@ -8,6 +8,7 @@ import traceback
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 import aiohttp
@@ -17,6 +18,7 @@ from typing_extensions import override
 
 from archiver.domain.model import Flow, FlowId, User, UserId
 from archiver.flowdock.client import Client, Limits
+from archiver.flowdock.clock import since_boot
 from archiver.flowdock.refusals import (
     AnswerTooLong,
     BadAnswer,
@@ -75,7 +77,12 @@ async def never(request: web.Request) -> web.StreamResponse:
 @pytest.fixture
 def make(server: Any, session: Any, clock: Any) -> Callable[..., Client]:
     def client(
-        *, url: str = "", patience_seconds: float = 20, gate: Gate | None = None, **limits: Any
+        *,
+        url: str = "",
+        patience_seconds: float = 20,
+        gate: Gate | None = None,
+        stopwatch: Callable[[], float] = since_boot,
+        **limits: Any,
     ) -> Client:
         return Client(
             session,
@@ -86,6 +93,7 @@ def make(server: Any, session: Any, clock: Any) -> Callable[..., Client]:
             chance=random.Random(1),
             limits=Limits(patience_seconds=patience_seconds, **limits),
             delays=QUICK,
+            stopwatch=stopwatch,
         )
 
     return client
@@ -117,19 +125,40 @@ async def test_a_page_holds_the_elements_as_they_stand_and_what_was_asked(
 async def test_the_time_of_the_service_is_what_its_last_success_told(
     server: Any, make: Any
 ) -> None:
-    client = make()
+    passed = count()
+    client = make(stopwatch=lambda: float(next(passed)))
     ours = client.service_time()
     dates = ("Tue, 02 May 2023 03:04:05 GMT", "Fri, 31 Dec 9999 23:59:59 GMT")
     server.reply(*[answer(headers={"Date": date}) for date in dates])
     for _ in dates:
         await client.users()
     told = datetime(2023, 5, 2, 3, 4, 5, tzinfo=UTC)
-    assert (ours.year, client.service_time() - told) == (2014, timedelta(seconds=4))
+    assert (ours.year, client.service_time() - told) == (2014, timedelta(seconds=2))
 
     server.reply(answer(status=400, headers={"Date": "Tue, 02 May 2023 01:00:00 GMT"}))
     with pytest.raises(StatusRefused):
         await client.users()
-    assert client.service_time() - told == timedelta(seconds=6)
+    assert client.service_time() - told == timedelta(seconds=4)
+
+
+async def test_setting_our_clock_does_not_change_the_time_of_the_service(
+    server: Any, session: Any
+) -> None:
+    ours = [datetime(2026, 1, 1, tzinfo=UTC)]
+    client = Client(
+        session,
+        server.url,
+        TOKEN,
+        gate=Gate(requests_per_second=1e6, concurrency=10),
+        clock=lambda: ours[0],
+        chance=random.Random(1),
+    )
+    server.reply(answer(headers={"Date": "Tue, 02 May 2023 03:04:05 GMT"}))
+    await client.users()
+    ours[0] -= timedelta(hours=1)
+
+    late = client.service_time() - datetime(2023, 5, 2, 3, 4, 5, tzinfo=UTC)
+    assert timedelta(0) <= late < timedelta(minutes=1)
 
 
 async def test_the_newest_page_is_asked_for_without_sort_and_private_ones_by_the_other(
