@@ -127,6 +127,18 @@ def test_data_lies_where_the_system_keeps_state(environ: dict[str, str], expecte
             {},
             "accounts.name is 'a' twice",
         ),
+        (
+            {
+                "api_url": "https://one.example",
+                "accounts": [
+                    {"name": "a", "token": "t"},
+                    {"name": "b", "token": "u", "api_url": "https://one.example/"},
+                    {"name": "c", "token": "v", "api_url": "https://two.example"},
+                ],
+            },
+            {},
+            "accounts.api_url of 'c' is another service's than that of 'a'",
+        ),
         ({"accounts": [{"name": "a", "token": "t"}]}, {"ARCHIVER_TOKEN": "u"}, "none at the top"),
     ],
 )

@@ -126,7 +126,20 @@ def _accounts(gifts: Gifts) -> tuple[Account, ...]:
         if account.name in found:
             raise SettingRefused(f"accounts.name is {account.name!r} twice: names must differ")
         found[account.name] = account
+    _refuse_two_services(found.values())
     return tuple(found.values())
+
+
+def _refuse_two_services(accounts: Iterable[Account]) -> None:
+    """Refuse accounts of several services, each of which numbers people and messages anew."""
+    first, *others = accounts
+    for other in others:
+        if other.api_url != first.api_url:
+            raise SettingRefused(
+                f"accounts.api_url of {other.name!r} is another service's than that of "
+                f"{first.name!r}: their people and messages would be mixed up; give each service "
+                "an archive of its own"
+            )
 
 
 def _account(gift: Gift, *, in_file: str) -> Account:

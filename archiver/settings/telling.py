@@ -56,9 +56,9 @@ def example() -> str:
         for setting in settings_of(kind, name):
             lines += ["", *_entry(setting)]
     lines += ["", "", *_comment(
-        "Several accounts: one such section each. What stands at the top holds for those that do "
-        "not say otherwise; a token must then stand in each, or come as systemd's credential "
-        "token-<name>."
+        "Several accounts of one service: one such section each. What stands at the top holds for "
+        "those that do not say otherwise; a token must then stand in each, or come as systemd's "
+        "credential token-<name>."
     ), f"#[[{ACCOUNTS}]]"]  # fmt: skip
     for setting in ACCOUNT:
         if not setting.names_file:
