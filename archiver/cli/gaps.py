@@ -10,9 +10,10 @@ import msgspec
 from archiver.cli.choice import choose_flows
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
-from archiver.cli.measures import told_unmeasured, told_untold, untold_members
+from archiver.cli.measures import told_excluded, told_unmeasured, told_untold, untold_members
 from archiver.cli.tables import Column, counted, moment, show_table
 from archiver.cli.terminal import show_json
+from archiver.settings import Settings
 from archiver.store import missing
 from archiver.store.engine import see_one_moment
 from archiver.store.missing import Doubt, Gap
@@ -39,6 +40,8 @@ class Uncertain:
     """The flows of which nobody knows what is new in them, and why."""
     unmeasured: Sequence[str]
     """The flows of which something is kept, and not known how far their ids go."""
+    excluded: Sequence[str]
+    """Those of all these that the settings leave out: it stays so."""
 
     @property
     def is_proof_lacking(self) -> bool:
@@ -57,14 +60,15 @@ def gaps(load: LoadSettings, /, *, patterns: tuple[str, ...], as_json: bool) -> 
     listened; archiver run and archiver verify list them again.
 
     And the flows of which the service does not tell what is new; and those not measured yet, of
-    which nobody has asked how far their ids go, as after an import.
+    which nobody has asked how far their ids go, as after an import. What of all this is of flows
+    that the settings exclude stays so, and is said to.
 
     Exit status: 1 when there are gaps or such flows, 0 when there are none, doubts or not.
     """
     settings = load()
     require_archive(settings)
     with serve_database(settings) as place:
-        found = asyncio.run(_read(place, patterns))
+        found = asyncio.run(_read(place, patterns, settings))
     if as_json:
         untold = untold_members(found.untold)
         told = {
@@ -72,6 +76,7 @@ def gaps(load: LoadSettings, /, *, patterns: tuple[str, ...], as_json: bool) -> 
             "doubts": found.doubts,
             "not_told": untold,
             "not_measured": found.unmeasured,
+            "excluded": found.excluded,
         }
         show_json(msgspec.json.encode(told).decode())
     else:
@@ -79,20 +84,18 @@ def gaps(load: LoadSettings, /, *, patterns: tuple[str, ...], as_json: bool) -> 
     return 1 if found.is_proof_lacking else 0
 
 
-async def _read(place: Place, patterns: Sequence[str]) -> Uncertain:
+async def _read(place: Place, patterns: Sequence[str], settings: Settings) -> Uncertain:
     async with open_database(place) as engine, engine.connect() as tx:
         await see_one_moment(tx)
         chosen = await choose_flows(tx, patterns)
         flows = list(chosen.values())
+        gaps, doubts = await missing.gaps(tx, flows), await missing.doubts(tx, flows)
         reasons = await missing.untold(tx, chosen)
         untold = {chosen[key]: reasons[key] for key in chosen if key in reasons}
-        unmeasured = await missing.unmeasured(tx, chosen)
-        return Uncertain(
-            await missing.gaps(tx, flows),
-            await missing.doubts(tx, flows),
-            untold,
-            [path for key, path in chosen.items() if key in unmeasured],
-        )
+        not_measured = await missing.unmeasured(tx, chosen)
+        unmeasured = [path for key, path in chosen.items() if key in not_measured]
+        named = {one.flow for one in gaps} | {one.flow for one in doubts} | {*untold, *unmeasured}
+        return Uncertain(gaps, doubts, untold, unmeasured, settings.excluded(sorted(named)))
 
 
 def _describe(found: Uncertain) -> None:
@@ -108,6 +111,8 @@ def _describe(found: Uncertain) -> None:
         click.echo(told_untold(flow, reason))
     for flow in found.unmeasured:
         click.echo(told_unmeasured(flow))
+    for flow in found.excluded:
+        click.echo(told_excluded(flow))
     doubts = f", {counted(len(found.doubts), 'doubt')}" if found.doubts else ""
     unmeasured = f", {len(found.unmeasured):,} not measured yet" if found.unmeasured else ""
     gaps = counted(len(found.gaps), "gap") if found.gaps else "no gaps"

@@ -52,6 +52,11 @@ def told_unmeasured(flow: str) -> str:
     return make_safe(f"{flow}: not measured yet: nobody has asked how far its ids go")
 
 
+def told_excluded(flow: str) -> str:
+    """That the settings leave a flow out."""
+    return make_safe(f"{flow}: no account wants it (flows, private): nothing of it is asked for")
+
+
 def untold_members(untold: Mapping[str, str]) -> list[dict[str, str]]:
     """The same of several flows, for JSON."""
     return [{"flow": flow, "reason": reason} for flow, reason in untold.items()]

@@ -5,6 +5,7 @@ The field of a dataclass holds a key's name, type, default, range and meaning;
 declared in `archiver.settings.account`, each section of the file in `archiver.settings.sections`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -64,6 +65,10 @@ class Settings:
     def wants(self, path: str) -> bool:
         """Tell whether any account archives the flow or private conversation *path*."""
         return any(account.wants(path) for account in self.accounts)
+
+    def excluded(self, paths: Iterable[str]) -> list[str]:
+        """Those of *paths* that no account archives; none where no account is given."""
+        return [path for path in paths if self.accounts and not self.wants(path)]
 
     def secrets(self) -> frozenset[str]:
         """Every value that no output may hold."""

@@ -55,7 +55,21 @@ def test_doubts_alone_are_no_gaps(archiver: Run, archive: str) -> None:
         "doubts": [{"flow": "acme/quiet", "from_id": 1, "to_id": 1}],
         "not_told": [],
         "not_measured": [],
+        "excluded": [],
     }
+
+
+def test_what_the_settings_exclude_stays_open_and_is_said_to(archiver: Run, archive: str) -> None:
+    given = {"ARCHIVER_DATABASE_URL": archive, "ARCHIVER_TOKEN": "t"}
+    told = archiver("gaps", ARCHIVER_FLOWS="!acme/main", **given)
+    assert told.returncode == 1
+    assert told.stdout.endswith(
+        "\nacme/main: no account wants it (flows, private): nothing of it is asked for\n"
+        "2 gaps, 2 doubts\n"
+    )
+    plain = archiver("gaps", "--json", ARCHIVER_FLOWS="other/*", **given)
+    assert json.loads(plain.stdout)["excluded"] == ["acme/main", "acme/quiet"]
+    assert "wants" not in archiver("gaps", ARCHIVER_DATABASE_URL=archive).stdout
 
 
 def test_a_flow_whose_end_is_not_told_is_named(archiver: Run, archive: str) -> None:
