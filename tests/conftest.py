@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,6 +27,9 @@ from archiver.store.engine import create_engine
 
 # Else each program that a test starts compiles all its modules anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# A shell ignores Ctrl-C for what it starts in the background, and so would all that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes on a busy machine says nothing; a test that hangs is ended anyway.
 hypothesis.settings.register_profile("patient", deadline=None)

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import tomllib
 from collections.abc import Iterator
@@ -221,3 +222,16 @@ def test_the_lock_is_of_this_project() -> None:
         for group, entries in own["metadata"]["requires-dev"].items()
     }
     assert LOCK["requires-python"] == PROJECT["requires-python"]
+
+
+def test_the_tests_are_those_of_a_foreground_in_the_background_as_well() -> None:
+    asked = "import signal, tests.conftest; print(signal.getsignal(signal.SIGINT).__name__)"
+    told = subprocess.run(
+        [sys.executable, "-c", asked],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout == "default_int_handler\n"
