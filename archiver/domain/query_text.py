@@ -148,7 +148,8 @@ def lexemes(piece: str, folded: str, words: Iterable[str]) -> set[str]:
         found.update(_LETTERS.findall(word))
     if _IS_CAMEL.search(piece):
         for word in _CAMEL.findall(piece):
-            found.update(part.lower() for part in _PARTS.findall(word) if len(part) > 2)
+            parts = _PARTS.findall(word)
+            found.update(part.lower()[:LONGEST_LEXEME] for part in parts if len(part) > 2)
     if not folded.isascii():
         found.update(_symbols(folded))
         for run in _RUN.findall(folded):

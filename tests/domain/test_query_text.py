@@ -4,6 +4,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from archiver.domain.query_text import (
+    LONGEST_LEXEME,
     fold,
     fold_piece,
     is_plain,
@@ -33,3 +34,10 @@ def test_a_text_is_folded_and_cut_piece_by_piece(text):
     assert [word for _, one in pieces for word in words(one)] == said
     found = [lexemes(piece, one, words(one)) for piece, one in pieces]
     assert set().union(*found) == lexemes(text, folded, said)
+
+
+@given(texts.map(lambda text: text.replace("語", "nameOf" + "A" * 3000)))
+@example("data:image/png;base64,iVBORw0KGgo" + "A" * 3000)
+def test_no_text_is_found_by_more_than_an_index_holds(text):
+    folded = fold(text)
+    assert all(len(one) <= LONGEST_LEXEME for one in lexemes(text, folded, words(folded)))

@@ -245,6 +245,15 @@ async def test_a_text_that_postgres_refuses_takes_no_other_down(database_url):
         assert query(database_url, "SELECT count(*) FROM store.changes") == [(0,)]
 
 
+async def test_a_picture_pasted_as_text_can_be_searched_beside(database_url):
+    picture = "data:image/png;base64,iVBORw0KGgo" + "A" * 4000 + "SUVORK5CYII="
+    async with connect(database_url) as engine:
+        flow_key = await ready(engine)
+        await written(engine, flow_key, frame(1, content=f"what is this? {picture}"))
+        await catch_up(engine)
+        assert ids(await find(engine, "what base64")) == {1}
+
+
 async def test_two_that_index_do_not_wait_for_each_other(database_url):
     async with connect(database_url) as engine, connect(database_url) as other:
         flow_key = await ready(engine)
