@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from operator import add
 from unicodedata import category, name, normalize
 
-VERSION = 1
+VERSION = 2
 """Of the forms below: an index made with another one must be made anew."""
 
 LONGEST_TEXT = 100_000
@@ -59,7 +59,7 @@ _IS_CAMEL = re.compile("[A-Z](?<=[a-z].)")
 LINK = re.compile(r"\b(?:(?:https?|ftp)://|www\.)[^\s/]", re.IGNORECASE)
 
 _ALIKE = {
-    **dict.fromkeys("\u2018\u2019\u02bc\u2032\u00b4`", "'"),
+    **dict.fromkeys("\u2018\u2019\u02bc\u2032\u00b4", "'"),
     **dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"'),
     **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"),
     **dict(zip("øłđðħŋ\u0131\u0451", "olddhni\u0435", strict=True)),

@@ -41,3 +41,10 @@ def test_a_text_is_folded_and_cut_piece_by_piece(text):
 def test_no_text_is_found_by_more_than_an_index_holds(text):
     folded = fold(text)
     assert all(len(one) <= LONGEST_LEXEME for one in lexemes(text, folded, words(folded)))
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126)))
+@example("`make`")
+def test_what_is_plain_is_folded_as_it_is_among_what_is_not(piece):
+    assert is_plain(piece)
+    assert fold_piece(piece, is_plain=True) == fold_piece(piece, is_plain=False)

@@ -76,6 +76,7 @@ SAID: dict[int, str] = {
     55: "smile :) and :tada:",
     56: "10.0.0.12:5432 refused",
     57: "don\u2019t use \u201cquotes\u201d \u2014 ever",
+    58: "first `make clean`,\nthen once more",
 }
 """By id; in acme/main, unless another place is told below."""
 
