@@ -103,7 +103,8 @@ class Maker:
 
 def _texts(message: Said) -> Iterator[Cut]:
     marked = _marks(message)
-    now = message.content
+    # What is deleted says nothing any more: what it said last is what it is found by.
+    now = message.content or (message.earlier[-1] if message.is_deleted and message.earlier else "")
     if message.file_names:
         now = "\n".join([now, *(name for name in message.file_names if name != now)])
     yield _cut(message, 0, now, marked)

@@ -80,7 +80,7 @@ def _said(one: Found, ordinal: int, past: Sequence[str]) -> str:
     earlier = list(alike.values())
     if 0 < ordinal <= len(earlier):
         return earlier[ordinal - 1]
-    return earlier[-1] if earlier and one.deleted_at and not one.content else one.content
+    return past[-1] if past and one.deleted_at and not one.content else one.content
 
 
 async def _past(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, list[str]]:

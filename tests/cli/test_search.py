@@ -167,6 +167,24 @@ def test_what_was_edited_away_or_deleted_is_told(ask: Ask) -> None:
     assert "alice  edited\n  the password was removed\n" in out
 
 
+def test_of_what_is_deleted_the_last_text_is_told(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def write() -> None:
+        async with connect(database_url) as engine:
+            await fill(engine)
+            await say(engine, 400, "at noon")
+            for id_, content in enumerate(["at one", "at noon", ""], start=401):
+                changed = streamed(edit(id_, 400, content), 1)
+                await apply(engine, Batch(now=NOW, arrivals=[changed]))
+            await refresh(engine, language=LANGUAGE)
+
+    monkeypatch.setenv("ARCHIVER_DATABASE_URL", database_url)
+    asyncio.run(write())
+    assert run(["search", "--json", "is:deleted id:400"]) == 0
+    assert json.loads(capsys.readouterr().out)["said"] == "at noon"
+
+
 def test_a_search_of_the_past_finds_what_was_said_then(ask: Ask) -> None:
     then = ["--as-of", "2020-01-01T00:00:00.100Z"]
     (one,) = found(ask, *then, "hunter2")

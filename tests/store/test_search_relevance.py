@@ -175,6 +175,9 @@ FOUND: list[tuple[str, set[int]]] = [
     ("password", {46}),
     ("is:deleted", {47}),
     ("removed is:deleted", {47}),
+    ("is:deleted -removed", set()),
+    ("is:deleted -hunter2", {47}),
+    ("id:47 -removed history:yes", set()),
     ("removed", {46}),
     ("removed history:yes", {46, 47}),
 ]
