@@ -56,7 +56,8 @@ def pattern(text: Text) -> Pattern | None:
     parts = [folded] if text.is_exact else STAR.split(folded)
     if len(parts) == 1 or not any(parts):
         is_word = WORD.fullmatch(folded) is not None
-        if is_word and not text.is_exact and len(folded) <= LONGEST_LEXEME:
+        # A lexeme that is as long as can be may be the beginning of a longer word.
+        if is_word and not text.is_exact and len(folded) < LONGEST_LEXEME:
             return Word(folded)
         return _passage(folded)
     last = len(parts) - 1

@@ -86,6 +86,7 @@ FOUND: list[tuple[str, set[int]]] = [
     ("hunter2", set()),
     ("x" * 80, {45}),
     ("x" * 79, set()),
+    ("x" * 60, set()),
     # URLs, addresses, tags, mentions.
     ("https://github.com/acme/component/pull/42?w=1", {13}),
     ("github.com/acme", {13}),
