@@ -6,6 +6,7 @@ more, letter by letter, to know from which of its letters each folded one came.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice, pairwise
 from math import log
 from typing import TypeAlias
 
@@ -13,7 +14,14 @@ from msgspec import Struct
 
 from archiver.domain.query import texts
 from archiver.domain.query_pattern import Passage, Pattern, Wild, Word
-from archiver.domain.query_text import LONGEST_TEXT, WORD, fold, words
+from archiver.domain.query_text import (
+    LONGEST_TEXT,
+    WORD,
+    fold,
+    parts_of_names,
+    parts_of_word,
+    words,
+)
 from archiver.store.search_meaning import Meaning
 
 Span: TypeAlias = tuple[int, int]
@@ -39,12 +47,20 @@ class _Folded(Struct, frozen=True):
         return self.origins[begin][0], self.origins[end - 1][1]
 
 
+class _Said(Struct, frozen=True):
+    """What a message says, in all forms in which it is looked through."""
+
+    text: str
+    folded: _Folded
+    spaced: _Folded
+
+
 def marks(text: str, meaning: Meaning, stems: Stems) -> list[list[Span]]:
     """For each text that a message must say, where *text* says it."""
     folded = _folded(text)
-    spaced = _spaced(folded)
+    said = _Said(text[:LONGEST_TEXT], folded, _spaced(folded))
     return [
-        list(_found(meaning.patterns[one], folded, spaced, meaning, stems))
+        list(_found(meaning.patterns[one], said, meaning, stems))
         for one in texts(meaning.query.root)
     ]
 
@@ -86,24 +102,63 @@ def _narrowest(found: Sequence[Sequence[Span]]) -> int:
     return best
 
 
-def _found(
-    pattern: Pattern, folded: _Folded, spaced: _Folded, meaning: Meaning, stems: Stems
-) -> Iterator[Span]:
+def _found(pattern: Pattern, said: _Said, meaning: Meaning, stems: Stems) -> Iterator[Span]:
     match pattern:
         case Word(word):
             wanted = {word, *meaning.stems.get(word, ())}
-            whole = [
-                folded.span(*match.span())
-                for match in WORD.finditer(folded.text)
-                if match[0] == word or not wanted.isdisjoint(stems.get(match[0], ()))
-            ]
+            yield from islice(_words(wanted, said.folded, stems), MOST_MARKS)
             # A part of a name, as Archiver in FlowArchiver2, is found as well.
-            yield from whole[:MOST_MARKS] or _parts(word, folded)
+            for part, at in parts_of_names(said.text):
+                if part in wanted:
+                    yield at, at + len(part)
         case Passage(text):
-            yield from _parts(text, spaced)
+            yield from _parts(text, said.spaced)
         case Wild(passages):
-            for one in passages:
-                yield from _parts(one.spaced, spaced)
+            yield from _chains([one.spaced for one in passages], said.spaced)
+
+
+def _words(wanted: set[str], folded: _Folded, stems: Stems) -> Iterator[Span]:
+    """Words of which a lexeme is *wanted*, or parts of them."""
+    for match in WORD.finditer(folded.text):
+        if match[0] in wanted or not wanted.isdisjoint(stems.get(match[0], ())):
+            yield folded.span(*match.span())
+        else:
+            for part, at in parts_of_word(match[0]):
+                if part in wanted:
+                    yield folded.span(match.start() + at, match.start() + at + len(part))
+
+
+def _chains(wanted: Sequence[str], within: _Folded) -> Iterator[Span]:
+    """Where all *wanted* stand one after the other, with what a star stands for between them."""
+    text = within.text
+    at = text.find(wanted[0])
+    for _ in range(MOST_MARKS):
+        if at < 0:
+            return
+        chain, end = [(at, wanted[0])], at + len(wanted[0])
+        for before, one in pairwise(wanted):
+            place = text.find(one, end)
+            if place < 0:
+                return
+            if not _is_of_a_star(text[end:place], before[-1], one[0]):
+                break
+            chain.append((place, one))
+            end = place + len(one)
+        else:
+            for place, one in chain:
+                begin = place + len(one) - len(one.lstrip())
+                yield within.span(begin, begin + len(one.strip()))
+            at = end - 1
+        at = text.find(wanted[0], at + 1)
+
+
+def _is_of_a_star(gap: str, before: str, behind: str) -> bool:
+    """Tell whether a star stands for *gap*: letters of one word, which may begin or end in it."""
+    if not WORD.match(before):
+        gap = gap.removeprefix(" ")
+    if not WORD.match(behind):
+        gap = gap.removesuffix(" ")
+    return " " not in gap
 
 
 def _parts(wanted: str, within: _Folded) -> Iterator[Span]:

@@ -145,17 +145,30 @@ def lexemes(piece: str, folded: str, words: Iterable[str]) -> set[str]:
     """What an index holds of *piece*, which folds to *folded* and has these *words*."""
     found = {word[:LONGEST_LEXEME] for word in words}
     for word in [word for word in found if not word.isalpha()]:
-        found.update(_LETTERS.findall(word))
+        found.update(part for part, _ in parts_of_word(word))
     if _IS_CAMEL.search(piece):
-        for word in _CAMEL.findall(piece):
-            parts = _PARTS.findall(word)
-            found.update(part.lower()[:LONGEST_LEXEME] for part in parts if len(part) > 2)
+        found.update(part for part, _ in parts_of_names(piece))
     if not folded.isascii():
         found.update(_symbols(folded))
         for run in _RUN.findall(folded):
             found.update(run)
             found.update(_pairs(run))
     return found
+
+
+def parts_of_word(word: str) -> Iterator[tuple[str, int]]:
+    """The lexemes that a folded *word* with digits is made of, and where they begin."""
+    if not word.isalpha():
+        for match in _LETTERS.finditer(word[:LONGEST_LEXEME]):
+            yield match[0], match.start()
+
+
+def parts_of_names(text: str) -> Iterator[tuple[str, int]]:
+    """The lexemes that names like ``fooBar`` are made of in *text*, and where they begin there."""
+    for name_ in _CAMEL.finditer(text):
+        for match in _PARTS.finditer(name_[0]):
+            if len(match[0]) > 2:
+                yield match[0].lower()[:LONGEST_LEXEME], name_.start() + match.start()
 
 
 def signs(folded: str) -> set[str]:
