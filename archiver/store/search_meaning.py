@@ -15,6 +15,7 @@ from archiver.domain import query_marks as marks
 from archiver.domain.model import PRIVATE
 from archiver.domain.query import All, BadQuery, Either, Filter, Node, Not, Query, Text
 from archiver.domain.query_pattern import Pattern, Word, pattern
+from archiver.domain.query_text import fold
 from archiver.domain.query_time import Localize, read_moment, span
 from archiver.store import bulk, fetching
 
@@ -138,17 +139,20 @@ def _chosen(paths: Mapping[int, str], name: str) -> Iterable[int]:
 
 async def _people(tx: AsyncConnection, query: Query, filters: Sequence[Filter]) -> dict[str, str]:
     """The tsquery of what each person of a filter sent, or is mentioned in."""
+    users = (await tx.execute(_USERS)).all() if filters else ()
+    called = {user_id: {fold(name) for name in names if name} for user_id, *names in users}
     found = {}
     for one in filters:
-        asked = {"name": escaped(one.value).replace("*", "%"), "id": one.value}
-        ids = (await tx.execute(_USERS, asked)).scalars().all()
+        # Of the signs that stand for others, a star alone does here.
+        fits = re.compile(translate(re.sub(r"[?[]", r"[\g<0>]", fold(one.value)))).match
+        ids = [id_ for id_, names in called.items() if id_ == one.value or any(map(fits, names))]
         own = _sent_by if one.name == "from" else _mentioning
         # Whom the service never listed goes by an id alone.
         known = own(one.value, ids or [one.value])
         if not ids and not await _is_held(tx, known):
-            raise BadQuery(
-                f"nobody is called {one.value}{await _close(tx, one.value)}", query.source, one.at
-            )
+            close = get_close_matches(one.value, [user.nick for user in users if user.nick], n=1)
+            meant = f": did you mean {close[0]}?" if close else ""
+            raise BadQuery(f"nobody is called {one.value}{meant}", query.source, one.at)
         found[one.value] = known
     return found
 
@@ -167,12 +171,6 @@ def _mentioning(name: str, ids: Sequence[str]) -> str:
 async def _is_held(tx: AsyncConnection, known: str) -> bool:
     """Tell whether any message answers to a tsquery."""
     return bool(known) and (await tx.execute(_HELD, {"query": known})).first() is not None
-
-
-async def _close(tx: AsyncConnection, name: str) -> str:
-    nicks = (await tx.execute(_NICKS)).scalars().all()
-    close = get_close_matches(name, nicks, n=1)
-    return f": did you mean {close[0]}?" if close else ""
 
 
 def any_of(lexemes: Iterable[str]) -> str:
@@ -207,11 +205,6 @@ _INDEX = fetching.Query.of("""
 
 _FLOWS = text("SELECT flow_key, path FROM store.flows ORDER BY path")
 
-_USERS = text("""
-    SELECT user_id FROM store.users
-    WHERE nick ILIKE :name OR name ILIKE :name OR email ILIKE :name OR user_id = :id
-""")
-
-_NICKS = text("SELECT nick FROM store.users WHERE nick <> '' ORDER BY nick")
+_USERS = text("SELECT user_id, nick, name, email FROM store.users ORDER BY nick")
 
 _HELD = text("SELECT FROM store.texts WHERE lexemes @@ CAST(:query AS tsquery) LIMIT 1")

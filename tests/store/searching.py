@@ -16,7 +16,12 @@ from tests.ingest.arriving import NOW, edit, frame, streamed, tag_change
 
 LANGUAGE = "english"
 FLOWS = ("acme/main", "acme/ops", "beta/main", "private/alice/bob")
-USERS = (("1", "alice", "Alice Liddell"), ("2", "bob", "Bob"), ("3", "Jürgen", "Jürgen Groß"))
+USERS = (
+    ("1", "alice", "Alice Liddell"),
+    ("2", "bob", "Bob"),
+    ("3", "Jürgen", "Jürgen Groß"),
+    ("4", "[b]?", ""),
+)
 
 SAID: dict[int, str] = {
     1: "Deploying the new build to staging",
@@ -92,6 +97,7 @@ FIELDS: dict[int, dict[str, Any]] = {
     50: {"thread_id": "Th-1", "user": "2"},
     53: {"external_user_name": "Jenkins CI", "user": "0"},
     55: {"user": "98", "tags": [":user:99"]},
+    58: {"user": "4"},
 }
 FILE: dict[str, Any] = {
     "event": "file",

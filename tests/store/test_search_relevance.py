@@ -139,6 +139,11 @@ FOUND: list[tuple[str, set[int]]] = [
     # Filters.
     ("from:bob", {2, 50}),
     ("from:Jürgen", {4}),
+    ("from:JÜRGEN", {4}),
+    ("from:jurgen OR from:'J*n gross'", {4}),
+    ("mentions:böb", {42}),
+    ("from:[b]?", {58}),
+    ("from:b*", {2, 50}),
     ('from:"Alice Liddell" in:beta/*', {51}),
     ("from:jenkins* OR from:2", {2, 50, 53}),
     ('from:"Jenkins CI"', {53}),
