@@ -99,6 +99,12 @@ def _fold_letter(letter: str) -> str:
     return "".join(_ALIKE.get(one, one) for one in plain)
 
 
+def with_names(said: str, file_names: Iterable[str]) -> str:
+    """What is searched of a message that says this; of a long one, the names are not cut off."""
+    names = "".join(f"\n{name}" for name in file_names if name != said)
+    return said[: max(0, LONGEST_TEXT - len(names))] + names
+
+
 def fold(text: str) -> str:
     """*text* without case, accents, and what cannot be seen; white space is single spaces."""
     text = text[:LONGEST_TEXT]

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from archiver.domain import query_marks as marks
 from archiver.domain.model import Message
-from archiver.domain.query_text import LONGEST_TEXT, has_link, is_plain
+from archiver.domain.query_text import LONGEST_TEXT, has_link, is_plain, with_names
 from archiver.domain.tags import is_receipt, visible
 from archiver.ingest.vocabulary import LONGEST_KEPT, Vocabulary
 from archiver.store import search_texts
@@ -106,7 +106,7 @@ def _texts(message: Said) -> Iterator[Cut]:
     # What is deleted says nothing any more: what it said last is what it is found by.
     now = message.content or (message.earlier[-1] if message.is_deleted and message.earlier else "")
     if message.file_names:
-        now = "\n".join([now, *(name for name in message.file_names if name != now)])
+        now = with_names(now, message.file_names)
     yield _cut(message, 0, now, marked)
     earlier = dict.fromkeys(message.earlier)
     earlier.pop(message.content, None)

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from sqlalchemy import select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from archiver.domain.query_text import fold, space
+from archiver.domain.query_text import fold, space, with_names
 from archiver.store.bulk import Key
 from archiver.store.engine import Engine
 from archiver.store.schema import texts
@@ -88,7 +88,7 @@ async def said_then(
     asked = [
         (one.flow_key, one.id, space(fold(told)))
         for one in said
-        for told in (one.said, "\n".join([one.said, *one.file_names]))
+        for told in (one.said, with_names(one.said, one.file_names))
     ]
     t = texts.c
     fitting = (

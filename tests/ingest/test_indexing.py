@@ -254,6 +254,16 @@ async def test_a_picture_pasted_as_text_can_be_searched_beside(database_url):
         assert ids(await find(engine, "what base64")) == {1}
 
 
+async def test_the_files_of_a_long_message_are_found_by_their_names(database_url):
+    file = {"file_name": "plan.pdf", "path": "/x"}
+    async with connect(database_url) as engine:
+        flow_key = await ready(engine)
+        long = frame(1, content="so long " * 20_000, attachments=[file])
+        await written(engine, flow_key, long)
+        await catch_up(engine)
+        assert ids(await find(engine, "plan.pdf so")) == {1}
+
+
 async def test_two_that_index_do_not_wait_for_each_other(database_url):
     async with connect(database_url) as engine, connect(database_url) as other:
         flow_key = await ready(engine)
