@@ -30,9 +30,11 @@ Stems: TypeAlias = Mapping[str, frozenset[str]]
 
 MOST_MARKS = 500
 """For each text of a query, in one message."""
-# A letter with what changes it when it is folded: accents, the voicing of kana, colours of skin.
+# A letter with what changes it when it is folded: accents, the voicing of kana, colours of skin,
+# the vowel and the end of a syllable of Hangul.
 _LETTER = re.compile(
-    r"[\s\S][\u0300-\u036f\u0653-\u0655\u3099\u309a\ufe00-\ufe0f\uff9e\uff9f\U0001f3fb-\U0001f3ff]*"
+    r"[\s\S][\u0300-\u036f\u0653-\u0655\u1160-\u11ff\u3099\u309a\ufe00-\ufe0f\uff9e\uff9f"
+    r"\U0001f3fb-\U0001f3ff]*"
 )
 _BLANK = "   "
 

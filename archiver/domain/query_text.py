@@ -93,6 +93,8 @@ def _fold_letter(letter: str) -> str:
         return ""
     folded = letter.casefold()
     plain = normalize("NFKD", folded)
+    if plain.startswith(" "):
+        return folded  # an accent on nothing, as in ¯\_(ツ)_/¯
     if name(plain[0], "").startswith(("LATIN", "GREEK")) or plain.isascii():
         plain = _DROPPED.sub("", plain)
     plain = normalize("NFC", plain).casefold()

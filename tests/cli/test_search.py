@@ -239,7 +239,7 @@ def test_what_was_searched_is_marked(ask: Ask, query: str, marked: list[str]) ->
     assert [content[begin:end] for begin, end in spans] == marked
 
 
-@given(st.text(st.sampled_from("aZé\u0301 ßﬁ-_日ｶﾞ👍🏽\n1\u0130."), max_size=30))
+@given(st.text(st.sampled_from("aZé\u0301 ßﬁ-_日ｶﾞ👍🏽\n1\u0130.¯\u1112\u116c"), max_size=30))
 def test_letters_fold_one_by_one_as_they_do_together(text: str) -> None:
     folded = _folded(text)
     spaced = _spaced(folded)
