@@ -118,8 +118,9 @@ def _neighbour(near: Neighbour, at: datetime | None, zone: tzinfo | None, width:
         is_same_day = at is not None and then.date() == at.date()
         told.append(f"{then:%H:%M:%S} " if is_same_day else f"{then:%Y-%m-%d %H:%M:%S} ")
     told.append(f"{make_safe(near.nick or '-')}: ")
-    if near.is_deleted and not near.content:
-        return told.append("deleted", style="red")
+    if near.is_deleted:
+        # A file or an inbox item keeps what it says.
+        told.append("deleted: " if near.content else "deleted", style="red")
     room = min(width, NEIGHBOUR_CELLS) - told.cell_len
     return told.append(fitted(make_safe(near.content), max(10, room)))
 

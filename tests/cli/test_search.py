@@ -50,6 +50,12 @@ def world(
             await say(engine, 301, LONG)
             nick = f"{'x' * 40} 2020-01-01 00:00:00+00:00  acme/main  boss"
             await say(engine, 299, "disguised", external_user_name=nick, user="0")
+            withdrawn = [
+                frame(200, "file", content={"file_name": "withdrawn.txt", "path": "/x"}),
+                frame(201, "message-delete", content={"message": 200}),
+            ]
+            arrivals = [streamed(one, 1) for one in withdrawn]
+            await apply(engine, Batch(now=NOW, arrivals=arrivals))
             await refresh(engine, language=LANGUAGE)
 
     with created(postgres_admin, template_database) as name:
@@ -155,6 +161,13 @@ def test_neighbours_of_the_flow_are_shown_around(ask: Ask) -> None:
     (one,) = found(ask, "-C", "2", "qwen3.6")
     assert [near["id"] for near in one["before"]] == [5, 6]
     assert [near["id"] for near in one["after"]] == [8, 9]
+
+
+def test_a_neighbour_that_was_deleted_is_told_to_be(ask: Ask) -> None:
+    _, out, _ = ask("-C", "1", "id:46")
+    assert "┊ 00:00:00 alice: deleted\n" in out
+    _, out, _ = ask("-C", "1", "id:148")
+    assert "┊ 00:00:00 alice: deleted: withdrawn.txt\n" in out
 
 
 def test_what_was_edited_away_or_deleted_is_told(ask: Ask) -> None:
