@@ -129,6 +129,9 @@ FOUND: list[tuple[str, set[int]]] = [
     ("k*s about", {49, 50}),
     ('"k*s about"', set()),
     ("t*ing", {8, 24, 44}),
+    ("*ploy", {2}),
+    ('"*ploy"', set()),
+    ("d*o", set()),
     ("*起動*", {16}),
     # Logic.
     ("deploy -failed", {1, 3}),
