@@ -176,7 +176,9 @@ class Roster:
 
     async def _end(self, flow_key: int) -> None:
         """Read a flow no more that is not wanted, or cannot be read any more."""
-        path = self.source.paths[flow_key]
+        path = self.source.paths.get(flow_key)
+        if path is None:
+            return  # it was lost while another was ended
         if self._choice.wanted(path):
             await self.source.lose(flow_key, reason="not listed any more")
         else:
