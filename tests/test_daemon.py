@@ -249,6 +249,32 @@ async def test_edits_and_tags_that_nobody_heard_are_found(flowdock, archive):
     assert kinds == [("listed", "changed meanwhile"), ("listed", "message 1"), ("deleted", "")]
 
 
+async def test_so_are_those_of_a_flow_that_was_lost_for_a_moment_when_nobody_heard(
+    flowdock, archive, admin
+):
+    flow, world = first_flow(flowdock), flowdock.world
+    edited = world.post(flow, flowdock.me, "as it was")
+    settings = replace(
+        settings_for(flowdock, archive.url),
+        directory=DirectorySettings(refresh_seconds=300),
+        backfill=BackfillSettings(requests_per_second=1000),
+    )
+    joined = f"SELECT joined FROM archive.flows WHERE flow = '{flow.path}'"
+    messages = f"/flows/{flow.path}/messages"
+    async with archiving(settings):
+        await archive.completed()
+        await archive.certain()
+        flowdock.faults.add(Fault(kind="status", on="rest", status=404, path=messages))
+        admin.execute("UPDATE store.ledger SET doubted = '{[1,2)}' WHERE due > 0")
+        await until(lambda: archive.query(joined) == [(False,)])
+        async with unconnected(flowdock):
+            world.edit(flow, edited.id, "changed meanwhile")
+        await until(lambda: archive.query(joined) == [(True,)])
+        await until(lambda: archive.differences() == [], seconds=10)
+
+    assert flowdock.faults.fired["status"] == 1
+
+
 async def test_a_file_that_was_deleted_unheard_is_asked_for_and_marked(flowdock, archive):
     flow, world = first_flow(flowdock), flowdock.world
     file = world.upload(

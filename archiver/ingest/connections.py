@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from msgspec import Struct
 
-from archiver.domain.model import UserId, is_private
+from archiver.domain.model import FlowId, UserId, is_private
 from archiver.errors import ArchiverError
 from archiver.flowdock.refusals import HeadTooLong, ShardRefused, TokenRefused
 from archiver.flowdock.shards import Shard, assign, halve
@@ -186,11 +186,13 @@ class Connections:
 
     def _opened(self, shard: Shard, me: UserId) -> frozenset[int]:
         """The flows on *shard*; what came before the connection is listable when it has settled."""
-        paths = self._roster.source.paths
-        keys = frozenset(key for key, path in paths.items() if path in shard.flows)
+        names = self._lines.names
+        # Also one that a page was refused of a moment ago: it may come back without an opening.
+        known = (names.known(FlowId(path)) for path in shard.flows)
+        keys = frozenset(key for key in known if key is not None)
         if shard.private:
             # Also those that are left aside: they may come back without another opening.
-            keys |= self._lines.names.under(f"{private_slot(me)}/")
+            keys |= names.under(f"{private_slot(me)}/")
         self._one_stands.set()
         self._watch.opened(keys, now=asyncio.get_running_loop().time())
         self._roster.connected()
