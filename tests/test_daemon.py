@@ -378,6 +378,20 @@ async def test_an_id_out_of_all_proportion_is_not_believed(flowdock, archive):
     assert archive.query(signals) == [("activity.user",)]
 
 
+async def test_what_an_edit_did_that_cannot_be_read_is_found(flowdock, archive):
+    flow, world = first_flow(flowdock), flowdock.world
+    message = world.post(flow, flowdock.me, "as it was")
+    async with archiving(settings_for(flowdock, archive.url)):
+        await archive.completed()
+        await archive.certain()
+        with world.unheard():
+            world.edit(flow, message.id, "as it is")
+        world.inject(flow, b'{"event":"message-edit","content":')
+        await until(lambda: archive.differences() == [], seconds=10)
+
+    assert len(archive.query("SELECT reason FROM archive.rejects")) == 1
+
+
 async def test_a_connection_that_is_cut_anywhere_loses_nothing(flowdock, archive):
     kinds: list[Kind] = ["cut", "cut_inside_character", "cut", "repeat"]
     for at, kind in enumerate(kinds):

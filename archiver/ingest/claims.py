@@ -5,6 +5,9 @@ ends with its connection, with input that could not be placed (it may have been 
 with an event that Postgres refused, and when the account leaves or joins the flow: a stream that
 stands brings nothing of it in between.
 
+What was not kept may have changed what is there already, and no listing of what is new would show
+that. So its flows are told to be heard anew, as if their streams had been opened.
+
 Only of the flows that a connection was opened for, and of private conversations, it is known that
 it brings all. What else comes on it is kept, and proves nothing.
 
@@ -15,7 +18,8 @@ how complete that is, nor when it begins. So no claim begins before the settling
 with an event that was sent before the connection stood, by the service's clock.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -26,6 +30,9 @@ from archiver.store.coverage import Standing
 
 MEMBERSHIP = frozenset({"flow-add", "flow-remove"})
 """Signals that say that the account's flows have changed."""
+
+AGAIN_SECONDS = 600.0
+"""A service that says what cannot be kept all the time must not have all listed for ever."""
 
 TOLD_TO = timedelta(seconds=1)
 """How exactly a service tells its time."""
@@ -49,8 +56,11 @@ class Claims:
         self._settling_seconds = settling_seconds
         self._connections: dict[int, _Connection] = {}
         self._gained: dict[int, Ranges] = {}
+        self._lacking: set[int] = set()
+        """Flows of which something was not kept; nobody was told yet."""
+        self._told_at: dict[int, float] = {}
 
-    def note(self, items: Iterable[Item]) -> frozenset[int]:
+    def note(self, items: Sequence[Item]) -> frozenset[int]:
         """Note *items*, in the order in which they came.
 
         Returns the keys of the flows that are heard anew: something of them may have been missed.
@@ -69,6 +79,8 @@ class Claims:
                 case Ended():
                     self._settle(item.connection, now=item.at)
                     self._connections.pop(item.connection, None)
+        if items and self._lacking:
+            anew |= self._tell_lacking(now=items[-1].at)
         return frozenset(anew)
 
     def take(self, *, now: float) -> dict[int, Standing]:
@@ -83,7 +95,12 @@ class Claims:
         return gains
 
     def refuse(self, flow_keys: Iterable[int], *, now: float) -> None:
-        """Begin anew for flows of which something was not kept, or not heard."""
+        """Begin anew for flows of which something was not kept."""
+        keys = set(flow_keys)
+        self._lacking |= keys
+        self._begin_anew(keys, now=now)
+
+    def _begin_anew(self, flow_keys: Iterable[int], *, now: float) -> None:
         for flow_key in flow_keys:
             # What was proven since the last call may hold the event that was refused just now.
             self._gained.pop(flow_key, None)
@@ -101,12 +118,14 @@ class Claims:
             if isinstance(decoded, Rejected):
                 self._settle(item.connection, now=item.at)
                 since = item.at + self._settling_seconds
+                known = connection.flow_keys | connection.flows.keys()
+                self._lacking |= known if flow_key is None else {flow_key}
                 connection = replace(connection, since=since, flows={})
                 self._connections[item.connection] = connection
             elif flow_key is None:
                 continue
             elif decoded.kind in MEMBERSHIP:
-                self.refuse([flow_key], now=item.at)
+                self._begin_anew([flow_key], now=item.at)
                 anew.add(flow_key)
             elif decoded.id is not None and (
                 decoded.flow is None or flow_key in connection.flow_keys
@@ -120,6 +139,14 @@ class Claims:
                 if type(decoded) is Noted and decoded.may_be_listed:
                     continuity.leave_out(decoded.id, at=item.at)
         return anew
+
+    def _tell_lacking(self, *, now: float) -> set[int]:
+        """The flows that lack something, of each only now and then."""
+        before = now - AGAIN_SECONDS
+        told = {key for key in self._lacking if self._told_at.get(key, -math.inf) <= before}
+        self._lacking -= told
+        self._told_at.update(dict.fromkeys(told, now))
+        return told
 
     def _settle(self, connection: int, *, now: float) -> None:
         if connection not in self._connections:

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
-from archiver.ingest.claims import Claims
+from archiver.ingest.claims import AGAIN_SECONDS, Claims
 from archiver.ingest.intake import Began, Came, Ended, Item
 from tests.ingest.arriving import LONG_AGO, SENT, frame, streamed
 
@@ -102,6 +103,25 @@ def test_nothing_is_proven_across_what_could_not_be_placed_among_what_came_toget
 def test_nothing_is_proven_across_input_that_could_not_be_placed():
     items = [began(at=0), came(5, at=2), unreadable(at=4), came(9, at=5)]
     assert claimed(*items) == {1: Ranges(((5, 5), (9, 9)))}
+
+
+@pytest.mark.parametrize(("flow_key", "anew"), [(None, {1, 2, 3}), (2, {2})])
+def test_what_could_not_be_placed_may_have_changed_what_is_there(flow_key, anew):
+    cut_off = replace(streamed(b"{", 1), flow_key=flow_key)
+    claims = Claims(settling_seconds=SETTLING)
+    claims.note([began(at=0), Came(1, 2, [streamed(private(5), 3)])])
+    assert claims.note([Came(1, 4, [cut_off])]) == anew
+    assert claims.note([came(9, at=5)]) == set()
+
+
+def test_not_all_that_cannot_be_kept_has_all_listed_anew_but_the_last_of_it():
+    claims = Claims(settling_seconds=SETTLING)
+    claims.note([began(at=0), came(5, at=2)])
+    claims.refuse([1], now=3)
+    assert claims.note([came(6, at=4), came(6, at=4, flow_key=2)]) == {1}
+    assert claims.note([unreadable(at=5), unreadable(at=6), came(9, at=7)]) == set()
+    assert claims.note([came(10, at=4 + AGAIN_SECONDS)]) == {1}
+    assert claims.note([came(11, at=4 + 3 * AGAIN_SECONDS)]) == set()
 
 
 def test_what_comes_of_flows_that_a_connection_was_not_opened_for_proves_nothing():
