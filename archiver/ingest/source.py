@@ -13,21 +13,18 @@ from archiver.flowdock.client import MAX_PAGE, Client
 from archiver.flowdock.pages import Page
 from archiver.flowdock.refusals import AnswerTooLong, FlowRefused
 from archiver.flowdock.retry import Gate
-from archiver.ingest.absence import look_for
 from archiver.ingest.apply import apply_patiently, when_possible
 from archiver.ingest.batch import Applied, Arrival, Batch
 from archiver.ingest.belonging import Belonging
-from archiver.ingest.emptiness import Emptiness
 from archiver.ingest.ends import Ends
 from archiver.ingest.epochs import UNSETTLED, Epochs
 from archiver.ingest.heads import Heads
 from archiver.ingest.names import Names
-from archiver.ingest.order import Order
 from archiver.ingest.pages import Reading, batch_of, bounds, read_page
+from archiver.ingest.scrutiny import Scrutiny
 from archiver.ingest.tally import Tally
 from archiver.ingest.together import Together
 from archiver.ingest.turns import Turns
-from archiver.ingest.vacancy import Vacancy
 from archiver.store import coverage, directory, wanted
 from archiver.store.coverage import PageRow, Purpose, Standing
 from archiver.store.engine import Engine
@@ -78,10 +75,8 @@ class Source:
         self._audit_gate = Gate(requests_per_second=audits_per_second, concurrency=1)
         self._run = run
         self._tally = tally
-        self._vacancy = Vacancy(engine)
         self._together = Together(self._archive)
-        self._order = Order(client, self._read)
-        self._emptiness = Emptiness(client, engine)
+        self._scrutiny = Scrutiny(client, engine, self._belonging, read=self._read, now=now)
         self._ends = Ends(client, heads, read=self._read, keep=self._keep)
         self._large = asyncio.Lock()
         self._now = now
@@ -133,16 +128,16 @@ class Source:
             self._path(flow_key), since=first - 1, until=last + 1, newest=newest, limit=limit
         )
         reading = self._read(page, flow_key, as_of)
-        reading = await self._order.hold(page, reading, flow_key, as_of)
-        absent = await self._absent(page, reading, flow_key, as_of, purpose)
-        reading = reading.beside(absent)
-        reading = await self._emptiness.hold(
-            page,
-            reading,
-            flow_key=flow_key,
-            objection=self._belonging.to(flow_key, page.path),
-            require=partial(self._belonging.require, self.client, flow_key, page.path),
-        )
+        try:
+            reading, absent = await self._scrutiny.hold(
+                page, reading, flow_key=flow_key, as_of=as_of, purpose=purpose
+            )
+        except FlowRefused:
+            raise  # perhaps it is of another flow
+        except Exception:
+            # What is listed is there, whatever the service does not tell besides.
+            await self._keep(reading.arrivals)
+            raise
         batch = batch_of(
             page,
             reading,
@@ -161,30 +156,6 @@ class Source:
         trouble = f"Postgres refused {len(keys)} of the page's messages"
         await self.fail(flow_key, *bounds(page), purpose=purpose, error=trouble)
         return replace(reading, proven=reading.proven - refused, trouble=trouble)
-
-    async def _absent(
-        self, page: Page, reading: Reading, flow_key: int, as_of: int, purpose: Purpose
-    ) -> list[Arrival]:
-        """What the archive holds of the range that *page* proves, and the page does not show."""
-        spans = reading.proven.spans
-        # What is listed again is nearly all held, and what was missing is not.
-        if not spans or (
-            purpose == "backfill"
-            and await self._vacancy.is_vacant(flow_key, spans[0][0], spans[-1][1])
-        ):
-            return []
-        return await look_for(
-            self.client,
-            self.engine,
-            flow_key=flow_key,
-            path=page.path,
-            proven=reading.proven,
-            listed=reading.ids,
-            as_of=as_of,
-            objection=self._belonging.to(flow_key, page.path),
-            require=partial(self._belonging.require, self.client, flow_key, page.path),
-            now=self._now(),
-        )
 
     async def look_at_head(self, flow_key: int) -> int:
         """Ask for the newest message of a flow; what is new is archived, and nothing is proven.

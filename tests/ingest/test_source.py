@@ -9,7 +9,7 @@ import pytest
 from archiver import daemon
 from archiver.domain.coverage import Ranges
 from archiver.domain.proportion import FARTHEST_JUMP, OUT_OF_PROPORTION
-from archiver.flowdock.refusals import FlowRefused
+from archiver.flowdock.refusals import FlowRefused, StatusRefused
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.ingest.belonging import ANOTHER_FLOW
@@ -263,6 +263,24 @@ async def test_nothing_is_concluded_from_a_flow_that_is_lost(flowdock, source, d
         await ask(source, head)
     deleted = "SELECT id FROM archive.messages WHERE deleted_at IS NOT NULL AND id = %s"
     assert query(database_url, deleted, gone) == []
+
+
+async def test_what_a_page_brings_is_kept_though_what_it_lacks_cannot_be_asked_for(
+    flowdock, source, database_url
+):
+    timeline, head = flowdock.simulator.world.flows[0].timeline, source.heads.newest(key(source))
+    messages = [one.id for one in timeline]
+    await source.ask(key(source), messages[-1], head, newest=True, purpose="backfill")
+    timeline.remove(messages[-1])
+    flowdock.simulator.faults.add(Fault(kind="status", on="rest", path="*/messages/*", status=400))
+    with pytest.raises(StatusRefused):
+        await source.ask(key(source), 1, head, newest=True, purpose="backfill")
+    held = "SELECT id FROM archive.messages WHERE deleted_at IS NULL ORDER BY id"
+    assert query(database_url, held) == [(id_,) for id_ in messages]
+    claimed = "SELECT from_id, to_id FROM archive.coverage"
+    assert query(database_url, claimed) == [(messages[-1], head)]
+    await source.ask(key(source), 1, head, newest=True, purpose="backfill")
+    assert query(database_url, claimed) == [(messages[0], head)]
 
 
 async def test_an_empty_page_proves_nothing_where_messages_are_listed(flowdock, source):

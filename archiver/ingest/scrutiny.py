@@ -1,0 +1,83 @@
+"""What a page is held against before it proves anything: what else is listed, shown and held."""
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+
+from archiver.flowdock.client import Client
+from archiver.flowdock.pages import Page
+from archiver.ingest.absence import look_for
+from archiver.ingest.batch import Arrival
+from archiver.ingest.belonging import Belonging
+from archiver.ingest.emptiness import Emptiness
+from archiver.ingest.ends import Read
+from archiver.ingest.order import Order
+from archiver.ingest.pages import Reading
+from archiver.ingest.vacancy import Vacancy
+from archiver.store.coverage import Purpose
+from archiver.store.engine import Engine
+
+
+class Scrutiny:
+    """Holds pages of an account's flows against what there is besides."""
+
+    def __init__(
+        self,
+        client: Client,
+        engine: Engine,
+        belonging: Belonging,
+        *,
+        read: Read,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._client = client
+        self._engine = engine
+        self._belonging = belonging
+        self._order = Order(client, read)
+        self._vacancy = Vacancy(engine)
+        self._emptiness = Emptiness(client, engine)
+        self._now = now
+
+    async def hold(
+        self, page: Page, reading: Reading, *, flow_key: int, as_of: int, purpose: Purpose
+    ) -> tuple[Reading, list[Arrival]]:
+        """*reading* of *page*, as far as it proves what it says, and what was learned beside it.
+
+        Raises:
+            FlowRefused: the flow is lost. And all that `Client.page` and `Client.show` raise.
+        """
+        reading = await self._order.hold(page, reading, flow_key, as_of)
+        absent = await self._absent(page, reading, flow_key, as_of, purpose)
+        reading = reading.beside(absent)
+        reading = await self._emptiness.hold(
+            page,
+            reading,
+            flow_key=flow_key,
+            objection=self._belonging.to(flow_key, page.path),
+            require=partial(self._belonging.require, self._client, flow_key, page.path),
+        )
+        return reading, absent
+
+    async def _absent(
+        self, page: Page, reading: Reading, flow_key: int, as_of: int, purpose: Purpose
+    ) -> list[Arrival]:
+        """What the archive holds of the range that *page* proves, and the page does not show."""
+        spans = reading.proven.spans
+        # What is listed again is nearly all held, and what was missing is not.
+        if not spans or (
+            purpose == "backfill"
+            and await self._vacancy.is_vacant(flow_key, spans[0][0], spans[-1][1])
+        ):
+            return []
+        return await look_for(
+            self._client,
+            self._engine,
+            flow_key=flow_key,
+            path=page.path,
+            proven=reading.proven,
+            listed=reading.ids,
+            as_of=as_of,
+            objection=self._belonging.to(flow_key, page.path),
+            require=partial(self._belonging.require, self._client, flow_key, page.path),
+            now=self._now(),
+        )
