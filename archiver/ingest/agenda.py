@@ -7,9 +7,9 @@ kept: a slice that failed or was interrupted is still a gap.
 How wide a slice is follows from how dense the flow is, which is known once a page of it has been
 seen: a private conversation may have ten messages among a billion ids. Until then a gap is one
 slice. What lies further back may be sparser or denser: slices get wider when one held little, and
-what one holds too much of is given back, to be cut anew. Where nothing is paged side by side, a gap
-is cut in two, so that the newest of every flow comes before what is older in any; how sparse the
-rest is costs nothing then.
+what one holds too much of is given back, to be cut anew. Where nothing is paged side by side, only
+the newest of a flow is cut off, so that it comes before what is older in any; how sparse the rest
+is costs nothing then.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,7 +33,8 @@ class Slice(Struct, frozen=True, order=True):
     """A range of ids of one flow; the lesser is asked for first."""
 
     age: int
-    """How many ids it lies below the flow's newest gap end: the newest come first, in all flows."""
+    """How many ids it lies below the newest that were ever planned of the flow: the newest come
+    first, in all flows."""
     flow_key: int
     first: int
     last: int
@@ -54,6 +55,7 @@ class Agenda:
         self._under_way: set[Slice] = set()
         self._done: list[Slice] = []
         self._widths: dict[int, int] = {}
+        self._newest: dict[int, int] = {}
         self._resting: dict[int, list[_Rest]] = {}
 
     @property
@@ -140,10 +142,14 @@ class Agenda:
     def _slices(self, flow_key: int, missing: Ranges) -> list[Slice]:
         if not missing:
             return []
-        newest = missing.spans[-1][1]
+        # Not the newest of this plan: else a flow would always have some that is as new as any.
+        newest = max(missing.spans[-1][1], self._newest.get(flow_key, 0))
+        self._newest[flow_key] = newest
         slices = []
         for first, last in missing:
             width = max(self._widths.get(flow_key, last), (last - first) // MOST_SLICES + 1)
+            if not self._side_by_side and last < newest:
+                width = last
             for start, end in self._cut(first, last, width):
                 slices.append(Slice(newest - end, flow_key, start, end))
         return slices

@@ -187,20 +187,20 @@ async def _fill(source: Source, desk: Desk, taken: Slice) -> None:
             return
         last = reading.ids[0] - 1
     newest = desk.purpose == "audit"
-    begun, found = first, 0
+    begun, ended, found = first, last, 0
     while first <= last:
         reading = await _ask(source, desk, flow_key, first, last, newest=newest)
         if not reading.ids or not reading.reach:
             if reading.trouble is not None:
                 return
             break
+        found += len(reading.ids)
         if newest:
             last = reading.ids[0] - 1
-            continue
-        found += len(reading.ids)
-        first = reading.ids[-1] + 1
+        else:
+            first = reading.ids[-1] + 1
         if found >= MOST_MESSAGES and first <= last:
-            agenda.learn(flow_key, ids=first - begun, messages=found)
+            agenda.learn(flow_key, ids=first - begun + ended - last, messages=found)
             return
     if not newest and agenda.widen(flow_key, ids=last - begun + 1, messages=found):
         desk.due.set()

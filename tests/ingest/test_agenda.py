@@ -162,6 +162,34 @@ def test_where_nothing_is_paged_side_by_side_a_gap_is_the_newest_and_the_rest():
     assert Ranges.of(sparse) == Ranges(((1, 9_492_913_216),))
 
 
+def audited(gaps: dict[int, Ranges], *, ids: int, messages: int) -> list[tuple[int, int, int]]:
+    """What is handed out where the ledger is read again before each slice, until all is done."""
+    agenda = Agenda(side_by_side=False)
+    handed: list[tuple[int, int, int]] = []
+    for flow_key in gaps:
+        agenda.learn(flow_key, ids=ids, messages=messages)
+    while True:
+        agenda.look()
+        agenda.plan(gaps, now=0)
+        one = agenda.take()
+        if one is None:
+            return handed
+        handed.append((one.flow_key, one.first, one.last))
+        gaps[one.flow_key] -= Ranges(((one.first, one.last),))
+        agenda.done(one)
+
+
+def test_the_newest_of_every_flow_comes_first_however_often_is_planned_anew():
+    gaps = dict.fromkeys((1, 2), Ranges(((1, 10_000),)))
+    handed = audited(gaps, ids=1000, messages=1000)
+    newest, rest = (9001, 10_000), (1, 9000)
+    assert handed == [(1, *newest), (2, *newest), (1, *rest), (2, *rest)]
+
+
+def test_what_is_sparse_takes_no_more_slices_however_often_is_planned_anew():
+    assert len(audited({1: Ranges(((1, 9_492_913_216),))}, ids=3000, messages=8)) == 2
+
+
 def test_a_flow_of_unknown_density_is_asked_for_in_one_piece():
     agenda = Agenda()
     agenda.plan({1: Ranges(((1, 10**12),))}, now=0)
