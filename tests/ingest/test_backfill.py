@@ -4,14 +4,16 @@ import asyncio
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import cast
 
+import pytest
 from typing_extensions import override
 
 from archiver.domain.coverage import Ranges
 from archiver.flowdock.client import MAX_PAGE
 from archiver.flowdock.refusals import FlowRefused, StatusRefused
-from archiver.ingest.backfill import Desk, backfill
+from archiver.ingest.backfill import MOST_MESSAGES, Desk, audit, backfill
 from archiver.ingest.pages import Reading
 from archiver.ingest.source import Source
 from archiver.store.wanted import Wanting
@@ -103,6 +105,37 @@ class Long(Service):
         return Reading(arrivals=(), ids=tuple(ids), reach=reach, proven=reach, trouble=None)
 
 
+class Doubted(Service):
+    """Two flows of 9,000 messages each, one after the other, all of them doubted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.missing = dict.fromkeys(self.paths, Ranges(((1, 9000),)))
+        self.furthest_apart = 0
+
+    @override
+    async def wanting(self) -> dict[int, Wanting]:
+        return {
+            key: Wanting(missing=Ranges(), doubted=doubted, due=9000, epoch=0)
+            for key, doubted in self.missing.items()
+        }
+
+    @override
+    async def ask(self, flow_key: int, *asked: object, **options: object) -> Reading:
+        assert options["newest"]
+        _, last = cast("tuple[int, int]", asked)
+        listed = Ranges(((last - MAX_PAGE + 1, last),))
+        await asyncio.sleep(0)
+        self.missing[flow_key] -= listed
+        ends = [doubted.spans[-1][1] if doubted else 0 for doubted in self.missing.values()]
+        self.furthest_apart = max(self.furthest_apart, max(ends) - min(ends))
+        ids = tuple(range(last - MAX_PAGE + 1, last + 1))
+        return Reading(arrivals=(), ids=ids, reach=listed, proven=listed, trouble=None)
+
+    async def doubt_oldest(self, _: timedelta) -> None:
+        raise EOFError
+
+
 async def filled(service: Long) -> Counter[object]:
     async with asyncio.timeout(60):
         await backfill(cast("Source", service), workers=4, until_done=True)
@@ -151,6 +184,16 @@ async def test_what_asking_again_cannot_help_is_not_waited_for():
     async with asyncio.timeout(20):
         await backfill(cast("Source", service), workers=1, until_done=True)
     assert len(service.refusals) == 1
+
+
+async def test_an_audit_lists_no_flow_to_its_beginning_before_what_is_newer_in_another():
+    service = Doubted()
+    with pytest.raises(ExceptionGroup) as ended:
+        async with asyncio.timeout(60):
+            await audit(cast("Source", service), cycle=timedelta(days=1))
+    assert ended.group_contains(EOFError)
+    assert not any(service.missing.values())
+    assert service.furthest_apart <= MOST_MESSAGES
 
 
 def test_doubts_that_no_listing_can_lift_yet_are_doubts_all_the_same():
