@@ -207,4 +207,9 @@ _FLOWS = text("SELECT flow_key, path FROM store.flows ORDER BY path")
 
 _USERS = text("SELECT user_id, nick, name, email FROM store.users ORDER BY nick")
 
-_HELD = text("SELECT FROM store.texts WHERE lexemes @@ CAST(:query AS tsquery) LIMIT 1")
+# With the limit alone, Postgres would read text after text until one answers, and mostly none does.
+_HELD = text("""
+    WITH held AS MATERIALIZED (
+        SELECT FROM store.texts WHERE lexemes @@ CAST(:query AS tsquery)
+    ) SELECT FROM held LIMIT 1
+""")

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 
 import pytest
+from sqlalchemy import text
 
 from archiver.domain.model import Flow, FlowId
 from archiver.domain.query import BadQuery
@@ -11,7 +12,7 @@ from archiver.domain.query_parsing import parse
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.ingest.indexing import adopt_lexicon, catch_up
-from archiver.store import directory
+from archiver.store import directory, search_meaning
 from archiver.store.bulk import driver
 from archiver.store.engine import Engine, connect, transaction
 from archiver.store.search import TookTooLong, limited, search
@@ -108,6 +109,24 @@ async def test_what_is_not_there_is_told_with_its_place(engine, query_, why):
         await directory.see_flows(tx, [flow], now=NOW)
     with pytest.raises(BadQuery, match=why):
         await find(engine, query_)
+
+
+WORDS = """
+    INSERT INTO store.texts (flow_key, message_id, ordinal, hour, said_at, spaced, lexemes)
+    SELECT 1, n, 0, n, to_timestamp(0), '', array_to_tsvector(
+        ARRAY(SELECT 'word-' || (n * 7 + k * 13) % 1000 FROM generate_series(1, 20) AS k))
+    FROM generate_series(1, 20000) AS n
+"""
+"""Each word in one of 50 texts: Postgres takes one that it does not know to be half as frequent."""
+
+
+async def test_whether_anybody_of_a_name_wrote_is_asked_of_the_index(engine):
+    async with transaction(engine) as tx:
+        await tx.execute(text(WORDS))
+        await tx.execute(text("ANALYZE store.texts"))
+        explain = text(f"EXPLAIN {search_meaning._HELD.text}")
+        plan = (await tx.execute(explain, {"query": "'=xnobody'"})).scalars().all()
+    assert "texts_lexemes" in "".join(plan)
 
 
 async def test_a_message_is_left_out_by_its_id(engine):
