@@ -91,6 +91,8 @@ def test_the_contract_promises_no_more_of_flows_and_people_than_is_told(database
     assert "as URLs name it" not in told
     for closed in ("put away", "closed"):
         assert f"was {closed} when the service last listed it" in told
+    # An imported list names people whom the service never listed.
+    assert "when the service first listed them" not in told
 
 
 async def test_the_migrations_lead_to_the_schema_that_is_declared(database_url):
