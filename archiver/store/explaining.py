@@ -184,5 +184,5 @@ _MESSAGE = text("SELECT * FROM archive.messages WHERE flow = :flow AND id = :id"
 _THREAD = text("SELECT * FROM archive.threads WHERE flow = :flow AND thread_id = :id")
 _REVISIONS = text("""
     SELECT revision, kind, at, user_id, content, tags FROM archive.revisions
-    WHERE flow = :flow AND message_id = :id ORDER BY revision, at
+    WHERE flow = :flow AND message_id = :id ORDER BY ordinal
 """)

@@ -117,6 +117,23 @@ def test_a_message_is_explained_with_all_that_made_it_so(archiver: Run, archive:
     assert lines[lines.index("thread") + 1 :] == ["thread_id  t", "title      a thread", ""]
 
 
+async def test_a_history_is_told_in_its_order_whatever_the_clocks(archive: str) -> None:
+    """A listing showed the tag first; the service dates the edit before that by our clock."""
+    tagged = frame(20, tags=["one"])
+    edited = frame(20, tags=["one"], content="changed", edited=int(NOW.timestamp() * 1000))
+    async with connect(archive) as engine:
+        ((flow_key,),) = query(archive, "SELECT flow_key FROM store.flows")
+        for arrival in (
+            streamed(frame(20), flow_key),
+            listed(tagged, flow_key, as_of=20, at=LATER),
+            listed(edited, flow_key, as_of=20, at=LATER + timedelta(minutes=1)),
+        ):
+            await apply(engine, Batch(now=NOW, arrivals=[arrival]))
+    found = await _read(Place(url=archive, pool_size=1, private=False), "acme/main", 20)
+    told = [(one["content"], one["tags"]) for one in found.revisions]
+    assert told == [("hello", []), ("hello", ["one"]), ("changed", ["one"])]
+
+
 def test_what_was_altered_in_the_journal_is_told(archiver: Run, archive: str) -> None:
     with psycopg.connect(archive, autocommit=True) as db:
         db.execute("UPDATE store.journal SET payload = '{}' WHERE id = 5 AND form = 1")
