@@ -40,7 +40,8 @@ def revise(
     made_by = position(fact)
     match fact:
         case Showing():
-            made_by, seen_at = _first_shown(fact, last)
+            place = (last.id, last.seen_at or BEFORE_ALL) if last else None
+            made_by, seen_at = first_shown(fact, after=place)
             at = fact.message.edited_at if before.edited_at != after.edited_at else seen_at
         case Absence():
             at = seen_at = fact.shown_at
@@ -62,9 +63,14 @@ def revise(
     )
 
 
-def _first_shown(showing: Showing, last: Revision | None) -> tuple[EventId, datetime | None]:
-    """Position and time of the first listing since *last* that is known to have shown it so."""
-    if showing.since and last and showing.since >= (last.id, last.seen_at or BEFORE_ALL):
+def first_shown(
+    showing: Showing, *, after: tuple[EventId, datetime] | None
+) -> tuple[EventId, datetime | None]:
+    """Position and time of the first listing that is known to have shown it so.
+
+    What came before the step *after* tells nothing of what was shown from then on.
+    """
+    if showing.since and after and showing.since >= after:
         return showing.since
     return showing.as_of, showing.shown_at
 

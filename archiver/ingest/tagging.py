@@ -5,14 +5,16 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from archiver.domain.facts import Absence, Fact, Showing, order, position
+from archiver.domain.facts import BEFORE_ALL, Absence, Fact, Showing, order, position
 from archiver.domain.fold import fold, sketch
+from archiver.domain.history import first_shown
+from archiver.domain.model import EventId
 
 
 class TagStep(Struct, frozen=True, kw_only=True):
     """One step in the history of a message's tags; read receipts are tags as well."""
 
-    id: int
+    id: EventId
     """The event that made it; of a listing, its position."""
     listed: bool
     """Whether only a listing showed it, so that nobody is told who did it."""
@@ -41,25 +43,34 @@ def tag_history(facts: Iterable[Fact]) -> list[TagStep]:
                 removed=(),
             )
         )
+    after = message.id, BEFORE_ALL
     for fact in in_order:
         folded = fold(message, fact)
         added, removed = _beyond(folded.tags, message.tags), _beyond(message.tags, folded.tags)
         if added or removed:
-            steps.append(_step(fact, added, removed))
+            step = _step(fact, added, removed, after=after)
+            after = step.id, (step.at if step.listed else None) or BEFORE_ALL
+            steps.append(step)
         message = folded
     return steps
 
 
-def _step(fact: Fact, added: tuple[str, ...], removed: tuple[str, ...]) -> TagStep:
+def _step(
+    fact: Fact,
+    added: tuple[str, ...],
+    removed: tuple[str, ...],
+    *,
+    after: tuple[EventId, datetime],
+) -> TagStep:
+    id_, at, user, listed = position(fact), None, None, True
     match fact:
         case Showing():
-            at = fact.since[1] if fact.since else fact.shown_at
-            listed, user = True, None
+            id_, at = first_shown(fact, after=after)
         case Absence():
-            listed, at, user = True, fact.shown_at, None
+            at = fact.shown_at
         case _:
-            listed, at, user = False, fact.sent_at, fact.user
-    return TagStep(id=position(fact), listed=listed, at=at, user=user, added=added, removed=removed)
+            at, user, listed = fact.sent_at, fact.user, False
+    return TagStep(id=id_, listed=listed, at=at, user=user, added=added, removed=removed)
 
 
 def _beyond(tags: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:

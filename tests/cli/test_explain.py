@@ -134,6 +134,29 @@ async def test_a_history_is_told_in_its_order_whatever_the_clocks(archive: str) 
     assert told == [("hello", []), ("hello", ["one"]), ("changed", ["one"])]
 
 
+async def test_tags_are_dated_by_the_first_listing_since_the_step_before(archive: str) -> None:
+    """What a listing shows may have been shown before as well, and not in between."""
+    place = Place(url=archive, pool_size=1, private=False)
+    later = LATER + timedelta(minutes=5)
+    tagged = frame(20, tags=["one"])
+    async with connect(archive) as engine:
+        ((flow_key,),) = query(archive, "SELECT flow_key FROM store.flows")
+        for arrival in (
+            streamed(frame(20), flow_key),
+            listed(tagged, flow_key, as_of=20, at=LATER),
+            listed(tagged, flow_key, as_of=25, at=later),
+            listed(frame(30), flow_key, as_of=30, at=LATER),
+            streamed(tag_change(31, 30, add=["one"]), flow_key),
+            listed(frame(30), flow_key, as_of=35, at=later),
+        ):
+            await apply(engine, Batch(now=NOW, arrivals=[arrival]))
+    for id_, added, dated in ((20, ("one",), (20, LATER)), (30, (), (35, later))):
+        found = await _read(place, "acme/main", id_)
+        step, revision = found.tags[-1], found.revisions[-1]
+        assert (step.added, step.id, step.at) == (added, *dated)
+        assert (revision["revision"], revision["at"]) == dated
+
+
 def test_what_was_altered_in_the_journal_is_told(archiver: Run, archive: str) -> None:
     with psycopg.connect(archive, autocommit=True) as db:
         db.execute("UPDATE store.journal SET payload = '{}' WHERE id = 5 AND form = 1")
