@@ -86,6 +86,10 @@ QUESTIONS = {
     " WHERE flow = 'acme/flow-21' AND id = 4020",
     "a person's month as of then": "SELECT * FROM messages_as_of('2020-04-01Z')"
     " WHERE user_id = '40' AND sent >= '2020-03-01Z'",
+    "a flow's thread as of then": "SELECT * FROM messages_as_of('2021-01-01Z')"
+    " WHERE flow = 'acme/flow-7' AND thread_id = 'thread-6-3'",
+    "a flow's tag as of then": "SELECT * FROM messages_as_of('2021-01-01Z')"
+    " WHERE flow = 'acme/flow-51' AND tags @> '{tag-50}'",
     "all of a flow as of then": "SELECT id FROM messages_as_of('2020-01-05Z')"
     " WHERE flow = 'acme/flow-7'",
     "what failed of each gap": "SELECT * FROM gaps",
