@@ -24,7 +24,7 @@ def _spelled(name: str) -> str:
     return "".join(rf"(?:{letter}|\\u00(?i:{ord(letter):02x}))" for letter in name)
 
 
-_MEMBER = re.compile(rf'"(?:{"|".join(map(_spelled, _NAMES))})"\s*:\s*(?!null)'.encode())
+_MEMBER = re.compile(rf'"(?:{"|".join(map(_spelled, _NAMES))})"\s*:\s*+(?!null)'.encode())
 _PARSE = json.JSONDecoder().raw_decode
 
 

@@ -58,7 +58,8 @@ def test_a_secret_is_masked_however_its_name_is_spelled(name: str, data: st.Data
     ("frame", "redacted"),
     [
         (b'{"api_token" :\n "a\\"b" , "id":1}', b'{"api_token" :\n "***" , "id":1}'),
-        (b'{"join_url":null,"id":1}', b'{"join_url":null,"id":1}'),
+        (b'{"join_url":null,"id":1}', None),
+        (b'{"join_url" : null,"api_token":\n\tnull}', None),
         (b'{"api_token":"cut off in the mid', b'{"api_token":"***"'),
         (b'{"api_token":s3cret,"x":1}', b'{"api_token":"***"'),
         (b'{"join_url":"\xff\xfe"}', b'{"join_url":"***"}'),
