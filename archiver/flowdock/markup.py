@@ -9,7 +9,7 @@ from contextlib import suppress
 from html import unescape
 
 _TAG = re.compile(
-    r"<(?:(script|style)\b[^<>]*>[^<]*|(/?[a-z][a-z0-9]*|[!/?])[^<>]*>)", re.IGNORECASE
+    r"<(?:(script|style)\b[^<>]*>[^<]*|(/?[a-z][a-z0-9]*+|[!/?])[^<>]*>)", re.IGNORECASE
 )
 _BLOCKS = frozenset({
     "br", "p", "div", "li", "ul", "ol", "tr", "table", "blockquote", "pre", "hr", "section",
