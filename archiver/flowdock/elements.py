@@ -13,6 +13,8 @@ from itertools import islice
 import msgspec
 from msgspec import Raw, Struct
 
+from archiver.flowdock.envelope import without_escapes
+
 MAX_ELEMENT_BYTES = 64_000_000
 
 _LIST = msgspec.json.Decoder(list[Raw])
@@ -21,10 +23,8 @@ _BORDERS_TRIED = 4
 _TAIL_BYTES = 65_536
 
 _BETWEEN = re.compile(rb"[ \t\r\n]*+")
-# No possessive group: before 3.11.5, Python loses its way in one that holds alternatives.
-_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*"'
-_PLAIN = re.compile(rb'[^"\[\]{},]++|' + _STRING, re.DOTALL)
-_INNER = re.compile(rb'[^"\[\]{}]*+(?:' + _STRING + rb'[^"\[\]{}]*+)*', re.DOTALL)
+_PLAIN = re.compile(rb'"[^"]*+"|[^"\[\]{},]++')
+_MARK = re.compile(rb'"[^"]*+"|["\[\]{}]')  # a quote alone begins a string that has no end yet
 
 
 class Element(Struct, frozen=True):
@@ -122,8 +122,8 @@ class Elements:
             return []
 
     def _cut_by_brackets(self) -> Iterator[Element]:
-        at = 0
-        while (found := self._next_element(at)) is not None:
+        at, marked = 0, without_escapes(self._rest)
+        while (found := self._next_element(marked, at)) is not None:
             start, end = found
             yield Element(self._at + start, self._rest[start:end])
             self._comma_needed = True
@@ -132,13 +132,14 @@ class Elements:
             return
         self._drop(at)
 
-    def _next_element(self, at: int) -> tuple[int, int] | None:
+    def _next_element(self, rest: bytes, at: int) -> tuple[int, int] | None:
         """Where the element after *at* begins and ends; None when it is not all there.
+
+        *rest* is the buffer, but without escapes.
 
         Raises:
             Misshapen: a comma or an element is missing.
         """
-        rest = self._rest
         at = _end_of(_BETWEEN, rest, at)
         mark = rest[at : at + 1]
         if mark == b"]":
@@ -173,21 +174,25 @@ def _end_of(pattern: re.Pattern[bytes], data: bytes, at: int) -> int:
 def _end_of_nested(data: bytes, at: int) -> int | None:
     """Where the array or object that begins at *at* ends; None when it does not."""
     depth = 0
-    while True:
-        mark = data[at : at + 1]
-        if not mark or mark == b'"':  # a string that has not ended yet
+    for found in _MARK.finditer(data, at):
+        mark = found[0]
+        if mark == b'"':
             return None
-        depth += 1 if mark in b"{[" else -1
-        at += 1
-        if depth == 0:
-            return at
-        at = _end_of(_INNER, data, at)
+        if mark in b"{[":
+            depth += 1
+        elif mark in b"]}":
+            depth -= 1
+            if depth == 0:
+                return found.end()
+    return None
 
 
 def _end_of_plain(data: bytes, at: int) -> int | None:
     """Where a text or number ends; None when more of it may come."""
-    end = _end_of(_PLAIN, data, at)
-    return end if end > at and data[end : end + 1] in (b",", b"]", b"\n", b" ") else None
+    found = _PLAIN.match(data, at)
+    if found is None or (found.end() == len(data) and data[at : at + 1] != b'"'):
+        return None
+    return at + len(found[0].rstrip())
 
 
 def elements(chunks: Iterable[bytes]) -> Iterator[Element]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from archiver.flowdock import elements as module
 from archiver.flowdock.elements import Element, Elements, Misshapen, elements
+from archiver.flowdock.envelope import is_too_deep
 
 texts = st.text(alphabet='ab"\\{}[],:é\n😀', max_size=6)
 values = st.recursive(
@@ -82,6 +84,26 @@ def test_an_element_without_end_is_not_read_into_memory(monkeypatch: pytest.Monk
     assert list(cut.feed(b'["' + b"x" * 990)) == []
     with pytest.raises(Misshapen, match="more than 1,000 bytes at byte 1"):
         list(cut.feed(b"x" * 50))
+
+
+@pytest.mark.parametrize("plain", [b"1", b"true", b'"a, ]\\\\"', b'"\\"{"', b"1e", b"a b"])
+@pytest.mark.parametrize("blank", [b"", b" ", b"\r\n\t"])
+def test_a_text_or_a_number_ends_whatever_stands_behind_it(plain: bytes, blank: bytes) -> None:
+    body = b"[" + blank + plain + blank + b"," + blank + plain + blank + b"]"
+    for size in (1, 1000):
+        assert [one.raw for one in read(body, size)] == [plain, plain]
+
+
+def test_escapes_take_no_memory_of_their_own() -> None:
+    odd = b'{"a":"' + b"\\n[" * 500_000 + b'\\ud800"}'
+    tracemalloc.start()
+    try:
+        assert not is_too_deep(odd)
+        assert [one.raw for one in elements([b"[" + odd + b"]"])] == [odd]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * len(odd)
 
 
 def test_no_pattern_of_ours_has_a_possessive_group() -> None:
