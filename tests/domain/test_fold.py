@@ -223,6 +223,15 @@ def test_a_message_first_listed_after_an_edit_has_no_known_first_content():
     assert [(r.kind, r.content) for r in revisions] == [("created", None), ("listed", "two")]
 
 
+def test_what_nobody_had_edited_when_it_was_first_listed_said_the_same_before():
+    tagged = TagsChanged(**about(15, "tag-change"), added=("x",), removed=())
+    _, revisions = told([tagged, shown(as_of=40)])
+
+    assert [(r.kind, r.content, r.tags) for r in revisions] == [
+        ("created", "one", ()), ("tagged", "one", ("x",)), ("listed", "one", ())
+    ]  # fmt: skip
+
+
 def test_what_is_not_known_of_a_message_is_not_known_after_another_change_either():
     tagged = TagsChanged(**about(15, "tag-change"), added=(), removed=("x",))
     listed = shown(as_of=40, content="two", tags=("x",), edited_at=BEGIN + timedelta(seconds=20))
