@@ -4,9 +4,10 @@ Every call is a GET, asked again while errors are transient and patience lasts. 
 the Authorization header and nowhere else; redirects are not followed, so it stays with its host.
 """
 
+import logging
 import random
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -32,6 +33,8 @@ from archiver.flowdock.refusals import (
     TokenRefused,
 )
 from archiver.flowdock.retry import DELAYS, Delays, Gate, made_at, retry_after, retrying
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -147,16 +150,16 @@ class Client:
 
     async def flows(self) -> list[Flow]:
         """Return the flows that the account has joined."""
-        return _known(map(flow_of, await self._ask("/flows", _items)))
+        return await self._listed("/flows", flow_of)
 
     async def users(self) -> list[User]:
         """Return the people of all organizations that the account belongs to."""
-        return _known(map(user_of, await self._ask("/users", _items)))
+        return await self._listed("/users", user_of)
 
     async def conversations(self) -> list[Flow]:
         """Return the account's private conversations."""
         me = self.user_id or (await self.me()).id
-        return _known(conversation_of(item, me) for item in await self._ask("/private", _items))
+        return await self._listed("/private", lambda item: conversation_of(item, me))
 
     async def page(
         self,
@@ -218,6 +221,14 @@ class Client:
 
         path = f"{_messages(flow_path)}/{message_id}"
         return await self._ask(path, read, accepted={200, 403, 404})
+
+    async def _listed(self, path: str, read: Callable[[Any], T | None]) -> list[T]:
+        """Return what *read* makes of the items listed at *path*, and tell of what it cannot."""
+        items = await self._ask(path, _items)
+        found = [value for value in map(read, items) if value is not None]
+        if left_out := len(items) - len(found):
+            log.warning("listed, but not understood", extra={"path": path, "items": left_out})
+        return found
 
     async def _ask(
         self,
@@ -303,10 +314,6 @@ def _required(value: T | None) -> T:
     if value is None:
         raise ValueError("nothing to be known by")
     return value
-
-
-def _known(values: Iterable[T | None]) -> list[T]:
-    return [value for value in values if value is not None]
 
 
 def _messages(flow_path: str) -> str:

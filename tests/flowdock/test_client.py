@@ -191,7 +191,9 @@ async def test_the_token_is_the_user_name_and_stands_in_the_header_alone(
     assert TOKEN not in str(request.rel_url)
 
 
-async def test_flows_are_read_without_their_secrets(server: Any, make: Any) -> None:
+async def test_flows_are_read_without_their_secrets(
+    server: Any, make: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     organization = {"id": 8, "name": "Acme Inc.", "parameterized_name": "acme"}
     listed = {
         "id": "6f4a1c9e",
@@ -218,6 +220,8 @@ async def test_flows_are_read_without_their_secrets(server: Any, make: Any) -> N
         Flow(id=FlowId("acme/old"), path="acme/old", organization="Acme"),
     ]  # fmt: skip
     assert "secret" not in repr(flows)
+    (told,) = caplog.records
+    assert (told.message, told.__dict__["items"]) == ("listed, but not understood", len(bad))
 
 
 async def test_people_and_conversations_are_read(server: Any, make: Any) -> None:
