@@ -52,7 +52,7 @@ def _from_json(path: Path, text: str) -> Iterator[User]:
 def _with_id(id_: str, told: Any) -> Any:
     if isinstance(told, dict):
         return {"id": id_, **told}
-    return {"id": id_, "nick": told}
+    return {"id": id_, "nick": told} if isinstance(told, str | None) else None
 
 
 def _from_csv(path: Path, text: str) -> Iterator[User]:

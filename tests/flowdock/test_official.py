@@ -143,6 +143,7 @@ def test_what_postgres_does_not_take_of_a_name_is_shown_as_unknown(
     ("content", "told"),
     [
         (b"[{}]", "entry 1 is no user"),
+        (b'{"name": "Main flow", "users": [{"id": 1, "nick": "ann"}]}', "entry 2 is no user"),
         (b'[{"id": 1', "is not JSON"),
         (b"nick\nann\n", "names no column id"),
         (b"id,nick\n1,ann\n,bob\n", "line 3: no id"),
