@@ -38,7 +38,9 @@ def text_of(kind: str, body: Envelope) -> str:
         return _lines(_html(body.title), _html(body.body)) or _text(content)
     if isinstance(content, str):
         return content
-    return _READERS.get(kind, _text)(content)
+    if kind == "comment":
+        return _comment(content)
+    return _READERS.get(kind, _text)(content)[:MAX_TEXT_LENGTH]
 
 
 def detail_of(kind: str, body: Envelope) -> Json:
@@ -81,7 +83,7 @@ def _action(content: Json) -> str:
     words = kind.replace("_", " ") if isinstance(kind, str) else ""
     said = (content.get(name) for name in ("description", "message", "recipient_email"))
     told = next((text for text in map(_item, said) if text), "")
-    return f"{words}: {told}"[:MAX_TEXT_LENGTH] if words and told else words or told
+    return f"{words}: {told}" if words and told else words or told
 
 
 def _item(value: Json) -> str:
@@ -109,7 +111,6 @@ def _profile(content: Json) -> str:
 
 
 _READERS = {
-    "comment": _comment,
     "file": _file,
     "action": _action,
     "mail": _mail,

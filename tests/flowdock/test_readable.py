@@ -98,6 +98,23 @@ def test_derived_text_is_bounded(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("action", {"description": "x" * MAX_TEXT_LENGTH * 2}),
+        ("file", {"file_name": "x" * MAX_TEXT_LENGTH * 2}),
+        ("never-heard-of", {"text": "x" * MAX_TEXT_LENGTH * 2}),
+    ],
+)
+def test_text_of_a_single_field_is_bounded_but_for_what_people_write(
+    kind: str, content: Any
+) -> None:
+    assert len(text_of(kind, Envelope(content=content))) == MAX_TEXT_LENGTH
+    written = "x" * MAX_TEXT_LENGTH * 2
+    assert text_of("comment", Envelope(content={"text": written})) == written
+    assert text_of("message", Envelope(content=written)) == written
+
+
+@pytest.mark.parametrize(
     ("markup", "text"),
     [
         ("a<br>b<br/>c", "a\nb\nc"),
