@@ -48,8 +48,8 @@ class Setting:
             return "an http:// or https:// URL of a host, without user, query and fragment"
         if self.key.schemes:
             return (
-                f"a URL as {self.key.schemes[0]}://user:password@host:5432/database, "
-                "with what is special in a password percent-encoded"
+                f"a URL as {self.key.schemes[0]}://user@host:5432/database, "
+                "with what is special in a name or a password percent-encoded, as @ by %40"
             )
         if self.key.is_address:
             return "host:port, as 127.0.0.1:9471 or [::1]:9471"

@@ -80,8 +80,12 @@ def _is_url(text: str, schemes: Sequence[str]) -> bool:
         port = parts.port
     except ValueError:
         return False
-    bare = bool(parts.hostname) and not (parts.query or parts.fragment or "@" in parts.netloc)
-    return parts.scheme in schemes and port != 0 and (bare or schemes != WEB)
+    if parts.scheme not in schemes or port == 0:
+        return False
+    if schemes == WEB:
+        return bool(parts.hostname) and not (parts.query or parts.fragment or "@" in parts.netloc)
+    # What follows such a sign in a password would be taken for the host, and be told in errors.
+    return parts.netloc.count("@") < 2 and "@" not in parts.path and not parts.fragment
 
 
 def _is_address(text: str) -> bool:

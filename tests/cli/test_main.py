@@ -129,8 +129,13 @@ def test_without_arguments_the_help_is_shown(archiver: Run) -> None:
         ({"ARCHIVER_DATABASE_URL": MARKER}, "ARCHIVER_DATABASE_URL"),
         (
             {"ARCHIVER_DATABASE_URL": f"mysql://u:{MARKER}@h/d"},
-            "is not usable: expected a URL as postgresql://",
+            "is not usable: expected a URL as postgresql://user@host:5432/database, ",
         ),
+        ({"ARCHIVER_DATABASE_URL": f"postgresql://u:p@{MARKER}@127.0.0.1:9/d"}, "as @ by %40"),
+        ({"ARCHIVER_DATABASE_URL": f"postgresql://u:p@h/{MARKER}@127.0.0.1:9/d"}, "as @ by %40"),
+        ({"ARCHIVER_DATABASE_URL": f"postgresql://u:1#{MARKER}@127.0.0.1:9/d"}, "as @ by %40"),
+        ({"ARCHIVER_DATABASE_URL": f"postgresql://u:1/{MARKER}@127.0.0.1:9/d"}, "as @ by %40"),
+        ({"ARCHIVER_DATABASE_URL": f"postgresql://u:1?{MARKER}@127.0.0.1:9/d"}, ""),
         (
             {"ARCHIVER_DATABASE_URL": f"postgresql://ada:{MARKER}@127.0.0.1:9/d"},
             "cannot reach the database postgresql://ada:***@127.0.0.1:9/d: ",
