@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from archiver.errors import ArchiverError
 from archiver.observing.health import Observed, ailments, is_alive
@@ -19,6 +21,8 @@ MOST_CONNECTIONS = 32
 """Each takes a descriptor, of which the streams and the database need theirs."""
 KEPT = MOST_CONNECTIONS // 2
 """As many again may come in one moment."""
+
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -46,7 +50,8 @@ async def serve(address: str, observed: Observed, metrics: Metrics) -> AsyncIter
     app.router.add_get("/metrics", tell_metrics)
     app.router.add_get("/healthz", tell_health)
     app.router.add_get("/readyz", tell_readiness)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    log.addFilter(_is_ours)
+    runner = web.AppRunner(app, access_log=None, logger=log, shutdown_timeout=0.1)
     await runner.setup()
     try:
         with closing(await _listen(address, runner)) as listening:
@@ -78,6 +83,12 @@ async def _listen(address: str, runner: web.AppRunner) -> asyncio.Server:
             f"cannot listen on {address} for metrics: {error.strerror or error}; "
             "correct ARCHIVER_METRICS_LISTEN, or unset it"
         ) from error
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Tell whether *record* is of an error of ours, and not of nonsense that somebody asked."""
+    error = record.exc_info and record.exc_info[1]
+    return not isinstance(error, HttpProcessingError | web.RequestPayloadError)
 
 
 def _told(what: object, status: int) -> web.Response:

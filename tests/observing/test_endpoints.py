@@ -1,6 +1,7 @@
 """The endpoints, asked over HTTP."""
 
 import asyncio
+import logging
 import socket
 from contextlib import AsyncExitStack, suppress
 from urllib.parse import urlsplit
@@ -75,6 +76,30 @@ async def test_a_port_that_is_taken_is_told_with_the_setting(observed: Observed)
         with pytest.raises(ArchiverError, match=f"{address}.*ARCHIVER_METRICS_LISTEN"):
             async with serve(address, observed, Metrics(observed, flows=1)):
                 pass
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        b"GET /metrics HTTP/1.1\r\nHost: here\r\nX: " + b"x" * 100_000,
+        b"GET /" + b"x" * 100_000,
+        b"GET /metrics HTTP/1.1\r\nContent-Length: none\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nrags",
+        b"\x16\x03\x01 no HTTP\r\n\r\n",
+    ],
+)
+async def test_who_asks_for_nonsense_writes_nothing_into_the_log(
+    present: Observed, caplog: pytest.LogCaptureFixture, asked: bytes
+) -> None:
+    async with serve("127.0.0.1:0", present, Metrics(present, flows=10)) as url:
+        parts = urlsplit(url)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(asked)
+        async with asyncio.timeout(10):
+            assert (await reader.readline()).startswith(b"HTTP/1.")
+            await reader.read()
+        writer.close()
+    assert [one for one in caplog.records if one.levelno > logging.DEBUG] == []
 
 
 async def test_who_keeps_connections_open_makes_room_for_others(present: Observed) -> None:
