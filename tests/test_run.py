@@ -14,17 +14,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.machinery import SourceFileLoader
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from typing_extensions import override
 
 ROOT = Path(__file__).parent.parent
 LOCK = tomllib.loads((ROOT / "uv.lock").read_text())
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PACKAGED = ("archiver", "migrations")
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +204,19 @@ def test_every_file_of_the_lock_has_a_digest() -> None:
         files = [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]
         assert files or package["name"] == PROJECT["name"]
         assert all(re.fullmatch("sha256:[0-9a-f]{64}", file["hash"]) for file in files)
+
+
+def test_what_the_package_imports_it_asks_for() -> None:
+    extras = ("embedded", "parquet")
+    texts = [text for extra in extras for text in PROJECT["optional-dependencies"][extra]]
+    asked = {Requirement(text).name for text in (*PROJECT["dependencies"], *texts)}
+    sources = [path for place in PACKAGED for path in (ROOT / place).rglob("*.py")]
+    imports = re.compile(r"^ *(?:from|import) (\w+)[\w.]* *(?:import|as|$)", re.MULTILINE)
+    found = {name for source in sources for name in imports.findall(source.read_text())}
+    foreign = found - sys.stdlib_module_names - {"archiver"}
+    known = packages_distributions()
+    assert foreign >= {"aiohttp", "psycopg", "pyarrow"}
+    assert {canonicalize_name(known[name][0]) for name in foreign} <= asked
 
 
 def test_the_lock_is_of_this_project() -> None:
