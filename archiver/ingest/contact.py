@@ -7,7 +7,7 @@ from archiver.domain.model import UserId
 from archiver.errors import ArchiverError
 from archiver.flowdock.breaks import what_said, why_unconnected
 from archiver.flowdock.client import Client, Limits
-from archiver.flowdock.refusals import StatusRefused, TokenRefused
+from archiver.flowdock.refusals import Redirected, StatusRefused, TokenRefused
 from archiver.flowdock.retry import is_transient
 from archiver.ingest.backfill import UNANSWERED
 
@@ -41,11 +41,10 @@ class Unreachable(ArchiverError):
         if self.is_there:
             super().__init__(f"{api_url} does not serve account {account} now: {error}; try later")
             return
-        super().__init__(
-            f"no answer from {api_url} for account {account}: "
-            f"{why_unconnected(error) or what_said(error)}; "
-            f"{MAY_BE_AWAY if is_transient(error) else CORRECT}"
-        )
+        told = why_unconnected(error) or what_said(error)
+        if not isinstance(error, Redirected):  # that tells what to correct
+            told += f"; {MAY_BE_AWAY if is_transient(error) else CORRECT}"
+        super().__init__(f"no answer from {api_url} for account {account}: {told}")
 
 
 @contextmanager

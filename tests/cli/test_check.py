@@ -27,6 +27,7 @@ from archiver.settings.account import Account
 from archiver.settings.reading import read_settings
 from archiver.settings.sections import MetricsSettings
 from archiver.settings.telling import effective
+from archiver.simulator.faults import Fault
 from archiver.simulator.server import Simulator
 from archiver.store.inspecting import to_be_written
 from tests.cli.conftest import Run, leading_to
@@ -108,6 +109,13 @@ async def test_each_flow_and_each_pattern_is_tried(flowdock):
     flowdock.world.directory.conversation(flowdock.me, flowdock.world.users[3])
     found = await found_of(account(flowdock, flows=("acme/mistyped",)))
     assert found["flows", "ok"] == "work: 1 private conversation "
+
+
+async def test_a_service_that_sends_elsewhere_is_told_once_with_what_to_correct(flowdock):
+    flowdock.faults.add(Fault(kind="status", on="rest", status=302, times=0))
+    found = await found_of(account(flowdock))
+    assert flowdock.faults.fired["status"] > 0
+    assert found["service", "wrong"].count("correct ARCHIVER_API_URL") == 1
 
 
 async def test_a_service_that_is_not_there_and_streams_that_are_not(flowdock):
