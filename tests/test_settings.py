@@ -78,7 +78,16 @@ def test_data_lies_where_the_system_keeps_state(environ: dict[str, str], expecte
         ({"stream": {"silence_second": 3}}, {}, "did you mean stream.silence_seconds?"),
         ({"silence_seconds": 3}, {}, "silence_seconds is no setting; did you mean stream.silence"),
         ({"strem": {}}, {}, "strem is no setting; did you mean stream?"),
-        ({"zzz": 1}, {}, "zzz is no setting; there are: data_dir, token"),
+        (
+            {"zzz": 1},
+            {},
+            "api_url, stream_url, flows, private, database, stream, ingest, ",
+        ),
+        (
+            {"logs": {"zzz": 1}},
+            {},
+            "logs.zzz is no setting; there are: logs.level, logs.format",
+        ),
         ({"accounts": [{"nam": "a"}]}, {}, "did you mean accounts.name?"),
         ({"stream": 3}, {}, "write [stream]"),
         ({"accounts": {"name": "a"}}, {}, "write [[accounts]]"),

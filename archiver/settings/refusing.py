@@ -1,6 +1,6 @@
 """Refusing what is no setting, by name, with what may have been meant."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -15,7 +15,7 @@ def refuse_unknown_variables(environ: Mapping[str, str]) -> None:
     known = [setting.environ for setting in SETTINGS]
     for name in environ:
         if name.startswith(PREFIX) and not name.startswith(NO_SETTINGS) and name not in known:
-            raise SettingRefused(f"{name} is no setting{_suggestion(name, known)}")
+            raise SettingRefused(f"{name} is no setting{_suggestion(name, known, known)}")
 
 
 def refuse_unknown_keys(table: Mapping[str, Any]) -> None:
@@ -32,19 +32,20 @@ def refuse_unknown_keys(table: Mapping[str, Any]) -> None:
     for name in (*outer, *inner, *accounts):
         if name not in known:
             names = [*known, *SECTIONS, ACCOUNTS]
-            raise SettingRefused(f"{name} is no setting{_suggestion(name, names)}")
+            section, _, _ = name.rpartition(".")
+            beside = [one for one in names if one.rpartition(".")[0] == section]
+            raise SettingRefused(f"{name} is no setting{_suggestion(name, names, beside)}")
 
 
-def _suggestion(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence that names what may have been meant."""
-    names = list(known)
+def _suggestion(name: str, names: Sequence[str], beside: Iterable[str]) -> str:
+    """The end of a sentence that names what of *names* may be meant, or all that is *beside* it."""
     close = get_close_matches(name, names, n=1, cutoff=0.7)
     by_last_part = {one.rpartition(".")[2]: one for one in names}
     close = close or [
         by_last_part[last]
         for last in get_close_matches(name.rpartition(".")[2], by_last_part, n=1, cutoff=0.8)
     ]
-    return f"; did you mean {close[0]}?" if close else f"; there are: {', '.join(names)}"
+    return f"; did you mean {close[0]}?" if close else f"; there are: {', '.join(beside)}"
 
 
 def _is_list_of_tables(value: object) -> bool:
