@@ -3,15 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from archiver.errors import Corruption
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
+from archiver.ingest.indexing import adopt_lexicon, catch_up
 from archiver.ingest.rebuild import Step, check, rebuild
 from archiver.store import rebuilding
-from archiver.store.engine import connect
+from archiver.store.engine import connect, transaction
 from tests.ingest.applying import CHAPTERS, chapter, tell
 from tests.ingest.arriving import NOW, derived, edit, frame, listed, new_flow, streamed
 
@@ -82,6 +84,32 @@ async def test_no_thread_is_made_of_what_was_altered(engine, admin, flow_key):
     with pytest.raises(Corruption, match=f"event {last} of the flow"):
         await found(rebuild(engine, flow_key))
     assert derived(admin, flow_key) == damaged
+
+
+def holding(admin: psycopg.Connection, word: str) -> set[str]:
+    """The tables of the archive that hold *word* anywhere."""
+    tables = admin.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'store'").fetchall()
+    asked = "SELECT FROM store.{} AS one WHERE strpos(one::text, %s) > 0"
+    return {table for (table,) in tables if admin.execute(asked.format(table), [word]).rowcount}
+
+
+async def test_what_the_owner_takes_out_of_the_journal_is_nowhere_after_a_rebuild(engine, admin):
+    async with transaction(engine) as tx:
+        await adopt_lexicon(tx, language="english")
+    flow_key = await new_flow(engine)
+    thread = {"id": "t", "title": "zebra"}
+    first = frame(1, content="a zebra", thread_id="t", thread=thread)
+    told = [first, edit(2, 1, "my zebra"), frame(3)]
+    await apply(engine, Batch(now=NOW, arrivals=[streamed(one, flow_key) for one in told]))
+    await catch_up(engine)
+    assert holding(admin, "zebra") == {"journal", "messages", "revisions", "texts", "threads"}
+
+    admin.execute("DELETE FROM store.journal WHERE id = 1 OR target_id = 1")
+    assert await found(rebuild(engine, flow_key)) >= {("messages", "1", None)}
+    await catch_up(engine)
+    assert holding(admin, "zebra") == set()
+    assert await found(check(engine, flow_key)) == set()
+    assert admin.execute("SELECT id FROM store.messages").fetchall() == [(3,)]
 
 
 PLANTED = {
