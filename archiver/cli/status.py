@@ -4,7 +4,7 @@ import asyncio
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -45,6 +45,7 @@ COLUMNS = (
 NAMES = tuple(column.name for column in COLUMNS)
 GAP = "  "
 NARROWEST = 8
+SILENCE = "no daemon is heard of: nobody hears what is said, and it is in no gap until one runs"
 
 
 @click.command()
@@ -89,7 +90,8 @@ def status(
     Below stand the flows of which that is so, or of which the newest request
     for a page failed, and why; and where several daemons share the flows, how
     many each one captures (in JSON, which), all private conversations of a
-    person counting as one.
+    person counting as one. Where no daemon is heard of, the last line says so:
+    what nobody hears is no gap until one asks for it.
 
     With --watch, flows with gaps or a lag above a minute stand first, then those
     where most is said; new/s is how many events a second. If metrics.listen is
@@ -103,14 +105,17 @@ def status(
         refuse_beside("without --watch there is one look", "every")
     settings = load_settings()
     require_archive(settings)
+    is_shared = settings.sharing.enabled
     with serve_database(settings) as place, suppress(KeyboardInterrupt):
         if not is_watched:
-            _tell(asyncio.run(_look(place, patterns, exact=exact)), as_json=as_json)
+            found = asyncio.run(_look(place, patterns, exact=exact))
+            _tell(found, as_json=as_json, is_shared=is_shared)
         elif can_draw() and not as_json:
             listen = settings.metrics.listen
             asyncio.run(_watch(place, patterns, every_seconds=every, listen=listen))
         else:
-            asyncio.run(_repeat(place, patterns, every_seconds=every, as_json=as_json))
+            tell = partial(_tell, as_json=as_json, is_shared=is_shared)
+            asyncio.run(_repeat(place, patterns, every_seconds=every, tell=tell))
 
 
 async def _look(place: Place, patterns: Sequence[str], *, exact: bool) -> Look:
@@ -144,20 +149,23 @@ async def _count(engine: Engine, look: Look) -> Mapping[str, int]:
 
 
 async def _repeat(
-    place: Place, patterns: Sequence[str], *, every_seconds: float, as_json: bool
+    place: Place, patterns: Sequence[str], *, every_seconds: float, tell: Callable[[Look], None]
 ) -> NoReturn:
     async with open_database(place) as engine:
         while True:
-            _tell(await _read(engine, patterns, exact=False), as_json=as_json)
+            tell(await _read(engine, patterns, exact=False))
             sys.stdout.flush()
             await asyncio.sleep(every_seconds)
 
 
-def _tell(found: Look, *, as_json: bool) -> None:
+def _tell(found: Look, *, as_json: bool, is_shared: bool) -> None:
     if as_json:
         click.echo(json.dumps(_plain(found)))
-    else:
-        _print(found)
+        return
+    _print(found)
+    # One that shares with nobody tells nobody that it is there.
+    if is_shared and not any(one.is_heard for one in found.daemons):
+        click.echo(SILENCE)
 
 
 def _plain(found: Look) -> dict[str, Any]:
@@ -184,7 +192,7 @@ def _print(found: Look) -> None:
         if one.last_error and one.last_error != one.not_told:
             click.echo(f"{make_safe(one.flow)}: {make_safe(one.last_error)}")
     click.echo(_summary(found))
-    if len(found.daemons) > 1:
+    if len(found.daemons) > 1 or not all(one.is_heard for one in found.daemons):
         for line in _sharing(found):
             click.echo(line)
 

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from archiver.cli.measures import told_bytes, told_count, told_seconds, told_share
+from archiver.cli.status import SILENCE
 from archiver.store.reading import Count
 from tests.cli.conftest import OnTerminal, Run
 
@@ -75,12 +76,28 @@ def test_where_several_daemons_share_the_flows_each_is_told_with_what_it_capture
     assert (left["is_heard"], right["is_heard"]) == (True, False)
 
 
+def test_where_nobody_captures_it_is_told(archiver: Run, archive: str) -> None:
+    where = {"ARCHIVER_DATABASE_URL": archive}
+    assert archiver("status", **where).stdout.endswith(f"{SILENCE}\n")
+    assert SILENCE not in archiver("status", ARCHIVER_SHARING_ENABLED="false", **where).stdout
+    with psycopg.connect(archive, autocommit=True) as db:
+        db.execute(
+            "INSERT INTO store.daemons VALUES"
+            " (gen_random_uuid(), 'left', 'here', 1, 600, '{acme/main}', now(), now())"
+        )
+        assert archiver("status", **where).stdout.split("\n")[-2].endswith(" ago")
+        db.execute("UPDATE store.daemons SET beat_at = now() - interval '2 hours'")
+    *_, left, last, _ = archiver("status", **where).stdout.split("\n")
+    assert left.startswith("daemon left: captures 0 of 1 that it could, not heard of for 2h")
+    assert last == SILENCE
+
+
 def test_the_table_tells_each_flow_and_the_sums(archiver: Run, archive: str) -> None:
     told = archiver(
         "status", "--flow", "acme/*", "--flow", "!*evil*", ARCHIVER_DATABASE_URL=archive
     )
     assert (told.returncode, told.stderr) == (0, "")
-    head, main, ops, error, sums, rest = told.stdout.split("\n")[:-1]
+    head, main, ops, error, sums, rest, silence = told.stdout.split("\n")[:-1]
     assert head.split() == ["flow", "events", "messages", "newest", "lag", "gaps", "ids", "proven"]
     assert main.split() == ["acme/main", "1,200", "0", "2h", "3m", "0s", "0", "0", "100%"]
     assert ops.split()[:5] == ["acme/ops", "1,200", "0", "2h", "3m"]
@@ -89,6 +106,7 @@ def test_the_table_tells_each_flow_and_the_sums(archiver: Run, archive: str) -> 
     assert sums == "2 flows, 2,400 events, 0 messages, 1 gap of 1 id"
     assert rest.startswith("0 signals, 0 rejects, database of ")
     assert rest.endswith(" ago")
+    assert silence == SILENCE
 
 
 def test_json_is_one_object_with_all_of_it(archiver: Run, archive: str) -> None:
