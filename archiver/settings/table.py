@@ -49,7 +49,8 @@ class Setting:
         if self.key.schemes:
             return (
                 f"a URL as {self.key.schemes[0]}://user@host:5432/database, "
-                "with what is special in a name or a password percent-encoded, as @ by %40"
+                "with what is special in a name or a password percent-encoded, as @ by %40; "
+                "several servers as ?host=one,two&port=5432,5432 behind it, and none before"
             )
         if self.key.is_address:
             return "host:port, as 127.0.0.1:9471 or [::1]:9471"
