@@ -45,6 +45,8 @@ class View(Struct, frozen=True, kw_only=True):
     """By flow: how many events a second have been new at its head since the look before."""
     readiness: str | None
     """What the daemon says of itself: empty when it captures; None when nobody was asked."""
+    is_shared: bool = True
+    """Whether a daemon tells the archive that it is there: one that shares with nobody does not."""
     trouble: str = ""
     """Why this view is not of now."""
 
@@ -69,6 +71,8 @@ def _title(view: View, width: int) -> Text:
         title.append(f"✗ not capturing: {make_safe(view.readiness)}", style="bold red")
     elif view.readiness is not None:
         title.append("● capturing", style="green")
+    elif view.is_shared and not any(one.is_heard for one in view.look.daemons):
+        title.append("✗ no daemon is heard of", style="bold red")
     clock = f"{view.look.at:%H:%M:%S} UTC "
     room = width - title.cell_len - len(clock)
     return title.append(clock.rjust(len(clock) + room), style="not bold dim") if room > 0 else title

@@ -112,7 +112,9 @@ def status(
             _tell(found, as_json=as_json, is_shared=is_shared)
         elif can_draw() and not as_json:
             listen = settings.metrics.listen
-            asyncio.run(_watch(place, patterns, every_seconds=every, listen=listen))
+            asyncio.run(
+                _watch(place, patterns, every_seconds=every, listen=listen, is_shared=is_shared)
+            )
         else:
             tell = partial(_tell, as_json=as_json, is_shared=is_shared)
             asyncio.run(_repeat(place, patterns, every_seconds=every, tell=tell))
@@ -134,13 +136,19 @@ async def _read(engine: Engine, patterns: Sequence[str], *, exact: bool) -> Look
 
 
 async def _watch(
-    place: Place, patterns: Sequence[str], *, every_seconds: float, listen: str | None
+    place: Place,
+    patterns: Sequence[str],
+    *,
+    every_seconds: float,
+    listen: str | None,
+    is_shared: bool,
 ) -> NoReturn:
     async with open_database(place) as engine:
         read = partial(_read, engine, patterns, exact=False)
         from archiver.cli.watching import watch  # noqa: PLC0415 - aiohttp, for this alone
 
-        await watch(read, partial(_count, engine), every_seconds=every_seconds, listen=listen)
+        count = partial(_count, engine)
+        await watch(read, count, every_seconds=every_seconds, listen=listen, is_shared=is_shared)
 
 
 async def _count(engine: Engine, look: Look) -> Mapping[str, int]:

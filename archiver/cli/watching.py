@@ -22,21 +22,26 @@ Count = Callable[[Look], Awaitable[Mapping[str, int]]]
 """Counts, by flow, the events that have come at its head since a look."""
 
 
-async def watch(read: Read, count: Count, *, every_seconds: float, listen: str | None) -> NoReturn:
+async def watch(
+    read: Read, count: Count, *, every_seconds: float, listen: str | None, is_shared: bool
+) -> NoReturn:
     """Show what *read* and *count* give, until cancelled.
 
-    With *listen*, where the daemon tells of itself, whether it captures is shown as well.
+    With *listen*, where the daemon tells of itself, whether it captures is shown as well; else, if
+    *is_shared*, that none is heard of.
     """
     console = Console(highlight=False, color_system="auto" if has_colours() else None)
     with full_screen(console) as live:
-        async for view in views(read, count, every_seconds=every_seconds, listen=listen):
+        async for view in views(
+            read, count, every_seconds=every_seconds, listen=listen, is_shared=is_shared
+        ):
             width, height = console.size
             live.update(draw(view, width=width, height=height), refresh=True)
     raise AssertionError("views end only by being cancelled")
 
 
 async def views(
-    read: Read, count: Count, *, every_seconds: float, listen: str | None
+    read: Read, count: Count, *, every_seconds: float, listen: str | None, is_shared: bool = True
 ) -> AsyncIterator[View]:
     """What is to be shown, again and again; while the database is away, what was shown last.
 
@@ -62,6 +67,7 @@ async def views(
                     every_seconds=every_seconds,
                     rates={flow: events / max(seconds, 0.001) for flow, events in new.items()},
                     readiness=readiness,
+                    is_shared=is_shared,
                 )
             yield last
             await asyncio.sleep(every_seconds)

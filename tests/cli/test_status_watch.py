@@ -10,17 +10,19 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 
 import pytest
 from aiohttp import ClientSession
+from msgspec.structs import replace
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
 from archiver.cli.dashboard import Look, View, draw
 from archiver.cli.watching import ask_readiness, views
+from archiver.store.leases import Report
 from archiver.store.reading import Count, FlowReport, Totals
 from tests.cli.forks import Starter
 
@@ -96,6 +98,34 @@ def test_what_keeps_it_from_capturing_is_told() -> None:
     assert "✗ not capturing: the database is away" in shown(view, 80, 24)[0]
     unasked = View(look=look(), every_seconds=2, rates={}, readiness=None)
     assert "capturing" not in shown(unasked, 80, 24)[0]
+
+
+@pytest.mark.parametrize(
+    ("is_shared", "heard", "told"),
+    [(True, (), True), (True, (False,), True), (True, (False, True), False), (False, (), False)],
+)
+def test_that_no_daemon_is_heard_of_is_told(
+    is_shared: bool, heard: Sequence[bool], told: bool
+) -> None:
+    daemons = [
+        Report(
+            daemon="a",
+            started_at=NOW,
+            heard_at=NOW,
+            is_heard=one,
+            captures=[],
+            could_capture=1,
+        )
+        for one in heard
+    ]
+    view = View(
+        look=replace(look(), daemons=daemons),
+        every_seconds=2,
+        rates={},
+        readiness=None,
+        is_shared=is_shared,
+    )
+    assert ("✗ no daemon is heard of" in shown(view, 80, 24)[0]) == told
 
 
 async def test_while_the_database_is_away_the_last_view_stays() -> None:
