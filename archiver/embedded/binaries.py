@@ -42,7 +42,8 @@ def choose_binaries(home: Path, given: Path | None = None) -> tuple[Path, int]:
     have = ", ".join(str(major) for _, major in found)
     raise ArchiverError(
         f"the database in {home} was made by PostgreSQL {needed}, and here is only {have}: set "
-        f"ARCHIVER_POSTGRES_BIN to the binaries of version {needed}, or move it with pg_upgrade"
+        f"ARCHIVER_POSTGRES_BIN to the binaries of version {needed}, move it with pg_upgrade, or "
+        "export it by archiver export --events where that version is, and import that here"
     )
 
 
