@@ -1,8 +1,9 @@
 """Real databases for tests: each test that asks gets its own, cloned from a migrated template.
 
 The server is the one of ARCHIVER_TEST_DATABASE_URL or ARCHIVER_DATABASE_URL (any real server where
-that user may create databases), else a private one. Without any, the tests fail: a test that was
-skipped has proved nothing, so a skipped test fails the run as well.
+that user may create databases; of the latter only if that database holds no archive), else a
+private one. Without any, the tests fail: a test that was skipped has proved nothing, so a skipped
+test fails the run as well.
 """
 
 import asyncio
@@ -67,14 +68,28 @@ def logs_as_before() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """The URL of a server on which databases may be created; it names an existing database."""
-    given = os.environ.get("ARCHIVER_TEST_DATABASE_URL") or os.environ.get("ARCHIVER_DATABASE_URL")
-    if given:
-        yield given.replace("postgresql+psycopg://", "postgresql://", 1)
+    meant = os.environ.get("ARCHIVER_TEST_DATABASE_URL")
+    if given := meant or os.environ.get("ARCHIVER_DATABASE_URL"):
+        url = given.replace("postgresql+psycopg://", "postgresql://", 1)
+        if not meant:
+            refuse_archive(url)
+        yield url
         return
     chosen = os.environ.get("ARCHIVER_POSTGRES_BIN")
     binaries = Path(chosen) if chosen else None
     with swift_directory() as home, run_server(home, binaries=binaries, settings=UNSAFE) as server:
         yield server.url
+
+
+def refuse_archive(url: str) -> None:
+    """Fail if there is an archive in the database at *url*: whoever set it so meant the daemon."""
+    with psycopg.connect(url) as connection:
+        if connection.execute("SELECT to_regclass('store.journal')").fetchone() != (None,):
+            pytest.fail(
+                "ARCHIVER_DATABASE_URL leads to an archive, and tests make and drop databases and "
+                "roles beside it: unset it, or set ARCHIVER_TEST_DATABASE_URL to mean that server",
+                pytrace=False,
+            )
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from typing_extensions import override
 
+from tests.conftest import refuse_archive
+
 ROOT = Path(__file__).parent.parent
 LOCK = tomllib.loads((ROOT / "uv.lock").read_text())
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -251,3 +253,11 @@ def test_the_tests_are_those_of_a_foreground_in_the_background_as_well() -> None
         check=True,
     )
     assert told.stdout == "default_int_handler\n"
+
+
+def test_no_test_touches_the_server_of_an_archive_that_the_daemon_is_set_to(
+    database_url: str, bare_database_url: str
+) -> None:
+    refuse_archive(bare_database_url)
+    with pytest.raises(pytest.fail.Exception, match="leads to an archive"):
+        refuse_archive(database_url)
