@@ -25,6 +25,8 @@ MANIFEST = "manifest.json"
 PACKED_AT = (1980, 1, 1, 0, 0, 0)
 """The time of all that is in a zip, so that the same content makes the same bytes."""
 SMALL_BYTES = 32 * 1024
+OWN_DIRECTORY, OWN_FILE = 0o700, 0o600
+"""An export may hold private conversations: others read it when its owner lets them."""
 
 
 class Sink:
@@ -131,6 +133,8 @@ class Folder:
 
     def _pack(self) -> None:
         packed = self._to.with_name(f"{self._to.name}.tmp")
+        packed.unlink(missing_ok=True)
+        packed.touch(OWN_FILE)
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
             for path in sorted([MANIFEST, *(file.path for file in self.files)]):
                 entry = zipfile.ZipInfo(path, PACKED_AT)
@@ -214,7 +218,8 @@ def opened(to: Path, heading: Heading) -> Iterator[Folder]:
     home = partial_of(to)
     try:
         _require_free(to)
-        home.mkdir(parents=True, exist_ok=True)
+        home.parent.mkdir(parents=True, exist_ok=True)
+        home.mkdir(OWN_DIRECTORY, exist_ok=True)
         book = (home / BOOK).open("a+b")
     except OSError as error:
         raise ArchiverError(f"cannot write {home}: {error.strerror or error}") from error

@@ -6,6 +6,7 @@ import resource
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import zipfile
@@ -155,6 +156,20 @@ def test_a_check_finds_what_is_no_more_as_it_was(export: Export, tmp_path: Path)
         "missing", found[1].trouble.split(" ")[0], "changed:", "not",
     ]  # fmt: skip
     assert "bytes instead of" in found[1].trouble
+
+
+def test_others_of_the_machine_cannot_read_an_export(export: Export, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        for name in ("out", "out.zip"):
+            export(tmp_path / "made for it" / name, "jsonl")
+    finally:
+        os.umask(before)
+    modes = {
+        path.name: stat.filemode(path.stat().st_mode)
+        for path in (tmp_path / "made for it").iterdir()
+    }
+    assert modes == {"out": "drwx------", "out.zip": "-rw-------"}
 
 
 def test_a_check_finds_what_of_a_zip_is_damaged(export: Export, tmp_path: Path) -> None:
