@@ -16,6 +16,9 @@ from archiver.domain.model import EventId, FlowId, ThreadId, UserId
 MAX_NAME_LENGTH = 255
 """Of names and ids: what is longer is none, and no index of Postgres would take it."""
 
+MAX_TAG_LENGTH = 650
+"""What is longer is no tag: in any script, this many letters fit into an index of Postgres."""
+
 EXACT_IN_SECONDS = 4_000_000_000_000
 """Milliseconds: until 2096 a float of seconds tells each of them."""
 
@@ -58,6 +61,7 @@ class Envelope(msgspec.Struct, gc=False):
 
 
 _NAMED = msgspec.Meta(min_length=1, max_length=MAX_NAME_LENGTH)
+_TAG = msgspec.Meta(min_length=1, max_length=MAX_TAG_LENGTH)
 
 
 class Chat(msgspec.Struct, gc=False):
@@ -73,7 +77,7 @@ class Chat(msgspec.Struct, gc=False):
     sent: Annotated[int, msgspec.Meta(ge=0, lt=EXACT_IN_SECONDS)]
     user: Annotated[UserId, _NAMED] | None = None
     flow: Annotated[FlowId, _NAMED] | None = None
-    tags: tuple[Annotated[str, msgspec.Meta(min_length=1)], ...] = ()
+    tags: tuple[Annotated[str, _TAG], ...] = ()
     thread_id: Annotated[ThreadId, _NAMED] | None = None
     app: str | None = None
     uuid: str | None = None

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from archiver.domain.model import Attachment, EventId, FlowId, Json, Thread, ThreadId, UserId
-from archiver.flowdock.envelope import EXACT_IN_SECONDS, MAX_NAME_LENGTH
+from archiver.flowdock.envelope import EXACT_IN_SECONDS, MAX_NAME_LENGTH, MAX_TAG_LENGTH
 
 MAX_EVENT_ID = 2**63 - 1
 MAX_COUNT = 2**31 - 1
@@ -76,7 +76,8 @@ def read_moment(value: Any) -> datetime | None:
 def read_tags(value: Any) -> tuple[str, ...]:
     """Return tags in their order, the first spelling of each.
 
-    A list, or text with commas between; numbers in a list are tags too.
+    A list, or text with commas between; numbers in a list are tags too. What is too long for the
+    index is none: an event that waits for its message would else take that to the rejects.
     """
     if not value:
         return ()
@@ -85,7 +86,9 @@ def read_tags(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         return ()
     try:
-        if "" not in (folded := {tag.casefold() for tag in value}) and len(folded) == len(value):
+        folded = {tag.casefold() for tag in value}
+        is_short = max(map(len, value)) <= MAX_TAG_LENGTH
+        if is_short and "" not in folded and len(folded) == len(value):
             return tuple(value)
     except AttributeError:
         pass
@@ -95,7 +98,7 @@ def read_tags(value: Any) -> tuple[str, ...]:
 def _distinct(tags: Iterable[Any]) -> tuple[str, ...]:
     spellings: dict[str, str] = {}
     for tag in tags:
-        if isinstance(tag, str) and tag:
+        if isinstance(tag, str) and 0 < len(tag) <= MAX_TAG_LENGTH:
             spellings.setdefault(tag.casefold(), tag)
     return tuple(spellings.values())
 

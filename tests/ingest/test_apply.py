@@ -1,6 +1,7 @@
 """The one writer: what Postgres refuses is set aside alone, and nothing else is lost."""
 
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 import psycopg
@@ -23,6 +24,7 @@ from tests.ingest.arriving import (
     query,
     running,
     streamed,
+    tag_change,
 )
 
 THREAD = Thread(id=ThreadId("t"), activities=2**31)
@@ -164,6 +166,17 @@ def test_signals_and_rejects_land_without_any_event(archive):
     applied = archive.apply(nowhere, unplaced)
     assert (applied.events, applied.signals, applied.rejected) == (0, 1, 1)
     assert query(archive.url, "SELECT flow, event FROM archive.signals") == [(None, "presence")]
+
+
+def test_a_tag_that_no_index_takes_keeps_no_message_out(archive):
+    letters = "".join(map(chr, Random(7).choices(range(0x20000, 0x2A000), k=651)))
+    waiting = tag_change(9, 5, add=["a", letters])
+    for frames in ([waiting], [frame(5), frame(6, tags=[letters[:-1], letters])]):
+        archive.apply(*(streamed(one, archive.flow_key) for one in frames))
+
+    assert archive.rejects() == []
+    stored = query(archive.url, "SELECT id, tags FROM archive.messages ORDER BY id")
+    assert stored == [(5, ["a"]), (6, [letters[:-1]])]
 
 
 def test_a_message_said_thousands_of_times_in_one_batch_is_kept_once(archive):
