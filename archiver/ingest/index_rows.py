@@ -27,7 +27,7 @@ AT_ONCE = 100
 
 def letters(message: Said) -> int:
     """How much of *message* is searched."""
-    return len(message.content) + sum(map(len, message.earlier))
+    return len(message.content) + len(message.last) + sum(map(len, message.earlier))
 
 
 def are_found_alike(before: Message, after: Message) -> bool:
@@ -104,7 +104,7 @@ class Maker:
 def _texts(message: Said) -> Iterator[Cut]:
     marked = _marks(message)
     # What is deleted says nothing any more: what it said last is what it is found by.
-    now = message.content or (message.earlier[-1] if message.is_deleted and message.earlier else "")
+    now = message.content or message.last
     if message.file_names:
         now = with_names(now, message.file_names)
     yield _cut(message, 0, now, marked)

@@ -12,6 +12,7 @@ from archiver.domain.query_text import LONGEST_TEXT
 from archiver.store import schema
 from archiver.store.bulk import (
     Key,
+    bigint,
     integer,
     keys_of,
     moment,
@@ -24,6 +25,8 @@ from archiver.store.bulk import (
 from archiver.store.fetching import Query, fetch
 from archiver.store.rows import Rows, add_rows
 
+MOST_EARLIER_LETTERS = 1_000_000
+"""Of what a message said before its edits; what comes later is found while it is what it says."""
 LAST_HOUR = 2**27 - 1
 EPOCH = datetime.fromtimestamp(0, UTC)
 _EPOCH_AT = moment(EPOCH) or 0
@@ -48,7 +51,9 @@ class Said(Struct, frozen=True):
     has_reactions: bool
     external_user_name: str | None
     earlier: Sequence[str]
-    """Texts that it had before; the oldest first."""
+    """Texts that it had before, each once; the oldest first, as many as are searched."""
+    last: str
+    """Of a deleted message, what it said last; else nothing."""
     is_searched: bool | None
     """Whether `texts` has rows of it."""
 
@@ -83,7 +88,11 @@ def searched(message: Said, ordinal: int, spaced: str, found: Collection[bytes])
 
 async def said(tx: AsyncConnection, keys: Iterable[Key]) -> list[Said]:
     """The stored messages among *keys*; of texts, as much as is searched."""
-    asked = {**keys_of(keys), "longest": integer(LONGEST_TEXT)}
+    asked = {
+        **keys_of(keys),
+        "longest": integer(LONGEST_TEXT),
+        "most": bigint(MOST_EARLIER_LETTERS),
+    }
     return [Said(*row) for row in await fetch(tx, _SAID, asked)]
 
 
@@ -129,10 +138,21 @@ _SAID = Query.of("""
            m.attachments IS NOT NULL AS has_files, m.reactions IS NOT NULL AS has_reactions,
            m.external_user_name,
            CASE WHEN m.revisions = 0 THEN '{}' ELSE
-               array(SELECT left(content, CAST(%(longest)s AS integer)) FROM store.revisions AS r
-                     WHERE r.flow_key = m.flow_key AND r.message_id = m.id AND content <> ''
-                     ORDER BY ordinal)
+               array(SELECT said FROM (
+                         SELECT said, first, sum(length(said)) OVER (ORDER BY first) AS so_far
+                         FROM (SELECT left(content, CAST(%(longest)s AS integer)) AS said,
+                                      min(ordinal) AS first
+                               FROM store.revisions AS r
+                               WHERE r.flow_key = m.flow_key AND r.message_id = m.id
+                                 AND content <> '' GROUP BY said) AS alike
+                     ) AS its WHERE so_far <= CAST(%(most)s AS bigint) ORDER BY first)
            END AS earlier,
+           CASE WHEN m.revisions = 0 OR m.deleted_at IS NULL THEN '' ELSE
+               coalesce((SELECT left(content, CAST(%(longest)s AS integer))
+                         FROM store.revisions AS r
+                         WHERE r.flow_key = m.flow_key AND r.message_id = m.id AND content <> ''
+                         ORDER BY ordinal DESC LIMIT 1), '')
+           END AS last,
            (SELECT true FROM store.texts AS t
             WHERE t.flow_key = m.flow_key AND t.message_id = m.id LIMIT 1) AS is_searched
     FROM unnest(CAST(%(flow_keys)s AS integer[]), CAST(%(ids)s AS bigint[])) AS asked (flow_key, id)

@@ -22,7 +22,7 @@ from archiver.ingest.indexing import (
     index_some,
     part_of_time,
 )
-from archiver.store import search_queue
+from archiver.store import search_queue, search_texts
 from archiver.store.engine import Engine, connect, transaction
 from archiver.store.search_queue import Lexicon
 from tests.ingest.arriving import (
@@ -360,6 +360,24 @@ async def test_long_texts_are_made_into_rows_few_at_a_time(database_url, monkeyp
         assert ids(await find(engine, "long")) == set(range(1, 31))
     assert max(sizes) == len(texts[6])
     assert sorted(sizes)[-2] <= 1000
+
+
+async def test_of_a_message_edited_ever_again_the_first_texts_and_the_last_are_found(
+    database_url, monkeypatch
+):
+    monkeypatch.setattr(search_texts, "MOST_EARLIER_LETTERS", 12)
+    texts = "SELECT ordinal, spaced FROM store.texts ORDER BY ordinal"
+    async with connect(database_url) as engine:
+        flow_key = await ready(engine)
+        edits = [edit(id_, 1, text) for id_, text in enumerate(("second", "third", "fourth"), 2)]
+        tags = [tag_change(id_, 1, add=[f"tag{id_}"]) for id_ in range(5, 15)]
+        await written(engine, flow_key, frame(1, content="first"), *edits, *tags)
+        await catch_up(engine)
+        assert query(database_url, texts) == [(0, " fourth "), (1, " first "), (2, " second ")]
+
+        await written(engine, flow_key, edit(20, 1, ""))
+        await catch_up(engine)
+        assert query(database_url, texts) == [(0, " fourth "), (1, " first "), (2, " second ")]
 
 
 async def test_a_daemon_keeps_it_up_to_date(database_url):
