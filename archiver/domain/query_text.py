@@ -18,7 +18,7 @@ sign and each two neighbours of scripts that put no spaces between words; symbol
 import re
 from collections.abc import Iterable, Iterator
 from operator import add
-from unicodedata import category, name, normalize
+from unicodedata import category, combining, name, normalize
 
 VERSION = 2
 """Of the forms below: an index made with another one must be made anew."""
@@ -26,6 +26,8 @@ VERSION = 2
 LONGEST_TEXT = 100_000
 """Letters of a message that are searched; what comes behind is not found."""
 LONGEST_LEXEME = 60
+MOST_ACCENTS = 30
+"""Of one letter, as many as the Unicode standard thinks of (its annex 15)."""
 
 APART = "".join(
     f"{chr(first)}-{chr(last)}"
@@ -66,6 +68,8 @@ _ALIKE = {
     **{"þ": "th", "æ": "ae", "œ": "oe"},  # noqa: PIE800
 }
 """Letters that are others with something added, and signs that stand for others."""
+_TWO_SIGNS = "\u0f73\u0f75\u0f81"
+"""Vowels of Tibetan: no accents by themselves, but made of them."""
 _DROPPED = re.compile(
     "[\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf-\u05c7\u0640\u064b-\u065f\u0670"
     "\ufe00-\ufe0f\U0001f3fb-\U0001f3ff\U000e0100-\U000e01ef]"
@@ -121,10 +125,23 @@ def is_plain(text: str) -> bool:
 def fold_piece(piece: str, *, is_plain: bool) -> str:
     """What *piece*, which stands between white space, is in a folded text that is plain, or not."""
     # What is left apart, as a kana of half width and its sign, is put together at the end.
-    folded = (
-        piece.lower() if is_plain else normalize("NFC", normalize("NFC", piece).translate(_FOLDS))
-    )
+    folded = piece.lower() if is_plain else _composed(_composed(piece).translate(_FOLDS))
     return " ".join(folded.split())
+
+
+def _composed(text: str) -> str:
+    """*text* in form C, without what more than `MOST_ACCENTS` are on one letter.
+
+    Their order is part of the form, and to find it takes the square of their number.
+    """
+    if len(text) > 8 * MOST_ACCENTS and not text.isascii():
+        kept, accents = [], 0
+        for one in text:
+            accents = accents + 1 if combining(one) or one in _TWO_SIGNS else 0
+            if accents <= MOST_ACCENTS:
+                kept.append(one)
+        text = "".join(kept)
+    return normalize("NFC", text)
 
 
 def space(folded: str) -> str:

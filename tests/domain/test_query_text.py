@@ -1,10 +1,14 @@
 """What is searched of a text can be told of each piece of it between white space by itself."""
 
+from time import process_time
+
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from archiver.domain.query_text import (
     LONGEST_LEXEME,
+    MOST_ACCENTS,
     fold,
     fold_piece,
     is_plain,
@@ -34,6 +38,18 @@ def test_a_text_is_folded_and_cut_piece_by_piece(text):
     assert [word for _, one in pieces for word in words(one)] == said
     found = [lexemes(piece, one, words(one)) for piece, one in pieces]
     assert set().union(*found) == lexemes(text, folded, said)
+
+
+@pytest.mark.parametrize(
+    "signs", ["\u0301\u0316", "\u0344\u0316", "\u0730\u200d\u0731\u200d", "\u0f73\u0316"]
+)
+def test_accents_without_number_are_folded_in_no_time(signs):
+    began = process_time()
+    folded = fold_piece("ü" + signs * 50_000 + "ő", is_plain=False)
+    assert process_time() - began < 2
+    assert folded[0] == "u"
+    assert folded[-1] == "o"
+    assert len(folded) <= 2 + 2 * MOST_ACCENTS
 
 
 @given(texts.map(lambda text: text.replace("語", "nameOf" + "A" * 3000)))
