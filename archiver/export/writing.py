@@ -186,9 +186,11 @@ def path_of(flow: str) -> str:
 
 
 def safe_name(name: str) -> str:
-    """*name* as the name of one file."""
+    """*name* as the name of one file, also if it is empty: a path must not begin with a slash."""
     escaped = quote(name, safe="-_~ ()+,=@")
-    if escaped.strip(".") == "":
+    if not name:
+        escaped = "%"
+    elif escaped.strip(".") == "":
         escaped = escaped.replace(".", "%2E")
     if DEVICE.fullmatch(escaped):
         escaped = _disguised(escaped)
