@@ -49,6 +49,16 @@ async def test_a_path_given_to_a_new_flow_is_taken_from_the_one_that_had_it(engi
     assert await paths(engine) == {"a": "acme/main@a", "b": "acme/main"}
 
 
+async def test_paths_as_long_as_names_may_be_are_set_aside_in_any_script(engine):
+    letters = [chr(0x20000 + 97 * number % 40_000) for number in range(1020)]
+    ids = "".join(letters[:255]), "".join(letters[255:510])
+    path = f"{''.join(letters[510:765])}/{''.join(letters[765:])}"
+    for id_ in (*ids, *ids):
+        await see(engine, flow(id_, path))
+
+    assert sorted(map(len, (await paths(engine)).values())) == [511, 656]
+
+
 async def test_of_two_flows_of_one_path_that_are_both_read_the_same_goes_by_it(engine):
     await see(engine, flow("a", "acme/main"))
     keys = await see(engine, flow("b", "acme/main"))
