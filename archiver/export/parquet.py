@@ -18,6 +18,7 @@ import pyarrow.parquet
 
 from archiver.export.folder import Shelf
 from archiver.export.reading import Reading
+from archiver.export.writing import shortened
 from archiver.store import exporting_rows
 from archiver.store.exporting import Table
 from archiver.store.exporting_choice import Part, Subject
@@ -25,6 +26,8 @@ from archiver.store.exporting_rows import COLUMNS, Block
 
 GROUP_BYTES = 2_000_000
 """Of CSV; each such block becomes a row group."""
+LONGEST_FLOW = 240
+"""Letters of a name as it is escaped: file systems take a few more."""
 
 _TIME = pa.timestamp("us", tz="UTC")
 _FILE = pa.struct(
@@ -74,7 +77,7 @@ class Parquet:
 
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
         """Write one file of a partition."""
-        place = f"flow={quote(part.flow, safe='')}/month={part.month}/messages.parquet"
+        place = f"{partition_of(part.flow)}/month={part.month}/messages.parquet"
         lines = exporting_rows.as_csv(reading.tx, part, reading.chosen)
         rows = 0
         with (
@@ -94,6 +97,11 @@ class Parquet:
 
     async def write_summary(self, reading: Reading, shelf: Shelf) -> None:
         """Write nothing: all is in the parts."""
+
+
+def partition_of(flow: str) -> str:
+    """The directory that tells readers the *flow* of all that is in it."""
+    return f"flow={shortened(quote(flow, safe=''), flow, longest=LONGEST_FLOW)}"
 
 
 async def _blocks(blocks: AsyncGenerator[Block]) -> AsyncGenerator[bytes]:

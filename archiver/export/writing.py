@@ -196,9 +196,14 @@ def safe_name(name: str) -> str:
         escaped = _disguised(escaped)
     if escaped.endswith((".", " ")):
         escaped = f"{escaped[:-1]}%{ord(escaped[-1]):02X}"
-    if len(escaped) <= LONGEST_NAME:
+    return shortened(escaped, name)
+
+
+def shortened(escaped: str, name: str, *, longest: int = LONGEST_NAME) -> str:
+    """What *name* was *escaped* to, if it is not too long; else its beginning, and a digest."""
+    if len(escaped) <= longest:
         return escaped
-    return f"{escaped[: LONGEST_NAME - 20]}~{sha256(name.encode()).hexdigest()[:16]}"
+    return f"{escaped[: longest - 20]}~{sha256(name.encode()).hexdigest()[:16]}"
 
 
 def _disguised(name: str) -> str:

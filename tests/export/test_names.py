@@ -7,6 +7,7 @@ from urllib.parse import unquote
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from archiver.export.parquet import partition_of
 from archiver.export.writing import path_of
 
 ODD = [
@@ -35,6 +36,13 @@ def test_no_name_leads_out_of_the_folder(flow: list[str]) -> None:
     assert not any(letter in path for letter in '\\:*?"<>|')
     assert not any(map(is_reserved, names))
     assert not path.startswith(("search", "assets", "manifest"))
+
+
+def test_readers_of_parquet_are_told_a_name_that_a_file_system_takes():
+    assert partition_of("acme/main") == "flow=acme%2Fmain"
+    cut, other = (partition_of(f"acme/{'é' * 200}{end}") for end in "ab")
+    assert cut != other
+    assert max(len(cut), len(other)) < 250
 
 
 @given(flows)
