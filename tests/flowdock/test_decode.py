@@ -25,7 +25,7 @@ from archiver.domain.events import (
     ThreadChanged,
 )
 from archiver.flowdock.decode import decode, decode_any, decode_listed, decode_listed_any
-from archiver.flowdock.envelope import read_chat
+from archiver.flowdock.envelope import MAX_DEPTH, read_chat
 
 FLOW = "6f4a1c9e-0c34-4be2-9f3a-5d2b8b1e7a10"
 
@@ -449,6 +449,25 @@ UNUSUAL: list[dict[str, Any]] = [
 @pytest.mark.parametrize("change", UNUSUAL, ids=repr)
 def test_a_chat_message_is_read_alike_fast_and_slow(change: dict[str, Any]) -> None:
     frame = json.dumps({**CHAT, "content": "hello", **change}, separators=(",", ":")).encode()
+    assert decode(frame) == decode_any(frame)
+    assert decode_listed(frame) == decode_listed_any(frame)
+
+
+UNSTORABLE = {
+    "NUL": b'"a\\u0000b"',
+    "lone surrogate": b'"a\\ud800b"',
+    "not UTF-8": b'"a\xffb"',
+    "abyss": b'{"x":' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"}",
+}
+
+
+@pytest.mark.parametrize("name", ["content", "thread", "unknown"])
+@pytest.mark.parametrize("value", UNSTORABLE.values(), ids=UNSTORABLE)
+def test_a_chat_message_that_cannot_be_stored_is_read_alike_fast_and_slow(
+    name: str, value: bytes
+) -> None:
+    plain = json.dumps({**CHAT, "content": "hello", name: 0}, separators=(",", ":")).encode()
+    frame = plain.replace(f'"{name}":0'.encode(), f'"{name}":'.encode() + value)
     assert decode(frame) == decode_any(frame)
     assert decode_listed(frame) == decode_listed_any(frame)
 
