@@ -178,8 +178,6 @@ def _read_carefully(frame: bytes) -> Envelope | Rejected:
     """Read what msgspec refuses and others may send: lone surrogates, huge numbers."""
     try:
         value = read_json(frame)
-    except UnicodeDecodeError:
-        return Rejected(reason="not UTF-8")
     except ValueError as exc:
         return Rejected(reason=str(exc) if "nested" in str(exc) else f"not JSON: {exc}")
     if not isinstance(value, dict):

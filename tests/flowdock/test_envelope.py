@@ -64,6 +64,8 @@ def test_both_ways_of_reading_agree(value: Any) -> None:
         (b'{"x":' + b"[" * 5000 + b"]" * 5000 + b"}", "nested too deeply"),
         (b'{"x":' + b"[" * 400 + b"]" * 400 + b"}", "nested too deeply"),
         (b'{"x":"\\ud800","y":' + b"[" * 400 + b"]" * 400 + b"}", "nested too deeply"),
+        (b'{"x":[' + b"[]," * 400 + b"[" * 400 + b"]" * 400 + b"]}", "nested too deeply"),
+        (b'{"x":"\xff","y":"\\u0000"}', "not UTF-8"),
         (b'{"x":"\\ud800","y":' + b"[" * 5000 + b"]" * 5000 + b"}", "nested too deeply"),
     ],
 )
