@@ -105,7 +105,7 @@ class Claims:
             # What was proven since the last call may hold the event that was refused just now.
             self._gained.pop(flow_key, None)
             for connection in self._connections.values():
-                if flow_key in connection.flows:
+                if flow_key in connection.flow_keys or flow_key in connection.flows:
                     connection.flows[flow_key] = Continuity(since=now + self._settling_seconds)
 
     def _note_arrivals(self, item: Came) -> set[int]:

@@ -118,6 +118,7 @@ def test_not_all_that_cannot_be_kept_has_all_listed_anew_but_the_last_of_it():
     claims = Claims(settling_seconds=SETTLING)
     claims.note([began(at=0), came(5, at=2)])
     claims.refuse([1], now=3)
+    assert claims.note([]) == set()  # nothing came for a while
     assert claims.note([came(6, at=4), came(6, at=4, flow_key=2)]) == {1}
     assert claims.note([unreadable(at=5), unreadable(at=6), came(9, at=7)]) == set()
     assert claims.note([came(10, at=4 + AGAIN_SECONDS)]) == {1}
@@ -128,6 +129,17 @@ def test_what_comes_of_flows_that_a_connection_was_not_opened_for_proves_nothing
     """Nobody knows how much of them it brings."""
     items = [began(at=0), came(5, at=2, flow_key=3), came(9, at=3, flow_key=3), came(7, at=3)]
     assert claimed(*items) == {1: Ranges(((7, 7),))}
+
+
+def test_signals_of_no_flow_that_is_known_have_nothing_heard_anew_and_prove_nothing():
+    active = {"event": "activity.user", "id": 7, "user": 1, "sent": SENT, "content": {}}
+    joined = {"event": "flow-add", "user": 1, "content": {"id": "f", "open": True}}
+    signals = [streamed(json.dumps(one).encode(), 1) for one in (active, joined)]
+    claims = Claims(settling_seconds=SETTLING)
+    claims.note([began(at=0)])
+    unknown = [replace(one, flow_key=None) for one in signals]
+    assert claims.note([Came(1, 2, unknown), came(9, at=3)]) == set()
+    assert claims.take(now=100).keys() == {1}
 
 
 def test_a_private_conversation_that_begins_later_is_on_its_connection():
@@ -150,6 +162,14 @@ def test_nothing_is_proven_across_leaving_and_joining_a_flow(kind):
     assert claims.note([came(8, at=4.5), came(9, at=6), came(9, at=6, flow_key=2)]) == set()
     proven = {key: gain.streamed for key, gain in claims.take(now=100).items()}
     assert proven == {1: Ranges(((9, 9),)), 2: Ranges(((6, 9),))}
+
+
+def test_nothing_is_proven_across_leaving_and_joining_a_flow_before_anything_was_heard_of_it():
+    """What was said before, and is heard late, may lie on the other side of what was missed."""
+    items: list[Item] = [began(at=0), began(at=0, connection=2)]
+    items += [told(kind, at=4, connection=2) for kind in ("flow-remove", "flow-add")]
+    items += [came(5, at=4.1), came(7, at=4.3), came(9, at=6), came(12, at=7)]
+    assert claimed(*items) == {1: Ranges(((9, 12),))}
 
 
 def test_a_claim_is_due_and_told_once():
