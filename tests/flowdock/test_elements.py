@@ -52,6 +52,11 @@ def test_an_element_with_a_hole_does_not_hide_the_others() -> None:
         ]
 
 
+def test_the_mark_that_windows_puts_before_a_file_is_no_part_of_the_array() -> None:
+    for size in (3, 1000):
+        assert read(b'\xef\xbb\xbf[{"id": 1}]', size) == [Element(4, b'{"id": 1}')]
+
+
 @pytest.mark.parametrize(
     ("body", "reason", "at"),
     [

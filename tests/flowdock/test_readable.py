@@ -43,7 +43,9 @@ FILE = {"file_name": "plan.pdf", "file_size": 20480}
         ("mail", {"subject": "S", "content": "<p>a</p>", "contentType": "text/HTML"}, "S\na"),
         ("mail", {"subject": "S", "content": [{"content": "a"}, {"content": "b"}]}, "S\na\nb"),
         ("mail", {"subject": None, "content": None}, ""),
+        ("mail", {"content": ["<p>a</p>", "b<br>c"], "contentType": "text/html"}, "a\nb\nc"),
         ("rss", {"title": "Out", "content": "It is"}, "Out\nIt is"),
+        ("rss", {"title": "Out", "url": "no", "text": 7, "body": ["no"]}, "Out"),
         ("twitter", {"text": "hi", "user": {"name": "Bo", "description": "no"}}, "hi"),
         ("vcs", {"commits": [{"message": "Fix"}, {"message": "it"}], "ref": "r"}, "r\nFix\nit"),
         ("vcs", {"pull_request": {"title": "T", "body": "B"}, "sender": {"name": "no"}}, "T\nB"),
@@ -56,6 +58,17 @@ FILE = {"file_name": "plan.pdf", "file_size": 20480}
 )
 def test_each_kind_has_its_text(kind: str, content: Any, text: str) -> None:
     assert text_of(kind, Envelope(content=content)) == text
+
+
+@pytest.mark.parametrize("content", [None, 7, [], ["a"], {}, {"user": "a"}], ids=repr)
+@pytest.mark.parametrize("kind", ["comment", "file", "user-edit"])
+def test_what_is_of_another_shape_than_its_kind_has_no_text(kind: str, content: Any) -> None:
+    assert text_of(kind, Envelope(content=content)) == ""
+
+
+@pytest.mark.parametrize("kind", ["mail", "action"])
+def test_mails_and_actions_of_another_shape_are_free_form(kind: str) -> None:
+    assert text_of(kind, Envelope(content=[{"text": "a"}])) == "a"
 
 
 @pytest.mark.parametrize("kind", ["activity", "discussion"])
