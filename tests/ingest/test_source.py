@@ -24,7 +24,7 @@ from archiver.store import coverage, wanted
 from archiver.store.coverage import Standing
 from archiver.store.engine import Transaction, connect, transaction
 from archiver.store.wanted import Wanting
-from tests.ingest.arriving import NOW, edit, fail_to_journal, query, streamed
+from tests.ingest.arriving import NOW, edit, fail_to_journal, gone, query, streamed
 from tests.test_daemon import settings_for, until
 
 SETTLING_SECONDS = 0.3
@@ -318,6 +318,48 @@ async def test_an_empty_page_is_proof_when_all_that_was_held_is_gone(flowdock, s
         timeline.remove(one.id)
     reading = await source.ask(key(source), 1, head, newest=False, purpose="backfill")
     assert reading.proven == Ranges(((1, head),))
+
+
+async def test_an_empty_page_proves_nothing_though_messages_are_listed_above_it(flowdock, source):
+    ids = [one.id for one in flowdock.simulator.world.flows[0].timeline]
+    flowdock.simulator.faults.add(Fault(kind="hollow", on="rest", path="*/messages", frames=100))
+    reading = await source.ask(key(source), 1, ids[5], newest=False, purpose="backfill")
+    assert flowdock.simulator.faults.fired["hollow"] == 1
+    assert (reading.proven, reading.trouble) == (Ranges(), NOT_EMPTY)
+
+
+async def test_an_empty_page_is_proof_below_and_between_what_is_held(flowdock, source):
+    timeline, head = flowdock.simulator.world.flows[0].timeline, source.heads.newest(key(source))
+    ids = [one.id for one in timeline]
+    for id_ in [*ids[:3], *ids[6:9]]:
+        timeline.remove(id_)
+    await source.ask(key(source), ids[3], head, newest=False, purpose="backfill")
+    for first, last in ((1, ids[3] - 1), (ids[5] + 1, ids[9] - 1)):
+        reading = await source.ask(key(source), first, last, newest=False, purpose="backfill")
+        assert reading.proven == Ranges(((first, last),))
+
+
+async def test_an_empty_page_proves_nothing_though_the_newest_that_was_held_is_deleted(
+    flowdock, source
+):
+    timeline, head = flowdock.simulator.world.flows[0].timeline, source.heads.newest(key(source))
+    await ask(source, head)
+    newest = [one.id for one in timeline][-1]
+    timeline.remove(newest)
+    heard = gone(newest, key(source), as_of=head)
+    await apply(source.engine, Batch(now=NOW, arrivals=[heard]))
+    flowdock.simulator.faults.add(
+        Fault(kind="hollow", on="rest", path="*/messages", frames=100, times=0)
+    )
+    reading = await source.ask(key(source), head + 1, head + 9, newest=False, purpose="backfill")
+    assert (reading.proven, reading.trouble) == (Ranges(), NOT_EMPTY)
+
+
+async def test_an_empty_page_is_proof_behind_a_message_that_cannot_be_read(flowdock, source):
+    timeline, head = flowdock.simulator.world.flows[0].timeline, source.heads.newest(key(source))
+    list(timeline)[-1].encoded = b'{"event": null}'
+    reading = await source.ask(key(source), head + 1, head + 9, newest=False, purpose="backfill")
+    assert reading.proven == Ranges(((head + 1, head + 9),))
 
 
 async def test_messages_that_are_too_large_for_one_page_come_in_parts(
