@@ -11,6 +11,7 @@ from archiver.domain.query_text import (
     MOST_ACCENTS,
     fold,
     fold_piece,
+    has_link,
     is_plain,
     lexemes,
     put_together,
@@ -64,3 +65,13 @@ def test_no_text_is_found_by_more_than_an_index_holds(text):
 def test_what_is_plain_is_folded_as_it_is_among_what_is_not(piece):
     assert is_plain(piece)
     assert fold_piece(piece, is_plain=True) == fold_piece(piece, is_plain=False)
+
+
+@pytest.mark.parametrize("text", ["see https://a.b", "FTP://a", "(www.a.b)", "a:// WWW.b"])
+def test_a_link_is_what_people_would_click_on(text):
+    assert has_link(text)
+
+
+@pytest.mark.parametrize("text", ["", "a.b", "https", "https:// a", "c://a", "www. a", "awww.b"])
+def test_what_only_looks_like_a_link_is_none(text):
+    assert not has_link(text)
