@@ -218,7 +218,7 @@ async def test_what_is_shown_and_is_not_what_was_asked_for_is_rejected(database_
         timeline = flowdock.world.flows[0].timeline
         message = timeline.get(ids[3])
         assert message is not None
-        message.encoded = arriving.frame(ids[-1] + beyond)
+        message.encoded = arriving.frame(ids[-1] + beyond, flow=flowdock.world.flows[0].id)
         flowdock.faults.add(dataclasses.replace(HOLLOW, frames=1))
         wrong = await source.ask(flow_key, ids[2], ids[4], newest=False, purpose="audit")
         assert flowdock.faults.fired == {"hollow": 1}
