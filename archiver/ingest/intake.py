@@ -8,7 +8,8 @@ enough, or after a short while: a quiet flow is not kept waiting.
 import asyncio
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 from msgspec import Struct
@@ -97,7 +98,7 @@ class Intake:
     def read_up_to(self) -> float:
         """The time up to which all that the service sent has had time to be read.
 
-        While somebody waits to put, nothing is read: what was sent before what was read last may
+        While somebody who reads waits, nothing is read: what was sent before what was read last may
         lie in a socket. Afterwards it takes the settling time until that is behind.
         """
         now = asyncio.get_running_loop().time()
@@ -109,10 +110,25 @@ class Intake:
         read = self.read_up_to()
         return min(read, self._items[0].at) if self._items else read
 
+    @contextmanager
+    def hindering(self) -> Iterator[None]:
+        """Tell that somebody who reads waits for something else as long as the block lasts."""
+        clock = asyncio.get_running_loop().time
+        if not self._waiting and clock() - self._free_since >= self._settling_seconds:
+            self._hindered_at = clock()
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+            self._free_since = clock()
+
     async def put(self, item: Item) -> None:
         """Add *item* as soon as there is room: that is, while the queue is below its limit."""
         while self._bytes >= self.limit_bytes:
-            await self._wait_for_room()
+            self._drained.clear()
+            with self.hindering():
+                await self._drained.wait()
         self.put_now(item)
 
     def put_now(self, item: Item) -> None:
@@ -153,15 +169,3 @@ class Intake:
         self._size -= taken_events
         self._drained.set()
         return taken
-
-    async def _wait_for_room(self) -> None:
-        clock = asyncio.get_running_loop().time
-        if not self._waiting and clock() - self._free_since >= self._settling_seconds:
-            self._hindered_at = clock()
-        self._waiting += 1
-        self._drained.clear()
-        try:
-            await self._drained.wait()
-        finally:
-            self._waiting -= 1
-            self._free_since = clock()

@@ -148,7 +148,8 @@ async def receive(
             if flow is not None:
                 flow_key = known(flow)
                 if flow_key is None:
-                    flow_key = await listener.names.key(flow, now=received_at)
+                    with listener.intake.hindering():
+                        flow_key = await listener.names.key(flow, now=received_at)
                 decoded = _believable(decoded, listener.newest(flow_key), flow)
             elif isinstance(decoded, Event):
                 decoded = Rejected(reason="no flow")

@@ -4,20 +4,40 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import psycopg
 import pytest
+from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
 from archiver.domain.events import Rejected, Signal
-from archiver.domain.model import UserId
+from archiver.domain.model import FlowId, UserId
 from archiver.domain.proportion import FARTHEST_SIGNAL
-from archiver.flowdock.stream import Closed, Occurrence, Opened
+from archiver.flowdock.stream import Closed, Frames, Occurrence, Opened
 from archiver.ingest.heads import Heads
 from archiver.ingest.intake import Began, Came, Intake
-from archiver.ingest.live import Listener, Pace, Rate, claim_pause, listen, receive, write_forever
+from archiver.ingest.live import (
+    CLAIM_SECONDS,
+    Listener,
+    Pace,
+    Rate,
+    claim_pause,
+    listen,
+    receive,
+    write_forever,
+)
 from archiver.ingest.names import Names
 from archiver.ingest.tally import AccountTally, Link, Tally
 from archiver.store.engine import DatabaseError, Engine, connect
-from tests.ingest.arriving import LONG_AGO, NOW, fail_to_journal, frame, new_flow, query, streamed
+from tests.ingest.arriving import (
+    LONG_AGO,
+    NOW,
+    fail_to_journal,
+    frame,
+    new_flow,
+    query,
+    streamed,
+    waits_for_lock,
+)
 from tests.test_daemon import until
 
 SETTLING_SECONDS = 0.2
@@ -173,6 +193,34 @@ async def test_an_id_out_of_all_proportion_is_believed_of_nothing(writing):
         assert near.id == 101
         assert isinstance(far.decoded, Rejected)
         assert far.decoded.reason == "an id out of all proportion to its flow's"
+
+
+async def test_nothing_is_claimed_over_what_lies_unread_while_a_new_flow_is_named(writing):
+    """Event 5 came late, behind one of a flow whose row another daemon is about to make."""
+    ours = listener(writing)
+    known = await ours.names.key(FlowId("known"), now=NOW)
+
+    async def occur() -> AsyncIterator[Occurrence]:
+        yield Opened(connection=1, answered_at=LONG_AGO)
+        await asyncio.sleep(SETTLING_SECONDS)
+        for flow, *ids in (("known", 1, 9), ("new", 1), ("known", 5)):
+            yield Frames(frames=[frame(id_, flow=flow) for id_ in ids], received_at=NOW)
+        await asyncio.Event().wait()
+
+    opened = replace(ours, on_opened=lambda: frozenset({known}))
+    with psycopg.connect(writing.url) as other:
+        new = "INSERT INTO store.flows (flow_id, path, first_seen_at) VALUES ('new', 'new', now())"
+        other.execute(new)
+        async with at_work(writing, batch_events=10), asyncio.TaskGroup() as group:
+            listening = group.create_task(listen(occur(), opened))
+            await until(lambda: waits_for_lock(writing.url))
+            claims_are_due = writing.clock() + SETTLING_SECONDS + 2 * CLAIM_SECONDS
+            await until(lambda: writing.clock() > claims_are_due)
+            assert not writing.claimed()
+            other.commit()
+            await until(lambda: 9 in writing.claimed())
+            listening.cancel()
+    assert (5,) in query(writing.url, "SELECT id FROM archive.events")
 
 
 async def test_a_signal_moves_no_head_further_than_what_is_known(writing):
