@@ -25,10 +25,8 @@ class Names:
 
     async def load(self) -> None:
         """Learn the flows that the archive has."""
-        async with self._engine.connect() as tx:
-            self._keys.update(
-                (str(name), key) for name, key in (await directory.flow_keys(tx)).items()
-            )
+        keys = await when_possible(self._engine, directory.flow_keys)
+        self._keys.update((str(name), key) for name, key in keys.items())
 
     async def see(self, flows: Iterable[Flow], *, now: datetime) -> dict[FlowId, int]:
         """Store flows as the service lists them; returns their keys."""

@@ -9,6 +9,7 @@ from archiver.flowdock.decode import decode
 from archiver.ingest.names import Names, flow_named
 from archiver.store.engine import connect
 from tests.ingest.arriving import NOW, frame
+from tests.test_daemon import CUT_OFF
 
 ME = UserId("1")
 
@@ -79,3 +80,12 @@ def cut_all(database_url: str) -> None:
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         ).rowcount
     assert ended > 0
+
+
+async def test_flows_are_learned_though_the_database_goes_away_meanwhile(database_url, admin):
+    async with connect(database_url) as engine:
+        await Names(engine).key(FlowId("uuid"), now=NOW)
+        admin.execute(CUT_OFF)
+        later = Names(engine)
+        await later.load()
+        assert later.known(FlowId("uuid")) is not None
