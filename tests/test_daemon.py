@@ -218,6 +218,26 @@ async def test_what_was_said_between_leaving_and_joining_again_is_found(flowdock
     assert {"changed while away", "while away", "back again"} < said
 
 
+async def test_a_flow_that_was_given_the_name_of_another_is_followed_though_nothing_is_said_in_it(
+    flowdock, archive
+):
+    """Each flow has a stream of its own, and that of the name stands, for the one that had it."""
+    world = flowdock.world
+    before, after, _ = world.flows
+    edited = world.post(after, flowdock.me, "as it was")
+    stream = StreamSettings(silence_seconds=5, request_line_bytes=1)
+    async with archiving(settings_for(flowdock, archive.url, stream=stream)):
+        await flowdock.connected()
+        await archive.completed()
+        streams = [one for one in flowdock.streams.connections if one.flows & {before.id, after.id}]
+        slug = before.slug
+        world.directory.move_flow(before, "moved")
+        world.directory.move_flow(after, slug)
+        await until(lambda: not any(one in flowdock.streams.connections for one in streams))
+        world.edit(after, edited.id, "changed")
+        await until(lambda: archive.differences() == [])
+
+
 @asynccontextmanager
 async def unconnected(flowdock: Simulator) -> AsyncIterator[Any]:
     """Nobody hears what is done inside; yields the first flow."""

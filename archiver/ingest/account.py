@@ -149,7 +149,7 @@ class Account:
             else:
                 failures, knows_flows = 0, True
             if knows_flows:
-                await self._connections.deal_out(self.source.paths.values(), me, group)
+                await self._connections.deal_out(self.source.paths, me, group)
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_seconds):
                     await self._roster.stale.wait()

@@ -57,20 +57,26 @@ class Connections:
         self._watch = watch
         self._tasks: dict[Shard, asyncio.Task[NoReturn]] = {}
         self._links: dict[Shard, Link] = {}
+        self._keys: dict[str, int] = {}
+        """By path: the flows that were dealt out last."""
         self._one_stands = asyncio.Event()
         self._too_much: set[Shard] = set()
         self._reconnected_at: dict[Shard, float] = {}
         self._trust_seconds: dict[Shard, float] = {}
 
-    async def deal_out(self, paths: Collection[str], me: UserId, group: asyncio.TaskGroup) -> None:
-        """Follow the flows *paths*, as the user *me*, by tasks in *group*; keep what fits."""
+    async def deal_out(
+        self, paths: Mapping[int, str], me: UserId, group: asyncio.TaskGroup
+    ) -> None:
+        """Follow flows, by key their *paths*, as *me*, by tasks in *group*; keep what fits."""
+        keys = {path: key for key, path in paths.items() if not is_private(path)}
         shards = assign(
-            [path for path in paths if not is_private(path)],
+            keys,
             [part for shard in self._tasks for part in self._parts(shard)],
             private=self._roster.follows_private,
             limit_bytes=self._lines.request_line_bytes,
         )
         ending = {shard: self._tasks.pop(shard) for shard in self._tasks.keys() - set(shards)}
+        self._end_misled(keys)
         begun = []
         for number, shard in enumerate(shards, 1):
             if shard not in self._tasks:
@@ -78,6 +84,15 @@ class Connections:
                 self._tasks[shard] = group.create_task(self._follow_shard(shard, me, origin))
                 begun.append(shard)
         await self._exchange(ending, begun)
+
+    def _end_misled(self, keys: dict[str, int]) -> None:
+        """End streams of paths that are another flow's by now: they bring that of before."""
+        misled = {path for path, key in keys.items() if self._keys.get(path, key) != key}
+        self._keys = keys
+        for shard in [shard for shard in self._tasks if not misled.isdisjoint(shard.flows)]:
+            renamed = sorted(misled.intersection(shard.flows))
+            log.info("flows renamed: reconnecting", extra={"flows": renamed})
+            self._tasks.pop(shard).cancel()
 
     def reconnect(self, path: str) -> None:
         """Follow the shard of *path* on another connection: this one keeps things back.
