@@ -143,7 +143,7 @@ class Connections:
             try:
                 await self._follow_for_ever(shard, me, origin, link)
             finally:
-                if self._links[shard] is link:
+                if self._links.get(shard) is link:
                     del self._links[shard]
 
     async def _follow_for_ever(self, shard: Shard, me: UserId, origin: str, link: Link) -> NoReturn:

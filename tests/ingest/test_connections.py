@@ -1,0 +1,70 @@
+"""Which streams are followed, while others of the same flows still end."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from archiver import daemon
+from archiver.domain.model import UserId
+from archiver.flowdock.shards import Shard
+from archiver.flowdock.stream import Occurrence, Opened
+from archiver.ingest.connections import Connections, Lines
+from archiver.ingest.directory import Choice
+from archiver.ingest.leases import EVERYTHING
+from archiver.ingest.roster import Roster
+from archiver.ingest.watch import Watch
+from archiver.simulator.server import Simulator
+from archiver.store.engine import connect
+from tests.ingest.arriving import LONG_AGO
+from tests.test_daemon import settings_for, until
+
+
+async def test_a_stream_may_take_longer_to_end_than_the_one_after_it(database_url):
+    door, opened = asyncio.Event(), 0
+
+    async def follow(_shard: Shard) -> AsyncGenerator[Occurrence, None]:
+        nonlocal opened
+        opened += 1
+        number = opened
+        try:
+            yield Opened(connection=1, answered_at=LONG_AGO)
+            await asyncio.Event().wait()
+        finally:
+            if number == 1:
+                await door.wait()
+
+    async with (
+        Simulator.start(flows=1) as flowdock,
+        connect(database_url) as engine,
+        daemon.works(settings_for(flowdock, database_url), engine) as shared,
+        asyncio.TaskGroup() as group,
+    ):
+        (account,) = shared.settings.accounts
+        tally = shared.tally.accounts[account.name]
+        roster = Roster(
+            shared.source(account),
+            shared.names,
+            tally=tally,
+            choice=Choice(
+                wanted=lambda _path: True, private=False, idle_patterns=lambda _paths: ()
+            ),
+            share=EVERYTHING,
+            aside_seconds=1,
+            now=daemon.utc_now,
+        )
+        lines = Lines(
+            request_line_bytes=4096,
+            follow=follow,
+            names=shared.names,
+            intake=shared.intake,
+            tally=tally,
+        )
+        connections = Connections(lines, roster, Watch(every_seconds=1, settling_seconds=1))
+        me = UserId("1")
+        await connections.deal_out({1: "acme/main"}, me, group)
+        await until(lambda: tally.opened == 1)
+        await connections.deal_out({2: "acme/main"}, me, group)  # which is another flow by now
+        await until(lambda: tally.opened == 2)
+        await connections.deal_out({}, me, group)
+        assert len(tally.links) == 1
+        door.set()
+        await until(lambda: not tally.links)
