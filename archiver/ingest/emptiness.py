@@ -21,6 +21,8 @@ from archiver.store import places
 from archiver.store.coverage import NEWEST_PROVABLE
 from archiver.store.engine import Engine
 
+MOST_SHOWN = 5
+"""Of what is held, the newest: one may have been deleted unheard, so many rarely are."""
 NOT_EMPTY = "an empty page was listed where messages are: the service's index may be behind"
 
 
@@ -74,5 +76,8 @@ class Emptiness:
         """Tell whether a message is there that is newer than the one *listed*, and up to *last*."""
         beside = partial(places.beside, flow_key=flow_key, id_=last + 1, older=True)
         held = await when_possible(self._engine, partial(beside, with_inbox=True, most=MASS))
-        there = next((one.id for one in held if not one.is_deleted), 0)
-        return there > listed and await self._client.show(path, there) is not None
+        known = [one.id for one in held if one.id > listed and not one.is_deleted]
+        for id_ in known[:MOST_SHOWN]:
+            if await self._client.show(path, id_) is not None:
+                return True
+        return False

@@ -355,6 +355,20 @@ async def test_an_empty_page_proves_nothing_though_the_newest_that_was_held_is_d
     assert (reading.proven, reading.trouble) == (Ranges(), NOT_EMPTY)
 
 
+async def test_an_empty_page_proves_nothing_though_the_newest_that_was_held_are_gone_unheard(
+    flowdock, source
+):
+    timeline, head = flowdock.simulator.world.flows[0].timeline, source.heads.newest(key(source))
+    await ask(source, head)
+    for id_ in [one.id for one in timeline][-3:]:
+        timeline.remove(id_)
+    flowdock.simulator.faults.add(
+        Fault(kind="hollow", on="rest", path="*/messages", frames=100, times=0)
+    )
+    reading = await source.ask(key(source), head + 1, head + 9, newest=False, purpose="backfill")
+    assert (reading.proven, reading.trouble) == (Ranges(), NOT_EMPTY)
+
+
 async def test_an_empty_page_is_proof_behind_a_message_that_cannot_be_read(flowdock, source):
     timeline, head = flowdock.simulator.world.flows[0].timeline, source.heads.newest(key(source))
     list(timeline)[-1].encoded = b'{"event": null}'
