@@ -177,8 +177,11 @@ class Shelf:
 
         Raises:
             ArchiverError: there is no room left, or the file cannot be written.
+            ValueError: *path* leads out of the folder; names are to be made by `safe_name`.
         """
         place = self.folder.home / path
+        if Path(path).is_absolute() or ".." in Path(path).parts:
+            raise ValueError(f"{path} leads out of the export")
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             with place.open("xb") as target:

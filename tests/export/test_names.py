@@ -1,12 +1,16 @@
 """Flows become names of files, whatever they are called."""
 
 import ntpath
-from pathlib import PurePosixPath, PureWindowsPath
+from io import BytesIO
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from urllib.parse import unquote
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from archiver.export.book import Unit
+from archiver.export.folder import Folder, Shelf
 from archiver.export.parquet import partition_of
 from archiver.export.writing import path_of
 
@@ -36,6 +40,16 @@ def test_no_name_leads_out_of_the_folder(flow: list[str]) -> None:
     assert not any(letter in path for letter in '\\:*?"<>|')
     assert not any(map(is_reserved, names))
     assert not path.startswith(("search", "assets", "manifest"))
+
+
+@pytest.mark.parametrize("path", ["/etc/x", "../x", "acme/../../x"])
+def test_a_path_that_leads_out_of_the_folder_is_refused_all_the_same(
+    tmp_path: Path, path: str
+) -> None:
+    folder = Folder(tmp_path / "out", BytesIO(), {})
+    shelf = Shelf(folder, Unit(name="unit", files=[], seen_at=""))
+    with pytest.raises(ValueError, match="leads out of the export"), shelf.file(path):
+        pass
 
 
 def test_readers_of_parquet_are_told_a_name_that_a_file_system_takes():
