@@ -220,12 +220,13 @@ class Simulator:
         self._closed_until[side] = max(clock() + seconds, self._closed_until.get(side, 0.0))
         if was_closed:
             return
-        await self._sites[side].stop()
-        self._abort(side)
-        while (left := self._closed_until[side] - clock()) > 0:  # noqa: ASYNC110
-            await asyncio.sleep(left)
+        while self._closed_until[side] > clock():
+            await self._sites[side].stop()
+            self._abort(side)
+            while (left := self._closed_until[side] - clock()) > 0:  # noqa: ASYNC110
+                await asyncio.sleep(left)
+            await self._listen(side)  # meanwhile it may be closed for longer
         del self._closed_until[side]
-        await self._listen(side)
 
     def _abort(self, side: Side) -> None:
         server = self._runners[side].server

@@ -148,6 +148,17 @@ async def test_an_answer_is_held_back(flowdock, api):
     assert flowdock.faults.fired == {"silence": 1}
 
 
+async def test_what_is_refused_again_while_it_opens_stays_closed_and_opens_later(flowdock, api):
+    for turns in range(20):
+        flowdock._begin_refusal("rest", 0.001)
+        await asyncio.sleep(0.001)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    while flowdock._closed_until:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    assert (await api("GET", MESSAGES))[0] == 200
+
+
 async def test_connections_are_dropped_and_refused_for_a_while(flowdock, connect, api):
     stream = await opened(flowdock, connect)
     flowdock.faults.add(Fault(kind="refuse", seconds=0.2))
