@@ -13,7 +13,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 import msgspec
@@ -180,7 +180,7 @@ class Shelf:
             ValueError: *path* leads out of the folder; names are to be made by `safe_name`.
         """
         place = self.folder.home / path
-        if Path(path).is_absolute() or ".." in Path(path).parts:
+        if leads_out(path):
             raise ValueError(f"{path} leads out of the export")
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -191,6 +191,12 @@ class Shelf:
         except OSError as error:
             raise hindered(self.folder.home, path, error) from error
         self.unit.files.append(File(path=path, size_bytes=sink.size_bytes, sha256=sink.sha256()))
+
+
+def leads_out(path: str) -> bool:
+    """Tell whether *path* is none of a file in the folder."""
+    place = PurePosixPath(path)
+    return place.is_absolute() or ".." in place.parts or "\0" in path
 
 
 def hindered(home: Path, path: str, error: OSError) -> ArchiverError:

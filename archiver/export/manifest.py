@@ -11,7 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any
 
 import msgspec
@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from archiver.errors import ArchiverError
 from archiver.export.book import File
-from archiver.export.folder import MANIFEST
+from archiver.export.folder import MANIFEST, leads_out
 
 KIND = "flowdock-archiver export"
 CHUNK_BYTES = 1 << 20
@@ -82,7 +82,7 @@ def check(export: Path, manifest: Manifest) -> Iterator[Finding | File]:
     found = {one.path for one in strangers}
     with opened(export) as read:
         for file in manifest.files:
-            if _leads_out(file.path):
+            if leads_out(file.path):
                 yield Finding(file.path, "leads out of the export")
                 continue
             if file.path in found:
@@ -101,11 +101,6 @@ def check(export: Path, manifest: Manifest) -> Iterator[Finding | File]:
             else:
                 yield file
     yield from strangers
-
-
-def _leads_out(path: str) -> bool:
-    place = PurePosixPath(path)
-    return place.is_absolute() or ".." in place.parts or "\0" in path
 
 
 def _strangers(export: Path, manifest: Manifest) -> list[Finding]:
