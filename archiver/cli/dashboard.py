@@ -35,6 +35,11 @@ class Look(Struct, frozen=True, kw_only=True):
     totals: Totals
     daemons: Sequence[Report] = ()
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether no daemon is heard of."""
+        return not any(one.is_heard for one in self.daemons)
+
 
 class View(Struct, frozen=True, kw_only=True):
     """What the screen shows."""
@@ -71,7 +76,7 @@ def _title(view: View, width: int) -> Text:
         title.append(f"✗ not capturing: {make_safe(view.readiness)}", style="bold red")
     elif view.readiness is not None:
         title.append("● capturing", style="green")
-    elif view.is_shared and not any(one.is_heard for one in view.look.daemons):
+    elif view.is_shared and view.look.is_silent:
         title.append("✗ no daemon is heard of", style="bold red")
     clock = f"{view.look.at:%H:%M:%S} UTC "
     room = width - title.cell_len - len(clock)

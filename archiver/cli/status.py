@@ -172,7 +172,7 @@ def _tell(found: Look, *, as_json: bool, is_shared: bool) -> None:
         return
     _print(found)
     # One that shares with nobody tells nobody that it is there.
-    if is_shared and not any(one.is_heard for one in found.daemons):
+    if is_shared and found.is_silent:
         click.echo(SILENCE)
 
 
