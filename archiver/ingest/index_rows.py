@@ -108,8 +108,7 @@ def _texts(message: Said) -> Iterator[Cut]:
     if message.file_names:
         now = with_names(now, message.file_names)
     yield _cut(message, 0, now, marked)
-    earlier = dict.fromkeys(message.earlier)
-    earlier.pop(message.content, None)
+    earlier = [text for text in message.earlier if text != message.content]
     for ordinal, text in enumerate(earlier, start=1):
         yield _cut(message, ordinal, text, marked)
 
