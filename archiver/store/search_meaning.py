@@ -144,7 +144,8 @@ async def _people(tx: AsyncConnection, query: Query, filters: Sequence[Filter]) 
     found = {}
     for one in filters:
         # Of the signs that stand for others, a star alone does here.
-        fits = re.compile(translate(re.sub(r"[?[]", r"[\g<0>]", fold(one.value)))).match
+        pieces = map(re.escape, fold(one.value).split("*"))
+        fits = re.compile(".*".join(pieces), re.DOTALL).fullmatch
         ids = [id_ for id_, names in called.items() if id_ == one.value or any(map(fits, names))]
         own = _sent_by if one.name == "from" else _mentioning
         # Whom the service never listed goes by an id alone.
