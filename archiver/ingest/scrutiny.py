@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 
+from archiver.domain.coverage import Ranges
 from archiver.flowdock.client import Client
 from archiver.flowdock.pages import Page
 from archiver.ingest.absence import look_for
@@ -46,38 +47,34 @@ class Scrutiny:
         Raises:
             FlowRefused: the flow is lost. And all that `Client.page` and `Client.show` raise.
         """
+        objection = self._belonging.to(flow_key, page.path)
+        require = partial(self._belonging.require, self._client, flow_key, page.path)
         reading = await self._order.hold(page, reading, flow_key, as_of)
-        absent = await self._absent(page, reading, flow_key, as_of, purpose)
+        absent: list[Arrival] = []
+        if not await self._is_vacant(flow_key, reading.proven, purpose):
+            absent = await look_for(
+                self._client,
+                self._engine,
+                flow_key=flow_key,
+                path=page.path,
+                proven=reading.proven,
+                listed=reading.ids,
+                as_of=as_of,
+                objection=objection,
+                require=require,
+                now=self._now(),
+            )
         reading = reading.beside(absent)
         reading = await self._emptiness.hold(
-            page,
-            reading,
-            flow_key=flow_key,
-            objection=self._belonging.to(flow_key, page.path),
-            require=partial(self._belonging.require, self._client, flow_key, page.path),
+            page, reading, flow_key=flow_key, objection=objection, require=require
         )
         return reading, absent
 
-    async def _absent(
-        self, page: Page, reading: Reading, flow_key: int, as_of: int, purpose: Purpose
-    ) -> list[Arrival]:
-        """What the archive holds of the range that *page* proves, and the page does not show."""
-        spans = reading.proven.spans
+    async def _is_vacant(self, flow_key: int, proven: Ranges, purpose: Purpose) -> bool:
+        """Whether it is known that the archive holds nothing of what a page proves."""
+        if not (spans := proven.spans):
+            return True
         # What is listed again is nearly all held, and what was missing is not.
-        if not spans or (
-            purpose == "backfill"
-            and await self._vacancy.is_vacant(flow_key, spans[0][0], spans[-1][1])
-        ):
-            return []
-        return await look_for(
-            self._client,
-            self._engine,
-            flow_key=flow_key,
-            path=page.path,
-            proven=reading.proven,
-            listed=reading.ids,
-            as_of=as_of,
-            objection=self._belonging.to(flow_key, page.path),
-            require=partial(self._belonging.require, self._client, flow_key, page.path),
-            now=self._now(),
+        return purpose == "backfill" and await self._vacancy.is_vacant(
+            flow_key, spans[0][0], spans[-1][1]
         )
