@@ -5,7 +5,7 @@ import csv
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from itertools import count
@@ -29,6 +29,8 @@ from archiver.cli.zones import Zone
 from archiver.store.asking import Answer, Json, ask
 
 SCHEMA = "archive"
+MOST_ROWS = 10_000
+"""Of a table, for it is made when all of it is there: more than a person reads."""
 LINE_ENDS = str.maketrans("\r\n", "  ")
 """In JSON they stand between values alone, and mean no more than a space."""
 
@@ -51,7 +53,7 @@ LINE_ENDS = str.maketrans("\r\n", "  ")
     type=Number(0.1, 86_400),
     default=60.0,
     show_default=True,
-    help="Give up after so many seconds.",
+    help="Give up when nothing has come for so many seconds.",
 )
 @click.pass_obj
 def sql(
@@ -73,7 +75,8 @@ def sql(
     their columns, and answers many questions.
 
     The table is for people: times are to the second, long texts are cut unless a terminal shows
-    them, and what is longer than the terminal goes through PAGER. JSON and CSV hold all of it.
+    them, what is longer than the terminal goes through PAGER, and after 10,000 rows it ends. JSON
+    and CSV hold all of it.
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
@@ -85,25 +88,31 @@ def sql(
     else:
         require_archive(settings)
     with serve_database(settings) as place:
-        answer = asyncio.run(_ask(place, query, zone=str(zone), seconds=timeout))
-    if as_json:
-        _print_json(answer)
-    elif as_csv:
-        _print_csv(answer)
-    elif answer.is_plan:
-        _print_plan(answer)
-    else:
-        _print_table(answer)
+        form = _print_json if as_json else _print_csv if as_csv else _text_of
+        told = asyncio.run(_tell(place, query, form, zone=str(zone), seconds=timeout))
+    if told:
+        show_long(told)
 
 
-async def _ask(place: Place, query: str, *, zone: str, seconds: float) -> Answer:
-    async with open_views(place) as engine:
-        return await ask(engine, query, schema=SCHEMA, seconds=seconds, zone=zone)
+async def _tell(
+    place: Place,
+    query: str,
+    form: Callable[[Answer], Awaitable[str | None]],
+    *,
+    zone: str,
+    seconds: float,
+) -> str | None:
+    """The answer in its *form*, unless that prints it while it comes."""
+    async with (
+        open_views(place) as engine,
+        ask(engine, query, schema=SCHEMA, seconds=seconds, zone=zone) as answer,
+    ):
+        return await form(answer)
 
 
-def _print_json(answer: Answer) -> None:
+async def _print_json(answer: Answer) -> None:
     names = list(_distinct(answer.columns))
-    for row in answer.rows:
+    async for row in answer.rows:
         told = [f"{_json(name)}: {_json(one)}" for name, one in zip(names, row, strict=True)]
         show_json(f"{{{', '.join(told)}}}")
 
@@ -118,36 +127,52 @@ def _distinct(names: Sequence[str]) -> Iterator[str]:
         yield told
 
 
-def _print_csv(answer: Answer) -> None:
+async def _print_csv(answer: Answer) -> None:
     writer = csv.writer(sys.stdout)
-    for row in [answer.columns, *answer.rows]:
+    writer.writerow(map(make_safe, answer.columns) if is_terminal() else answer.columns)
+    async for row in answer.rows:
         cells = ["" if value is None else _text(value) for value in row]
         writer.writerow(map(make_safe, cells) if is_terminal() else cells)
 
 
-def _print_plan(answer: Answer) -> None:
-    lines = [line for row in answer.rows for line in _text(row[0]).split("\n")]
-    show_long("".join(f"{make_safe(line)}\n" for line in lines))
+async def _text_of(answer: Answer) -> str:
+    return await _plan(answer) if answer.is_plan else await _table(answer)
 
 
-def _print_table(answer: Answer) -> None:
+async def _plan(answer: Answer) -> str:
+    lines = [line async for row in answer.rows for line in _text(row[0]).split("\n")]
+    return "".join(f"{make_safe(line)}\n" for line in lines)
+
+
+async def _table(answer: Answer) -> str:
+    found = await _first(MOST_ROWS, answer.rows)
     columns = [
         Column(
             name,
-            is_number=_is_all(answer, at, (int, float, Decimal)),
-            is_short=_is_all(answer, at, (date, time, timedelta)),
+            is_number=_is_all(found, at, (int, float, Decimal)),
+            is_short=_is_all(found, at, (date, time, timedelta)),
         )
         for at, name in enumerate(answer.columns)
     ]
-    rows = [["" if value is None else _cell(value) for value in row] for row in answer.rows]
+    rows = [["" if value is None else _cell(value) for value in row] for row in found]
     told = counted(len(rows), "row")
+    async for _ in answer.rows:
+        told = f"the first {told}; there are more: --csv and --json print all"
+        break
     last = click.style(told, dim=True) if has_colours() else told
-    show_long(f"{table_text(columns, rows)}{last}\n")
+    return f"{table_text(columns, rows)}{last}\n"
 
 
-def _is_all(answer: Answer, at: int, kinds: tuple[type, ...]) -> bool:
+async def _first(most: int, rows: AsyncIterator[Sequence[Any]]) -> list[Sequence[Any]]:
+    found: list[Sequence[Any]] = []
+    while len(found) < most and (row := await anext(rows, None)) is not None:
+        found.append(row)
+    return found
+
+
+def _is_all(rows: Sequence[Sequence[Any]], at: int, kinds: tuple[type, ...]) -> bool:
     """Tell whether a column holds values of these kinds and nothing else."""
-    values = [row[at] for row in answer.rows if row[at] is not None]
+    values = [row[at] for row in rows if row[at] is not None]
     return bool(values) and all(isinstance(one, kinds) for one in values)
 
 

@@ -1,7 +1,8 @@
 """Queries that people write themselves: they can read, and neither change anything nor run on."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
@@ -29,6 +30,8 @@ CHANGE = re.compile(
     r"\s*(INSERT|UPDATE|DELETE|MERGE|TRUNCATE|CREATE|ALTER|DROP|GRANT|REVOKE|REFRESH|VACUUM)\b",
     re.IGNORECASE,
 )
+AT_ONCE = 1000
+"""Rows that are fetched together: an answer may be larger than memory."""
 EXPLAIN = re.compile(
     r"""\s*EXPLAIN\b\s*
     (?:\( (?!\s*(?:SELECT|VALUES|WITH|TABLE)\b) (?P<options>[\w\s,]+) \)
@@ -55,13 +58,17 @@ class Answer(Struct, frozen=True, kw_only=True):
     columns: Sequence[str]
     is_plan: bool = False
     """Whether it tells how a query would be answered; then each row is some lines of that."""
-    rows: Sequence[Sequence[Any]]
-    """Values of Python's; JSON, and times that Python has no value for, as Postgres writes them."""
+    rows: AsyncIterator[Sequence[Any]]
+    """Values of Python's; JSON, and times that Python has no value for, as Postgres writes them.
+
+    They come while they are asked for, of one moment.
+    """
 
 
+@asynccontextmanager
 async def ask(
     engine: Engine, query: str, *, schema: str, seconds: float, zone: str = "UTC"
-) -> Answer:
+) -> AsyncIterator[Answer]:
     """The answer to *query*, in which tables of *schema* need not be qualified.
 
     Before a query may stand ``EXPLAIN``: the answer is its plan.
@@ -69,8 +76,8 @@ async def ask(
     Days and hours are those of the time zone *zone*; so are the times in the answer.
 
     Raises:
-        QueryRefused: it is no query, would change something, takes longer than *seconds*, or there
-            is no such zone.
+        QueryRefused: it is no query, would change something, takes longer than *seconds* until
+            rows come or go on to come, or there is no such zone.
     """
     explained = EXPLAIN.fullmatch(query)
     asked = explained["query"] if explained else query
@@ -93,17 +100,27 @@ async def ask(
                 before = f"EXPLAIN ({_options(explained)}) "
                 await cursor.execute(f"{before}{asked}", binary=True)
             else:
-                await cursor.execute("FETCH ALL FROM answer")
-            return Answer(
+                await cursor.execute(_FETCH)
+            yield Answer(
                 columns=[column.name for column in cursor.description or ()],
                 is_plan=explained is not None,
-                rows=await cursor.fetchall(),
+                rows=_rows(cursor, is_all=explained is not None),
             )
     except (DBAPIError, psycopg.Error) as error:
         told = _refusal(error, asked, seconds)
         if told is None:
             raise
         raise QueryRefused(f"{told}{_place(error, query, asked, before)}") from error
+
+
+async def _rows(cursor: psycopg.AsyncCursor, *, is_all: bool) -> AsyncIterator[Sequence[Any]]:
+    """What *cursor* has fetched and, unless that is all, what there is to fetch besides."""
+    while rows := await cursor.fetchall():
+        for row in rows:
+            yield row
+        if is_all:
+            return
+        await cursor.execute(_FETCH)
 
 
 def _place(error: DBAPIError | psycopg.Error, query: str, asked: str, before: str) -> str:
@@ -158,6 +175,7 @@ class _TimeLoader(Loader):
 
 
 _DECLARE = "DECLARE answer CURSOR FOR "
+_FETCH = f"FETCH {AT_ONCE} FROM answer"
 _VAGUE = re.compile(rb"year|mon|infinity")
 
 _LIMITS = text(

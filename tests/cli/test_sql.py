@@ -51,6 +51,25 @@ def test_csv_has_a_header(archiver: Run, archive: str) -> None:
     ]
 
 
+FAILS = "SELECT 1 / (2500 - n) AS share FROM generate_series(1, 3000) AS n"
+
+
+def test_rows_are_printed_while_they_come(archiver: Run, archive: str) -> None:
+    for option, before in (("--csv", 1), ("--json", 0)):
+        told = archiver("sql", option, FAILS, ARCHIVER_DATABASE_URL=archive)
+        assert told.returncode == 2
+        assert "division by zero" in told.stderr
+        assert len(told.stdout.splitlines()) == before + 2000
+
+
+def test_a_table_ends_before_memory_does_and_says_so(archiver: Run, archive: str) -> None:
+    for most, end in ((10_000, "\n10,000 rows\n"), (10_001, "--csv and --json print all\n")):
+        query = f"SELECT generate_series(1, {most}) AS n"
+        told = archiver("sql", query, ARCHIVER_DATABASE_URL=archive)
+        assert told.stdout.endswith(end)
+        assert len(told.stdout.splitlines()) <= 10_003
+
+
 TIME = "SELECT '2023-07-01T20:41:09.79Z'::timestamptz AS at"
 
 

@@ -1,8 +1,9 @@
 """A query can do nothing but read, behind a pooler too, where nothing is prepared."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from sqlalchemy import event, text
@@ -27,13 +28,17 @@ def _prepare_nothing(connection):
     connection.connection.driver_connection.prepare_threshold = None
 
 
+async def rows_of(engine: Engine, query: str, *, zone: str = "UTC") -> list[Sequence[Any]]:
+    async with ask(engine, query, schema="public", seconds=5, zone=zone) as answer:
+        return [row async for row in answer.rows]
+
+
 @pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK", "SET TRANSACTION READ WRITE"])
 async def test_nothing_can_end_the_transaction_that_only_reads(engine, end):
     query = f"SELECT 1; {end}; DELETE FROM public.kept; COMMIT"
     with pytest.raises(QueryRefused, match="one query at a time"):
-        await ask(engine, query, schema="public", seconds=5)
-    answer = await ask(engine, "SELECT what FROM kept", schema="public", seconds=5)
-    assert answer.rows == [(1,)]
+        await rows_of(engine, query)
+    assert await rows_of(engine, "SELECT what FROM kept") == [(1,)]
 
 
 async def test_values_come_as_what_they_are(engine):
@@ -42,11 +47,11 @@ async def test_values_come_as_what_they_are(engine):
         " '{\"a\": 1}'::jsonb AS content, '\\x00ff'::bytea AS raw, '10.0.0.0/8'::cidr::text,"
         " '2023-07-01T12:00:00Z'::timestamptz AS at, int8range(1, 3)::text, 'x'::\"char\""
     )
-    answer = await ask(engine, query, schema="public", seconds=5)
+    rows = await rows_of(engine, query)
     at = datetime(2023, 7, 1, 12, tzinfo=UTC)
     values = (Decimal("1.50"), ["%s"], date(2023, 7, 1), None, '{"a": 1}', b"\0\xff", "10.0.0.0/8")
-    assert answer.rows == [(*values, at, "[1,3)", "x")]
-    assert isinstance(answer.rows[0][4], Json)
+    assert rows == [(*values, at, "[1,3)", "x")]
+    assert isinstance(rows[0][4], Json)
 
 
 @pytest.mark.parametrize(
@@ -73,5 +78,4 @@ async def test_values_come_as_what_they_are(engine):
 )
 async def test_what_python_has_no_value_for_is_as_postgres_writes_it(engine, value, told):
     zone = "Europe/Helsinki"
-    answer = await ask(engine, f"SELECT {value}", schema="public", seconds=5, zone=zone)
-    assert answer.rows == [(told,)]
+    assert await rows_of(engine, f"SELECT {value}", zone=zone) == [(told,)]
