@@ -214,8 +214,32 @@ async def test_what_was_said_between_leaving_and_joining_again_is_found(flowdock
         world.post(flow, me, "back again")
         await archive.mended()
 
-    said = {text for (text,) in archive.query("SELECT content FROM archive.messages")}
-    assert {"changed while away", "while away", "back again"} < said
+    assert {"changed while away", "while away", "back again"} < said(archive)
+
+
+async def test_so_is_what_was_said_then_though_no_stream_of_private_messages_tells_of_it(
+    flowdock, archive
+):
+    flow, world, me = first_flow(flowdock), flowdock.world, flowdock.me
+    settings = settings_for(flowdock, archive.url, private=False)
+    rarely = DirectorySettings(refresh_seconds=300)
+    streamed = "SELECT FROM archive.coverage WHERE witness = 'stream' AND flow = %s"
+
+    def is_claimed() -> bool:
+        world.post(flow, me, "before")
+        return bool(archive.query(streamed, flow.path))
+
+    async with archiving(replace(settings, directory=rarely)):
+        await flowdock.connected()
+        message = world.post(flow, me, "as it was")
+        await until(is_claimed)
+        await archive.certain()
+        leave(world, flow, me)
+        world.post(flow, me, "while away")
+        world.edit(flow, message.id, "changed while away")
+        join(world, flow, me)
+        world.post(flow, me, "back again")
+        await until(lambda: {"changed while away", "while away", "back again"} < said(archive))
 
 
 async def test_a_flow_that_was_given_the_name_of_another_is_followed_though_nothing_is_said_in_it(
@@ -602,6 +626,10 @@ async def test_a_second_daemon_on_the_same_archive_does_no_harm(flowdock, archiv
         await flowdock.connected(2)
         await flowdock.play(seed=11, events=300)
         await archive.completed()
+
+
+def said(archive: Archive) -> set[str]:
+    return {text for (text,) in archive.query("SELECT content FROM archive.messages")}
 
 
 def first_flow(flowdock: Simulator) -> Any:

@@ -118,6 +118,8 @@ class Noted(Event, frozen=True, kw_only=True, gc=False):
 
     may_be_listed: bool = False
     """Of a kind unknown here that the service may have stored: then a listing shows a message."""
+    member: UserId | None = None
+    """Who has joined or left the flow, if it tells that."""
 
 
 Mutation = ContentEdited | TagsChanged | MessageDeleted | ReactionChanged | Rethreaded

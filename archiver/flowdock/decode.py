@@ -55,6 +55,9 @@ MESSAGES = frozenset(_CHAT | _INBOX | _REPOSITORIES | _TRACKERS)
 SIGNALS = frozenset({"activity.user", "message-receive", "presence", "flow-add", "flow-remove"})
 """The kinds that the service never stores; so are read markers, known by their content alone."""
 
+JOINS = frozenset({"backend.user.join", "backend.join.user", "backend.rejoin.user"})
+"""The kinds by which a flow is told that its `Event.user` has joined it."""
+
 
 def decode(frame: bytes) -> Decoded:
     """Read one frame of a stream; never raise on what the server sends."""
@@ -177,7 +180,14 @@ def _noted(_body: Envelope, head: Head) -> Noted:
 
 
 def _unknown(body: Envelope, head: Head) -> Noted:
-    return Noted(*head, may_be_listed=body.persist is not False)
+    return Noted(*head, may_be_listed=body.persist is not False, member=_member(body, head))
+
+
+def _member(body: Envelope, head: Head) -> UserId | None:
+    """Who has joined or left the flow, if it tells that."""
+    if head[3] == "backend.user.block":
+        return read_user(body.content)
+    return head[4] if head[3] in JOINS else None
 
 
 def _signal(body: Envelope, kind: str) -> Signal:

@@ -24,12 +24,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from archiver.domain.coverage import Continuity, Ranges
-from archiver.domain.events import Noted, Rejected
+from archiver.domain.events import Noted, Rejected, Signal
+from archiver.domain.model import UserId
 from archiver.ingest.intake import Began, Came, Ended, Item
 from archiver.store.coverage import Standing
 
 MEMBERSHIP = frozenset({"flow-add", "flow-remove"})
-"""Signals that say that the account's flows have changed."""
+"""Signals that say that the account's flows have changed; they come with private messages."""
 
 AGAIN_SECONDS = 600.0
 """A service that says what cannot be kept all the time must not have all listed for ever."""
@@ -46,6 +47,7 @@ class _Connection:
     """Nor does what was sent before."""
     flow_keys: frozenset[int]
     """The flows that it was opened for."""
+    me: UserId
     flows: dict[int, Continuity] = field(default_factory=dict)
 
 
@@ -73,9 +75,9 @@ class Claims:
                 case Began():
                     since = item.at + self._settling_seconds
                     live_from = item.answered_at + TOLD_TO
-                    keys = item.flow_keys
-                    self._connections[item.connection] = _Connection(since, live_from, keys)
-                    anew |= keys
+                    opened = _Connection(since, live_from, item.flow_keys, item.me)
+                    self._connections[item.connection] = opened
+                    anew |= item.flow_keys
                 case Ended():
                     self._settle(item.connection, now=item.at)
                     self._connections.pop(item.connection, None)
@@ -124,7 +126,9 @@ class Claims:
                 self._connections[item.connection] = connection
             elif flow_key is None:
                 continue
-            elif decoded.kind in MEMBERSHIP:
+            elif isinstance(decoded, Signal | Noted) and tells_of_membership(
+                decoded, connection.me
+            ):
                 self._begin_anew([flow_key], now=item.at)
                 anew.add(flow_key)
             elif decoded.id is not None and (
@@ -155,6 +159,17 @@ class Claims:
         for flow_key, continuity in self._connections[connection].flows.items():
             if claim := continuity.settled(before=before):
                 self._gained[flow_key] = self._gained.get(flow_key, Ranges()) | claim
+
+
+def tells_of_membership(decoded: Signal | Noted, me: UserId | None) -> bool:
+    """Tell whether *decoded* says that the user *me* has left or joined its flow.
+
+    What the flow itself is told is all there is where private messages come on no stream, or on one
+    of another daemon.
+    """
+    if isinstance(decoded, Signal):
+        return decoded.kind in MEMBERSHIP
+    return decoded.member is not None and decoded.member == me
 
 
 def _is_live(sent_at: datetime | None, connection: _Connection) -> bool:

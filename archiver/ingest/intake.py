@@ -14,6 +14,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from archiver.domain.model import UserId
 from archiver.ingest.batch import Arrival
 
 
@@ -26,6 +27,8 @@ class Began(Struct, frozen=True):
     """The flows that are known to be on it."""
     answered_at: datetime
     """When it was opened by the service's clock, to the second."""
+    me: UserId
+    """Whose it is."""
 
 
 class Came(Struct, frozen=True):

@@ -107,7 +107,8 @@ async def listen(occurrences: AsyncIterator[Occurrence], listener: Listener) -> 
                     log.info("stream opened", extra=about)
                     listener.tally.open(listener.link)
                     keys = listener.on_opened()
-                    listener.intake.put_now(Began(connection, clock(), keys, answered_at))
+                    began = Began(connection, clock(), keys, answered_at, listener.me)
+                    listener.intake.put_now(began)
                 case Frames(frames=frames, received_at=received_at, truncated=truncated):
                     if truncated:
                         # Cut, they are no JSON: what there is of them lies with the rejects.

@@ -11,14 +11,14 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 from functools import partial
 
-from archiver.domain.events import Signal
+from archiver.domain.events import Noted, Signal
 from archiver.domain.model import UserId, is_private
 from archiver.flowdock.breaks import what_said
 from archiver.flowdock.refusals import FlowRefused, TokenRefused
 from archiver.ingest.apply import when_possible
 from archiver.ingest.backfill import UNANSWERED
 from archiver.ingest.batch import Arrival
-from archiver.ingest.claims import MEMBERSHIP
+from archiver.ingest.claims import tells_of_membership
 from archiver.ingest.directory import Choice, Readable, look_up
 from archiver.ingest.leases import Share, private_slot, slot_of
 from archiver.ingest.names import Names
@@ -155,7 +155,8 @@ class Roster:
         new = [key for key in named if key not in self.source.visible and key not in self._unknown]
         self._unknown.update(new)
         told = any(
-            isinstance(arrival.decoded, Signal) and arrival.decoded.kind in MEMBERSHIP
+            isinstance(decoded := arrival.decoded, Signal | Noted)
+            and tells_of_membership(decoded, self._me)
             for arrival in arrivals
         )
         if new or told:

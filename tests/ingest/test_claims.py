@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
+from archiver.domain.model import UserId
 from archiver.ingest.claims import AGAIN_SECONDS, Claims
 from archiver.ingest.intake import Began, Came, Ended, Item
 from tests.ingest.arriving import LONG_AGO, SENT, frame, streamed
 
 SETTLING = 1.0
 FLOWS = (1, 2)
+ME = UserId("1")
 NEVER_STORED = {"persist": False}
 
 
@@ -27,7 +29,7 @@ def unreadable(*, at: float, connection: int = 1) -> Came:
 
 
 def began(*, at: float, connection: int = 1) -> Began:
-    return Began(connection, at, frozenset(FLOWS), LONG_AGO)
+    return Began(connection, at, frozenset(FLOWS), LONG_AGO, ME)
 
 
 def told(kind: str, *, at: float, flow_key: int = 1, connection: int = 1) -> Came:
@@ -56,7 +58,7 @@ def test_a_replay_that_begins_late_begins_no_claim():
     opened = datetime.fromtimestamp(SENT / 1000, UTC)
     later = [frame(id_, sent=SENT + id_ * 1000) for id_ in (1, 2, 3)]
     items = [
-        Began(1, 0, frozenset(FLOWS), opened),
+        Began(1, 0, frozenset(FLOWS), opened, ME),
         came(5, at=20),
         *(Came(1, 20 + n, [streamed(one, 1)]) for n, one in enumerate(later)),
         Came(1, 30, [streamed(frame(9, sent=None), 1)]),
@@ -170,6 +172,30 @@ def test_nothing_is_proven_across_leaving_and_joining_a_flow_before_anything_was
     items += [told(kind, at=4, connection=2) for kind in ("flow-remove", "flow-add")]
     items += [came(5, at=4.1), came(7, at=4.3), came(9, at=6), came(12, at=7)]
     assert claimed(*items) == {1: Ranges(((9, 12),))}
+
+
+BLOCKED = {"event": "backend.user.block", "user": "7", "content": "1"}
+JOINED = {"event": "backend.user.join", "user": "1", "content": {"user": {"id": 1}}}
+OF_2013 = {**JOINED, "event": "backend.join.user"}
+
+
+@pytest.mark.parametrize("told", [BLOCKED, JOINED, OF_2013])
+def test_nor_is_it_where_the_flow_alone_tells_of_that(told):
+    """Private messages come on a stream of another daemon, or on none."""
+    claims = Claims(settling_seconds=SETTLING)
+    claims.note([began(at=0), came(5, at=2)])
+    assert claims.note([Came(1, 4, [streamed(frame(6, **told), 1)])]) == {1}
+    claims.note([came(8, at=6), came(9, at=7)])
+    assert claims.take(now=100)[1].streamed == Ranges(((8, 9),))
+
+
+@pytest.mark.parametrize("told", [{**BLOCKED, "content": "2"}, {**JOINED, "user": "2"}])
+def test_that_others_leave_and_join_says_nothing_of_what_was_heard(told):
+    claims = Claims(settling_seconds=SETTLING)
+    claims.note([began(at=0), came(5, at=2)])
+    never_stored = streamed(frame(6, **{**told, **NEVER_STORED}), 1)
+    assert claims.note([Came(1, 4, [never_stored]), came(8, at=6)]) == set()
+    assert claims.take(now=100)[1].streamed == Ranges(((5, 8),))
 
 
 def test_a_claim_is_due_and_told_once():

@@ -43,6 +43,10 @@ from tests.test_daemon import until
 SETTLING_SECONDS = 0.2
 
 
+def began(connection: int, flow_key: int, *, at: float) -> Began:
+    return Began(connection, at, frozenset({flow_key}), LONG_AGO, UserId("1"))
+
+
 class Writing:
     """One connection of one flow, long open, and the writer behind it."""
 
@@ -51,7 +55,7 @@ class Writing:
         self.intake = Intake(limit_bytes=10**6, settling_seconds=SETTLING_SECONDS)
         self.heads = Heads(settling_seconds=SETTLING_SECONDS)
         self.clock = asyncio.get_running_loop().time
-        self.intake.put_now(Began(1, self.clock() - 100, frozenset({flow_key}), LONG_AGO))
+        self.intake.put_now(began(1, flow_key, at=self.clock() - 100))
 
     def came(self, *ids: int, seconds_ago: float) -> None:
         for id_ in ids:
@@ -231,7 +235,7 @@ async def test_a_signal_moves_no_head_further_than_what_is_known(writing):
     assert isinstance(lone.decoded, Signal)
     flow_key = signal.flow_key
     assert flow_key is not None
-    writing.intake.put_now(Began(2, writing.clock() - 100, frozenset({flow_key}), LONG_AGO))
+    writing.intake.put_now(began(2, flow_key, at=writing.clock() - 100))
     writing.intake.put_now(Came(2, writing.clock() - 50, [signal, lone]))
     async with at_work(writing, batch_events=10):
         await until(lambda: bool(writing.claimed() and writing.heads.newest(flow_key)))
