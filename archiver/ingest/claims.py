@@ -19,7 +19,7 @@ with an event that was sent before the connection stood, by the service's clock.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -62,7 +62,7 @@ class Claims:
         """Flows of which something was not kept; nobody was told yet."""
         self._told_at: dict[int, float] = {}
 
-    def note(self, items: Sequence[Item]) -> frozenset[int]:
+    def note(self, items: Iterable[Item]) -> frozenset[int]:
         """Note *items*, in the order in which they came.
 
         Returns the keys of the flows that are heard anew: something of them may have been missed.
@@ -81,9 +81,17 @@ class Claims:
                 case Ended():
                     self._settle(item.connection, now=item.at)
                     self._connections.pop(item.connection, None)
-        if items and self._lacking:
-            anew |= self._tell_lacking(now=items[-1].at)
         return frozenset(anew)
+
+    def lacking(self, *, now: float) -> frozenset[int]:
+        """The keys of flows of which something was not kept: of each only now and then."""
+        if not self._lacking:
+            return frozenset()
+        before = now - AGAIN_SECONDS
+        told = {key for key in self._lacking if self._told_at.get(key, -math.inf) <= before}
+        self._lacking -= told
+        self._told_at.update(dict.fromkeys(told, now))
+        return frozenset(told)
 
     def take(self, *, now: float) -> dict[int, Standing]:
         """By flow key: what has been proven since the last call."""
@@ -143,14 +151,6 @@ class Claims:
                 if type(decoded) is Noted and decoded.may_be_listed:
                     continuity.leave_out(decoded.id, at=item.at)
         return anew
-
-    def _tell_lacking(self, *, now: float) -> set[int]:
-        """The flows that lack something, of each only now and then."""
-        before = now - AGAIN_SECONDS
-        told = {key for key in self._lacking if self._told_at.get(key, -math.inf) <= before}
-        self._lacking -= told
-        self._told_at.update(dict.fromkeys(told, now))
-        return told
 
     def _settle(self, connection: int, *, now: float) -> None:
         if connection not in self._connections:

@@ -202,7 +202,7 @@ async def write_forever(
             linger_seconds=pace.lingering(rate.per_second),
             patience_seconds=CLAIM_SECONDS,
         )
-        opened = claims.note(items)
+        opened = claims.note(items) | claims.lacking(now=clock())
         gains = {}
         if opened or clock() >= claim_at:
             claimed_up_to = intake.written_up_to()

@@ -112,19 +112,20 @@ def test_what_could_not_be_placed_may_have_changed_what_is_there(flow_key, anew)
     cut_off = replace(streamed(b"{", 1), flow_key=flow_key)
     claims = Claims(settling_seconds=SETTLING)
     claims.note([began(at=0), Came(1, 2, [streamed(private(5), 3)])])
-    assert claims.note([Came(1, 4, [cut_off])]) == anew
-    assert claims.note([came(9, at=5)]) == set()
+    assert claims.note([Came(1, 4, [cut_off]), came(9, at=5)]) == set()
+    assert claims.lacking(now=5) == anew
+    assert claims.lacking(now=6) == set()
 
 
 def test_not_all_that_cannot_be_kept_has_all_listed_anew_but_the_last_of_it():
     claims = Claims(settling_seconds=SETTLING)
     claims.note([began(at=0), came(5, at=2)])
     claims.refuse([1], now=3)
-    assert claims.note([]) == set()  # nothing came for a while
-    assert claims.note([came(6, at=4), came(6, at=4, flow_key=2)]) == {1}
-    assert claims.note([unreadable(at=5), unreadable(at=6), came(9, at=7)]) == set()
-    assert claims.note([came(10, at=4 + AGAIN_SECONDS)]) == {1}
-    assert claims.note([came(11, at=4 + 3 * AGAIN_SECONDS)]) == set()
+    assert claims.lacking(now=4) == {1}
+    claims.note([unreadable(at=5), unreadable(at=6), came(9, at=7)])
+    assert claims.lacking(now=3 + AGAIN_SECONDS) == set()
+    assert claims.lacking(now=4 + AGAIN_SECONDS) == {1}
+    assert claims.lacking(now=4 + 3 * AGAIN_SECONDS) == set()
 
 
 def test_what_comes_of_flows_that_a_connection_was_not_opened_for_proves_nothing():

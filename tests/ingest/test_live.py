@@ -172,6 +172,19 @@ async def test_a_claim_does_not_go_on_over_an_event_that_was_refused(
     assert writing.claimed() == Ranges(claimed)
 
 
+async def test_what_a_refused_event_may_have_changed_is_doubted_though_nothing_comes_after_it(
+    writing,
+):
+    fail_to_journal(writing.url, 4, state="22023")
+    writing.came(1, 3, seconds_ago=50)
+    async with at_work(writing, batch_events=10):
+        await until(lambda: bool(writing.claimed()))
+        with psycopg.connect(writing.url) as listing:
+            listing.execute("UPDATE store.ledger SET doubted = '{}'")
+        writing.came(4, seconds_ago=0)
+        await until(lambda: bool(query(writing.url, "SELECT FROM archive.doubts")))
+
+
 async def test_a_stream_that_does_not_open_is_told_with_its_address_and_a_time_to_read(
     writing, caplog
 ):
