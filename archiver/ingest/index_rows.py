@@ -25,11 +25,6 @@ AT_ONCE = 100
 """Messages made into rows before others of this process have their turn."""
 
 
-def letters(message: Said) -> int:
-    """How much of *message* is searched."""
-    return len(message.content) + len(message.last) + sum(map(len, message.earlier))
-
-
 def are_found_alike(before: Message, after: Message) -> bool:
     """Tell whether two states of a message with one history are the same to whoever searches."""
     return _found_by(before) == _found_by(after)

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from archiver.domain.query_text import VERSION
 from archiver.ingest.apply import when_possible
-from archiver.ingest.index_rows import Maker, batches, letters
+from archiver.ingest.index_rows import Maker, batches
 from archiver.store import search_queue, search_texts
 from archiver.store.bulk import Key
 from archiver.store.engine import (
@@ -36,8 +36,8 @@ from archiver.store.search_queue import Lexicon
 log = logging.getLogger(__name__)
 
 BATCH_MESSAGES = 500
-MOST_LETTERS = 300_000
-"""In a batch of several messages: what is made of a letter may take a hundred bytes for a while."""
+MOST_BYTES = 300_000
+"""Of texts in a batch of several messages: each may take a hundred for a while."""
 ENOUGH_CONNECTIONS = 4
 """Of the engine's, to use two of them: who writes never waits for one."""
 STEP_MESSAGES = 2000
@@ -211,13 +211,12 @@ async def _index_all(lanes: Sequence[Lane], keys: Sequence[Key], *, language: st
 async def _index(lane: Lane, keys: Sequence[Key], *, language: str) -> None:
     """Put down what is searched of messages; what Postgres refuses is found without its text."""
     tx = lane.tx
-    found = await search_texts.said(tx, keys)
-    if len(keys) > 1 and sum(map(letters, found)) > MOST_LETTERS:
-        del found
+    if len(keys) > 1 and await search_texts.size_bytes(tx, keys) > MOST_BYTES:
         half = len(keys) // 2
         await _index(lane, keys[:half], language=language)
         await _index(lane, keys[half:], language=language)
         return
+    found = await search_texts.said(tx, keys)
     old = set(keys).difference((one.flow_key, one.id) for one in found if not one.is_searched)
     try:
         async with tx.begin_nested():

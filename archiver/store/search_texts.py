@@ -86,6 +86,12 @@ def searched(message: Said, ordinal: int, spaced: str, found: Collection[bytes])
     return Searched(message.flow_key, message.id, ordinal, hour, at, spaced, tsvector(found))
 
 
+async def size_bytes(tx: AsyncConnection, keys: Iterable[Key]) -> int:
+    """How much the stored messages among *keys* say and have said; their texts are not read."""
+    ((size,),) = await fetch(tx, _SIZE, keys_of(keys))
+    return int(size)
+
+
 async def said(tx: AsyncConnection, keys: Iterable[Key]) -> list[Said]:
     """The stored messages among *keys*; of texts, as much as is searched."""
     asked = {
@@ -126,6 +132,19 @@ async def replace(tx: AsyncConnection, keys: Iterable[Key], rows: Sequence[Searc
     if rows:
         await tx.execute(_PUT, columns)
 
+
+# Postgres knows how long a text is that it keeps apart, and fetches none for it.
+_SIZE = Query.of("""
+    SELECT CAST(coalesce(sum(octet_length(m.content) + CASE WHEN m.revisions = 0 THEN 0 ELSE
+               (SELECT coalesce(sum(octet_length(r.content)), 0) FROM store.revisions AS r
+                WHERE r.flow_key = m.flow_key AND r.message_id = m.id)
+           END), 0) AS bigint)
+    FROM unnest(CAST(%(flow_keys)s AS integer[]), CAST(%(ids)s AS bigint[])) AS asked (flow_key, id)
+    CROSS JOIN LATERAL (
+        SELECT flow_key, id, content, revisions FROM store.messages AS its
+        WHERE its.flow_key = asked.flow_key AND its.id = asked.id OFFSET 0
+    ) AS m
+""")
 
 _SAID = Query.of("""
     SELECT m.flow_key, m.id, m.event, m.user_id, m.sent_at,

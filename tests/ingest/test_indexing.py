@@ -12,7 +12,7 @@ from archiver.domain.query_text import VERSION
 from archiver.ingest import indexing
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
-from archiver.ingest.index_rows import Maker, letters
+from archiver.ingest.index_rows import Maker
 from archiver.ingest.indexing import (
     Writers,
     adopt_lexicon,
@@ -341,25 +341,28 @@ async def test_a_mistake_of_ours_ends_it_as_what_it_is(database_url, monkeypatch
                 await index_side_by_side(tx, engine, (Maker(), Maker()))
 
 
-async def test_long_texts_are_made_into_rows_few_at_a_time(database_url, monkeypatch):
-    monkeypatch.setattr(indexing, "MOST_LETTERS", 1000)
+async def test_long_texts_are_read_few_at_a_time(database_url, monkeypatch):
+    monkeypatch.setattr(indexing, "MOST_BYTES", 1000)
     sizes: list[int] = []
-    made = Maker.rows
+    read = search_texts.said
 
-    async def rows(self, tx, messages, *, language):
-        sizes.append(sum(map(letters, messages)))
-        return await made(self, tx, messages, language=language)
+    async def said(tx, keys):
+        found = await read(tx, keys)
+        sizes.append(sum(len("".join([one.content, *one.earlier]).encode()) for one in found))
+        return found
 
-    monkeypatch.setattr(Maker, "rows", rows)
+    monkeypatch.setattr(search_texts, "said", said)
     async with connect(database_url) as engine:
         flow_key = await ready(engine)
-        texts = [f"number{id_} " + "long " * (500 if id_ == 7 else 30) for id_ in range(1, 31)]
+        texts = [f"number{id_} " + "lóng " * (500 if id_ == 7 else 20) for id_ in range(1, 31)]
         frames = [frame(id_, content=text) for id_, text in enumerate(texts, 1)]
-        await written(engine, flow_key, *frames)
+        edits = [edit(id_, 9, f"again {id_} " + "long " * 40) for id_ in range(31, 41)]
+        await written(engine, flow_key, *frames, *edits)
         await catch_up(engine)
         assert ids(await find(engine, "long")) == set(range(1, 31))
-    assert max(sizes) == len(texts[6])
-    assert sorted(sizes)[-2] <= 1000
+    assert len(sizes) < 30
+    assert sorted(sizes)[-2] > 2000  # the long one, and the one that said so much before
+    assert sorted(sizes)[-3] <= 1000
 
 
 async def test_of_a_message_edited_ever_again_the_first_texts_and_the_last_are_found(
