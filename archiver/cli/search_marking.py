@@ -150,7 +150,8 @@ def _chains(wanted: Sequence[str], within: _Folded) -> Iterator[Span]:
             for place, one in chain:
                 begin = place + len(one) - len(one.lstrip())
                 yield within.span(begin, begin + len(one.strip()))
-            at = end - 1
+            # The space behind this word may be the one before the next.
+            at = end - 1 - wanted[-1].endswith(" ")
         at = text.find(wanted[0], at + 1)
 
 

@@ -31,6 +31,12 @@ from tests.store.searching import LANGUAGE, fill
 
 EVIL = "evil \x1b[31mred\x1b]0;x\x07 hostile \u202egnp\u202c \x9b2J"
 LONG = "first\n" * 40 + "a needle here\n" + "last\n" * 40
+RANKED = {
+    295: "gravel gravel gravel",
+    296: "gravel: alababa titi",
+    297: "gravel " + "and so on " * 30,
+}
+"""What fits best comes first."""
 MAIN = "https://www.flowdock.com/app/acme/main/messages"
 
 Told = tuple[int, str, str]
@@ -48,6 +54,8 @@ def world(
             await fill(engine)
             await say(engine, 300, EVIL, tags=["t\x1b[1m"], external_user_name="E\x1bvil", user="0")
             await say(engine, 301, LONG)
+            for id_, content in RANKED.items():
+                await say(engine, id_, content)
             nick = f"{'x' * 40} 2020-01-01 00:00:00+00:00  acme/main  boss"
             await say(engine, 299, "disguised", external_user_name=nick, user="0")
             withdrawn = [
@@ -220,6 +228,12 @@ def test_what_fits_best_comes_first_when_asked_for(ask: Ask) -> None:
     assert "--cursor does not go with it" in err
 
 
+def test_what_says_it_often_and_little_else_fits_best(ask: Ask) -> None:
+    ids = [one["id"] for one in found(ask, "--rank", "gravel OR zzz")]
+    assert ids == [*RANKED]
+    assert found(ask, "--rank", "id:295 OR id:296"), "of which nothing is marked"
+
+
 @pytest.mark.parametrize(
     ("query", "marked"),
     [
@@ -233,6 +247,11 @@ def test_what_fits_best_comes_first_when_asked_for(ask: Ask) -> None:
         ("id:44 (t*ing OR t*x)", ["t", "ing"]),
         ("b*()", ["b", "()"]),
         ("git*.com", ["git", ".com"]),
+        ("id:1 (the*new OR build)", ["build"]),
+        ('id:1 (deploy OR "deploying the")', ["Deploying the"]),
+        ("id:295 (gra*vel OR zzz)", ["gravel", "gravel", "gravel"]),
+        ("id:296 (a*a*a OR zzz)", ["a", "a", "a"]),
+        ("id:296 (t*i OR zzz)", ["t", "i"]),
         ("https://*.com", ["https://", ".com"]),
         ("id:27 (flow OR low)", ["Flow"]),
         ("id:8 (qwen OR wen)", ["qwen", "qwen"]),
@@ -250,6 +269,12 @@ def test_what_was_searched_is_marked(ask: Ask, query: str, marked: list[str]) ->
     spans = one["marks"]
     assert isinstance(spans, list)
     assert [content[begin:end] for begin, end in spans] == marked
+
+
+def test_a_star_stands_for_letters_of_one_word(ask: Ask) -> None:
+    (one,) = found(ask, "id:44 (t*ing OR zzz)")
+    at = str(one["content"]).index("testing")
+    assert one["marks"] == [[at, at + 1], [at + 4, at + 7]]
 
 
 @given(st.text(st.sampled_from("aZé\u0301 ßﬁ-_日ｶﾞ👍🏽\n1\u0130.¯\u1112\u116c"), max_size=30))
