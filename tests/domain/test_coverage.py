@@ -1,6 +1,7 @@
 import time
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,6 +67,12 @@ def test_what_came_before_the_claims_begin_is_not_claimed():
         continuity.arrived(id_, at=at)
 
     assert continuity.settled(before=20) == Ranges(((9, 14),))
+
+
+def test_the_first_message_of_a_flow_is_claimed():
+    continuity = Continuity(since=0)
+    continuity.arrived(1, at=1)
+    assert continuity.settled(before=1) == Ranges(((1, 1),))
 
 
 def test_what_comes_as_the_claims_begin_is_claimed():
@@ -150,8 +157,10 @@ def test_of_what_came_at_one_time_the_newest_counts():
     assert [head.settled(before=at) for at in (1, 2, 3)] == [3, 9, 15]
 
 
-def test_the_first_id_that_is_seen_settles_as_late_as_any():
+@pytest.mark.parametrize("first", [1, 5])
+def test_the_first_id_that_is_seen_settles_as_late_as_any(first):
     head = Head()
-    head.seen(5, at=10.0)
-    assert (head.newest, head.settled(before=9.0)) == (5, 0)
-    assert head.settled(before=10.0) == 5
+    assert head.newest == 0
+    head.seen(first, at=10.0)
+    assert (head.newest, head.settled(before=9.0)) == (first, 0)
+    assert head.settled(before=10.0) == first

@@ -328,6 +328,31 @@ async def test_an_empty_page_proves_nothing_though_messages_are_listed_above_it(
     assert (reading.proven, reading.trouble) == (Ranges(), NOT_EMPTY)
 
 
+async def test_an_empty_page_proves_nothing_though_the_newest_message_is_just_at_its_beginning(
+    flowdock, source
+):
+    newest = [one.id for one in flowdock.simulator.world.flows[0].timeline][-1]
+    flowdock.simulator.faults.add(Fault(kind="hollow", on="rest", path="*/messages", frames=100))
+    reading = await source.ask(key(source), newest, newest + 9, newest=False, purpose="backfill")
+    assert (reading.proven, reading.trouble) == (Ranges(), NOT_EMPTY)
+
+
+@pytest.mark.parametrize("kind", ["message", "inbox item"])
+async def test_an_empty_page_proves_nothing_though_what_is_listed_is_all_above_it(
+    flowdock, source, kind
+):
+    """As when the index has lost what is old: the message below is shown, and listed no more."""
+    (flow,) = flowdock.simulator.world.flows
+    said = flow.timeline
+    old = next(one.id for one in said if (one.app == "influx") is (kind == "inbox item"))
+    await source.ask(key(source), old, old, newest=False, purpose="backfill")
+    faults = flowdock.simulator.faults
+    faults.add(Fault(kind="hollow", on="rest", path="*/messages", frames=100, times=2))
+    reading = await source.ask(key(source), old + 1, old + 1, newest=False, purpose="backfill")
+    assert faults.fired["hollow"] == 2
+    assert (reading.proven, reading.trouble) == (Ranges(), NOT_EMPTY)
+
+
 async def test_an_empty_page_is_proof_below_and_between_what_is_held(flowdock, source):
     timeline, head = flowdock.simulator.world.flows[0].timeline, source.heads.newest(key(source))
     ids = [one.id for one in timeline]
