@@ -9,10 +9,10 @@ A file proves nothing to the ledger: what it left out cannot be asked for. But t
 again afterwards, since what it brought may have been deleted since.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -36,6 +36,8 @@ from archiver.store import importing as stored
 from archiver.store.bulk import Key
 from archiver.store.coverage import Standing
 from archiver.store.engine import Engine
+
+T = TypeVar("T")
 
 BATCH_ELEMENTS = 1000
 BATCH_BYTES = 4_000_000
@@ -161,7 +163,7 @@ async def import_export(
     """
     names = Names(engine)
     await names.load()
-    for batch in _batches(_elements_of(export)):
+    for batch in batches(_elements_of(export), lambda one: len(one.raw), most=BATCH_ELEMENTS):
         arrivals = [_arrival(one, found, destination, names, now=now) for one in batch]
         yield await _archive(engine, arrivals, destination.flow_key, now=now)
     opened = frozenset({destination.flow_key})
@@ -232,13 +234,14 @@ def _at_home(
     return decoded
 
 
-def _batches(found: Iterator[Element]) -> Iterator[list[Element]]:
-    batch: list[Element] = []
+def batches(found: Iterable[T], size_bytes: Callable[[T], int], *, most: int) -> Iterator[list[T]]:
+    """*found*, so many at a time, or fewer that are large."""
+    batch: list[T] = []
     size = 0
-    for element in found:
-        batch.append(element)
-        size += len(element.raw)
-        if len(batch) >= BATCH_ELEMENTS or size >= BATCH_BYTES:
+    for one in found:
+        batch.append(one)
+        size += size_bytes(one)
+        if len(batch) >= most or size >= BATCH_BYTES:
             yield batch
             batch, size = [], 0
     if batch:

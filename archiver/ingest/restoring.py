@@ -13,7 +13,6 @@ import logging
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
-from itertools import islice
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -31,7 +30,7 @@ from archiver.flowdock.redaction import redact
 from archiver.ingest.apply import apply_patiently, when_possible
 from archiver.ingest.batch import Arrival, Batch, vanished
 from archiver.ingest.epochs import UNSETTLED
-from archiver.ingest.importing import Imported
+from archiver.ingest.importing import Imported, batches
 from archiver.store import coverage
 from archiver.store import importing as stored
 from archiver.store.coverage import Standing
@@ -283,6 +282,4 @@ def _read_reject(line: Line) -> tuple[_Reject, bytes]:
 
 
 def _batches(lines: Iterable[Line]) -> Iterator[list[Line]]:
-    waiting = iter(lines)
-    while batch := list(islice(waiting, BATCH_LINES)):
-        yield batch
+    return batches(lines, lambda line: len(line.text), most=BATCH_LINES)

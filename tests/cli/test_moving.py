@@ -21,6 +21,7 @@ from archiver.domain.model import Flow, FlowId
 from archiver.domain.proportion import OUT_OF_PROPORTION
 from archiver.errors import ArchiverError
 from archiver.export.writing import write_export
+from archiver.ingest import importing
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.store import directory
@@ -154,6 +155,24 @@ def contents(packed: Path) -> Iterator[Any]:
 
     with zipfile.ZipFile(packed) as source:
         yield source.read
+
+
+def test_large_events_are_brought_in_few_at_a_time(
+    database_url: str, second_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "BATCH_BYTES", 10_000)
+    large = [frame(id_, content="x" * 9_000 if id_ < 7 else "small") for id_ in range(1, 17)]
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+        ((key,),) = query(database_url, "SELECT flow_key FROM store.flows WHERE flow_id = 'g'")
+        arrivals = [streamed(one, key) for one in large]
+        run(apply(engine, Batch(now=NOW, arrivals=arrivals)))
+    export(database_url, tmp_path / "out")
+    bring_in(second_url, tmp_path / "out")
+    together = "SELECT sum(length(payload::text)), count(*) FROM store.journal GROUP BY xmin::text"
+    sizes = query(second_url, together)
+    assert max(size for size, _ in sizes) < 20_000
+    assert max(count for _, count in sizes) >= 10
 
 
 def test_two_archives_become_one(database_url: str, second_url: str, tmp_path: Path) -> None:
