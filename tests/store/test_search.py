@@ -95,6 +95,18 @@ async def test_hostile_patterns_end(engine, pattern):
         await find(engine, pattern, seconds=5.0)
 
 
+@pytest.mark.parametrize("group", ["everyone", "Everybody", "team"])
+async def test_what_was_said_to_all_is_found_by_the_group(engine, group):
+    flow_key = await new_flow(engine)
+    tags = {1: [":user:everyone"], 2: [":user:team"], 3: [":user:7"], 4: [f"user:{group}"]}
+    frames = [streamed(frame(id_, tags=its), flow_key) for id_, its in tags.items()]
+    await apply(engine, Batch(now=NOW, arrivals=frames))
+    await catch_up(engine)
+    assert ids(await find(engine, f"mentions:{group}")) == {2 if group == "team" else 1}
+    with pytest.raises(BadQuery, match="nobody is called managers"):
+        await find(engine, "mentions:managers")
+
+
 @pytest.mark.parametrize(
     ("query_", "why"),
     [
