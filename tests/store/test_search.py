@@ -107,6 +107,17 @@ async def test_what_was_said_to_all_is_found_by_the_group(engine, group):
         await find(engine, "mentions:managers")
 
 
+async def test_whom_the_service_never_listed_is_found_by_the_whole_name_or_by_a_star(engine):
+    flow_key = await new_flow(engine)
+    said = streamed(frame(1, external_user_name="Builders", user="0"), flow_key)
+    await apply(engine, Batch(now=NOW, arrivals=[said]))
+    await catch_up(engine)
+    for name in ("builders", "Build*"):
+        assert ids(await find(engine, f"from:{name}")) == {1}
+    with pytest.raises(BadQuery, match="nobody is called builder"):
+        await find(engine, "from:builder")
+
+
 @pytest.mark.parametrize(
     ("query_", "why"),
     [
