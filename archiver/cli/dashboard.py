@@ -12,7 +12,7 @@ from rich.text import Text
 from archiver.cli.measures import told_bytes, told_count, told_seconds, told_share
 from archiver.cli.tables import counted
 from archiver.cli.terminal import make_safe
-from archiver.store.leases import Report
+from archiver.store.leases import Report, is_silent
 from archiver.store.reading import Count, FlowReport, Totals
 from archiver.store.surveying import LAGGING_SECONDS
 
@@ -38,7 +38,7 @@ class Look(Struct, frozen=True, kw_only=True):
     @property
     def is_silent(self) -> bool:
         """Whether no daemon is heard of."""
-        return not any(one.is_heard for one in self.daemons)
+        return is_silent(self.daemons)
 
 
 class View(Struct, frozen=True, kw_only=True):

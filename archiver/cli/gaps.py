@@ -10,12 +10,19 @@ import msgspec
 from archiver.cli.choice import choose_flows
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
-from archiver.cli.measures import told_excluded, told_unmeasured, told_untold, untold_members
+from archiver.cli.measures import (
+    SILENCE,
+    told_excluded,
+    told_unmeasured,
+    told_untold,
+    untold_members,
+)
 from archiver.cli.tables import Column, counted, moment, show_table
 from archiver.cli.terminal import show_json
 from archiver.settings import Settings
-from archiver.store import missing
+from archiver.store import leases, missing
 from archiver.store.engine import see_one_moment
+from archiver.store.leases import Report, is_silent
 from archiver.store.missing import Doubt, Gap
 
 GAP_COLUMNS = (
@@ -42,6 +49,7 @@ class Uncertain:
     """The flows of which something is kept, and not known how far their ids go."""
     excluded: Sequence[str]
     """Those of all these that the settings leave out: it stays so."""
+    daemons: Sequence[Report]
 
     @property
     def is_proof_lacking(self) -> bool:
@@ -61,7 +69,8 @@ def gaps(load: LoadSettings, /, *, patterns: tuple[str, ...], as_json: bool) -> 
 
     And the flows of which the service does not tell what is new; and those not measured yet, of
     which nobody has asked how far their ids go, as after an import. What of all this is of flows
-    that the settings exclude stays so, and is said to.
+    that the settings exclude stays so, and is said to. Where no daemon is heard of, the last line
+    says so: what nobody hears is no gap until one asks for it.
 
     Exit status: 1 when there are gaps or such flows, 0 when there are none, doubts or not.
     """
@@ -77,10 +86,14 @@ def gaps(load: LoadSettings, /, *, patterns: tuple[str, ...], as_json: bool) -> 
             "not_told": untold,
             "not_measured": found.unmeasured,
             "excluded": found.excluded,
+            "daemons": found.daemons,
         }
         show_json(msgspec.json.encode(told).decode())
     else:
         _describe(found)
+        # One that shares with nobody tells nobody that it is there.
+        if settings.sharing.enabled and is_silent(found.daemons):
+            click.echo(SILENCE)
     return 1 if found.is_proof_lacking else 0
 
 
@@ -95,7 +108,9 @@ async def _read(place: Place, patterns: Sequence[str], settings: Settings) -> Un
         not_measured = await missing.unmeasured(tx, chosen)
         unmeasured = [path for key, path in chosen.items() if key in not_measured]
         named = {one.flow for one in gaps} | {one.flow for one in doubts} | {*untold, *unmeasured}
-        return Uncertain(gaps, doubts, untold, unmeasured, settings.excluded(sorted(named)))
+        excluded = settings.excluded(sorted(named))
+        daemons = await leases.reports(tx)
+        return Uncertain(gaps, doubts, untold, unmeasured, excluded, daemons)
 
 
 def _describe(found: Uncertain) -> None:

@@ -8,6 +8,7 @@ from archiver.store.missing import UNTOLD
 from archiver.store.reading import Count
 
 COMPLETE = "100%"
+SILENCE = "no daemon is heard of: nobody hears what is said, and it is in no gap until one runs"
 
 
 def told_count(count: Count) -> str:

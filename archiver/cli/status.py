@@ -20,6 +20,7 @@ from archiver.cli.dashboard import Look
 from archiver.cli.database import Place, open_database, require_archive, serve_database
 from archiver.cli.measures import (
     COMPLETE,
+    SILENCE,
     told_bytes,
     told_count,
     told_seconds,
@@ -45,7 +46,6 @@ COLUMNS = (
 NAMES = tuple(column.name for column in COLUMNS)
 GAP = "  "
 NARROWEST = 8
-SILENCE = "no daemon is heard of: nobody hears what is said, and it is in no gap until one runs"
 
 
 @click.command()

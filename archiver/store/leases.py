@@ -5,7 +5,7 @@ harm. So there is no lock to hold. A lease goes from one holder to the next by a
 names both, and is good as long as its holder is heard of, by the server's clock.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 from msgspec import Struct
@@ -57,6 +57,11 @@ async def reports(tx: AsyncConnection) -> list[Report]:
     """What each daemon does that works here, or ended unheard a moment ago."""
     rows = await tx.execute(_REPORTS)
     return [Report(**row) for row in rows.mappings()]
+
+
+def is_silent(daemons: Iterable[Report]) -> bool:
+    """Tell whether no daemon is heard of."""
+    return not any(one.is_heard for one in daemons)
 
 
 async def beat(tx: AsyncConnection, me: Sharer, sees: Collection[str]) -> None:

@@ -5,6 +5,7 @@ import json
 import psycopg
 import pytest
 
+from archiver.cli.measures import SILENCE
 from tests.cli.conftest import HOSTILE, IMPORTED, JsonShown, Run
 
 
@@ -12,6 +13,10 @@ from tests.cli.conftest import HOSTILE, IMPORTED, JsonShown, Run
 def archive(database_url: str) -> str:
     """Two flows: one with gaps and a doubt, of hostile errors; and one that is proven."""
     with psycopg.connect(database_url, autocommit=True) as db:
+        db.execute(
+            "INSERT INTO store.daemons VALUES"
+            " (gen_random_uuid(), 'left', 'here', 1, 600, '{acme/main}', now(), now())"
+        )
         for path, listed, doubted in (
             ("acme/main", "{[11,51),[61,101)}", "{[20,31)}"),
             ("acme/quiet", "{[1,101)}", "{[1,2)}"),
@@ -50,13 +55,29 @@ def test_gaps_are_told_with_attempts_and_errors_and_doubts_below(
 def test_doubts_alone_are_no_gaps(archiver: Run, archive: str) -> None:
     told = archiver("gaps", "--flow", "*/quiet", "--json", ARCHIVER_DATABASE_URL=archive)
     assert told.returncode == 0
-    assert json.loads(told.stdout) == {
+    found = json.loads(told.stdout)
+    assert [one["is_heard"] for one in found.pop("daemons")] == [True]
+    assert found == {
         "gaps": [],
         "doubts": [{"flow": "acme/quiet", "from_id": 1, "to_id": 1}],
         "not_told": [],
         "not_measured": [],
         "excluded": [],
     }
+
+
+def test_where_nobody_captures_having_no_gaps_is_not_all_that_is_told(
+    archiver: Run, archive: str
+) -> None:
+    where = {"ARCHIVER_DATABASE_URL": archive}
+    with psycopg.connect(archive, autocommit=True) as db:
+        db.execute("UPDATE store.daemons SET beat_at = now() - interval '2 hours'")
+    told = archiver("gaps", "--flow", "*/quiet", **where)
+    assert told.returncode == 0
+    assert told.stdout.endswith(f"\nno gaps, 1 doubt\n{SILENCE}\n")
+    plain = json.loads(archiver("gaps", "--json", **where).stdout)
+    assert [one["is_heard"] for one in plain["daemons"]] == [False]
+    assert SILENCE not in archiver("gaps", ARCHIVER_SHARING_ENABLED="false", **where).stdout
 
 
 def test_what_the_settings_exclude_stays_open_and_is_said_to(archiver: Run, archive: str) -> None:

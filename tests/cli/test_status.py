@@ -9,8 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from archiver.cli.measures import told_bytes, told_count, told_seconds, told_share
-from archiver.cli.status import SILENCE
+from archiver.cli.measures import SILENCE, told_bytes, told_count, told_seconds, told_share
 from archiver.store.reading import Count
 from tests.cli.conftest import OnTerminal, Run
 
