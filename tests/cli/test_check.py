@@ -62,6 +62,22 @@ async def test_when_all_works_each_subject_is_ok(archiver, flowdock, settings):
     assert flowdock.token not in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("environ", "told"),
+    [
+        ({}, "2 given, 2 of them in archiver.toml"),
+        ({"ARCHIVER_TOKEN": "t"}, "2 given, 1 of them in archiver.toml"),
+        ({"ARCHIVER_TOKEN": "t", "ARCHIVER_PRIVATE": "no"}, "2 given, 0 of them in archiver.toml"),
+    ],
+)
+def test_how_many_settings_the_file_gives_is_told(environ: dict[str, str], told: str) -> None:
+    table = {"token": "t", "private": False}
+    found = check_settings(
+        read_settings(table, environ), effective(table, environ), Path("archiver.toml")
+    )
+    assert next(found).told == told
+
+
 async def test_what_is_wrong_is_told_with_what_to_do(archiver, settings, database_url):
     with psycopg.connect(database_url, autocommit=True) as db:
         db.execute("UPDATE store.schema_version SET version_num = '9999'")

@@ -19,10 +19,8 @@ def check_settings(
     settings: Settings, told: Sequence[Effective], config: Path | None
 ) -> Iterator[Result]:
     """Tell what was given, by whom it can be read, and what travels in clear."""
-    given = sum(one.source != DEFAULT for one in told)
-    place = f"from {config} and the environment" if config else "all from the environment"
     if settings.accounts:
-        yield ok("settings", f"{given} given, {place}")
+        yield ok("settings", _given(told, config))
     else:
         yield wrong(
             "settings",
@@ -47,6 +45,13 @@ def check_settings(
                 f"whoever reaches {settings.metrics.listen} reads names of flows and counts",
                 "listen on 127.0.0.1, or let a firewall say who may ask",
             )
+
+
+def _given(told: Sequence[Effective], config: Path | None) -> str:
+    """How many settings are given, and where."""
+    sources = [one.source for one in told if one.source != DEFAULT]
+    place = f"{sources.count(FILE)} of them in {config}" if config else "all from the environment"
+    return f"{len(sources)} given, {place}"
 
 
 def _files(told: Sequence[Effective], config: Path | None) -> Iterator[Result]:
