@@ -79,8 +79,9 @@ class Works:
         self.heads.restore({key: standing.due for key, standing in standings.items()})
         # What was kept and not yet claimed when the last process ended is due before long.
         now = asyncio.get_running_loop().time()
-        for flow_key, id_ in (await when_possible(self.engine, journal.newest)).items():
+        for flow_key, id_ in (await when_possible(self.engine, journal.newest_told)).items():
             self.heads.seen(flow_key, id_, at=now)
+        self.heads.hold(await when_possible(self.engine, journal.newest))
 
     def gate(self, url: str) -> Gate:
         """The gate before the host of *url*: one for all accounts."""

@@ -115,6 +115,8 @@ class Ends:
             if any(one.decoded == FOREIGN for one in reading.arrivals):
                 raise EndElsewhere(path)
             await self._look_beyond(flow_key, path)
+        elif not reading.ids:
+            self._heads.found_empty(flow_key, at=asyncio.get_running_loop().time())
         return max(reading.ids, default=0)
 
     async def _ask(self, flow_key: int, path: str, *, limit: int) -> Reading:

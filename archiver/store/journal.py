@@ -50,6 +50,9 @@ COLUMNS = (
     "payload", "as_of", "received_at",
 )  # fmt: skip
 
+NEWEST_FORMS = 1000
+"""Of a flow, among which the newest that the service told is looked for."""
+
 _PLACES = ("as_of", "shown_at", "first_as_of", "first_shown_at")
 
 _ASKED = key_table()
@@ -230,13 +233,37 @@ def _entries(tx: AsyncConnection, rows: Sequence[Sequence[Any]]) -> list[Entry]:
 
 async def newest(tx: AsyncConnection) -> dict[int, int]:
     """By flow key: the newest id in the journal; flows without events are left out."""
-    last = (
-        select(journal.c.id)
+    return await _newest(tx, _newest_forms(1))
+
+
+async def newest_told(tx: AsyncConnection) -> dict[int, int]:
+    """By flow key: the newest id that the service told, and not only a file that was imported.
+
+    It is looked for among the newest forms: a flow that was imported is not read through.
+    """
+    forms = _newest_forms(NEWEST_FORMS)
+    told = (
+        select(forms.c.id)
+        .where(forms.c.witness != "import")
+        .order_by(forms.c.id.desc())
+        .limit(1)
+        .lateral("told")
+    )
+    return await _newest(tx, told)
+
+
+def _newest_forms(most: int) -> FromClause:
+    return (
+        select(journal.c.id, journal.c.witness)
         .where(journal.c.flow_key == flows.c.flow_key)
         .order_by(journal.c.id.desc())
-        .limit(1)
-        .lateral("last")
+        .limit(most)
+        .correlate(flows)
+        .lateral("newest_forms")
     )
+
+
+async def _newest(tx: AsyncConnection, last: FromClause) -> dict[int, int]:
     rows = await tx.execute(select(flows.c.flow_key, last.c.id).join_from(flows, last, true()))
     return {flow_key: id_ for flow_key, id_ in rows}  # noqa: C416  (typed so, dict() is not)
 

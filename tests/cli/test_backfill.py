@@ -49,6 +49,54 @@ async def backfill(
     return await asyncio.to_thread(run)
 
 
+async def test_a_file_that_tells_of_ids_to_come_hides_nothing(
+    archiver: Run, flowdock: Simulator, database_url: str, tmp_path: Path
+) -> None:
+    """What is said later has an id below them, and is listed where nothing was before."""
+    await backfill(archiver, flowdock, database_url)
+    flow = next(flow for flow in flowdock.world.flows if flow.path == "acme/main")
+    to_come = max(one.id for one in flow.timeline) + 1000
+    element = {"id": to_come, "event": "message", "content": "x", "flow": flow.id, "sent": 1}
+    file = tmp_path / "messages.json"
+    file.write_text(json.dumps([element]))
+    imported = archiver("import", str(file), ARCHIVER_DATABASE_URL=database_url)
+    assert imported.returncode == 0, imported.stderr
+    await backfill(archiver, flowdock, database_url)
+    await flowdock.play(seed=3, events=100)
+    await backfill(archiver, flowdock, database_url)
+
+    told = [one.id for one in flow.timeline]
+    assert max(told) < to_come
+    with psycopg.connect(database_url) as db:
+        held = db.execute("SELECT id FROM archive.messages WHERE flow = 'acme/main'").fetchall()
+        due = db.execute(
+            "SELECT due FROM store.ledger JOIN store.flows USING (flow_key)"
+            " WHERE path = 'acme/main'"
+        ).fetchone()
+    assert {id_ for (id_,) in held} == {*told, to_come}
+    assert due == (max(told),)
+
+
+async def test_a_flow_of_which_nothing_is_listed_any_more_came_as_far_as_a_file_tells(
+    archiver: Run, flowdock: Simulator, database_url: str, tmp_path: Path
+) -> None:
+    flow = next(flow for flow in flowdock.world.flows if flow.path == "acme/main")
+    ids = [one.id for one in flow.timeline]
+    told = {"event": "message", "content": "x", "flow": flow.id, "sent": 1}
+    file = tmp_path / "messages.json"
+    file.write_text(json.dumps([{"id": id_, **told} for id_ in ids]))
+    for id_ in ids:
+        flow.timeline.remove(id_)
+    assert archiver("import", str(file), ARCHIVER_DATABASE_URL=database_url).returncode == 0
+    done = await backfill(archiver, flowdock, database_url)
+    assert (done.returncode, done.stdout.split(", ")[-1]) == (0, "0 gaps left\n")
+    with psycopg.connect(database_url) as db:
+        kept = db.execute(
+            "SELECT count(*) FROM archive.messages WHERE flow = 'acme/main' AND deleted_at IS NULL"
+        ).fetchone()
+    assert kept == (len(ids),)
+
+
 async def test_all_gaps_are_filled(archiver: Run, flowdock: Simulator, database_url: str) -> None:
     told = await backfill(archiver, flowdock, database_url, "--json")
     assert told.returncode == 0, told.stderr
