@@ -69,12 +69,8 @@ class Works:
         """Our share among several daemons; None when nothing is shared."""
 
     async def load(self) -> None:
-        """Take over what the archive knows."""
+        """Take over what the archive knows: the flows, and how far each is known to have come."""
         await self.names.load()
-        await self.load_heads()
-
-    async def load_heads(self) -> None:
-        """Take over how far each flow is known to have come, as others may have told."""
         standings = await when_possible(self.engine, coverage.standings)
         self.heads.restore({key: standing.due for key, standing in standings.items()})
         # What was kept and not yet claimed when the last process ended is due before long.
@@ -182,7 +178,7 @@ class Works:
             key_of(self.engine), name=sharing.name, lease_seconds=sharing.lease_seconds
         )
         # A connection of their own: leases must be renewed even if all others wait for a lock.
-        return Leases(beside(self.engine), me, self.tally.sharing, on_taken=self.load_heads)
+        return Leases(beside(self.engine), me, self.tally.sharing, on_taken=self.load)
 
 
 def _choice(account: AccountSettings) -> Choice:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from archiver import daemon
+from archiver.domain.model import FlowId
+from archiver.ingest.names import Names
 from archiver.settings import Settings
 from archiver.settings.sections import SharingSettings
 from archiver.simulator.server import Simulator
@@ -94,3 +96,17 @@ async def test_a_daemon_without_a_share_is_ready_and_one_that_shares_nothing_fol
         async with archiving(alone):
             await until(lambda: followed(flowdock) == {flow.id: 2})
             assert archive.query(HOLDERS) == [("left", 1)]
+
+
+async def test_who_takes_over_knows_the_conversations_that_another_has_heard_of_since(
+    flowdock, archive
+):
+    """Else their doubts would not begin with the stream, if the service does not list them."""
+    begun = FlowId("private/1/77")
+    settings = sharing(flowdock, archive, "right")
+    async with connect(archive.url) as engine, daemon.works(settings, engine) as right:
+        assert right.leases is not None
+        await right.leases.see("default", {"acme/main"})
+        await Names(engine).key(begun, now=daemon.utc_now())
+        await right.leases.see("default", {"acme/main", "private/1"})
+        assert right.names.known(begun) is not None
