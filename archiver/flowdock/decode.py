@@ -83,6 +83,21 @@ def decode_any(frame: bytes) -> Decoded:
     return _event(body, kind, MUTATIONS.get(kind or "", _unknown))
 
 
+def member_of(decoded: Decoded) -> UserId | None:
+    """Who has joined or left the flow, if it was told that; of who was added it tells nicks only.
+
+    The message types document an ``action`` for it, and clients know events of other kinds.
+    """
+    if isinstance(decoded, Noted):
+        return decoded.member
+    if not isinstance(decoded, Posted) or decoded.kind != "action":
+        return None
+    action = _object(decoded.detail)
+    if action.get("type") == "block":
+        return read_user(_object(action.get("description")).get("user"))
+    return decoded.user if action.get("type") == "join" else None
+
+
 def decode_listed(frame: bytes) -> Happening | Rejected:
     """Read one element of a page of List Messages: it is a message, unless it changes one."""
     chat = read_chat(frame)

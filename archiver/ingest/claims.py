@@ -24,8 +24,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from archiver.domain.coverage import Continuity, Ranges
-from archiver.domain.events import Noted, Rejected, Signal
+from archiver.domain.events import Decoded, Noted, Rejected, Signal
 from archiver.domain.model import UserId
+from archiver.flowdock.decode import member_of
 from archiver.ingest.intake import Began, Came, Ended, Item
 from archiver.store.coverage import Standing
 
@@ -134,9 +135,7 @@ class Claims:
                 self._connections[item.connection] = connection
             elif flow_key is None:
                 continue
-            elif isinstance(decoded, Signal | Noted) and tells_of_membership(
-                decoded, connection.me
-            ):
+            elif tells_of_membership(decoded, connection.me):
                 self._begin_anew([flow_key], now=item.at)
                 anew.add(flow_key)
             elif decoded.id is not None and (
@@ -161,7 +160,7 @@ class Claims:
                 self._gained[flow_key] = self._gained.get(flow_key, Ranges()) | claim
 
 
-def tells_of_membership(decoded: Signal | Noted, me: UserId | None) -> bool:
+def tells_of_membership(decoded: Decoded, me: UserId | None) -> bool:
     """Tell whether *decoded* says that the user *me* has left or joined its flow.
 
     What the flow itself is told is all there is where private messages come on no stream, or on one
@@ -169,7 +168,8 @@ def tells_of_membership(decoded: Signal | Noted, me: UserId | None) -> bool:
     """
     if isinstance(decoded, Signal):
         return decoded.kind in MEMBERSHIP
-    return decoded.member is not None and decoded.member == me
+    member = member_of(decoded)
+    return member is not None and member == me
 
 
 def _is_live(sent_at: datetime | None, connection: _Connection) -> bool:

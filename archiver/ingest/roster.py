@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 from functools import partial
 
-from archiver.domain.events import Noted, Signal
 from archiver.domain.model import UserId, is_private
 from archiver.flowdock.breaks import what_said
 from archiver.flowdock.refusals import FlowRefused, TokenRefused
@@ -154,11 +153,7 @@ class Roster:
         named = {arrival.flow_key for arrival in arrivals if arrival.flow_key is not None}
         new = [key for key in named if key not in self.source.visible and key not in self._unknown]
         self._unknown.update(new)
-        told = any(
-            isinstance(decoded := arrival.decoded, Signal | Noted)
-            and tells_of_membership(decoded, self._me)
-            for arrival in arrivals
-        )
+        told = any(tells_of_membership(arrival.decoded, self._me) for arrival in arrivals)
         if new or told:
             self.stale.set()
 

@@ -178,9 +178,20 @@ def test_nothing_is_proven_across_leaving_and_joining_a_flow_before_anything_was
 BLOCKED = {"event": "backend.user.block", "user": "7", "content": "1"}
 JOINED = {"event": "backend.user.join", "user": "1", "content": {"user": {"id": 1}}}
 OF_2013 = {**JOINED, "event": "backend.join.user"}
+BLOCK = {"event": "action", "user": "7", "content": {"type": "block", "description": {"user": 1}}}
+JOIN = {"event": "action", "user": "1", "content": {"type": "join", "description": "f"}}
+OTHERS = [
+    {**BLOCKED, **NEVER_STORED, "content": "2"},
+    {**JOINED, **NEVER_STORED, "user": "2"},
+    {**BLOCK, "content": {"type": "block", "description": {"user": 2}}},
+    {**BLOCK, "content": {"type": "block", "description": "1"}},
+    {**JOIN, "user": "2"},
+    {**JOIN, "content": {"type": "add_rss_feed", "description": "http://example.com/"}},
+    {**JOIN, "content": "join"},
+]
 
 
-@pytest.mark.parametrize("told", [BLOCKED, JOINED, OF_2013])
+@pytest.mark.parametrize("told", [BLOCKED, JOINED, OF_2013, BLOCK, JOIN])
 def test_nor_is_it_where_the_flow_alone_tells_of_that(told):
     """Private messages come on a stream of another daemon, or on none."""
     claims = Claims(settling_seconds=SETTLING)
@@ -190,12 +201,11 @@ def test_nor_is_it_where_the_flow_alone_tells_of_that(told):
     assert claims.take(now=100)[1].streamed == Ranges(((8, 9),))
 
 
-@pytest.mark.parametrize("told", [{**BLOCKED, "content": "2"}, {**JOINED, "user": "2"}])
+@pytest.mark.parametrize("told", OTHERS)
 def test_that_others_leave_and_join_says_nothing_of_what_was_heard(told):
     claims = Claims(settling_seconds=SETTLING)
     claims.note([began(at=0), came(5, at=2)])
-    never_stored = streamed(frame(6, **{**told, **NEVER_STORED}), 1)
-    assert claims.note([Came(1, 4, [never_stored]), came(8, at=6)]) == set()
+    assert claims.note([Came(1, 4, [streamed(frame(6, **told), 1)]), came(8, at=6)]) == set()
     assert claims.take(now=100)[1].streamed == Ranges(((5, 8),))
 
 
