@@ -7,7 +7,8 @@ nothing waits for that.
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 
 from msgspec import Struct
 
@@ -21,6 +22,10 @@ from archiver.store import directory
 from archiver.store.engine import Engine
 
 log = logging.getLogger(__name__)
+
+UNLISTED = timedelta(days=1)
+"""A flow that no account was shown for so long can be read by none. Each lists its flows far more
+often; one that left a flow while it was stopped does not know of it any more."""
 
 Wanted = Callable[[str], bool]
 """Tells of a flow's path whether it is to be archived."""
@@ -64,6 +69,9 @@ async def look_up(
     await when_possible(engine, lambda tx: directory.see_users(tx, people, now=now()))
     wanted = [*(flow for flow in joined if choice.wanted(flow.path)), *conversations]
     keys = await names.see(wanted, now=now())
+    unlisted = partial(directory.lose_unlisted, before=now() - UNLISTED)
+    for path in await when_possible(engine, unlisted):
+        log.warning("flow lost", extra={"flow": path, "reason": "not listed for a day"})
     return Readable(
         wanted={keys[flow.id]: flow.path for flow in wanted if not flow.disabled},
         joined=[flow.path for flow in joined if not flow.disabled],

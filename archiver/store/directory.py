@@ -78,6 +78,20 @@ async def lose_flow(tx: AsyncConnection, *, flow_key: int) -> None:
     await tx.execute(update(flows).where(flows.c.flow_key == flow_key).values(joined=False))
 
 
+async def lose_unlisted(tx: AsyncConnection, *, before: datetime) -> list[str]:
+    """Note that flows cannot be read any more that were last listed *before*; their paths.
+
+    Waits for nobody: what another transaction changes is being listed.
+    """
+    unlisted = (
+        select(flows.c.flow_key)
+        .where(flows.c.joined, flows.c.last_seen_at < before)
+        .with_for_update(key_share=True, skip_locked=True)
+    )
+    lost = update(flows).where(flows.c.flow_key.in_(unlisted.scalar_subquery()))
+    return sorted(await tx.scalars(lost.values(joined=False).returning(flows.c.path)))
+
+
 async def see_users(tx: AsyncConnection, listed: Sequence[User], *, now: datetime) -> None:
     """Store people as the service lists them."""
     if not listed:

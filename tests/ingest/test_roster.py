@@ -1,6 +1,7 @@
 """Which flows are read, as they come and go."""
 
 import asyncio
+from datetime import timedelta
 
 import psycopg
 
@@ -30,3 +31,25 @@ async def test_a_flow_may_be_found_lost_while_another_is_ended(database_url):
                 await until(lambda: not account.source.paths)
             await asyncio.gather(looking, losing)
     assert query(database_url, joined) == [(False,), (False,)]
+
+
+async def test_a_flow_that_was_left_while_nobody_looked_is_not_taken_for_read_for_ever(
+    database_url, caplog
+):
+    joined = "SELECT path FROM store.flows WHERE joined"
+    async with Simulator.start(flows=2, history=5) as flowdock:
+        settings = settings_for(flowdock, database_url, private=False)
+        left, kept = flowdock.world.flows
+        async with connect(database_url) as engine:
+            for days in (0, 0.9, 1.1):
+                with psycopg.connect(database_url) as looking_back:
+                    looking_back.execute(
+                        "UPDATE store.flows SET last_seen_at = now() - %s", [timedelta(days=days)]
+                    )
+                async with daemon.works(settings, engine) as shared:
+                    await shared.account(settings.require_accounts()[0]).look_up()
+                if days == 0:
+                    leave(flowdock.world, left, flowdock.me)
+                read = {path for (path,) in query(database_url, joined)}
+                assert read == ({kept.path} if days > 1 else {kept.path, left.path})
+    assert [record.__dict__["flow"] for record in caplog.records] == [left.path]
