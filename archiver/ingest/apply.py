@@ -179,8 +179,8 @@ async def _prove(tx: Transaction, batch: Batch, new: Novelty, *, commits: bool) 
     )
     if contradicted:
         await _tell_contradicted(tx, contradicted)
-        before = batch.now - CONTRADICTION_PAUSE
-        await coverage.doubt(tx, contradicted, before=before, most=len(contradicted))
+        before, most = batch.now - CONTRADICTION_PAUSE, len(contradicted)
+        await coverage.doubt(tx, contradicted, before=before, now=batch.now, most=most)
     if batch.opened:
         await coverage.open_streams(tx, batch.opened)
 

@@ -204,9 +204,9 @@ class Source:
 
     async def doubt_oldest(self, cycle: timedelta) -> None:
         """Have the flow listed again that was so longest ago, if that is more than a *cycle*."""
-        before = self._now() - cycle
-        again = partial(coverage.doubt, flow_keys=list(self.paths), before=before, most=1)
-        await when_possible(self.engine, again)
+        now = self._now()
+        again = partial(coverage.doubt, before=now - cycle, now=now, most=1)
+        await when_possible(self.engine, partial(again, flow_keys=list(self.paths)))
 
     async def lose(self, flow_key: int, *, reason: str) -> None:
         """Set a flow aside that cannot be read any more; it comes back when it is listed again."""

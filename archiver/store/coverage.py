@@ -18,6 +18,7 @@ from sqlalchemy import (
     cast,
     delete,
     func,
+    not_,
     null,
     select,
     text,
@@ -136,12 +137,13 @@ async def open_streams(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
 
 
 async def doubt(
-    tx: AsyncConnection, flow_keys: Iterable[int], *, before: datetime, most: int
+    tx: AsyncConnection, flow_keys: Iterable[int], *, before: datetime, now: datetime, most: int
 ) -> int:
     """Have all that is due of flows listed again, if they have been without doubt since *before*.
 
-    Of these, the *most* that have been so for longest; a flow that is being listed again already is
-    left to it. Returns how many they were.
+    Or since a time that is yet to come, by a clock that was wrong. Of these, the *most* that have
+    been so for longest; a flow that is being listed again already is left to it. Returns how many
+    they were.
     """
     chosen = (
         select(ledger.c.flow_key)
@@ -149,7 +151,7 @@ async def doubt(
             ledger.c.flow_key == func.any(bindparam("keys", sorted(flow_keys))),
             ledger.c.due > 0,
             func.isempty(ledger.c.doubted),
-            func.coalesce(ledger.c.assured_at, func.to_timestamp(0)) < before,
+            not_(func.coalesce(ledger.c.assured_at, func.to_timestamp(0)).between(before, now)),
         )
         .order_by(ledger.c.assured_at.nulls_first(), ledger.c.flow_key)
         .limit(most)
