@@ -12,6 +12,7 @@ from archiver.ingest.batch import Arrival
 from archiver.ingest.belonging import Belonging
 from archiver.ingest.emptiness import Emptiness
 from archiver.ingest.ends import Read
+from archiver.ingest.lag import Lag
 from archiver.ingest.order import Order
 from archiver.ingest.pages import Reading
 from archiver.ingest.vacancy import Vacancy
@@ -37,6 +38,7 @@ class Scrutiny:
         self._order = Order(client, read)
         self._vacancy = Vacancy(engine)
         self._emptiness = Emptiness(client, engine)
+        self._lag = Lag(client, engine, read)
         self._now = now
 
     async def hold(
@@ -68,7 +70,7 @@ class Scrutiny:
         reading = await self._emptiness.hold(
             page, reading, flow_key=flow_key, objection=objection, require=require
         )
-        return reading, absent
+        return await self._lag.hold(page, reading, flow_key, as_of), absent
 
     async def _is_vacant(self, flow_key: int, proven: Ranges, purpose: Purpose) -> bool:
         """Whether it is known that the archive holds nothing of what a page proves."""

@@ -15,8 +15,10 @@ from archiver.ingest.batch import Batch
 from archiver.ingest.belonging import ANOTHER_FLOW
 from archiver.ingest.emptiness import NOT_EMPTY
 from archiver.ingest.ends import EndElsewhere
+from archiver.ingest.lag import BEHIND
 from archiver.ingest.source import Source
 from archiver.settings.sections import IngestSettings
+from archiver.simulator.entities import Message
 from archiver.simulator.faults import Fault
 from archiver.simulator.membership import join
 from archiver.simulator.server import Simulator, wall_clock
@@ -24,7 +26,7 @@ from archiver.store import coverage, wanted
 from archiver.store.coverage import Standing
 from archiver.store.engine import Transaction, connect, transaction
 from archiver.store.wanted import Wanting
-from tests.ingest.arriving import NOW, edit, fail_to_journal, gone, query, streamed
+from tests.ingest.arriving import NOW, edit, fail_to_journal, frame, gone, query, streamed
 from tests.test_daemon import settings_for, until
 
 SETTLING_SECONDS = 0.3
@@ -399,6 +401,54 @@ async def test_an_empty_page_is_proof_behind_a_message_that_cannot_be_read(flowd
     list(timeline)[-1].encoded = b'{"event": null}'
     reading = await source.ask(key(source), head + 1, head + 9, newest=False, purpose="backfill")
     assert reading.proven == Ranges(((head + 1, head + 9),))
+
+
+@pytest.mark.parametrize("newest", [True, False])
+async def test_the_end_of_a_page_proves_nothing_while_what_was_heard_since_is_not_listed(
+    flowdock, source, newest
+):
+    """As after an outage, when the index has much to catch up with."""
+    head = source.heads.newest(key(source))
+    missed, heard = say_unlisted(flowdock), say_unlisted(flowdock)
+    await hear(source, heard)
+    first = head - 5 if newest else head + 1
+    asked = (key(source), first, heard.id - 1)
+    reading = await source.ask(*asked, newest=newest, purpose="backfill")
+    assert (reading.proven, reading.trouble) == (Ranges(), BEHIND)
+    missed.listable_at = heard.listable_at = 0
+    reading = await source.ask(*asked, newest=newest, purpose="backfill")
+    assert reading.ids[-1] == missed.id
+    reading = await source.ask(key(source), missed.id, heard.id, newest=True, purpose="backfill")
+    assert reading.proven == Ranges(((missed.id, heard.id),))
+
+
+@pytest.mark.parametrize("heard_since", ["deleted", "unsettled"])
+async def test_it_is_proof_when_what_was_heard_since_need_not_be_listed(
+    flowdock, source, heard_since
+):
+    head = source.heads.newest(key(source))
+    heard = say_unlisted(flowdock)
+    await hear(source, heard, seconds_ago=0 if heard_since == "unsettled" else 60)
+    if heard_since == "deleted":
+        flowdock.simulator.world.flows[0].timeline.remove(heard.id)
+    reading = await source.ask(key(source), 1, head, newest=True, purpose="backfill")
+    assert reading.trouble is None
+    reading = await source.ask(key(source), head + 1, heard.id - 1, newest=False, purpose="audit")
+    assert reading.proven == Ranges(((head + 1, heard.id - 1),))
+
+
+def say_unlisted(flowdock: Flowdock) -> Message:
+    world = flowdock.simulator.world
+    world.listing_delay_ms = 60_000
+    (flow,) = world.flows
+    world.signal(flow, world.users[0], "activity.user", {})  # takes an id, too
+    return world.post(flow, world.users[0], "not listed yet")
+
+
+async def hear(source: Source, said: Message, *, seconds_ago: float = 60) -> None:
+    heard = streamed(frame(said.id), key(source))
+    await apply(source.engine, Batch(now=NOW, arrivals=[heard]))
+    see(source, said.id, seconds_ago=seconds_ago)
 
 
 async def test_messages_that_are_too_large_for_one_page_come_in_parts(

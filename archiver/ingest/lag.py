@@ -1,0 +1,59 @@
+"""Whether a service's index has come as far as a page tells of.
+
+What the end of an index lacks yet looks like nothing said. So that a page shows nothing above some
+message proves nothing while the service lists nothing newer than the page's range, and yet shows by
+itself what the archive holds there, as a stream brought it.
+"""
+
+from functools import partial
+
+from archiver.flowdock.client import Client
+from archiver.flowdock.pages import Page
+from archiver.ingest.apply import when_possible
+from archiver.ingest.ends import Read
+from archiver.ingest.pages import Reading
+from archiver.store import places
+from archiver.store.engine import Engine
+
+MOST_SHOWN = 5
+"""Of what is held, the oldest: one may have been deleted unheard, so many rarely are."""
+BEHIND = "newer messages are there and not listed: the service's index is behind"
+
+
+class Lag:
+    """How far the index of each flow is known to have come."""
+
+    def __init__(self, client: Client, engine: Engine, read: Read) -> None:
+        self._client = client
+        self._engine = engine
+        self._read = read
+        self._come: dict[int, int] = {}
+
+    async def hold(self, page: Page, reading: Reading, flow_key: int, as_of: int) -> Reading:
+        """*reading* of *page*, which proves nothing if the index is behind the end of its range.
+
+        Raises:
+            All that `Client.page` and `Client.show` raise.
+        """
+        if not reading.proven:
+            return reading
+        self._note(flow_key, reading)
+        end = reading.proven.spans[-1][1]
+        if end <= self._come.get(flow_key, 0):
+            return reading
+        beside = partial(places.beside, flow_key=flow_key, id_=end, older=False, with_inbox=True)
+        newer = await when_possible(self._engine, partial(beside, most=MOST_SHOWN))
+        settled = [one.id for one in newer if one.id <= as_of and not one.is_deleted]
+        if not settled:
+            return reading
+        beyond = await self._client.page(page.path, since=end, newest=True, limit=1)
+        if beyond.frames:
+            self._note(flow_key, self._read(beyond, flow_key, as_of))
+            return reading
+        for id_ in settled:
+            if await self._client.show(page.path, id_) is not None:
+                return reading.unproven(BEHIND)
+        return reading
+
+    def _note(self, flow_key: int, reading: Reading) -> None:
+        self._come[flow_key] = max(0, self._come.get(flow_key, 0), *reading.ids[-1:])
