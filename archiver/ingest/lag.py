@@ -2,7 +2,7 @@
 
 What the end of an index lacks yet looks like nothing said. So that a page shows nothing above some
 message proves nothing while the service lists nothing newer than the page's range, and yet shows by
-itself what the archive holds there, as a stream brought it.
+itself what a stream told of: a newer message, or one of the range that an event has changed.
 """
 
 from functools import partial
@@ -11,12 +11,12 @@ from archiver.flowdock.client import Client
 from archiver.flowdock.pages import Page
 from archiver.ingest.apply import when_possible
 from archiver.ingest.ends import Read
-from archiver.ingest.pages import Reading
+from archiver.ingest.pages import Reading, bounds
 from archiver.store import places
-from archiver.store.engine import Engine
+from archiver.store.engine import Engine, Transaction
 
 MOST_SHOWN = 5
-"""Of what is held, the oldest: one may have been deleted unheard, so many rarely are."""
+"""Of either kind: one may have been deleted unheard, so many rarely are."""
 BEHIND = "newer messages are there and not listed: the service's index is behind"
 
 
@@ -41,19 +41,29 @@ class Lag:
         end = reading.proven.spans[-1][1]
         if end <= self._come.get(flow_key, 0):
             return reading
-        beside = partial(places.beside, flow_key=flow_key, id_=end, older=False, with_inbox=True)
-        newer = await when_possible(self._engine, partial(beside, most=MOST_SHOWN))
-        settled = [one.id for one in newer if one.id <= as_of and not one.is_deleted]
-        if not settled:
+        told_of = partial(_told_of, page=page, reading=reading, flow_key=flow_key, as_of=as_of)
+        ids = await when_possible(self._engine, told_of)
+        if not ids:
             return reading
         beyond = await self._client.page(page.path, since=end, newest=True, limit=1)
         if beyond.frames:
             self._note(flow_key, self._read(beyond, flow_key, as_of))
             return reading
-        for id_ in settled:
+        for id_ in ids:
             if await self._client.show(page.path, id_) is not None:
                 return reading.unproven(BEHIND)
         return reading
 
     def _note(self, flow_key: int, reading: Reading) -> None:
         self._come[flow_key] = max(0, self._come.get(flow_key, 0), *reading.ids[-1:])
+
+
+async def _told_of(
+    tx: Transaction, page: Page, reading: Reading, *, flow_key: int, as_of: int
+) -> list[int]:
+    """What a stream told of that lies beyond all that *page* lists, and should be listed by now."""
+    end = reading.proven.spans[-1][1]
+    begin = reading.ids[-1] + 1 if reading.ids else bounds(page)[0]
+    newer = await places.beside(tx, flow_key, end, older=False, with_inbox=True, most=MOST_SHOWN)
+    changed = await places.unheard_of(tx, flow_key, begin, end, most=MOST_SHOWN)
+    return [one.id for one in newer if one.id <= as_of and not one.is_deleted] + changed

@@ -68,6 +68,23 @@ async def beside(
     return [Place(*row) for row in await tx.execute(statement)]
 
 
+async def unheard_of(
+    tx: AsyncConnection, flow_key: int, first: int, last: int, *, most: int
+) -> list[int]:
+    """The newest messages from *first* to *last* that are not held, but changed by an event."""
+    asked = {"flow_key": flow_key, "first": first, "last": last, "most": most}
+    return list(await tx.scalars(_UNHEARD_OF, asked))
+
+
+_UNHEARD_OF = text("""
+    SELECT DISTINCT target_id FROM store.journal AS j
+    WHERE flow_key = :flow_key AND target_id BETWEEN :first AND :last
+      AND NOT EXISTS (
+          SELECT FROM store.messages AS m WHERE m.flow_key = j.flow_key AND m.id = j.target_id
+      )
+    ORDER BY target_id DESC LIMIT :most
+""")
+
 # Through the index, whatever the planner knows of the table.
 _OCCUPIED = b"""
     SELECT flow_key, first, last

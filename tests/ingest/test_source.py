@@ -26,7 +26,16 @@ from archiver.store import coverage, wanted
 from archiver.store.coverage import Standing
 from archiver.store.engine import Transaction, connect, transaction
 from archiver.store.wanted import Wanting
-from tests.ingest.arriving import NOW, edit, fail_to_journal, frame, gone, query, streamed
+from tests.ingest.arriving import (
+    NOW,
+    edit,
+    fail_to_journal,
+    frame,
+    gone,
+    query,
+    streamed,
+    tag_change,
+)
 from tests.test_daemon import settings_for, until
 
 SETTLING_SECONDS = 0.3
@@ -420,6 +429,18 @@ async def test_the_end_of_a_page_proves_nothing_while_what_was_heard_since_is_no
     assert reading.ids[-1] == missed.id
     reading = await source.ask(key(source), missed.id, heard.id, newest=True, purpose="backfill")
     assert reading.proven == Ranges(((missed.id, heard.id),))
+
+
+async def test_nor_does_it_while_a_message_is_not_listed_that_was_read_since(flowdock, source):
+    head, missed = source.heads.newest(key(source)), say_unlisted(flowdock)
+    read = tag_change(missed.id + 1, missed.id, remove=[":unread:7"])
+    await apply(source.engine, Batch(now=NOW, arrivals=[streamed(read, key(source))]))
+    asked = (key(source), head + 1, missed.id)
+    reading = await source.ask(*asked, newest=False, purpose="backfill")
+    assert (reading.proven, reading.trouble) == (Ranges(), BEHIND)
+    flowdock.simulator.world.flows[0].timeline.remove(missed.id)
+    reading = await source.ask(*asked, newest=False, purpose="backfill")
+    assert reading.proven == Ranges(((head + 1, missed.id),))
 
 
 @pytest.mark.parametrize("heard_since", ["deleted", "unsettled"])
