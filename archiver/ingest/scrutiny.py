@@ -1,13 +1,17 @@
 """What a page is held against before it proves anything: what else is listed, shown and held."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from functools import partial
 
+from msgspec.structs import replace
+
 from archiver.domain.coverage import Ranges
+from archiver.domain.model import EventId
 from archiver.flowdock.client import Client
 from archiver.flowdock.pages import Page
 from archiver.ingest.absence import look_for
+from archiver.ingest.apply import when_possible
 from archiver.ingest.batch import Arrival
 from archiver.ingest.belonging import Belonging
 from archiver.ingest.emptiness import Emptiness
@@ -16,6 +20,7 @@ from archiver.ingest.lag import Lag
 from archiver.ingest.order import Order
 from archiver.ingest.pages import Reading
 from archiver.ingest.vacancy import Vacancy
+from archiver.store import journal
 from archiver.store.coverage import Purpose
 from archiver.store.engine import Engine
 
@@ -66,11 +71,32 @@ class Scrutiny:
                 require=require,
                 now=self._now(),
             )
+            told = await self._placed(flow_key, [*reading.arrivals, *absent])
+            listed = len(reading.arrivals)
+            reading, absent = replace(reading, arrivals=tuple(told[:listed])), told[listed:]
         reading = reading.beside(absent)
         reading = await self._emptiness.hold(
             page, reading, flow_key=flow_key, objection=objection, require=require
         )
         return await self._lag.hold(page, reading, flow_key, as_of), absent
+
+    async def _placed(self, flow_key: int, arrivals: Collection[Arrival]) -> list[Arrival]:
+        """*arrivals*, none at an older position than what was listed or imported of it before.
+
+        A file may tell of ids that are not listed any more, and then no listing would outweigh it.
+        """
+        keys = [(flow_key, one.id) for one in arrivals if one.id is not None]
+        forms = await when_possible(self._engine, partial(journal.known, keys=keys))
+        newest = {
+            id_: max((one.as_of for one in its if one.was_listed), default=0)
+            for (_, id_), its in forms.items()
+        }
+        return [
+            replace(
+                one, listed_as_of=EventId(max(one.listed_as_of or 0, newest.get(one.id or 0, 0)))
+            )
+            for one in arrivals
+        ]
 
     async def _is_vacant(self, flow_key: int, proven: Ranges, purpose: Purpose) -> bool:
         """Whether it is known that the archive holds nothing of what a page proves."""

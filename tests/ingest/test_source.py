@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from archiver import daemon
@@ -32,6 +33,7 @@ from tests.ingest.arriving import (
     fail_to_journal,
     frame,
     gone,
+    listed,
     query,
     streamed,
     tag_change,
@@ -177,6 +179,29 @@ async def test_a_listing_has_the_position_that_another_daemon_heard_of(source, d
     await source.wanting()
     await ask(source, head)
     assert query(database_url, DOUBTED) == [(None, None)]
+
+
+@pytest.mark.parametrize("purpose", ["backfill", "audit"])
+async def test_a_listing_outweighs_a_file_of_when_more_could_be_listed(
+    flowdock, source, database_url, purpose
+):
+    """The newest messages that the file shows are deleted since: what is listed ends before."""
+    timeline, head = flowdock.simulator.world.flows[0].timeline, source.heads.newest(key(source))
+    *_, deleted, tagged = [one.id for one in timeline if one.event == "message"]
+    for id_ in (deleted, tagged):
+        element = listed(frame(id_, tags=["old"]), key(source), as_of=head + 3)
+        found = msgspec.structs.replace(element, witness="import")
+        await apply(source.engine, Batch(now=NOW, arrivals=[found]))
+    timeline.remove(deleted)
+    states = "SELECT id, tags, deleted_at IS NULL FROM archive.messages WHERE id = ANY (%s)"
+    for tag in ("new", "newer"):
+        flowdock.simulator.world.change_tags(
+            flowdock.simulator.world.flows[0], tagged, add=[tag], remove=["new"]
+        )
+        await source.ask(key(source), 1, head, newest=True, purpose=purpose)
+        told = {id_: rest for id_, *rest in query(database_url, states, [deleted, tagged])}
+        assert told == {deleted: [["old"], False], tagged: [timeline.get(tagged).tags, True]}
+        assert tag in timeline.get(tagged).tags
 
 
 async def test_what_postgres_refuses_of_a_page_is_not_reported_as_proven(
