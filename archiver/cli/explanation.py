@@ -89,9 +89,9 @@ def _form(form: Form, altered: Collection[int]) -> Iterator[str]:
     yield f"received {moment(form.received_at)}, tells of the flow up to id {form.as_of}"
     if form.witness == "list":
         yield f"by {_page(form.page)}" if form.page else NOT_NOTED
-    if form.seen_again_at:
-        again = f"last shown again {moment(form.seen_again_at)}"
-        yield f"{again}, telling of the flow up to id {form.seen_again_as_of}"
+    if form.seen_again_as_of:
+        again = moment(form.seen_again_at) if form.seen_again_at else "by a file"
+        yield f"last shown again {again}, telling of the flow up to id {form.seen_again_as_of}"
     yield from _pretty(form.payload).split("\n")
 
 

@@ -8,6 +8,8 @@ from msgspec import Struct
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from archiver.domain.facts import BEFORE_ALL
+
 Row = Mapping[str, Any]
 
 
@@ -34,8 +36,9 @@ class Form(Struct, frozen=True, kw_only=True):
     received_at: datetime
     as_of: int
     seen_again_at: datetime | None
-    """When a listing last showed the same again."""
+    """When a listing last showed the same again; None when none did, or a file of any time."""
     seen_again_as_of: int | None
+    """Up to which id that listing or file told; None when nothing showed it again."""
     payload: str
     page: PageTold | None
     """The page it came by, if one is known."""
@@ -70,7 +73,7 @@ class Proof(Struct, frozen=True, kw_only=True):
 
 async def forms(tx: AsyncConnection, flow_key: int, id_: int) -> list[Form]:
     """The forms in which the event *id_* came."""
-    rows = await tx.execute(_FORMS, {"flow_key": flow_key, "id": id_})
+    rows = await tx.execute(_FORMS, {"flow_key": flow_key, "id": id_, "before_all": BEFORE_ALL})
     return [
         Form(**row, page=await _page_of(tx, flow_key, id_, row))
         for row in map(dict, rows.mappings().all())
@@ -138,7 +141,8 @@ def _page(row: Any) -> PageTold:
 
 _FORMS = text("""
     SELECT form, witness, event, user_id, received_at, j.as_of, CAST(payload AS text) AS payload,
-           s.shown_at AS seen_again_at, s.as_of AS seen_again_as_of
+           CASE WHEN s.shown_at > :before_all THEN s.shown_at END AS seen_again_at,
+           s.as_of AS seen_again_as_of
     FROM store.journal AS j LEFT JOIN store.sightings AS s USING (flow_key, id, form)
     WHERE flow_key = :flow_key AND id = :id ORDER BY form
 """)

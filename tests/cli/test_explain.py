@@ -7,6 +7,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from archiver.cli.database import Place
 from archiver.cli.explain import _read
@@ -155,6 +156,22 @@ async def test_tags_are_dated_by_the_first_listing_since_the_step_before(archive
         step, revision = found.tags[-1], found.revisions[-1]
         assert (step.added, step.id, step.at) == (added, *dated)
         assert (revision["revision"], revision["at"]) == dated
+
+
+async def test_no_time_is_made_up_for_a_file_that_showed_the_same_again(
+    archive: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with connect(archive) as engine:
+        ((flow_key,),) = query(archive, "SELECT flow_key FROM store.flows")
+        for as_of in (20, 25):
+            found = replace(listed(frame(20), flow_key, as_of=as_of), witness="import")
+            await apply(engine, Batch(now=NOW, arrivals=[found]))
+    told = await _read(Place(url=archive, pool_size=1, private=False), "acme/main", 20)
+    assert [(one.seen_again_at, one.seen_again_as_of) for one in told.forms] == [(None, 25)]
+    describe(told)
+    assert (
+        "last shown again by a file, telling of the flow up to id 25\n" in capsys.readouterr().out
+    )
 
 
 def test_what_was_altered_in_the_journal_is_told(archiver: Run, archive: str) -> None:
