@@ -21,6 +21,7 @@ from sqlalchemy import Connection, text
 
 from archiver.errors import ArchiverError
 from archiver.ingest.apply import apply
+from archiver.ingest.rebuild import check
 from archiver.store import migrating
 from archiver.store.engine import Engine, connect
 from archiver.store.migrating import migrate
@@ -218,6 +219,23 @@ async def test_indexes_are_made_while_others_write(bare_database_url):
         assert query(bare_database_url, "SELECT version_num FROM store.schema_version") == [
             ("0003",)
         ]
+
+
+async def test_threads_that_an_older_release_kept_are_as_they_would_be_made(bare_database_url):
+    async with connect(bare_database_url) as engine:
+        await migrate(engine)
+        flow_key = await new_flow(engine)
+        await apply(engine, everything(flow_key))
+        undated = (
+            "SELECT count(*) FROM store.threads WHERE updated_at IS NULL AND told_at > '2000-1-1'"
+        )
+        before = query(bare_database_url, undated)
+        await downgrade(engine, "0013")
+        await migrate(engine)
+        assert query(bare_database_url, undated) == before != [(0,)]
+        assert [
+            step.differences async for step in check(engine, flow_key) if step.differences
+        ] == []
 
 
 SAMPLES = {

@@ -29,6 +29,9 @@ SHOWS_THREAD = (Posted, ThreadChanged, Rethreaded)
 """The events that may show a thread; a union written where it is asked for is made each time."""
 
 
+FIRST_DATE = datetime(2000, 1, 1, tzinfo=UTC)
+"""Of threads. What is dated before is not dated: exports have one time of 1970 for all of them."""
+
 MOMENT = timedelta(microseconds=1)
 LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
 
@@ -223,6 +226,11 @@ def _entry(flow_key: int, arrival: Arrival, event: Event, form: KnownForm) -> En
 
 def thread_of(flow_key: int, event: Event) -> Shown | None:
     """The thread that *event* shows, if any."""
-    if isinstance(event, SHOWS_THREAD) and event.thread:
-        return Shown(flow_key, event.thread, event.id)
+    if isinstance(event, SHOWS_THREAD) and (thread := event.thread):
+        told_at = None if _is_date(thread.updated_at) else event.sent_at
+        return Shown(flow_key, thread, event.id, told_at if _is_date(told_at) else None)
     return None
+
+
+def _is_date(at: datetime | None) -> bool:
+    return at is not None and at >= FIRST_DATE

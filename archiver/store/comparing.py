@@ -208,7 +208,7 @@ def _message_row(key: Key, held: Held) -> dict[str, object]:
 
 def _thread_row(shown: Shown) -> dict[str, object]:
     row = _named(asdict(shown.thread), {"id": "thread_id"})
-    return row | {"flow_key": shown.flow_key, "as_of": shown.as_of}
+    return row | {"flow_key": shown.flow_key, "as_of": shown.as_of, "told_at": shown.told_at}
 
 
 def _named(fields: dict[str, Any], names: Mapping[str, str]) -> dict[str, object]:
@@ -220,7 +220,7 @@ def _json(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 _RANK = (
-    "(greatest({0}.updated_at, timestamptz '2000-01-01 00:00Z'), {0}.as_of,"
+    "(greatest(coalesce({0}.told_at, {0}.updated_at), timestamptz '2000-01-01 00:00Z'), {0}.as_of,"
     ' CAST({0}.detail AS text) COLLATE "C")'
 )
 

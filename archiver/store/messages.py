@@ -5,6 +5,7 @@ All of it is derived: `archiver.domain.fold` makes it of the journal, and here i
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from types import MappingProxyType
@@ -68,6 +69,8 @@ class Shown(Struct, frozen=True):
     flow_key: int
     thread: Thread
     as_of: EventId
+    told_at: datetime | None = None
+    """When that event was sent, if the service does not date the thread."""
 
 
 class History(Struct, frozen=True):
@@ -179,6 +182,7 @@ def _thread_record(shown: Shown) -> dict[str, object]:
         "flow_key": shown.flow_key,
         "thread_id": fields.pop("id"),
         "as_of": shown.as_of,
+        "told_at": shown.told_at,
         **fields,
     }
 
@@ -246,9 +250,10 @@ def _rank(row: str) -> str:
     """The order in which states of a thread are newer; total, so that any arrival ends the same.
 
     The service's time comes first: a listing shows an old message with the thread as it is by now.
-    Its exports date all threads to 1970, which tells no more than no time at all.
+    Its exports date all threads to 1970, which tells no more than no time at all: then it is as new
+    as the event at least.
     """
-    at = f"greatest({row}.updated_at, timestamptz '2000-01-01 00:00Z')"
+    at = f"greatest(coalesce({row}.told_at, {row}.updated_at), timestamptz '2000-01-01 00:00Z')"
     return f'({at}, {row}.as_of, CAST({row}.detail AS text) COLLATE "C")'
 
 

@@ -57,8 +57,8 @@ metadata = MetaData(
 )
 
 
-def _time(name: str, *, optional: bool = False) -> Column[datetime]:
-    return Column(name, DateTime(timezone=True), nullable=optional)
+def _time(name: str, *, optional: bool = False, comment: str | None = None) -> Column[datetime]:
+    return Column(name, DateTime(timezone=True), nullable=optional, comment=comment)
 
 
 def _optional(name: str, type_: type[TypeEngine[Any]]) -> Column[Any]:
@@ -223,6 +223,7 @@ threads = Table(
     _time("updated_at", optional=True),
     _optional("detail", JSONB),
     Column("as_of", BigInteger, nullable=False, comment="the event that showed it so"),
+    _time("told_at", optional=True, comment="when that was sent; null where updated_at counts"),
 )
 
 signals = Table(

@@ -147,7 +147,8 @@ async def test_what_was_altered_is_named_and_mended(engine, admin, flow_key, pla
 async def test_a_thread_that_is_older_than_what_showed_it_is_found(engine, admin, flow_key):
     before = derived(admin, flow_key)
     admin.execute("UPDATE store.threads SET as_of = 12, title = 'chapter 0', detail = detail || "
-                  "'{\"title\": \"chapter 0\"}'")  # fmt: skip
+                  "'{\"title\": \"chapter 0\"}', told_at = "
+                  "(SELECT sent_at FROM store.journal WHERE id = 12)")  # fmt: skip
     assert await found(check(engine, flow_key)) == {("threads", "t", "as_of")}
     await found(rebuild(engine, flow_key))
     assert derived(admin, flow_key) == before
@@ -189,6 +190,46 @@ async def test_the_time_that_an_export_has_of_all_threads_outweighs_no_event(eng
     ((title,),) = admin.execute("SELECT title FROM store.threads").fetchall()
     assert title == "new plans"
     assert await found(check(engine, flow_key)) == set()
+
+
+@pytest.mark.parametrize("undated", [{}, {"updated_at": "1970-01-01T00:00:02.020Z"}])
+@pytest.mark.parametrize("turn", [1, -1])
+async def test_a_thread_that_is_not_dated_is_as_new_as_the_event_that_showed_it(
+    engine, admin, undated, turn
+):
+    """As in an export that was made long after a stream had shown what is dated."""
+    flow_key = await new_flow(engine)
+    dated = {"updated_at": "2020-02-01T00:00:00Z"}
+    told = []
+    for id_, sent, title, when in (
+        (5, "2020-01-01T00:00:00Z", "before", undated),
+        (6, "2020-02-01T00:00:00Z", "dated", dated),
+        (7, "2020-03-01T00:00:00Z", "after", undated),
+        (8, "2020-01-02T00:00:00Z", "before, too", undated),
+    ):
+        thread = {"id": "t", "title": title, **when}
+        told.append(streamed(frame(id_, sent=sent, thread_id="t", thread=thread), flow_key))
+    for until, title in ((2, "dated"), (4, "after")):
+        for arrival in told[:until][::turn]:
+            await apply(engine, Batch(now=NOW, arrivals=[arrival]))
+        assert admin.execute("SELECT title FROM archive.threads").fetchall() == [(title,)]
+        assert await found(check(engine, flow_key)) == set()
+    before = derived(admin, flow_key)
+    admin.execute("DELETE FROM store.threads")
+    await found(rebuild(engine, flow_key))
+    assert derived(admin, flow_key) == before
+
+
+async def test_threads_without_any_date_do_not_depend_on_what_came_first(engine, admin):
+    thread = {"id": "t", "title": "plans"}
+    stored = []
+    for turn in (1, -1):
+        flow_key = await new_flow(engine)
+        for sent in (0, None)[::turn]:
+            shown = frame(5, sent=sent, thread_id="t", thread=thread)
+            await apply(engine, Batch(now=NOW, arrivals=[streamed(shown, flow_key)]))
+        stored.append(derived(admin, flow_key)["threads"])
+    assert stored[0] == stored[1]
 
 
 async def test_a_message_that_nothing_shows_any_more_is_removed_and_told(engine, admin, flow_key):

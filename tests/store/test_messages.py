@@ -190,7 +190,7 @@ def test_the_newest_state_of_a_thread_wins_in_any_order(database_url):
             st.sampled_from("ab"),
             times,
         )
-        states = st.builds(Shown, st.just(0), threads, st.integers(1, 2).map(EventId))
+        states = st.builds(Shown, st.just(0), threads, st.integers(1, 2).map(EventId), times)
 
         @MORE
         @given(
@@ -202,14 +202,17 @@ def test_the_newest_state_of_a_thread_wins_in_any_order(database_url):
             told = [
                 query(
                     database_url,
-                    "SELECT title, updated_at, detail, as_of FROM store.threads "
+                    "SELECT title, coalesce(told_at, updated_at), detail, as_of FROM store.threads "
                     "WHERE flow_key = %s",
                     run(shown(list(order))),
                 )
                 for order in orders
             ]
             assert told[0] == told[1]
-            newest = max((state.thread.updated_at or LONG_AGO, state.as_of) for state in orders[0])
+            newest = max(
+                (state.told_at or state.thread.updated_at or LONG_AGO, state.as_of)
+                for state in orders[0]
+            )
             assert (told[0][0][1] or LONG_AGO, told[0][0][3]) == newest
 
         law()

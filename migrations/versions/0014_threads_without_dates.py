@@ -1,0 +1,43 @@
+"""Keep when the event was sent that showed a thread which the service does not date.
+
+An official export dates no thread, and so do some events of a stream; whatever they showed, a state
+that had a date outweighed it for ever. Now such a state is as new as its event.
+
+The column is added without a default, which touches no row. Those of threads without a date are
+then written once, each of one event that an index finds.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0014"
+down_revision = "0013"
+branch_labels = None
+depends_on = None
+
+COMMENT = "when that was sent; null where updated_at counts"
+FILL = """
+    UPDATE store.threads AS t SET told_at = (
+        SELECT max(j.sent_at) FROM store.journal AS j
+        WHERE j.flow_key = t.flow_key AND j.id = t.as_of
+          AND j.sent_at >= timestamptz '2000-01-01 00:00Z'
+    ) WHERE updated_at IS NULL OR updated_at < timestamptz '2000-01-01 00:00Z'
+"""
+MEANING = "COMMENT ON VIEW archive.threads IS '{}'"
+BEFORE = "Threads, as the newest event that showed them said."
+AFTER = (
+    "Threads, each in its newest state: by the date that the service gives it, or, where it gives "
+    "none, by that of the event that showed it."
+)
+
+
+def upgrade() -> None:
+    told_at = sa.Column("told_at", sa.DateTime(timezone=True), comment=COMMENT)
+    op.add_column("threads", told_at, schema="store")
+    op.execute(FILL)
+    op.execute(MEANING.format(AFTER))
+
+
+def downgrade() -> None:
+    op.execute(MEANING.format(BEFORE))
+    op.drop_column("threads", "told_at", schema="store")
