@@ -10,7 +10,7 @@ from functools import lru_cache
 from html import escape
 from typing import Any
 
-from archiver.export.messages import Message, in_line, minute, visible
+from archiver.export.messages import UNKNOWN, Message, in_line, minute, visible
 
 _PARENTHESES = r"\([^\s<>\"'`()]*\)"
 LINK = re.compile(
@@ -20,6 +20,7 @@ LINK = re.compile(
 """An address without the signs of the sentence around it; parentheses that it opens are its own."""
 MARK = re.compile(r":|influx:[0-9]+\Z")
 """Tags that are marks of the service: of mentions, links and readers, and what a comment is on."""
+_UNKNOWN = f'<p class="gone">{UNKNOWN}</p>'
 OUTSIDE = 'rel="noopener noreferrer nofollow" target="_blank"'
 
 
@@ -46,6 +47,8 @@ def article(message: Message, day_href: str, thread_href: str | None = None) -> 
 def _body(m: Message) -> str:
     """What *m* says, and what became of it."""
     said = _said(m.content) + "\n" if m.content else ""
+    if m.content is None:
+        said = _UNKNOWN + "\n"
     if not (m.deleted_at or m.attachments or m.history or m.reactions or m.tags):
         return said
     parts = [f'<p class="gone">deleted {minute(m.deleted_at)}</p>\n'] if m.deleted_at else []
@@ -109,7 +112,7 @@ def _history(message: Message) -> str:
         if step["content"]:
             steps.append(_said(step["content"]))
         elif step["content"] is None:
-            steps.append('<p class="gone">changed before the archive saw it</p>')
+            steps.append(_UNKNOWN)
         steps.append("</li>")
     name = "history" if message.deleted_at else "edited"
     return f"<details><summary>{name}</summary><ol>{''.join(steps)}</ol></details>\n"

@@ -19,6 +19,8 @@ _PICTURES |= {127: "\u2421"} | dict.fromkeys(_TURNING, "\ufffd")
 _UNSEEN = re.compile(f"[{re.escape(''.join(map(chr, _PICTURES)))}]")
 ORDINARY = frozenset({"message", "comment"})
 """Kinds of messages of which nothing is said."""
+UNKNOWN = "changed before the archive saw it"
+"""Instead of what a message said at a time of which nobody knows that."""
 LINE_ENDS = re.compile(r"\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
 
 
@@ -34,6 +36,7 @@ class Message(Struct, kw_only=True, gc=False):
     nick: str | None
     sent: str | None
     content: str | None
+    """None when nobody knows what it said at the time that an export is of."""
     tags: list[str]
     thread_id: str | None
     edited_at: str | None

@@ -11,7 +11,7 @@ import msgspec
 
 from archiver.domain.model import is_private
 from archiver.export.folder import Shelf, Sink
-from archiver.export.messages import one_by_one, read_messages
+from archiver.export.messages import Message, one_by_one, read_messages
 from archiver.export.reading import Reading
 from archiver.export.slack_objects import (
     Thread,
@@ -34,10 +34,10 @@ class Slack:
     subject: Subject = "messages"
     by_month = False
     tables: tuple[Table, ...] = ("messages",)
-    omits = "messages that are deleted, or tell no time"
+    omits = "messages that are deleted, or tell no time, or of which nobody knows what they said"
 
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
-        """Write the days of one channel; what was deleted, or tells no time, is left out."""
+        """Write the days of one channel, without what is not to be told."""
         threads = await _threads(reading, part)
         home = channels_of(reading.chosen.flows)[part.flow]
         rows, day, sink = 0, "", None
@@ -48,11 +48,7 @@ class Slack:
                 async for message in one_by_one(told):
                     rows += 1
                     reading.tally.count(1, part)
-                    if (
-                        message.sent is None
-                        or message.deleted_at is not None
-                        or message.day is None
-                    ):
+                    if message.day is None or not _is_told(message):
                         continue
                     between = b",\n"
                     if sink is None or message.day != day:
@@ -81,13 +77,19 @@ class Slack:
                 sink.write(msgspec.json.format(msgspec.json.encode(told)) + b"\n")
 
 
+def _is_told(message: Message) -> bool:
+    """Tell whether Slack has a place for *message*."""
+    is_known = message.sent is not None and message.content is not None
+    return is_known and message.deleted_at is None
+
+
 async def _threads(reading: Reading, part: Part) -> dict[str, Thread]:
     threads: dict[str, Thread] = {}
     async with read_messages(
         exporting_rows.conversation(reading.tx, part, reading.chosen, by_thread=True)
     ) as told:
         async for message in one_by_one(told):
-            if message.thread_id is None or message.sent is None or message.deleted_at is not None:
+            if message.thread_id is None or not _is_told(message):
                 continue
             user = user_id(message.user_id)
             known = threads.get(message.thread_id)

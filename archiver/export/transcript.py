@@ -12,6 +12,7 @@ from typing_extensions import override
 from archiver.export.folder import Shelf
 from archiver.export.messages import (
     LINE_ENDS,
+    UNKNOWN,
     Message,
     in_line,
     minute,
@@ -109,7 +110,8 @@ def _about(message: Message) -> str:
     became = "edited" if message.edited_at else ""
     if message.deleted_at:
         became = f"deleted {minute(message.deleted_at)}"
-    told = ", ".join(filter(None, [in_line(message.kind), became]))
+    unknown = UNKNOWN if message.content is None else ""
+    told = ", ".join(filter(None, [in_line(message.kind), became, unknown]))
     return f" ({told})" if told else ""
 
 

@@ -10,8 +10,8 @@ import pytest
 from archiver.cli.export import FORMATS
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
-from tests.export.conftest import Export, content
-from tests.ingest.arriving import NOW, edit, query, running, streamed
+from tests.export.conftest import JULY, JUNE, Export, content
+from tests.ingest.arriving import NOW, edit, frame, listed, query, running, streamed
 
 BEFORE_THE_EDIT = datetime(2019, 12, 1, tzinfo=UTC)
 AFTER_THE_EDIT = datetime(2020, 1, 1, 0, 0, 0, 40_000, tzinfo=UTC)
@@ -60,3 +60,29 @@ def test_nothing_of_later_is_in_an_export_of_the_past(
     assert ("soon edited" in told) == (style == "html")  # which alone shows what was said before
     assert "once more" not in told
     assert later.rows > then.rows
+
+
+@pytest.mark.parametrize("style", FORMATS)
+def test_what_nobody_knows_to_have_been_said_is_not_told_as_nothing(
+    export: Export, archive_url: str, tmp_path: Path, style: str
+) -> None:
+    """A message was listed when it had been edited, and no event told of what it said before."""
+    ((key,),) = query(archive_url, "SELECT flow_key FROM store.flows WHERE flow_id = 'f'")
+    with running(archive_url) as (run, engine):
+        shown = frame(60, sent=JUNE + 60, user="60", content="shown late", edited=JULY + 60)
+        run(apply(engine, Batch(now=NOW, arrivals=[listed(shown, key, as_of=60)])))
+    before = datetime.fromtimestamp(JUNE / 1000 + 1, UTC)
+    export(tmp_path / "then", style, as_of=before)
+    told = said(tmp_path / "then", style)
+    assert "shown late" not in told
+    phrase = {
+        "html": '<p class="gone">changed before the archive saw it</p>',
+        "text": "user 60 (changed before the archive saw it):\n",
+        "markdown": "**user 60** \\(changed before the archive saw it\\)",
+        "jsonl": '"sent":"2019-06-01T00:00:00.06+00:00","content":null',
+        "csv": '2019-06-01 00:00:00.06+00,,"[]"',
+        "parquet": "'content': None",
+    }.get(style)
+    assert (phrase or "") in told
+    if style == "slack":
+        assert "flowdock-60" not in told
