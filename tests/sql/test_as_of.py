@@ -36,6 +36,7 @@ from tests.ingest.arriving import (
     running,
     together,
 )
+from tests.ingest.test_importing import Found
 
 Row = dict[str, Any]
 
@@ -255,6 +256,25 @@ def test_an_edit_without_a_time_counts_with_what_came_before_it(told):
     heard = [Heard(frame(1, **at(0)), 0), Heard(tagged, 0), Heard(untimed, 0)]
     assert told(heard, 1, 2)["content"] == "hello"
     assert told(heard, 1, 3)["content"] == "new"
+
+
+def test_what_only_a_file_showed_is_told_since_the_newest_message_in_it(told):
+    """Nobody knows when a file was made, but not before that was sent."""
+    first = frame(1, tags=["then"], **at(0))
+    retagged = frame(1, tags=["later"], thread_id="t", **at(0))
+    edited = frame(1, content="new", edited=at(1)["sent"], tags=["last"], **at(0))
+    newest = [frame(5, **at(5)), frame(9, **at(9))]
+    earlier = [Found(one, 0, 5) for one in (retagged, newest[0])]
+    later = [Found(one, 0, 9) for one in (edited, *newest)]
+    heard = [Heard(first, 0), *later, *earlier]
+    rows = [told(heard, 1, hours) for hours in (0, 4, 5, 8, 9)]
+    assert [(row["content"], row["tags"], row["thread_id"]) for row in rows] == [
+        ("hello", ["then"], None),
+        ("new", ["then"], None),
+        ("new", ["later"], "t"),
+        ("new", ["later"], "t"),
+        ("new", ["last"], None),
+    ]
 
 
 def test_a_message_without_a_time_is_left_out(told):
