@@ -9,6 +9,7 @@ from functools import partial
 
 from archiver.flowdock.client import Client
 from archiver.flowdock.pages import Page
+from archiver.ingest.absence import MASS
 from archiver.ingest.apply import when_possible
 from archiver.ingest.ends import Read
 from archiver.ingest.pages import Reading, bounds
@@ -64,6 +65,7 @@ async def _told_of(
     """What a stream told of that lies beyond all that *page* lists, and should be listed by now."""
     end = reading.proven.spans[-1][1]
     begin = reading.ids[-1] + 1 if reading.ids else bounds(page)[0]
-    newer = await places.beside(tx, flow_key, end, older=False, with_inbox=True, most=MOST_SHOWN)
+    held = await places.beside(tx, flow_key, end, older=False, with_inbox=True, most=MASS)
+    newer = [one.id for one in held if one.id <= as_of and not one.is_deleted]
     changed = await places.unheard_of(tx, flow_key, begin, end, most=MOST_SHOWN)
-    return [one.id for one in newer if one.id <= as_of and not one.is_deleted] + changed
+    return newer[:MOST_SHOWN] + changed

@@ -16,7 +16,7 @@ from archiver.ingest.batch import Batch
 from archiver.ingest.belonging import ANOTHER_FLOW
 from archiver.ingest.emptiness import NOT_EMPTY
 from archiver.ingest.ends import EndElsewhere
-from archiver.ingest.lag import BEHIND
+from archiver.ingest.lag import BEHIND, MOST_SHOWN
 from archiver.ingest.source import Source
 from archiver.settings.sections import IngestSettings
 from archiver.simulator.entities import Message
@@ -466,6 +466,22 @@ async def test_nor_does_it_while_a_message_is_not_listed_that_was_read_since(flo
     flowdock.simulator.world.flows[0].timeline.remove(missed.id)
     reading = await source.ask(*asked, newest=False, purpose="backfill")
     assert reading.proven == Ranges(((head + 1, missed.id),))
+
+
+async def test_nor_does_it_where_many_that_were_heard_first_are_known_to_be_deleted(
+    flowdock, source
+):
+    head, missed = source.heads.newest(key(source)), say_unlisted(flowdock)
+    for _ in range(MOST_SHOWN):
+        deleted = say_unlisted(flowdock)
+        await hear(source, deleted)
+        absent = gone(deleted.id, key(source), as_of=deleted.id)
+        await apply(source.engine, Batch(now=NOW, arrivals=[absent]))
+        flowdock.simulator.world.flows[0].timeline.remove(deleted.id)
+    await hear(source, say_unlisted(flowdock))
+    asked = (key(source), head + 1, missed.id)
+    reading = await source.ask(*asked, newest=False, purpose="backfill")
+    assert (reading.proven, reading.trouble) == (Ranges(), BEHIND)
 
 
 @pytest.mark.parametrize("heard_since", ["deleted", "unsettled"])
