@@ -69,13 +69,17 @@ async def look_up(
     await when_possible(engine, lambda tx: directory.see_users(tx, people, now=now()))
     wanted = [*(flow for flow in joined if choice.wanted(flow.path)), *conversations]
     keys = await names.see(wanted, now=now())
-    unlisted = partial(directory.lose_unlisted, before=now() - UNLISTED)
-    for path in await when_possible(engine, unlisted):
-        log.warning("flow lost", extra={"flow": path, "reason": "not listed for a day"})
     return Readable(
         wanted={keys[flow.id]: flow.path for flow in wanted if not flow.disabled},
         joined=[flow.path for flow in joined if not flow.disabled],
     )
+
+
+async def lose_unlisted(engine: Engine, *, now: datetime) -> None:
+    """Note which flows nobody was shown in the day before *now*."""
+    unlisted = partial(directory.lose_unlisted, before=now - UNLISTED)
+    for path in await when_possible(engine, unlisted):
+        log.warning("flow lost", extra={"flow": path, "reason": "not listed for a day"})
 
 
 async def _people(client: Client) -> Sequence[User]:

@@ -18,7 +18,7 @@ from archiver.ingest.apply import when_possible
 from archiver.ingest.backfill import UNANSWERED
 from archiver.ingest.batch import Arrival
 from archiver.ingest.claims import tells_of_membership
-from archiver.ingest.directory import Choice, Readable, look_up
+from archiver.ingest.directory import Choice, Readable, look_up, lose_unlisted
 from archiver.ingest.leases import Share, private_slot, slot_of
 from archiver.ingest.names import Names
 from archiver.ingest.source import Source
@@ -65,6 +65,7 @@ class Roster:
         self._unknown: set[int] = set()
         self._untold_at: dict[int, float] = {}
         self._looked_up_at = -math.inf
+        self._listed_at: datetime | None = None
         self._followed: tuple[int, int] | None = None
         self._warnings: list[tuple[str, dict[str, str]]] = []
 
@@ -100,6 +101,10 @@ class Roster:
             choice=self._choice,
             now=self._now,
         )
+        if self._listed_at is not None:
+            # Since then the other accounts had their turn, too, if nobody could ask for days.
+            await lose_unlisted(self.source.engine, now=self._listed_at)
+        self._listed_at = self._now()
         for key in self.source.paths.keys() - found.wanted.keys():
             await self._end(key)
         self.source.visible = {

@@ -1,6 +1,7 @@
 """Which flows are read, as they come and go."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import psycopg
@@ -47,9 +48,32 @@ async def test_a_flow_that_was_left_while_nobody_looked_is_not_taken_for_read_fo
                         "UPDATE store.flows SET last_seen_at = now() - %s", [timedelta(days=days)]
                     )
                 async with daemon.works(settings, engine) as shared:
-                    await shared.account(settings.require_accounts()[0]).look_up()
+                    account = shared.account(settings.require_accounts()[0])
+                    await account.look_up()
+                    await account.look_up()
                 if days == 0:
                     leave(flowdock.world, left, flowdock.me)
                 read = {path for (path,) in query(database_url, joined)}
                 assert read == ({kept.path} if days > 1 else {kept.path, left.path})
     assert [record.__dict__["flow"] for record in caplog.records] == [left.path]
+
+
+async def test_no_flow_is_taken_for_lost_before_its_own_account_was_asked(database_url, caplog):
+    """As after days in which no daemon ran."""
+    async with Simulator.start(history=5) as mine, Simulator.start(history=5, seed=9) as theirs:
+        both = [
+            settings_for(mine, database_url, private=False),
+            settings_for(theirs, database_url, private=False, name="other"),
+        ]
+        settings = replace(both[0], accounts=(*both[0].accounts, *both[1].accounts))
+        async with connect(database_url) as engine:
+            for days in (0, 2):
+                with psycopg.connect(database_url) as looking_back:
+                    looking_back.execute(
+                        "UPDATE store.flows SET last_seen_at = now() - %s", [timedelta(days=days)]
+                    )
+                async with daemon.works(settings, engine) as shared:
+                    accounts = [shared.account(one) for one in settings.require_accounts()]
+                    for account in (*accounts, *accounts):
+                        await account.look_up()
+    assert caplog.records == []
