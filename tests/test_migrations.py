@@ -221,6 +221,23 @@ async def test_indexes_are_made_while_others_write(bare_database_url):
         ]
 
 
+async def test_threads_can_be_read_while_they_are_dated(bare_database_url):
+    async with connect(bare_database_url) as engine:
+        await migrate(engine)
+        await apply(engine, everything(await new_flow(engine)))
+        await downgrade(engine, "0013")
+        with psycopg.connect(bare_database_url) as other:
+            other.execute("LOCK TABLE store.journal")
+            migrating_ = asyncio.create_task(upgrade_to(engine, command.upgrade, "0014"))
+            async with asyncio.timeout(20):
+                while not waits_for_lock(bare_database_url):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)  # what is awaited happens in another process
+            with psycopg.connect(bare_database_url, options="-c lock_timeout=2s") as reader:
+                assert reader.execute("SELECT FROM archive.threads").fetchall()
+            assert not migrating_.done()
+        await migrating_
+
+
 async def test_threads_that_an_older_release_kept_are_as_they_would_be_made(bare_database_url):
     async with connect(bare_database_url) as engine:
         await migrate(engine)

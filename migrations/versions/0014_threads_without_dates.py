@@ -3,11 +3,11 @@
 An official export dates no thread, and so do some events of a stream; whatever they showed, a state
 that had a date outweighed it for ever. Now such a state is as new as its event.
 
-The column is added without a default, which touches no row. Those of threads without a date are
-then written once, each of one event that an index finds.
+The column is added without a default, which touches no row, and by itself, so that nobody waits
+while those of threads without a date are then written, each of one event that an index finds: where
+exports were imported, that is all of theirs.
 """
 
-import sqlalchemy as sa
 from alembic import op
 
 revision = "0014"
@@ -32,8 +32,9 @@ AFTER = (
 
 
 def upgrade() -> None:
-    told_at = sa.Column("told_at", sa.DateTime(timezone=True), comment=COMMENT)
-    op.add_column("threads", told_at, schema="store")
+    with op.get_context().autocommit_block():
+        op.execute("ALTER TABLE store.threads ADD COLUMN IF NOT EXISTS told_at timestamptz")
+    op.execute(f"COMMENT ON COLUMN store.threads.told_at IS '{COMMENT}'")
     op.execute(FILL)
     op.execute(MEANING.format(AFTER))
 
