@@ -77,7 +77,7 @@ class Works:
         now = asyncio.get_running_loop().time()
         for flow_key, id_ in (await when_possible(self.engine, journal.newest_told)).items():
             self.heads.seen(flow_key, id_, at=now)
-        self.heads.hold(await when_possible(self.engine, journal.newest))
+        self.heads.begun(await when_possible(self.engine, journal.newest))
 
     def gate(self, url: str) -> Gate:
         """The gate before the host of *url*: one for all accounts."""

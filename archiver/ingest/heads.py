@@ -2,13 +2,13 @@
 
 Everything that hears of ids tells it here: streams, pages, the ledger when it is read. Files that
 were imported do not: theirs may be of a time to come, or of no time at all, and what is said later
-would seem proven. Only where the service lists nothing they tell how far the flow had come. What is
+would seem proven. Where the service lists nothing, they tell that the flow has begun. What is
 *settled* was known for the settling time, so the service lists it if it ever will: only that is due
 to be proven, and only that bounds what is asked for.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from archiver.domain.coverage import Head
 
@@ -24,7 +24,7 @@ class Heads:
         self.settling_seconds = settling_seconds
         self._heads: dict[int, Head] = {}
         self._restored: dict[int, int] = {}
-        self._held: Mapping[int, int] = {}
+        self._begun: Collection[int] = ()
         self._noted: dict[int, int] = {}
         self._claimed_up_to = math.inf
 
@@ -41,14 +41,14 @@ class Heads:
             head = self._heads[flow_key] = Head()
         head.seen(id_, at=at)
 
-    def hold(self, newest: Mapping[int, int]) -> None:
-        """Note the *newest* ids that the archive holds, whoever told them."""
-        self._held = newest
+    def begun(self, flow_keys: Collection[int]) -> None:
+        """Note the flows of which the archive holds something, whoever told it."""
+        self._begun = flow_keys
 
     def found_empty(self, flow_key: int, *, at: float) -> None:
-        """Note that the service lists nothing of a flow."""
-        if not self.newest(flow_key) and flow_key in self._held:
-            self.seen(flow_key, self._held[flow_key], at=at)
+        """Note that the service lists nothing of a flow: if it has begun, its first id is due."""
+        if not self.newest(flow_key) and flow_key in self._begun:
+            self.seen(flow_key, 1, at=at)
 
     def newest(self, flow_key: int) -> int:
         """The newest id that the flow is known to have; 0 when none is."""

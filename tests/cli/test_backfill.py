@@ -77,24 +77,25 @@ async def test_a_file_that_tells_of_ids_to_come_hides_nothing(
     assert due == (max(told),)
 
 
-async def test_a_flow_of_which_nothing_is_listed_any_more_came_as_far_as_a_file_tells(
+async def test_what_is_said_where_nothing_is_listed_any_more_is_not_hidden_by_a_file(
     archiver: Run, flowdock: Simulator, database_url: str, tmp_path: Path
 ) -> None:
     flow = next(flow for flow in flowdock.world.flows if flow.path == "acme/main")
     ids = [one.id for one in flow.timeline]
     told = {"event": "message", "content": "x", "flow": flow.id, "sent": 1}
     file = tmp_path / "messages.json"
-    file.write_text(json.dumps([{"id": id_, **told} for id_ in ids]))
+    file.write_text(json.dumps([{"id": id_, **told} for id_ in [*ids, max(ids) + 500]]))
     for id_ in ids:
         flow.timeline.remove(id_)
     assert archiver("import", str(file), ARCHIVER_DATABASE_URL=database_url).returncode == 0
     done = await backfill(archiver, flowdock, database_url)
     assert (done.returncode, done.stdout.split(", ")[-1]) == (0, "0 gaps left\n")
+    later = flowdock.world.post(flow, flowdock.me, "after all")
+    assert (await backfill(archiver, flowdock, database_url)).returncode == 0
     with psycopg.connect(database_url) as db:
-        kept = db.execute(
-            "SELECT count(*) FROM archive.messages WHERE flow = 'acme/main' AND deleted_at IS NULL"
-        ).fetchone()
-    assert kept == (len(ids),)
+        held = db.execute("SELECT id FROM archive.messages WHERE flow = 'acme/main'").fetchall()
+    assert max(ids) < later.id < max(ids) + 500
+    assert {id_ for (id_,) in held} == {*ids, max(ids) + 500, later.id}
 
 
 async def test_all_gaps_are_filled(archiver: Run, flowdock: Simulator, database_url: str) -> None:
