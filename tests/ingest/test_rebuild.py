@@ -12,7 +12,7 @@ from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.ingest.indexing import adopt_lexicon, catch_up
 from archiver.ingest.rebuild import Step, check, rebuild
-from archiver.store import rebuilding
+from archiver.store import coverage, rebuilding
 from archiver.store.engine import connect, transaction
 from tests.ingest.applying import CHAPTERS, chapter, tell
 from tests.ingest.arriving import NOW, derived, edit, frame, listed, new_flow, streamed
@@ -259,6 +259,20 @@ async def test_others_write_meanwhile_and_nothing_differs(engine, admin, monkeyp
     await writing
     assert meanwhile > 10
     assert len(derived(admin, flow_key)["messages"]) == CHAPTERS * 7
+
+
+async def test_who_writes_to_the_flow_is_waited_for(engine, admin, flow_key):
+    waiting = (
+        "SELECT FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    async with transaction(engine) as tx:
+        await coverage.lock(tx, [flow_key])
+        walking = asyncio.create_task(found(rebuild(engine, flow_key)))
+        while not admin.execute(waiting).rowcount:
+            assert not walking.done()
+            await asyncio.sleep(0.01)
+    assert await walking == set()
 
 
 async def test_messages_too_large_to_be_held_together_are_taken_one_by_one(
