@@ -35,11 +35,6 @@ class Look(Struct, frozen=True, kw_only=True):
     totals: Totals
     daemons: Sequence[Report] = ()
 
-    @property
-    def is_silent(self) -> bool:
-        """Whether no daemon is heard of."""
-        return is_silent(self.daemons)
-
 
 class View(Struct, frozen=True, kw_only=True):
     """What the screen shows."""
@@ -76,7 +71,7 @@ def _title(view: View, width: int) -> Text:
         title.append(f"✗ not capturing: {make_safe(view.readiness)}", style="bold red")
     elif view.readiness is not None:
         title.append("● capturing", style="green")
-    elif view.is_shared and view.look.is_silent:
+    elif view.is_shared and is_silent(view.look.daemons):
         title.append("✗ no daemon is heard of", style="bold red")
     clock = f"{view.look.at:%H:%M:%S} UTC "
     room = width - title.cell_len - len(clock)

@@ -172,7 +172,7 @@ def _tell(found: Look, *, as_json: bool, is_shared: bool) -> None:
         return
     _print(found)
     # One that shares with nobody tells nobody that it is there.
-    if is_shared and found.is_silent:
+    if is_shared and leases.is_silent(found.daemons):
         click.echo(SILENCE)
 
 
