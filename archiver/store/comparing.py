@@ -15,7 +15,7 @@ from sqlalchemy import Table, TextClause, and_, select, text, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.store.bulk import Key
-from archiver.store.messages import Held, History, Shown
+from archiver.store.messages import Held, History, Shown, thread_rank
 from archiver.store.rebuilding import Stretch
 from archiver.store.schema import messages, revisions, threads
 
@@ -219,11 +219,6 @@ def _json(rows: Sequence[Mapping[str, object]]) -> str:
     return msgspec.json.encode(rows).decode()
 
 
-_RANK = (
-    "(greatest(coalesce({0}.told_at, {0}.updated_at), timestamptz '2000-01-01 00:00Z'), {0}.as_of,"
-    ' CAST({0}.detail AS text) COLLATE "C")'
-)
-
 _SHOWN = """
     SELECT number, shown.*
     FROM json_array_elements(CAST(:rows AS json)) WITH ORDINALITY AS one(value, number)
@@ -232,12 +227,12 @@ _SHOWN = """
 
 _NEWEST = text(f"""
     SELECT DISTINCT ON (flow_key, thread_id) number FROM ({_SHOWN}) AS shown
-    ORDER BY flow_key, thread_id, {_RANK.format("shown")} DESC
+    ORDER BY flow_key, thread_id, {thread_rank("shown")} DESC
 """)  # noqa: S608
 
 _OUTDATED = text(f"""
     SELECT number, stored.as_of FROM ({_SHOWN}) AS shown
     LEFT JOIN store.threads AS stored USING (flow_key, thread_id)
-    WHERE stored.flow_key IS NULL OR {_RANK.format("stored")} < {_RANK.format("shown")}
+    WHERE stored.flow_key IS NULL OR {thread_rank("stored")} < {thread_rank("shown")}
     ORDER BY number
 """)  # noqa: S608

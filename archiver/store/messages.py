@@ -246,7 +246,7 @@ def _upsert(table: Table, source: str) -> str:
     )
 
 
-def _rank(row: str) -> str:
+def thread_rank(row: str) -> str:
     """The order in which states of a thread are newer; total, so that any arrival ends the same.
 
     The service's time comes first: a listing shows an old message with the thread as it is by now.
@@ -264,9 +264,10 @@ _CHANGE = _upsert(
 _NEWEST = f"""
     SELECT DISTINCT ON (flow_key, thread_id) *
     FROM json_populate_recordset(NULL::store.threads, CAST($1 AS json)) AS new
-    ORDER BY flow_key, thread_id, {_rank("new")} DESC
+    ORDER BY flow_key, thread_id, {thread_rank("new")} DESC
 """  # noqa: S608
-_SHOW = f"{_upsert(threads, _NEWEST)} WHERE {_rank('stored')} < {_rank('excluded')}".encode()
+_IS_NEWER = f"{thread_rank('stored')} < {thread_rank('excluded')}"
+_SHOW = f"{_upsert(threads, _NEWEST)} WHERE {_IS_NEWER}".encode()
 _FORGET = b"""
     DELETE FROM store.revisions WHERE ctid = ANY (ARRAY(
         SELECT its.ctid
