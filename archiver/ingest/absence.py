@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 
 MASS = 20
 """So many messages in a row may be gone and still be deletions by people."""
+MOST_SHOWN = 5
+"""To be asked for one by one: one may have been deleted unheard, so many rarely are."""
 
 NOT_FOUND = b'{"message":"not found"}'
 
@@ -175,4 +177,16 @@ async def _is_of_bulk(
                 row += 1
                 if row > MASS:
                     return True
+    return False
+
+
+async def shows_any(client: Client, path: str, ids: Iterable[int]) -> bool:
+    """Tell whether the service shows one of these messages by itself.
+
+    Raises:
+        All that `Client.show` raises.
+    """
+    for id_ in ids:
+        if await client.show(path, id_) is not None:
+            return True
     return False

@@ -14,15 +14,13 @@ from archiver.domain.events import Decoded, Event
 from archiver.flowdock.client import Client
 from archiver.flowdock.decode import decode_listed
 from archiver.flowdock.pages import Page
-from archiver.ingest.absence import MASS
+from archiver.ingest.absence import MASS, MOST_SHOWN, shows_any
 from archiver.ingest.apply import when_possible
 from archiver.ingest.pages import Objection, Reading, bounds
 from archiver.store import places
 from archiver.store.coverage import NEWEST_PROVABLE
 from archiver.store.engine import Engine
 
-MOST_SHOWN = 5
-"""Of what is held, the newest: one may have been deleted unheard, so many rarely are."""
 NOT_EMPTY = "an empty page was listed where messages are: the service's index may be behind"
 
 
@@ -77,7 +75,4 @@ class Emptiness:
         beside = partial(places.beside, flow_key=flow_key, id_=last + 1, older=True)
         held = await when_possible(self._engine, partial(beside, with_inbox=True, most=MASS))
         known = [one.id for one in held if one.id > listed and not one.is_deleted]
-        for id_ in known[:MOST_SHOWN]:
-            if await self._client.show(path, id_) is not None:
-                return True
-        return False
+        return await shows_any(self._client, path, known[:MOST_SHOWN])

@@ -9,15 +9,13 @@ from functools import partial
 
 from archiver.flowdock.client import Client
 from archiver.flowdock.pages import Page
-from archiver.ingest.absence import MASS
+from archiver.ingest.absence import MASS, MOST_SHOWN, shows_any
 from archiver.ingest.apply import when_possible
 from archiver.ingest.ends import Read
 from archiver.ingest.pages import Reading, bounds
 from archiver.store import places
 from archiver.store.engine import Engine, Transaction
 
-MOST_SHOWN = 5
-"""Of either kind: one may have been deleted unheard, so many rarely are."""
 BEHIND = "newer messages are there and not listed: the service's index is behind"
 
 
@@ -50,10 +48,8 @@ class Lag:
         if beyond.frames:
             self._note(flow_key, self._read(beyond, flow_key, as_of))
             return reading
-        for id_ in ids:
-            if await self._client.show(page.path, id_) is not None:
-                return reading.unproven(BEHIND)
-        return reading
+        is_behind = await shows_any(self._client, page.path, ids)
+        return reading.unproven(BEHIND) if is_behind else reading
 
     def _note(self, flow_key: int, reading: Reading) -> None:
         self._come[flow_key] = max(0, self._come.get(flow_key, 0), *reading.ids[-1:])

@@ -11,12 +11,13 @@ from archiver import daemon
 from archiver.domain.coverage import Ranges
 from archiver.domain.proportion import FARTHEST_JUMP, OUT_OF_PROPORTION
 from archiver.flowdock.refusals import FlowRefused, StatusRefused
+from archiver.ingest.absence import MOST_SHOWN
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.ingest.belonging import ANOTHER_FLOW
 from archiver.ingest.emptiness import NOT_EMPTY
 from archiver.ingest.ends import EndElsewhere
-from archiver.ingest.lag import BEHIND, MOST_SHOWN
+from archiver.ingest.lag import BEHIND
 from archiver.ingest.source import Source
 from archiver.settings.sections import IngestSettings
 from archiver.simulator.entities import Message
