@@ -80,7 +80,7 @@ def _proof(proof: Proof, id_: int, *, is_held: bool) -> Iterator[str]:
     if proof.page:
         yield f"last listed by {_page(proof.page)}"
     if proof.doubted:
-        yield "it may have changed while nobody listened, and is to be listed again"
+        yield "it may have changed unheard, or in an unknown form, and is to be listed again"
 
 
 def _form(form: Form, altered: Collection[int]) -> Iterator[str]:

@@ -97,6 +97,12 @@ class Rethreaded(Event, frozen=True, kw_only=True, gc=False):
     thread: Thread | None
 
 
+class UnreadChange(Event, frozen=True, kw_only=True, gc=False):
+    """A change of one message, in a form that nobody knows: only a listing tells what it did."""
+
+    target: EventId
+
+
 class ThreadChanged(Event, frozen=True, kw_only=True, gc=False):
     """Flowdock's ``thread-change``: the thread's new state."""
 
@@ -120,9 +126,13 @@ class Noted(Event, frozen=True, kw_only=True, gc=False):
     """Of a kind unknown here that the service may have stored: then a listing shows a message."""
     member: UserId | None = None
     """Who has joined or left the flow, if it tells that."""
+    may_change_any: bool = False
+    """A change of a message of its flow, and it does not say of which."""
 
 
-Mutation = ContentEdited | TagsChanged | MessageDeleted | ReactionChanged | Rethreaded
+Mutation = (
+    ContentEdited | TagsChanged | MessageDeleted | ReactionChanged | Rethreaded | UnreadChange
+)
 """What changes one message that exists already."""
 
 Happening = Posted | Mutation | ThreadChanged | Vanished | Noted

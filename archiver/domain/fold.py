@@ -26,6 +26,7 @@ from archiver.domain.events import (
     ReactionChanged,
     Rethreaded,
     TagsChanged,
+    UnreadChange,
 )
 from archiver.domain.facts import BEFORE_ALL, Absence, Fact, Showing, arrange, position
 from archiver.domain.history import original, revise
@@ -154,6 +155,8 @@ def fold(message: Message, fact: Fact) -> Message:
             folded = replace(message, deleted_at=at, removed=True)
         case Absence():
             folded = replace(message, deleted_at=message.deleted_at or fact.shown_at)
+        case UnreadChange():
+            folded = message
         case _:
             assert_never(fact)
     return replace(folded, as_of=max(message.as_of, position(fact)))

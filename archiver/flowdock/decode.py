@@ -7,7 +7,7 @@ check and convert; what an event does to a message is decided in `archiver.domai
 Nearly every frame is a plain message of chat: it becomes a `Chat`, whose fields need no care. Any
 other becomes an `Envelope`, and its kind chooses the reader: `decode_any` and `decode_listed_any`
 read all frames so, and say the same. An event of unknown kind is `Noted`, and so is a mutation that
-does not say what it changes, or to what.
+does not say what it changes; one that does not say to what is an `UnreadChange`.
 """
 
 from collections.abc import Callable
@@ -26,6 +26,7 @@ from archiver.domain.events import (
     Signal,
     TagsChanged,
     ThreadChanged,
+    UnreadChange,
 )
 from archiver.domain.model import EventId, FlowId, Json, UserId
 from archiver.flowdock.envelope import Chat, Envelope, read, read_chat
@@ -230,14 +231,21 @@ def _object(value: Json) -> dict[str, Json]:
     return value if isinstance(value, dict) else {}
 
 
-def _content_edited(body: Envelope, head: Head) -> ContentEdited | Noted:
+def _unread(head: Head, target: EventId | None) -> UnreadChange | Noted:
+    """What changes a message in a way that cannot be read; a change comes after its target."""
+    if target is None or target >= head[0]:
+        return Noted(*head, may_change_any=True)
+    return UnreadChange(*head, target=target)
+
+
+def _content_edited(body: Envelope, head: Head) -> ContentEdited | UnreadChange | Noted:
     content = _object(body.content)
     target, edit = read_id(content.get("message")), content.get("updated_content")
     text = edit.get("text") if isinstance(edit, dict) else edit
     tags, new_kind = content.get("updated_tags"), read_name(content.get("updated_event"))
     changes = isinstance(text, str) or tags is not None or new_kind is not None
     if target is None or not changes:
-        return Noted(*head)
+        return _unread(head, target)
     return ContentEdited(
         *head,
         target=target,
@@ -248,38 +256,38 @@ def _content_edited(body: Envelope, head: Head) -> ContentEdited | Noted:
     )
 
 
-def _tags_changed(body: Envelope, head: Head) -> TagsChanged | Noted:
+def _tags_changed(body: Envelope, head: Head) -> TagsChanged | UnreadChange | Noted:
     content = _object(body.content)
     target = read_id(content.get("message"))
-    if target is None:
-        return Noted(*head)
     added, removed = read_tags(content.get("add")), read_tags(content.get("remove"))
+    if target is None or not (added or removed):
+        return _unread(head, target)
     return TagsChanged(*head, target=target, added=added, removed=removed)
 
 
-def _message_deleted(body: Envelope, head: Head) -> MessageDeleted | Noted:
+def _message_deleted(body: Envelope, head: Head) -> MessageDeleted | UnreadChange | Noted:
     content = _object(body.content)
     target = read_id(content.get("message"))
-    return Noted(*head) if target is None else MessageDeleted(*head, target=target)
+    return _unread(head, target) if target is None else MessageDeleted(*head, target=target)
 
 
-def _reaction_changed(body: Envelope, head: Head) -> ReactionChanged | Noted:
+def _reaction_changed(body: Envelope, head: Head) -> ReactionChanged | UnreadChange | Noted:
     content = _object(body.content)
     target, emoji = read_id(content.get("message")), read_name(content.get("emoji"))
     present = {"add": True, "remove": False}.get(read_text(content.get("type")) or "")
     if target is None or emoji is None or present is None or head[4] is None:
-        return Noted(*head)
+        return _unread(head, target)
     return ReactionChanged(*head, target=target, emoji=emoji, present=present)
 
 
-def _rethreaded(body: Envelope, head: Head) -> Rethreaded | Noted:
+def _rethreaded(body: Envelope, head: Head) -> Rethreaded | UnreadChange | Noted:
     """Read ``message-change``: the target at top level, attributes in content, names in patch."""
     content = _object(body.content)
     target = read_id(body.message_id)
     patched = body.patch if isinstance(body.patch, list | dict) else ()
     moved = "thread_id" in content or "thread_id" in patched
     if target is None or not moved:
-        return Noted(*head)
+        return _unread(head, target)
     thread_id = read_thread_id(content.get("thread_id", body.thread_id))
     thread = read_thread(content.get("thread", body.thread), thread_id)
     return Rethreaded(*head, target=target, thread_id=thread_id, thread=thread)

@@ -153,7 +153,7 @@ async def write(tx: Transaction, batch: Batch, *, commits: bool = False) -> Appl
         await asides.add_signals(tx, signals)
     if rejects:
         await asides.add_rejects(tx, rejects)
-    is_all = not (batch.gains or batch.opened or batch.pages or new.listed)
+    is_all = not (batch.gains or batch.opened or batch.pages or new.listed or new.unread)
     changed = await change_messages(tx, new, commits=commits and is_all)
     if not is_all:
         await _prove(tx, batch, new, commits=commits)
@@ -173,7 +173,7 @@ async def _prove(tx: Transaction, batch: Batch, new: Novelty, *, commits: bool) 
     unsure = await _unsure(tx, batch.arrivals, new) if batch.gains else {}
     # A listing shows what a stream should have brought, and did not.
     contradicted = await coverage.claimed_by_stream(tx, new.listed) if new.listed else NONE
-    is_all = not (contradicted or batch.opened)
+    is_all = not (contradicted or batch.opened or new.unread)
     await coverage.advance(
         tx, batch.gains, unsure=unsure, pages=batch.pages, now=batch.now, commits=commits and is_all
     )
@@ -181,6 +181,8 @@ async def _prove(tx: Transaction, batch: Batch, new: Novelty, *, commits: bool) 
         await _tell_contradicted(tx, contradicted)
         before, most = batch.now - CONTRADICTION_PAUSE, len(contradicted)
         await coverage.doubt(tx, contradicted, before=before, now=batch.now, most=most)
+    if new.unread:
+        await coverage.doubt_messages(tx, new.unread)
     if batch.opened:
         await coverage.open_streams(tx, batch.opened)
 

@@ -6,7 +6,8 @@ with an event that Postgres refused, and when the account leaves or joins the fl
 stands brings nothing of it in between.
 
 What was not kept may have changed what is there already, and no listing of what is new would show
-that. So its flows are told to be heard anew, as if their streams had been opened.
+that. So its flows are told to be heard anew, as if their streams had been opened. So is the flow
+of a change that does not say of which message it is.
 
 Only of the flows that a connection was opened for, and of private conversations, it is known that
 it brings all. What else comes on it is kept, and proves nothing.
@@ -127,12 +128,7 @@ class Claims:
         for arrival in item.arrivals:
             flow_key, decoded = arrival.flow_key, arrival.decoded
             if isinstance(decoded, Rejected):
-                self._settle(item.connection, now=item.at)
-                since = item.at + self._settling_seconds
-                known = connection.flow_keys | connection.flows.keys()
-                self._lacking |= known if flow_key is None else {flow_key}
-                connection = replace(connection, since=since, flows={})
-                self._connections[item.connection] = connection
+                connection = self._after_reject(item, connection, flow_key)
             elif flow_key is None:
                 continue
             elif tells_of_membership(decoded, connection.me):
@@ -147,9 +143,29 @@ class Claims:
                     connection.flows[flow_key] = continuity
                 if continuity.has_begun or _is_live(decoded.sent_at, connection):
                     continuity.arrived(decoded.id, at=item.at)
-                if type(decoded) is Noted and decoded.may_be_listed:
-                    continuity.leave_out(decoded.id, at=item.at)
+                if type(decoded) is Noted:
+                    self._note_unread(flow_key, decoded, continuity, at=item.at)
         return anew
+
+    def _note_unread(
+        self, flow_key: int, noted: Noted, continuity: Continuity, *, at: float
+    ) -> None:
+        if noted.may_be_listed:
+            continuity.leave_out(noted.id, at=at)
+        if noted.may_change_any:
+            self._lacking.add(flow_key)
+
+    def _after_reject(
+        self, item: Came, connection: _Connection, flow_key: int | None
+    ) -> _Connection:
+        """*connection* once something came on it that could not be placed, or only in a flow."""
+        self._settle(item.connection, now=item.at)
+        since = item.at + self._settling_seconds
+        known = connection.flow_keys | connection.flows.keys()
+        self._lacking |= known if flow_key is None else {flow_key}
+        begun = replace(connection, since=since, flows={})
+        self._connections[item.connection] = begun
+        return begun
 
     def _settle(self, connection: int, *, now: float) -> None:
         if connection not in self._connections:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from msgspec import Struct
 from msgspec.structs import replace
 
-from archiver.domain.events import Event, Posted, Rethreaded, ThreadChanged
+from archiver.domain.events import Event, Posted, Rethreaded, ThreadChanged, UnreadChange
 from archiver.domain.facts import BEFORE_ALL, Fact, Showing, target
 from archiver.errors import Corruption
 from archiver.ingest.batch import Arrival, Batch, fact_of
@@ -65,6 +65,8 @@ class Novelty:
     threads: list[Shown] = field(default_factory=list)
     listed: list[Key] = field(default_factory=list)
     """The events that a listing was the first to show."""
+    unread: list[Key] = field(default_factory=list)
+    """Messages that were changed, and no listing has told yet how."""
     unheard: int = 0
     """How many of `entries` are of events of which the journal held nothing."""
     repeated: int = 0
@@ -140,6 +142,8 @@ def _place(
             new.unheard += 1
             if arrival.witness == "list":
                 new.listed.append(key)
+            elif type(event) is UnreadChange:
+                new.unread.append((flow_key, event.target))
         if asked_at and asked_at != arrival.received_at:
             new.sightings.append(_sighting(key, form))
     elif was_listed and (form := _seen_again(forms[number], as_of, shown_at)) != forms[number]:

@@ -165,6 +165,14 @@ async def doubt(
     return result.rowcount
 
 
+async def doubt_messages(tx: AsyncConnection, keys: Iterable[Key]) -> None:
+    """Have the messages *keys* listed again: they were changed, and nobody knows how.
+
+    Whatever is asked for meanwhile does not lift that, as what changed them is newer.
+    """
+    await send(tx, [Statement(_DOUBT, list(keys_of(keys).values()))])
+
+
 async def claimed_by_stream(tx: AsyncConnection, keys: Iterable[Key]) -> set[int]:
     """The flows in which an id among *keys* lies in a range that a stream has proven."""
     return {flow_key for (flow_key,) in await fetch(tx, _CLAIMED, keys_of(keys))}
@@ -281,6 +289,16 @@ _ADVANCE = b"""
         flow_key integer, streamed int8multirange, listed int8multirange,
         assured int8multirange, due bigint, epoch integer)
     WHERE held.flow_key = gain.flow_key
+"""
+
+_DOUBT = b"""
+    UPDATE store.ledger AS held SET doubted = held.doubted + changed.ids, assured_at = NULL
+    FROM (
+        SELECT flow_key, range_agg(int8range(id, id, '[]')) AS ids
+        FROM unnest($1::integer[], $2::bigint[]) AS asked (flow_key, id)
+        GROUP BY flow_key
+    ) AS changed
+    WHERE held.flow_key = changed.flow_key
 """
 
 _ADD_PAGES = b"""

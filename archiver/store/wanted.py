@@ -38,7 +38,7 @@ async def wanting(tx: AsyncConnection) -> dict[int, Wanting]:
 _STANDING = select(
     ledger.c.flow_key,
     (ALL_DUE - ledger.c.streamed - ledger.c.listed).label("missing"),
-    ledger.c.doubted,
+    (ledger.c.doubted * ALL_DUE).label("doubted"),
     ledger.c.due,
     ledger.c.epoch,
 ).subquery()

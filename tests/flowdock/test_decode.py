@@ -23,6 +23,7 @@ from archiver.domain.events import (
     Signal,
     TagsChanged,
     ThreadChanged,
+    UnreadChange,
 )
 from archiver.flowdock.decode import decode, decode_any, decode_listed, decode_listed_any
 from archiver.flowdock.envelope import MAX_DEPTH, read_chat
@@ -381,22 +382,57 @@ def test_changes_tell_what_they_change() -> None:
             for kind in ("message-delete", "tag-change", "emoji-reaction")
         ],
         change("tag-change", message="5000"),
+        change("tag-change", message=5100),
+        change("message-edit", message=0, updated_content="x"),
+        change("message-edit", message=5101),
+        chat(event="message-edit", content="x"),
+        chat(event="message-change", patch=["thread_id"], content={"thread_id": "t"}),
+    ],
+)
+def test_a_change_that_does_not_say_what_it_changes_may_have_changed_any_message(
+    event: Any,
+) -> None:
+    noted = decode(frame(event))
+
+    assert isinstance(noted, Noted)
+    assert noted.may_change_any
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
         change("message-edit"),
         change("message-edit", updated_content=None),
         change("message-edit", updated_content={"title": "T"}),
-        change("message-edit", message=0, updated_content="x"),
-        chat(event="message-edit", content="x"),
+        change("tag-change"),
+        change("tag-change", add={"a": True}, remove=[]),
         change("emoji-reaction", emoji="+1", type="toggle"),
         change("emoji-reaction", emoji="", type="add"),
         change("emoji-reaction", emoji="+1", type="add") | {"user": None},
         chat(event="message-change", message_id=5000, patch=["tags"], content={"tags": []}),
-        chat(event="message-change", patch=["thread_id"], content={"thread_id": "t"}),
-        chat(event="thread-change", content={"title": "T"}),
-        chat(event="thread-change", content=None, thread_id="t"),
     ],
 )
-def test_a_change_that_does_not_say_what_it_changes_is_noted(event: Any) -> None:
-    assert isinstance(decode(frame(event)), Noted)
+def test_of_a_change_that_does_not_say_to_what_the_message_is_known(event: Any) -> None:
+    unread = decode(frame(event))
+
+    assert isinstance(unread, UnreadChange)
+    assert unread.target == 5000
+    assert decode_listed(frame(event)) == unread
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        chat(event="thread-change", content={"title": "T"}),
+        chat(event="thread-change", content=None, thread_id="t"),
+        chat(event="flow-change", content={"name": "F"}),
+    ],
+)
+def test_what_changes_no_message_leaves_no_doubt_of_any(event: Any) -> None:
+    noted = decode(frame(event))
+
+    assert isinstance(noted, Noted)
+    assert not noted.may_change_any
 
 
 def test_signals_name_their_flow_and_user_where_they_can() -> None:

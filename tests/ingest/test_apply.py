@@ -63,6 +63,9 @@ class Archive:
     def ids(self, table: str) -> set[int]:
         return {id_ for (id_,) in query(self.url, f"SELECT id FROM store.{table}")}
 
+    def contents(self) -> set[str]:
+        return {content for (content,) in query(self.url, "SELECT content FROM store.messages")}
+
     def rejects(self) -> list[tuple[Any, ...]]:
         return query(self.url, "SELECT origin, reason, raw FROM archive.rejects ORDER BY id")
 
@@ -255,6 +258,27 @@ def test_a_listing_lifts_no_doubt_of_a_message_of_which_something_newer_is_known
     gain = Standing(listed=Ranges(((1, 4),)), epoch=1)
     archive.apply(*listing, gains={key: gain})
     assert archive.doubts() == [(2, 2), (5, 9)]
+
+
+def test_a_message_that_was_changed_in_an_unknown_way_is_doubted_until_it_is_listed(archive):
+    key = archive.flow_key
+    heard = [streamed(frame(id_), key) for id_ in (1, 2, 3)]
+    unknown = frame(8, "message-change", message_id=2, patch=["uuid"], content={"uuid": "?"})
+    archive.apply(*heard, gains={key: Standing(streamed=Ranges(((1, 9),)), due=9)})
+    archive.apply(streamed(unknown, key))
+    assert archive.doubts() == [(2, 2)]
+
+    changed = frame(2, content="as it is by now")
+    listing = Standing(listed=Ranges(((2, 2),)))
+    archive.apply(listed(changed, key, as_of=7), gains={key: listing})
+    assert archive.doubts() == [(2, 2)]
+    archive.apply(listed(changed, key, as_of=8), gains={key: listing})
+    assert archive.doubts() == []
+    assert "as it is by now" in archive.contents()
+
+    archive.apply(streamed(unknown, key))
+    archive.apply(listed(unknown, key, as_of=9))
+    assert archive.doubts() == []
 
 
 def test_nor_does_one_of_which_postgres_refuses_another_message(archive):

@@ -117,6 +117,14 @@ def test_what_could_not_be_placed_may_have_changed_what_is_there(flow_key, anew)
     assert claims.lacking(now=6) == set()
 
 
+def test_a_change_that_does_not_say_of_what_may_have_changed_anything_in_its_flow():
+    claims = Claims(settling_seconds=SETTLING)
+    nameless = streamed(frame(8, "message-delete", content={}), 2)
+    claims.note([began(at=0), came(5, at=2, flow_key=2), Came(1, 4, [nameless])])
+    assert claims.lacking(now=5) == {2}
+    assert claims.take(now=6)[2].streamed == Ranges(((5, 8),))
+
+
 def test_not_all_that_cannot_be_kept_has_all_listed_anew_but_the_last_of_it():
     claims = Claims(settling_seconds=SETTLING)
     claims.note([began(at=0), came(5, at=2)])
