@@ -178,7 +178,13 @@ class Works:
             key_of(self.engine), name=sharing.name, lease_seconds=sharing.lease_seconds
         )
         # A connection of their own: leases must be renewed even if all others wait for a lock.
-        return Leases(beside(self.engine), me, self.tally.sharing, on_taken=self.load)
+        return Leases(
+            beside(self.engine),
+            me,
+            self.tally.sharing,
+            heard=self.tally.heard,
+            on_taken=self.load,
+        )
 
 
 def _choice(account: AccountSettings) -> Choice:

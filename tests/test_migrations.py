@@ -35,7 +35,7 @@ ROOT = Path(__file__).parent.parent
 CONTRACT = {
     "attachments": "flow message_id position file_name content_type file_size path sha256",
     "coverage": "flow witness from_id to_id",
-    "daemons": "daemon started_at heard_at lease_until captures could_capture",
+    "daemons": "daemon started_at heard_at lease_until captures could_capture unheard",
     "doubts": "flow from_id to_id",
     "events": "flow id event user_id sent received_at witness target_id payload",
     "flows": "flow flow_id organization name access_mode joined disabled first_seen_at"

@@ -13,6 +13,7 @@ from archiver.domain.model import FlowId
 from archiver.ingest.names import Names
 from archiver.settings import Settings
 from archiver.settings.sections import SharingSettings
+from archiver.simulator.faults import Fault
 from archiver.simulator.server import Simulator
 from archiver.store.engine import connect
 from tests.test_daemon import Archive, archiving, settings_for, until
@@ -71,6 +72,17 @@ async def test_each_flow_is_on_one_stream_of_one_daemon_and_on_the_others_when_i
         flowdock.world.post(flowdock.world.flows[0], flowdock.me, "still there?")
         await archive.completed()
     assert archive.query(HOLDERS) == []
+
+
+async def test_flows_of_which_no_stream_stands_are_told_as_long_as_that_is_so(flowdock, archive):
+    unheard = "SELECT unnest(unheard) FROM archive.daemons ORDER BY 1"
+    slots = "SELECT flow FROM archive.leases ORDER BY 1"
+    async with archiving(sharing(flowdock, archive, "one")):
+        await flowdock.connected()
+        await until(lambda: archive.query(unheard) == [])
+        flowdock.faults.add(Fault(kind="refuse", seconds=2.0))
+        await until(lambda: archive.query(unheard) == archive.query(slots) != [])
+        await until(lambda: archive.query(unheard) == [])
 
 
 async def test_a_daemon_without_a_share_is_ready_and_one_that_shares_nothing_follows_all(

@@ -9,7 +9,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from archiver.cli.measures import told_bytes, told_count, told_seconds, told_share
+from archiver.cli.measures import told_bytes, told_count, told_seconds, told_share, unheard_among
 from archiver.cli.tables import counted
 from archiver.cli.terminal import make_safe
 from archiver.store.leases import Report, is_silent
@@ -73,6 +73,8 @@ def _title(view: View, width: int) -> Text:
         title.append("● capturing", style="green")
     elif view.is_shared and is_silent(view.look.daemons):
         title.append("✗ no daemon is heard of", style="bold red")
+    elif deaf := unheard_among([one.flow for one in view.look.flows], view.look.daemons):
+        title.append(f"✗ {counted(len(deaf), 'flow')} without a stream", style="bold red")
     clock = f"{view.look.at:%H:%M:%S} UTC "
     room = width - title.cell_len - len(clock)
     return title.append(clock.rjust(len(clock) + room), style="not bold dim") if room > 0 else title

@@ -13,8 +13,10 @@ from archiver.cli.database import Place, open_database, require_archive, serve_d
 from archiver.cli.measures import (
     SILENCE,
     told_excluded,
+    told_unheard,
     told_unmeasured,
     told_untold,
+    unheard_among,
     untold_members,
 )
 from archiver.cli.tables import Column, counted, moment, show_table
@@ -49,6 +51,8 @@ class Uncertain:
     """The flows of which something is kept, and not known how far their ids go."""
     excluded: Sequence[str]
     """Those of all these that the settings leave out: it stays so."""
+    unheard: Sequence[str]
+    """The flows that a daemon captures, and no stream of them stands."""
     daemons: Sequence[Report]
 
     @property
@@ -69,8 +73,9 @@ def gaps(load: LoadSettings, /, *, patterns: tuple[str, ...], as_json: bool) -> 
 
     And the flows of which the service does not tell what is new; and those not measured yet, of
     which nobody has asked how far their ids go, as after an import. What of all this is of flows
-    that the settings exclude stays so, and is said to. Where no daemon is heard of, the last line
-    says so: what nobody hears is no gap until one asks for it.
+    that the settings exclude stays so, and is said to. Flows are named that a daemon captures while
+    no stream of them stands: what is edited there is doubted only when one is opened again. Where
+    no daemon is heard of, the last line says so: what nobody hears is no gap until one asks for it.
 
     Exit status: 1 when there are gaps or such flows, 0 when there are none, doubts or not.
     """
@@ -86,6 +91,7 @@ def gaps(load: LoadSettings, /, *, patterns: tuple[str, ...], as_json: bool) -> 
             "not_told": untold,
             "not_measured": found.unmeasured,
             "excluded": found.excluded,
+            "not_heard": found.unheard,
             "daemons": found.daemons,
         }
         show_json(msgspec.json.encode(told).decode())
@@ -110,7 +116,8 @@ async def _read(place: Place, patterns: Sequence[str], settings: Settings) -> Un
         named = {one.flow for one in gaps} | {one.flow for one in doubts} | {*untold, *unmeasured}
         excluded = settings.excluded(sorted(named))
         daemons = await leases.reports(tx)
-        return Uncertain(gaps, doubts, untold, unmeasured, excluded, daemons)
+        unheard = unheard_among(flows, daemons)
+        return Uncertain(gaps, doubts, untold, unmeasured, excluded, unheard, daemons)
 
 
 def _describe(found: Uncertain) -> None:
@@ -128,6 +135,8 @@ def _describe(found: Uncertain) -> None:
         click.echo(told_unmeasured(flow))
     for flow in found.excluded:
         click.echo(told_excluded(flow))
+    if found.unheard:
+        click.echo(told_unheard(found.unheard))
     doubts = f", {counted(len(found.doubts), 'doubt')}" if found.doubts else ""
     unmeasured = f", {len(found.unmeasured):,} not measured yet" if found.unmeasured else ""
     gaps = counted(len(found.gaps), "gap") if found.gaps else "no gaps"

@@ -1,13 +1,17 @@
 """Counts, shares, sizes and durations for people."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from archiver.cli.terminal import make_safe
+from archiver.domain.sharing import slot_of
+from archiver.store.leases import Report, unheard
 from archiver.store.missing import UNTOLD
 from archiver.store.reading import Count
 
 COMPLETE = "100%"
+NAMED = 10
+"""Flows of which the names are told where there are many."""
 SILENCE = "no daemon is heard of: nobody hears what is said, and it is in no gap until one runs"
 
 
@@ -56,6 +60,19 @@ def told_unmeasured(flow: str) -> str:
 def told_excluded(flow: str) -> str:
     """That the settings leave a flow out."""
     return make_safe(f"{flow}: no account wants it (flows, private): nothing of it is asked for")
+
+
+def unheard_among(flows: Iterable[str], daemons: Iterable[Report]) -> list[str]:
+    """Those of *flows* that a daemon captures, and no stream of them stands."""
+    slots = unheard(daemons)
+    return [flow for flow in flows if slot_of(flow) in slots]
+
+
+def told_unheard(flows: Sequence[str]) -> str:
+    """That no stream of some flows stands."""
+    named = ", ".join(flows[:NAMED])
+    more = f" and {len(flows) - NAMED:,} more" if len(flows) > NAMED else ""
+    return make_safe(f"no stream stands, so nobody hears of edits: {named}{more}")
 
 
 def untold_members(untold: Mapping[str, str]) -> list[dict[str, str]]:

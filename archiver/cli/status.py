@@ -25,7 +25,9 @@ from archiver.cli.measures import (
     told_count,
     told_seconds,
     told_share,
+    told_unheard,
     told_untold,
+    unheard_among,
 )
 from archiver.cli.numbers import Number
 from archiver.cli.options import refuse_beside
@@ -88,9 +90,10 @@ def status(
     is new in it. In JSON, null.
 
     Below stand the flows of which that is so, or of which the newest request
-    for a page failed, and why; and where several daemons share the flows, how
-    many each one captures (in JSON, which), all private conversations of a
-    person counting as one. Where no daemon is heard of, the last line says so:
+    for a page failed, and why; those of which no stream stands, so that edits
+    are doubted only when one is opened again; and where several daemons share
+    the flows, how many each one captures (in JSON, which), all private
+    conversations of a person counting as one. Where no daemon is heard of, the last line says so:
     what nobody hears is no gap until one asks for it.
 
     With --watch, flows with gaps or a lag above a minute stand first, then those
@@ -199,6 +202,8 @@ def _print(found: Look) -> None:
             click.echo(told_untold(one.flow, one.not_told))
         if one.last_error and one.last_error != one.not_told:
             click.echo(f"{make_safe(one.flow)}: {make_safe(one.last_error)}")
+    if unheard := unheard_among([one.flow for one in found.flows], found.daemons):
+        click.echo(told_unheard(unheard))
     click.echo(_summary(found))
     if len(found.daemons) > 1 or not all(one.is_heard for one in found.daemons):
         for line in _sharing(found):

@@ -2,11 +2,26 @@
 
 All who share compute the same deal from the same knowledge, and each takes what falls to it. So
 nobody has to give orders, and whoever is late is only late.
+
+What is dealt out is a *slot*: a flow by its path, or all private conversations of a user,
+``private/<user>``, which come on one stream.
 """
 
 from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 from hashlib import blake2b
+
+from archiver.domain.model import PRIVATE, is_private
+
+
+def slot_of(path: str) -> str:
+    """The slot of a flow or a private conversation."""
+    return path.rpartition("/")[0] if is_private(path) else path
+
+
+def private_slot(user: str) -> str:
+    """The slot of all private conversations of *user*."""
+    return f"{PRIVATE}{user}"
 
 
 def deal(sees: Mapping[str, AbstractSet[str]], held: Mapping[str, str]) -> dict[str, str]:

@@ -14,12 +14,12 @@ from typing import NoReturn
 from msgspec import Struct
 
 from archiver.domain.model import FlowId, UserId, is_private
+from archiver.domain.sharing import private_slot
 from archiver.errors import ArchiverError
 from archiver.flowdock.refusals import HeadTooLong, ShardRefused, TokenRefused
 from archiver.flowdock.shards import Shard, assign, halve
 from archiver.flowdock.stream import Occurrence
 from archiver.ingest.intake import Came, Intake
-from archiver.ingest.leases import private_slot
 from archiver.ingest.live import Listener, listen
 from archiver.ingest.names import Names
 from archiver.ingest.roster import Roster
@@ -138,7 +138,8 @@ class Connections:
         return halve(shard)
 
     async def _follow_shard(self, shard: Shard, me: UserId, origin: str) -> NoReturn:
-        with self._lines.tally.link() as link:
+        slots = [*shard.flows, *[private_slot(me)] * shard.private]
+        with self._lines.tally.link(slots) as link:
             self._links[shard] = link
             try:
                 await self._follow_for_ever(shard, me, origin, link)

@@ -1,10 +1,9 @@
 """Several daemons on one archive: each captures its share, and that of whoever falls silent.
 
-What a daemon may hold is a *slot*: a flow by its path, or all private conversations of a user,
-``private/<user>``, which come on one stream. Every few seconds a daemon tells that it is there and
-what it could capture, looks who else is, and takes what falls to it (`archiver.domain.sharing`). It
-takes even what another one has too much of, and that one learns of it when it next looks: so a flow
-is followed by two for a moment, and never by nobody.
+What a daemon may hold is a *slot* (`archiver.domain.sharing`). Every few seconds a daemon tells
+that it is there, what it could capture, and of what it has that no stream stands; looks who else
+is, and takes what falls to it. It takes even what another one has too much of, and that one learns
+of it when it next looks: so a flow is followed by two for a moment, and never by nobody.
 
 None of this has to work for the archive to be right. A daemon that cannot tell goes on with what it
 has; one that was believed dead goes on until it learns that its share was taken.
@@ -13,11 +12,11 @@ has; one that was believed dead goes on until it learns that its share was taken
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from functools import partial
 from typing import NoReturn, Protocol
 
-from archiver.domain.model import PRIVATE, is_private
 from archiver.domain.sharing import deal
 from archiver.ingest.apply import when_possible
 from archiver.ingest.process import is_running
@@ -74,16 +73,6 @@ class Everything:
 EVERYTHING = Everything()
 
 
-def slot_of(path: str) -> str:
-    """The slot of a flow or a private conversation."""
-    return path.rpartition("/")[0] if is_private(path) else path
-
-
-def private_slot(user: str) -> str:
-    """The slot of all private conversations of *user*."""
-    return f"{PRIVATE}{user}"
-
-
 class Leases:
     """The share of one daemon among several; `keep` must run."""
 
@@ -93,11 +82,13 @@ class Leases:
         me: Sharer,
         tally: SharingTally,
         *,
+        heard: Callable[[], AbstractSet[str]],
         on_taken: Callable[[], Awaitable[None]],
     ) -> None:
         self._engine = engine
         self._me = me
         self._tally = tally
+        self._heard = heard
         self._on_taken = on_taken
         self._sees: dict[str, frozenset[str]] = {}
         self._held = NONE
@@ -172,7 +163,7 @@ class Leases:
 
         async def beat() -> None:
             async with transaction(self._engine) as tx:
-                await leases.beat(tx, self._me, NONE.union(*self._sees.values()))
+                await self._beat(tx)
             self._tally.renewed_at = asyncio.get_running_loop().time()
 
         async with asyncio.TaskGroup() as group:
@@ -193,8 +184,7 @@ class Leases:
 
     async def _share(self, tx: Transaction) -> tuple[frozenset[str], frozenset[str]]:
         """Be heard of, and take our share; returns what is ours now, and who is there."""
-        mine = NONE.union(*self._sees.values())
-        await leases.beat(tx, self._me, mine)
+        mine = await self._beat(tx)
         known = await leases.known(tx)
         gone = [one.key for one in known if self._is_gone(one)]
         if gone:
@@ -219,6 +209,12 @@ class Leases:
         ours = frozenset(slot for slot, key in held.items() if key == me and slot in mine)
         self._tally.held, self._tally.elsewhere = len(ours), len(mine - ours)
         return ours, frozenset(sees)
+
+    async def _beat(self, tx: Transaction) -> frozenset[str]:
+        """Be heard of; returns what we could capture."""
+        sees = NONE.union(*self._sees.values())
+        await leases.beat(tx, self._me, sees, unheard=self._held - self._heard())
+        return sees
 
     def _is_gone(self, one: Known) -> bool:
         """Tell whether a daemon has ended: it was not heard of, or its process is not there."""

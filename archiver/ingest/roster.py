@@ -12,6 +12,7 @@ from datetime import datetime
 from functools import partial
 
 from archiver.domain.model import UserId, is_private
+from archiver.domain.sharing import private_slot, slot_of
 from archiver.flowdock.breaks import what_said
 from archiver.flowdock.refusals import FlowRefused, TokenRefused
 from archiver.ingest.apply import when_possible
@@ -19,7 +20,7 @@ from archiver.ingest.backfill import UNANSWERED
 from archiver.ingest.batch import Arrival
 from archiver.ingest.claims import tells_of_membership
 from archiver.ingest.directory import Choice, Readable, look_up, lose_unlisted
-from archiver.ingest.leases import Share, private_slot, slot_of
+from archiver.ingest.leases import Share
 from archiver.ingest.names import Names
 from archiver.ingest.source import Source
 from archiver.ingest.tally import AccountTally

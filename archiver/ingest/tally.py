@@ -22,6 +22,8 @@ PLAIN_REASONS = frozenset({"ended", "silence", "cut", "no answer", "no connectio
 class Link:
     """What carries one shard of flows: a connection, or the attempts to make one."""
 
+    slots: frozenset[str] = frozenset()
+    """What comes on it, as in `archiver.ingest.leases`."""
     is_open: bool = False
 
 
@@ -50,9 +52,9 @@ class AccountTally:
         self.state, self.working_since = "working", now
 
     @contextmanager
-    def link(self) -> Iterator[Link]:
-        """A link that is wanted as long as the block lasts."""
-        link = Link()
+    def link(self, slots: Iterable[str] = ()) -> Iterator[Link]:
+        """A link that is wanted as long as the block lasts, and what comes on it."""
+        link = Link(frozenset(slots))
         self.links.add(link)
         try:
             yield link
@@ -128,6 +130,11 @@ class Tally:
     def of(cls, accounts: Iterable[str]) -> "Tally":
         """An empty tally of the accounts of these names."""
         return cls(accounts={name: AccountTally(name=name) for name in accounts})
+
+    def heard(self) -> set[str]:
+        """What comes on streams that stand."""
+        links = (link for account in self.accounts.values() for link in account.links)
+        return {slot for link in links if link.is_open for slot in link.slots}
 
     def applied(self, applied: Applied, *, seconds: float) -> None:
         """Note what became of a batch, and how long it took."""

@@ -51,6 +51,8 @@ class Report(Struct, frozen=True, kw_only=True):
     captures: list[str]
     """Flows, and ``private/<user>`` for private conversations."""
     could_capture: int
+    unheard: list[str]
+    """Of what it captures: that of which no stream stands."""
 
 
 async def reports(tx: AsyncConnection) -> list[Report]:
@@ -64,8 +66,15 @@ def is_silent(daemons: Iterable[Report]) -> bool:
     return not any(one.is_heard for one in daemons)
 
 
-async def beat(tx: AsyncConnection, me: Sharer, sees: Collection[str]) -> None:
-    """Let all know that *me* is at work, and what it could capture."""
+def unheard(daemons: Iterable[Report]) -> set[str]:
+    """What is captured and not heard at present, by daemons that are heard of."""
+    return {slot for one in daemons if one.is_heard for slot in one.unheard}
+
+
+async def beat(
+    tx: AsyncConnection, me: Sharer, sees: Collection[str], *, unheard: Collection[str]
+) -> None:
+    """Let all know that *me* is at work, what it could capture, and what it does not hear of it."""
     await tx.execute(
         _BEAT,
         {
@@ -75,6 +84,7 @@ async def beat(tx: AsyncConnection, me: Sharer, sees: Collection[str]) -> None:
             "pid": me.pid,
             "lease_seconds": me.lease_seconds,
             "sees": sorted(sees),
+            "unheard": sorted(unheard),
         },
     )
 
@@ -135,17 +145,19 @@ _REPORTS = text("""
     SELECT name AS daemon, started_at, beat_at AS heard_at, cardinality(sees) AS could_capture,
            abs(extract(epoch FROM clock_timestamp() - beat_at)) <= lease_seconds AS is_heard,
            ARRAY(SELECT slot FROM store.leases AS l WHERE l.daemon = d.daemon ORDER BY slot)
-               AS captures
+               AS captures,
+           unheard
     FROM store.daemons AS d ORDER BY name, daemon
 """)
 
 _BEAT = text("""
     INSERT INTO store.daemons AS known
-        (daemon, name, machine, pid, lease_seconds, sees, started_at, beat_at)
+        (daemon, name, machine, pid, lease_seconds, sees, started_at, beat_at, unheard)
     VALUES (CAST(:key AS uuid), :name, :machine, :pid, :lease_seconds, CAST(:sees AS text[]),
-            clock_timestamp(), clock_timestamp())
+            clock_timestamp(), clock_timestamp(), CAST(:unheard AS text[]))
     ON CONFLICT (daemon) DO UPDATE SET
         beat_at = excluded.beat_at,
+        unheard = excluded.unheard,
         sees = CASE WHEN known.sees = excluded.sees THEN known.sees ELSE excluded.sees END
 """)
 

@@ -387,6 +387,13 @@ daemons = Table(
     Column("sees", ARRAY(Text), nullable=False, comment="what it could hold, as in leases.slot"),
     _time("started_at"),
     _time("beat_at"),
+    Column(
+        "unheard",
+        ARRAY(Text),
+        nullable=False,
+        server_default="{}",
+        comment="what it holds and does not hear: no stream of it stands",
+    ),
     postgresql_with={"fillfactor": "50"},
 )
 

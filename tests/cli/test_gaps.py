@@ -63,7 +63,24 @@ def test_doubts_alone_are_no_gaps(archiver: Run, archive: str) -> None:
         "not_told": [],
         "not_measured": [],
         "excluded": [],
+        "not_heard": [],
     }
+
+
+def test_flows_of_which_no_stream_stands_are_named(archiver: Run, archive: str) -> None:
+    where = {"ARCHIVER_DATABASE_URL": archive}
+    unheard = "no stream stands, so nobody hears of edits: acme/quiet\n"
+    assert "no stream" not in archiver("gaps", **where).stdout
+    with psycopg.connect(archive, autocommit=True) as db:
+        db.execute("UPDATE store.daemons SET unheard = '{acme/quiet,acme/gone}'")
+    assert archiver("gaps", **where).stdout.endswith(f"\n{unheard}2 gaps, 2 doubts\n")
+    assert unheard in archiver("status", **where).stdout
+    told = json.loads(archiver("gaps", "--json", **where).stdout)
+    assert told["not_heard"] == ["acme/quiet"]
+    assert "no stream" not in archiver("gaps", "--flow", "acme/main", **where).stdout
+    with psycopg.connect(archive, autocommit=True) as db:
+        db.execute("UPDATE store.daemons SET beat_at = now() - interval '2 hours'")
+    assert "no stream" not in archiver("gaps", **where).stdout
 
 
 def test_where_nobody_captures_having_no_gaps_is_not_all_that_is_told(

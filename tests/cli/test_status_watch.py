@@ -115,6 +115,7 @@ def test_that_no_daemon_is_heard_of_is_told(
             is_heard=one,
             captures=[],
             could_capture=1,
+            unheard=[],
         )
         for one in heard
     ]
@@ -126,6 +127,22 @@ def test_that_no_daemon_is_heard_of_is_told(
         is_shared=is_shared,
     )
     assert ("✗ no daemon is heard of" in shown(view, 80, 24)[0]) == told
+
+
+def test_that_flows_have_no_stream_is_told() -> None:
+    daemon = Report(
+        daemon="a",
+        started_at=NOW,
+        heard_at=NOW,
+        is_heard=True,
+        captures=["a", "private/7"],
+        could_capture=2,
+        unheard=["private/7"],
+    )
+    flows = [flow("a"), flow("private/7/8"), flow("private/7/9")]
+    found = replace(look(*flows), daemons=[daemon])
+    view = View(look=found, every_seconds=2, rates={}, readiness=None)
+    assert "✗ 2 flows without a stream" in shown(view, 80, 24)[0]
 
 
 async def test_while_the_database_is_away_the_last_view_stays() -> None:

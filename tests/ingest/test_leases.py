@@ -13,7 +13,8 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import text
 
-from archiver.ingest.leases import EVERYTHING, Leases, slot_of
+from archiver.domain.sharing import slot_of
+from archiver.ingest.leases import EVERYTHING, Leases
 from archiver.ingest.process import is_running, this_process
 from archiver.ingest.tally import SharingTally
 from archiver.store import leases
@@ -32,6 +33,7 @@ class Daemons:
         self.engine = engine
         self.told: list[str] = []
         self.loaded: list[str] = []
+        self.heard: set[str] = set()
         self.may_load = asyncio.Event()
         self.may_load.set()
 
@@ -42,7 +44,13 @@ class Daemons:
             await self.may_load.wait()
             self.loaded.append(name)
 
-        it = Leases(self.engine, replace(me, **process), SharingTally(), on_taken=load)
+        it = Leases(
+            self.engine,
+            replace(me, **process),
+            SharingTally(),
+            heard=lambda: self.heard,
+            on_taken=load,
+        )
         it.listen("account", lambda: self.told.append(name))
         return it
 
@@ -101,6 +109,19 @@ async def test_two_have_half_each_and_one_that_gives_back_leaves_all(daemons, da
         keeping.pop().cancel()
     assert daemons.told == ["one", "one"]
     assert daemons.loaded == ["one"]
+
+
+async def test_what_one_holds_and_does_not_hear_is_told(daemons, database_url):
+    daemons.heard = {*FLOWS[:6], "acme/of another"}
+    one = daemons.start("one", lease_seconds=SHORT_SECONDS)
+    unheard = "SELECT unheard FROM archive.daemons"
+    async with asyncio.TaskGroup() as group:
+        await one.see("account", FLOWS)
+        keeping = group.create_task(one.keep())
+        await until(lambda: query(database_url, unheard) == [(FLOWS[6:],)])
+        daemons.heard = set(FLOWS)
+        await until(lambda: query(database_url, unheard) == [([],)])
+        keeping.cancel()
 
 
 async def test_what_is_taken_is_followed_by_both_until_the_other_looks(daemons):

@@ -44,6 +44,19 @@ def test_a_link_counts_as_long_as_it_is_wanted() -> None:
     assert (account.opened, account.ended) == (1, {"silence": 1})
 
 
+def test_what_comes_on_a_stream_that_stands_is_heard() -> None:
+    tally = Tally.of(["a", "b"])
+    a, b = tally.accounts.values()
+    with a.link(["acme/one", "acme/two"]) as first, b.link(["acme/two", "private/1"]) as second:
+        assert tally.heard() == set()
+        a.open(first)
+        b.open(second)
+        assert tally.heard() == {"acme/one", "acme/two", "private/1"}
+        a.end(first, "ended")
+        assert tally.heard() == {"acme/two", "private/1"}
+    assert tally.heard() == set()
+
+
 def test_what_never_matched_counts_from_the_beginning_of_the_work() -> None:
     account = AccountTally(name="a", paths={1: "acme/one", 2: "acme/two"})
     account.begin(now=100.0)

@@ -1,0 +1,61 @@
+"""Tell which flows are not heard at present, though a daemon captures them.
+
+While no stream of a flow stands, nobody hears of edits there; that was told when one was opened
+again, and until then only by the daemon's own metrics.
+
+Only the catalogue changes, whatever the size of the archive.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0016"
+down_revision = "0015"
+branch_labels = None
+depends_on = None
+
+DAEMONS = """
+    CREATE {how} VIEW archive.daemons AS
+    SELECT name AS daemon, started_at, beat_at AS heard_at,
+           beat_at + make_interval(secs => lease_seconds) AS lease_until,
+           (SELECT count(*) FROM store.leases AS l WHERE l.daemon = d.daemon) AS captures,
+           cardinality(sees)::bigint AS could_capture {unheard}
+    FROM store.daemons AS d
+"""
+COMMENT = (
+    "which of the flows that it captures it does not hear, as in leases.flow: no stream of them "
+    "stands, so edits there show only when one is opened again, as doubts"
+)
+COMMENTS = """
+    SELECT coalesce('COLUMN archive.daemons.' || attname, 'VIEW archive.daemons'),
+           quote_literal(description)
+    FROM pg_description
+    LEFT JOIN pg_attribute ON attrelid = objoid AND attnum = objsubid AND objsubid > 0
+    WHERE objoid = 'archive.daemons'::regclass AND attname IS DISTINCT FROM 'unheard'
+"""
+
+
+def upgrade() -> None:
+    op.add_column(
+        "daemons",
+        sa.Column(
+            "unheard",
+            postgresql.ARRAY(sa.Text()),
+            server_default="{}",
+            nullable=False,
+            comment="what it holds and does not hear: no stream of it stands",
+        ),
+        schema="store",
+    )
+    op.execute(DAEMONS.format(how="OR REPLACE", unheard=", unheard"))
+    op.execute(sa.text(f"COMMENT ON COLUMN archive.daemons.unheard IS '{COMMENT}'"))
+
+
+def downgrade() -> None:
+    told = op.get_bind().exec_driver_sql(COMMENTS).all()
+    op.execute("DROP VIEW archive.daemons")
+    op.execute(DAEMONS.format(how="", unheard=""))
+    for subject, comment in told:
+        op.get_bind().exec_driver_sql(f"COMMENT ON {subject} IS {comment}")
+    op.drop_column("daemons", "unheard", schema="store")
