@@ -48,6 +48,8 @@ def _lines(module: ModuleType) -> set[int]:
 def _functions(code: CodeType) -> Iterator[CodeType]:
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
+            if inner.co_name == "__annotate__":  # from Python 3.14 on; run by who reads annotations
+                continue
             if inner.co_flags & 0x2:  # of a function, not of a class body
                 yield inner
             yield from _functions(inner)
