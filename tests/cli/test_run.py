@@ -28,8 +28,10 @@ async def flowdock() -> AsyncIterator[Simulator]:
 
 
 @pytest.fixture
-def settings(flowdock: Simulator, environ: dict[str, str], swift_path: Path) -> dict[str, str]:
-    return environ | {
+def settings(
+    flowdock: Simulator, environ: dict[str, str], swift_path: Path
+) -> Iterator[dict[str, str]]:
+    yield environ | {
         "ARCHIVER_API_URL": flowdock.api_url,
         "ARCHIVER_STREAM_URL": flowdock.stream_url,
         "ARCHIVER_TOKEN": flowdock.token,
@@ -38,6 +40,18 @@ def settings(flowdock: Simulator, environ: dict[str, str], swift_path: Path) -> 
         "ARCHIVER_AUDIT_REQUESTS_PER_SECOND": "1000",
         "ARCHIVER_INGEST_SETTLING_SECONDS": "0.2",
     }
+    # A server ends some time after its daemon, and until then it writes into what is removed.
+    while works_in(swift_path / "data/postgres/data"):
+        time.sleep(0.01)
+
+
+def works_in(directory: Path) -> bool:
+    """Tell whether a process has *directory* for its own."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "cwd").readlink() == directory:
+                return True
+    return False
 
 
 @contextmanager
