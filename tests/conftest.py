@@ -3,10 +3,11 @@
 The server is the one of ARCHIVER_TEST_DATABASE_URL or ARCHIVER_DATABASE_URL (any real server where
 that user may create databases; of the latter only if that database holds no archive), else a
 private one. Without any, the tests fail: a test that was skipped has proved nothing, so a skipped
-test fails the run as well.
+test fails the run as well. What needs a program that not every machine has is left out, and told.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import shutil
@@ -63,6 +64,18 @@ def logs_as_before() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(levels[0])
     package.setLevel(levels[1])
+
+
+@pytest.fixture(autouse=True)
+def collector_as_before() -> Iterator[None]:
+    """What a daemon that runs inside a test does to the collector of garbage does not outlive it.
+
+    Among what is frozen nobody finds who refers to what, as Hypothesis does.
+    """
+    threshold = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*threshold)
 
 
 @pytest.fixture(scope="session")
@@ -179,6 +192,25 @@ def named(url: str, database: str) -> str:
     place, mark, options = url.partition("?")
     scheme, _, rest = place.partition("://")
     return f"{scheme}://{rest.split('/')[0]}/{database}{mark}{options}"
+
+
+def lacking(item: pytest.Item) -> str | None:
+    """The program that a test needs, and that this machine does not have."""
+    marker = item.get_closest_marker("needs")
+    return marker.args[0] if marker and not shutil.which(marker.args[0]) else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs a program that not every bare machine has."""
+    left_out = [item for item in items if lacking(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell what every run leaves out on this machine."""
+    if not shutil.which("systemd-analyze"):
+        terminalreporter.write_line("NOT DONE: tests of the units that need systemd-analyze")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -50,7 +50,7 @@ def test_each_key_is_one_that_the_oldest_systemd_knows(unit: Path) -> None:
         assert {key for key, _ in lines} <= set(KEYS[section].split())
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd here")
+@pytest.mark.needs("systemd-analyze")
 @pytest.mark.parametrize("unit", SERVICES, ids=lambda path: path.name)
 def test_little_is_exposed(unit: Path, tmp_path: Path) -> None:
     whole = tmp_path / unit.name.replace("@", "@club")
