@@ -46,7 +46,7 @@ def read_cursor(told: str) -> Hit:
     try:
         padded = told.strip().upper() + "=" * (-len(told.strip()) % 8)
         micros, flow_key, id_, check = _CURSOR.unpack(b32decode(padded))
-    except error as exc:
+    except (error, ValueError) as exc:
         raise ValueError(f"no cursor: {told!r}") from exc
     if check != _check(micros, flow_key, id_):
         raise ValueError(f"no cursor: {told!r}")

@@ -430,7 +430,7 @@ def test_a_cursor_is_the_hit_again(at: datetime, flow_key: int, id_: int) -> Non
     told = write_cursor(hit)
     assert read_cursor(told) == hit
     assert told.isalnum()
-    with pytest.raises(ValueError, match=r"cursor|padding"):
+    with pytest.raises(ValueError, match="no cursor"):
         read_cursor(told[:-3])
 
 
