@@ -90,6 +90,8 @@ def expectations(message: Record) -> Record:
         content = content["text"]
     if message["event"] in {"message", "comment", "status", "line"}:
         expected["content"] = content.replace("\x00", "\ufffd")
+    if message["event"] in {"activity", "discussion"}:
+        expected["external_user_name"] = message["author"]["name"]
     return expected
 
 

@@ -115,7 +115,10 @@ def expected_message(record: Row) -> dict[str, Json]:
     elif kind == "file" and isinstance(content, dict):
         expected |= {"content": content["file_name"], "detail": content}
     elif kind in TITLED:
-        expected["detail"] = {name: record[name] for name in ("title", "body", "author")}
+        author = record["author"]
+        expected["detail"] = {"title": record["title"], "body": record["body"], "author": author}
+        if author is not None:
+            expected["external_user_name"] = author["name"]
     elif content is not None and not isinstance(content, str):
         expected["detail"] = content
     return {name: _storable(value) for name, value in expected.items()}

@@ -44,7 +44,7 @@ from archiver.flowdock.fields import (
     read_thread_id,
     read_user,
 )
-from archiver.flowdock.readable import TITLED, beside_text, detail_of, text_of
+from archiver.flowdock.readable import TITLED, beside_text, detail_of, sender_of, text_of
 
 _CHAT = {"message", "comment", "status", "line", "file", "action", "user-edit"}
 _INBOX = {"activity", "discussion", "mail", "twitter", "rss", "zendesk", "uservoice", "trello"}
@@ -187,7 +187,7 @@ def _posted(body: Envelope, head: Head) -> Posted:
         () if body.emojiReactions is None else read_reactions(body.emojiReactions),
         read_text(body.app),
         read_text(body.uuid),
-        None if body.external_user_name is None else read_text(body.external_user_name),
+        None if is_plain and body.external_user_name is None else sender_of(kind, body),
     )
 
 

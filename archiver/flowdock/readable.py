@@ -60,6 +60,17 @@ def detail_of(kind: str, body: Envelope) -> Json:
     return content
 
 
+def sender_of(kind: str, body: Envelope) -> str | None:
+    """Return the name under which a message of *kind* was sent, if it has one.
+
+    Activities and discussions name their author in a field of its own (message types).
+    """
+    name = body.external_user_name
+    if name is None and kind in TITLED and isinstance(body.author, dict):
+        name = body.author.get("name")
+    return name if isinstance(name, str) else None
+
+
 def beside_text(content: dict[str, Any]) -> dict[str, Any]:
     """Return what a comment's ``{title, text}`` says beside the text (message types)."""
     return {name: value for name, value in content.items() if name != "text"}

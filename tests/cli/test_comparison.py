@@ -123,7 +123,10 @@ def messages() -> Records:
             detail={"title": "hello"},
         ),
         row(4, "notes.txt", event="file", tags=[":file"], attachments=[attachment], detail=FILE),
-        row(5, "pushed\nx", event="activity", user_id="0", app="influx", detail=activity),
+        row(
+            5, "pushed\nx", event="activity", user_id="0", app="influx", detail=activity,
+            external_user_name="Zoë",
+        ),
         row(7, "psst", flow="private/1/2", thread_id=None, external_user_name="X"),
     ]  # fmt: skip
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from archiver.flowdock.envelope import Envelope
 from archiver.flowdock.markup import plain_text
-from archiver.flowdock.readable import MAX_TEXT_LENGTH, detail_of, text_of
+from archiver.flowdock.readable import MAX_TEXT_LENGTH, detail_of, sender_of, text_of
 
 FILE = {"file_name": "plan.pdf", "file_size": 20480}
 
@@ -82,6 +82,26 @@ def test_activities_are_a_title_and_a_body_in_html(kind: str) -> None:
     assert text_of(kind, body) == "opened #7\nIt sticks & squeaks\nbadly"
     assert detail_of(kind, body) == {"title": body.title, "body": body.body, "author": body.author}
     assert text_of(kind, Envelope(title=7, body=None)) == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "sender"),
+    [
+        ("activity", Envelope(author={"name": "Bo", "email": "bo@a.example"}), "Bo"),
+        ("discussion", Envelope(author={"name": "Bo"}), "Bo"),
+        ("discussion", Envelope(author={"name": "Bo"}, external_user_name="Robot"), "Robot"),
+        ("discussion", Envelope(author={"name": None}), None),
+        ("activity", Envelope(author="Bo"), None),
+        ("activity", Envelope(), None),
+        ("message", Envelope(external_user_name="Robot"), "Robot"),
+        ("message", Envelope(external_user_name=7), None),
+        ("vcs", Envelope(author={"name": "Bo"}), None),
+    ],
+)
+def test_an_activity_is_of_its_author_and_anything_else_of_who_it_says(
+    kind: str, body: Envelope, sender: str | None
+) -> None:
+    assert sender_of(kind, body) == sender
 
 
 @pytest.mark.parametrize(

@@ -120,9 +120,9 @@ STREAMED: dict[str, list[Frame]] = {
         liked(7, "2023-03-01 13:11", "ben", 5, "😀"),
         liked(8, "2023-03-01 13:12", "chloe", 5, "😱"),
         said(9, "2023-03-06 09:24", "", None, "incident", event="activity", app="influx",
-             title="Build 7 failed", author={"name": "Jenkins"}, external_user_name="Jenkins"),
+             title="Build 7 failed", author={"name": "Jenkins"}),
         said(10, "2023-03-06 10:00", "", None, event="activity", app="influx",
-             title="Build 8 passed", author={"name": "Jenkins"}, external_user_name="Jenkins"),
+             title="Build 8 passed", author={"name": "Jenkins"}),
     ],
     "acme/attic": [said(1, "2023-01-20 16:00", "ben", "I have cleared the attic")],
     PRIVATE: [
