@@ -3,6 +3,7 @@
 import re
 from base64 import b64decode
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from aiohttp import web
@@ -21,7 +22,9 @@ _ID = re.compile(ID)
 _FILE_NAME = re.compile(r"(?!\.\.?$)[^/\0-\x1f\x7f\ud800-\udfff]+")
 _CONTENT_TYPE = re.compile(r"[!-.0-~]+/[!-.0-~]+(?: *;[ -~]*)?")
 
-POSTABLE = frozenset({"message", "comment", "status", "line", "file", "action"})
+POSTABLE = frozenset({"message", "status", "line", "file", "action"})
+COMMENTS = frozenset({"comment", "file"})
+"""What may be posted where comments are; and comments nowhere else (docs/messages)."""
 
 
 def thread_of(flow: Place, thread_id: object) -> Thread | None:
@@ -45,43 +48,42 @@ def sent(request: web.Request, place: Place, message: Message) -> web.Response:
 
 def create(world: World, place: Place, user: User, given: Mapping[str, Any]) -> Message:
     """Store the message that parameters describe; raise `Refused` with what is wrong."""
-    event = str(given.get("event") or "message")
-    if event not in POSTABLE:
-        raise invalid(event="is not included in the list")
-    tags = checked_tags(given.get("tags"))
+    event = _event(given, POSTABLE)
     thread = thread_of(place, given.get("thread_id"))
-    uuid = text_of(given, "uuid") or None
-    name = text_of(given, "external_user_name") if isinstance(place, Flow) else ""
-    author = None if name else user
+    author, common = _sender(place, user, given)
     if event == "file":
-        file = _file(given.get("content"))
-        return world.upload(
-            place, author, **file, thread=thread, tags=tags, uuid=uuid, external_user_name=name
-        )
+        return world.upload(place, author, **_file(given.get("content")), thread=thread, **common)
     text = checked_text(given.get("content"))
-    if event == "comment":
-        flow, parent = _parent(world, place, given.get("message"))
-        if parent.event == "comment":
-            raise invalid(message="must not be a comment")
-        return world.comment(
-            flow, author, parent.id, text, tags=tags, uuid=uuid, external_user_name=name
-        )
     if event == "status" and author is not None:
         author.status = text
-    return world.post(
-        place, author, text, event=event, tags=tags, thread=thread, uuid=uuid,
-        external_user_name=name,
-    )  # fmt: skip
+    return world.post(place, author, text, event=event, thread=thread, **common)
 
 
 def create_comment(world: World, flow: Flow, user: User, given: Mapping[str, Any]) -> Message:
     """Store a comment on the message that parameters name, or a file in its thread."""
-    event = str(given.get("event") or "comment")
-    if event not in {"comment", "file"}:
-        raise invalid(event="is not included in the list")
-    _, parent = _parent(world, flow, given.get("message"))
-    thread_id = parent.thread.id if parent.thread else None
-    return create(world, flow, user, {**given, "event": event, "thread_id": thread_id})
+    event = _event(given, COMMENTS)
+    parent = _parent(world, flow, given.get("message"))
+    author, common = _sender(flow, user, given)
+    if event == "file":
+        file = _file(given.get("content"))
+        return world.upload(flow, author, **file, thread=parent.thread, **common)
+    return world.comment(flow, author, parent.id, checked_text(given.get("content")), **common)
+
+
+def _event(given: Mapping[str, Any], allowed: AbstractSet[str]) -> str:
+    event = str(given.get("event") or "")
+    if event not in allowed:
+        raise invalid(event="is not included in the list" if event else "can't be blank")
+    return event
+
+
+def _sender(
+    place: Place, user: User, given: Mapping[str, Any]
+) -> tuple[User | None, dict[str, Any]]:
+    """Who sends, None under another name; and what any kind of message may be given."""
+    name = text_of(given, "external_user_name") if isinstance(place, Flow) else ""
+    tags, uuid = checked_tags(given.get("tags")), text_of(given, "uuid") or None
+    return None if name else user, {"tags": tags, "uuid": uuid, "external_user_name": name}
 
 
 def checked_text(content: object) -> str:
@@ -101,10 +103,13 @@ def checked_tags(value: object) -> list[str]:
         raise invalid(tags="is invalid") from None
 
 
-def _parent(world: World, place: Place, named: object) -> tuple[Flow, Message]:
-    if not isinstance(place, Flow) or not _ID.fullmatch(str(named)):
+def _parent(world: World, flow: Flow, named: object) -> Message:
+    if not _ID.fullmatch(str(named)):
         raise invalid(message="can't be blank")
-    return place, world.find(place, int(str(named)))
+    parent = world.find(flow, int(str(named)))
+    if parent.event == "comment":
+        raise invalid(message="must not be a comment")
+    return parent
 
 
 def _file(content: object) -> dict[str, Any]:

@@ -66,7 +66,8 @@ async def test_a_changed_nick_is_told_in_each_flow_with_an_id_of_its_own(api):
     for flow in ("main", "development", "operations"):
         (told,) = await api.get(f"/flows/acme/{flow}/messages", event="user-edit")
         assert told["content"]["user"]["nick"] == "Annie"
-    _, _, sent = await api("POST", "/flows/acme/main/messages", json={"content": "@annie @anna"})
+    given = {"event": "message", "content": "@annie @anna"}
+    _, _, sent = await api("POST", "/flows/acme/main/messages", json=given)
     assert sent["tags"] == [":user:1"]
 
 

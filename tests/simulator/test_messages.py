@@ -63,7 +63,8 @@ async def test_a_message_may_name_its_flow_in_the_body(api, flowdock):
 async def test_whatever_is_sent_keeps_the_uuid_and_the_name_of_its_client(api, flowdock, event):
     parent = await send(api, "hello")
     content = {"data": "AAAA", "file_name": "x"} if event == "file" else "hello"
-    more = {"event": event, "message": parent["id"], "uuid": "mine"}
+    path = f"{MESSAGES}/{parent['id']}/comments" if event == "comment" else MESSAGES
+    more = {"path": path, "event": event, "uuid": "mine"}
     body = await send(api, content, **more)
     assert (body["user"], body["uuid"]) == ("1", "mine")
     assert "external_user_name" not in body
@@ -85,7 +86,9 @@ async def test_a_status_is_sent_and_kept(api, flowdock):
         ({"event": "message"}, "content"),
         ({"event": "message", "content": "x" * 8097}, "content"),
         ({"event": "no-such", "content": "x"}, "event"),
-        ({"event": "comment", "content": "x"}, "message"),
+        ({"content": "x"}, "event"),
+        ({"event": ["message"], "content": "x"}, "event"),
+        ({"event": "comment", "content": "x", "message": 1}, "event"),
         ({"event": "file", "content": "x"}, "content"),
         ({"event": "file", "content": {"data": "!!", "file_name": "x"}}, "content"),
     ],
@@ -179,7 +182,8 @@ async def test_tags_that_are_none_are_refused_and_take_none_off(api):
     sent = await send(api, "hello", tags=["red"])
     address = f"{MESSAGES}/{sent['id']}"
     for method, path in (("POST", MESSAGES), ("PUT", address), ("GET", MESSAGES)):
-        status, _, body = await api(method, path, json={"content": "hello", "tags": 7})
+        given = {"event": "message", "content": "hello", "tags": 7}
+        status, _, body = await api(method, path, json=given)
         assert (status, body["errors"].keys()) == (400, {"tags"})
     assert (await api.get(address))["tags"] == ["red"]
 
@@ -345,14 +349,17 @@ async def test_a_comment_carries_its_parent_in_a_tag(api):
 
 async def test_a_comment_may_name_its_parent_in_the_body_but_not_another_comment(api):
     parent = await send(api, "hello")
-    given = {"flow": "acme/main", "message": parent["id"], "content": "hi"}
-    status, _, comment = await api("POST", "/comments", json=given)
+    given = {"flow": "acme/main", "event": "comment", "content": "hi"}
+    status, _, comment = await api("POST", "/comments", json=given | {"message": parent["id"]})
     assert status == 201
-    status, _, body = await api("POST", "/comments", json=given | {"message": comment["id"]})
-    assert (status, list(body["errors"])) == (400, ["message"])
+    file = {"event": "file", "content": {"data": "AAAA", "file_name": "x"}}
+    of_a_comment = {"message": comment["id"]}
+    for wrong in (of_a_comment, of_a_comment | file, {"message": "x"}, {}):
+        status, _, body = await api("POST", "/comments", json=given | wrong)
+        assert (status, list(body["errors"])) == (400, ["message"])
 
 
-@pytest.mark.parametrize("event", ["message", "status", "line"])
+@pytest.mark.parametrize("event", ["message", "status", "line", None])
 async def test_nothing_but_comments_and_files_is_posted_where_comments_are(api, event):
     parent = await send(api, "hello")
     given = {"event": event, "content": "hi", "flow": "acme/main", "message": parent["id"]}
@@ -374,7 +381,7 @@ async def test_a_file_posted_where_comments_are_joins_the_thread(api):
 async def test_an_edited_comment_keeps_its_title(api):
     parent = await send(api, "hello")
     address = f"{MESSAGES}/{parent['id']}/comments"
-    _, _, comment = await api("POST", address, json={"content": "hi"})
+    _, _, comment = await api("POST", address, json={"event": "comment", "content": "hi"})
     await api("PUT", f"{MESSAGES}/{comment['id']}", json={"content": "changed"})
     shown = await api.get(f"{MESSAGES}/{comment['id']}")
     assert shown["content"] == {"title": "hello", "text": "changed"}

@@ -10,6 +10,7 @@ import pytest
 from archiver.simulator.server import MAX_BODY_BYTES
 
 MESSAGES = "/flows/acme/main/messages"
+MESSAGE = {"event": "message", "content": "x"}
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 PARTS = "multipart/form-data; boundary=x"
@@ -106,8 +107,8 @@ async def test_a_reaction_that_is_none_is_refused(api, flowdock, given, wrong):
 @pytest.mark.parametrize(
     ("method", "path", "given", "wrong"),
     [
-        ("POST", MESSAGES, {"content": "x", "uuid": {"a": 1}}, "uuid"),
-        ("POST", MESSAGES, {"content": "x", "external_user_name": ["a"]}, "external_user_name"),
+        ("POST", MESSAGES, MESSAGE | {"uuid": {"a": 1}}, "uuid"),
+        ("POST", MESSAGES, MESSAGE | {"external_user_name": ["a"]}, "external_user_name"),
         ("POST", "/flows/acme", {"name": ["x"]}, "name"),
         ("PUT", "/flows/acme/main", {"name": True}, "name"),
         ("PUT", "/flows/acme/main", {"open": "banana"}, "open"),
