@@ -195,8 +195,11 @@ class Connections:
         self._roster.stale.set()
 
     def _split(self, shard: Shard) -> None:
-        """Follow the halves of *shard* from now on, so that one flow does not cost the others."""
-        if len(shard.flows) > 1:
+        """Follow the halves of *shard* from now on, so that one flow does not cost the others.
+
+        The half of a single flow holds the private messages alone.
+        """
+        if len(shard.flows) + shard.private > 1:
             self._too_much.add(shard)
             self._roster.stale.set()
 

@@ -1,21 +1,58 @@
 """Which streams are followed, while others of the same flows still end."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 from archiver import daemon
 from archiver.domain.model import UserId
+from archiver.flowdock.refusals import ShardRefused
 from archiver.flowdock.shards import Shard
 from archiver.flowdock.stream import Occurrence, Opened
-from archiver.ingest.connections import Connections, Lines
+from archiver.ingest.connections import Connections, Follow, Lines
 from archiver.ingest.directory import Choice
 from archiver.ingest.leases import EVERYTHING
 from archiver.ingest.roster import Roster
+from archiver.ingest.tally import AccountTally
 from archiver.ingest.watch import Watch
 from archiver.simulator.server import Simulator
 from archiver.store.engine import connect
 from tests.ingest.arriving import LONG_AGO
 from tests.test_daemon import settings_for, until
+
+
+@asynccontextmanager
+async def connecting(
+    database_url: str, follow: Follow, *, private: bool
+) -> AsyncIterator[tuple[Connections, Roster, AccountTally]]:
+    """What follows the streams of an account with one flow."""
+    async with (
+        Simulator.start(flows=1) as flowdock,
+        connect(database_url) as engine,
+        daemon.works(settings_for(flowdock, database_url), engine) as shared,
+    ):
+        (account,) = shared.settings.accounts
+        tally = shared.tally.accounts[account.name]
+        roster = Roster(
+            shared.source(account),
+            shared.names,
+            tally=tally,
+            choice=Choice(
+                wanted=lambda _path: True, private=private, idle_patterns=lambda _paths: ()
+            ),
+            share=EVERYTHING,
+            aside_seconds=1,
+            now=daemon.utc_now,
+        )
+        lines = Lines(
+            request_line_bytes=4096,
+            follow=follow,
+            names=shared.names,
+            intake=shared.intake,
+            tally=tally,
+        )
+        watch = Watch(every_seconds=1, settling_seconds=1)
+        yield Connections(lines, roster, watch), roster, tally
 
 
 async def test_a_stream_may_take_longer_to_end_than_the_one_after_it(database_url):
@@ -33,32 +70,9 @@ async def test_a_stream_may_take_longer_to_end_than_the_one_after_it(database_ur
                 await door.wait()
 
     async with (
-        Simulator.start(flows=1) as flowdock,
-        connect(database_url) as engine,
-        daemon.works(settings_for(flowdock, database_url), engine) as shared,
+        connecting(database_url, follow, private=False) as (connections, _roster, tally),
         asyncio.TaskGroup() as group,
     ):
-        (account,) = shared.settings.accounts
-        tally = shared.tally.accounts[account.name]
-        roster = Roster(
-            shared.source(account),
-            shared.names,
-            tally=tally,
-            choice=Choice(
-                wanted=lambda _path: True, private=False, idle_patterns=lambda _paths: ()
-            ),
-            share=EVERYTHING,
-            aside_seconds=1,
-            now=daemon.utc_now,
-        )
-        lines = Lines(
-            request_line_bytes=4096,
-            follow=follow,
-            names=shared.names,
-            intake=shared.intake,
-            tally=tally,
-        )
-        connections = Connections(lines, roster, Watch(every_seconds=1, settling_seconds=1))
         me = UserId("1")
         await connections.deal_out({1: "acme/main"}, me, group)
         await until(lambda: tally.opened == 1)
@@ -68,3 +82,33 @@ async def test_a_stream_may_take_longer_to_end_than_the_one_after_it(database_ur
         assert len(tally.links) == 1
         door.set()
         await until(lambda: not tally.links)
+
+
+async def test_a_flow_whose_stream_is_refused_does_not_cost_private_messages_theirs(database_url):
+    """It can be read nevertheless, so it stays among those that are wanted."""
+    opened = []
+
+    async def follow(shard: Shard) -> AsyncGenerator[Occurrence, None]:
+        if shard.flows:
+            raise ShardRefused(403)
+        opened.append(shard)
+        yield Opened(connection=1, answered_at=LONG_AGO)
+        await asyncio.Event().wait()
+
+    async with connecting(database_url, follow, private=True) as (connections, roster, _tally):
+        me = (await roster.source.client.me()).id
+        roster.begin(me)
+        await roster.look_up()
+
+        async def keep_following() -> None:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    roster.stale.clear()
+                    await connections.deal_out(roster.source.paths, me, group)
+                    await roster.stale.wait()
+
+        following = asyncio.create_task(keep_following())
+        await until(lambda: opened == [Shard(private=True)])
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
