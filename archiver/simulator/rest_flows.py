@@ -103,6 +103,8 @@ async def update_flow(request: web.Request) -> web.StreamResponse:
     if changes and not user.admin:
         raise Refused(403, "only administrators may change a flow")
     is_open = truth_of(given, "open") if "open" in given else None
+    if is_open and user.id not in flow.members and changes.get("disabled", flow.disabled):
+        raise Refused(403, "nobody can join a disabled flow")
     if is_open is not None:
         membership.set_open(world, flow, user, is_open=is_open)
     if changes:

@@ -91,6 +91,18 @@ async def test_a_disabled_flow_disappears(api, flowdock):
     assert len(await api.get("/flows")) == 3
 
 
+async def test_nobody_joins_a_disabled_flow(api, flowdock):
+    flow = flowdock.world.flows[0]
+    membership.leave(flowdock.world, flow, flowdock.me)
+    assert (await api("PUT", "/flows/acme/main", json={"disabled": True, "open": True}))[0] == 403
+    assert not flow.disabled
+    assert (await api("PUT", "/flows/acme/main", json={"disabled": True}))[0] == 200
+    assert (await api("PUT", "/flows/acme/main", json={"open": True}))[0] == 403
+    assert flowdock.me.id not in flow.members
+    assert (await api("PUT", "/flows/acme/main", json={"disabled": False, "open": True}))[0] == 200
+    assert flow.members[flowdock.me.id]
+
+
 async def test_a_renamed_flow_keeps_its_id_and_address(api):
     before = await api.get("/flows/acme/main")
     await api("PUT", "/flows/acme/main", json={"name": "Other", "access_mode": "link"})
