@@ -293,6 +293,25 @@ async def test_edits_and_tags_that_nobody_heard_are_found(flowdock, archive):
     assert kinds == [("listed", "changed meanwhile"), ("listed", "message 1"), ("deleted", "")]
 
 
+async def test_so_are_changes_that_are_told_in_a_form_that_is_not_known(flowdock, archive):
+    flow, world, me = first_flow(flowdock), flowdock.world, flowdock.me
+    file = {"file_name": "notes.txt", "content_type": "text/plain", "data": b"x"}
+    edited, deleted = world.post(flow, me, "as it was"), world.upload(flow, me, **file)
+    async with archiving(settings_for(flowdock, archive.url)):
+        await archive.completed()
+        await archive.certain()
+        with world.unheard():
+            world.edit(flow, edited.id, "changed")
+        world.signal(flow, me, "message-edit", {"message": edited.id, "updated": "changed"})
+        await until(lambda: archive.differences() == [])
+        await archive.certain()
+        with world.unheard():
+            world.delete(flow, deleted.id)
+        world.signal(flow, me, "message-delete", {"messages": [deleted.id]})
+        await until(lambda: archive.differences() == [])
+        await archive.certain()
+
+
 async def test_so_are_those_of_a_flow_that_was_lost_for_a_moment_when_nobody_heard(
     flowdock, archive, admin
 ):
