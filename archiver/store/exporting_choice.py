@@ -80,7 +80,7 @@ async def settled(tx: AsyncConnection, chosen: Selection) -> Selection:
     whole = of_the_past(meaning)
     same = and_(messages.c.revisions == 0, texts.c.ordinal == 0)
     unchanged = _as_text(tx, _found(and_(same, condition(whole))))
-    changed = await _changed(tx, whole, chosen.as_of)
+    changed = await _changed(tx, meaning, chosen.as_of)
     listed = sql.SQL(
         "SELECT path, id FROM unnest({}::int[], {}::bigint[]) AS n (flow_key, id)"
         " JOIN store.flows USING (flow_key)"
@@ -178,7 +178,7 @@ async def _changed(
         select(*key)
         .distinct()
         .join_from(texts, messages, same)
-        .where(messages.c.revisions > 0, condition(meaning))
+        .where(messages.c.revisions > 0, condition(of_the_past(meaning)))
         .order_by(*key)
         .limit(LOOKED_AT)
     )

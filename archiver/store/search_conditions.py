@@ -27,7 +27,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, TSQUERY
 from sqlalchemy.types import Integer
 
 from archiver.domain import query_marks as marks
-from archiver.domain.query import All, Either, Filter, Node, Not, Text
+from archiver.domain.query import All, Either, Filter, Node, Not, Query, Text
 from archiver.domain.query_pattern import Passage, Wild, Word
 from archiver.store.schema import flows, texts
 from archiver.store.search_meaning import ALL_PRIVATE, Meaning, any_of, escaped, quoted, starred
@@ -54,6 +54,11 @@ def condition(meaning: Meaning) -> ColumnElement[bool]:
         else:
             conditions += [texts.c.ordinal == 0, not_(_has(quoted(marks.IS_DELETED)))]
     return and_(true(), *conditions)
+
+
+def finds_deleted(query: Query) -> bool:
+    """Tell whether *query* finds what is deleted as well."""
+    return query.history or _asks_for_deleted(query.root)
 
 
 def _asks_for_deleted(node: Node | None) -> bool:

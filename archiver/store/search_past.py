@@ -1,7 +1,8 @@
 """Searching what messages said at a moment that has passed.
 
 All that a message ever said is searched; what is found counts if it is what the message said then.
-Who sent it, its tags and what else a query asks for beside texts and times are those of now.
+What was deleted by then said nothing any more, as now. Who sent it, its tags and what else a query
+asks for beside texts and times are those of now.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from archiver.store.bulk import Key
 from archiver.store.engine import Engine
 from archiver.store.schema import texts
 from archiver.store.search import Hit, Page, TookTooLong, limited, search
-from archiver.store.search_conditions import condition
+from archiver.store.search_conditions import condition, finds_deleted
 from archiver.store.search_meaning import Meaning
 from archiver.store.search_showing import Found, read
 
@@ -58,7 +59,7 @@ async def search_as_of(
                 raise
             return Page(hits=hits, is_last=False), found
         async with limited(engine, seconds) as tx:
-            said = await said_then(tx, whole, page.hits, moment)
+            said = await said_then(tx, meaning, page.hits, moment)
         by_key = {(one.flow_key, one.id): one for one in said}
         for hit in page.hits:
             if one := by_key.get((hit.flow_key, hit.message_id)):
@@ -80,10 +81,13 @@ def of_the_past(meaning: Meaning) -> Meaning:
 async def said_then(
     tx: AsyncConnection, meaning: Meaning, hits: Sequence[Hit], moment: datetime
 ) -> list[Found]:
-    """Those of *hits* that said then what is searched, as they were then."""
+    """Those of *hits* that said then what *meaning* searches, as they were then."""
     now = await read(tx, hits)
     then = await _then(tx, now, moment)
     said = [replace(one, **row) for one in now if (row := then.get((one.flow_key, one.id)))]
+    if not finds_deleted(meaning.query):
+        # A file or an inbox item keeps what it says, and so does what vanished.
+        said = [one for one in said if one.deleted_at is None]
     # A text is searched with the names of its files, unless it was edited since.
     asked = [
         (one.flow_key, one.id, space(fold(told)))
@@ -94,7 +98,7 @@ async def said_then(
     fitting = (
         select(t.flow_key, t.message_id)
         .where(tuple_(t.flow_key, t.message_id, t.spaced).in_(asked))
-        .where(condition(meaning))
+        .where(condition(of_the_past(meaning)))
     )
     keys = {(row.flow_key, row.message_id) for row in await tx.execute(fitting)}
     return [one for one in said if (one.flow_key, one.id) in keys]

@@ -37,6 +37,8 @@ RANKED = {
     297: "gravel " + "and so on " * 30,
 }
 """What fits best comes first."""
+BETWEEN = "2020-01-01T00:00:00.200Z"
+"""When a file was there that was deleted a millisecond later."""
 MAIN = "https://www.flowdock.com/app/acme/main/messages"
 
 Told = tuple[int, str, str]
@@ -217,6 +219,14 @@ def test_a_search_of_the_past_finds_what_was_said_then(ask: Ask) -> None:
     first = found(ask, *then, "--limit", "2", "the")
     rest = found(ask, *then, "--cursor", str(first[-1]["cursor"]), "the")
     assert [one["id"] for one in [*first, *rest]] == whole
+
+
+def test_a_search_of_the_past_leaves_out_what_was_deleted_by_then(ask: Ask) -> None:
+    assert [one["id"] for one in found(ask, "--as-of", BETWEEN, "withdrawn.txt")] == [200]
+    assert ask("--as-of", "2020-01-02", "withdrawn.txt")[0] == 1
+    for query in ("is:deleted withdrawn.txt", "history:yes withdrawn.txt"):
+        (one,) = found(ask, "--as-of", "2020-01-02", query)
+        assert (one["id"], one["deleted_at"] is None) == (200, False)
 
 
 def test_what_fits_best_comes_first_when_asked_for(ask: Ask) -> None:

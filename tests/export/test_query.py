@@ -16,17 +16,25 @@ from archiver.cli.main import run as archiver
 from archiver.cli.search_finding import refresh
 from archiver.domain.query_parsing import parse
 from archiver.export.manifest import read_manifest
-from tests.export.conftest import Export, content, exporter, filled, lines
-from tests.ingest.arriving import running
+from archiver.ingest.apply import apply
+from archiver.ingest.batch import Batch
+from tests.export.conftest import JULY, JUNE, Export, content, exporter, filled, lines
+from tests.ingest.arriving import NOW, frame, running, streamed
+from tests.ingest.arriving import query as sql
 
 
 @pytest.fixture(scope="module")
 def searched_url(
     postgres_url: str, postgres_admin: psycopg.Connection, template_database: str
 ) -> Iterator[str]:
-    """An archive like `archive_url`, in which all is searchable."""
+    """An archive like `archive_url`, in which a file was withdrawn, and all is searchable."""
     with filled(postgres_url, postgres_admin, template_database) as url:
+        ((key,),) = sql(url, "SELECT flow_key FROM store.flows WHERE flow_id = 'f'")
+        file = frame(40, "file", content={"file_name": "plan.pdf", "path": "/p"}, sent=JUNE + 40)
+        withdrawn = frame(41, "message-delete", content={"message": 40}, sent=JULY)
+        arrivals = [streamed(one, key) for one in (file, withdrawn)]
         with running(url) as (run, engine):
+            run(apply(engine, Batch(now=NOW, arrivals=arrivals)))
             run(refresh(engine, language="english"))
         yield url
 
@@ -46,7 +54,7 @@ def ids(rows: list[dict[str, Any]]) -> list[tuple[str, int]]:
         ("from:Bob", [("acme/main", 22)]),
         ("thread OR psst", [("acme/main", 21), ("private/1/2", 1)]),
         ("tag:todo edited", [("acme/main", 23)]),
-        ("is:deleted", [("acme/main", 24)]),
+        ("is:deleted", [("acme/main", 24), ("acme/main", 40)]),
         ("deleted history:yes soon", [("acme/main", 24)]),
         ("in:'acme/sp*'", [("acme/sp ace%", 1)]),
         ("after:2019-07-02 before:2019-08 has:thread", [("acme/main", 22)]),
@@ -102,12 +110,16 @@ def test_the_first_page_says_what_was_chosen(choose: Export, tmp_path: Path) -> 
 
 def test_a_query_of_the_past_chooses_by_what_was_said_then(choose: Export, tmp_path: Path) -> None:
     before, after = datetime(2019, 12, 1, tzinfo=UTC), datetime(2020, 2, 1, tzinfo=UTC)
+    in_june = datetime(2019, 6, 30, tzinfo=UTC)
     expected = {
         ("soon", before): [23, 24],
         ("soon", after): [],
         ("edited b", before): [],
         ("edited b", after): [23],
         ("answer", before): [22],
+        ("plan.pdf", before): [],
+        ("plan.pdf", in_june): [40],
+        ("plan.pdf is:deleted", before): [40],
     }
     for number, ((query, as_of), chosen) in enumerate(expected.items()):
         choose(tmp_path / str(number), "jsonl", query=parse(query), as_of=as_of)
