@@ -31,6 +31,7 @@ from archiver.domain.query import All, Either, Filter, Node, Not, Query, Text
 from archiver.domain.query_pattern import Passage, Wild, Word
 from archiver.store.schema import flows, texts
 from archiver.store.search_meaning import ALL_PRIVATE, Meaning, any_of, escaped, quoted, starred
+from archiver.store.search_texts import EPOCH
 
 HAVING = {
     "file": marks.HAS_FILE,
@@ -186,12 +187,12 @@ def _filter(node: Filter, meaning: Meaning) -> ColumnElement[bool]:
             known = select(flows.c.flow_key)
             return and_(texts.c.message_id == int(value), texts.c.flow_key.in_(known))
         case Filter("before", value):
-            return texts.c.said_at < meaning.spans[value][0]
+            return and_(texts.c.said_at < meaning.spans[value][0], _IS_DATED)
         case Filter("after", value):
-            return texts.c.said_at >= meaning.spans[value][0]
+            return and_(texts.c.said_at >= meaning.spans[value][0], _IS_DATED)
         case Filter("on", value):
             begin, end = meaning.spans[value]
-            return and_(texts.c.said_at >= begin, texts.c.said_at < end)
+            return and_(texts.c.said_at >= begin, texts.c.said_at < end, _IS_DATED)
         case _:
             return false()
 
@@ -246,3 +247,6 @@ def _all_of(queries: Sequence[str]) -> str:
 
 def _one_of(queries: Sequence[str]) -> str:
     return queries[0] if len(queries) == 1 else " | ".join(f"({one})" for one in queries)
+
+
+_IS_DATED = texts.c.said_at != EPOCH

@@ -29,6 +29,7 @@ MOST_EARLIER_LETTERS = 1_000_000
 """Of what a message said before its edits; what comes later is found while it is what it says."""
 LAST_HOUR = 2**27 - 1
 EPOCH = datetime.fromtimestamp(0, UTC)
+"""What tells no time stands here, and is in no span of time."""
 _EPOCH_AT = moment(EPOCH) or 0
 _HOUR = 3_600_000_000
 
