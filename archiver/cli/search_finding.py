@@ -15,7 +15,7 @@ from archiver.store.bulk import Key
 from archiver.store.engine import Engine, transaction
 from archiver.store.search import Hit, Page, limited, search
 from archiver.store.search_meaning import Meaning, understand
-from archiver.store.search_past import search_as_of
+from archiver.store.search_past import around_then, search_as_of
 from archiver.store.search_queue import Backlog
 from archiver.store.search_showing import Found, Neighbour
 
@@ -100,7 +100,9 @@ async def find(engine: Engine, asked: Asked) -> Outcome:
             marked = marked[: asked.most]
         keys = [(one.flow_key, one.id) for one, _ in marked]
         around: Mapping[Key, Sequence[Neighbour]] = {}
-        if asked.neighbours and keys:
+        if asked.neighbours and keys and asked.as_of is not None:
+            around = await around_then(tx, keys, count=asked.neighbours, moment=asked.as_of)
+        elif asked.neighbours and keys:
             around = await search_showing.around(tx, keys, count=asked.neighbours)
     shown = [
         Shown(hit=hits[key], message=one, marks=merged(spans), around=around.get(key, ()))

@@ -122,7 +122,8 @@ def _neighbour(near: Neighbour, at: datetime | None, zone: tzinfo | None, width:
         # A file or an inbox item keeps what it says.
         told.append("deleted: " if near.content else "deleted", style="red")
     room = min(width, NEIGHBOUR_CELLS) - told.cell_len
-    return told.append(fitted(make_safe(near.content), max(10, room)))
+    said = "(not known)" if near.content is None else near.content
+    return told.append(fitted(make_safe(said), max(10, room)))
 
 
 def _said(said: str, spans: Sequence[tuple[int, int]]) -> Iterator[Text]:

@@ -5,7 +5,7 @@ What was deleted by then said nothing any more, as now. Who sent it, its tags an
 asks for beside texts and times are those of now.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace as changed
 from datetime import datetime
 from time import monotonic
@@ -22,7 +22,7 @@ from archiver.store.schema import texts
 from archiver.store.search import Hit, Page, TookTooLong, limited, search
 from archiver.store.search_conditions import condition, finds_deleted
 from archiver.store.search_meaning import Meaning
-from archiver.store.search_showing import Found, read
+from archiver.store.search_showing import NEIGHBOUR_LETTERS, Found, Neighbour, around, read
 
 LARGEST_KEY = 2**31 - 1
 FEWEST = 100
@@ -117,8 +117,32 @@ async def _then(
     return found
 
 
+async def around_then(
+    tx: AsyncConnection, keys: Iterable[Key], *, count: int, moment: datetime
+) -> dict[Key, list[Neighbour]]:
+    """Those of the *count* messages around each of *keys* that were there then, as they were."""
+    near = await around(tx, keys, count=count)
+    then: dict[Key, Mapping[Any, Any]] = {}
+    for flow_key in {key[0] for key in near}:
+        ids = {one.id for key, some in near.items() if key[0] == flow_key for one in some}
+        asked = {"moment": moment, "flow_key": flow_key, "ids": list(ids)}
+        rows = await tx.execute(_NEAR_THEN, {**asked, "letters": NEIGHBOUR_LETTERS})
+        then |= {(flow_key, row["id"]): row for row in rows.mappings()}
+    return {
+        key: [replace(one, **told) for one in some if (told := then.get((key[0], one.id)))]
+        for key, some in near.items()
+    }
+
+
 _THEN = text("""
-    SELECT id, content, tags, thread_id, edited_at, deleted_at
+    SELECT id, event, content, tags, thread_id, edited_at, deleted_at
     FROM archive.messages_as_of(CAST(:moment AS timestamptz))
     WHERE flow = :flow AND id = ANY(CAST(:ids AS bigint[])) AND content <> ''
+""")
+
+_NEAR_THEN = text("""
+    SELECT id, left(content, :letters) AS content, deleted_at IS NOT NULL AS is_deleted
+    FROM archive.messages_as_of(CAST(:moment AS timestamptz))
+    WHERE flow = (SELECT path FROM store.flows WHERE flow_key = :flow_key)
+      AND id = ANY(CAST(:ids AS bigint[]))
 """)

@@ -52,8 +52,8 @@ class Neighbour(Struct, frozen=True, kw_only=True):
     id: int
     nick: str | None
     sent_at: datetime | None
-    content: str
-    """The beginning of it."""
+    content: str | None
+    """The beginning of it; None when nobody knows what it said at the moment that was asked for."""
     is_deleted: bool
 
 

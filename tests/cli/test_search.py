@@ -26,8 +26,8 @@ from archiver.store.engine import Engine, connect
 from archiver.store.search import Hit
 from tests.cli.conftest import OnTerminal
 from tests.conftest import created, named
-from tests.ingest.arriving import NOW, edit, frame, streamed
-from tests.store.searching import LANGUAGE, fill
+from tests.ingest.arriving import NOW, SENT, edit, frame, listed, streamed
+from tests.store.searching import LANGUAGE, SAID, fill
 
 EVIL = "evil \x1b[31mred\x1b]0;x\x07 hostile \u202egnp\u202c \x9b2J"
 LONG = "first\n" * 40 + "a needle here\n" + "last\n" * 40
@@ -37,6 +37,8 @@ RANKED = {
     297: "gravel " + "and so on " * 30,
 }
 """What fits best comes first."""
+BEFORE_IT = "2020-01-01T00:00:00.240Z"
+"""When a message was not of another kind yet."""
 BETWEEN = "2020-01-01T00:00:00.200Z"
 """When a file was there that was deleted a millisecond later."""
 MAIN = "https://www.flowdock.com/app/acme/main/messages"
@@ -63,8 +65,12 @@ def world(
             withdrawn = [
                 frame(200, "file", content={"file_name": "withdrawn.txt", "path": "/x"}),
                 frame(201, "message-delete", content={"message": 200}),
+                frame(240, content="of another kind"),
+                edit(241, 240, "of another kind", updated_event="status"),
             ]
             arrivals = [streamed(one, 1) for one in withdrawn]
+            rewritten = frame(250, content="rewritten", edited=SENT + 1_000)
+            arrivals.append(listed(rewritten, 1, as_of=260))
             await apply(engine, Batch(now=NOW, arrivals=arrivals))
             await refresh(engine, language=LANGUAGE)
 
@@ -180,6 +186,24 @@ def test_a_neighbour_that_was_deleted_is_told_to_be(ask: Ask) -> None:
     assert "┊ 00:00:00 alice: deleted: withdrawn.txt\n" in out
 
 
+def test_neighbours_in_the_past_are_those_of_then(ask: Ask) -> None:
+    (one,) = found(ask, "--as-of", "2020-01-01T00:00:00.100Z", "-C", "2", '"long word"')
+    assert [(near["id"], near["content"], near["deleted"]) for near in one["after"]] == [
+        (46, SAID[46], False),
+        (47, SAID[47], False),
+    ]
+    (one,) = found(ask, "--as-of", "2020-01-01T00:00:00.046Z", "-C", "2", '"long word"')
+    assert [near["id"] for near in one["before"]] == [43, 44]
+    assert [near["id"] for near in one["after"]] == [46]
+
+
+def test_of_a_neighbour_in_the_past_nothing_is_made_up(ask: Ask) -> None:
+    then = ["--as-of", "2020-01-01T00:00:00.297Z", "-C", "1", "id:295"]
+    (one,) = found(ask, *then)
+    assert [(near["id"], near["content"]) for near in one["before"]] == [(250, None)]
+    assert "┊ 00:00:00 alice: (not known)\n" in ask(*then)[1]
+
+
 def test_what_was_edited_away_or_deleted_is_told(ask: Ask) -> None:
     _, out, _ = ask("history:yes", "hunter2")
     assert "alice  said before it was edited\n  the password was hunter2\n" in out
@@ -215,6 +239,8 @@ def test_a_search_of_the_past_finds_what_was_said_then(ask: Ask) -> None:
     assert [one["id"] for one in found(ask, *then, '"will be removed"')] == [47]
     assert ask("--as-of", "2020-01-02", "hunter2")[0] == 1
     assert ask("--as-of", "2020-01-01T00:00:00.040Z", "hunter2")[0] == 1
+    kinds = [found(ask, *past, "id:240")[0]["event"] for past in (["--as-of", BEFORE_IT], [])]
+    assert kinds == ["message", "status"]
     whole = [one["id"] for one in found(ask, *then, "the")]
     first = found(ask, *then, "--limit", "2", "the")
     rest = found(ask, *then, "--cursor", str(first[-1]["cursor"]), "the")
