@@ -83,7 +83,7 @@ def span(moment: Moment, *, now: datetime, localize: Localize) -> tuple[datetime
     """The first moment of what is named, and the first after it; *now* is on the reader's clock."""
     match moment:
         case Ago(age):
-            at = (now - age).astimezone(UTC)
+            at = now.astimezone(UTC) - age
             return at, at
         case DaysAgo(days):
             midnight = now.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)

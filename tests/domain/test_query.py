@@ -21,7 +21,7 @@ from archiver.domain.query import (
     texts,
 )
 from archiver.domain.query_parsing import parse
-from archiver.domain.query_time import read_moment, span
+from archiver.domain.query_time import Ago, read_moment, span
 
 
 def said(*words: str) -> tuple[Text, ...]:
@@ -276,6 +276,14 @@ def test_a_time_is_a_span_on_the_readers_clock(text: str, begin: str, end: str) 
     assert moment is not None
     found = span(moment, now=NOW, localize=in_helsinki)
     assert found == tuple(datetime.fromisoformat(one).replace(tzinfo=UTC) for one in (begin, end))
+
+
+def test_so_long_ago_is_so_long_although_the_clock_was_changed() -> None:
+    at = datetime(2024, 10, 27, 1, 30, tzinfo=UTC)
+    now = at.astimezone(ZoneInfo("Europe/Helsinki"))
+    assert span(Ago(timedelta(hours=2)), now=now, localize=in_helsinki)[0] == at - timedelta(
+        hours=2
+    )
 
 
 @pytest.mark.parametrize(
