@@ -150,6 +150,20 @@ async def test_what_postgres_cannot_read_of_a_payload_can_be_left_out(database_u
     ]
 
 
+async def test_a_file_of_unknown_size_is_not_the_largest(database_url):
+    async with connect(database_url) as engine:
+        flow_key = await new_flow(engine)
+        contents = [{"file_name": "b", "file_size": 7, "content_type": "b/b"}]
+        contents.append({"file_name": "a", "content_type": "a/a"})
+        frames = [frame(id_, "file", content=told) for id_, told in enumerate(contents, start=1)]
+        await apply(engine, Batch(now=NOW, arrivals=[streamed(one, flow_key) for one in frames]))
+    questions = "Which files are the largest?", "What types of files are there?"
+    with psycopg.connect(database_url, options="-c search_path=archive") as reader:
+        for recipe in (one for one in RECIPES if one.question in questions):
+            told = [row[0] for row in reader.execute(recipe.query)]
+            assert [name[0] for name in told] == ["b", "a"]
+
+
 async def test_the_readme_tells_what_was_said_last_before_it_was_taken_back(database_url: str):
     """Also where an edit that nobody heard is older than a change that somebody did."""
     (asked,) = re.findall(
