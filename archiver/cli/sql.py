@@ -186,8 +186,8 @@ def _cell(value: Any) -> str:
 def _text(value: Any) -> str:
     """All of *value*, in the words of Postgres."""
     match value:
-        case datetime():
-            return value.isoformat(" ")
+        case timedelta() if value < timedelta():
+            return f"-{-value}"
         case bool() | list() | tuple():
             return _json(value)
         case bytes():

@@ -147,6 +147,15 @@ def test_csv_and_tables_hold_every_digit_too(archiver: Run, archive: str) -> Non
         assert shown in table[2]
 
 
+@pytest.mark.parametrize("option", [["--csv"], ["--json"], []])
+def test_a_span_of_less_than_nothing_is_told_as_such(
+    archiver: Run, archive: str, option: list[str]
+) -> None:
+    query = "SELECT interval '-5 minutes' AS a, interval '-1 day 3 hours' AS b"
+    told = archiver("sql", *option, query, ARCHIVER_DATABASE_URL=archive).stdout
+    assert re.findall("-[0-9:]+", told) == ["-0:05:00", "-21:00:00"]
+
+
 def test_columns_of_one_name_are_told_apart_in_json(archiver: Run, archive: str) -> None:
     query = "SELECT 1 AS a, 2 AS a, 3 AS a_2, 4 AS a"
     told = archiver("sql", "--json", query, ARCHIVER_DATABASE_URL=archive)
