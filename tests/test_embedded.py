@@ -142,6 +142,22 @@ def test_only_its_owner_reaches_it_and_nothing_around_it_changes(
     assert mode(swift_path) == 0o700
 
 
+def test_what_the_environment_says_of_other_servers_does_not_count(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {
+        "PGSERVICE": "elsewhere",
+        "PGTARGETSESSIONATTRS": "standby",
+        "PGGSSENCMODE": "require",
+        "PGOPTIONS": "-c default_transaction_read_only=on",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with run_server(home) as server, psycopg.connect(server.url) as connection:
+        connection.execute("CREATE TABLE written ()")
+    assert {name: os.environ[name] for name in given} == given
+
+
 def test_it_stops_with_the_block_and_keeps_what_it_holds(home: Path) -> None:
     with run_server(home) as server:
         ask(server, "INSERT INTO said VALUES ('kept')")

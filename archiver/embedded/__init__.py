@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from typing import IO
 from urllib.parse import quote
 
 import psycopg
+from psycopg.pq import Conninfo
 
 from archiver.embedded.binaries import (
     choose_binaries,
@@ -86,7 +87,7 @@ class Server:
         return self.url_of(DATABASE)
 
     def url_of(self, database: str) -> str:
-        """Return the libpq URL of *database*; PGHOST, PGPORT and PGUSER do not change its sense."""
+        """Return the libpq URL of *database*."""
         host = quote(str(self.socket_dir))
         return f"postgresql://{DATABASE}@/{quote(database, safe='')}?host={host}&port={PORT}"
 
@@ -109,7 +110,8 @@ def run_server(
     """Run Postgres in *home* while the block lasts; its database ``archiver`` exists and answers.
 
     If another process runs the server of *home*, that one is shared, and left running at the end.
-    If this process is killed, the server shuts down cleanly. *settings* go over ``SETTINGS``;
+    What PGSERVICE, PGOPTIONS and the like say of other servers does not count meanwhile. If this
+    process is killed, the server shuts down cleanly. *settings* go over ``SETTINGS``;
     *binaries* (setting ``ARCHIVER_POSTGRES_BIN``) is searched alone when given. Blocks while
     waiting: call it before the event loop starts, from the main thread.
 
@@ -118,7 +120,7 @@ def run_server(
             start; the message says why.
     """
     home = home.resolve()
-    with open_lock(home) as lock:
+    with _left_out(_variables_of_libpq()), open_lock(home) as lock:
         shared = _lock_or_share(home, lock)
         if shared is not None:
             yield shared
@@ -136,6 +138,21 @@ def run_server(
                 _await_ready(server, process)
                 _create_database(server)
                 yield server
+
+
+def _variables_of_libpq() -> set[str]:
+    """The variables of the environment that say how to connect where nothing else does."""
+    return {one.envvar.decode() for one in Conninfo.get_defaults() if one.envvar}
+
+
+@contextmanager
+def _left_out(names: Iterable[str]) -> Iterator[None]:
+    """Have no variables of these names in the environment while the block lasts."""
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(before)
 
 
 def _lock_or_share(home: Path, lock: IO[str]) -> Server | None:
