@@ -251,9 +251,11 @@ def thread_rank(row: str) -> str:
 
     The service's time comes first: a listing shows an old message with the thread as it is by now.
     Its exports date all threads to 1970, which tells no more than no time at all: then it is as new
-    as the event at least.
+    as the event. But a thread is dated some milliseconds before the message that changed it is, and
+    of one and the same change the state with a date is the better.
     """
-    at = f"greatest(coalesce({row}.told_at, {row}.updated_at), timestamptz '2000-01-01 00:00Z')"
+    told = f"{row}.told_at - interval '1 second'"
+    at = f"greatest(coalesce({told}, {row}.updated_at), timestamptz '2000-01-01 00:00Z')"
     return f'({at}, {row}.as_of, CAST({row}.detail AS text) COLLATE "C")'
 
 

@@ -220,6 +220,22 @@ async def test_a_thread_that_is_not_dated_is_as_new_as_the_event_that_showed_it(
     assert derived(admin, flow_key) == before
 
 
+@pytest.mark.parametrize("turn", [1, -1])
+async def test_what_a_thread_was_changed_to_is_shown_with_its_date_if_any_event_has_it(
+    engine, admin, turn
+):
+    """The service dates a thread some milliseconds before the message; an export, to 1970."""
+    flow_key = await new_flow(engine)
+    dates = ("2020-02-01T00:00:00.170Z", "1970-01-01T00:00:02.020Z")
+    for at in dates[::turn]:
+        thread = {"id": "t", "updated_at": at}
+        shown = frame(5, sent="2020-02-01T00:00:00.178Z", thread_id="t", thread=thread)
+        await apply(engine, Batch(now=NOW, arrivals=[listed(shown, flow_key, as_of=5)]))
+    dated = "SELECT count(*) FROM archive.threads WHERE updated_at = %s"
+    assert admin.execute(dated, dates[:1]).fetchall() == [(1,)]
+    assert await found(check(engine, flow_key)) == set()
+
+
 async def test_threads_without_any_date_do_not_depend_on_what_came_first(engine, admin):
     thread = {"id": "t", "title": "plans"}
     stored = []
