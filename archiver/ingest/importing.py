@@ -6,7 +6,8 @@ shows, as that of a listing; when it was made nobody knows, so any listing of th
 outweighs it. What a message is thereby comes out the same, whatever is read first.
 
 A file proves nothing to the ledger: what it left out cannot be asked for. But the flow is listed
-again afterwards, since what it brought may have been deleted since.
+again afterwards, since what it brought may have been deleted since: it is doubted with each batch,
+for nobody may come back to an import that was interrupted.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -166,10 +167,9 @@ async def import_export(
     for batch in batches(_elements_of(export), lambda one: len(one.raw), most=BATCH_ELEMENTS):
         arrivals = [_arrival(one, found, destination, names, now=now) for one in batch]
         yield await _archive(engine, arrivals, destination.flow_key, now=now)
-    opened = frozenset({destination.flow_key})
     # No gain, but the ledger notes when it was written, however old the messages are.
     gains = {destination.flow_key: Standing(epoch=UNSETTLED)}
-    await apply_patiently(engine, Batch(now=now, gains=gains, opened=opened))
+    await apply_patiently(engine, Batch(now=now, gains=gains))
 
 
 async def _archive(
@@ -178,7 +178,8 @@ async def _archive(
     """Archive *arrivals*, and compare what the archive has of them with what it had."""
     keys = [(flow_key, one.id) for one in arrivals if one.id is not None]
     before = await _held(engine, keys)
-    applied = await apply_patiently(engine, Batch(now=now, arrivals=arrivals))
+    opened = frozenset({flow_key})
+    applied = await apply_patiently(engine, Batch(now=now, arrivals=arrivals, opened=opened))
     after = await _held(engine, before) if before and applied.events else before
     changed = sum(not _is_same(before[key], after.get(key)) for key in before)
     return Imported(

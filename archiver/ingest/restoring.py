@@ -5,7 +5,8 @@ are the listings that showed it later. The rows are then the same, for a row is 
 journal; and where this archive knew something as well, both together make it.
 
 What the other archive had proven is proven here, once all it held of a flow is here. But it is
-doubted too: nobody knows what was said to change since. Ids, positions and claims out of all
+doubted too, as is all that this one had proven of a flow of which something came, be it a part:
+nobody knows what was said to change since. Ids, positions and claims out of all
 proportion to what is known of a flow are not believed, as they are of nobody.
 """
 
@@ -115,7 +116,8 @@ async def restore_events(
     for batch in _batches(lines):
         told = [list(_arrivals(line, keys)) for line in batch]
         arrivals = [one for line in told for one in _in_proportion(line, newest, paths)]
-        applied = await apply_patiently(engine, Batch(now=now, arrivals=arrivals))
+        opened = frozenset(one.flow_key for one in arrivals if one.flow_key is not None)
+        applied = await apply_patiently(engine, Batch(now=now, arrivals=arrivals, opened=opened))
         rejected = {one.flow_key for one in arrivals if isinstance(one.decoded, Rejected)}
         yield Imported(
             taken=applied.events,

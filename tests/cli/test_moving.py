@@ -228,6 +228,26 @@ def test_part_of_a_journal_proves_nothing(
     assert query(second_url, "SELECT * FROM archive.coverage") == []
 
 
+def test_what_part_of_a_journal_brings_in_may_be_gone_by_now(
+    database_url: str, second_url: str, tmp_path: Path
+) -> None:
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+    export(database_url, tmp_path / "out", since=NOW.replace(year=2019))
+    bring_in(second_url, tmp_path / "out")
+    held = (
+        "SELECT l.flow_key, epoch, max(id) FROM store.ledger l JOIN store.journal USING (flow_key)"
+    )
+    with running(second_url) as (run, engine):
+        for key, epoch, newest in query(second_url, f"{held} GROUP BY 1, 2"):
+            gain = Standing(listed=Ranges(((1, newest),)), due=newest, epoch=epoch)
+            run(apply(engine, Batch(now=NOW, gains={key: gain})))
+    assert query(second_url, "SELECT * FROM archive.doubts") == []
+    bring_in(second_url, tmp_path / "out")
+    doubts = query(second_url, "SELECT DISTINCT flow FROM archive.doubts")
+    assert {flow for (flow,) in doubts} == claimed(second_url) != set()
+
+
 FAR = 5 * 10**9
 
 

@@ -175,6 +175,21 @@ def test_an_import_that_was_interrupted_is_finished_by_the_next(
     assert archive.read(*elements) == Imported(taken=5, known=4)
 
 
+def test_after_an_import_that_was_interrupted_the_flow_is_listed_again_all_the_same(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has brought may have been deleted since, and nobody has to come back to it."""
+    monkeypatch.setattr("archiver.ingest.importing.BATCH_ELEMENTS", 2)
+    elements = [frame(id_) for id_ in range(1, 10)]
+    archive.read(*elements[:2])
+    ((flow_key, epoch),) = archive.query("SELECT flow_key, epoch FROM store.ledger")
+    gain = Standing(listed=Ranges(((1, 9),)), due=9, epoch=epoch)
+    archive.run(apply(archive.engine, Batch(now=NOW, gains={flow_key: gain})))
+    archive.read(*elements, most=2)
+    assert archive.query("SELECT count(*) FROM archive.messages") == [(4,)]
+    assert archive.query("SELECT from_id, to_id FROM archive.doubts") == [(1, 9)]
+
+
 def test_a_later_file_brings_later_states_and_says_what_changed(archive: Archive) -> None:
     archive.read(frame(1), frame(2), frame(3))
     edited = frame(1, content="better", edited=SENT + 10)
