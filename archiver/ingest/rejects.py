@@ -1,7 +1,8 @@
 """Rejects read again: what a newer release understands finds its place.
 
 A reject is archived by the one writer, and taken out of the rejects in the same transaction.
-Nothing is claimed by it: what a page or a stream could not prove at the time is still a gap.
+Nothing is claimed by it: what a page or a stream could not prove at the time is still a gap, or it
+was proven since, without what was rejected. So its flow is listed again: that may be gone by now.
 """
 
 from collections.abc import Mapping
@@ -62,7 +63,7 @@ async def retry(engine: Engine, id_: int, *, now: datetime) -> Retried:
     try:
         async with transaction(engine) as tx:
             arrival = await _place(tx, await rejecting.kept(tx, id_), now=now)
-            await write(tx, Batch(now=now, arrivals=[arrival]))
+            await write(tx, Batch(now=now, arrivals=[arrival], opened=_told_late(arrival)))
             await rejecting.remove(tx, [id_])
             paths = await reading.flow_paths(tx)
     except _Unplaced as unplaced:
@@ -75,6 +76,13 @@ async def retry(engine: Engine, id_: int, *, now: datetime) -> Retried:
     kind = arrival.decoded.kind if isinstance(arrival.decoded, Event | Signal) else None
     flow = None if arrival.flow_key is None else paths[arrival.flow_key]
     return Retried(id=id_, event=kind, flow=flow, event_id=arrival.id)
+
+
+def _told_late(arrival: Arrival) -> frozenset[int]:
+    """The key of the flow of which *arrival* tells an event; nothing is told of it by a signal."""
+    if isinstance(arrival.decoded, Event) and arrival.flow_key is not None:
+        return frozenset({arrival.flow_key})
+    return frozenset()
 
 
 async def _place(tx: Transaction, reject: Kept | None, *, now: datetime) -> Arrival:

@@ -5,12 +5,13 @@ from datetime import timedelta
 import psycopg
 import pytest
 
+from archiver.domain.coverage import Ranges
 from archiver.domain.proportion import OUT_OF_PROPORTION
 from archiver.ingest import rejects
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.store import coverage
-from archiver.store.coverage import PageRow
+from archiver.store.coverage import PageRow, Standing
 from archiver.store.engine import connect, transaction
 from tests.ingest.arriving import NOW, edit, frame, new_flow, query, streamed
 
@@ -48,6 +49,34 @@ async def test_an_element_of_a_page_has_the_position_of_that_page_or_its_own(
     assert query(database_url, "SELECT count(*) FROM archive.rejects") == [(0,)]
     assert query(database_url, "SELECT as_of FROM archive.forms WHERE id = 5") == [(as_of,)]
     assert query(database_url, "SELECT content FROM archive.messages") == [("edited",)]
+
+
+@pytest.mark.parametrize(
+    ("origin", "kind", "doubts"),
+    [
+        ("default 1", "message", [(1, 9)]),
+        ("list acme/main", "message", [(1, 9)]),
+        ("import acme/main", "message", [(1, 9)]),
+        ("default 1", "activity.user", []),
+    ],
+)
+async def test_what_was_proven_without_it_is_listed_again(database_url, origin, kind, doubts):
+    """It may have been deleted before."""
+    async with connect(database_url) as engine:
+        flow_key = await new_flow(engine)
+        gain = Standing(listed=Ranges(((1, 9),)), due=9)
+        await apply(engine, Batch(now=NOW, gains={flow_key: gain}))
+        with psycopg.connect(database_url) as db:
+            db.execute("UPDATE store.flows SET path = 'acme/main', flow_id = 'f'")
+            db.execute(
+                "INSERT INTO store.rejects (received_at, origin, reason, raw, digest)"
+                " VALUES (%s, %s, 'not understood', %s, gen_random_uuid())",
+                [NOW, origin, frame(5, kind)],
+            )
+        ((reject,),) = query(database_url, "SELECT id FROM archive.rejects")
+        placed = await rejects.retry(engine, reject, now=NOW)
+    assert (placed.reason, placed.event_id) == (None, 5)
+    assert query(database_url, "SELECT from_id, to_id FROM archive.doubts") == doubts
 
 
 @pytest.mark.parametrize("origin", ["default 1", "list acme/main", "import acme/main"])
