@@ -28,6 +28,7 @@ TELLING = {
         "poison in rows",
         "flow left and joined again",
         "private conversation begun",
+        "old export imported",
         "changes while disconnected",
     ),
     "daemons are killed": (

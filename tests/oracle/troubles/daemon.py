@@ -1,4 +1,4 @@
-"""What befalls the daemon itself."""
+"""What befalls the daemon itself, and who works beside it."""
 
 import asyncio
 import os
@@ -6,8 +6,11 @@ import signal
 from contextlib import suppress
 from random import Random
 
+from archiver.simulator.official import write_exports
+from tests.oracle.programs import PROGRAM, ROOT, surroundings
 from tests.oracle.trial import Trial
 from tests.oracle.troubles.trouble import Trouble
+from tests.oracle.troubles.world import change, readable_one
 
 DAY_SECONDS = 86_400
 
@@ -45,6 +48,38 @@ async def start_second(trial: Trial, chance: Random) -> None:
     await trial.until(lambda: len(trial.flowdock.streams.connections) > 1)
 
 
+async def import_export(trial: Trial, chance: Random) -> None:
+    """Bring in an official export beside the daemon, when it is out of date; at times, kill that.
+
+    A command ends where the daemon waits for the database, and is called again.
+    """
+    world = trial.flowdock.world
+    export = trial.home / f"export-{chance.getrandbits(32):08x}"
+    write_exports(world, export)
+    for _ in range(20):
+        change(world, await readable_one(trial, chance), chance)
+    is_killed = chance.random() < 0.5
+    with (trial.home / "import.log").open("ab") as log:
+        while True:
+            importing = await asyncio.create_subprocess_exec(
+                *PROGRAM,
+                "import",
+                str(export),
+                env=surroundings(trial.settings()),
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+            )
+            if is_killed:
+                await asyncio.sleep(chance.uniform(0.3, 1.2))
+                with suppress(ProcessLookupError):
+                    importing.kill()
+            # 1: something was rejected, as it is when the service tells of it.
+            if await importing.wait() in {0, 1} or is_killed:
+                return
+            await asyncio.sleep(0.2)
+
+
 def jumping(days: float) -> Trouble:
     """The wall clock of the daemon's machine jumps."""
 
@@ -70,6 +105,7 @@ TROUBLES = (
     Trouble(name="process of the daemon killed", inflict=kill_process),
     Trouble(name="daemon killed while it starts", inflict=kill_at_start),
     Trouble(name="two daemons", inflict=start_second),
+    Trouble(name="old export imported", inflict=import_export),
     jumping(1),
     jumping(-1),
     Trouble(name="clock of the service ahead", inflict=jump_service),
