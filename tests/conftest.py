@@ -10,6 +10,7 @@ import asyncio
 import gc
 import logging
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -29,6 +30,17 @@ from archiver.store.engine import create_engine
 
 # Else each program that a test starts compiles all its modules anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Whoever runs the tests has an archive, a time zone, a terminal and a proxy of their own.
+MEANT = {"ARCHIVER_TEST_DATABASE_URL", "ARCHIVER_DATABASE_URL", "ARCHIVER_POSTGRES_BIN"}
+THEIRS = re.compile(
+    "ARCHIVER_.*|.*_PROXY|COLUMNS|LINES|NO_COLOR|FORCE_COLOR|CLICOLOR.*", re.IGNORECASE
+)
+for name in os.environ.keys() - MEANT:
+    if THEIRS.fullmatch(name):
+        del os.environ[name]
+os.environ |= {"TZ": "UTC", "TERM": "xterm"}
+time.tzset()
 
 # A shell ignores Ctrl-C for what it starts in the background, and so would all that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
