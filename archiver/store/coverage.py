@@ -1,6 +1,8 @@
 """The ledger: what is proven complete, by which witness, and each page that proved it.
 
 Sets of ids only grow, by union, so whoever writes them, in whatever order, the result is the same.
+What streams prove gets another range with each connection: of a flow with very many, those are
+dropped that listings prove as well, which leaves what is proven as it is.
 """
 
 import re
@@ -36,6 +38,9 @@ NOTHING: Mapping[int, Ranges] = MappingProxyType({})
 
 NEWEST_PROVABLE = 2**63 - 2
 """Postgres notes the end of a range as the id after it: of the very last id there is none."""
+
+MANY_RANGES_BYTES = 4000
+"""Of a set, as it is stored: some hundreds of ranges. The row is written with every claim."""
 
 ALL_DUE = case(
     (ledger.c.due > 0, func.int8multirange(func.int8range(1, ledger.c.due, "[]"))),
@@ -274,9 +279,10 @@ LOCK = b"""
     ORDER BY flow_key FOR NO KEY UPDATE
 """
 
-_ADVANCE = b"""
+_ADVANCE = f"""
     UPDATE store.ledger AS held SET
-        streamed = held.streamed + gain.streamed,
+        streamed = CASE WHEN pg_column_size(held.streamed) > {MANY_RANGES_BYTES}
+            THEN held.streamed - held.listed ELSE held.streamed END + gain.streamed,
         listed = held.listed + gain.listed,
         due = greatest(held.due, gain.due),
         due_at = CAST($2 AS timestamptz),
@@ -289,17 +295,21 @@ _ADVANCE = b"""
         flow_key integer, streamed int8multirange, listed int8multirange,
         assured int8multirange, due bigint, epoch integer)
     WHERE held.flow_key = gain.flow_key
-"""
+""".encode()  # noqa: S608
 
-_DOUBT = b"""
-    UPDATE store.ledger AS held SET doubted = held.doubted + changed.ids, assured_at = NULL
+_DOUBT = f"""
+    UPDATE store.ledger AS held SET
+        doubted = CASE WHEN pg_column_size(held.doubted) > {MANY_RANGES_BYTES}
+            THEN int8multirange(range_merge(held.doubted + changed.ids))
+            ELSE held.doubted + changed.ids END,
+        assured_at = NULL
     FROM (
         SELECT flow_key, range_agg(int8range(id, id, '[]')) AS ids
         FROM unnest($1::integer[], $2::bigint[]) AS asked (flow_key, id)
         GROUP BY flow_key
     ) AS changed
     WHERE held.flow_key = changed.flow_key
-"""
+""".encode()  # noqa: S608
 
 _ADD_PAGES = b"""
     INSERT INTO store.pages

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -74,6 +75,55 @@ def test_what_is_proven_is_the_union_of_all_gains_in_any_order(database_url):
             assert missing == Ranges.of([(1, standing.due)]) - standing.proven
 
         law()
+
+
+def scattered(count: int, *, seed: int) -> Ranges:
+    """So many ranges, of odd lengths and distances."""
+    chance, spans, at = Random(seed), [], 0
+    for _ in range(count):
+        first = at + chance.randint(2, 100_000)
+        at = first + chance.randint(0, 100_000)
+        spans.append((first, at))
+    return Ranges.of(spans)
+
+
+@pytest.mark.parametrize(("count", "is_kept"), [(20, True), (3000, False)])
+async def test_of_very_many_ranges_of_streams_those_are_dropped_that_listings_prove(
+    database_url, count, is_kept
+):
+    """Ten years of connections would come to a row of megabytes, written twice a second."""
+    streamed, listed = scattered(count, seed=1), scattered(count, seed=2)
+    newest = streamed.spans[-1][1]
+    covered = Ranges(((1, newest // 2),)) | listed
+    before = streamed | covered
+    async with connect(database_url) as engine:
+        flow_key = await new_flow(engine)
+        gain = Standing(streamed=Ranges(((newest + 2, newest + 9),)), due=newest + 9)
+        for one in (Standing(streamed=streamed, listed=covered, due=newest), gain):
+            async with transaction(engine) as tx:
+                await coverage.advance(tx, {flow_key: one}, now=NOW)
+        async with transaction(engine) as tx:
+            standing = (await coverage.standings(tx))[flow_key]
+    assert standing.proven == before | gain.streamed
+    assert standing.listed == covered
+    left = streamed if is_kept else streamed - covered
+    assert standing.streamed == left | gain.streamed
+
+
+@pytest.mark.parametrize(("count", "is_merged"), [(20, False), (3000, True)])
+async def test_of_very_many_doubts_of_single_messages_all_between_are_doubted(
+    database_url, count, is_merged
+):
+    ids = [first for first, _ in scattered(count, seed=1)]
+    async with connect(database_url) as engine:
+        flow_key = await new_flow(engine)
+        for some in (ids[:-1], ids[-1:]):
+            async with transaction(engine) as tx:
+                await coverage.doubt_messages(tx, [(flow_key, id_) for id_ in some])
+        async with transaction(engine) as tx:
+            doubted = (await coverage.standings(tx))[flow_key].doubted
+    each = Ranges.of((id_, id_) for id_ in ids)
+    assert doubted == (Ranges(((ids[0], ids[-1]),)) if is_merged else each)
 
 
 def test_the_view_of_gaps_and_the_view_of_coverage_agree_with_the_ledger(database_url):
