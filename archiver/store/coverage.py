@@ -131,13 +131,14 @@ async def open_streams(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
     """Begin an epoch of flows: their streams were opened, and nobody knows what was missed.
 
     The service does not list past edits, so all that is due has to be listed again. Where nothing
-    is due yet, nothing was missed: whatever is listed from now on is as good as heard.
+    is due yet, nothing was missed: whatever is listed from now on is as good as heard, but for
+    single messages that were doubted before.
     """
     assured_at = case((ledger.c.due > 0, null()), else_=func.now())
     await tx.execute(
         update(ledger)
         .where(ledger.c.flow_key == func.any(bindparam("keys", sorted(flow_keys))))
-        .values(epoch=ledger.c.epoch + 1, doubted=ALL_DUE, assured_at=assured_at)
+        .values(epoch=ledger.c.epoch + 1, doubted=ledger.c.doubted + ALL_DUE, assured_at=assured_at)
     )
 
 
@@ -146,16 +147,16 @@ async def doubt(
 ) -> int:
     """Have all that is due of flows listed again, if they have been without doubt since *before*.
 
-    Or since a time that is yet to come, by a clock that was wrong. Of these, the *most* that have
-    been so for longest; a flow that is being listed again already is left to it. Returns how many
-    they were.
+    Single messages that are doubted do not count. Or since a time that is yet to come, by a clock
+    that was wrong. Of these flows, the *most* that have been so for longest; one that is being
+    listed again already is left to it. Returns how many they were.
     """
     chosen = (
         select(ledger.c.flow_key)
         .where(
             ledger.c.flow_key == func.any(bindparam("keys", sorted(flow_keys))),
             ledger.c.due > 0,
-            func.isempty(ledger.c.doubted),
+            func.isempty(ledger.c.doubted) | ledger.c.assured_at.is_not(None),
             not_(func.coalesce(ledger.c.assured_at, func.to_timestamp(0)).between(before, now)),
         )
         .order_by(ledger.c.assured_at.nulls_first(), ledger.c.flow_key)
@@ -165,7 +166,7 @@ async def doubt(
     result = await tx.execute(
         update(ledger)
         .where(ledger.c.flow_key.in_(chosen.scalar_subquery()))
-        .values(doubted=ALL_DUE, assured_at=None)
+        .values(doubted=ledger.c.doubted + ALL_DUE, assured_at=None)
     )
     return result.rowcount
 
@@ -173,7 +174,8 @@ async def doubt(
 async def doubt_messages(tx: AsyncConnection, keys: Iterable[Key]) -> None:
     """Have the messages *keys* listed again: they were changed, and nobody knows how.
 
-    Whatever is asked for meanwhile does not lift that, as what changed them is newer.
+    Whatever is asked for meanwhile does not lift that, as what changed them is newer. Since when
+    the rest of their flows is without doubt, stays as it is.
     """
     await send(tx, [Statement(_DOUBT, list(keys_of(keys).values()))])
 
@@ -288,7 +290,7 @@ _ADVANCE = f"""
         due_at = CAST($2 AS timestamptz),
         doubted = CASE WHEN held.epoch = gain.epoch
             THEN held.doubted - gain.assured ELSE held.doubted END,
-        assured_at = CASE WHEN held.epoch = gain.epoch
+        assured_at = CASE WHEN held.epoch = gain.epoch AND held.assured_at IS NULL
             AND NOT isempty(held.doubted) AND isempty(held.doubted - gain.assured)
             THEN CAST($2 AS timestamptz) ELSE held.assured_at END
     FROM json_to_recordset(CAST($1 AS json)) AS gain (
@@ -301,8 +303,7 @@ _DOUBT = f"""
     UPDATE store.ledger AS held SET
         doubted = CASE WHEN pg_column_size(held.doubted) > {MANY_RANGES_BYTES}
             THEN int8multirange(range_merge(held.doubted + changed.ids))
-            ELSE held.doubted + changed.ids END,
-        assured_at = NULL
+            ELSE held.doubted + changed.ids END
     FROM (
         SELECT flow_key, range_agg(int8range(id, id, '[]')) AS ids
         FROM unnest($1::integer[], $2::bigint[]) AS asked (flow_key, id)

@@ -282,7 +282,7 @@ ledger = Table(
         "assured_at",
         DateTime(timezone=True),
         nullable=True,
-        comment="when the last doubt was gone; null while there is one",
+        comment="since when it is without doubt, but of single messages; null if it is not",
     ),
     postgresql_with={"fillfactor": "50"},
 )

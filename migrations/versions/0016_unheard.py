@@ -3,6 +3,8 @@
 While no stream of a flow stands, nobody hears of edits there; that was told when one was opened
 again, and until then only by the daemon's own metrics.
 
+And say what a date of the ledger means since single messages are doubted.
+
 Only the catalogue changes, whatever the size of the archive.
 """
 
@@ -27,6 +29,8 @@ COMMENT = (
     "which of the flows that it captures it does not hear, as in leases.flow: no stream of them "
     "stands, so edits there show only when one is opened again, as doubts"
 )
+ASSURED = "since when it is without doubt, but of single messages; null if it is not"
+ASSURED_BEFORE = "when the last doubt was gone; null while there is one"
 COMMENTS = """
     SELECT coalesce('COLUMN archive.daemons.' || attname, 'VIEW archive.daemons'),
            quote_literal(description)
@@ -50,6 +54,7 @@ def upgrade() -> None:
     )
     op.execute(DAEMONS.format(how="OR REPLACE", unheard=", unheard"))
     op.execute(sa.text(f"COMMENT ON COLUMN archive.daemons.unheard IS '{COMMENT}'"))
+    op.execute(f"COMMENT ON COLUMN store.ledger.assured_at IS '{ASSURED}'")
 
 
 def downgrade() -> None:
@@ -59,3 +64,4 @@ def downgrade() -> None:
     for subject, comment in told:
         op.get_bind().exec_driver_sql(f"COMMENT ON {subject} IS {comment}")
     op.drop_column("daemons", "unheard", schema="store")
+    op.execute(f"COMMENT ON COLUMN store.ledger.assured_at IS '{ASSURED_BEFORE}'")

@@ -272,3 +272,37 @@ async def test_a_flow_that_was_empty_when_its_stream_was_opened_is_not_doubted_s
             late = assured_at + timedelta(seconds=1)
             assert not await coverage.doubt(tx, [flow_key], before=assured_at, now=late, most=1)
             assert await coverage.doubt(tx, [flow_key], before=late, now=late, most=1)
+
+
+async def test_a_single_message_that_is_doubted_leaves_the_rest_of_its_flow_to_its_turn(
+    database_url,
+):
+    """Else a flow in which something is changed in an unknown form each day would have none."""
+    async with connect(database_url) as engine, transaction(engine) as tx:
+        flow_key = await new_flow(engine)
+        all_of_it = Standing(listed=Ranges(((1, 9),)), due=9, epoch=1)
+        await coverage.advance(tx, {flow_key: Standing(due=9)}, now=NOW)
+        await coverage.open_streams(tx, [flow_key])
+        await coverage.advance(tx, {flow_key: all_of_it}, now=NOW)
+        await coverage.doubt_messages(tx, [(flow_key, 5)])
+        await coverage.advance(tx, {flow_key: all_of_it}, now=NOW + timedelta(days=1))
+        assert not (await coverage.standings(tx))[flow_key].doubted
+        await coverage.doubt_messages(tx, [(flow_key, 7), (flow_key, 12)])
+        late = NOW + timedelta(days=1, seconds=1)
+        for before, doubted in ((NOW, (7, 7)), (late, (1, 9))):
+            await coverage.doubt(tx, [flow_key], before=before, now=late, most=1)
+            standing = (await coverage.standings(tx))[flow_key]
+            assert standing.doubted == Ranges((doubted, (12, 12)))
+
+
+@pytest.mark.parametrize("due", [0, 9])
+async def test_a_message_that_is_not_due_yet_stays_doubted_whatever_is_doubted_besides(
+    database_url, due
+):
+    async with connect(database_url) as engine, transaction(engine) as tx:
+        flow_key = await new_flow(engine)
+        await coverage.advance(tx, {flow_key: Standing(due=due)}, now=NOW)
+        await coverage.doubt_messages(tx, [(flow_key, 12)])
+        await coverage.open_streams(tx, [flow_key])
+        doubted = Ranges.of([(1, due), (12, 12)])
+        assert (await coverage.standings(tx))[flow_key].doubted == doubted
