@@ -150,6 +150,7 @@ def test_what_the_environment_says_of_other_servers_does_not_count(
         "PGTARGETSESSIONATTRS": "standby",
         "PGGSSENCMODE": "require",
         "PGOPTIONS": "-c default_transaction_read_only=on",
+        "PGTZ": "nowhere",
     }
     for name, value in given.items():
         monkeypatch.setenv(name, value)

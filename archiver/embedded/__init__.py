@@ -141,8 +141,9 @@ def run_server(
 
 
 def _variables_of_libpq() -> set[str]:
-    """The variables of the environment that say how to connect where nothing else does."""
-    return {one.envvar.decode() for one in Conninfo.get_defaults() if one.envvar}
+    """The variables of the environment that say how to connect, and what to ask for then."""
+    of_connections = {one.envvar.decode() for one in Conninfo.get_defaults() if one.envvar}
+    return of_connections | {"PGTZ", "PGDATESTYLE", "PGGEQO"}
 
 
 @contextmanager
