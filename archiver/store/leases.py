@@ -150,6 +150,7 @@ _REPORTS = text("""
     FROM store.daemons AS d ORDER BY name, daemon
 """)
 
+# A list that is as it was is not written again: where flows are many, it is long.
 _BEAT = text("""
     INSERT INTO store.daemons AS known
         (daemon, name, machine, pid, lease_seconds, sees, started_at, beat_at, unheard)
@@ -157,7 +158,8 @@ _BEAT = text("""
             clock_timestamp(), clock_timestamp(), CAST(:unheard AS text[]))
     ON CONFLICT (daemon) DO UPDATE SET
         beat_at = excluded.beat_at,
-        unheard = excluded.unheard,
+        unheard = CASE WHEN known.unheard = excluded.unheard
+            THEN known.unheard ELSE excluded.unheard END,
         sees = CASE WHEN known.sees = excluded.sees THEN known.sees ELSE excluded.sees END
 """)
 

@@ -124,6 +124,20 @@ async def test_what_one_holds_and_does_not_hear_is_told(daemons, database_url):
         keeping.cancel()
 
 
+async def test_what_is_heard_no_more_is_not_written_with_each_beat(daemons, database_url):
+    """Of thousands of flows that is much, while the service is away for hours."""
+    size = "SELECT pg_relation_size(reltoastrelid) FROM pg_class WHERE relname = 'daemons'"
+    me = leases.Sharer(key=str(uuid4()), name="one", machine="m", pid=1, lease_seconds=9)
+    flows = [f"acme/{uuid4()}" for _ in range(1000)]
+    sizes = []
+    for _ in range(3):
+        async with transaction(daemons.engine) as tx:
+            await leases.beat(tx, me, flows, unheard=flows)
+        sizes += query(database_url, size + " AND relnamespace = 'store'::regnamespace")
+    assert sizes[0] != (0,)
+    assert sizes == sizes[:1] * 3
+
+
 async def test_what_is_taken_is_followed_by_both_until_the_other_looks(daemons):
     one, two = daemons.start("one"), daemons.start("two")
     await one.see("account", FLOWS)
