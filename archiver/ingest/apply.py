@@ -104,9 +104,7 @@ async def _apply_halves(engine: Engine, batch: Batch, reason: str) -> Applied:
     if len(arrivals) == 1:
         log.warning("event refused by Postgres", extra={"origin": arrivals[0].origin})
         refused = _as_reject(arrivals[0], reason)
-        applied = await apply(
-            engine, replace(batch, arrivals=[refused], gains={}, opened=NONE, pages=())
-        )
+        applied = await apply(engine, replace(batch, arrivals=[refused], gains={}, pages=()))
         key = (arrivals[0].flow_key, arrivals[0].id)
         if key[0] is not None and key[1] is not None:
             applied = replace(applied, refused=frozenset({key}))
@@ -114,9 +112,7 @@ async def _apply_halves(engine: Engine, batch: Batch, reason: str) -> Applied:
         half = len(arrivals) // 2
         applied = Applied()
         for part in (arrivals[:half], arrivals[half:]):
-            applied += await apply(
-                engine, replace(batch, arrivals=part, gains={}, opened=NONE, pages=())
-            )
+            applied += await apply(engine, replace(batch, arrivals=part, gains={}, pages=()))
     proven = without(batch, applied.refused)
     # What was listed is told once more, as a repetition: it says which doubts are not to be lifted.
     told = [

@@ -100,6 +100,27 @@ def test_what_postgres_refuses_is_set_aside_and_the_rest_lands(archive, poison):
         assert archive.standing() == [("stream", 1, 3), ("stream", 5, 7)]
 
 
+def test_what_is_brought_in_is_doubted_together_with_it_also_where_postgres_refuses_a_part(archive):
+    """Whoever is killed after a part of it has told of that all that is to be listed again."""
+    with psycopg.connect(archive.url) as db:
+        db.execute("CREATE TABLE public.opening (xid xid)")
+        db.execute(
+            "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN INSERT INTO public.opening VALUES (pg_current_xact_id()::xid);"
+            " RETURN NULL; END $$"
+        )
+        db.execute(
+            "CREATE TRIGGER note AFTER UPDATE OF epoch ON store.ledger"
+            " FOR EACH ROW WHEN (old.epoch < new.epoch) EXECUTE FUNCTION note()"
+        )
+    arrivals = [archive.streamed(frame(id_)) for id_ in range(1, 8)]
+    arrivals[3] = archive.streamed(frame(4), **POISONS["text with NUL"])
+    archive.apply(*arrivals, opened=frozenset({archive.flow_key}))
+    assert archive.ids("journal") == {1, 2, 3, 5, 6, 7}
+    undoubted = "SELECT id FROM store.journal WHERE xmin NOT IN (SELECT xid FROM opening)"
+    assert query(archive.url, undoubted) == []
+
+
 def test_a_page_is_new_but_for_what_the_journal_has_of_its_range(archive):
     key = archive.flow_key
     last = listed(frame(9), key, as_of=50)
