@@ -6,8 +6,8 @@ journal; and where this archive knew something as well, both together make it.
 
 What the other archive had proven is proven here, once all it held of a flow is here. But it is
 doubted too, as is all that this one had proven of a flow of which something came, be it a part:
-nobody knows what was said to change since. Ids, positions and claims out of all
-proportion to what is known of a flow are not believed, as they are of nobody.
+nobody knows what was said to change since. Ids, positions and claims out of all proportion to what
+is known of a flow are not believed, as they are of nobody.
 """
 
 import logging

@@ -23,7 +23,7 @@ class Link:
     """What carries one shard of flows: a connection, or the attempts to make one."""
 
     slots: frozenset[str] = frozenset()
-    """What comes on it, as in `archiver.ingest.leases`."""
+    """What comes on it, as in `archiver.domain.sharing`."""
     is_open: bool = False
 
 
@@ -84,7 +84,7 @@ class AccountTally:
 
 @dataclass(slots=True, kw_only=True)
 class SharingTally:
-    """How the flows are shared with other daemons; slots as in `archiver.ingest.leases`."""
+    """How the flows are shared with other daemons; slots as in `archiver.domain.sharing`."""
 
     daemons: int = 1
     """How many share, this one included."""
