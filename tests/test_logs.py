@@ -242,15 +242,23 @@ def test_an_outage_is_told_ten_times_and_then_rarely(at: list[float]) -> None:
     assert [line.rpartition(" ")[2] for line in lines[10:]] == ["repeated=59", "repeated=59"]
 
 
-def test_what_is_said_of_something_else_is_told(at: list[float]) -> None:
+def test_an_outage_that_comes_and_goes_floods_no_log(at: list[float]) -> None:
     stream = configured()
+    for at[0] in range(1800):
+        log.warning("database away", extra={"attempt": 1, "reason": "too many connections"})
+        log.info("database back", extra={"away_seconds": at[0] / 7})
+    assert len(stream.getvalue().splitlines()) == 24
+
+
+def test_what_is_said_of_something_else_is_told(at: list[float]) -> None:
+    stream = configured(level="debug")
     for _ in range(20):
         warn_away(1)
     warn_away(1, stream="flows 2")
     log.error("stream not opened at all", extra={"stream": "flows 1"})
     log.warning("stream not opened", extra={"stream": "flows 1"}, exc_info=OSError())
     for _ in range(20):
-        log.info("page stored", extra={"flow": "acme/main"})
+        log.debug("page stored", extra={"flow": "acme/main"})
     lines = stream.getvalue().splitlines()
     assert len([line for line in lines if "stream=" in line]) == 13
     assert len([line for line in lines if "page stored" in line]) == 20

@@ -57,7 +57,7 @@ def configure(
     """Send what this program logs from *level* on, and the warnings of others, to *stream*.
 
     Replaces what was configured before. *secrets* appear in no line; nor do passwords in URLs. What
-    is warned of again and again is told ever more rarely (`archiver.logs.repeating`).
+    is said again and again is told ever more rarely (`archiver.logs.repeating`).
     """
     hidden = Secrets(secrets)
     handler = (Journal if is_journal(stream, os.environ) else logging.StreamHandler)(stream)

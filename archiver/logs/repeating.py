@@ -1,9 +1,9 @@
 """What is said again and again is told ever more rarely, so that an outage does not flood a log.
 
-Of a warning about the same thing the first `FIRST` lines are told, and then one in `PAUSE_SECONDS`,
-with how many were not told in between as ``repeated``. The same thing is the same phrase with the
-same words beside it; numbers, as of attempts and seconds, may differ. What brings a traceback is
-always told.
+Of lines about the same thing the first `FIRST` are told, and then one in `PAUSE_SECONDS`, with how
+many were not told in between as ``repeated``; that an outage is over is such a line, too. The same
+thing is the same phrase with the same words beside it; numbers, as of attempts and seconds, may
+differ. What brings a traceback is always told, and so is what only the level `debug` asks for.
 """
 
 import logging
@@ -44,7 +44,7 @@ class Repetitions(logging.Filter):
 
     @override
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno < logging.WARNING or record.exc_info:
+        if record.levelno < logging.INFO or record.exc_info:
             return True
         now, about = self._clock(), _about(record)
         said = self._said.setdefault(about, Said(told_at=now, heard_at=now))
