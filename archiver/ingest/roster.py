@@ -103,8 +103,10 @@ class Roster:
             now=self._now,
         )
         if self._listed_at is not None:
-            # Since then the other accounts had their turn, too, if nobody could ask for days.
-            await lose_unlisted(self.source.engine, now=self._listed_at)
+            # Since then the other accounts had their turn, too, if nobody could ask for days; and
+            # the clock may have been set back.
+            listed_at = min(self._listed_at, self._now())
+            await lose_unlisted(self.source.engine, now=listed_at)
         self._listed_at = self._now()
         for key in self.source.paths.keys() - found.wanted.keys():
             await self._end(key)

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 
@@ -76,4 +76,17 @@ async def test_no_flow_is_taken_for_lost_before_its_own_account_was_asked(databa
                     accounts = [shared.account(one) for one in settings.require_accounts()]
                     for account in (*accounts, *accounts):
                         await account.look_up()
+    assert caplog.records == []
+
+
+async def test_no_flow_is_taken_for_lost_since_the_clock_was_set_back(database_url, caplog):
+    ahead = [timedelta(0)]
+    async with Simulator.start(flows=2, history=5) as flowdock:
+        settings = settings_for(flowdock, database_url, private=False)
+        async with connect(database_url) as engine, daemon.works(settings, engine) as shared:
+            shared.now = lambda: datetime.now(UTC) + ahead[0]
+            account = shared.account(settings.require_accounts()[0])
+            for ahead[0] in (timedelta(days=2), timedelta(0), timedelta(days=-2), timedelta(0)):
+                await account.look_up()
+    assert query(database_url, "SELECT joined FROM store.flows") == [(True,), (True,)]
     assert caplog.records == []
