@@ -92,3 +92,13 @@ def test_the_documents_that_commands_and_deploy_name_come_with_the_wheel(tmp_pat
     files = zipfile.ZipFile(wheel).namelist()
     shared = {name.partition("/share/flowdock-archiver/")[2] for name in files}
     assert named | {"README.md", "systemd/archiver.service"} <= shared
+
+
+def test_an_upgrade_has_all_read_again_that_a_new_release_may_read_otherwise() -> None:
+    advice = (ROOT / "README.md").read_text().partition("\n- After an upgrade, ")[2]
+    wanted = re.findall(r"`(archiver [^`]+)`", advice.partition("\n- ")[0])
+    assert wanted == ["archiver rejects retry --all", "archiver rebuild"]
+    upgrade = (ROOT / "deploy/README.md").read_text().partition("\n## Upgrade\n")[2]
+    lines = upgrade.partition("\n## ")[0].splitlines()
+    done = ["systemctl restart archiver", *wanted]
+    assert [line for line in lines if line in done] == done
