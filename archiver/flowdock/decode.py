@@ -7,7 +7,7 @@ check and convert; what an event does to a message is decided in `archiver.domai
 Nearly every frame is a plain message of chat: it becomes a `Chat`, whose fields need no care. Any
 other becomes an `Envelope`, and its kind chooses the reader: `decode_any` and `decode_listed_any`
 read all frames so, and say the same. An event of unknown kind is `Noted`, and so is a mutation that
-does not say what it changes; one that does not say to what is an `UnreadChange`.
+does not say what it changes; one of which not all is understood is an `UnreadChange`.
 """
 
 from collections.abc import Callable
@@ -31,6 +31,7 @@ from archiver.domain.events import (
 from archiver.domain.model import EventId, FlowId, Json, UserId
 from archiver.flowdock.envelope import Chat, Envelope, read, read_chat
 from archiver.flowdock.fields import (
+    are_tags,
     parent_of,
     read_attachments,
     read_flow,
@@ -58,6 +59,9 @@ SIGNALS = frozenset({"activity.user", "message-receive", "presence", "flow-add",
 
 JOINS = frozenset({"backend.user.join", "backend.join.user", "backend.rejoin.user"})
 """The kinds by which a flow is told that its `Event.user` has joined it."""
+
+_MOVES = ("thread_id", "thread")
+"""What changes of a message that goes to another thread."""
 
 
 def decode(frame: bytes) -> Decoded:
@@ -242,9 +246,11 @@ def _content_edited(body: Envelope, head: Head) -> ContentEdited | UnreadChange 
     content = _object(body.content)
     target, edit = read_id(content.get("message")), content.get("updated_content")
     text = edit.get("text") if isinstance(edit, dict) else edit
-    tags, new_kind = content.get("updated_tags"), read_name(content.get("updated_event"))
-    changes = isinstance(text, str) or tags is not None or new_kind is not None
-    if target is None or not changes:
+    tags, kind = content.get("updated_tags"), content.get("updated_event")
+    new_kind = read_name(kind)
+    changes = any(part is not None for part in (edit, tags, kind))
+    is_read = are_tags(tags) and (edit is None or isinstance(text, str)) and kind == new_kind
+    if target is None or not (changes and is_read):
         return _unread(head, target)
     return ContentEdited(
         *head,
@@ -259,8 +265,9 @@ def _content_edited(body: Envelope, head: Head) -> ContentEdited | UnreadChange 
 def _tags_changed(body: Envelope, head: Head) -> TagsChanged | UnreadChange | Noted:
     content = _object(body.content)
     target = read_id(content.get("message"))
-    added, removed = read_tags(content.get("add")), read_tags(content.get("remove"))
-    if target is None or not (added or removed):
+    on, off = content.get("add"), content.get("remove")
+    added, removed = read_tags(on), read_tags(off)
+    if target is None or not (added or removed) or not (are_tags(on) and are_tags(off)):
         return _unread(head, target)
     return TagsChanged(*head, target=target, added=added, removed=removed)
 
@@ -286,9 +293,11 @@ def _rethreaded(body: Envelope, head: Head) -> Rethreaded | UnreadChange | Noted
     target = read_id(body.message_id)
     patched = body.patch if isinstance(body.patch, list | dict) else ()
     moved = "thread_id" in content or "thread_id" in patched
-    if target is None or not moved:
+    told = content.get("thread_id", body.thread_id)
+    thread_id = read_thread_id(told)
+    is_read = told == thread_id and all(name in _MOVES for name in patched)
+    if target is None or not (moved and is_read):
         return _unread(head, target)
-    thread_id = read_thread_id(content.get("thread_id", body.thread_id))
     thread = read_thread(content.get("thread", body.thread), thread_id)
     return Rethreaded(*head, target=target, thread_id=thread_id, thread=thread)
 

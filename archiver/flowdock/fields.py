@@ -95,6 +95,13 @@ def read_tags(value: Any) -> tuple[str, ...]:
     return _distinct(str(tag) if type(tag) is int else tag for tag in value)
 
 
+def are_tags(value: Any) -> bool:
+    """Tell whether `read_tags` understands all of *value*, be it too long for a tag or none."""
+    if isinstance(value, list):
+        return all(type(tag) in {str, int} for tag in value)
+    return value is None or isinstance(value, str)
+
+
 def _distinct(tags: Iterable[Any]) -> tuple[str, ...]:
     spellings: dict[str, str] = {}
     for tag in tags:

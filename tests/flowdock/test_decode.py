@@ -423,6 +423,36 @@ def test_of_a_change_that_does_not_say_to_what_the_message_is_known(event: Any) 
 @pytest.mark.parametrize(
     "event",
     [
+        change("message-edit", updated_content="x", updated_tags={"todo": True}),
+        change("message-edit", updated_content="x", updated_tags=["a", {"name": "b"}]),
+        change("message-edit", updated_content="x", updated_event=7),
+        change("message-edit", updated_content=["x"], updated_tags=["a"]),
+        change("tag-change", add=["a"], remove={"b": True}),
+        change("tag-change", add=["a", None]),
+        chat(event="message-change", message_id=5000, content={"thread_id": {"id": "t"}}),
+        chat(event="message-change", message_id=5000, patch=["thread_id", "tags"], thread_id="t"),
+    ],
+)
+def test_a_change_that_can_be_read_in_part_alone_is_not_guessed_at(event: Any) -> None:
+    unread = decode(frame(event))
+
+    assert isinstance(unread, UnreadChange)
+    assert unread.target == 5000
+
+
+@pytest.mark.parametrize("value", [["a", 7], "a,b", None, [], "", ["a", "x" * 651, ""]], ids=repr)
+def test_tags_of_a_change_come_in_all_forms_in_which_a_message_has_them(value: Any) -> None:
+    edited = decode(frame(change("message-edit", updated_content="x", updated_tags=value)))
+    tagged = decode(frame(change("tag-change", add=["on"], remove=value)))
+
+    assert isinstance(edited, ContentEdited)
+    assert isinstance(tagged, TagsChanged)
+    assert (edited.tags or ()) == tagged.removed
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
         chat(event="thread-change", content={"title": "T"}),
         chat(event="thread-change", content=None, thread_id="t"),
         chat(event="flow-change", content={"name": "F"}),
