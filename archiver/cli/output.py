@@ -99,10 +99,11 @@ def _keep(number: int, flags: int) -> None:
 
 
 def _text(stream: io.BufferedWriter, before: TextIO | None, *, errors: str) -> TextIO:
-    """Text into *stream*, encoded as Python has chosen for what was there *before*."""
+    """Text into *stream*, with what cannot be encoded as for what was there *before*."""
     return io.TextIOWrapper(
         stream,
-        encoding=before.encoding if before else None,
+        # Whatever the locale says, as Python itself from 3.15 on: chat is said in all scripts.
+        encoding="utf-8",
         errors=before.errors if before else errors,
         newline="\n",
         line_buffering=isinstance(stream, _Notes) or stream.isatty(),

@@ -72,6 +72,16 @@ def test_a_reader_that_goes_away_is_no_error(way: str, environ: dict[str, str]) 
     os.close(writer)
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-16"])
+def test_all_scripts_are_told_whatever_the_locale(encoding: str, environ: dict[str, str]) -> None:
+    reader, writer = os.pipe()
+    said = "(click.echo('Ж 👋'), click.echo('再', err=True), sys.exit(0))"
+    told = probe(said, "", environ | {"PYTHONIOENCODING": encoding}, stdout=writer)
+    os.close(writer)
+    with os.fdopen(reader, encoding="utf-8") as out:
+        assert (out.read(), told) == ("Ж 👋\n", (0, "再\n".encode()))
+
+
 def test_what_is_opened_does_not_take_the_place_of_a_closed_stream(environ: dict[str, str]) -> None:
     opened = "sys.exit(os.open('/', os.O_RDONLY))"
     assert probe(opened, "<&- >&- 2>&-", environ) == (3, b"")
