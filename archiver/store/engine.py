@@ -205,7 +205,10 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
                 await tx.invalidate()
                 give_back()
         except BaseException as error:
-            is_cancelled = task is not None and task.cancelling() > cancellations
+            # It may have been asked to before it came here, as by Ctrl-C in between.
+            is_cancelled = isinstance(error, asyncio.CancelledError) or (
+                task is not None and task.cancelling() > cancellations
+            )
             # A session that began while a database or a role was read-only stays so.
             is_lost = is_cancelled or sqlstate(error) == READ_ONLY
             await asyncio.shield(_give_up(tx, is_lost=is_lost))

@@ -24,6 +24,7 @@ from archiver.store.engine import (
     telling,
     transaction,
 )
+from archiver.store.pipelining import Statement, send
 from archiver.store.rows import FEW_ROWS, Rows, add_rows, copy
 from archiver.store.schema import rejects, signals
 from archiver.store.sessions import (
@@ -165,6 +166,22 @@ async def test_who_is_cancelled_in_a_transaction_leaves_as_cancelled(engine, sta
             await task
     async with asyncio.timeout(10), transaction(engine) as tx:
         assert (await tx.execute(text("SELECT count(*) FROM store.signals"))).scalar() == 0
+
+
+async def test_who_was_cancelled_before_it_began_leaves_nothing_behind(engine, caplog):
+    async with transaction(engine) as tx:  # so that there is a connection to begin on
+        await tx.execute(text("SELECT 1"))
+
+    async def work() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        async with transaction(engine) as tx:
+            await send(tx, [Statement(b"SELECT pg_sleep(0.5)")])
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(work())
+    assert not caplog.records
 
 
 async def test_who_is_cancelled_leaves_as_cancelled_whatever_the_database_says(engine):
