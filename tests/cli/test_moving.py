@@ -218,23 +218,24 @@ def test_of_two_flows_of_one_path_the_same_goes_by_it(
     assert query(second_url, paths) == here
 
 
+def part_of_a_journal(url: str, to: Path) -> Path:
+    with running(url) as (run, engine):
+        run(fill(engine))
+    export(url, to, since=NOW.replace(year=2019))
+    return to
+
+
 def test_part_of_a_journal_proves_nothing(
     database_url: str, second_url: str, tmp_path: Path
 ) -> None:
-    with running(database_url) as (run, engine):
-        run(fill(engine))
-    export(database_url, tmp_path / "out", since=NOW.replace(year=2019))
-    bring_in(second_url, tmp_path / "out")
+    bring_in(second_url, part_of_a_journal(database_url, tmp_path / "out"))
     assert query(second_url, "SELECT * FROM archive.coverage") == []
 
 
 def test_what_part_of_a_journal_brings_in_may_be_gone_by_now(
     database_url: str, second_url: str, tmp_path: Path
 ) -> None:
-    with running(database_url) as (run, engine):
-        run(fill(engine))
-    export(database_url, tmp_path / "out", since=NOW.replace(year=2019))
-    bring_in(second_url, tmp_path / "out")
+    bring_in(second_url, part_of_a_journal(database_url, tmp_path / "out"))
     held = (
         "SELECT l.flow_key, epoch, max(id) FROM store.ledger l JOIN store.journal USING (flow_key)"
     )
