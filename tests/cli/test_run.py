@@ -18,6 +18,7 @@ from archiver.simulator.server import Simulator
 from tests.cli.conftest import Run
 from tests.cli.forks import Started, Starter
 from tests.ingest.arriving import query
+from tests.oracle.postgres import at_work_in
 from tests.truth import differences
 
 
@@ -41,17 +42,8 @@ def settings(
         "ARCHIVER_INGEST_SETTLING_SECONDS": "0.2",
     }
     # A server ends some time after its daemon, and until then it writes into what is removed.
-    while works_in(swift_path / "data/postgres/data"):
+    while at_work_in(swift_path / "data/postgres/data"):
         time.sleep(0.01)
-
-
-def works_in(directory: Path) -> bool:
-    """Tell whether a process has *directory* for its own."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if (process / "cwd").readlink() == directory:
-                return True
-    return False
 
 
 @contextmanager

@@ -95,12 +95,7 @@ class Postgres:
 
     def pids(self) -> list[int]:
         """The processes of the server: each has the cluster as its working directory."""
-        found = []
-        for link in Path("/proc").glob("[0-9]*/cwd"):
-            with suppress(OSError):
-                if link.readlink() == self.data:
-                    found.append(int(link.parent.name))
-        return found
+        return at_work_in(self.data)
 
     def admin(self) -> psycopg.Connection:
         """A connection of one's own, to give orders on."""
@@ -184,3 +179,13 @@ def succeeds(command: list[str]) -> bool:
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
     except OSError:
         return False
+
+
+def at_work_in(directory: Path) -> list[int]:
+    """The processes that have *directory* as their working directory."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        with suppress(OSError):
+            if link.readlink() == directory:
+                found.append(int(link.parent.name))
+    return found
