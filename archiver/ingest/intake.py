@@ -9,7 +9,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
 from msgspec import Struct
@@ -69,8 +69,8 @@ def weight(item: Item) -> int:
 
 
 def size(item: Item) -> int:
-    """How many events *item* is for who writes it."""
-    return len(item.arrivals) if isinstance(item, Came) else 1
+    """How many events *item* is for who writes it; one at least, for it is to be taken."""
+    return (len(item.arrivals) or 1) if isinstance(item, Came) else 1
 
 
 class Intake:
@@ -82,6 +82,8 @@ class Intake:
         self._bytes = self._size = 0
         self._items: deque[Item] = deque()
         self._filled = asyncio.Event()
+        self._enough = 1
+        """How many events are to wait before whoever takes wants to know."""
         self._drained = asyncio.Event()
         self._drained.set()
         self._waiting = 0
@@ -139,27 +141,23 @@ class Intake:
         self._items.append(item)
         self._bytes += weight(item)
         self._size += size(item)
-        self._filled.set()
+        if self._size >= self._enough or self._bytes >= self.limit_bytes:
+            self._filled.set()
 
     async def take(
-        self, *, most: int, linger_seconds: float, patience_seconds: float
+        self, *, most: int, enough: int, linger_seconds: float, patience_seconds: float
     ) -> list[Item]:
         """Take items of *most* events or a few more.
 
-        Waits until there is one, and until *linger_seconds* have passed since the call, so that
-        others come with it; returns none when nothing came for *patience_seconds*.
+        Waits until there is one, and then until there are *enough* events or *linger_seconds* have
+        passed since the call; returns none when nothing came for *patience_seconds*.
         """
         clock = asyncio.get_running_loop().time
         linger_until = clock() + linger_seconds
-        if not self._items:
-            self._filled.clear()
-            try:
-                async with asyncio.timeout(patience_seconds):
-                    await self._filled.wait()
-            except TimeoutError:
-                return []
-        if self._size < most and self._bytes < self.limit_bytes:
-            await asyncio.sleep(max(0.0, linger_until - clock()))
+        if not self._items and not await self._waited(1, clock() + patience_seconds):
+            return []
+        if linger_seconds:
+            await self._waited(min(enough, most), linger_until)
         taken: list[Item] = []
         taken_bytes = taken_events = 0
         # Half a queueful at most, so that reading goes on while a batch of large events is written.
@@ -172,3 +170,13 @@ class Intake:
         self._size -= taken_events
         self._drained.set()
         return taken
+
+    async def _waited(self, enough: int, until: float) -> bool:
+        """Wait for so many events, or for as many bytes as it holds; tells whether they came."""
+        self._enough = enough
+        self._filled.clear()
+        if self._size < enough and self._bytes < self.limit_bytes:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await self._filled.wait()
+        return self._size >= enough

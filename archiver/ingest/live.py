@@ -40,7 +40,7 @@ CLAIMS_A_SECOND = 1000
 """Of how many flows, roughly; each costs what an event costs."""
 
 ENOUGH_EVENTS = 16
-"""To wait for in a batch: to wait for more would delay them more than it saves."""
+"""In a batch, so that nothing waits for more: it would delay them more than it saves."""
 RATE_SECONDS = 0.5
 """Of which time it is told how fast events come."""
 
@@ -52,7 +52,8 @@ class Pace(Struct, frozen=True, kw_only=True):
 
     batch_events: int
     linger_seconds: float
-    """At most. Where events come so rarely that this would bring too few, nothing waits."""
+    """At most, for enough events. Where they come so rarely that these would be too few, nothing
+    waits."""
 
     def lingering(self, rate: float) -> float:
         """For how many seconds a batch fills when so many events come in a second."""
@@ -199,6 +200,7 @@ async def write_forever(
         tally.turned(now=clock())
         items = await intake.take(
             most=pace.batch_events,
+            enough=ENOUGH_EVENTS,
             linger_seconds=pace.lingering(rate.per_second),
             patience_seconds=CLAIM_SECONDS,
         )

@@ -12,7 +12,8 @@ WEIGHT = weight(ITEM)
 
 
 async def taken(intake: Intake, *, most: int = 1000, patience: float = 0.01) -> list[object]:
-    return list(await intake.take(most=most, linger_seconds=0, patience_seconds=patience))
+    taking = intake.take(most=most, enough=most, linger_seconds=0, patience_seconds=patience)
+    return list(await taking)
 
 
 def filled(count: int, *, limit_items: int = 100) -> Intake:
@@ -69,9 +70,19 @@ async def test_nothing_comes_when_nothing_was_put_in_time():
     assert await taken(filled(0)) == []
 
 
+async def test_what_came_without_an_event_is_taken_as_well():
+    intake = filled(0)
+    taking = asyncio.create_task(taken(intake, patience=60))
+    await asyncio.sleep(0)
+    intake.put_now(Came(1, 0.0, []))
+    assert await asyncio.wait_for(taking, 10) == [Came(1, 0.0, [])]
+
+
 async def test_what_comes_soon_after_is_taken_with_it():
     intake = Intake(limit_bytes=10 * WEIGHT, settling_seconds=0.05)
-    taking = asyncio.create_task(intake.take(most=1000, linger_seconds=0.05, patience_seconds=5))
+    taking = asyncio.create_task(
+        intake.take(most=1000, enough=1000, linger_seconds=0.05, patience_seconds=5)
+    )
     await asyncio.sleep(0)
     await intake.put(ITEM)
     await asyncio.sleep(0)
@@ -79,17 +90,44 @@ async def test_what_comes_soon_after_is_taken_with_it():
     assert await taking == [ITEM, ITEM]
 
 
-@pytest.mark.parametrize("limits", [{"most": 5}, {"limit_items": 1}])
+@pytest.mark.parametrize("limits", [{"most": 5}, {"enough": 5}, {"limit_items": 1}])
 async def test_what_is_enough_is_taken_without_waiting_for_more(limits):
     intake = filled(5, limit_items=limits.get("limit_items", 100))
-    taking = intake.take(most=limits.get("most", 100), linger_seconds=60, patience_seconds=60)
+    most, enough = limits.get("most", 100), limits.get("enough", 100)
+    taking = intake.take(most=most, enough=enough, linger_seconds=60, patience_seconds=60)
+    assert await asyncio.wait_for(taking, 10)
+
+
+async def test_who_waits_for_enough_takes_it_as_soon_as_it_is_there():
+    intake = filled(2)
+    taking = asyncio.create_task(
+        intake.take(most=100, enough=4, linger_seconds=60, patience_seconds=60)
+    )
+    for number in range(2):
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not taking.done()
+        intake.put_now(Ended(number, 0.0))
+    assert len(await asyncio.wait_for(taking, 10)) == 4
+
+
+async def test_a_queue_that_is_full_is_enough_for_who_waits_for_more():
+    intake = Intake(limit_bytes=2 * WEIGHT, settling_seconds=0.05)
+    taking = asyncio.create_task(
+        intake.take(most=100, enough=50, linger_seconds=60, patience_seconds=60)
+    )
+    for _ in range(2):
+        await asyncio.sleep(0)
+        await intake.put(ITEM)
     assert await asyncio.wait_for(taking, 10)
 
 
 @pytest.mark.parametrize("turns", range(6))
 async def test_a_taker_that_is_cancelled_at_any_turn_takes_nothing_away(turns):
     intake = filled(0)
-    taking = asyncio.create_task(intake.take(most=10, linger_seconds=0, patience_seconds=5))
+    taking = asyncio.create_task(
+        intake.take(most=10, enough=10, linger_seconds=0, patience_seconds=5)
+    )
     await asyncio.sleep(0)
     intake.put_now(ITEM)
     for _ in range(turns):
