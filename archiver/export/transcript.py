@@ -94,7 +94,11 @@ class Markdown(PlainText):
     @override
     def entry(self, message: Message) -> str:
         """The lines of a message: an item of a list, with hard breaks."""
-        said = "\\\n  ".join(_escaped(line) for line in _lines(message))
+        lines = [_escaped(line) for line in _lines(message)]
+        # A hard break at the end of a paragraph is none: its backslash would be shown.
+        while lines and not lines[-1]:
+            lines.pop()
+        said = "\\\n  ".join(lines)
         head = f"- **{_escaped(in_line(message.sender))}**"
         words = [head, _escaped(_about(message)), _escaped(_time(message)), said]
         return " ".join(filter(None, words)) + "\n"

@@ -92,6 +92,13 @@ def test_a_message_is_one_item_of_a_list_and_no_other_markup(message: Message) -
     assert set(shown) <= marks | {"inline", "text", "softbreak", "hardbreak"}
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n", "\n  \n", "\u2028"])
+@pytest.mark.parametrize("content", ["", "one", "one\n\ntwo", "back\\"])
+def test_a_line_end_behind_all_that_is_said_shows_nothing(content: str, end: str) -> None:
+    told = Markdown().entry(said(content + end))
+    assert told.rstrip() == Markdown().entry(said(content)).rstrip()
+
+
 def walked(tokens: list[Token]) -> Iterator[Token]:
     for token in tokens:
         yield token
