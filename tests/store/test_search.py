@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import text
@@ -17,11 +18,13 @@ from archiver.store.bulk import driver
 from archiver.store.engine import Engine, connect, transaction
 from archiver.store.search import TookTooLong, limited, search
 from archiver.store.search_meaning import understand
+from archiver.store.search_past import search_as_of
 from archiver.store.search_walk import Extent, cells, cut, first_window, next_window, whole
-from tests.ingest.arriving import NOW, frame, new_flow, streamed
+from tests.ingest.arriving import NOW, edit, frame, new_flow, streamed
 from tests.store.searching import LANGUAGE, find, ids, on_utc
 
 DAY_MS = 86_400_000
+BEFORE_EDITS = datetime(2019, 1, 1, tzinfo=UTC)
 
 
 async def write(
@@ -55,6 +58,28 @@ async def test_pages_neither_skip_nor_repeat_while_messages_arrive(engine):
         last = page.hits[-1]
         await write(engine, flow_key, range(100 + len(found), 103 + len(found)))
     assert found == list(range(45, 0, -1))
+
+
+async def test_pages_of_the_past_neither_skip_nor_repeat(engine):
+    flow_key = await new_flow(engine)
+    await write(engine, flow_key, range(1, 131))
+    # More than are looked at once, which say only later what is searched.
+    await write(engine, flow_key, range(131, 261), content="hay")
+    edits = [streamed(edit(1000 + id_, id_, "a needle"), flow_key) for id_ in range(131, 261)]
+    await apply(engine, Batch(now=NOW, arrivals=edits))
+    await catch_up(engine)
+    async with engine.connect() as tx:
+        meaning = await understand(tx, parse("needle"), now=NOW, localize=on_utc)
+    pages, last = [], None
+    while last is None or not pages[-1].is_last:
+        page, shown = await search_as_of(
+            engine, meaning, moment=BEFORE_EDITS, most=43, older_than=last, seconds=30
+        )
+        assert [one.id for one in shown] == [hit.message_id for hit in page.hits]
+        pages.append(page)
+        last = page.hits[-1]
+    assert [len(page.hits) for page in pages] == [43, 43, 43, 1]
+    assert [hit.message_id for page in pages for hit in page.hits] == list(range(130, 0, -1))
 
 
 async def test_messages_of_one_moment_are_told_apart(engine):
