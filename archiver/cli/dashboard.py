@@ -9,10 +9,10 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from archiver.cli.measures import told_bytes, told_count, told_seconds, told_share, unheard_among
+from archiver.cli.measures import told_bytes, told_count, told_seconds, told_share
 from archiver.cli.tables import counted
 from archiver.cli.terminal import make_safe
-from archiver.store.leases import Report, is_silent
+from archiver.store.leases import Report, is_silent, unheard_among
 from archiver.store.reading import Count, FlowReport, Totals
 from archiver.store.surveying import LAGGING_SECONDS
 

@@ -9,6 +9,7 @@ import click
 import msgspec
 from msgspec import Struct
 
+from archiver.cli.measures import told_unheard
 from archiver.cli.tables import counted, moment
 from archiver.cli.terminal import has_colours, make_safe
 from archiver.ingest.tagging import TagStep
@@ -23,6 +24,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
     flow: str
     id: int
     proof: Proof
+    not_heard: bool
+    """Whether a daemon captures the flow, and no stream of it stands."""
     forms: Sequence[Form]
     altered: Sequence[int]
     """The numbers of those whose payload is not what was received."""
@@ -37,7 +40,8 @@ def describe(found: Explanation) -> None:
     """Print it; nothing in it has power over the terminal."""
     kind = found.forms[0].event if found.forms else "not archived"
     title = f"{found.flow} {found.id}: {kind}"
-    _section(title, _proof(found.proof, found.id, is_held=bool(found.forms)))
+    unheard = [told_unheard([found.flow])] if found.not_heard else []
+    _section(title, [*_proof(found.proof, found.id, is_held=bool(found.forms)), *unheard])
     for form in found.forms:
         _section(f"form {form.form}, by {_way(form)}", _form(form, found.altered))
     _section("message now", _fields(found.message, left_out={"flow", "id"}))

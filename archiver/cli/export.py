@@ -17,6 +17,7 @@ from archiver.cli.choice import choose_flows
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
 from archiver.cli.export_checking import check_export
+from archiver.cli.measures import told_unheard
 from archiver.cli.moments import parse as moment
 from archiver.cli.options import FileName, refuse_beside
 from archiver.cli.progress import Tell, shown_progress
@@ -210,6 +211,7 @@ def _describe(manifest: Manifest, to: Path, seconds: float, *, as_json: bool) ->
                     "files": len(manifest.files),
                     "bytes": size,
                     "unproven_flows": unproven,
+                    "not_heard": manifest.not_heard,
                     "left_out": manifest.left_out,
                     "seconds": round(seconds, 3),
                 }
@@ -227,4 +229,6 @@ def _describe(manifest: Manifest, to: Path, seconds: float, *, as_json: bool) ->
             f"not all that was said in {counted(len(unproven), 'flow')} is proven to be in the "
             "archive: manifest.json tells which ids"
         )
+    if manifest.not_heard:
+        click.echo(told_unheard(manifest.not_heard))
     click.echo(f"{seconds:,.1f} s, {manifest.rows / max(0.001, seconds):,.0f} rows/s")

@@ -16,7 +16,6 @@ from archiver.cli.measures import (
     told_unheard,
     told_unmeasured,
     told_untold,
-    unheard_among,
     untold_members,
 )
 from archiver.cli.tables import Column, counted, moment, show_table
@@ -24,7 +23,7 @@ from archiver.cli.terminal import show_json
 from archiver.settings import Settings
 from archiver.store import leases, missing
 from archiver.store.engine import see_one_moment
-from archiver.store.leases import Report, is_silent
+from archiver.store.leases import Report, is_silent, unheard_among
 from archiver.store.missing import Doubt, Gap
 
 GAP_COLUMNS = (

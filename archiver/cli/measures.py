@@ -1,11 +1,9 @@
 """Counts, shares, sizes and durations for people."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from archiver.cli.terminal import make_safe
-from archiver.domain.sharing import slot_of
-from archiver.store.leases import Report, unheard
 from archiver.store.missing import UNTOLD
 from archiver.store.reading import Count
 
@@ -60,12 +58,6 @@ def told_unmeasured(flow: str) -> str:
 def told_excluded(flow: str) -> str:
     """That the settings leave a flow out."""
     return make_safe(f"{flow}: no account wants it (flows, private): nothing of it is asked for")
-
-
-def unheard_among(flows: Iterable[str], daemons: Iterable[Report]) -> list[str]:
-    """Those of *flows* that a daemon captures, and no stream of them stands."""
-    slots = unheard(daemons)
-    return [flow for flow in flows if slot_of(flow) in slots]
 
 
 def told_unheard(flows: Sequence[str]) -> str:

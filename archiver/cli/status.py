@@ -27,7 +27,6 @@ from archiver.cli.measures import (
     told_share,
     told_unheard,
     told_untold,
-    unheard_among,
 )
 from archiver.cli.numbers import Number
 from archiver.cli.options import refuse_beside
@@ -35,6 +34,7 @@ from archiver.cli.tables import Column, counted, table_text
 from archiver.cli.terminal import can_draw, has_colours, is_terminal, make_safe
 from archiver.store import leases, reading
 from archiver.store.engine import Engine, see_one_moment
+from archiver.store.leases import unheard_among
 from archiver.store.reading import Count, FlowReport
 from archiver.store.surveying import events_beyond
 

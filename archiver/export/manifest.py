@@ -43,6 +43,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     files: list[File]
     coverage: Mapping[str, Any]
     """By path: what the archive had proven of the flow, and what not."""
+    not_heard: list[str] = []
+    """Flows that a daemon captured, and no stream of them stood: nobody heard of edits."""
     left_out: list[str] = []
     """What of these flows is in the archive and not here, in words: if any, this is a selection."""
 

@@ -18,7 +18,7 @@ from archiver.export.book import BOOK, File, Heading
 from archiver.export.folder import MANIFEST, Folder, Shelf, opened
 from archiver.export.manifest import Manifest
 from archiver.export.reading import Reading, Tally, Tell
-from archiver.store import exporting, search_queue
+from archiver.store import exporting, leases, search_queue
 from archiver.store.engine import Engine, Transaction
 from archiver.store.exporting import Table
 from archiver.store.exporting_choice import Part, Selection, Subject, settled
@@ -89,6 +89,7 @@ async def write_export(
                 flows=_by_flow(parts),
                 files=folder.files,
                 coverage=await exporting.coverage(tx, chosen.flows),
+                not_heard=leases.unheard_among(chosen.flows, await leases.reports(tx)),
                 left_out=[*await _left_out(tx, chosen), *filter(None, [style.omits])],
             )
             folder.finish(manifest.encode())

@@ -12,6 +12,7 @@ from msgspec import Struct
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from archiver.domain.sharing import slot_of
 from archiver.store.sessions import APPLICATION
 
 
@@ -69,6 +70,12 @@ def is_silent(daemons: Iterable[Report]) -> bool:
 def unheard(daemons: Iterable[Report]) -> set[str]:
     """What is captured and not heard at present, by daemons that are heard of."""
     return {slot for one in daemons if one.is_heard for slot in one.unheard}
+
+
+def unheard_among(flows: Iterable[str], daemons: Iterable[Report]) -> list[str]:
+    """Those of *flows* that a daemon captures, and no stream of them stands."""
+    slots = unheard(daemons)
+    return [flow for flow in flows if slot_of(flow) in slots]
 
 
 async def beat(

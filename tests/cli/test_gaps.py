@@ -1,6 +1,7 @@
 """``archiver gaps``: what nothing proves, and what may have changed unheard."""
 
 import json
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -81,6 +82,29 @@ def test_flows_of_which_no_stream_stands_are_named(archiver: Run, archive: str) 
     with psycopg.connect(archive, autocommit=True) as db:
         db.execute("UPDATE store.daemons SET beat_at = now() - interval '2 hours'")
     assert "no stream" not in archiver("gaps", **where).stdout
+
+
+def test_who_reads_an_export_or_of_one_id_is_told_that_no_stream_stands(
+    archiver: Run, archive: str, tmp_path: Path
+) -> None:
+    where = {"ARCHIVER_DATABASE_URL": archive}
+    unheard = "no stream stands, so nobody hears of edits: acme/quiet\n"
+
+    def told(flow: str, out: str) -> list[object]:
+        to, chosen = str(tmp_path / out), ("--flow", flow)
+        explained = archiver("explain", flow, "5", **where).stdout
+        plain = json.loads(archiver("explain", flow, "5", "--json", **where).stdout)
+        exported = archiver("export", to, *chosen, **where).stdout
+        as_json = json.loads(archiver("export", f"{to}.zip", *chosen, "--json", **where).stdout)
+        manifest = json.loads((tmp_path / out / "manifest.json").read_text())
+        texts = [unheard in explained, unheard in exported]
+        return [*texts, plain["not_heard"], as_json["not_heard"], manifest["not_heard"]]
+
+    assert told("acme/quiet", "before") == [False, False, False, [], []]
+    with psycopg.connect(archive, autocommit=True) as db:
+        db.execute("UPDATE store.daemons SET unheard = '{acme/quiet,acme/gone}'")
+    assert told("acme/quiet", "now") == [True, True, True, ["acme/quiet"], ["acme/quiet"]]
+    assert told("acme/main", "other") == [False, False, False, [], []]
 
 
 def test_where_nobody_captures_having_no_gaps_is_not_all_that_is_told(
