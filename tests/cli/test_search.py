@@ -232,6 +232,26 @@ def test_of_what_is_deleted_the_last_text_is_told(
     assert json.loads(capsys.readouterr().out)["said"] == "at noon"
 
 
+def test_of_several_texts_that_one_is_told_which_was_found(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def write() -> None:
+        async with connect(database_url) as engine:
+            await fill(engine)
+            await say(engine, 400, "at noon")
+            for id_, content in enumerate(["at one", "at two", "at noon"], start=401):
+                changed = streamed(edit(id_, 400, content), 1)
+                await apply(engine, Batch(now=NOW, arrivals=[changed]))
+            await refresh(engine, language=LANGUAGE)
+
+    monkeypatch.setenv("ARCHIVER_DATABASE_URL", database_url)
+    asyncio.run(write())
+    for word in ("one", "two"):
+        assert run(["search", "--json", f"history:yes id:400 {word}"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["said"], told["content"]) == (f"at {word}", "at noon")
+
+
 def test_a_search_of_the_past_finds_what_was_said_then(ask: Ask) -> None:
     then = ["--as-of", "2020-01-01T00:00:00.100Z"]
     (one,) = found(ask, *then, "hunter2")
@@ -239,6 +259,10 @@ def test_a_search_of_the_past_finds_what_was_said_then(ask: Ask) -> None:
     assert [one["id"] for one in found(ask, *then, '"will be removed"')] == [47]
     assert ask("--as-of", "2020-01-02", "hunter2")[0] == 1
     assert ask("--as-of", "2020-01-01T00:00:00.040Z", "hunter2")[0] == 1
+    # It was rewritten unheard: what it said before, nobody knows.
+    before = ["--as-of", "2020-01-01T00:00:00.900Z"]
+    assert ask(*before, "rewritten") == ask(*before, "nowhere")
+    assert ask("--as-of", "2020-01-02", "rewritten")[0] == 0
     kinds = [found(ask, *past, "id:240")[0]["event"] for past in (["--as-of", BEFORE_IT], [])]
     assert kinds == ["message", "status"]
     whole = [one["id"] for one in found(ask, *then, "the")]

@@ -82,6 +82,18 @@ async def test_pages_of_the_past_neither_skip_nor_repeat(engine):
     assert [hit.message_id for page in pages for hit in page.hits] == list(range(130, 0, -1))
 
 
+async def test_messages_of_one_id_said_each_its_own_in_the_past(engine):
+    said = {await new_flow(engine): text_ for text_ in ("one needle", "two needles")}
+    for flow_key, content in said.items():
+        await write(engine, flow_key, [1], content=content)
+    async with engine.connect() as tx:
+        meaning = await understand(tx, parse("needle*"), now=NOW, localize=on_utc)
+    _, shown = await search_as_of(
+        engine, meaning, moment=BEFORE_EDITS, most=9, older_than=None, seconds=30
+    )
+    assert {one.flow_key: one.said for one in shown} == said
+
+
 async def test_messages_of_one_moment_are_told_apart(engine):
     flow_key = await new_flow(engine)
     arrivals = [
