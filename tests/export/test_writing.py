@@ -12,12 +12,15 @@ import sys
 import zipfile
 from collections.abc import Callable
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 from psycopg import sql
 from sqlalchemy import text
@@ -26,7 +29,7 @@ from sqlalchemy.engine import make_url
 from archiver.errors import ArchiverError
 from archiver.export import writing
 from archiver.export.book import BOOK, File
-from archiver.export.folder import Sink
+from archiver.export.folder import SMALL_BYTES, Sink
 from archiver.export.manifest import check, read_manifest
 from archiver.export.reading import Progress
 from archiver.ingest.apply import apply
@@ -140,6 +143,19 @@ def test_the_manifest_tells_what_is_there_and_what_is_proven(
             "doubted": [],
         }
     }
+
+
+@given(st.lists(st.integers(0, 3 * SMALL_BYTES), max_size=6))
+def test_large_and_small_pieces_are_written_and_digested_in_their_order(sizes: list[int]) -> None:
+    pieces = [bytes([number]) * size for number, size in enumerate(sizes)]
+    file = BytesIO()
+    sink = Sink(file)
+    for piece in pieces:
+        sink.write(piece)
+    sink.flush()
+    whole = b"".join(pieces)
+    assert file.getvalue() == whole
+    assert (sink.size_bytes, sink.sha256()) == (len(whole), sha256(whole).hexdigest())
 
 
 def test_a_check_finds_what_is_no_more_as_it_was(export: Export, tmp_path: Path) -> None:
