@@ -126,7 +126,8 @@ def _unpacked(path: Path) -> ExportFile:
 
 
 def _packed(path: Path, entries: list[zipfile.ZipInfo]) -> list[ExportFile]:
-    files = [entry for entry in entries if not entry.is_dir()]
+    # Not is_dir(): up to Python 3.11 that fails where a name is empty.
+    files = [entry for entry in entries if not entry.filename.endswith("/")]
     for entry in files:
         refuse_dangerous(path, entry)
     places = [PurePosixPath(entry.filename) for entry in files]

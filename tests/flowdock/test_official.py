@@ -102,6 +102,13 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
         find_exports(bomb)
 
 
+def test_a_name_in_a_zip_may_be_empty(tmp_path: Path) -> None:
+    export = packed(tmp_path / "main.zip", {"messages.json": MESSAGES})
+    with zipfile.ZipFile(export, "a") as target, target.open(zipfile.ZipInfo(""), "w") as entry:
+        entry.write(b"x")
+    assert [one.size_bytes for one in find_exports(export)] == [len(MESSAGES)]
+
+
 @pytest.mark.parametrize("entries", [{}, {"readme.txt": b"no export"}])
 def test_a_zip_without_messages_is_no_export(tmp_path: Path, entries: dict[str, bytes]) -> None:
     with pytest.raises(ExportUnreadable, match=r"holds no messages\.json"):
