@@ -23,6 +23,10 @@ from archiver.export.folder import MANIFEST, leads_out
 
 KIND = "flowdock-archiver export"
 CHUNK_BYTES = 1 << 20
+LONGEST_BYTES = 1 << 28
+"""Of a manifest, which is read whole: that of an archive of decades has a tenth of this."""
+PACKED_BY = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+"""Of other methods Python unpacks all that was read at once, whatever the zip says of its size."""
 DAMAGED = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What reading a file may raise that lies in a zip, too: of what is packed as nobody packs here,
 a RuntimeError."""
@@ -68,7 +72,10 @@ def read_manifest(export: Path) -> Manifest:
     """
     try:
         with opened(export) as read, read(MANIFEST) as source:
-            found = msgspec.json.decode(source.read(), type=Manifest)
+            content = source.read(LONGEST_BYTES + 1)
+            if len(content) > LONGEST_BYTES:
+                raise ArchiverError(f"{export}: its {MANIFEST} is longer than any of ours")
+            found = msgspec.json.decode(content, type=Manifest)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise ArchiverError(f"{export} is no finished export: it has no {MANIFEST}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, *DAMAGED) as error:
@@ -146,4 +153,10 @@ def opened(export: Path) -> Iterator[Callable[[str], IO[bytes]]]:
         yield lambda path: (export / path).open("rb")
     else:
         with zipfile.ZipFile(export) as packed:
-            yield packed.open
+
+            def read(path: str) -> IO[bytes]:
+                if packed.getinfo(path).compress_type not in PACKED_BY:
+                    raise NotImplementedError("packed otherwise than by deflate")
+                return packed.open(path)
+
+            yield read

@@ -26,6 +26,8 @@ MAX_RATIO = 200
 """How many times smaller than its content a packed file may be: chat comes to about ten."""
 HARMLESS_BYTES = 100_000_000
 """What unpacks to less than this is no bomb, however small it was."""
+PACKED_BY = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+"""Of other methods Python unpacks all that was read at once, whatever the zip says of its size."""
 NO_ZIP = (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError)
 """What opening a file as a zip raises that is none, or is one that nobody packs here."""
 
@@ -157,7 +159,7 @@ def _beside(messages: PurePosixPath, files: Collection[PurePosixPath]) -> int:
 
 
 def refuse_dangerous(path: Path, entry: zipfile.ZipInfo) -> None:
-    """Refuse a zip of which an entry climbs out of it, or bursts.
+    """Refuse a zip of which an entry climbs out of it, or bursts, or may burst.
 
     Raises:
         ExportUnreadable: it does; the text says what.
@@ -168,6 +170,11 @@ def refuse_dangerous(path: Path, entry: zipfile.ZipInfo) -> None:
         raise ExportUnreadable(f"{path} names {name!r}, which climbs out of it: it is no export")
     if place.name == MESSAGES and entry.flag_bits & 1:
         raise ExportUnreadable(f"{path}: {name} is encrypted; unpack it first")
+    if place.name == MESSAGES and entry.compress_type not in PACKED_BY:
+        raise ExportUnreadable(
+            f"{path}: {name} is packed otherwise than by deflate, so nobody can tell how large it "
+            "is; if you trust it, unpack it and import the file"
+        )
     if entry.file_size > max(HARMLESS_BYTES, MAX_RATIO * entry.compress_size):
         raise ExportUnreadable(
             f"{path}: {name} would unpack from {entry.compress_size:,} to {entry.file_size:,} "

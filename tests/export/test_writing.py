@@ -203,6 +203,34 @@ def test_a_check_finds_what_of_a_zip_is_damaged(export: Export, tmp_path: Path) 
         assert found.path == entry.filename
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_python_unpacks_at_once_is_not_read_from_a_zip(
+    export: Export, tmp_path: Path, method: int
+) -> None:
+    out = tmp_path / "out.zip"
+    manifest = export(out, "csv")
+    with zipfile.ZipFile(out) as packed:
+        files = {name: packed.read(name) for name in packed.namelist()}
+    with zipfile.ZipFile(out, "w", method) as packed:
+        for name, told in files.items():
+            packed.writestr(name, told)
+    with pytest.raises(ArchiverError, match="packed otherwise than by deflate"):
+        read_manifest(out)
+    troubles = {one.trouble for one in check(out, manifest) if not isinstance(one, File)}
+    assert troubles == {"cannot be read: packed otherwise than by deflate"}
+
+
+def test_a_manifest_that_bursts_is_not_read_whole(tmp_path: Path) -> None:
+    with (
+        zipfile.ZipFile(tmp_path / "out.zip", "w", zipfile.ZIP_DEFLATED) as packed,
+        packed.open("manifest.json", "w") as entry,
+    ):
+        for _ in range(257):
+            entry.write(b" " * (1 << 20))
+    with pytest.raises(ArchiverError, match="longer than any of ours"):
+        read_manifest(tmp_path / "out.zip")
+
+
 def link(place: Path, to: Path) -> None:
     if place.exists():
         place.rename(to)

@@ -102,6 +102,20 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
         find_exports(bomb)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_python_unpacks_at_once_is_refused_before_it_is_read(
+    tmp_path: Path, method: int
+) -> None:
+    export = packed(tmp_path / "main.zip", {"messages.json": MESSAGES}, method=method)
+    with pytest.raises(ExportUnreadable, match="packed otherwise than by deflate"):
+        find_exports(export)
+
+    photo = packed(tmp_path / "main.zip", {"messages.json": MESSAGES})
+    with zipfile.ZipFile(photo, "a", method) as target:
+        target.writestr("photo.png", b"png")
+    assert [one.attachments for one in find_exports(photo)] == [1]
+
+
 def test_a_name_in_a_zip_may_be_empty(tmp_path: Path) -> None:
     export = packed(tmp_path / "main.zip", {"messages.json": MESSAGES})
     with zipfile.ZipFile(export, "a") as target, target.open(zipfile.ZipInfo(""), "w") as entry:
