@@ -313,7 +313,7 @@ def test_a_relative_path_begins_in_the_file_that_names_it_or_in_the_current_dire
 
 def test_systemd_hands_secrets_over_and_what_is_given_otherwise_wins(handed: Path) -> None:
     environ = {**HOME, "CREDENTIALS_DIRECTORY": str(handed)}
-    table = {"database": {"url": "postgresql://ada@host/db?sslmode=require"}}
+    table: dict[str, Any] = {"database": {"url": "postgresql://ada@host/db?sslmode=require"}}
     settings = read_settings(table, environ)
     assert settings.accounts[0].token == MARKER
     assert settings.database.full_url == (
@@ -322,13 +322,13 @@ def test_systemd_hands_secrets_over_and_what_is_given_otherwise_wins(handed: Pat
     assert {"p@ss/marker", "p%40ss%2Fmarker"} <= settings.secrets()
     assert read_settings(table | {"token": "other"}, environ).accounts[0].token == "other"
     (handed / "token").unlink()
-    assert (
-        read_settings({"accounts": [{"name": "work"}]}, environ).accounts[0].token.endswith("-work")
-    )
+    table["accounts"] = [{"name": "work"}]
+    assert read_settings(table, environ).accounts[0].token.endswith("-work")
 
 
 def test_an_account_knows_whence_its_token_comes(handed: Path) -> None:
     path = str(handed / "token")
+    (handed / "database-password").unlink()
     work, club = {"name": "work"}, {"name": "club", "token": "t"}
     credentials = {"CREDENTIALS_DIRECTORY": str(handed)}
     for table, environ, told in (
@@ -361,6 +361,21 @@ def test_an_account_knows_whence_its_token_comes(handed: Path) -> None:
             {"database": {"url": "postgresql://a:b@host/db", "password": "c"}},
             {},
             "database.url holds a password, and database.password is given",
+        ),
+        (
+            {"database": {"url": "postgresql://a@host/db?password=b", "password": "c"}},
+            {},
+            "database.url holds a password, and database.password is given",
+        ),
+        (
+            {"database": {"password": "c"}},
+            {},
+            "database.password is given, and no database.url that it belongs to",
+        ),
+        (
+            {},
+            {"ARCHIVER_DATABASE_PASSWORD": "c"},
+            "database.password is given, and no database.url that it belongs to",
         ),
         ({"metrics": {"listen": "9471"}}, {}, "expected host:port"),
         ({"metrics": {"listen": "127.0.0.1"}}, {}, "expected host:port"),
@@ -454,6 +469,8 @@ def test_every_line_of_the_example_can_be_put_to_use(setting: Any, tmp_path: Pat
         (tmp_path / "secret").write_text(tomllib.loads(f"x = {secret.key.example}")["x"])
         line = f"{setting.name} = {json.dumps(str(tmp_path / 'secret'))}"
     section = f"[{setting.section}]\n" if setting.section else ""
+    if setting.name.startswith("password"):
+        section += 'url = "postgresql://host/db"\n'
     read_settings(tomllib.loads(section + line), HOME)
 
 

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from archiver.settings import Settings
 from archiver.settings.account import Account
@@ -21,6 +20,7 @@ from archiver.settings.key import SettingRefused
 from archiver.settings.processes import refuse_processes
 from archiver.settings.refusing import refuse_unknown_keys, refuse_unknown_variables
 from archiver.settings.table import ACCOUNT, ACCOUNTS, FIRST, SECTIONS, TOP, Setting, settings_of
+from archiver.settings.urls import password_of
 from archiver.settings.values import checked, parse
 
 FILE = "file"
@@ -82,7 +82,7 @@ def gather(table: Mapping[str, Any], environ: Mapping[str, str], directory: Path
         name: _given(settings_of(kind, name), table.get(name, {}), environ, directory)
         for name, kind in SECTIONS.items()
     }
-    _refuse_two_passwords(sections["database"])
+    _refuse_stray_password(sections["database"])
     return Gifts(
         top={"data_dir": _state_dir(environ)} | top,
         first=_given(FIRST, table, environ, directory),
@@ -211,8 +211,16 @@ def _from_file(secret: Setting, path: Path, source: str) -> Given:
     return Given(checked(secret, read_secret(path), source=str(path)), source)
 
 
-def _refuse_two_passwords(database: Gift) -> None:
-    if "url" in database and "password" in database and urlsplit(database["url"].value).password:
+def _refuse_stray_password(database: Gift) -> None:
+    """Refuse a password that has no server, or another beside it."""
+    if "password" not in database:
+        return
+    if "url" not in database:
+        raise SettingRefused(
+            "database.password is given, and no database.url that it belongs to: give that too "
+            "(ARCHIVER_DATABASE_URL), or leave the password out for a private server"
+        )
+    if password_of(database["url"].value) is not None:
         raise SettingRefused(
             "database.url holds a password, and database.password is given: give one of them"
         )

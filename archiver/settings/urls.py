@@ -12,6 +12,12 @@ def with_password(url: str, password: str) -> str:
     return f"{url}{mark}password={quote(password, safe='')}"
 
 
+def password_of(url: str) -> str | None:
+    """The password of the user of *url*, wherever it stands there; None when it holds none."""
+    parts = urlsplit(url)
+    return dict(parse_qsl(parts.query)).get("password") or parts.password or None
+
+
 def secrets_of(url: str) -> frozenset[str]:
     """What of *url* no output may hold, in every spelling."""
     return frozenset(
