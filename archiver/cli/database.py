@@ -19,12 +19,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
-from archiver.embedded import run_server
+from archiver.embedded import DATABASE, run_server
 from archiver.embedded.home import is_made
 from archiver.errors import ArchiverError, leaves
 from archiver.settings import Settings
 from archiver.settings.sections import DatabaseSettings
 from archiver.store import engine as store
+from archiver.store.granting import ASKER, admit_asker
 from archiver.store.inspecting import require_changes
 from archiver.store.revision import check_schema, require_tables
 
@@ -44,6 +45,8 @@ class Place:
     """A database that can be connected to."""
 
     url: str = field(repr=False)
+    asking_url: str = field(default="", repr=False)
+    """The same for somebody who only reads, on a server of ours."""
     pool_size: int
     private: bool
     """Whether it is on a server of ours, which nobody else looks after."""
@@ -70,7 +73,11 @@ def serve_database(settings: Settings, *, told_at: int = logging.DEBUG) -> Itera
     )
     with run_server(home, binaries=database.postgres_bin) as server:
         yield Place(
-            url=server.url, pool_size=database.pool_size, private=True, answers=server.answers
+            url=server.url,
+            asking_url=server.url_of(DATABASE, user=ASKER),
+            pool_size=database.pool_size,
+            private=True,
+            answers=server.answers,
         )
 
 
@@ -196,6 +203,24 @@ async def open_views(
             await migrate(engine)
         else:
             await check_schema(engine)
+        yield engine
+
+
+@asynccontextmanager
+async def open_for_questions(place: Place) -> AsyncIterator[store.Engine]:
+    """As `open_views`, for what a person asks: of a private server, as one who only reads.
+
+    Its superuser could read files, end sessions and fill the disk by a query that changes no row.
+
+    Raises:
+        ArchiverError: as there.
+    """
+    async with open_views(place) as engine:
+        if not place.private:
+            yield engine
+            return
+        await admit_asker(engine)
+    async with connect(replace(place, url=place.asking_url)) as engine:
         yield engine
 
 

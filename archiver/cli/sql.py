@@ -17,7 +17,7 @@ import click
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import (
     Place,
-    open_views,
+    open_for_questions,
     require_archive,
     require_demo,
     serve_database,
@@ -104,7 +104,7 @@ async def _tell(
 ) -> str | None:
     """The answer in its *form*, unless that prints it while it comes."""
     async with (
-        open_views(place) as engine,
+        open_for_questions(place) as engine,
         ask(engine, query, schema=SCHEMA, seconds=seconds, zone=zone) as answer,
     ):
         return await form(answer)

@@ -86,10 +86,10 @@ class Server:
         """The libpq URL of the archive's database."""
         return self.url_of(DATABASE)
 
-    def url_of(self, database: str) -> str:
-        """Return the libpq URL of *database*."""
+    def url_of(self, database: str, *, user: str = DATABASE) -> str:
+        """Return the libpq URL of *database* for *user*; the one unless told is a superuser."""
         host = quote(str(self.socket_dir))
-        return f"postgresql://{DATABASE}@/{quote(database, safe='')}?host={host}&port={PORT}"
+        return f"postgresql://{user}@/{quote(database, safe='')}?host={host}&port={PORT}"
 
     def answers(self, database: str = DATABASE) -> bool:
         """Tell whether a connection to *database* succeeds now."""

@@ -20,6 +20,8 @@ from archiver.store.engine import Engine, first_line, sqlstate, transaction
 
 WRITER = "archiver_writer"
 READER = "archiver_reader"
+ASKER = "archiver_asker"
+"""Of a private server: in whose name its owner asks."""
 
 WRITES: Mapping[str, str] = {
     "schema_version": "",
@@ -95,6 +97,16 @@ async def renew(tx: AsyncConnection) -> None:
     found = await tx.execute(_HOLDERS)
     writers, readers = found.one()
     await _give(tx, writers=writers or (), readers=readers or ())
+
+
+async def admit_asker(engine: Engine) -> None:
+    """Make the role in whose name the owner of a private server asks, unless it is there.
+
+    It reads all that is in the database, and nothing else of the machine.
+    """
+    async with transaction(engine) as tx:
+        if await _make(tx, [ASKER]):
+            await tx.exec_driver_sql(f"GRANT pg_read_all_data TO {quoted(ASKER)}")
 
 
 async def _check_names(tx: AsyncConnection, writer: str, reader: str) -> None:

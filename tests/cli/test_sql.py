@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from archiver.embedded import run_server
 from tests.cli.conftest import OnTerminal, Run
 
 
@@ -268,6 +269,30 @@ def test_what_is_no_quick_question_is_refused(
     assert reason in told.stderr
     with psycopg.connect(archive) as db:
         assert db.execute("SELECT FROM store.flows").rowcount == 1
+
+
+def test_on_a_private_server_nothing_but_the_archive_is_reached(
+    archiver: Run, swift_path: Path
+) -> None:
+    settings = {"ARCHIVER_DATA_DIR": str(swift_path)}
+    with run_server(swift_path / "postgres") as server:
+        for query, told in (
+            ("SELECT pg_read_file('postgresql.conf')", "permission denied"),
+            ("SELECT pg_create_physical_replication_slot('a', true)", "permission denied"),
+            ("SELECT pg_reload_conf()", "permission denied"),
+            ("SELECT set_config('role', 'archiver', true)", "permission denied"),
+        ):
+            refused = archiver("sql", query, **settings)
+            assert (refused.returncode, refused.stdout) == (2, "")
+            assert told in refused.stderr
+        for query in (
+            "SELECT count(*) FROM messages",
+            "SELECT count(*) FROM messages_as_of(now())",
+            "SELECT count(*) FROM store.journal",
+        ):
+            assert archiver("sql", "--csv", query, **settings).stdout.splitlines() == ["count", "0"]
+        with psycopg.connect(server.url) as db:
+            assert db.execute("SELECT FROM pg_replication_slots").rowcount == 0
 
 
 @pytest.mark.parametrize(
