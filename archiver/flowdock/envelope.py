@@ -150,7 +150,7 @@ def read_json(frame: bytes) -> Any:
         raise ValueError("nested too deeply") from None
     if is_too_deep(frame):
         raise ValueError("nested too deeply")
-    return _storable(value)
+    return storable(value)
 
 
 def is_too_deep(frame: bytes) -> bool:
@@ -201,18 +201,18 @@ def _int_or_text(literal: str) -> int | str:
         return literal
 
 
-def _storable(value: Any) -> Any:
+def storable(value: Any) -> Any:
     """Return *value* with U+FFFD in place of every NUL and lone surrogate, in keys too."""
     # Loops, not comprehensions: those cost a Python frame each, and nesting goes to MAX_DEPTH.
     if isinstance(value, str):
         return _UNSTORABLE.sub("\ufffd", value)
     if isinstance(value, list):
         for index, item in enumerate(value):
-            value[index] = _storable(item)
+            value[index] = storable(item)
         return value
     if isinstance(value, dict):
-        storable = {}
+        kept = {}
         for key, item in value.items():
-            storable[_UNSTORABLE.sub("\ufffd", key)] = _storable(item)
-        return storable
+            kept[_UNSTORABLE.sub("\ufffd", key)] = storable(item)
+        return kept
     return value

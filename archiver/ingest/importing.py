@@ -25,6 +25,7 @@ from archiver.domain.proportion import OUT_OF_PROPORTION, is_far_beyond
 from archiver.errors import ArchiverError
 from archiver.flowdock.decode import decode_listed
 from archiver.flowdock.elements import Element, Misshapen, elements
+from archiver.flowdock.envelope import storable
 from archiver.flowdock.fields import read_flow, read_id
 from archiver.flowdock.official import ExportFile, ExportUnreadable
 from archiver.flowdock.redaction import redact
@@ -115,7 +116,7 @@ def survey(export: ExportFile) -> Iterator[Survey]:
         id_ = read_id(glance.id) or 0
         if id_ > newest and not is_far_beyond(id_, newest, flow or ""):
             newest = id_
-        flow = flow or read_flow(glance.flow)
+        flow = flow or storable(read_flow(glance.flow))
         if count % BATCH_ELEMENTS == 0:
             yield Survey(elements=count, newest=EventId(newest), flow=flow)
     yield Survey(elements=count, newest=EventId(newest), flow=flow)

@@ -261,6 +261,11 @@ def test_what_cannot_be_placed_is_rejected_with_its_place(archive: Archive) -> N
     assert archive.query("SELECT max(as_of) FROM store.messages") == [(5,)]
 
 
+def test_a_flow_may_have_a_name_that_postgres_does_not_take(archive: Archive) -> None:
+    assert archive.read(frame(1, flow="a\0b"), frame(2, flow="a\0b")) == Imported(taken=2)
+    assert archive.query("SELECT DISTINCT flow FROM archive.messages") == [("a\ufffdb",)]
+
+
 def test_a_file_is_held_against_how_far_its_flow_has_come(archive: Archive) -> None:
     archive.read(frame(1), frame(9))
     with pytest.raises(ArchiverError, match=r"a message 2000000000, out of all proportion to f"):
