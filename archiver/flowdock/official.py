@@ -9,6 +9,7 @@ anything.
 import re
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -136,6 +137,12 @@ def _packed(path: Path, entries: list[zipfile.ZipInfo]) -> list[ExportFile]:
     wanted = [entry for entry in files if PurePosixPath(entry.filename).name == MESSAGES]
     if not wanted:
         raise ExportUnreadable(f"{path} holds no {MESSAGES}: it is no export of a flow")
+    for name, times in Counter(entry.filename for entry in wanted).items():
+        if times > 1:
+            raise ExportUnreadable(
+                f"{path} holds {name} {times} times, and only the last could be read: unpack it "
+                "yourself, and import each"
+            )
     return [
         ExportFile(
             path=path,

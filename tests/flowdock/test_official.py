@@ -116,6 +116,15 @@ def test_what_python_unpacks_at_once_is_refused_before_it_is_read(
     assert [one.attachments for one in find_exports(photo)] == [1]
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_zip_that_holds_two_files_of_one_name_is_refused(tmp_path: Path) -> None:
+    export = packed(tmp_path / "main.zip", {"messages.json": MESSAGES})
+    with zipfile.ZipFile(export, "a") as target:
+        target.writestr("messages.json", b"[]")
+    with pytest.raises(ExportUnreadable, match=r"holds messages\.json 2 times"):
+        find_exports(export)
+
+
 def test_a_name_in_a_zip_may_be_empty(tmp_path: Path) -> None:
     export = packed(tmp_path / "main.zip", {"messages.json": MESSAGES})
     with zipfile.ZipFile(export, "a") as target, target.open(zipfile.ZipInfo(""), "w") as entry:
