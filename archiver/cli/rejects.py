@@ -80,14 +80,20 @@ def rejects(ctx: click.Context, /, *, as_json: bool, limit: int) -> None:
 @rejects.command(short_help="Show one reject, and its bytes.")
 @click.argument("id_", metavar="ID", type=Whole(1, LARGEST))
 @click.option("--raw", "as_raw", is_flag=True, help="Write its bytes, and nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object; bytes in base64.")
 @click.pass_obj
-def show(load: LoadSettings, /, *, id_: int, as_raw: bool) -> None:
+def show(load: LoadSettings, /, *, id_: int, as_raw: bool, as_json: bool) -> None:
     """Show one reject: what is known of it, and its bytes, made safe for a terminal."""
+    if as_raw and as_json:
+        raise click.UsageError("--raw and --json exclude each other")
     reject = _with_archive(load, partial(_show, id_=id_))
     if reject is None:
         raise ArchiverError(f"there is no reject {id_}: archiver rejects lists them")
     if as_raw:
         sys.stdout.buffer.write(reject.raw)
+        return
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(reject)))
         return
     click.echo(f"received  {moment(reject.received_at)}")
     click.echo(f"origin    {make_safe(reject.origin)}")

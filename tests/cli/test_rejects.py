@@ -1,6 +1,7 @@
 """``archiver rejects``: listed, shown, and placed when they can be read."""
 
 import json
+from base64 import b64decode
 from typing import Any
 
 import psycopg
@@ -89,6 +90,26 @@ def test_bytes_are_shown_safely_or_as_they_are(
     assert (raw.returncode, raw.stdout) == (0, NOT_JSON)
     told = archiver("rejects", "show", "99", ARCHIVER_DATABASE_URL=archive)
     assert (told.returncode, told.stdout) == (2, "")
+
+
+def test_one_reject_is_one_json_object_that_holds_all_its_bytes(
+    archiver: Run, archive: str
+) -> None:
+    told = archiver("rejects", "show", "1", "--json", ARCHIVER_DATABASE_URL=archive)
+    assert (told.returncode, told.stderr, told.stdout.count("\n")) == (0, "", 1)
+    found = json.loads(told.stdout)
+    assert b64decode(found.pop("raw"), validate=True) == NOT_JSON
+    assert found == {
+        "id": 1,
+        "received_at": "2024-05-01T10:00:00Z",
+        "origin": "default 1",
+        "reason": "no\x1b flow",
+    }
+    told = archiver("rejects", "show", "99", "--json", ARCHIVER_DATABASE_URL=archive)
+    assert (told.returncode, told.stdout) == (2, "")
+    told = archiver("rejects", "show", "1", "--json", "--raw", ARCHIVER_DATABASE_URL=archive)
+    assert (told.returncode, told.stdout) == (2, "")
+    assert "--raw and --json exclude each other" in told.stderr
 
 
 def test_what_can_be_read_now_finds_its_place(archiver: Run, archive: str) -> None:
