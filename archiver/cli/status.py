@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 import msgspec
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len, chop_cells, set_cell_size
 
 from archiver.cli.choice import choose_flows
 from archiver.cli.configuration import LoadSettings
@@ -224,7 +224,7 @@ def _cells(one: FlowReport, *, at: datetime) -> Sequence[str]:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    """A table; on a terminal, names of flows are cut to what it has room for.
+    """A table; on a terminal, names of flows are broken to what it has room for.
 
     Where they would be less than `NARROWEST`, each flow becomes a block of lines.
     """
@@ -240,10 +240,11 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 def _lines(rows: Sequence[Sequence[str]], room: int, widths: Sequence[int]) -> Iterator[str]:
     for number, (flow, *numbers) in enumerate([NAMES, *rows]):
-        name = flow if cell_len(flow) <= room else set_cell_size(flow, room - 1) + "…"
+        name, *rest = chop_cells(flow, room)
         line = GAP.join([set_cell_size(name, room), *map(str.rjust, numbers, widths)])
         unproven = number and not line.endswith(COMPLETE)
-        yield click.style(line, bold=not number, fg="yellow" if unproven else None)
+        for one in (line, *rest):
+            yield click.style(one, bold=not number, fg="yellow" if unproven else None)
 
 
 def _summary(found: Look) -> str:

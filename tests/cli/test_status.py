@@ -8,12 +8,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from rich.cells import cell_len
 
 from archiver.cli.measures import SILENCE, told_bytes, told_count, told_seconds, told_share
+from archiver.cli.terminal import make_safe
 from archiver.store.reading import Count
 from tests.cli.conftest import OnTerminal, Run
 
-EVIL = "acme/evil\x1b[31m\u202etxt\n" + "long" * 30
+EVIL = "acme/evil\x1b[31m\u202etxt\n再起動" + "long" * 30
 
 
 @pytest.fixture
@@ -157,7 +159,7 @@ def test_a_flow_does_not_look_complete_whose_end_is_not_told(archiver: Run, arch
 
 def test_no_name_has_power_over_the_output(archiver: Run, archive: str) -> None:
     told = archiver("status", ARCHIVER_DATABASE_URL=archive)
-    assert "acme/evil␛[31m\ufffdtxt⏎long" in told.stdout
+    assert "acme/evil␛[31m\ufffdtxt⏎再起動long" in told.stdout
     assert not {"\x1b", "\u202e"} & set(told.stdout)
 
 
@@ -178,8 +180,10 @@ def test_on_a_terminal_the_table_fits_and_is_coloured(
         environ | {"ARCHIVER_DATABASE_URL": archive, "COLUMNS": str(columns), "NO_COLOR": "1"},
     )
     assert "\x1b" not in bare
-    assert max(len(line) for line in bare.split("\n")[:4]) <= columns
-    assert "…" in bare
+    rows = bare[: bare.index("acme/ops: ")].split("\n")
+    assert max(map(cell_len, rows)) <= columns
+    names = "".join(line.partition("  ")[0] for line in rows)
+    assert names == f"flow{make_safe(EVIL)}acme/mainacme/ops"
 
 
 def test_where_a_table_has_no_room_each_flow_becomes_a_block_of_lines(
