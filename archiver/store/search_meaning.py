@@ -128,7 +128,7 @@ async def _flows(
 
 def _chosen(paths: Mapping[int, str], name: str) -> Iterable[int]:
     """The flows whose path, or whose name in whatever organization, fits *name*."""
-    fits = re.compile(translate(name), re.IGNORECASE).match
+    fits = _fits(name)
     is_path = "/" in name
     return (
         key
@@ -137,15 +137,20 @@ def _chosen(paths: Mapping[int, str], name: str) -> Iterable[int]:
     )
 
 
+def _fits(name: str) -> Callable[[str], object]:
+    """Whether a text is *name*, in which a star, and no other sign, stands for others."""
+    # Not by a regular expression of ours: many stars would have it try for ever.
+    plain = re.sub(r"[?[]", r"[\g<0>]", name)
+    return re.compile(translate(plain), re.IGNORECASE).match
+
+
 async def _people(tx: AsyncConnection, query: Query, filters: Sequence[Filter]) -> dict[str, str]:
     """The tsquery of what each person of a filter sent, or is mentioned in."""
     users = (await tx.execute(_USERS)).all() if filters else ()
     called = {user_id: {fold(name) for name in names if name} for user_id, *names in users}
     found = {}
     for one in filters:
-        # Of the signs that stand for others, a star alone does here.
-        pieces = map(re.escape, fold(one.value).split("*"))
-        fits = re.compile(".*".join(pieces), re.DOTALL).fullmatch
+        fits = _fits(fold(one.value))
         ids = [id_ for id_, names in called.items() if id_ == one.value or any(map(fits, names))]
         own = _sent_by if one.name == "from" else _mentioning
         # Whom the service never listed goes by an id alone.

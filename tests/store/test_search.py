@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import text
 
-from archiver.domain.model import Flow, FlowId
+from archiver.domain.model import Flow, FlowId, User, UserId
 from archiver.domain.query import BadQuery
 from archiver.domain.query_parsing import parse
 from archiver.ingest.apply import apply
@@ -132,6 +132,14 @@ async def test_hostile_patterns_end(engine, pattern):
         await find(engine, pattern, seconds=5.0)
 
 
+async def test_hostile_names_end(engine):
+    async with transaction(engine) as tx:
+        await directory.see_users(tx, [User(id=UserId("9"), nick="a" * 60)], now=NOW)
+    for name in ("*a" * 8 + "*b", "*a" * 100):
+        with pytest.raises(BadQuery, match="nobody is called"):
+            await find(engine, f"from:{name}")
+
+
 @pytest.mark.parametrize("group", ["everyone", "Everybody", "team"])
 async def test_what_was_said_to_all_is_found_by_the_group(engine, group):
     flow_key = await new_flow(engine)
@@ -153,6 +161,24 @@ async def test_whom_the_service_never_listed_is_found_by_the_whole_name_or_by_a_
         assert ids(await find(engine, f"from:{name}")) == {1}
     with pytest.raises(BadQuery, match="nobody is called builder"):
         await find(engine, "from:builder")
+
+
+async def test_in_a_name_a_star_alone_stands_for_other_signs(engine):
+    flow = Flow(id=FlowId("f"), path="acme/[old] why?")
+    people = [User(id=UserId("8"), nick="[b]?")]
+    async with transaction(engine) as tx:
+        await directory.see_flows(tx, [flow], now=NOW)
+        await directory.see_users(tx, people, now=NOW)
+        flow_key = (await directory.name_flows(tx, [flow.id], now=NOW))[flow.id]
+    said = streamed(frame(1, user="8"), flow_key)
+    await apply(engine, Batch(now=NOW, arrivals=[said]))
+    await catch_up(engine)
+    for name in ("acme/[old] why?", "[OLD] why?", "acme/*", "*[old]*"):
+        assert ids(await find(engine, f"in:'{name}'")) == {1}
+    for name in ("acme/[old] why!", "acme/?old? why?", "acme/[[]old] why?", "acm[e]/*"):
+        with pytest.raises(BadQuery, match="no flow is named"):
+            await find(engine, f"in:'{name}'")
+    assert ids(await find(engine, "from:'[b]?'")) == {1}
 
 
 @pytest.mark.parametrize(
