@@ -350,7 +350,21 @@ def test_an_account_knows_whence_its_token_comes(handed: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "environ", "told"),
     [
-        ({"token_file": "/no/such"}, {}, "cannot read the secret in /no/such: No such file"),
+        (
+            {"token_file": "/no/such"},
+            {},
+            "cannot read the secret in /no/such (token_file): No such file",
+        ),
+        (
+            {},
+            {"ARCHIVER_DATABASE_URL_FILE": "/no/such"},
+            "cannot read the secret in /no/such (ARCHIVER_DATABASE_URL_FILE): No such file",
+        ),
+        (
+            {"accounts": [{"name": "club", "token_file": "/dev/null"}]},
+            {},
+            "the file /dev/null (accounts.token_file) is to hold a secret, and is empty",
+        ),
         ({"token": "t", "token_file": "/x"}, {}, "token is given, and so is token_file"),
         (
             {},

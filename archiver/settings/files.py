@@ -17,20 +17,21 @@ def credential_of(name: str, environ: Mapping[str, str]) -> Path | None:
     return path if path.is_file() else None
 
 
-def read_secret(path: Path) -> str:
-    """The one line that the file holds, without its end.
+def read_secret(path: Path, *, named: str) -> str:
+    """The one line that the file holds, without its end; *named* says by what it was named.
 
     Raises:
         SettingRefused: it cannot be read, or holds something else.
     """
+    told = f"{path} ({named})"
     try:
         with path.open("rb") as file:
             content = file.read(LONGEST_BYTES)
         text = content.decode().rstrip("\r\n")
     except OSError as error:
-        raise SettingRefused(f"cannot read the secret in {path}: {error.strerror}") from error
+        raise SettingRefused(f"cannot read the secret in {told}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise SettingRefused(f"the secret in {path} is no text") from error
+        raise SettingRefused(f"the secret in {told} is no text") from error
     if not text.strip():
-        raise SettingRefused(f"the file {path} is to hold a secret, and is empty")
+        raise SettingRefused(f"the file {told} is to hold a secret, and is empty")
     return text

@@ -100,7 +100,7 @@ def _each_account(
             raise SettingRefused(f"accounts.name is missing in account {number} of the file")
         handed = credential_of(f"token-{given['name'].value}", environ)
         if "token" not in given and handed:
-            given["token"] = _from_file(_TOKEN, handed, f"credential {handed.name}")
+            given["token"] = _of_credential(_TOKEN, handed)
         if "token" not in given:
             raise SettingRefused(
                 f"accounts.token is missing in account {number} of the file; "
@@ -167,7 +167,7 @@ def _given(
             taken = _of_two(secret, found.get(secret.name), setting, given)
             handed = credential_of(secret.key.credential, environ)
             if taken is None and handed:
-                taken = _from_file(secret, handed, f"credential {handed.name}")
+                taken = _of_credential(secret, handed)
             if taken:
                 found[secret.name] = taken
     return found
@@ -204,11 +204,17 @@ def _of_two(
             f"{file.full_name if path.source == FILE else file.environ}: give one of them"
         )
     name = file.full_name if path.source == FILE else path.source
-    return _from_file(secret, path.value, f"{path.value} ({name})")
+    return _from_file(secret, path.value, f"{path.value} ({name})", named=name)
 
 
-def _from_file(secret: Setting, path: Path, source: str) -> Given:
-    return Given(checked(secret, read_secret(path), source=str(path)), source)
+def _of_credential(secret: Setting, path: Path) -> Given:
+    name = f"credential {path.name}"
+    return _from_file(secret, path, name, named=name)
+
+
+def _from_file(secret: Setting, path: Path, source: str, *, named: str) -> Given:
+    read = read_secret(path, named=named)
+    return Given(checked(secret, read, source=f"{path} ({named})"), source)
 
 
 def _refuse_stray_password(database: Gift) -> None:
