@@ -253,6 +253,8 @@ def test_a_token_sent_in_clear_is_noticed_but_not_on_this_machine() -> None:
         (["!acme/noise"], "acme/main", True),
         (["!acme/noise"], "acme/noise", False),
         (["acme/ma?n"], "acme/main", True),
+        (["acme/[a-z]*"], "acme/main", False),
+        (["acme/[old]"], "acme/[old]", True),
         ([], "acme/main", False),
     ],
 )

@@ -35,7 +35,8 @@ class Account:
     flows: Annotated[
         tuple[str, ...],
         Key(
-            doc="which flows: patterns of organization/flow, ! excludes, the last match wins",
+            doc="which flows: patterns of organization/flow, in which * stands for any letters "
+            "and ? for one; ! excludes, the last match wins",
             example='["acme/*", "!acme/noise"]',
         ),
     ] = ("*",)
@@ -67,11 +68,12 @@ class Account:
 def matches(path: str, patterns: Sequence[str]) -> bool:
     """Tell whether *path* is among *patterns*: ``!`` excludes, the last match wins.
 
-    ``*`` stands for any text and ``?`` for one letter; case does not matter. A list that starts
-    with an exclusion starts from all.
+    ``*`` stands for any text and ``?`` for one letter, and nothing else for others; case does not
+    matter. A list that starts with an exclusion starts from all.
     """
     chosen = bool(patterns) and patterns[0].startswith("!")
     for pattern in patterns:
-        if fnmatchcase(path.casefold(), pattern.removeprefix("!").casefold()):
+        plain = pattern.removeprefix("!").casefold().replace("[", "[[]")
+        if fnmatchcase(path.casefold(), plain):
             chosen = not pattern.startswith("!")
     return chosen
