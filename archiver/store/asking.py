@@ -21,6 +21,7 @@ from archiver.store.bulk import driver_of
 from archiver.store.engine import CANCELED, READ_ONLY, Engine, Fault, fault, first_line, sqlstate
 
 NOT_SQL = "42601"
+NO_RELATION = "42P01"
 NOT_UPDATABLE = "55000"
 NOT_SUPPORTED = "0A000"
 PROTOCOL = "08P01"
@@ -212,4 +213,6 @@ def _refusal(error: DBAPIError | psycopg.Error, query: str, seconds: float) -> s
     if not state or state[:2] in SERVER_AWAY:
         return None if fault(error) is Fault.SERVER else told
     hint = getattr(getattr(cause, "diag", None), "message_hint", None)
+    if state == NO_RELATION and told.startswith("relation"):
+        hint = "archiver sql --help names the views"
     return f"{told}; {hint}" if hint else told

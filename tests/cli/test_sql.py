@@ -242,6 +242,11 @@ NUMBERED = "SELECT nextval('store.flows_flow_key_seq')"
         ("SELECT E'\\x1b[31m'::int", "␛[31m"),
         ("COMMIT", "SELECT something"),
         ("SELECT nonsense", "does not exist"),
+        (
+            "TABLE message",
+            'relation "message" does not exist; archiver sql --help names the views\n',
+        ),
+        ("SELECT m.id", 'missing FROM-clause entry for table "m"\n'),
         ("SELECT pg_sleep(30)", "longer than 0.2 seconds"),
         ("SELECT $1", "error: nobody gives a value for $1: write the value itself"),
         ("EXPLAIN SELECT $1::int", "error: nobody gives a value for $1: write the value itself"),
