@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
@@ -65,6 +65,8 @@ class Surroundings:
     notifier: Notifier
     processes: Processes
     """Those that this one keeps."""
+    early: Sequence[int]
+    """Signals that came before they could be heard."""
 
 
 @click.command
@@ -79,6 +81,7 @@ def run(load: LoadSettings, number: int) -> None:
     """
     if number != FIRST:
         end_with_first()
+    early = keep_hangups()
     load = replace(load, process=number)
     settings = load()
     settings.require_accounts()
@@ -92,11 +95,27 @@ def run(load: LoadSettings, number: int) -> None:
     told_at = logging.INFO if number == FIRST else logging.DEBUG
     with serve_database(settings, told_at=told_at) as place:
         surroundings = Surroundings(
-            load=load, settings=settings, place=place, notifier=notifier, processes=processes
+            load=load,
+            settings=settings,
+            place=place,
+            notifier=notifier,
+            processes=processes,
+            early=early,
         )
         asyncio.run(_run(surroundings))
         # Not after a private database, which may take longer to stop than we wait for it.
         log.log(told_at, "stopped")
+
+
+def keep_hangups() -> Sequence[int]:
+    """Keep SIGHUP, which would end us, until it is heard: a database may take long to start.
+
+    What a terminal says that is closed ends us.
+    """
+    early: list[int] = []
+    if not os.isatty(STDIN):
+        signal.signal(signal.SIGHUP, lambda number, _: early.append(number))
+    return early
 
 
 def end_with_first() -> None:
@@ -177,6 +196,8 @@ def _hear_signals(signals: Signals, given: Surroundings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop)
     loop.add_signal_handler(signal.SIGHUP, hung_up)
+    if given.early:
+        signals.reload.set()
 
 
 @asynccontextmanager

@@ -159,6 +159,19 @@ async def test_a_private_database_that_dies_ends_it_and_the_next_start_mends_all
         await archived(flowdock, private_url(settings))
 
 
+async def test_a_sighup_while_a_private_database_starts_is_heard_and_does_not_end_it(
+    starter, settings, tmp_path
+):
+    log = tmp_path / "log"
+    async with asyncio.timeout(30):
+        with forked(starter, settings, log) as daemon:
+            while "using a private database" not in log.read_text():  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            daemon.send_signal(signal.SIGHUP)
+            while "settings read again" not in log.read_text():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
 async def test_it_says_that_it_stopped_though_a_private_database_takes_longer(
     starter, flowdock, settings, tmp_path, monkeypatch
 ):
