@@ -22,12 +22,12 @@ from archiver.ingest import rebuild as rebuilding
 from archiver.ingest.rebuild import Step
 from archiver.memory import collect_rarely
 from archiver.store.comparing import Difference
-from archiver.store.engine import Engine
+from archiver.store.engine import Engine, connections_of
 
 TOLD_DIFFERENCES = 20
 TOLD_LETTERS = 60
-SIDE_BY_SIDE = 2
-"""Flows at a time: while the server works on one, the events of the other are folded."""
+SIDE_BY_SIDE = 3
+"""Flows at a time: while the server works on two, the events of the third are folded."""
 
 Walk = Callable[[Engine, int], AsyncIterator[Step]]
 
@@ -103,7 +103,7 @@ async def _run(place: Place, walk: Walk, patterns: Sequence[str], tell: Tell) ->
                 outcome.flows += 1
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(SIDE_BY_SIDE):
+            for _ in range(min(SIDE_BY_SIDE, connections_of(engine))):
                 group.create_task(work())
     return replace(outcome, first=sorted(outcome.first, key=itemgetter(0)))
 
