@@ -52,14 +52,34 @@ class Elements:
         self._begun = False
         self._ended = False
         self._comma_needed = False
+        self._worth_a_look = 0
 
     def feed(self, chunk: bytes) -> Iterator[Element]:
-        """Yield the elements that *chunk* completes; all of them must be taken.
+        """Yield elements that *chunk* completes; all of them must be taken.
+
+        What had no end is looked at again when it has doubled: with each chunk, the time that one
+        long element takes would grow with the square of its length.
 
         Raises:
             Misshapen: what came is no array, or more than one, or an element is too long.
         """
         self._rest += chunk
+        if len(self._rest) >= self._worth_a_look:
+            yield from self._cut()
+            self._worth_a_look = min(2 * len(self._rest), MAX_ELEMENT_BYTES)
+
+    def close(self) -> Iterator[Element]:
+        """Yield the elements that are left, and make sure that the array has ended.
+
+        Raises:
+            Misshapen: it has not, or as in `feed`.
+        """
+        yield from self._cut()
+        if not self._ended:
+            reason = "no end to what begins" if self._begun else "no array of messages"
+            raise Misshapen(reason, self._at)
+
+    def _cut(self) -> Iterator[Element]:
         if not self._begun:
             self._begin()
         if self._begun and not self._ended:
@@ -71,16 +91,6 @@ class Elements:
             self._skip_space()
             if self._rest:
                 raise Misshapen("more after the end of the array", self._at)
-
-    def close(self) -> None:
-        """Make sure that the array has ended.
-
-        Raises:
-            Misshapen: it has not.
-        """
-        if not self._ended:
-            reason = "no end to what begins" if self._begun else "no array of messages"
-            raise Misshapen(reason, self._at)
 
     def _begin(self) -> None:
         if self._at == 0 and self._rest.startswith(b"\xef\xbb\xbf"):
@@ -204,4 +214,4 @@ def elements(chunks: Iterable[bytes]) -> Iterator[Element]:
     cut = Elements()
     for chunk in chunks:
         yield from cut.feed(chunk)
-    cut.close()
+    yield from cut.close()

@@ -3,12 +3,14 @@
 import json
 import re
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from archiver.flowdock import elements as module
 from archiver.flowdock.elements import Element, Elements, Misshapen, elements
@@ -89,6 +91,31 @@ def test_an_element_without_end_is_not_read_into_memory(monkeypatch: pytest.Monk
     assert list(cut.feed(b'["' + b"x" * 990)) == []
     with pytest.raises(Misshapen, match="more than 1,000 bytes at byte 1"):
         list(cut.feed(b"x" * 50))
+
+
+@pytest.mark.parametrize("begin", [b"[", b'{"a":', b"[{},", b'["'])
+def test_an_element_without_end_is_not_looked_at_with_each_chunk(begin: bytes) -> None:
+    looked = 0
+
+    class Looked(Elements):
+        @override
+        def _cut(self) -> Iterator[Element]:
+            nonlocal looked
+            looked += len(self._rest)
+            return super()._cut()
+
+    cut = Looked()
+    body = b"[" + begin * 20_000
+    for chunk in chopped(body, 100):
+        assert list(cut.feed(chunk)) == []
+    assert looked < 4 * len(body)
+
+
+def test_what_was_not_looked_at_when_the_file_ends_is_read_all_the_same() -> None:
+    long, short = b'"' + b"x" * 1000 + b'"', b"7"
+    body = b"[" + long + (b"," + short) * 100 + b"]"
+    for size in (10, 999, 1003, 1100):
+        assert [one.raw for one in read(body, size)] == [long] + [short] * 100
 
 
 @pytest.mark.parametrize("plain", [b"1", b"true", b'"a, ]\\\\"', b'"\\"{"', b"1e", b"a b"])
