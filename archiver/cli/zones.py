@@ -1,11 +1,13 @@
 """The clock of whoever reads: a time zone as people name it."""
 
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import click
 from typing_extensions import override
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Zone(click.ParamType[tzinfo]):
@@ -39,5 +41,14 @@ def on_clock(at: datetime, zone: tzinfo | None) -> datetime:
 
 
 def localize(at: datetime, zone: tzinfo | None) -> datetime:
-    """The moment that *at* names on the clock of *zone*, or of this machine."""
-    return at.astimezone() if zone is None else at.replace(tzinfo=zone)
+    """The moment that *at* names on the clock of *zone*, or of this machine.
+
+    An hour that a clock leaves out is told by the clock as it was before; so a day that begins with
+    one begins when the clock is put forward.
+    """
+    if zone is not None:
+        return at.replace(tzinfo=zone)
+    # astimezone() would take the offset of after, and come to an hour before. To the microsecond,
+    # as whole seconds are exact.
+    seconds = at.replace(microsecond=0).timestamp()
+    return EPOCH + timedelta(seconds=seconds, microseconds=at.microsecond)

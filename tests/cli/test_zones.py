@@ -1,0 +1,42 @@
+"""The clock of whoever reads: that of the machine is read as that of a zone with its name."""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from archiver.cli.zones import localize
+
+ZONES = ("Europe/Helsinki", "America/Sao_Paulo", "America/Havana", "Australia/Lord_Howe", "UTC")
+
+
+@pytest.fixture(params=ZONES)
+def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The name of the zone that the machine is in."""
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", request.param)
+        time.tzset()
+        yield request.param
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "2024-03-31T03:30:00.123457",  # left out in Helsinki
+        "2024-10-27T03:30:00",  # there twice
+        "2018-11-04T00:00:00",  # a day that begins at one in Sao Paulo
+        "2018-02-17T23:30:00",
+        "2024-03-10T00:00:00",  # and in Havana
+        "2024-11-03T00:30:00",
+        "2024-10-06T02:15:00",  # half an hour is left out on Lord Howe
+        "2024-02-29T12:00:00",
+        "0002-01-01T00:00:00",
+        "9998-12-31T23:59:59.999999",
+    ],
+)
+def test_the_machine_tells_a_moment_as_its_zone_does(zone: str, told: str) -> None:
+    at = datetime.fromisoformat(told)
+    assert localize(at, None) == localize(at, ZoneInfo(zone)).astimezone(UTC)
