@@ -33,12 +33,12 @@ class Moment(click.ParamType[datetime]):
 
 
 def parse(text: str, *, now: datetime) -> datetime:
-    """The moment that *text* names.
+    """The moment that *text* names, in UTC.
 
     Raises:
-        ValueError, OverflowError: it names none.
+        ValueError, OverflowError: it names none, or one that UTC has no year for.
     """
     if ago := re.fullmatch(r"(\d+)([mhdw])", text.strip()):
         return now - timedelta(**{UNITS[ago[2]]: int(ago[1])})
     at = datetime.fromisoformat(text.strip())
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)

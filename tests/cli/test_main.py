@@ -68,6 +68,7 @@ def test_the_version_is_told(archiver: Run) -> None:
         (["--config"], "requires an argument"),
         (["verify", "--since", "2999-01-01"], "'2999-01-01' is yet to come"),
         (["export", "x", "--since=1d", "--until=2d"], "--since must be before --until"),
+        (["export", "x", "--since=0001-01-01T00:00+14:00"], "+14:00' is neither like 30d"),
         (["export", ""], "'DIR': the name is empty"),
         (["import", "x", ""], "'PATH...': the name is empty"),
         (["import", "x", "--users", ""], "'--users': the name is empty"),

@@ -301,3 +301,6 @@ def test_moments_are_so_long_ago_or_dates():
     for wrong in ("", "soon", "30", "-3d"):
         with pytest.raises(ValueError, match="Invalid isoformat"):
             parse(wrong, now=NOW)
+    for beyond in ("0001-01-01T00:00+14:00", "9999-12-31T23:00-05:00"):
+        with pytest.raises(OverflowError):
+            parse(beyond, now=NOW)
