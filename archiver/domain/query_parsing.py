@@ -35,7 +35,7 @@ from archiver.domain.query import (
     Query,
     Text,
 )
-from archiver.domain.query_time import read_moment
+from archiver.domain.query_time import is_day, read_moment
 
 LONGEST = 4_000
 DEEPEST = 30
@@ -276,9 +276,13 @@ def _read_value(field: FieldName, value: str) -> str | None:
         case "is":
             value = value.lower()
             return value if value in BEING else None
-        case "before" | "after" | "on":
+        case "before" | "after":
             value = value.lower()
             return value if read_moment(value) else None
+        case "on":
+            value = value.lower()
+            moment = read_moment(value)
+            return value if moment and is_day(moment) else None
         case "id":
             is_number = value.isascii() and value.isdigit() and len(value) < 20
             return str(int(value)) if is_number and int(value) <= LARGEST_ID else None

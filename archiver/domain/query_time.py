@@ -72,6 +72,17 @@ def read_moment(text: str) -> Moment | None:
     return None
 
 
+def is_day(moment: Moment) -> bool:
+    """Tell whether *moment* is a day or longer, so that something can be sent on it."""
+    match moment:
+        case Ago():
+            return False
+        case DaysAgo():
+            return True
+        case Calendar(_, length):
+            return length != "moment"
+
+
 def _calendar(year: str, month: str | None, day: str | None) -> Calendar | None:
     begin = datetime(int(year), int(month or 1), int(day or 1))  # noqa: DTZ001  (the reader's)
     if not 1 < begin.year < date.max.year:

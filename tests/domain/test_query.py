@@ -123,6 +123,9 @@ def test_history_is_about_the_whole_query() -> None:
         ("is:gone", "one of deleted", 3),
         ("before:tomorrow", "2024-05-31", 7),
         ("on:2024-02-30", "2024-05", 3),
+        # At a moment, or so long ago to the microsecond, nothing is sent.
+        ("on:2w", "a day, a month or a year", 3),
+        ("-on:2024-05-31T10:00", "a day, a month or a year", 4),
         ("id:x", "number", 3),
         ("id:99999999999999999999", "number", 3),
         ("(history:yes a)", "whole query", 1),
