@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import click
 from typing_extensions import override
@@ -26,6 +26,8 @@ class Zone(click.ParamType[tzinfo]):
         try:
             return ZoneInfo(str(value))
         except (ValueError, KeyError, OSError):
+            if not available_timezones():
+                self.fail("this machine knows no time zones but UTC: install its package tzdata")
             self.fail(f"no time zone is named {value!r}; a name is like Europe/Helsinki")
 
 

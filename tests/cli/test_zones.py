@@ -1,13 +1,15 @@
 """The clock of whoever reads: that of the machine is read as that of a zone with its name."""
 
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, reset_tzpath
 
+import click
 import pytest
 
-from archiver.cli.zones import localize
+from archiver.cli.zones import Zone, localize
 
 ZONES = ("Europe/Helsinki", "America/Sao_Paulo", "America/Havana", "Australia/Lord_Howe", "UTC")
 
@@ -40,3 +42,20 @@ def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 def test_the_machine_tells_a_moment_as_its_zone_does(zone: str, told: str) -> None:
     at = datetime.fromisoformat(told)
     assert localize(at, None) == localize(at, ZoneInfo(zone)).astimezone(UTC)
+
+
+@pytest.fixture
+def without_zones(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine that holds no zones, as a small container."""
+    monkeypatch.setitem(sys.modules, "tzdata", None)
+    reset_tzpath(to=())
+    ZoneInfo.clear_cache()
+    yield
+    reset_tzpath()
+
+
+@pytest.mark.usefixtures("without_zones")
+def test_a_machine_without_zones_says_so_and_blames_no_name() -> None:
+    with pytest.raises(click.BadParameter, match="knows no time zones but UTC: install"):
+        Zone().convert("Europe/Helsinki", None, None)
+    assert Zone().convert("utc", None, None) is UTC
