@@ -57,13 +57,16 @@ def read_text(value: Any) -> str | None:
 
 
 def read_moment(value: Any) -> datetime | None:
-    """Return the time of milliseconds since 1970, or of ISO 8601 text; UTC unless the text says."""
+    """Return the time of milliseconds since 1970, or of ISO 8601 text; UTC unless the text says.
+
+    Text of digits alone is none: of some milliseconds it would make a day centuries ago.
+    """
     try:
         if type(value) is int:
             if 0 <= value < EXACT_IN_SECONDS:
                 return datetime.fromtimestamp(value / 1000, UTC)
             return _EPOCH + timedelta(milliseconds=value)
-        if isinstance(value, str) and len(value) <= MAX_NAME_LENGTH:
+        if isinstance(value, str) and len(value) <= MAX_NAME_LENGTH and not value.isdigit():
             moment = datetime.fromisoformat(value)
             return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
         if isinstance(value, float):

@@ -129,6 +129,7 @@ def test_a_comment_belongs_to_the_message_of_its_tag(
         ("0001-01-01T00:00:00+23:59", None),
         ("soon", None),
         ("9" * 1000, None),
+        ("1601010112345", None),
         (None, None),
         (True, None),
         ([], None),
