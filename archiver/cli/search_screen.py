@@ -116,7 +116,7 @@ def _neighbour(near: Neighbour, at: datetime | None, zone: tzinfo | None, width:
     told = Text("┊ ", style="dim")
     if then is not None:
         is_same_day = at is not None and then.date() == at.date()
-        told.append(f"{then:%H:%M:%S} " if is_same_day else f"{then:%Y-%m-%d %H:%M:%S} ")
+        told.append(f"{then:%H:%M:%S} " if is_same_day else f"{then.date()} {then:%H:%M:%S} ")
     told.append(f"{make_safe(near.nick or '-')}: ")
     if near.is_deleted:
         # A file or an inbox item keeps what it says.

@@ -125,4 +125,7 @@ def counted(count: int, thing: str) -> str:
 
 def moment(at: datetime | None) -> str:
     """A time to the second, in UTC, as Z says; a dash when it is not known."""
-    return "-" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+    if at is None:
+        return "-"
+    told = at.astimezone(UTC)
+    return f"{told.date()} {told:%H:%M:%S}Z"  # %Y would tell the year 1 by one digit

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo, reset_tzpath
 import click
 import pytest
 
+from archiver.cli.tables import moment
 from archiver.cli.zones import Zone, localize
 
 ZONES = ("Europe/Helsinki", "America/Sao_Paulo", "America/Havana", "Australia/Lord_Howe", "UTC")
@@ -59,3 +60,16 @@ def test_a_machine_without_zones_says_so_and_blames_no_name() -> None:
     with pytest.raises(click.BadParameter, match="knows no time zones but UTC: install"):
         Zone().convert("Europe/Helsinki", None, None)
     assert Zone().convert("utc", None, None) is UTC
+
+
+@pytest.mark.parametrize(
+    ("at", "told"),
+    [
+        (None, "-"),
+        (datetime(1, 1, 1, 0, 0, 59, 999_999, UTC), "0001-01-01 00:00:59Z"),
+        (datetime(2024, 2, 29, 12, tzinfo=ZoneInfo("Asia/Tokyo")), "2024-02-29 03:00:00Z"),
+        (datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), "9999-12-31 23:59:59Z"),
+    ],
+)
+def test_a_time_has_four_digits_of_its_year(at: datetime | None, told: str) -> None:
+    assert moment(at) == told
