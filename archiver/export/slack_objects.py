@@ -185,8 +185,9 @@ def user_id(user: str | None) -> str:
 def stamp(message: Message) -> str:
     """When it was sent, in seconds; the microseconds below its millisecond are of its id."""
     at = datetime.fromisoformat(message.sent or "")
-    milliseconds = round(at.timestamp() * 1000)
-    return f"{milliseconds // 1000}.{milliseconds % 1000:03d}{message.id % 1000:03d}"
+    microseconds = round(at.timestamp() * 1000) * 1000 + message.id % 1000
+    seconds, rest = divmod(abs(microseconds), 1_000_000)
+    return f"{'-' if microseconds < 0 else ''}{seconds}.{rest:06d}"
 
 
 def _seconds(at: str) -> int:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from archiver.export.slack_objects import as_channel, as_users, channels_of
+from archiver.export.messages import Message
+from archiver.export.slack_objects import as_channel, as_users, channels_of, stamp
 from tests.export.conftest import Export, content
 
 
@@ -114,6 +115,21 @@ def test_whoever_was_heard_is_among_the_users_by_a_name_of_their_own() -> None:
     }  # fmt: skip
     assert [one["deleted"] for one in users.values()] == [False, False, False, True]
     assert users["U3"]["profile"]["display_name"] == "日本"
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        ("2019-06-01T00:00:00.5+00:00", "1559347200.500003"),
+        ("1970-01-01T00:00:00.001+00:00", "0.001003"),
+        ("1969-12-31T23:59:59.999+00:00", "-0.000997"),
+        ("1969-12-31T23:59:57.75+00:00", "-2.249997"),
+    ],
+)
+def test_a_stamp_is_the_time_to_the_millisecond(sent: str, told: str) -> None:
+    fields = dict.fromkeys(Message.__struct_fields__)
+    message = Message(**fields | {"id": 2003, "sent": sent, "event": "message"})  # type: ignore[arg-type]
+    assert stamp(message) == told
 
 
 def test_the_same_archive_makes_the_same_bytes(export: Export, tmp_path: Path) -> None:
