@@ -163,16 +163,16 @@ def _print(
     elif as_csv:
         print_csv(outcome.shown, zone)
     elif outcome.shown:
-        show(outcome.shown, zone, last=list(_last(outcome, asked)))
+        show(outcome.shown, zone, last=list(_last(outcome, asked, zone)))
         return
     elif outcome.page.is_last:
         _tell("nothing was found")
     if outcome.page.searched_from is not None:
-        for told in _last(outcome, asked):
+        for told in _last(outcome, asked, zone):
             _tell(told)
 
 
-def _last(outcome: Outcome, asked: Asked) -> Iterator[str]:
+def _last(outcome: Outcome, asked: Asked, zone: tzinfo | None) -> Iterator[str]:
     """The lines below what was found."""
     told = counted(len(outcome.shown), "message")
     since = outcome.page.searched_from
@@ -183,7 +183,7 @@ def _last(outcome: Outcome, asked: Asked) -> Iterator[str]:
     elif outcome.next_hit is None:
         yield f"{told}; nothing older was found"
     if since is not None:
-        back = on_clock(since, asked.now.tzinfo).isoformat(" ", "minutes")
+        back = on_clock(since, zone).isoformat(" ", "minutes")
         yield f"the time was up: searched back to {back}"
     if outcome.next_hit is not None:
         yield f"{told}; for older ones, add: --cursor {write_cursor(outcome.next_hit)}"

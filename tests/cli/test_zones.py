@@ -9,8 +9,13 @@ from zoneinfo import ZoneInfo, reset_tzpath
 import click
 import pytest
 
+from archiver.cli.search import _last
+from archiver.cli.search_finding import Asked, Outcome
 from archiver.cli.tables import moment
-from archiver.cli.zones import Zone, localize
+from archiver.cli.zones import Zone, localize, on_clock
+from archiver.domain.query import Query
+from archiver.store.search import Page
+from archiver.store.search_queue import Backlog
 
 ZONES = ("Europe/Helsinki", "America/Sao_Paulo", "America/Havana", "Australia/Lord_Howe", "UTC")
 
@@ -73,3 +78,21 @@ def test_a_machine_without_zones_says_so_and_blames_no_name() -> None:
 )
 def test_a_time_has_four_digits_of_its_year(at: datetime | None, told: str) -> None:
     assert moment(at) == told
+
+
+@pytest.mark.parametrize("zone", ["Europe/Helsinki"], indirect=True)
+@pytest.mark.usefixtures("zone")
+def test_how_far_back_a_search_came_is_told_on_the_clock_of_then() -> None:
+    since = datetime(2024, 7, 1, 12, tzinfo=UTC)
+    page = Page(hits=(), is_last=False, searched_from=since)
+    outcome = Outcome(
+        shown=(),
+        page=page,
+        backlog=Backlog(changes=0, since=None, flows=0),
+        is_made=True,
+        lacks_parts=False,
+        next_hit=None,
+    )
+    winter = on_clock(datetime(2024, 12, 1, tzinfo=UTC), None)
+    asked = Asked(query=Query(None), now=winter, localize=lambda at: localize(at, None), most=1)
+    assert "the time was up: searched back to 2024-07-01 15:00+03:00" in _last(outcome, asked, None)
