@@ -187,7 +187,8 @@ def _text(value: Any) -> str:
     """All of *value*, in the words of Postgres."""
     match value:
         case timedelta() if value < timedelta():
-            return f"-{-value}"
+            # Behind a day a plain hour would be one after it, to Python as to Postgres.
+            return f"-{-value}".replace(", ", ", -")
         case bool() | list() | tuple():
             return _json(value)
         case bytes():

@@ -152,9 +152,14 @@ def test_csv_and_tables_hold_every_digit_too(archiver: Run, archive: str) -> Non
 def test_a_span_of_less_than_nothing_is_told_as_such(
     archiver: Run, archive: str, option: list[str]
 ) -> None:
-    query = "SELECT interval '-5 minutes' AS a, interval '-1 day 3 hours' AS b"
+    query = (
+        "SELECT interval '-5 minutes' AS a, interval '-1 day 3 hours' AS b,"
+        " interval '-36 hours' AS c, interval '-1 day, -12:00:00' = interval '-36 hours' AS d"
+    )
     told = archiver("sql", *option, query, ARCHIVER_DATABASE_URL=archive).stdout
-    assert re.findall("-[0-9:]+", told) == ["-0:05:00", "-21:00:00"]
+    spans = re.findall("-(?:1 day, -)?[0-9:]+", told)
+    assert spans == ["-0:05:00", "-21:00:00", "-1 day, -12:00:00"]
+    assert "true" in told
 
 
 def test_columns_of_one_name_are_told_apart_in_json(archiver: Run, archive: str) -> None:
