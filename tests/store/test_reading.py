@@ -56,11 +56,18 @@ def add_events(db: psycopg.Connection, flow_key: int, ids: str, *, form: int = 0
     )
 
 
-def add_page(db: psycopg.Connection, flow_key: int, *, at: datetime, error: str | None) -> None:
+def add_page(
+    db: psycopg.Connection,
+    flow_key: int,
+    *,
+    at: datetime,
+    error: str | None,
+    purpose: str = "backfill",
+) -> None:
     db.execute(
         "INSERT INTO store.pages (flow_key, run, purpose, asked, messages, as_of, requested_at,"
-        " error) VALUES (%s, gen_random_uuid(), 'backfill', '[1,9)', 0, 0, %s, %s)",
-        [flow_key, at, error],
+        " error) VALUES (%s, gen_random_uuid(), %s, '[1,9)', 0, 0, %s, %s)",
+        [flow_key, purpose, at, error],
     )
 
 
@@ -126,6 +133,20 @@ async def test_the_last_error_is_that_of_the_newest_request(
     assert (await report(tx, flow_key)).last_error == "503"
     add_page(db, flow_key, at=NOW, error=None)
     assert (await report(tx, flow_key)).last_error is None
+
+
+async def test_whether_a_flow_is_told_is_told_by_the_order_of_requests(
+    db: psycopg.Connection, tx: AsyncConnection
+) -> None:
+    flow_key = add_flow(db, "acme/main")
+    for at, error in (
+        (NOW + timedelta(2), "503"),
+        (NOW, None),
+        (NOW + timedelta(1), None),
+        (NOW, "504"),
+    ):
+        add_page(db, flow_key, at=at, error=error, purpose="head")
+        assert (await report(tx, flow_key)).not_told == error
 
 
 async def test_reports_are_of_the_flows_asked_for_in_their_order(
