@@ -193,13 +193,15 @@ _ESTIMATE = """
     GROUP BY asked.flow_key
 """
 
+# A request of what is yet to come was dated by a clock that was ahead; by a minute some always are.
 _STANDINGS = text("""
     SELECT f.flow_key, path, joined, disabled, newest_at, gaps, missing_ids, last_error,
            coalesce(due, 0) AS due,
            greatest(due, proven_to, newest_id, 0) AS newest_id,
            CASE WHEN greatest(due, proven_to, newest_id, 0) = 0 THEN NULL
                 WHEN proven_to >= greatest(due, newest_id) THEN 0
-                ELSE extract(epoch FROM CAST(:now AS timestamptz) - coalesce(known_at, due_at))
+                ELSE greatest(0, extract(epoch FROM CAST(:now AS timestamptz)
+                                                    - coalesce(known_at, due_at)))
            END AS lag_seconds
     FROM store.flows AS f
     LEFT JOIN store.ledger AS l USING (flow_key)
@@ -221,7 +223,9 @@ _STANDINGS = text("""
     ) AS missing
     LEFT JOIN LATERAL (
         SELECT error AS last_error FROM store.pages AS p
-        WHERE p.flow_key = f.flow_key ORDER BY requested_at DESC LIMIT 1
+        WHERE p.flow_key = f.flow_key
+          AND requested_at <= CAST(:now AS timestamptz) + interval '1 minute'
+        ORDER BY requested_at DESC LIMIT 1
     ) AS asked ON true
     WHERE f.flow_key = ANY(:keys)
 """)

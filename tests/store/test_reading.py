@@ -135,6 +135,21 @@ async def test_the_last_error_is_that_of_the_newest_request(
     assert (await report(tx, flow_key)).last_error is None
 
 
+async def test_what_was_dated_while_a_clock_was_ahead_is_not_the_newest(
+    db: psycopg.Connection, tx: AsyncConnection
+) -> None:
+    flow_key = add_flow(db, "acme/main", due=10)
+    ahead = NOW + timedelta(1)
+    add_page(db, flow_key, at=ahead, error="503")
+    add_page(db, flow_key, at=NOW, error=None)
+    found = await report(tx, flow_key)
+    assert found.last_error is None
+    add_page(db, flow_key, at=NOW + timedelta(seconds=30), error="504")
+    assert (await report(tx, flow_key)).last_error == "504"
+    db.execute("UPDATE store.ledger SET due_at = %s", [ahead])
+    assert (await report(tx, flow_key)).lag_seconds == 0
+
+
 async def test_whether_a_flow_is_told_is_told_by_the_order_of_requests(
     db: psycopg.Connection, tx: AsyncConnection
 ) -> None:
