@@ -38,7 +38,7 @@ class Vocabulary:
     def __init__(self, *, is_plain: bool) -> None:
         self._is_plain = is_plain
         self._language = ""
-        self._known = self._older = _Generation({}, {})
+        self._known, self._older = _Generation({}, {}), _Generation({}, {})
         self._letters = 0
         self._long: list[str] = []
 
@@ -46,7 +46,7 @@ class Vocabulary:
         """Know all of *pieces* in that language, until others are learned or the rare forgotten."""
         if language != self._language:
             self._language, self._letters = language, 0
-            self._known = self._older = _Generation({}, {})
+            self._known, self._older = _Generation({}, {}), _Generation({}, {})
         if self._letters > MOST_LETTERS:
             self._older, self._known, self._letters = self._known, _Generation({}, {}), 0
         unmet = pieces.difference(self._known.spaced)

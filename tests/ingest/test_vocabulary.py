@@ -46,3 +46,15 @@ async def test_what_nobody_says_twice_is_not_kept(database_url, monkeypatch):
             kept.forget_rare()
             held = [*kept._known.spaced, *kept._older.spaced]
             assert sum(map(len, held)) <= 4 * vocabulary.MOST_LETTERS
+
+
+@pytest.mark.parametrize("languages", [["english"], ["simple", "english"]])
+async def test_of_more_at_once_than_anybody_says_twice_nothing_is_kept(database_url, languages):
+    pieces = {f"word{number}" for number in range(vocabulary.MOST_LETTERS // 2)}
+    async with connect(database_url) as engine, transaction(engine) as tx:
+        kept = Vocabulary(is_plain=True)
+        for language in languages:
+            await kept.learn(tx, pieces if language == languages[-1] else {"a"}, language=language)
+            kept.forget_rare()
+        assert not kept._known.spaced
+        assert not kept._older.spaced
