@@ -114,7 +114,7 @@ async def restore_events(
     newest = await when_possible(engine, heads)
     paths = {key: path for path, key in keys.items()}
     for batch in _batches(lines):
-        told = [list(_arrivals(line, keys)) for line in batch]
+        told = [_understood(list(_arrivals(line, keys))) for line in batch]
         arrivals = [one for line in told for one in _in_proportion(line, newest, paths)]
         opened = frozenset(one.flow_key for one in arrivals if one.flow_key is not None)
         applied = await apply_patiently(engine, Batch(now=now, arrivals=arrivals, opened=opened))
@@ -191,6 +191,11 @@ async def restore_claims(
 
 def _proven_by(witness: str, claim: Claim) -> Ranges:
     return Ranges.of((one.first, one.last) for one in claim.proven if one.witness == witness)
+
+
+def _understood(told: list[Arrival]) -> list[Arrival]:
+    """What of a line *told* can be read; if nothing can, it is rejected once."""
+    return [one for one in told if not isinstance(one.decoded, Rejected)] or told[:1]
 
 
 def _in_proportion(

@@ -302,6 +302,37 @@ def test_what_is_rejected_of_an_archive_is_not_claimed(
     assert claimed(database_url) - claimed(second_url) == {"acme/main"}
 
 
+def test_what_is_rejected_of_an_archive_counts_once_however_often_it_was_listed(
+    database_url: str, second_url: str, tmp_path: Path
+) -> None:
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+    export(database_url, tmp_path / "out")
+    events = query(database_url, "SELECT count(*) FROM archive.forms")[0][0]
+    at = "2020-01-01T00:00:00Z"
+    seen = {"shown_as_of": 9, "shown_at": at, "first_shown_as_of": 9, "first_shown_at": at}
+    odd = {"payload": "[]", "witness": "list", **seen}
+    file = change_first_line(tmp_path / "out", "events", odd)
+    with (tmp_path / "out" / file).open("rb") as lines:
+        lacking = json.loads(lines.readline())["flow"]
+    brought = bring_in(second_url, tmp_path / "out")
+    assert (brought.read, brought.rejected, brought.known) == (events, 1, 0)
+    assert query(second_url, "SELECT count(*) FROM archive.rejects WHERE raw = '[]'") == [(1,)]
+    assert lacking not in claimed(second_url)
+
+
+def change_first_line(to: Path, file: str, fields: dict[str, Any]) -> str:
+    """Put *fields* into the first line of a file of an export, and into its manifest; its name."""
+    manifest = json.loads((to / "manifest.json").read_bytes())
+    told = next(one for one in manifest["files"] if one["path"].startswith(file))
+    first, rest = (to / told["path"]).read_bytes().split(b"\n", 1)
+    changed = json.dumps(json.loads(first) | fields).encode() + b"\n" + rest
+    (to / told["path"]).write_bytes(changed)
+    told |= {"size_bytes": len(changed), "sha256": sha256(changed).hexdigest()}
+    (to / "manifest.json").write_text(json.dumps(manifest))
+    return str(told["path"])
+
+
 def test_an_export_that_is_not_as_its_manifest_says_is_refused(
     database_url: str, second_url: str, tmp_path: Path
 ) -> None:
@@ -332,14 +363,8 @@ def test_a_line_that_no_archive_writes_is_told_with_its_place(
     with running(database_url) as (run, engine):
         run(fill(engine))
     export(database_url, tmp_path / "out")
-    manifest = json.loads((tmp_path / "out/manifest.json").read_bytes())
-    told = next(one for one in manifest["files"] if one["path"].startswith(file))
-    first, rest = (tmp_path / "out" / told["path"]).read_bytes().split(b"\n", 1)
-    changed = json.dumps(json.loads(first) | {field: odd}).encode() + b"\n" + rest
-    (tmp_path / "out" / told["path"]).write_bytes(changed)
-    told |= {"size_bytes": len(changed), "sha256": sha256(changed).hexdigest()}
-    (tmp_path / "out/manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ArchiverError, match=rf"{told['path']}, line 1: "):
+    path = change_first_line(tmp_path / "out", file, {field: odd})
+    with pytest.raises(ArchiverError, match=rf"{path}, line 1: "):
         bring_in(second_url, tmp_path / "out")
 
 
