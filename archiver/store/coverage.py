@@ -147,9 +147,9 @@ async def doubt(
 ) -> int:
     """Have all that is due of flows listed again, if they have been without doubt since *before*.
 
-    Single messages that are doubted do not count. Or since a time that is yet to come, by a clock
-    that was wrong. Of these flows, the *most* that have been so for longest; one that is being
-    listed again already is left to it. Returns how many they were.
+    Or since a time that is yet to come, by a clock that was wrong. Single messages that are doubted
+    do not count. Of these flows, the *most* that have been so for longest; one that is being listed
+    again already is left to it. Returns how many they were.
     """
     chosen = (
         select(ledger.c.flow_key)
