@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -118,7 +118,7 @@ class Folder:
             ArchiverError: it cannot be done; what was written is kept.
         """
         try:
-            self._sync(name for file in self.files for name in [file.path])
+            self._sync(file.path for file in self.files)
             (self.home / MANIFEST).write_bytes(manifest)
             self._sync([MANIFEST])
             # The book goes last: without it, nothing could be taken up.
@@ -158,7 +158,7 @@ class Folder:
         except OSError as error:
             raise hindered(self.home, BOOK, error) from error
 
-    def _sync(self, paths: Iterator[str] | list[str]) -> None:
+    def _sync(self, paths: Iterable[str]) -> None:
         for path in paths:
             with (self.home / path).open("rb") as target:
                 os.fsync(target.fileno())
