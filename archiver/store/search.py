@@ -41,6 +41,7 @@ from archiver.store.fetching import Query, fetch
 from archiver.store.schema import texts
 from archiver.store.search_conditions import condition
 from archiver.store.search_meaning import Meaning
+from archiver.store.search_texts import EPOCH
 from archiver.store.search_walk import (
     Extent,
     Window,
@@ -53,7 +54,6 @@ from archiver.store.search_walk import (
 
 CROWDED = 2_000
 """A window with more hits is cut, unless more are wanted."""
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
