@@ -33,9 +33,14 @@ class Asked:
         self.pages.append(wanted)
         return await self._page(*given, **wanted)
 
-    async def ask(self, first: int = 1, last: int | None = None) -> Any:
+    @property
+    def hole(self) -> int:
+        """The first id that is no message's: what is asked for from there on begins later."""
+        return next(before + 1 for before, id_ in pairwise(self.ids) if id_ > before + 1)
+
+    async def ask(self, first: int = 1, last: int | None = None, *, newest: bool = False) -> Any:
         return await self.source.ask(
-            self.flow_key, first, last or self.ids[-1], newest=False, purpose="backfill"
+            self.flow_key, first, last or self.ids[-1], newest=newest, purpose="backfill"
         )
 
 
@@ -61,14 +66,20 @@ def unsorted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_the_order_of_a_flow_is_looked_at_once(asked: Asked) -> None:
-    hole = next(before + 1 for before, id_ in pairwise(asked.ids) if id_ > before + 1)
     for _ in range(2):
-        assert (await asked.ask(hole)).trouble is None
+        assert (await asked.ask(asked.hole)).trouble is None
     assert [one["limit"] for one in asked.pages] == [100, 1, 100]
 
 
 async def test_a_page_that_holds_all_there_is_needs_no_look(asked: Asked) -> None:
-    assert len((await asked.ask(last=asked.ids[98])).ids) == 99
+    assert 1 < len((await asked.ask(asked.hole, asked.ids[98])).ids) < 100
+    assert len(asked.pages) == 1
+
+
+@pytest.mark.usefixtures("unsorted")
+async def test_nor_does_one_of_which_the_newest_messages_are_asked_for(asked: Asked) -> None:
+    reading = await asked.ask(newest=True)
+    assert (reading.ids, reading.trouble) == (tuple(asked.ids[-100:]), None)
     assert len(asked.pages) == 1
 
 
@@ -96,6 +107,9 @@ async def test_one_that_is_too_large_is_the_oldest_if_none_lies_below(
     asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asked.source.client, "_limits", Limits(page_bytes=10))
-    reading = await asked.ask()
+    hole = asked.hole
+    reading = await asked.ask(hole)
     assert reading.trouble is None
-    assert reading.proven.spans == ((1, asked.ids[0]),)
+    assert reading.proven.spans == ((hole, next(id_ for id_ in asked.ids if id_ > hole)),)
+    # The page that was too large, twice, and the look below what came of it.
+    assert [one["limit"] for one in asked.pages] == [100, 10, 1, 1]
