@@ -235,6 +235,17 @@ def test_a_refused_event_is_claimed_by_nobody():
     assert gains[2].streamed == Ranges(((7, 7),))
 
 
+def test_a_refused_event_of_a_private_conversation_that_began_later_is_claimed_by_nobody():
+    def said(id_: int, *, at: float) -> Came:
+        return Came(1, at, [streamed(private(id_), 3)])
+
+    claims = Claims(settling_seconds=SETTLING)
+    claims.note([began(at=0), said(5, at=2), said(6, at=2)])
+    claims.refuse([3], now=2)
+    claims.note([said(8, at=3)])
+    assert claims.take(now=9)[3].streamed == Ranges(((8, 8),))
+
+
 def test_a_refused_event_is_not_claimed_by_a_connection_that_ended_meanwhile():
     claims = Claims(settling_seconds=SETTLING)
     claims.note([began(at=0), came(5, at=2), came(6, at=2), Ended(1, 9)])
