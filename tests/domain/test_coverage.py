@@ -2,7 +2,7 @@ import time
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from archiver.domain.coverage import Continuity, Head, Ranges
@@ -26,6 +26,7 @@ def test_a_set_of_ranges_holds_just_the_ids_of_its_spans(given_spans):
     assert all(before[1] + 1 < after[0] for before, after in pairwise(ranges))
 
 
+@example([(1, 3), (5, 7)], [(2, 6)])
 @given(spans, spans)
 def test_union_difference_and_intersection_are_those_of_sets(left, right):
     a, b = Ranges.of(left), Ranges.of(right)
