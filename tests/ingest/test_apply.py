@@ -281,6 +281,26 @@ def test_a_listing_lifts_no_doubt_of_a_message_of_which_something_newer_is_known
     assert archive.doubts() == [(2, 2), (5, 9)]
 
 
+def test_nor_of_one_that_a_listing_of_a_newer_position_has_shown(archive):
+    key = archive.flow_key
+    archive.apply(
+        streamed(frame(1), key), streamed(frame(2), key), gains={key: Standing(due=9)}, opened={key}
+    )
+    archive.apply(listed(frame(2, tags=["newer"]), key, as_of=8))
+    listing = [listed(frame(id_), key, as_of=5) for id_ in (1, 2)]
+    archive.apply(*listing, gains={key: Standing(listed=Ranges(((1, 4),)), epoch=1)})
+    assert archive.doubts() == [(2, 2), (5, 9)]
+
+
+def test_nor_of_one_that_is_changed_by_what_came_with_it(archive):
+    key = archive.flow_key
+    archive.apply(gains={key: Standing(due=9)})
+    archive.apply(opened={key})
+    came = [*(listed(frame(id_), key, as_of=5) for id_ in (1, 2)), streamed(edit(8, 2, "new"), key)]
+    archive.apply(*came, gains={key: Standing(listed=Ranges(((1, 4),)), epoch=1)})
+    assert archive.doubts() == [(2, 2), (5, 9)]
+
+
 def test_a_message_that_was_changed_in_an_unknown_way_is_doubted_until_it_is_listed(archive):
     key = archive.flow_key
     heard = [streamed(frame(id_), key) for id_ in (1, 2, 3)]

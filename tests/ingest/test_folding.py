@@ -26,6 +26,7 @@ from tests.ingest.arriving import (
     new_flow,
     query,
     running,
+    streamed,
     tag_change,
     together,
 )
@@ -175,6 +176,22 @@ async def test_a_listing_is_newer_than_one_of_a_clock_that_was_fast(database_url
             tags = ["todo"] if arrival.frame == TAGGED else []
             assert query(database_url, shown) == [(tags, arrival.witness == "show")]
             assert [step async for step in check(engine, flow_key) if step.differences] == []
+
+
+async def test_what_a_stream_brings_is_dated_by_no_listing(database_url):
+    """A listing by a clock that is fast came first, and then the message as it was sent."""
+    async with connect(database_url) as engine:
+        flow_key = await new_flow(engine)
+        for arrival in (
+            listed(TAGGED, flow_key, as_of=10, at=NOW + timedelta(hours=9)),
+            streamed(PLAIN, flow_key),
+        ):
+            await apply(engine, Batch(now=NOW, arrivals=[arrival]))
+        assert query(database_url, "SELECT tags FROM store.messages") == [(["todo"],)]
+        assert query(database_url, "SELECT witness FROM archive.forms ORDER BY 1") == [
+            ("list",),
+            ("stream",),
+        ]
 
 
 async def test_after_the_last_moment_that_a_file_may_tell_messages_are_listed_all_the_same(
