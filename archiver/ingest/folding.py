@@ -203,7 +203,7 @@ def fact_in(entry: Entry, event: Decoded) -> Fact | None:
     """What a journalled event, read by `read_event`, tells of a message; None when of none."""
     if not isinstance(event, Event):
         return None
-    was_listed = entry.witness != "stream" or entry.as_of > entry.id
+    was_listed = entry.witness != "stream"
     since = None
     if entry.first_as_of and entry.first_shown_at and entry.first_shown_at != entry.received_at:
         since = EventId(entry.first_as_of), entry.first_shown_at
