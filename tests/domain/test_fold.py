@@ -1,14 +1,21 @@
 from datetime import timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from archiver.domain.events import ContentEdited, MessageDeleted, Rethreaded, TagsChanged
+from archiver.domain.events import (
+    ContentEdited,
+    MessageDeleted,
+    ReactionChanged,
+    Rethreaded,
+    TagsChanged,
+)
 from archiver.domain.facts import Absence, Showing, order, position
 from archiver.domain.fold import EPOCH, extend, replay, untouched
 from archiver.domain.history import original
-from archiver.domain.model import EventId, Message, ThreadId
+from archiver.domain.model import Attachment, EventId, Message, ThreadId, UserId
 from archiver.domain.tags import change_tags
 from tests.domain.happenings import BEGIN, Life, about, lives, posted, told
 
@@ -377,6 +384,38 @@ def test_a_move_to_another_thread_is_a_step_whoever_told_of_it():
         message, revisions = told([shown(as_of=10), *facts])
         assert message.thread == "t"
         assert [(r.kind, r.at, r.user, r.thread) for r in revisions[1:]] == [(kind, when, who, "t")]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("kind", "line"),
+        ("user", UserId("2")),
+        ("sent_at", BEGIN + timedelta(seconds=1)),
+        ("content", "two"),
+        ("detail", {"title": "a title"}),
+        ("tags", ("x",)),
+        ("thread_id", ThreadId("t")),
+        ("parent", EventId(4)),
+        ("attachments", (Attachment(path="/file"),)),
+        ("reactions", (("+1", (UserId("2"),)),)),
+        ("app", "influx"),
+        ("uuid", "another"),
+        ("external_user_name", "somebody"),
+    ],
+)
+def test_a_listing_is_the_whole_truth_at_its_position(field, value):
+    listed = shown(as_of=30, **{field: value})
+    assert folded(shown(as_of=10), listed) == folded(listed)
+    assert folded(shown(as_of=10)) != replace(folded(listed), as_of=EventId(10))
+
+
+def test_reactions_that_were_heard_are_in_the_order_in_which_they_are_listed():
+    heard = [
+        ReactionChanged(**about(id_, "emoji-reaction"), emoji=emoji, present=True)
+        for id_, emoji in ((20, "tada"), (21, "+1"))
+    ]
+    assert [emoji for emoji, _ in folded(shown(as_of=10), *heard).reactions] == ["+1", "tada"]
 
 
 def test_facts_of_one_position_and_moment_have_an_order_of_their_own():
