@@ -132,6 +132,13 @@ def test_the_byte_order_mark_is_no_part_of_the_first_line_even_in_pieces() -> No
     assert feed(framer, [b"\xef", b"\xbb", b"\xbf", b"data: 1\n\n"]) == [b"1"]
 
 
+def test_such_a_mark_anywhere_else_belongs_to_the_text_whatever_piece_it_begins() -> None:
+    framer = EventStreamFramer()
+    mark = "\ufeff".encode()
+
+    assert feed(framer, [b"data: a", mark + b"b", mark, b"\n\n"]) == [b"a" + mark + b"b" + mark]
+
+
 def test_the_end_of_a_line_may_be_torn() -> None:
     framer = EventStreamFramer()
 
@@ -158,15 +165,17 @@ def test_the_server_may_tell_how_long_to_wait(line: Any, seconds: Any) -> None:
     [(JsonFramer, b"", b"\r\n"), (EventStreamFramer, b"data: ", b"\n\n")],
 )
 @pytest.mark.parametrize("chunk_bytes", [1, 7, 10_000])
+@pytest.mark.parametrize("limit", [100, 2000])
 def test_a_frame_over_the_limit_comes_out_cut_and_the_next_is_whole(
-    framer: Any, start: Any, end: Any, chunk_bytes: Any
+    framer: Any, start: Any, end: Any, chunk_bytes: Any, limit: Any
 ) -> None:
-    limited = framer(limit=100)
-    stream = start + b"x" * 5000 + end + start + b"y" * 100 + end
+    limited = framer(limit=limit)
+    said = [b"x" * 5000, b"y" * limit, b"z" * (limit + 1), b"y" * limit]
+    stream = b"".join(start + one + end for one in said)
     chunks = [stream[at : at + chunk_bytes] for at in range(0, len(stream), chunk_bytes)]
 
-    assert feed(limited, chunks) == [b"x" * 100, b"y" * 100]
-    assert limited.truncated == 1
+    assert feed(limited, chunks) == [one[:limit] for one in said]
+    assert limited.truncated == 2
 
 
 @pytest.mark.parametrize("framer", FRAMERS)
