@@ -272,6 +272,21 @@ async def test_what_came_while_the_process_was_held_up_is_no_silence(listen: Any
     assert reasons_in(seen) == ["ended"]
 
 
+async def test_silence_is_noticed_after_what_came_was_long_in_work(listen: Any) -> None:
+    seen: list[Any] = []
+    listening = listen(stream(b"data: 1\n\n", then="hang"), silence_seconds=0.3)
+    async with aclosing(listening) as occurrences, asyncio.timeout(20):
+        async for it in occurrences:
+            seen.append(it)
+            if isinstance(it, Frames):
+                await asyncio.sleep(0.7)
+            if isinstance(it, Closed):
+                break
+
+    assert [type(it) for it in seen] == [Opened, Frames, Closed]
+    assert reasons_in(seen) == ["silence"]
+
+
 async def test_keep_alives_are_no_silence(listen: Any) -> None:
     chunks = [b"\n"] * 80  # for longer than that in all, each sooner than a busy machine is late
     seen = await until_closed(listen(stream(*chunks), silence_seconds=0.3))
@@ -347,6 +362,19 @@ def test_why_there_is_no_connection_is_told_as_the_system_says_it(
     where = ConnectionKey("chat.example", 443, True, True, None, None, None)
     assert str(why_unconnected(aiohttp.ClientConnectorError(where, error))).startswith(told)
     assert why_unconnected(aiohttp.ServerDisconnectedError()) is None
+
+
+async def test_a_connection_waits_for_its_turn_and_what_was_answered_is_counted(
+    listen: Any,
+) -> None:
+    gate = Gate(requests_per_second=1e6, concurrency=1)
+    gate.hold(0.2)
+    seen = await until_closed(listen(stream(), status(500), gate=gate), times=2)
+
+    assert reasons_in(seen) == ["ended", "status 500"]
+    assert gate.passed == 2
+    assert gate.waited_seconds > 0.1
+    assert gate.answers == {"200": 1, "500": 1}
 
 
 @pytest.mark.parametrize("code", [429, 503])
