@@ -26,7 +26,8 @@ from archiver.domain.events import (
     UnreadChange,
 )
 from archiver.flowdock.decode import decode, decode_any, decode_listed, decode_listed_any
-from archiver.flowdock.envelope import MAX_DEPTH, read_chat
+from archiver.flowdock.envelope import MAX_DEPTH, Envelope, read, read_chat
+from archiver.flowdock.readable import detail_of, sender_of, text_of
 
 FLOW = "6f4a1c9e-0c34-4be2-9f3a-5d2b8b1e7a10"
 
@@ -260,6 +261,21 @@ def test_every_kind_of_message_is_a_message_streamed_and_listed(event: Any) -> N
     assert streamed.sent_at == datetime(2014, 3, 2, 9, 30, 0, 250_000, UTC)
 
 
+@pytest.mark.parametrize(
+    "event",
+    [*MESSAGES, INBOX | {"event": "activity", "content": "more", "title": "opened", "body": "now"}],
+    ids=lambda event: event["event"],
+)
+def test_a_message_is_stored_with_its_readable_text_and_what_there_is_beside_it(event: Any) -> None:
+    kind, body = event["event"], read(frame(event))
+    assert isinstance(body, Envelope)
+    message = shown(event)
+
+    assert message.content == text_of(kind, body)
+    assert message.detail == detail_of(kind, body)
+    assert message.external_user_name == sender_of(kind, body)
+
+
 @pytest.mark.parametrize("event", MUTATIONS, ids=lambda event: event["event"])
 def test_every_kind_of_change_is_a_change_streamed_and_listed(event: Any) -> None:
     streamed = decode(frame(event))
@@ -357,6 +373,16 @@ def test_an_edit_tells_text_tags_and_kind() -> None:
     assert isinstance(full, ContentEdited)
     assert (full.content, full.detail) == ("new", {"title": "T"})
     assert (full.tags, full.new_kind) == (("A",), "comment")
+
+
+def test_an_edit_may_tell_tags_alone_or_the_kind() -> None:
+    tags = decode(frame(change("message-edit", updated_tags=["A"])))
+    kind = decode(frame(change("message-edit", updated_event="line")))
+
+    assert isinstance(tags, ContentEdited)
+    assert (tags.content, tags.detail, tags.tags, tags.new_kind) == (None, None, ("A",), None)
+    assert isinstance(kind, ContentEdited)
+    assert (kind.content, kind.detail, kind.tags, kind.new_kind) == (None, None, None, "line")
 
 
 def test_changes_tell_what_they_change() -> None:
@@ -473,6 +499,14 @@ def test_signals_name_their_flow_and_user_where_they_can() -> None:
     assert shown(SIGNALS[0]).id == 5100
 
 
+@pytest.mark.parametrize("event", [chat(content="hi"), SIGNALS[0]], ids=lambda one: one["event"])
+def test_whichever_time_is_told_is_when_it_was_sent(event: Any) -> None:
+    sent, created = ({"sent": None}, {"created_at": None})
+    for untold in ({}, sent, created):
+        assert shown(event | untold).sent_at == datetime(2014, 3, 2, 9, 30, 0, 250_000, UTC)
+    assert shown(event | sent | created).sent_at is None
+
+
 UNUSUAL: list[dict[str, Any]] = [
     {},
     {"content": 'größer \u4e16 \ud83d\ude00 \\ "'},
@@ -505,6 +539,7 @@ UNUSUAL: list[dict[str, Any]] = [
     {"thread_id": "t1", "thread": THREAD},
     {"thread": THREAD},
     {"thread": []},
+    {"thread": {"title": "without an id"}},
     {"app": 1},
     {"uuid": None},
     {"external_user_name": "Robot"},
