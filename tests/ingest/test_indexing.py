@@ -383,6 +383,18 @@ async def test_of_a_message_edited_ever_again_the_first_texts_and_the_last_are_f
         assert query(database_url, texts) == [(0, " fourth "), (1, " first "), (2, " second ")]
 
 
+async def test_what_a_message_once_said_is_found_though_that_is_heard_late(database_url):
+    """Then only its history changes: it shows what it showed."""
+    texts = "SELECT spaced FROM store.texts ORDER BY ordinal"
+    async with connect(database_url) as engine:
+        flow_key = await ready(engine)
+        await written(engine, flow_key, frame(1, content="first"), edit(5, 1, "last"))
+        await catch_up(engine)
+        await written(engine, flow_key, edit(3, 1, "between"))
+        await catch_up(engine)
+        assert query(database_url, texts) == [(" last ",), (" first ",), (" between ",)]
+
+
 async def test_a_daemon_keeps_it_up_to_date(database_url):
     async with connect(database_url) as engine:
         flow_key = await new_flow(engine)

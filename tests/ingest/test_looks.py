@@ -3,8 +3,9 @@
 from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
-from archiver.ingest.looks import Difference, Look
+from archiver.ingest.looks import Difference, Look, compare
 from archiver.store.coverage import Standing
+from archiver.store.verifying import Seen
 
 PROVEN = Standing(listed=Ranges(((1, 9),)), due=9)
 
@@ -57,3 +58,31 @@ def test_a_change_explains_what_it_changes_and_nothing_else():
     assert set(it.differences) == {2, 3}
     it.excuse({2: {"message-edit": 6, "tag-change": 8}, 3: {"message-edit": 9}})
     assert set(it.differences) == {2}
+
+
+def test_only_what_is_deleted_by_now_and_was_not_listed_has_vanished():
+    was = Seen(
+        content="a",
+        text_digest="a",
+        digest="a",
+        event="message",
+        user_id="1",
+        sent_at=None,
+        external_user_name=None,
+        tags=(),
+        thread_id=None,
+        reactions="",
+        is_deleted=False,
+        as_of=7,
+    )
+    gone, tagged = replace(was, is_deleted=True), replace(was, tags=("x",))
+    before = dict.fromkeys((1, 2, 3, 4), was) | {5: gone}
+    after = {1: gone, 2: gone, 3: tagged, 4: was, 5: replace(gone, tags=("x",)), 6: was}
+    told = [(one.id, one.kind, one.as_of) for one in compare(before, after, listed={2})]
+    assert told == [
+        (1, "vanished", 7),
+        (2, "changed", 7),
+        (3, "changed", 7),
+        (5, "changed", 7),
+        (6, "not held", 0),
+    ]
