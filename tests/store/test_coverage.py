@@ -12,10 +12,12 @@ from msgspec.structs import replace
 from sqlalchemy import text
 
 from archiver.domain.coverage import Ranges
+from archiver.ingest.apply import apply
+from archiver.ingest.batch import Batch
 from archiver.store import coverage, wanted
 from archiver.store.coverage import NEWEST_PROVABLE, PageRow, Purpose, Standing
 from archiver.store.engine import connect, transaction
-from tests.ingest.arriving import NOW, new_flow, query, running
+from tests.ingest.arriving import NOW, frame, new_flow, query, running, streamed
 
 LAST = 2**63 - 1
 FEW = settings(
@@ -306,3 +308,13 @@ async def test_a_message_that_is_not_due_yet_stays_doubted_whatever_is_doubted_b
         await coverage.open_streams(tx, [flow_key])
         doubted = Ranges.of([(1, due), (12, 12)])
         assert (await coverage.standings(tx))[flow_key].doubted == doubted
+
+
+async def test_a_flow_has_come_to_what_is_due_or_kept_whichever_is_newer(database_url):
+    async with connect(database_url) as engine:
+        kept, due, neither = [await new_flow(engine) for _ in range(3)]
+        said = [streamed(frame(id_), key) for key in (kept, due) for id_ in (3, 7, 5)]
+        await apply(engine, Batch(now=NOW, arrivals=said, gains={due: Standing(due=9)}))
+        async with transaction(engine) as tx:
+            newest = await coverage.heads(tx, [kept, due, neither])
+    assert newest == {kept: 7, due: 9, neither: 0}
