@@ -202,7 +202,9 @@ async def test_a_page_that_lacks_what_is_there_proves_nothing(database_url):
         assert right.proven == Ranges(((1, ids[-1]),))
 
 
-async def test_a_listing_that_lost_sight_of_many_that_are_there_lifts_no_doubt(database_url):
+async def test_a_listing_that_lost_sight_of_many_that_are_there_lifts_no_doubt(
+    database_url, caplog
+):
     async with archived(database_url) as (flowdock, source, flow_key, ids):
         flowdock.faults.add(HOLLOW)
         wrong = await source.ask(flow_key, 1, ids[-1], newest=True, purpose="audit")
@@ -210,6 +212,7 @@ async def test_a_listing_that_lost_sight_of_many_that_are_there_lifts_no_doubt(d
         assert wrong.trouble == "the page lacks 2 messages that are there"
         assert not wrong.proven
         assert deleted(database_url) == set()
+        assert "vanished in bulk" not in caplog.text
 
 
 @pytest.mark.parametrize("beyond", [1, 10**15])
@@ -225,3 +228,16 @@ async def test_what_is_shown_and_is_not_what_was_asked_for_is_rejected(database_
         assert wrong.ids == (ids[2], ids[4])
         assert not wrong.proven
         assert query(database_url, "SELECT max(id) FROM store.journal") == [(ids[-1],)]
+
+
+async def test_what_is_shown_and_cannot_be_read_proves_the_listing_wrong_as_well(database_url):
+    async with archived(database_url) as (flowdock, source, flow_key, ids):
+        message = flowdock.world.flows[0].timeline.get(ids[3])
+        assert message is not None
+        message.encoded = arriving.frame(ids[3], flow="another")
+        flowdock.faults.add(dataclasses.replace(HOLLOW, frames=1))
+        wrong = await source.ask(flow_key, ids[2], ids[4], newest=False, purpose="audit")
+        assert flowdock.faults.fired == {"hollow": 1}
+        assert not wrong.proven
+        assert query(database_url, "SELECT count(*) FROM archive.rejects") == [(1,)]
+        assert deleted(database_url) == set()
