@@ -47,16 +47,18 @@ async def test_the_newest_that_the_service_told_is_looked_for_among_the_newest(
 ):
     monkeypatch.setattr(journal, "NEWEST_FORMS", 3)
     async with connect(database_url) as engine:
-        told, long_ago, never = [await new_flow(engine) for _ in range(3)]
+        told, long_ago, never, often = [await new_flow(engine) for _ in range(4)]
         arrivals = [
             *(streamed(frame(1), flow_key) for flow_key in (told, long_ago)),
             *(imported(id_, flow_key) for id_ in (2, 3) for flow_key in (told, long_ago, never)),
             imported(4, long_ago),
+            *(streamed(frame(id_), often) for id_ in (1, 2)),
+            imported(3, often),
         ]
         await apply(engine, Batch(now=NOW, arrivals=arrivals))
         async with transaction(engine) as tx:
-            assert await journal.newest(tx) == {told: 3, long_ago: 4, never: 3}
-            assert await journal.newest_told(tx) == {told: 1}
+            assert await journal.newest(tx) == {told: 3, long_ago: 4, never: 3, often: 3}
+            assert await journal.newest_told(tx) == {told: 1, often: 2}
 
 
 def imported(id_: int, flow_key: int) -> Arrival:
