@@ -364,6 +364,20 @@ def test_why_there_is_no_connection_is_told_as_the_system_says_it(
     assert why_unconnected(aiohttp.ServerDisconnectedError()) is None
 
 
+async def test_it_is_tried_again_when_the_pause_that_was_told_is_over(listen: Any) -> None:
+    clock = asyncio.get_running_loop().time
+    closed_at, told = 0.0, 0.0
+    async with aclosing(listen(status(429, Retry_After="1"), HANG)) as occurrences:
+        async for it in occurrences:
+            if isinstance(it, Opened):
+                break
+            assert isinstance(it, Closed)
+            closed_at, told = clock(), it.retry_in_seconds
+
+    assert told == 1
+    assert clock() - closed_at > 0.9
+
+
 async def test_a_connection_waits_for_its_turn_and_what_was_answered_is_counted(
     listen: Any,
 ) -> None:
