@@ -257,7 +257,10 @@ async def test_silence_is_noticed(listen: Any, begun: bytes) -> None:
     assert reasons == ["silence", "silence"]
 
 
-async def test_what_came_while_the_process_was_held_up_is_no_silence(listen: Any) -> None:
+@pytest.mark.parametrize(("then", "reason"), [("end", "ended"), ("hang", "silence")])
+async def test_what_came_while_the_process_was_held_up_is_no_silence(
+    listen: Any, then: str, reason: str
+) -> None:
     async def reply(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
@@ -265,11 +268,14 @@ async def test_what_came_while_the_process_was_held_up_is_no_silence(listen: Any
         await response.write(b"data: 1\n\n")
         time.sleep(0.6)  # noqa: ASYNC251  (that is the point)
         await asyncio.sleep(0.05)
+        if then == "hang":
+            await asyncio.Event().wait()
         return response
 
-    seen = await until_closed(listen(reply, silence_seconds=0.5))
+    async with asyncio.timeout(20):
+        seen = await until_closed(listen(reply, silence_seconds=0.5))
     assert frames_in(seen) == [b"1"]
-    assert reasons_in(seen) == ["ended"]
+    assert reasons_in(seen) == [reason]
 
 
 async def test_silence_is_noticed_after_what_came_was_long_in_work(listen: Any) -> None:
