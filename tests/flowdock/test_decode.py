@@ -499,6 +499,20 @@ def test_signals_name_their_flow_and_user_where_they_can() -> None:
     assert shown(SIGNALS[0]).id == 5100
 
 
+def test_how_far_somebody_has_read_is_a_signal_whatever_it_is_called() -> None:
+    for kind in ("markers", "unheard-of"):
+        assert isinstance(shown(chat(event=kind, content={"read": {"flows": {}}})), Signal)
+        assert isinstance(shown(chat(event=kind, content={"read": {"pages": {}}})), Noted)
+
+
+def test_a_move_may_be_told_by_the_message_itself() -> None:
+    event = chat(event="message-change", message_id=5000, patch=["thread_id"], thread_id="t")
+    for content in ({}, {"thread": THREAD}):
+        moved = shown(event | {"content": content})
+        assert isinstance(moved, Rethreaded)
+        assert (moved.target, moved.thread_id) == (5000, "t")
+
+
 @pytest.mark.parametrize("event", [chat(content="hi"), SIGNALS[0]], ids=lambda one: one["event"])
 def test_whichever_time_is_told_is_when_it_was_sent(event: Any) -> None:
     sent, created = ({"sent": None}, {"created_at": None})
