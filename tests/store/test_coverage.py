@@ -318,3 +318,13 @@ async def test_a_flow_has_come_to_what_is_due_or_kept_whichever_is_newer(databas
         async with transaction(engine) as tx:
             newest = await coverage.heads(tx, [kept, due, neither])
     assert newest == {kept: 7, due: 9, neither: 0}
+
+
+async def test_no_other_flows_are_listed_again_than_those_that_are_asked_for(database_url):
+    doubted = "SELECT flow_key FROM store.ledger WHERE NOT isempty(doubted)"
+    async with connect(database_url) as engine:
+        one, other = [await new_flow(engine) for _ in range(2)]
+        async with transaction(engine) as tx:
+            await coverage.advance(tx, dict.fromkeys((one, other), Standing(due=9)), now=NOW)
+            assert await coverage.doubt(tx, [other], before=NOW, now=NOW, most=2) == 1
+    assert query(database_url, doubted) == [(other,)]
