@@ -534,8 +534,16 @@ def test_of_several_accounts_each_is_told(handed: Path) -> None:
         ("postgresql://host/db", "postgresql://host/db"),
         ("postgresql://a:b@host/db", "postgresql://a:***@host/db"),
         ("postgresql://host/db?user=a&password=b%20c", "postgresql://host/db?user=a&password=***"),
-        ("postgresql://a:b@h/d?sslpassword=c&x=1", "postgresql://a:***@h/d?sslpassword=***&x=1"),
+        (
+            "postgresql://a:b@h/d?sslpassword=c&sslmode=require",
+            "postgresql://a:***@h/d?sslpassword=***&sslmode=require",
+        ),
+        ("postgresql://a@h/d?pasword=b&Password=b", "postgresql://a@h/d?pasword=***&Password=***"),
+        ("postgresql://a@h/d?sslmode=x;password=b", "postgresql://a@h/d?sslmode=***"),
+        ("postgresql://a@h/d?sslmode=x%26password%3Db", "postgresql://a@h/d?sslmode=***"),
+        ("postgresql://a@h/d?b", "postgresql://a@h/d?***"),
+        ("postgresql://a@h/d?ssl%6Dode=require", "postgresql://a@h/d?ssl%6Dode=require"),
     ],
 )
-def test_of_a_url_only_the_passwords_are_masked(url: str, shown: str) -> None:
+def test_of_a_url_all_is_masked_but_what_is_known_to_be_no_secret(url: str, shown: str) -> None:
     assert masked(url, "***") == shown

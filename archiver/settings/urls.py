@@ -1,6 +1,8 @@
-"""URLs of databases: their passwords put in, found, and hidden; the rest of them is no secret."""
+"""URLs of databases: their passwords put in, found, and hidden."""
 
-from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus, urlsplit
+
+from archiver.store.url_options import is_plain
 
 URL_SECRETS = frozenset({"password", "sslpassword", "oauth_client_secret", "scram_client_key"})
 """Options of libpq that are secret."""
@@ -34,11 +36,19 @@ def secrets_of(url: str) -> frozenset[str]:
 
 
 def masked(url: str, mask: str) -> str:
-    """*url* with each of its passwords exchanged for *mask*."""
-    for secret in sorted(secrets_of(url), key=len, reverse=True):
-        for before in (":", "="):
-            url = url.replace(before + secret, before + mask)
-    return url
+    """*url* with each of its passwords exchanged for *mask*, and all else that may be one."""
+    place, _, query = url.partition("?")
+    if password := urlsplit(url).password:
+        place = place.replace(f":{password}@", f":{mask}@", 1)
+    options = [_masked(option, mask) for option in query.split("&") if option]
+    return f"{place}?{'&'.join(options)}" if options else place
+
+
+def _masked(option: str, mask: str) -> str:
+    name, mark, value = option.partition("=")
+    if not mark:
+        return mask
+    return option if is_plain(unquote_plus(name), unquote_plus(value)) else f"{name}={mask}"
 
 
 def _passwords(url: str) -> list[str]:

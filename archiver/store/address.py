@@ -6,9 +6,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from archiver.errors import ArchiverError
+from archiver.store.url_options import is_plain
 
-SECRET_PARTS = ("pass", "secret", "key")
-"""In the names of libpq's options that may be secret."""
 CROWDED = (
     "the server answers: let fewer connect to it, or more (its max_connections, "
     "CONNECTION LIMIT of the role and of the database)"
@@ -85,6 +84,6 @@ _ADVICE: Mapping[str, str] = {
 
 
 def _safe(url: URL) -> str:
-    secret = [name for name in url.query if any(part in name for part in SECRET_PARTS)]
+    secret = [name for name, value in url.query.items() if not is_plain(name, f"{value}")]
     url = url.difference_update_query(secret)
     return url.render_as_string(hide_password=True).replace("postgresql+psycopg", "postgresql", 1)
