@@ -1,13 +1,15 @@
 """Runs the migrations on the connection that `archiver.store.migrating` hands over.
 
-Alembic's own command line (for developers) has none: then ARCHIVER_DATABASE_URL names the database.
+Alembic's own command line (for developers) has none: then ARCHIVER_DATABASE_URL names the database,
+which `archiver migrate` has made; to upgrade one takes more than Alembic does.
 """
 
 import asyncio
 import os
 
-from alembic import context
-from sqlalchemy import Connection
+from alembic import command, context
+from alembic.util import CommandError
+from sqlalchemy import Connection, text
 
 from archiver.store.engine import create_engine
 from archiver.store.schema import SCHEMA, metadata
@@ -31,8 +33,17 @@ def run(connection: Connection) -> None:
 
 
 async def run_alone() -> None:
+    if "ARCHIVER_DATABASE_URL" not in os.environ:
+        raise CommandError("set ARCHIVER_DATABASE_URL to the database")
+    asked = getattr(context.config.cmd_opts, "cmd", None)
+    if context.is_offline_mode() or (asked and asked[0] is command.upgrade):
+        raise CommandError(
+            "run archiver migrate instead: it waits for others, and gives roles their rights too"
+        )
     engine = create_engine(os.environ["ARCHIVER_DATABASE_URL"])
     async with engine.connect() as connection:
+        if not await connection.scalar(text(f"SELECT to_regclass('{SCHEMA}.schema_version')")):
+            raise CommandError("the database has no archive yet; run: archiver migrate")
         await connection.run_sync(run)
         await connection.commit()
     await engine.dispose()

@@ -476,3 +476,26 @@ def test_a_wheel_migrates_where_nothing_else_is(bare_database_url, tmp_path):
     assert Path(place).is_relative_to(tmp_path / "site")
     assert revisions == ["None", latest()]
     assert query(bare_database_url, "SELECT count(*) FROM archive.messages") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named", "told"),
+    [
+        (["upgrade", "head"], True, "run archiver migrate instead"),
+        (["upgrade", "head", "--sql"], True, "run archiver migrate instead"),
+        (["current"], True, "the database has no archive yet; run: archiver migrate"),
+        (["current"], False, "set ARCHIVER_DATABASE_URL to the database"),
+    ],
+)
+def test_alembic_by_hand_is_told_what_to_do_instead(bare_database_url, arguments, named, told):
+    environ = {name: value for name, value in os.environ.items() if "ARCHIVER" not in name}
+    if named:
+        environ["ARCHIVER_DATABASE_URL"] = bare_database_url
+    program = [sys.executable, "-m", "alembic", *arguments]
+    ran = subprocess.run(
+        program, cwd=ROOT, env=environ, check=False, capture_output=True, text=True
+    )
+    assert ran.returncode != 0
+    assert told in ran.stdout + ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert query(bare_database_url, "SELECT to_regnamespace('store')") == [(None,)]
