@@ -36,6 +36,8 @@ def is_own(path: Path) -> bool:
     try:
         if path.is_dir():
             return (path / MANIFEST).is_file()
+        if not path.is_file():
+            return False  # opening a pipe waits until somebody writes into it
         with zipfile.ZipFile(path) as packed:
             entries = packed.infolist()
     except (OSError, *NO_ZIP):

@@ -105,6 +105,8 @@ def find_exports(path: Path) -> list[ExportFile]:
 
 
 def _in_file(path: Path) -> list[ExportFile]:
+    if not path.is_file() and (path.exists() or str(path) == "-"):
+        raise ExportUnreadable(f"{path} is no file, and an export is read twice: write it into one")
     with path.open("rb") as source:
         start = source.read(len(_ZIP_START))
     if start != _ZIP_START and path.suffix.lower() != ".zip":

@@ -1,6 +1,7 @@
 """``archiver import``: official exports, told and repeated."""
 
 import json
+import os
 from pathlib import Path
 
 import psycopg
@@ -85,7 +86,11 @@ def test_what_is_no_export_is_refused_before_anything_is_archived(
 ) -> None:
     cut = tmp_path / "cut.zip"
     cut.write_bytes((exports / "acme-main.zip").read_bytes()[:-100])
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
     for arguments, told in (
+        ([str(pipe)], "pipe is no file, and an export is read twice: write it into one"),
+        (["-"], "- is no file, and an export is read twice: write it into one"),
         ([str(cut)], "cut.zip is no whole zip: its end is missing"),
         ([str(tmp_path / "none.zip")], "none.zip: No such file"),
         ([str(exports), "--flow", "acme/main"], "--flow names one flow, and there are 2 files"),
