@@ -231,4 +231,7 @@ def _describe(manifest: Manifest, to: Path, seconds: float, *, as_json: bool) ->
         )
     if manifest.not_heard:
         click.echo(told_unheard(manifest.not_heard))
-    click.echo(f"{seconds:,.1f} s, {manifest.rows / max(0.001, seconds):,.0f} rows/s")
+    if manifest.rows:
+        click.echo(f"{seconds:,.1f} s, {manifest.rows / max(0.001, seconds):,.0f} rows/s")
+    else:
+        click.echo("nothing was found")

@@ -153,6 +153,18 @@ def test_the_command_takes_a_query_and_the_manifest_tells_it(
     assert "left out: messages that the query does not choose" in capsys.readouterr().out
 
 
+def test_an_export_of_nothing_says_so(
+    searched_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for word, last in (("nowhere", "nothing was found"), ("thread", " rows/s")):
+        out = str(tmp_path / word)
+        assert command(out, word, url=searched_url, monkeypatch=monkeypatch) == 0
+        assert capsys.readouterr().out.splitlines()[-1].endswith(last)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
