@@ -1,7 +1,9 @@
 """Which flows of the archive a command is about."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
 
+from archiver.cli.terminal import make_safe
 from archiver.errors import ArchiverError
 from archiver.settings.account import matches
 from archiver.store import reading
@@ -12,13 +14,22 @@ async def choose_flows(tx: Transaction, patterns: Sequence[str]) -> dict[int, st
     """The paths of the flows that *patterns* choose, by key; of all when there are none.
 
     Raises:
-        ArchiverError: there are patterns, and they choose no flow.
+        ArchiverError: there are patterns, and together or one by one they choose no flow.
     """
     paths = await reading.flow_paths(tx)
     if not patterns:
         return paths
+    for pattern in patterns:
+        is_met = pattern.startswith("!") or any(matches(one, [pattern]) for one in paths.values())
+        if not is_met:
+            raise _no_flow(pattern or "''", paths.values())
     chosen = {key: path for key, path in paths.items() if matches(path, patterns)}
     if not chosen:
-        named = " ".join(pattern or "''" for pattern in patterns)
-        raise ArchiverError(f"no flow of the archive is named {named}: archiver status lists them")
+        raise _no_flow(" ".join(patterns), ())
     return chosen
+
+
+def _no_flow(named: str, paths: Collection[str]) -> ArchiverError:
+    close = get_close_matches(named.casefold(), list(map(str.casefold, paths)), n=1)
+    meant = f"did you mean {make_safe(close[0])}?" if close else "archiver status lists them"
+    return ArchiverError(f"no flow of the archive is named {named}: {meant}")

@@ -247,6 +247,17 @@ def test_a_pattern_that_no_flow_is_like_is_refused(archiver: Run, archive: str) 
     assert "no flow of the archive is named '': " in told.stderr
 
 
+def test_a_mistyped_flow_is_not_left_out_for_the_others(archiver: Run, archive: str) -> None:
+    patterns = ("--flow", "acme/main", "--flow", "acme/mian")
+    for command in (("status",), ("gaps",), ("export", "never-made")):
+        told = archiver(*command, *patterns, ARCHIVER_DATABASE_URL=archive)
+        assert (told.returncode, told.stdout) == (2, "")
+        named = "no flow of the archive is named acme/mian: did you mean acme/main?"
+        assert named in told.stderr
+    told = archiver("status", *patterns[:3], "acme/*", ARCHIVER_DATABASE_URL=archive)
+    assert told.returncode == 0
+
+
 def test_the_help_explains_the_columns_line_by_line(archiver: Run) -> None:
     told = archiver("status", "--help").stdout
     assert "\\b" not in told
