@@ -37,6 +37,7 @@ GUARD_SECONDS = 1.0
 MISSES = 60
 """So often a command asks in vain: who restarts a daemon restarts the server that both use."""
 FORBIDDEN = "42501"
+READ_ONLY = "25006"
 AWAY = frozenset({"08", "57"})
 
 
@@ -254,6 +255,11 @@ def _told(error: BaseException) -> ArchiverError | None:
         return ArchiverError(
             f"the database refuses: {reason}; name a user in ARCHIVER_DATABASE_URL who may: "
             "for archiver migrate the owner, for all else archiver_writer"
+        )
+    if state == READ_ONLY:
+        return ArchiverError(
+            f"the database takes no changes: {reason}; name another in ARCHIVER_DATABASE_URL, "
+            "as the primary of a standby, or set default_transaction_read_only off there"
         )
     if isinstance(error, UnicodeError) or store.fault(error) is not store.Fault.SERVER:
         return None

@@ -234,6 +234,17 @@ def test_what_writes_does_not_wait_for_a_database_that_takes_no_changes_from_the
     )
 
 
+@pytest.mark.parametrize("arguments", [["search", "--refresh", "x"], ["export", "out", "x"]])
+def test_what_a_database_that_takes_no_changes_is_asked_is_told_with_what_to_do(
+    archiver: Run, database_url: str, admin: psycopg.Connection, arguments: list[str]
+) -> None:
+    admin.execute(f"ALTER DATABASE {admin.info.dbname} SET default_transaction_read_only = on")
+    ended = archiver(*arguments, ARCHIVER_DATABASE_URL=database_url)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("archiver: error: the database takes no changes: cannot execute")
+    assert "name another in ARCHIVER_DATABASE_URL, as the primary of a standby" in ended.stderr
+
+
 def command(job: object) -> click.Command:
     def callback() -> object:
         if isinstance(job, BaseException):
