@@ -36,7 +36,7 @@ async def run_alone() -> None:
     if "ARCHIVER_DATABASE_URL" not in os.environ:
         raise CommandError("set ARCHIVER_DATABASE_URL to the database")
     asked = getattr(context.config.cmd_opts, "cmd", None)
-    if context.is_offline_mode() or (asked and asked[0] is command.upgrade):
+    if context.is_offline_mode() or (asked and asked[0] in (command.upgrade, command.stamp)):
         raise CommandError(
             "run archiver migrate instead: it waits for others, and gives roles their rights too"
         )

@@ -482,6 +482,7 @@ def test_a_wheel_migrates_where_nothing_else_is(bare_database_url, tmp_path):
     ("arguments", "named", "told"),
     [
         (["upgrade", "head"], True, "run archiver migrate instead"),
+        (["stamp", "head"], True, "run archiver migrate instead"),
         (["upgrade", "head", "--sql"], True, "run archiver migrate instead"),
         (["current"], True, "the database has no archive yet; run: archiver migrate"),
         (["current"], False, "set ARCHIVER_DATABASE_URL to the database"),
