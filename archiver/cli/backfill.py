@@ -93,6 +93,7 @@ async def _run(settings: Settings, place: Place, *, as_json: bool) -> Progressed
                 if watching:
                     watching.cancel()
         unmeasured = await when_possible(engine, partial(_unmeasured, settings))
+        unmeasured = [path for path in unmeasured if path not in untold]
         return replace(await _look(settings, engine), untold=untold, unmeasured=unmeasured)
 
 

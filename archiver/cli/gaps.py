@@ -47,7 +47,7 @@ class Uncertain:
     untold: Mapping[str, str]
     """The flows of which nobody knows what is new in them, and why."""
     unmeasured: Sequence[str]
-    """The flows of which something is kept, and not known how far their ids go."""
+    """The other flows of which it is not known how far their ids go."""
     excluded: Sequence[str]
     """Those of all these that the settings leave out: it stays so."""
     unheard: Sequence[str]
@@ -111,7 +111,7 @@ async def _read(place: Place, patterns: Sequence[str], settings: Settings) -> Un
         reasons = await missing.untold(tx, chosen)
         untold = {chosen[key]: reasons[key] for key in chosen if key in reasons}
         not_measured = await missing.unmeasured(tx, chosen)
-        unmeasured = [path for key, path in chosen.items() if key in not_measured]
+        unmeasured = [path for key, path in chosen.items() if key in not_measured - reasons.keys()]
         named = {one.flow for one in gaps} | {one.flow for one in doubts} | {*untold, *unmeasured}
         excluded = settings.excluded(sorted(named))
         daemons = await leases.reports(tx)

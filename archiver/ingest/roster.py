@@ -65,6 +65,7 @@ class Roster:
         self._aside: dict[str, float] = {}
         self._unknown: set[int] = set()
         self._untold_at: dict[int, float] = {}
+        self._unmeasured: set[int] = set()
         self._looked_up_at = -math.inf
         self._listed_at: datetime | None = None
         self._followed: tuple[int, int] | None = None
@@ -116,6 +117,8 @@ class Roster:
         untold = partial(missing.untold, flow_keys=self.source.visible)
         # Noted by another daemon, or before a restart: whoever hears of the flow again says so.
         self.source.untold = await when_possible(self.source.engine, untold) | self.source.untold
+        unmeasured = partial(missing.unmeasured, flow_keys=self.source.visible)
+        self._unmeasured = await when_possible(self.source.engine, unmeasured)
         self._warn_of_choice(found)
         await self._share.see(self._tally.name, self._slots())
         self.take_share()
@@ -175,8 +178,12 @@ class Roster:
             await self.source.note_head(flow_key, error=reason)
 
     async def _note_told(self, flow_key: int) -> None:
-        if self.source.untold.pop(flow_key, None) is not None:
+        """Have it seen that what is new in a flow is told, or that it was found empty."""
+        is_empty = not self.source.heads.newest(flow_key)
+        is_news = is_empty and flow_key in self._unmeasured
+        if self.source.untold.pop(flow_key, None) is not None or is_news:
             await self.source.note_head(flow_key, error=None)
+            self._unmeasured.discard(flow_key)
 
     async def _end(self, flow_key: int) -> None:
         """Read a flow no more that is not wanted, or cannot be read any more."""

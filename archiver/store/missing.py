@@ -50,7 +50,10 @@ async def untold(tx: AsyncConnection, flow_keys: Collection[int]) -> dict[int, s
 
 
 async def unmeasured(tx: AsyncConnection, flow_keys: Collection[int]) -> set[int]:
-    """Those of these flows of which something is kept, and not known how far their ids go."""
+    """Those of these flows of which it is not known how far their ids go.
+
+    A flow of which nothing is kept is one of them if it can be read, and nobody has found it empty.
+    """
     rows = await tx.execute(_UNMEASURED, {"keys": list(flow_keys)})
     return set(rows.scalars())
 
@@ -70,8 +73,17 @@ _UNTOLD = text("""
     WHERE flow_key = ANY(:keys) AND not_told IS NOT NULL
 """)
 
-_UNMEASURED = text("""
+FOUND_EMPTY = """
+    EXISTS (
+        SELECT FROM store.pages AS p
+        WHERE p.flow_key = f.flow_key AND purpose = 'head' AND error IS NULL
+    )
+"""
+"""Of a flow of which nothing is kept: somebody asked for its newest message, and there was none."""
+
+_UNMEASURED = text(f"""
     SELECT flow_key FROM store.flows AS f LEFT JOIN store.ledger AS l USING (flow_key)
     WHERE flow_key = ANY(:keys) AND coalesce(due, 0) = 0
-      AND EXISTS (SELECT FROM store.journal AS j WHERE j.flow_key = f.flow_key)
-""")
+      AND (EXISTS (SELECT FROM store.journal AS j WHERE j.flow_key = f.flow_key)
+           OR joined AND disabled IS NOT TRUE AND NOT {FOUND_EMPTY})
+""")  # noqa: S608

@@ -12,7 +12,7 @@ from msgspec import Struct
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from archiver.store.missing import untold
+from archiver.store.missing import FOUND_EMPTY, untold
 
 STRETCHES = 16
 COUNTED_ROWS = 32
@@ -118,8 +118,8 @@ def _report(row: RowMapping, events: Count, messages: Count, not_told: str | Non
         newest_at=row["newest_at"],
         newest_id=row["newest_id"],
         lag_seconds=None if row["lag_seconds"] is None else max(0.0, float(row["lag_seconds"])),
-        gaps=row["gaps"] if due else None,
-        missing_ids=missing if due else None,
+        gaps=row["gaps"] if row["is_measured"] else None,
+        missing_ids=missing if row["is_measured"] else None,
         proven=(due - missing) / due if due and not_told is None else None,
         not_told=not_told,
         last_error=row["last_error"],
@@ -194,9 +194,10 @@ _ESTIMATE = """
 """
 
 # A request of what is yet to come was dated by a clock that was ahead; by a minute some always are.
-_STANDINGS = text("""
+_STANDINGS = text(f"""
     SELECT f.flow_key, path, joined, disabled, newest_at, gaps, missing_ids, last_error,
            coalesce(due, 0) AS due,
+           due > 0 OR newest_id IS NULL AND {FOUND_EMPTY} AS is_measured,
            greatest(due, proven_to, newest_id, 0) AS newest_id,
            CASE WHEN greatest(due, proven_to, newest_id, 0) = 0 THEN NULL
                 WHEN proven_to >= greatest(due, newest_id) THEN 0
@@ -228,7 +229,7 @@ _STANDINGS = text("""
         ORDER BY requested_at DESC LIMIT 1
     ) AS asked ON true
     WHERE f.flow_key = ANY(:keys)
-""")
+""")  # noqa: S608
 
 _TOTALS = text("""
     SELECT pg_database_size(current_database()) AS bytes,

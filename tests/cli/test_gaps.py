@@ -172,5 +172,29 @@ def test_a_flow_of_which_nobody_knows_how_far_it_goes_is_named_once_something_of
     assert json.loads(plain.stdout)["not_measured"] == ["old/main"]
 
 
+def test_a_flow_that_can_be_read_and_was_never_asked_for_is_not_complete(
+    archiver: Run, database_url: str
+) -> None:
+    found_empty = """
+        INSERT INTO store.pages (flow_key, run, purpose, asked, messages, as_of, requested_at)
+        SELECT flow_key, gen_random_uuid(), 'head', '[1,)', 0, 0, now() FROM store.flows
+    """
+    with psycopg.connect(database_url, autocommit=True) as db:
+        db.execute(
+            "INSERT INTO store.flows (flow_id, path, joined, disabled, first_seen_at) VALUES"
+            " ('new', 'acme/new', true, false, now()), ('off', 'acme/off', true, true, now()),"
+            " ('left', 'acme/left', false, false, now()), ('named', 'named', null, null, now())"
+        )
+        told = archiver("gaps", ARCHIVER_DATABASE_URL=database_url)
+        assert told.returncode == 1
+        assert told.stdout.startswith(
+            "acme/new: not measured yet: nobody has asked how far its ids go\n"
+            "no gaps, 1 not measured yet\n"
+        )
+        db.execute(found_empty)
+    told = archiver("gaps", ARCHIVER_DATABASE_URL=database_url)
+    assert (told.returncode, told.stdout.startswith("no gaps\n")) == (0, True)
+
+
 def test_json_has_no_power_over_a_terminal(json_shown: JsonShown, archive: str) -> None:
     assert json_shown(archive, "gaps", "--flow", "*2")["doubts"][0]["flow"].startswith(HOSTILE)

@@ -9,7 +9,9 @@ import psycopg
 from archiver import daemon
 from archiver.simulator.membership import leave
 from archiver.simulator.server import Simulator
+from archiver.store import missing
 from archiver.store.engine import connect
+from archiver.store.reading import flow_reports
 from tests.ingest.arriving import query, waits_for_lock
 from tests.test_daemon import settings_for, until
 
@@ -90,3 +92,30 @@ async def test_no_flow_is_taken_for_lost_since_the_clock_was_set_back(database_u
                 await account.look_up()
     assert query(database_url, "SELECT joined FROM store.flows") == [(True,), (True,)]
     assert caplog.records == []
+
+
+async def test_a_flow_that_is_found_empty_is_measured_and_noted_once(database_url):
+    noted = "SELECT path FROM store.pages JOIN store.flows USING (flow_key) WHERE purpose = 'head'"
+    async with Simulator.start(flows=2, listing_delay_seconds=0) as flowdock:
+        empty, spoken = flowdock.world.flows
+        flowdock.world.post(spoken, flowdock.me, "hello")
+        settings = settings_for(flowdock, database_url, private=False)
+        async with connect(database_url) as engine:
+            for _ in range(2):
+                async with daemon.works(settings, engine) as shared, engine.connect() as tx:
+                    account = shared.account(settings.require_accounts()[0])
+                    await account.look_up()
+                    keys = account.source.paths
+                    before = await missing.unmeasured(tx, keys)
+                    await account.look_at_heads()
+                    await account.look_at_heads()
+                    after = await missing.unmeasured(tx, keys)
+                    gaps = {
+                        one.flow: one.gaps
+                        for one in await flow_reports(tx, [*keys], now=shared.now(), exact=True)
+                    }
+                # How far the other goes is noted as time passes.
+                assert {keys[key] for key in after} == {spoken.path}
+                assert gaps == {empty.path: 0, spoken.path: None}
+                assert query(database_url, noted) == [(empty.path,)]
+                assert before >= after
