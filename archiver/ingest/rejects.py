@@ -34,6 +34,7 @@ IMPORT = "import "
 """How the origin of what an official export held starts; the path of the flow follows."""
 LISTINGS = ("list ", "show ", IMPORT)
 """How the origin of what an API answered starts, or a file of its answers; the path follows."""
+MISSING = "there is no such reject"
 
 
 class Retried(Struct, frozen=True, kw_only=True):
@@ -64,7 +65,8 @@ async def retry(engine: Engine, id_: int, *, now: datetime) -> Retried:
         async with transaction(engine) as tx:
             arrival = await _place(tx, await rejecting.kept(tx, id_), now=now)
             await write(tx, Batch(now=now, arrivals=[arrival], opened=_told_late(arrival)))
-            await rejecting.remove(tx, [id_])
+            if not await rejecting.remove(tx, [id_]):
+                raise _Missing(MISSING)  # another has placed it since it was read
             paths = await reading.flow_paths(tx)
     except _Unplaced as unplaced:
         is_there = not isinstance(unplaced, _Missing)
@@ -92,7 +94,7 @@ async def _place(tx: Transaction, reject: Kept | None, *, now: datetime) -> Arri
         _Unplaced: it still says nothing, or of no flow, or of none that may have come so far.
     """
     if reject is None:
-        raise _Missing("there is no such reject")
+        raise _Missing(MISSING)
     names = await _flow_names(tx)
     was_listed = reject.origin.startswith(LISTINGS)
     was_imported = reject.origin.startswith(IMPORT)

@@ -71,6 +71,6 @@ async def listed_as_of(tx: AsyncConnection, flow_key: int, id_: int, *, at: date
     return found.scalar()
 
 
-async def remove(tx: AsyncConnection, placed: Collection[int]) -> None:
-    """Take out rejects that have been placed."""
-    await tx.execute(delete(rejects).where(rejects.c.id.in_(placed)))
+async def remove(tx: AsyncConnection, placed: Collection[int]) -> int:
+    """Take out rejects that have been placed; returns how many of them were still there."""
+    return (await tx.execute(delete(rejects).where(rejects.c.id.in_(placed)))).rowcount

@@ -1,5 +1,6 @@
 """Rejects that are placed stand where what brought them stood."""
 
+import asyncio
 from datetime import timedelta
 
 import psycopg
@@ -97,3 +98,32 @@ async def test_an_id_out_of_all_proportion_finds_no_place(database_url, origin, 
     assert (tried.reason, tried.event_id) == (OUT_OF_PROPORTION, None)
     assert query(database_url, "SELECT max(id) FROM store.journal") == [(7,)]
     assert query(database_url, "SELECT count(*) FROM archive.rejects") == [(1,)]
+
+
+async def test_what_two_retry_at_once_is_placed_once(database_url):
+    async with connect(database_url) as engine:
+        with psycopg.connect(database_url) as db:
+            db.execute(
+                "INSERT INTO store.rejects (received_at, origin, reason, raw, digest)"
+                " VALUES (%s, 'default 1', 'not understood', %s, gen_random_uuid())",
+                [NOW, frame(5, "activity.user", flow=None)],
+            )
+        ((reject,),) = query(database_url, "SELECT id FROM archive.rejects")
+        with psycopg.connect(database_url) as other:
+            other.execute("LOCK TABLE store.signals IN EXCLUSIVE MODE")
+            tries = [asyncio.create_task(rejects.retry(engine, reject, now=NOW)) for _ in range(2)]
+            while query(database_url, _WAITING) != [(2,)]:  # noqa: ASYNC110 - nobody is called
+                await asyncio.sleep(0.01)
+        placed = await asyncio.gather(*tries)
+    assert sorted((one.is_there, one.reason) for one in placed) == [
+        (False, "there is no such reject"),
+        (True, None),
+    ]
+    assert query(database_url, "SELECT count(*) FROM store.signals") == [(1,)]
+    assert query(database_url, "SELECT count(*) FROM archive.rejects") == [(0,)]
+
+
+_WAITING = (
+    "SELECT count(*) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+)
