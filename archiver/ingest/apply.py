@@ -105,6 +105,7 @@ async def _apply_halves(engine: Engine, batch: Batch, reason: str) -> Applied:
         log.warning("event refused by Postgres", extra={"origin": arrivals[0].origin})
         refused = _as_reject(arrivals[0], reason)
         applied = await apply(engine, replace(batch, arrivals=[refused], gains={}, pages=()))
+        applied = replace(applied, refused_from=frozenset({refused.origin}))
         key = (arrivals[0].flow_key, arrivals[0].id)
         if key[0] is not None and key[1] is not None:
             applied = replace(applied, refused=frozenset({key}))

@@ -112,6 +112,8 @@ class Applied(Struct, frozen=True, kw_only=True):
     """Of `events`, how many by kind and witness."""
     refused: frozenset[tuple[int, int]] = frozenset()
     """Flow key and id of events that Postgres refused; they lie with the rejects."""
+    refused_from: frozenset[str] = frozenset()
+    """The origins of what Postgres refused."""
 
     def __add__(self, other: "Applied") -> "Applied":
         """Both together."""
@@ -124,6 +126,7 @@ class Applied(Struct, frozen=True, kw_only=True):
             messages=self.messages + other.messages,
             kinds=Counter(self.kinds) + Counter(other.kinds),
             refused=self.refused | other.refused,
+            refused_from=self.refused_from | other.refused_from,
         )
 
 

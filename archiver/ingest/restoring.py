@@ -118,12 +118,15 @@ async def restore_events(
         arrivals = [one for line in told for one in _in_proportion(line, newest, paths)]
         opened = frozenset(one.flow_key for one in arrivals if one.flow_key is not None)
         applied = await apply_patiently(engine, Batch(now=now, arrivals=arrivals, opened=opened))
-        rejected = {one.flow_key for one in arrivals if isinstance(one.decoded, Rejected)}
+        unread = [one for one in arrivals if isinstance(one.decoded, Rejected)]
+        # Of a line that was shown again Postgres refuses each arrival, and one thing is rejected.
+        rejected = len(applied.refused_from | {one.origin for one in unread})
+        lacking = {one.flow_key for one in unread} | {key for key, _ in applied.refused}
         yield Imported(
             taken=applied.events,
-            known=len(batch) - applied.events - applied.rejected,
-            rejected=applied.rejected,
-            lacking=frozenset(keys.values()) & (rejected | {key for key, _ in applied.refused}),
+            known=len(batch) - applied.events - rejected,
+            rejected=rejected,
+            lacking=frozenset(keys.values()) & lacking,
         )
 
 

@@ -321,6 +321,24 @@ def test_what_is_rejected_of_an_archive_counts_once_however_often_it_was_listed(
     assert lacking not in claimed(second_url)
 
 
+def test_what_postgres_refuses_of_an_archive_counts_once_however_often_it_was_listed(
+    database_url: str, second_url: str, tmp_path: Path
+) -> None:
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+        ((key,),) = query(database_url, "SELECT flow_key FROM store.flows WHERE flow_id = 'f'")
+        said = [streamed(frame(61), key), *(listed(frame(61), key, as_of=n) for n in (62, 63))]
+        for one in said:
+            run(apply(engine, Batch(now=NOW, arrivals=[one])))
+    export(database_url, tmp_path / "out")
+    events = query(database_url, "SELECT count(*) FROM archive.forms")[0][0]
+    fail_to_journal(second_url, 61, state="22023")
+    for taken in (events - 1, 0):
+        brought = bring_in(second_url, tmp_path / "out")
+        told = (brought.taken, brought.known, brought.rejected)
+        assert told == (taken, events - 1 - taken, 1)
+
+
 def change_first_line(to: Path, file: str, fields: dict[str, Any]) -> str:
     """Put *fields* into the first line of a file of an export, and into its manifest; its name."""
     manifest = json.loads((to / "manifest.json").read_bytes())
