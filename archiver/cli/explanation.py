@@ -82,7 +82,8 @@ def _proof(proof: Proof, id_: int, *, is_held: bool) -> Iterator[str]:
     else:
         yield f"beyond the newest id that is known of the flow, {proof.newest_id}"
     if proof.page:
-        yield f"last listed by {_page(proof.page)}"
+        when = "perhaps" if proof.page.error else "last"
+        yield f"{when} listed by {_page(proof.page)}"
     if proof.doubted:
         yield "it may have changed unheard, or in an unknown form, and is to be listed again"
 
@@ -112,7 +113,8 @@ def _way(form: Form) -> str:
 
 
 def _page(page: PageTold) -> str:
-    proven = "proved nothing" if page.proven is None else f"proved {_ids(page.proven)}"
+    parts = "parts of " if page.error else ""
+    proven = "proved nothing" if page.proven is None else f"proved {parts}{_ids(page.proven)}"
     messages = counted(page.messages, "message")
     asked = f"page {page.page} ({page.purpose}, {moment(page.requested_at)})"
     return f"{asked}: asked for {_ids(page.asked)}, held {messages}, {proven}"

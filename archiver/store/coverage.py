@@ -71,7 +71,7 @@ class Standing(Struct, frozen=True, kw_only=True):
 class PageRow(Struct, frozen=True, kw_only=True):
     """One request for a page: what was asked and what it proved.
 
-    Bounds are ids, both included.
+    Bounds are ids, both included. Beside an error not all between those proven is.
     """
 
     flow_key: int

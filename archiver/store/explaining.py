@@ -21,6 +21,7 @@ class PageTold(Struct, frozen=True, kw_only=True):
     run: str
     asked: tuple[int, int]
     proven: tuple[int, int] | None
+    """From the first to the last id; beside an error, not all of them."""
     messages: int
     requested_at: datetime
     error: str | None
@@ -68,7 +69,7 @@ class Proof(Struct, frozen=True, kw_only=True):
     """Requests for it that have failed."""
     last_error: str | None
     page: PageTold | None
-    """The last page that proved it."""
+    """The last page that proved it; one with an error only may have, and none is known that did."""
 
 
 async def forms(tx: AsyncConnection, flow_key: int, id_: int) -> list[Form]:
@@ -180,8 +181,12 @@ _PAGE = text(f"""
     ORDER BY requested_at DESC LIMIT 1
 """)
 
+_IS_LISTED = (
+    "SELECT FROM store.ledger AS l WHERE l.flow_key = :flow_key AND listed @> CAST(:id AS bigint)"
+)
 _LAST_PROOF = text(f"""
-    {_PAGE_FIELDS} AND proven @> CAST(:id AS bigint) ORDER BY requested_at DESC LIMIT 1
+    {_PAGE_FIELDS} AND proven @> CAST(:id AS bigint) AND EXISTS ({_IS_LISTED})
+    ORDER BY error IS NOT NULL, requested_at DESC LIMIT 1
 """)
 
 _MESSAGE = text("SELECT * FROM archive.messages WHERE flow = :flow AND id = :id")

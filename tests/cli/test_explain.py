@@ -13,14 +13,17 @@ from archiver.cli.database import Place
 from archiver.cli.explain import _read
 from archiver.cli.explanation import describe
 from archiver.domain.coverage import Ranges
+from archiver.flowdock.pages import Page
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
+from archiver.ingest.pages import batch_of, read_page
 from archiver.store.coverage import PageRow, Standing
 from archiver.store.engine import connect
 from tests.cli.conftest import HOSTILE, JsonShown, Run
 from tests.ingest.arriving import (
     NOW,
     edit,
+    fail_to_journal,
     frame,
     listed,
     new_flow,
@@ -116,6 +119,43 @@ def test_a_message_is_explained_with_all_that_made_it_so(archiver: Run, archive:
         "6 message-edit by user 1", "7 tag-change by user 1",
     ]  # fmt: skip
     assert lines[lines.index("thread") + 1 :] == ["thread_id  t", "title      a thread", ""]
+
+
+@pytest.mark.parametrize(
+    ("is_whole_before", "id_", "told"),
+    [
+        (False, 22, [("perhaps listed by page 3", "proved parts of 22 to 33")]),
+        (False, 25, []),
+        (False, 41, []),
+        (True, 25, [("last listed by page 3", "proved 21 to 33")]),
+    ],
+)
+async def test_no_page_is_named_for_what_it_left_out(
+    archive: str,
+    capsys: pytest.CaptureFixture[str],
+    is_whole_before: bool,
+    id_: int,
+    told: list[tuple[str, str]],
+) -> None:
+    fail_to_journal(archive, 41, state="22023")
+    whole = [(20, 50, NOW, [frame(30), frame(33)])] * is_whole_before
+    torn = (20, 50, LATER, [frame(22), b'{"event": "message"}', frame(30), frame(33)])
+    async with connect(archive) as engine:
+        ((key,),) = query(archive, "SELECT flow_key FROM store.flows")
+        for since, until, at, frames in [*whole, torn, (39, 42, LATER, [frame(40), frame(41)])]:
+            page = Page(
+                path="acme/main", since=since, until=until, newest=False, limit=100,
+                frames=tuple(frames), requested_at=at, answered_at=at,
+            )  # fmt: skip
+            batch = batch_of(
+                page, read_page(page, flow_key=key, as_of=60, objection=lambda _: None),
+                flow_key=key, as_of=60, epoch=0, run=str(UUID(int=1)), purpose="backfill", now=at,
+            )  # fmt: skip
+            await apply(engine, batch)
+    describe(await _read(Place(url=archive, pool_size=1, private=False), "acme/main", id_))
+    lines = capsys.readouterr().out.split("form 0")[0].splitlines()
+    pages = [line.strip() for line in lines if " listed by page" in line]
+    assert [(one.partition(" (")[0], one.rpartition(", ")[2]) for one in pages] == told
 
 
 async def test_a_history_is_told_in_its_order_whatever_the_clocks(archive: str) -> None:
