@@ -183,7 +183,7 @@ def _last(outcome: Outcome, asked: Asked, zone: tzinfo | None) -> Iterator[str]:
     elif outcome.next_hit is None:
         yield f"{told}; nothing older was found"
     if since is not None:
-        back = on_clock(since, zone).isoformat(" ", "minutes")
+        back = on_clock(since.said_at, zone).isoformat(" ", "minutes")
         yield f"the time was up: searched back to {back}"
     if outcome.next_hit is not None:
         yield f"{told}; for older ones, add: --cursor {write_cursor(outcome.next_hit)}"

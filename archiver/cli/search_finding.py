@@ -139,7 +139,7 @@ async def _search(engine: Engine, meaning: Meaning, asked: Asked) -> tuple[Page,
 def _next(page: Page) -> Hit | None:
     if page.searched_from is not None:
         # All that is newer was looked at: the time need not be spent on it again.
-        return Hit(page.searched_from, 0, 0)
+        return page.searched_from
     return None if page.is_last else page.hits[-1]
 
 

@@ -57,10 +57,6 @@ CROWDED = 2_000
 HOUR = timedelta(hours=1)
 
 
-class TookTooLong(ArchiverError):
-    """A search was stopped before it found anything."""
-
-
 class Hit(Struct, frozen=True, order=True):
     """A message that was found; in the order of age."""
 
@@ -71,14 +67,24 @@ class Hit(Struct, frozen=True, order=True):
     """Which of its texts was found: 0 for what it says now."""
 
 
+class TookTooLong(ArchiverError):
+    """A search was stopped before it found anything."""
+
+    def __init__(self, told: str, searched_from: Hit | None = None) -> None:
+        super().__init__(told)
+        self.searched_from = searched_from
+        """All that is not older was looked at; None if that is not known."""
+
+
 class Page(Struct, frozen=True, kw_only=True):
     """What was found, the newest first."""
 
     hits: Sequence[Hit]
     is_last: bool
     """There is nothing older."""
-    searched_from: datetime | None = None
-    """How far back the search came, when its time was up before it was done."""
+    searched_from: Hit | None = None
+    """How far back the search came, when its time was up before it was done: what is older than
+    this was not looked at."""
 
 
 @asynccontextmanager
@@ -116,7 +122,7 @@ async def search(
         TookTooLong: nothing was found in so many *seconds*.
     """
     found: list[Hit] = []
-    searched_from: datetime | None = None
+    searched_from: Hit | None = None
     until = monotonic() + seconds
     wanted = most + 1
     try:
@@ -127,7 +133,7 @@ async def search(
             look = _Look(meaning, older_than=older_than)
             was_cut = False
             while window is not None and len(found) < wanted:
-                searched_from = _beginning_of(window.end)
+                searched_from = Hit(_beginning_of(window.end), 0, 0)
                 left = wanted - len(found)
                 if monotonic() > until:
                     break
@@ -143,13 +149,15 @@ async def search(
         if searched_from is None:
             raise
     if searched_from is not None and not found:
-        raise TookTooLong(_advice(seconds, searched_from))
+        raise TookTooLong(advice(seconds, searched_from), searched_from)
     is_last = searched_from is None and len(found) < wanted
     return Page(hits=found[:most], is_last=is_last, searched_from=searched_from)
 
 
-def _advice(seconds: float, searched_from: datetime) -> str:
-    back = f" since {searched_from:%Y-%m-%d}" if searched_from > EPOCH else ""
+def advice(seconds: float, searched_from: Hit) -> str:
+    """What is told when nothing was found in so many *seconds*, and how it might be."""
+    said_at = searched_from.said_at
+    back = f" since {said_at:%Y-%m-%d}" if said_at > EPOCH else ""
     return (
         f"nothing was found{back} in {in_words(seconds)}, and the search was stopped: add a word "
         "of three letters or more, from:, in: or after:, or allow more with --timeout"

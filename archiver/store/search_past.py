@@ -19,7 +19,7 @@ from archiver.domain.query_text import fold, space, with_names
 from archiver.store.bulk import Key
 from archiver.store.engine import Engine
 from archiver.store.schema import texts
-from archiver.store.search import Hit, Page, TookTooLong, limited, search
+from archiver.store.search import Hit, Page, TookTooLong, advice, limited, search
 from archiver.store.search_conditions import condition, finds_deleted
 from archiver.store.search_meaning import Meaning
 from archiver.store.search_showing import NEIGHBOUR_LETTERS, Found, Neighbour, around, read
@@ -47,19 +47,22 @@ async def search_as_of(
     until = monotonic() + seconds
     wanted = most + 1
     latest = Hit(moment, LARGEST_KEY, 0)
-    at = latest if older_than is None else min(older_than, latest)
+    start = at = latest if older_than is None else min(older_than, latest)
     hits: list[Hit] = []
     found: list[Found] = []
     while len(hits) < wanted:
         left = max(0.01, until - monotonic())
         try:
             page = await search(engine, whole, most=max(FEWEST, most), older_than=at, seconds=left)
-        except TookTooLong:
-            if not hits:
+            async with limited(engine, seconds) as tx:
+                said = await said_then(tx, meaning, page.hits, moment)
+        except TookTooLong as error:
+            if at == start:
                 raise
-            return Page(hits=hits, is_last=False), found
-        async with limited(engine, seconds) as tx:
-            said = await said_then(tx, meaning, page.hits, moment)
+            since = min(at, error.searched_from or at)
+            if not hits:
+                raise TookTooLong(advice(seconds, since), since) from error
+            return Page(hits=hits, is_last=False, searched_from=since), found
         by_key = {(one.flow_key, one.id): one for one in said}
         for hit in page.hits:
             if one := by_key.get((hit.flow_key, hit.message_id)):
@@ -67,8 +70,8 @@ async def search_as_of(
                 found.append(one)
         if page.is_last or page.searched_from is not None:
             is_last = page.is_last and len(hits) < wanted
-            since = page.searched_from if len(hits) < wanted else None
-            return Page(hits=hits[:most], is_last=is_last, searched_from=since), found[:most]
+            came_to = page.searched_from if len(hits) < wanted else None
+            return Page(hits=hits[:most], is_last=is_last, searched_from=came_to), found[:most]
         at = page.hits[-1]
     return Page(hits=hits[:most], is_last=False), found[:most]
 

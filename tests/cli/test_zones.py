@@ -14,7 +14,7 @@ from archiver.cli.search_finding import Asked, Outcome
 from archiver.cli.tables import moment
 from archiver.cli.zones import Zone, localize, on_clock
 from archiver.domain.query import Query
-from archiver.store.search import Page
+from archiver.store.search import Hit, Page
 from archiver.store.search_queue import Backlog
 
 ZONES = ("Europe/Helsinki", "America/Sao_Paulo", "America/Havana", "Australia/Lord_Howe", "UTC")
@@ -84,7 +84,7 @@ def test_a_time_has_four_digits_of_its_year(at: datetime | None, told: str) -> N
 @pytest.mark.usefixtures("zone")
 def test_how_far_back_a_search_came_is_told_on_the_clock_of_then() -> None:
     since = datetime(2024, 7, 1, 12, tzinfo=UTC)
-    page = Page(hits=(), is_last=False, searched_from=since)
+    page = Page(hits=(), is_last=False, searched_from=Hit(since, 0, 0))
     outcome = Outcome(
         shown=(),
         page=page,

@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -13,10 +15,10 @@ from archiver.domain.query_parsing import parse
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.ingest.indexing import adopt_lexicon, catch_up
-from archiver.store import directory, search_meaning
+from archiver.store import directory, search_meaning, search_past
 from archiver.store.bulk import driver
 from archiver.store.engine import Engine, connect, transaction
-from archiver.store.search import TookTooLong, limited, search
+from archiver.store.search import Page, TookTooLong, limited, search
 from archiver.store.search_meaning import understand
 from archiver.store.search_past import search_as_of
 from archiver.store.search_walk import Extent, cells, cut, first_window, next_window, whole
@@ -80,6 +82,41 @@ async def test_pages_of_the_past_neither_skip_nor_repeat(engine):
         last = page.hits[-1]
     assert [len(page.hits) for page in pages] == [43, 43, 43, 1]
     assert [hit.message_id for page in pages for hit in page.hits] == list(range(130, 0, -1))
+
+
+@pytest.mark.parametrize(("others", "shown"), [(30, 70), (130, 0)])
+async def test_a_search_of_the_past_whose_time_is_up_tells_how_far_it_came(
+    engine, monkeypatch, others, shown
+):
+    """Of a hundred that are looked at first, so many said it then; then no time is left."""
+    flow_key = await new_flow(engine)
+    await write(engine, flow_key, range(1, 131))
+    later = range(131, 131 + others)
+    await write(engine, flow_key, later, content="hay")
+    edits = [streamed(edit(1000 + id_, id_, "a needle"), flow_key) for id_ in later]
+    await apply(engine, Batch(now=NOW, arrivals=edits))
+    await catch_up(engine)
+    async with engine.connect() as tx:
+        meaning = await understand(tx, parse("needle"), now=NOW, localize=on_utc)
+    ask = partial(search_as_of, engine, meaning, moment=BEFORE_EDITS, most=90, seconds=30)
+    looks = 0
+
+    async def look(*args: Any, seconds: float, **kwargs: Any) -> Page:
+        nonlocal looks
+        looks += 1
+        return await search(*args, **kwargs, seconds=seconds if looks == 1 else -1)
+
+    monkeypatch.setattr(search_past, "search", look)
+    if not shown:
+        with pytest.raises(TookTooLong, match=r"found since 2017-\d\d-\d\d in 30 seconds"):
+            await ask(older_than=None)
+        return
+    page, _ = await ask(older_than=None)
+    monkeypatch.undo()
+    assert (len(page.hits), page.is_last, page.searched_from) == (shown, False, page.hits[-1])
+    rest, _ = await ask(older_than=page.searched_from)
+    assert rest.is_last
+    assert [one.message_id for one in (*page.hits, *rest.hits)] == list(range(130, 0, -1))
 
 
 async def test_messages_of_one_id_said_each_its_own_in_the_past(engine):
