@@ -113,6 +113,12 @@ def export(
     require_archive(settings)
     arguments = {"format": style, "events": events, **_arguments(chosen, patterns)}
     began = time.monotonic()
+    is_begun = False
+
+    def tell_of(progress: Progress, tell: Tell) -> None:
+        nonlocal is_begun
+        is_begun = True
+        _tell(tell, progress, time.monotonic() - began)
 
     async def run(place: Place, tell: Tell) -> Manifest:
         async with open_database(place) as engine:
@@ -127,11 +133,17 @@ def export(
                 to,
                 arguments=arguments,
                 version=version("flowdock-archiver"),
-                tell=lambda progress: _tell(tell, progress, time.monotonic() - began),
+                tell=lambda progress: tell_of(progress, tell),
             )
 
-    with serve_database(settings) as place, shown_progress(quiet=as_json) as tell:
-        manifest = asyncio.run(run(place, tell))
+    try:
+        with serve_database(settings) as place, shown_progress(quiet=as_json) as tell:
+            manifest = asyncio.run(run(place, tell))
+    except (KeyboardInterrupt, SystemExit):
+        if is_begun and partial_of(to).exists():
+            kept = f"what is finished is kept in {partial_of(to)}"
+            click.echo(make_safe(f"{kept}, and the same command goes on from there"), err=True)
+        raise
     _describe(manifest, to, time.monotonic() - began, as_json=as_json)
     return 0
 

@@ -24,10 +24,14 @@ TWO_WEEKS = timedelta(weeks=2)
 
 def kill_in_the_middle(url: str, to: Path, options: Sequence[str] = ()) -> None:
     """Export, and kill the process when one unit is finished and another begun."""
-    asyncio.run(_kill(url, to, options))
+    status, _, _ = asyncio.run(_stop(url, to, options, signal.SIGKILL))
+    assert status == -signal.SIGKILL
 
 
-async def _kill(url: str, to: Path, options: Sequence[str]) -> None:
+async def _stop(
+    url: str, to: Path, options: Sequence[str], number: int
+) -> tuple[int | None, str, str]:
+    """Export until then, and send that signal; the exit status, and what was written and told."""
     server = conninfo_to_dict(url)
     host, port = str(server.get("host")), int(server.get("port") or 5432)
 
@@ -44,7 +48,15 @@ async def _kill(url: str, to: Path, options: Sequence[str]) -> None:
     who = ":".join(str(server[name]) for name in ("user", "password") if name in server)
     through = f"postgresql://{who}@{address}/{server['dbname']}"
     process = await asyncio.create_subprocess_exec(
-        *PROGRAM, "export", str(to), *options, env=surroundings({"ARCHIVER_DATABASE_URL": through})
+        *PROGRAM,
+        "export",
+        str(to),
+        *options,
+        env=surroundings({"ARCHIVER_DATABASE_URL": through}),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        # Whoever runs the tests in the background has them ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         async with asyncio.timeout(30):
@@ -52,10 +64,10 @@ async def _kill(url: str, to: Path, options: Sequence[str]) -> None:
                 assert process.returncode is None, "it ended before it could be killed"
                 await asyncio.sleep(0.001)
     finally:
-        process.kill()
-        status = await process.wait()
+        process.send_signal(number)
+        out, err = await process.communicate()
         door.close()
-    assert status == -signal.SIGKILL
+    return process.returncode, out.decode(), err.decode()
 
 
 def has_begun_another(home: Path) -> bool:
@@ -81,6 +93,16 @@ def test_an_export_that_was_killed_ends_as_one_that_was_not(
     assert killed.read_bytes() == whole.read_bytes()
     assert archiver(["export", "--check", str(killed)]) == 0
     assert not partial_of(killed).exists()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_who_stops_an_export_is_told_that_it_can_go_on(
+    archive_url: str, tmp_path: Path, number: int, status: int
+) -> None:
+    to = tmp_path / "stopped"
+    told = f"what is finished is kept in {partial_of(to)}, and the same command goes on from there"
+    ended, out, err = asyncio.run(_stop(archive_url, to, ["--json"], number))
+    assert (ended, out, err.strip()) == (status, "", told)
 
 
 def test_times_count_back_from_the_run_that_was_killed(
