@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from functools import partial
 from typing import TypeVar
 
@@ -47,7 +48,9 @@ class Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            told = f"{error.message} archiver rejects alone lists them."
+            close = get_close_matches(args[0], self.list_commands(ctx), n=1)
+            meant = f" Did you mean {close[0]!r}?" if close else ""
+            told = f"{error.message}{meant} archiver rejects alone lists them."
             raise click.UsageError(told, ctx) from error
 
 

@@ -78,6 +78,12 @@ def test_who_looks_for_a_command_that_lists_is_told_that_none_is_needed(archiver
     assert "No such command 'list'. archiver rejects alone lists them (see " in told.stderr
 
 
+def test_who_mistypes_a_command_is_told_the_nearest(archiver: Run) -> None:
+    told = archiver("rejects", "retyr")
+    assert told.returncode == 2
+    assert "No such command 'retyr'. Did you mean 'retry'? archiver rejects alone" in told.stderr
+
+
 def test_bytes_are_shown_safely_or_as_they_are(
     starter: Starter, archiver: Run, archive: str, environ: dict[str, str]
 ) -> None:
