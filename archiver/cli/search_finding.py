@@ -62,7 +62,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 
 async def refresh(engine: Engine, *, language: str) -> int:
-    """Make searchable what is not yet; returns how many messages were.
+    """Make searchable what is not yet, unless another is at it; returns how many messages were.
 
     The *language* is for an archive of which nothing is: else it stays what the daemon made it.
     """

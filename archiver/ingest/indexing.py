@@ -135,7 +135,10 @@ async def adopt_lexicon(tx: Transaction, *, language: str) -> None:
 
 
 async def catch_up(engine: Engine, *, on_indexed: Callable[[int], None] | None = None) -> None:
-    """Index all that is not yet; *on_indexed* is told how many messages in each step."""
+    """Index all that is not yet, or leave it to whoever is at it, as a daemon that runs.
+
+    *on_indexed* is told how many messages in each step.
+    """
     makers = (Maker(), Maker())
     step = None
     while step is None or not step.is_done:
