@@ -71,6 +71,7 @@ def read_manifest(export: Path) -> Manifest:
         ArchiverError: there is none that can be read.
     """
     try:
+        _require_file(export / MANIFEST if export.is_dir() else export)
         with opened(export) as read, read(MANIFEST) as source:
             content = source.read(LONGEST_BYTES + 1)
             if len(content) > LONGEST_BYTES:
@@ -83,6 +84,12 @@ def read_manifest(export: Path) -> Manifest:
     if found.kind != KIND:
         raise ArchiverError(f"{export}: its {MANIFEST} is that of something else")
     return found
+
+
+def _require_file(path: Path) -> None:
+    # Opening a pipe waits until somebody writes into it.
+    if path.exists() and not path.is_file():
+        raise ArchiverError(f"{path} is no file, and an export is read twice: write it into one")
 
 
 def check(export: Path, manifest: Manifest) -> Iterator[Finding | File]:

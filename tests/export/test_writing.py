@@ -174,6 +174,14 @@ def test_a_check_finds_what_is_no_more_as_it_was(export: Export, tmp_path: Path)
     assert "bytes instead of" in found[1].trouble
 
 
+def test_a_pipe_is_no_export_and_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    for pipe, export in (("pipe", "pipe"), ("out/manifest.json", "out")):
+        os.mkfifo(tmp_path / pipe)
+        with pytest.raises(ArchiverError, match=f"{pipe} is no file"):
+            read_manifest(tmp_path / export)
+
+
 def test_others_of_the_machine_cannot_read_an_export(export: Export, tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
