@@ -109,6 +109,7 @@ def test_data_lies_where_the_system_keeps_state(environ: dict[str, str], expecte
             "cannot be True: expected a number, at least 1",
         ),
         ({"stream": {"silence_seconds": float("inf")}}, {}, "cannot be inf"),
+        ({"stream": {"silence_seconds": 10**400}}, {}, "expected a number, at least 1"),
         (
             {"ingest": {"batch_events": 1.5}},
             {},

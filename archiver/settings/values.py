@@ -5,6 +5,7 @@ The value of a secret is never told.
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
@@ -44,7 +45,8 @@ def _take(setting: Setting, value: Any) -> Any:
     if get_origin(kind) is tuple:
         return _patterns(value)
     if kind is float and type(value) is int:
-        value = float(value)
+        with suppress(OverflowError):  # it stays what no float is
+            value = float(value)
     if kind in {int, float}:
         fits = type(value) is kind and math.isfinite(value) and key.least <= value <= key.most
         return value if fits else None
