@@ -258,6 +258,24 @@ def test_a_server_that_will_not_start_tells_why(home: Path) -> None:
     )
 
 
+def test_what_an_earlier_server_said_is_not_told_as_the_reason(home: Path, tmp_path: Path) -> None:
+    with (home / "postgres.log").open("a") as earlier:
+        earlier.write("FATAL:  could not write: No space left on device\n")
+    binaries, _ = choose_binaries(home)
+    library = "error while loading shared libraries: libicu.so: cannot open shared object file"
+    (tmp_path / "initdb").symlink_to(binaries / "initdb")
+    (tmp_path / "postgres").write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && exec {binaries}/postgres "$1"\n'
+        f'echo "postgres: {library}" >&2\nexit 127\n'
+    )
+    (tmp_path / "postgres").chmod(0o755)
+    with pytest.raises(ArchiverError) as raised, run_server(home, binaries=tmp_path):
+        pass
+    assert str(raised.value) == (
+        f"PostgreSQL did not start: postgres: {library}; its log is {home}/postgres.log"
+    )
+
+
 def test_a_disk_without_room_for_a_cluster_is_told_in_a_line(swift_path: Path) -> None:
     # As initdb 18 says it, on a disk of 20 MB.
     initdb = """#!/bin/sh

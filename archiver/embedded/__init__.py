@@ -133,9 +133,9 @@ def run_server(
             options = {**SETTINGS, **settings, "unix_socket_directories": str(socket_dir)}
             command = [*prefix, f"{chosen}/postgres", "-D", f"{home}/data", "-p", f"{PORT}"]
             command += [f"--{name}={value}" for name, value in options.items()]
-            with _child(command, home / "postgres.log") as process:
+            with _child(command, home / "postgres.log") as (process, begin):
                 server = Server(home=home, socket_dir=socket_dir, pid=process.pid)
-                _await_ready(server, process)
+                _await_ready(server, process, begin)
                 _create_database(server)
                 yield server
 
@@ -249,14 +249,18 @@ def _socket_dir(home: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _child(command: Sequence[str], output: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run *command* while the block lasts, then stop it, fast but clean."""
+def _child(command: Sequence[str], output: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run *command* while the block lasts, then stop it, fast but clean.
+
+    With it comes where in *output* begins what it says.
+    """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("the death signal is tied to the thread: start from the main one")
     if output.exists() and output.stat().st_size > LOG_BYTES:
         output.replace(output.with_suffix(".log.1"))
     output.touch(mode=0o600)
     with output.open("ab") as sink:
+        begin = sink.tell()
         # A session of its own: Ctrl-C is for us, who then stop the server when we are done.
         process = subprocess.Popen(
             command,
@@ -268,7 +272,7 @@ def _child(command: Sequence[str], output: Path) -> Iterator[subprocess.Popen[by
             start_new_session=True,
         )
     try:
-        yield process
+        yield process, begin
     finally:
         for order, patience in STOP_SECONDS:
             process.send_signal(order)
@@ -278,11 +282,12 @@ def _child(command: Sequence[str], output: Path) -> Iterator[subprocess.Popen[by
             log.warning("postgres does not stop", extra={"signal": order.name, "pid": process.pid})
 
 
-def _await_ready(server: Server, process: subprocess.Popen[bytes]) -> None:
+def _await_ready(server: Server, process: subprocess.Popen[bytes], begin: int) -> None:
+    """Wait until *server* answers; what it says stands in its log from the byte *begin* on."""
     output = server.home / "postgres.log"
     for _ in _waits(f"the server in {server.home} is still not ready; its log is {output}"):
         if process.poll() is not None:
-            why = reason(output.read_text(errors="replace"))
+            why = reason(output.read_bytes()[begin:].decode(errors="replace"))
             raise ArchiverError(f"PostgreSQL did not start: {why}; its log is {output}")
         if server.answers("postgres"):
             break
