@@ -24,7 +24,7 @@ from archiver.cli.database import Place, demo_settings, open_database, serve_dat
 from archiver.cli.display import Display, choose_display
 from archiver.cli.numbers import Number, Whole
 from archiver.cli.performance import Performance, Plan
-from archiver.cli.programs import Program, run_program
+from archiver.cli.programs import Program, ProgramEnded, run_program
 from archiver.cli.simulation import reach_simulator
 from archiver.cli.verdict import Verdict, describe, summarize
 from archiver.embedded.home import REMEDY
@@ -192,7 +192,11 @@ def daemon(home: Path, told: Mapping[str, Any]) -> Iterator[Program]:
 
 
 async def _perform(stage: Stage) -> Verdict:
-    told = json.loads(stage.simulated.announcement())
+    try:
+        told = json.loads(stage.simulated.announcement())
+    except ProgramEnded:
+        await asyncio.sleep(0)  # Ctrl-C ends both: then it is no fault, and cancels us here
+        raise
     async with open_database(stage.place) as engine, reach_simulator(told["api_url"]) as simulation:
         with daemon(stage.home, told) as archiving, stage.display:
             performance = Performance(

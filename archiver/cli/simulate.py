@@ -162,8 +162,8 @@ async def _run(
     settings: Mapping[str, Any], *, until: int, faults: list[Fault], as_json: bool
 ) -> None:
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    # A history takes long to make, and all the while the loop hears nothing.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         async with Simulator.start(
             seed=settings["seed"],
@@ -180,6 +180,8 @@ async def _run(
             stream_port=settings["stream_port"],
             token=settings["token"],
         ) as flowdock:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, stop.set)
             for fault in faults:
                 flowdock.faults.add(fault)
             if settings["rate"] > 0:

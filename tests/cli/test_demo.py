@@ -136,6 +136,34 @@ def test_on_a_terminal_it_ends_with_all_it_started(
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
 
 
+def test_it_can_be_stopped_while_the_history_is_made(
+    environ: dict[str, str], swift_path: Path
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "archiver.cli.main", "demo", "--history=1000000"],
+        env=environ | {"ARCHIVER_DATA_DIR": str(swift_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    ) as process:
+        try:
+            socket = swift_path / "demo/postgres/run/.s.PGSQL.5432"
+            # It has its database, and waits for the simulator's first line.
+            while not (socket.exists() and is_reading_a_pipe(process.pid)):
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+            told, _ = process.communicate(timeout=15)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert b"stopped; nothing was compared" in told
+
+
+def is_reading_a_pipe(pid: int) -> bool:
+    return "pipe_read" in Path(f"/proc/{pid}/wchan").read_text()
+
+
 def test_a_second_demonstration_in_one_place_is_refused(archiver: Run, tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     with (tmp_path / "demo/lock").open("w") as lock:

@@ -1,8 +1,10 @@
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -18,6 +20,12 @@ async def line(process: asyncio.subprocess.Process) -> bytes:
 async def run(*options: str) -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(*COMMAND, *options, stdout=pipe, stderr=pipe)
+
+
+def worked_seconds(pid: int) -> float:
+    """How long the processor has worked for a process."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -37,6 +45,22 @@ async def test_it_says_where_it_runs_and_stops_at_a_signal(number):
     assert process.returncode == 0
     assert process.stderr is not None
     assert await process.stderr.read() == b""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+async def test_a_long_history_does_not_keep_it_from_stopping(number, status):
+    process = await run("--port", "0", "--stream-port", "0", "--history", "10000000")
+    # To start takes it a second of the processor at most, and such a history minutes.
+    while worked_seconds(process.pid) < 3:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    process.send_signal(number)
+    try:
+        async with asyncio.timeout(5):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert (process.returncode, out, err.strip()) == (status, b"", b"")
 
 
 async def test_it_prints_an_environment_to_paste():
