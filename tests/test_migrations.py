@@ -18,6 +18,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 from archiver.errors import ArchiverError
 from archiver.ingest.apply import apply
@@ -158,6 +159,27 @@ async def test_a_migration_that_is_cut_off_leaves_nothing_and_no_lock(bare_datab
             await cut_off_while_it_waits(migrating, bare_database_url)
             blocker.rollback()
         assert await migrate(engine) == (None, latest())
+
+
+async def test_what_ended_a_migration_is_told_also_when_the_database_lets_nobody_in(
+    bare_database_url, postgres_admin
+):
+    async with connect(bare_database_url) as engine:
+        with psycopg.connect(bare_database_url) as blocker:
+            blocker.execute("CREATE SCHEMA archive")
+            begun = asyncio.create_task(migrate(engine))
+            async with asyncio.timeout(20):
+                while not waits_for_lock(bare_database_url):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            name = blocker.info.dbname
+            postgres_admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            postgres_admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = %s AND wait_event_type = 'Lock'",
+                [name],
+            )
+            with pytest.raises(DBAPIError, match="terminating connection due to administrator"):
+                await begun
 
 
 async def test_down_to_nothing_and_up_again_gives_the_same(bare_database_url):

@@ -77,13 +77,14 @@ async def migrate(engine: AsyncEngine) -> tuple[str | None, str]:
                 await connection.commit()
                 await _upgrade_between_others(connection)
             await connection.commit()
-        finally:
-            await connection.rollback()
-            for name in ("lock_timeout", "search_path"):
-                await connection.execute(text(f"SET {name} = {OURS[name]}"))
-            key = {"key": ONE_AT_A_TIME}
-            await connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
-            await connection.commit()
+        except BaseException:
+            # Its lock and its settings end with it; to ask for that may fail, and hide the reason.
+            await connection.invalidate()
+            raise
+        for name in ("lock_timeout", "search_path"):
+            await connection.execute(text(f"SET {name} = {OURS[name]}"))
+        await connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": ONE_AT_A_TIME})
+        await connection.commit()
         return before, latest()
 
 
