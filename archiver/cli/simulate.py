@@ -147,7 +147,7 @@ def read_faults(path: Path) -> list[Fault]:
         document = json.loads(path.read_bytes())
     except OSError as error:
         raise Misasked(f"--faults {path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Misasked(f"--faults {path}: {error}") from None
     listed = document.get("faults") if isinstance(document, dict) else document
     if not isinstance(listed, list):

@@ -102,6 +102,7 @@ async def test_a_file_of_faults_is_read_or_refused(tmp_path):
         ('[{"kind": "fire"}]', b"kind is one of"),
         ('{"faults": 3}', b"a list of faults is expected"),
         ("{}", b"a list of faults is expected"),
+        ("[" * 100_000, b"maximum recursion depth"),
     ):
         faults.write_text(wrong)
         process = await run("--faults", str(faults))
