@@ -29,8 +29,8 @@ _STREAM_PATH = re.compile(r"/flows(/(?!all$|find$)[^/]+/[^/]+)?")
 def is_stream(request: web.Request) -> bool:
     """Tell whether a request is for a stream, as far as its port and parameters tell.
 
-    The port of the API serves streams as well: ``GET /flows`` with ``filter``, ``user`` or
-    ``accept``, or whose Accept header wants an event-stream.
+    The port of the API serves streams as well: ``GET /flows`` with ``filter``, ``user``,
+    ``accept`` or ``active``, or whose Accept header wants an event-stream.
     """
     if request.app[STREAMS_ONLY]:
         return True
