@@ -42,15 +42,15 @@ def _thinned(request: web.Request, whole: web.StreamResponse) -> web.StreamRespo
     faults = request.app[FAULTS]
     is_page = request.method == "GET" and request.path.endswith("/messages")
     is_page = is_page and faults.concern_pages(request.path)
-    body = whole.body if is_page and isinstance(whole, web.Response) else None
-    if not isinstance(body, bytes) or whole.status != 200:
+    if not is_page or not isinstance(whole, web.Response) or whole.status != 200:
         return whole
-    page = [wire.encode(message) for message in json.loads(body)]
-    ascending = request.query.get("sort") == "asc"
-    left = faults.on_page(request.path, page, ascending=ascending)
-    if left is None:
-        return whole
-    return web.Response(body=b"[" + b",".join(left) + b"]", content_type="application/json")
+    if isinstance(whole.body, bytes):
+        page = [wire.encode(message) for message in json.loads(whole.body)]
+        ascending = request.query.get("sort") == "asc"
+        left = faults.on_page(request.path, page, ascending=ascending)
+        if left is not None:
+            whole.body = b"[" + b",".join(left) + b"]"
+    return whole
 
 
 def _error(fault: Fault) -> web.Response:
