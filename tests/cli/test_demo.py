@@ -20,6 +20,7 @@ from archiver.cli.comparison import Difference
 from archiver.cli.scene import GapShown, Scene
 from archiver.cli.screen import draw
 from archiver.cli.verdict import Verdict, describe, summarize
+from tests.bench.processes import cpu_seconds
 from tests.cli.conftest import Run
 from tests.cli.forks import Starter
 
@@ -149,8 +150,9 @@ def test_it_can_be_stopped_while_the_history_is_made(
     ) as process:
         try:
             socket = swift_path / "demo/postgres/run/.s.PGSQL.5432"
-            # It has its database, and waits for the simulator's first line.
-            while not (socket.exists() and is_reading_a_pipe(process.pid)):
+            # It has its database, and waits for the simulator, which is at the history.
+            while not (socket.exists() and simulates(process.pid)):
+                assert process.poll() is None
                 time.sleep(0.05)
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does
             told, _ = process.communicate(timeout=15)
@@ -160,8 +162,12 @@ def test_it_can_be_stopped_while_the_history_is_made(
     assert b"stopped; nothing was compared" in told
 
 
-def is_reading_a_pipe(pid: int) -> bool:
-    return "pipe_read" in Path(f"/proc/{pid}/wchan").read_text()
+def simulates(pid: int) -> bool:
+    """Tell whether a child of the process has simulated for longer than it takes to start."""
+    return any(
+        cpu_seconds(child) > 3 and b"simulate" in Path(f"/proc/{child}/cmdline").read_bytes()
+        for child in children(pid)
+    )
 
 
 def test_a_second_demonstration_in_one_place_is_refused(archiver: Run, tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
 import asyncio
 import json
-import os
 import signal
 import socket
 import sys
-from pathlib import Path
 
 import aiohttp
 import pytest
+
+from tests.bench.processes import cpu_seconds
 
 COMMAND = [sys.executable, "-m", "archiver.cli.main", "simulate"]
 
@@ -20,12 +20,6 @@ async def line(process: asyncio.subprocess.Process) -> bytes:
 async def run(*options: str) -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(*COMMAND, *options, stdout=pipe, stderr=pipe)
-
-
-def worked_seconds(pid: int) -> float:
-    """How long the processor has worked for a process."""
-    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -51,7 +45,8 @@ async def test_it_says_where_it_runs_and_stops_at_a_signal(number):
 async def test_a_long_history_does_not_keep_it_from_stopping(number, status):
     process = await run("--port", "0", "--stream-port", "0", "--history", "10000000")
     # To start takes it a second of the processor at most, and such a history minutes.
-    while worked_seconds(process.pid) < 3:  # noqa: ASYNC110
+    while cpu_seconds(process.pid) < 3:
+        assert process.returncode is None
         await asyncio.sleep(0.05)
     process.send_signal(number)
     try:
