@@ -35,6 +35,7 @@ from tests.ingest.arriving import (
     frame,
     gone,
     listed,
+    new_flow,
     query,
     streamed,
     tag_change,
@@ -485,6 +486,56 @@ async def test_nor_does_it_where_many_that_were_heard_first_are_known_to_be_dele
     assert (reading.proven, reading.trouble) == (Ranges(), BEHIND)
 
 
+async def test_nor_does_it_where_what_was_read_since_is_just_above_what_is_listed(flowdock, source):
+    (flow,), head = flowdock.simulator.world.flows, source.heads.newest(key(source))
+    last = flowdock.simulator.world.post(flow, flowdock.simulator.me, "listed")
+    flowdock.simulator.world.listing_delay_ms = 60_000
+    missed = flowdock.simulator.world.post(flow, flowdock.simulator.me, "not listed yet")
+    assert missed.id == last.id + 1
+    read = tag_change(missed.id + 1, missed.id, remove=[":unread:7"])
+    await apply(source.engine, Batch(now=NOW, arrivals=[streamed(read, key(source))]))
+    reading = await source.ask(key(source), head + 1, missed.id, newest=True, purpose="backfill")
+    assert reading.ids == (last.id,)
+    assert (reading.proven, reading.trouble) == (Ranges(), BEHIND)
+
+
+async def test_nor_does_it_while_an_inbox_item_is_not_listed_that_was_heard_since(flowdock, source):
+    head, heard = source.heads.newest(key(source)), say_unlisted(flowdock)
+    await hear(source, heard, app="influx")
+    asked = (key(source), head + 1, heard.id - 1)
+    reading = await source.ask(*asked, newest=False, purpose="backfill")
+    assert (reading.proven, reading.trouble) == (Ranges(), BEHIND)
+
+
+async def test_nor_does_it_though_another_flow_holds_a_message_of_the_same_id(flowdock, source):
+    head, missed = source.heads.newest(key(source)), say_unlisted(flowdock)
+    namesake = streamed(frame(missed.id), await new_flow(source.engine))
+    read = tag_change(missed.id + 1, missed.id, remove=[":unread:7"])
+    heard = [namesake, streamed(read, key(source))]
+    await apply(source.engine, Batch(now=NOW, arrivals=heard))
+    asked = (key(source), head + 1, missed.id)
+    reading = await source.ask(*asked, newest=False, purpose="backfill")
+    assert (reading.proven, reading.trouble) == (Ranges(), BEHIND)
+
+
+@pytest.mark.parametrize("gone", ["many older ones", "a newer one that was often read"])
+async def test_nor_does_it_where_others_that_were_read_since_are_gone(flowdock, source, gone):
+    head = source.heads.newest(key(source))
+    said = [say_unlisted(flowdock).id for _ in range(MOST_SHOWN + 1)]
+    *older, newest = said
+    removed = older if gone == "many older ones" else [*older[1:], newest]
+    for id_ in removed:
+        flowdock.simulator.world.flows[0].timeline.remove(id_)
+    read = said if gone == "many older ones" else [older[0], *[newest] * MOST_SHOWN]
+    heard = [
+        streamed(tag_change(newest + at, id_, remove=[":unread:7"]), key(source))
+        for at, id_ in enumerate(read, start=1)
+    ]
+    await apply(source.engine, Batch(now=NOW, arrivals=heard))
+    reading = await source.ask(key(source), head + 1, newest, newest=False, purpose="backfill")
+    assert (reading.proven, reading.trouble) == (Ranges(), BEHIND)
+
+
 @pytest.mark.parametrize("heard_since", ["deleted", "unsettled"])
 async def test_it_is_proof_when_what_was_heard_since_need_not_be_listed(
     flowdock, source, heard_since
@@ -508,8 +559,10 @@ def say_unlisted(flowdock: Flowdock) -> Message:
     return world.post(flow, world.users[0], "not listed yet")
 
 
-async def hear(source: Source, said: Message, *, seconds_ago: float = 60) -> None:
-    heard = streamed(frame(said.id), key(source))
+async def hear(
+    source: Source, said: Message, *, seconds_ago: float = 60, app: str | None = None
+) -> None:
+    heard = streamed(frame(said.id, app=app), key(source))
     await apply(source.engine, Batch(now=NOW, arrivals=[heard]))
     see(source, said.id, seconds_ago=seconds_ago)
 
