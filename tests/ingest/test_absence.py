@@ -15,6 +15,8 @@ from msgspec.structs import replace
 from archiver.daemon import works
 from archiver.domain.coverage import Ranges
 from archiver.ingest.absence import MASS, sort_out
+from archiver.ingest.apply import apply
+from archiver.ingest.batch import Batch
 from archiver.ingest.source import Source
 from archiver.settings import Settings
 from archiver.settings.account import Account
@@ -180,6 +182,20 @@ async def test_inbox_items_that_outlive_a_bulk_do_not_hide_it(database_url):
         await source.ask(flow_key, 1, ids[4], newest=False, purpose="audit")
         await source.ask(flow_key, ids[5], ids[-1], newest=False, purpose="audit")
         assert deleted(database_url) == {ids[21]}
+
+
+async def test_what_another_flow_holds_is_neither_missed_nor_next_to_what_is(database_url):
+    """Each flow counts its ids for itself."""
+    async with archived(database_url) as (flowdock, source, flow_key, ids):
+        other, last = await arriving.new_flow(source.engine), ids[-1]
+        beyond = [arriving.frame(last + step) for step in range(1, MASS + 2)]
+        heard = [arriving.streamed(one, other) for one in beyond]
+        await apply(source.engine, Batch(now=arriving.NOW, arrivals=heard))
+        flowdock.world.flows[0].timeline.conceal(last)
+        await source.ask(flow_key, 1, last + 1, newest=True, purpose="audit")
+        assert deleted(database_url) == {last}
+        missed = "SELECT id FROM store.journal WHERE witness = 'show'"
+        assert query(database_url, missed) == [(last,)]
 
 
 HOLLOW = Fault(kind="hollow", on="rest", path="*/messages", frames=100)
