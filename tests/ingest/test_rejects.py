@@ -17,9 +17,13 @@ from archiver.store.engine import connect, transaction
 from tests.ingest.arriving import NOW, edit, frame, new_flow, query, streamed
 
 
-@pytest.mark.parametrize(("minutes", "as_of"), [(-1, 8), (1, 5)], ids=["known", "unknown"])
+@pytest.mark.parametrize(
+    ("origin", "minutes", "as_of"),
+    [("list acme/main", -1, 8), ("list acme/main", 1, 5), ("default 1", -1, 5)],
+    ids=["known", "unknown", "none of a page"],
+)
 async def test_an_element_of_a_page_has_the_position_of_that_page_or_its_own(
-    database_url, minutes, as_of
+    database_url, origin, minutes, as_of
 ):
     async with connect(database_url) as engine:
         flow_key = await new_flow(engine)
@@ -41,8 +45,8 @@ async def test_an_element_of_a_page_has_the_position_of_that_page_or_its_own(
             db.execute("UPDATE store.flows SET path = 'acme/main', flow_id = 'f'")
             db.execute(
                 "INSERT INTO store.rejects (received_at, origin, reason, raw, digest)"
-                " VALUES (%s, 'list acme/main', 'not understood', %s, gen_random_uuid())",
-                [NOW, frame(5, tags=["as listed"])],
+                " VALUES (%s, %s, 'not understood', %s, gen_random_uuid())",
+                [NOW, origin, frame(5, tags=["as listed"])],
             )
         ((reject,),) = query(database_url, "SELECT id FROM archive.rejects")
         placed = await rejects.retry(engine, reject, now=NOW)
@@ -127,3 +131,29 @@ _WAITING = (
     "SELECT count(*) FROM pg_stat_activity"
     " WHERE datname = current_database() AND wait_event_type = 'Lock'"
 )
+
+
+@pytest.mark.parametrize(
+    ("origin", "witness"),
+    [
+        ("default 1", "stream"),
+        ("list acme/main", "list"),
+        ("show acme/main", "list"),
+        ("import acme/main", "import"),
+    ],
+)
+async def test_what_is_placed_is_told_by_what_brought_it(database_url, origin, witness):
+    async with connect(database_url) as engine:
+        await new_flow(engine)
+        with psycopg.connect(database_url) as db:
+            db.execute("UPDATE store.flows SET path = 'acme/main', flow_id = 'f'")
+            db.execute(
+                "INSERT INTO store.rejects (received_at, origin, reason, raw, digest)"
+                " VALUES (%s, %s, 'not understood', %s, gen_random_uuid())",
+                [NOW, origin, frame(5)],
+            )
+        ((reject,),) = query(database_url, "SELECT id FROM archive.rejects")
+        placed = await rejects.retry(engine, reject, now=NOW)
+    assert (placed.reason, placed.event_id) == (None, 5)
+    told = "SELECT id, witness, as_of FROM archive.forms"
+    assert query(database_url, told) == [(5, witness, 5)]
