@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from itertools import product
 
 import msgspec
 import pytest
@@ -190,8 +191,9 @@ async def test_a_listing_outweighs_a_file_of_when_more_could_be_listed(
     """The newest messages that the file shows are deleted since: what is listed ends before."""
     timeline, head = flowdock.simulator.world.flows[0].timeline, source.heads.newest(key(source))
     *_, deleted, tagged = [one.id for one in timeline if one.event == "message"]
-    for id_ in (deleted, tagged):
-        element = listed(frame(id_, tags=["old"]), key(source), as_of=head + 3)
+    files = [("older", head), ("old", head + 3)]
+    for id_, (tag, as_of) in product((deleted, tagged), files):
+        element = listed(frame(id_, tags=[tag]), key(source), as_of=as_of)
         found = msgspec.structs.replace(element, witness="import")
         await apply(source.engine, Batch(now=NOW, arrivals=[found]))
     timeline.remove(deleted)
