@@ -11,7 +11,7 @@ from archiver.domain.proportion import OUT_OF_PROPORTION
 from archiver.ingest import rejects
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
-from archiver.store import coverage
+from archiver.store import coverage, rejecting
 from archiver.store.coverage import PageRow, Standing
 from archiver.store.engine import connect, transaction
 from tests.ingest.arriving import NOW, edit, frame, new_flow, query, streamed
@@ -157,3 +157,30 @@ async def test_what_is_placed_is_told_by_what_brought_it(database_url, origin, w
     assert (placed.reason, placed.event_id) == (None, 5)
     told = "SELECT id, witness, as_of FROM archive.forms"
     assert query(database_url, told) == [(5, witness, 5)]
+
+
+async def test_a_position_is_that_of_the_last_page_that_may_have_shown_it(database_url):
+    async with connect(database_url) as engine:
+        flow_key, other = await new_flow(engine), await new_flow(engine)
+        rows = [
+            PageRow(
+                flow_key=key,
+                run="00000000-0000-0000-0000-000000000000",
+                purpose="backfill",
+                asked=asked,
+                proven=None,
+                messages=messages,
+                as_of=as_of,
+                requested_at=NOW - timedelta(minutes=minutes),
+            )
+            for key, asked, messages, as_of, minutes in (
+                (flow_key, (1, 9), 1, 7, 4),
+                (flow_key, (1, 9), 1, 8, 3),
+                (flow_key, (1, 9), 0, 9, 2),
+                (flow_key, (6, 9), 1, 9, 1),
+                (other, (1, 9), 1, 9, 0),
+            )
+        ]
+        async with transaction(engine) as tx:
+            await coverage.advance(tx, {}, pages=rows, now=NOW)
+            assert await rejecting.listed_as_of(tx, flow_key, 5, at=NOW) == 8
