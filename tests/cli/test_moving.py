@@ -111,6 +111,7 @@ async def gossip(engine: Any, url: str) -> None:
         listed(frame(2, tags=["x"]), key, as_of=8, at=NOW.replace(day=3)),
         replace(listed(frame(2, tags=["y"]), key, as_of=7), witness="import"),
         replace(listed(frame(2, tags=["x"]), key, as_of=12), witness="import"),
+        listed(frame(2, tags=["y"]), key, as_of=10, at=NOW.replace(day=3)),
         gone(2, key, as_of=20),
         streamed(edit(30, 31, "waits for its message"), key),
     ]
