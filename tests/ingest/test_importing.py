@@ -195,6 +195,7 @@ def test_a_later_file_brings_later_states_and_says_what_changed(archive: Archive
     edited = frame(1, content="better", edited=SENT + 10)
     imported = archive.read(edited, frame(2), frame(3, tags=["x"]), frame(4))
     assert imported == Imported(taken=1, changed=2, known=1)
+    assert imported.read == 4
     assert archive.query("SELECT id, content, tags FROM archive.messages ORDER BY id") == [
         (1, "better", []), (2, "hello", []), (3, "hello", ["x"]), (4, "hello", []),
     ]  # fmt: skip
