@@ -71,3 +71,13 @@ def test_claims_that_never_come_are_not_waited_for_for_ever():
     heads.seen(1, 10, at=3.0)
     assert heads.due(now=3.9 + BEHIND_SECONDS) == {}
     assert heads.due(now=4.0 + BEHIND_SECONDS) == {1: 10}
+
+
+def test_where_nothing_is_listed_the_first_id_is_due_of_a_flow_that_has_begun():
+    heads = Heads(settling_seconds=1.0)
+    heads.begun({1, 3})
+    heads.restore({3: 50})
+    for flow_key in (1, 2, 3):
+        heads.found_empty(flow_key, at=0.0)
+    assert [heads.newest(flow_key) for flow_key in (1, 2, 3)] == [1, 0, 50]
+    assert heads.due(now=5.0) == {1: 1}
