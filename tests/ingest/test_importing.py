@@ -262,6 +262,11 @@ def test_what_cannot_be_placed_is_rejected_with_its_place(archive: Archive) -> N
     assert archive.query("SELECT max(as_of) FROM store.messages") == [(5,)]
 
 
+def test_a_file_is_of_the_flow_that_is_named_first(archive: Archive) -> None:
+    assert archive.read(frame(1), frame(2, flow="another")) == Imported(taken=1, rejected=1)
+    assert archive.query("SELECT flow, id FROM archive.messages") == [("f", 1)]
+
+
 def test_a_flow_may_have_a_name_that_postgres_does_not_take(archive: Archive) -> None:
     assert archive.read(frame(1, flow="a\0b"), frame(2, flow="a\0b")) == Imported(taken=2)
     assert archive.query("SELECT DISTINCT flow FROM archive.messages") == [("a\ufffdb",)]
@@ -289,8 +294,10 @@ def test_flows_are_named_by_id_path_or_the_operator(archive: Archive) -> None:
     nameless = [json.dumps({"id": id_, "event": "message"}).encode() for id_ in (1, 3)]
     archive.read(nameless[0], path="acme/x")
     archive.read(nameless[1], path="acme/main")
+    archive.read(frame(4, flow="u-1"), path="acme/main")
     assert archive.query("SELECT flow, id FROM archive.messages ORDER BY flow, id") == [
-        ("acme/main", 1), ("acme/main", 2), ("acme/main", 3), ("acme/x", 1), ("u-2", 1),
+        ("acme/main", 1), ("acme/main", 2), ("acme/main", 3), ("acme/main", 4),
+        ("acme/x", 1), ("u-2", 1),
     ]  # fmt: skip
     for elements, path, told in (
         (frame(1, flow="u-1"), "acme/other", "its messages are of acme/main, not of acme/other"),
