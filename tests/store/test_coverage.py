@@ -157,16 +157,23 @@ async def test_a_failed_request_is_told_with_the_gap(database_url):
 async def test_of_what_was_asked_again_and_again_long_ago_little_is_kept(database_url):
     async with connect(database_url) as engine:
         flow_key = await new_flow(engine)
-        rows = [page(flow_key, purpose, (1, 9)) for purpose in ("backfill", "audit", "verify")]
+        rows = [
+            page(flow_key, "audit", (4, 9), error="500"),
+            *(page(flow_key, "backfill", (2, 9), error=error) for error in ("501", None)),
+            *(page(flow_key, purpose, (1, 9)) for purpose in ("backfill", "audit", "verify")),
+        ]
         rows += [page(flow_key, "backfill", (1, 9), error=f"50{number}") for number in range(5)]
         rows += [page(flow_key, "backfill", (4, 9), error="504"), page(flow_key, "verify", (1, 9))]
         rows = [replace(one, requested_at=NOW + timedelta(days=n)) for n, one in enumerate(rows)]
         async with transaction(engine) as tx:
             gain = {flow_key: Standing(due=9)}
             await coverage.advance(tx, gain, pages=rows, now=NOW)
-            await coverage.drop_audits(tx, before=NOW + timedelta(days=6))
+            await coverage.drop_audits(tx, before=NOW + timedelta(days=9))
         kept = "SELECT purpose, error, lower(asked) FROM store.pages ORDER BY page_key"
     assert query(database_url, kept) == [
+        ("audit", "500", 4),
+        ("backfill", "501", 2),
+        ("backfill", None, 2),
         ("backfill", None, 1),
         *[("backfill", error, 1) for error in ("502", "503", "504")],
         ("backfill", "504", 4),
