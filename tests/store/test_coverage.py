@@ -315,6 +315,9 @@ async def test_a_message_that_is_not_due_yet_stays_doubted_whatever_is_doubted_b
         await coverage.open_streams(tx, [flow_key])
         doubted = Ranges.of([(1, due), (12, 12)])
         assert (await coverage.standings(tx))[flow_key].doubted == doubted
+        # Nor is it asked for yet: a listing that comes too early would lift the doubt.
+        asked_for = {key: one.doubted for key, one in (await wanted.wanting(tx)).items()}
+        assert asked_for == ({flow_key: Ranges(((1, due),))} if due else {})
 
 
 async def test_a_flow_has_come_to_what_is_due_or_kept_whichever_is_newer(database_url):
