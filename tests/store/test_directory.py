@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from archiver.domain.model import Flow, FlowId
-from archiver.store import coverage, directory, reading
+from archiver.store import coverage, directory, importing, reading
 from archiver.store.engine import connect, transaction
 from tests.ingest.arriving import query
 
@@ -104,3 +104,27 @@ async def test_each_flow_has_a_row_in_the_ledger_to_be_locked_and_due_in(engine)
         keys |= {*(await directory.name_flows(tx, [FlowId("b")], now=NOW)).values()}
         assert len(keys) == 2
         assert (await coverage.standings(tx)).keys() == keys
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+async def test_of_what_two_archives_tell_of_a_person_the_state_seen_last_counts(
+    engine, database_url, turn
+):
+    told = [
+        importing.KnownUser(
+            user_id="1",
+            nick=nick,
+            name=None,
+            email=None,
+            disabled=None,
+            first_seen_at=NOW + timedelta(days=first),
+            last_seen_at=NOW + timedelta(days=last),
+        )
+        for nick, first, last in (("old", 1, 3), ("new", 2, 4))
+    ]
+    for one in told[::turn]:
+        async with transaction(engine) as tx:
+            await importing.merge_users(tx, [one])
+    seen = "SELECT nick, first_seen_at, last_seen_at FROM store.users"
+    days = [NOW + timedelta(days=day) for day in (1, 4)]
+    assert query(database_url, seen) == [("new", *days)]
