@@ -164,7 +164,9 @@ def advisories(*, vulnerable: str = "") -> Iterator[str]:
 def test_an_audit_tells_what_is_vulnerable_and_when_nobody_answered(
     run: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:1")  # asks nobody else
+    for name in ("UV_DEFAULT_INDEX", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")  # asks nobody else, not of what is yanked
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     with advisories(vulnerable="jinja2") as url:
         assert run.tell_audit("--service-url", url) == 1
     told = capsys.readouterr().out
