@@ -20,13 +20,12 @@ from msgspec import Struct
 from archiver.errors import ArchiverError
 from archiver.export.book import File
 from archiver.export.folder import MANIFEST, leads_out
+from archiver.flowdock.official import PACKED_BY, require_file
 
 KIND = "flowdock-archiver export"
 CHUNK_BYTES = 1 << 20
 LONGEST_BYTES = 1 << 28
 """Of a manifest, which is read whole: that of an archive of decades has a tenth of this."""
-PACKED_BY = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
-"""Of other methods Python unpacks all that was read at once, whatever the zip says of its size."""
 DAMAGED = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What reading a file may raise that lies in a zip, too: of what is packed as nobody packs here,
 a RuntimeError."""
@@ -71,7 +70,7 @@ def read_manifest(export: Path) -> Manifest:
         ArchiverError: there is none that can be read.
     """
     try:
-        _require_file(export / MANIFEST if export.is_dir() else export)
+        require_file(export / MANIFEST if export.is_dir() else export)
         with opened(export) as read, read(MANIFEST) as source:
             content = source.read(LONGEST_BYTES + 1)
             if len(content) > LONGEST_BYTES:
@@ -84,12 +83,6 @@ def read_manifest(export: Path) -> Manifest:
     if found.kind != KIND:
         raise ArchiverError(f"{export}: its {MANIFEST} is that of something else")
     return found
-
-
-def _require_file(path: Path) -> None:
-    # Opening a pipe waits until somebody writes into it.
-    if path.exists() and not path.is_file():
-        raise ArchiverError(f"{path} is no file, and an export is read twice: write it into one")
 
 
 def check(export: Path, manifest: Manifest) -> Iterator[Finding | File]:

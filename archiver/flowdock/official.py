@@ -104,9 +104,24 @@ def find_exports(path: Path) -> list[ExportFile]:
         raise ExportUnreadable(f"cannot read {path}: {error.strerror}") from error
 
 
+def require_file(path: Path) -> None:
+    """Refuse what is there and no file, as a pipe: opening that waits until somebody writes.
+
+    Raises:
+        ExportUnreadable: it is.
+    """
+    if path.exists() and not path.is_file():
+        raise _no_file(path)
+
+
+def _no_file(path: Path) -> ExportUnreadable:
+    return ExportUnreadable(f"{path} is no file, and an export is read twice: write it into one")
+
+
 def _in_file(path: Path) -> list[ExportFile]:
-    if not path.is_file() and (path.exists() or str(path) == "-"):
-        raise ExportUnreadable(f"{path} is no file, and an export is read twice: write it into one")
+    if str(path) == "-" and not path.exists():
+        raise _no_file(path)
+    require_file(path)
     with path.open("rb") as source:
         start = source.read(len(_ZIP_START))
     if start != _ZIP_START and path.suffix.lower() != ".zip":
