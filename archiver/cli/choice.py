@@ -1,6 +1,6 @@
 """Which flows of the archive a command is about."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 from archiver.cli.terminal import make_safe
@@ -29,7 +29,11 @@ async def choose_flows(tx: Transaction, patterns: Sequence[str]) -> dict[int, st
     return chosen
 
 
-def _no_flow(named: str, paths: Collection[str]) -> ArchiverError:
-    close = get_close_matches(named.casefold(), list(map(str.casefold, paths)), n=1)
-    meant = f"did you mean {make_safe(close[0])}?" if close else "archiver status lists them"
-    return ArchiverError(f"no flow of the archive is named {named}: {meant}")
+def _no_flow(named: str, paths: Iterable[str]) -> ArchiverError:
+    return ArchiverError(f"no flow of the archive is named {named}: {nearest(named, paths)}")
+
+
+def nearest(flow: str, paths: Iterable[str]) -> str:
+    """Which of *paths* may have been meant by *flow*, which is none of them, or where to look."""
+    close = get_close_matches(flow.casefold(), [path.casefold() for path in paths], n=1)
+    return f"did you mean {make_safe(close[0])}?" if close else "archiver status lists them"

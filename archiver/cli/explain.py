@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Mapping
-from difflib import get_close_matches
 
 import click
 import msgspec
 
+from archiver.cli.choice import nearest
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
 from archiver.cli.explanation import Explanation, describe
@@ -83,6 +83,4 @@ async def _find(tx: Transaction, flow: str, paths: Mapping[int, str]) -> int:
     key = by_path.get(flow.casefold(), by_id.get(flow))
     if key is not None:
         return key
-    close = get_close_matches(flow.casefold(), by_path, n=1)
-    meant = f"did you mean {make_safe(close[0])}?" if close else "archiver status lists them"
-    raise ArchiverError(f"the archive has no flow {make_safe(flow)}: {meant}")
+    raise ArchiverError(f"the archive has no flow {make_safe(flow)}: {nearest(flow, by_path)}")
