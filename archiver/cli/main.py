@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from keyword import iskeyword
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing_extensions import override
 
 from archiver import logs
 from archiver.cli.configuration import LoadSettings
-from archiver.cli.options import FileName, Words
+from archiver.cli.options import FileName, HelpfulGroup, Words
 from archiver.cli.output import ReaderGone, open_standard_streams
 from archiver.cli.terminal import make_safe
 from archiver.errors import ArchiverError, leaves
@@ -66,7 +65,7 @@ UNREAD = 128 + signal.SIGPIPE
 TERMINATED = 128 + signal.SIGTERM
 
 
-class Commands(click.Group):
+class Commands(HelpfulGroup):
     """The commands of the table, imported when they are invoked."""
 
     @override
@@ -83,19 +82,6 @@ class Commands(click.Group):
                     raise TypeError(f"{group[cmd_name][0]}.{cmd_name} is no click command")
                 return _completed(found)
         return None
-
-    @override
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            close = get_close_matches(args[0], self.list_commands(ctx), n=1)
-            if not close:
-                raise
-            told = f"{error.message} Did you mean {close[0]!r}?"
-            raise click.UsageError(told, ctx) from error
 
     @override
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -1,5 +1,6 @@
-"""What options and arguments share: which do not go together, and how files are named."""
+"""What commands share: their nearest names, which options exclude others, how files are named."""
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,23 @@ class Words(click.types.StringParamType):
         except UnicodeEncodeError:
             self.fail(f"{value!r} is not UTF-8", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class HelpfulGroup(click.Group):
+    """Commands, of which it tells the nearest to who mistypes one."""
+
+    @override
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = get_close_matches(args[0], self.list_commands(ctx), n=1)
+            if not close:
+                raise
+            told = f"{error.message} Did you mean {close[0]!r}?"
+            raise click.UsageError(told, ctx) from error
 
 
 def refuse_beside(reason: str, *names: str) -> None:

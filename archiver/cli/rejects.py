@@ -5,7 +5,6 @@ import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from functools import partial
 from typing import TypeVar
 
@@ -16,7 +15,7 @@ from typing_extensions import override
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
 from archiver.cli.numbers import LARGEST, Whole
-from archiver.cli.options import refuse_beside
+from archiver.cli.options import HelpfulGroup, refuse_beside
 from archiver.cli.tables import Column, counted, moment, show_table
 from archiver.cli.terminal import make_safe
 from archiver.errors import ArchiverError
@@ -38,7 +37,7 @@ COLUMNS = (
 TOLD = 20
 
 
-class Commands(click.Group):
+class Commands(HelpfulGroup):
     """Commands, beside what is done without any."""
 
     @override
@@ -48,9 +47,7 @@ class Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            close = get_close_matches(args[0], self.list_commands(ctx), n=1)
-            meant = f" Did you mean {close[0]!r}?" if close else ""
-            told = f"{error.message}{meant} archiver rejects alone lists them."
+            told = f"{error.message} archiver rejects alone lists them."
             raise click.UsageError(told, ctx) from error
 
 
