@@ -201,8 +201,7 @@ _STANDINGS = text(f"""
            greatest(due, proven_to, newest_id, 0) AS newest_id,
            CASE WHEN greatest(due, proven_to, newest_id, 0) = 0 THEN NULL
                 WHEN proven_to >= greatest(due, newest_id) THEN 0
-                ELSE greatest(0, extract(epoch FROM CAST(:now AS timestamptz)
-                                                    - coalesce(known_at, due_at)))
+                ELSE extract(epoch FROM CAST(:now AS timestamptz) - coalesce(known_at, due_at))
            END AS lag_seconds
     FROM store.flows AS f
     LEFT JOIN store.ledger AS l USING (flow_key)
