@@ -1,13 +1,11 @@
 """The clock of whoever reads: a time zone as people name it."""
 
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 import click
 from typing_extensions import override
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Zone(click.ParamType[tzinfo]):
@@ -53,4 +51,4 @@ def localize(at: datetime, zone: tzinfo | None) -> datetime:
     # astimezone() would take the offset of after, and come to an hour before. To the microsecond,
     # as whole seconds are exact.
     seconds = at.replace(microsecond=0).timestamp()
-    return EPOCH + timedelta(seconds=seconds, microseconds=at.microsecond)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=at.microsecond)
