@@ -214,20 +214,22 @@ def test_what_was_edited_away_or_deleted_is_told(ask: Ask) -> None:
     assert "alice  edited\n  the password was removed\n" in out
 
 
+async def write_edited(database_url: str, *contents: str) -> None:
+    """Make an archive searchable, of which the message 400 said "at noon", and then *contents*."""
+    async with connect(database_url) as engine:
+        await fill(engine)
+        await say(engine, 400, "at noon")
+        for id_, content in enumerate(contents, start=401):
+            changed = streamed(edit(id_, 400, content), 1)
+            await apply(engine, Batch(now=NOW, arrivals=[changed]))
+        await refresh(engine, language=LANGUAGE)
+
+
 def test_of_what_is_deleted_the_last_text_is_told(
     database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def write() -> None:
-        async with connect(database_url) as engine:
-            await fill(engine)
-            await say(engine, 400, "at noon")
-            for id_, content in enumerate(["at one", "at noon", ""], start=401):
-                changed = streamed(edit(id_, 400, content), 1)
-                await apply(engine, Batch(now=NOW, arrivals=[changed]))
-            await refresh(engine, language=LANGUAGE)
-
     monkeypatch.setenv("ARCHIVER_DATABASE_URL", database_url)
-    asyncio.run(write())
+    asyncio.run(write_edited(database_url, "at one", "at noon", ""))
     assert run(["search", "--json", "is:deleted id:400"]) == 0
     assert json.loads(capsys.readouterr().out)["said"] == "at noon"
 
@@ -235,17 +237,8 @@ def test_of_what_is_deleted_the_last_text_is_told(
 def test_of_several_texts_that_one_is_told_which_was_found(
     database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def write() -> None:
-        async with connect(database_url) as engine:
-            await fill(engine)
-            await say(engine, 400, "at noon")
-            for id_, content in enumerate(["at one", "at two", "at noon"], start=401):
-                changed = streamed(edit(id_, 400, content), 1)
-                await apply(engine, Batch(now=NOW, arrivals=[changed]))
-            await refresh(engine, language=LANGUAGE)
-
     monkeypatch.setenv("ARCHIVER_DATABASE_URL", database_url)
-    asyncio.run(write())
+    asyncio.run(write_edited(database_url, "at one", "at two", "at noon"))
     for word in ("one", "two"):
         assert run(["search", "--json", f"history:yes id:400 {word}"]) == 0
         told = json.loads(capsys.readouterr().out)

@@ -131,13 +131,13 @@ def query(database_url: str, statement: str, *parameters: object) -> list[tuple[
         return connection.execute(statement, parameters).fetchall()
 
 
-def waits_for_lock(database_url: str) -> bool:
-    """Tell whether a session waits for what another holds."""
+def waits_for_lock(database_url: str, *, sessions: int = 1) -> bool:
+    """Tell whether so many sessions wait for what another holds."""
     waiting = """
         SELECT FROM pg_stat_activity
         WHERE wait_event_type = 'Lock' AND datname = current_database()
     """
-    return bool(query(database_url, waiting))
+    return len(query(database_url, waiting)) >= sessions
 
 
 def fail_to_journal(database_url: str, id_: int, *, state: str) -> None:

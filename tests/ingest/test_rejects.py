@@ -14,7 +14,7 @@ from archiver.ingest.batch import Batch
 from archiver.store import coverage, rejecting
 from archiver.store.coverage import PageRow, Standing
 from archiver.store.engine import connect, transaction
-from tests.ingest.arriving import NOW, edit, frame, new_flow, query, streamed
+from tests.ingest.arriving import NOW, edit, frame, new_flow, query, streamed, waits_for_lock
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ async def test_what_two_retry_at_once_is_placed_once(database_url):
         with psycopg.connect(database_url) as other:
             other.execute("LOCK TABLE store.signals IN EXCLUSIVE MODE")
             tries = [asyncio.create_task(rejects.retry(engine, reject, now=NOW)) for _ in range(2)]
-            while query(database_url, _WAITING) != [(2,)]:  # noqa: ASYNC110 - nobody is called
+            while not waits_for_lock(database_url, sessions=2):  # noqa: ASYNC110 - nobody is called
                 await asyncio.sleep(0.01)
         placed = await asyncio.gather(*tries)
     assert sorted((one.is_there, one.reason) for one in placed) == [
@@ -125,12 +125,6 @@ async def test_what_two_retry_at_once_is_placed_once(database_url):
     ]
     assert query(database_url, "SELECT count(*) FROM store.signals") == [(1,)]
     assert query(database_url, "SELECT count(*) FROM archive.rejects") == [(0,)]
-
-
-_WAITING = (
-    "SELECT count(*) FROM pg_stat_activity"
-    " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-)
 
 
 @pytest.mark.parametrize(
