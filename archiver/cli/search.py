@@ -28,6 +28,10 @@ from archiver.domain.query_time import Localize, read_moment, span
 from archiver.store.search import Hit
 
 FOREVER_SECONDS = 86_400
+REFRESH = " (--refresh)"
+"""What to do about messages that cannot be found yet."""
+WAIT = ": a daemon or another --refresh is at it; search again in a while"
+"""What to do when that was done already."""
 
 
 @click.command(short_help="Find messages by what they say.")
@@ -132,7 +136,10 @@ def search(
         require_archive(settings)
     language = settings.search.language
     with serve_database(settings) as place:
-        outcome = asyncio.run(_find(place, asked, language=language if refresh else None))
+        found = asyncio.run(_find(place, asked, language=language if refresh else None))
+    outcome, advice = found
+    for told in _warnings(outcome, zone, advice=advice):
+        _tell(told)
     _print(outcome, asked, zone, as_json=as_json, as_csv=as_csv)
     return 0 if outcome.shown else 1
 
@@ -144,20 +151,25 @@ def _moment(told: str, *, now: datetime, local: Localize) -> datetime:
     return span(moment, now=now, localize=local)[0]
 
 
-async def _find(place: Place, asked: Asked, *, language: str | None) -> Outcome:
-    """What comes of a search; after what is not searchable yet was made so in *language*."""
+async def _find(place: Place, asked: Asked, *, language: str | None) -> tuple[Outcome, str]:
+    """What comes of a search, and what to do about what cannot be found yet.
+
+    With a *language*, what is not searchable yet is made so before.
+    """
+    advice = REFRESH
     async with open_database(place) as engine:
-        if language and (made := await search_finding.refresh(engine, language=language)):
-            _tell(f"{counted(made, 'message')} made searchable")
-        return await search_finding.find(engine, asked)
+        if language:
+            made = await search_finding.refresh(engine, language=language)
+            if made.messages:
+                _tell(f"{counted(made.messages, 'message')} made searchable")
+            advice = WAIT if made.is_elsewhere else REFRESH
+        return await search_finding.find(engine, asked), advice
 
 
 def _print(
     outcome: Outcome, asked: Asked, zone: tzinfo | None, *, as_json: bool, as_csv: bool
 ) -> None:
     """Print what was found; what a program does not expect, on standard error."""
-    for told in _warnings(outcome, zone):
-        _tell(told)
     if as_json:
         print_json(outcome.shown, zone)
     elif as_csv:
@@ -189,8 +201,8 @@ def _last(outcome: Outcome, asked: Asked, zone: tzinfo | None) -> Iterator[str]:
         yield f"{told}; for older ones, add: --cursor {write_cursor(outcome.next_hit)}"
 
 
-def _warnings(outcome: Outcome, zone: tzinfo | None) -> Iterator[str]:
-    """What may be missing in the answer, and why."""
+def _warnings(outcome: Outcome, zone: tzinfo | None, *, advice: str) -> Iterator[str]:
+    """What may be missing in the answer, and why; of what cannot be found yet with *advice*."""
     if not outcome.is_made:
         yield "nothing is searchable yet: archiver run makes it so, or --refresh"
         return
@@ -198,10 +210,10 @@ def _warnings(outcome: Outcome, zone: tzinfo | None) -> Iterator[str]:
     if waiting.changes:
         since = on_clock(waiting.since, zone).isoformat(" ", "seconds") if waiting.since else "then"
         told = counted(waiting.changes, "message")
-        yield f"{told} written since {since} cannot be found yet (--refresh)"
+        yield f"{told} written since {since} cannot be found yet{advice}"
     if waiting.flows:
         told = counted(waiting.flows, "flow")
-        yield f"earlier messages of {told} cannot be found yet (--refresh)"
+        yield f"earlier messages of {told} cannot be found yet{advice}"
     if outcome.lacks_parts:
         yield (
             "the database lacks the extension pg_trgm: for parts of words every message is looked "

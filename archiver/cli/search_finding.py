@@ -61,8 +61,16 @@ class Outcome(Struct, frozen=True, kw_only=True):
     """What comes next is older than this; None when nothing does."""
 
 
-async def refresh(engine: Engine, *, language: str) -> int:
-    """Make searchable what is not yet, unless another is at it; returns how many messages were.
+class Refreshed(Struct, frozen=True):
+    """What came of making messages searchable."""
+
+    messages: int
+    is_elsewhere: bool
+    """Whether what is left is left to another, who is at it."""
+
+
+async def refresh(engine: Engine, *, language: str) -> Refreshed:
+    """Make searchable what is not yet, unless another is at it.
 
     The *language* is for an archive of which nothing is: else it stays what the daemon made it.
     """
@@ -75,8 +83,8 @@ async def refresh(engine: Engine, *, language: str) -> int:
     async with transaction(engine) as tx:
         if await search_queue.lexicon_of(tx) is None:
             await adopt_lexicon(tx, language=language)
-    await catch_up(engine, on_indexed=count)
-    return made
+    is_elsewhere = await catch_up(engine, on_indexed=count)
+    return Refreshed(made, is_elsewhere)
 
 
 async def find(engine: Engine, asked: Asked) -> Outcome:

@@ -67,6 +67,8 @@ class Indexed(Struct, frozen=True):
     messages: int
     is_done: bool
     """Nothing is left, or somebody else is at it."""
+    is_elsewhere: bool = False
+    """Somebody else is at it."""
 
 
 class Lane(Struct, frozen=True):
@@ -134,10 +136,10 @@ async def adopt_lexicon(tx: Transaction, *, language: str) -> None:
         log.info("texts for the search are made anew", extra={"language": language})
 
 
-async def catch_up(engine: Engine, *, on_indexed: Callable[[int], None] | None = None) -> None:
+async def catch_up(engine: Engine, *, on_indexed: Callable[[int], None] | None = None) -> bool:
     """Index all that is not yet, or leave it to whoever is at it, as a daemon that runs.
 
-    *on_indexed* is told how many messages in each step.
+    *on_indexed* is told how many messages in each step. Tells whether it was left to another.
     """
     makers = (Maker(), Maker())
     step = None
@@ -149,6 +151,7 @@ async def catch_up(engine: Engine, *, on_indexed: Callable[[int], None] | None =
                 step = await index_side_by_side(tx, engine, makers)
         if on_indexed and step.messages:
             on_indexed(step.messages)
+    return step.is_elsewhere
 
 
 async def index_some(tx: Transaction, maker: Maker) -> Indexed:
@@ -169,7 +172,7 @@ async def _step(lanes: Sequence[Lane], *, messages: int) -> Indexed:
     """Index so many messages, or somewhat more; the first of *lanes* takes them."""
     tx = lanes[0].tx
     if not await search_queue.begin(*(lane.tx for lane in lanes)):
-        return Indexed(0, is_done=True)
+        return Indexed(0, is_done=True, is_elsewhere=True)
     made = await search_queue.lexicon_of(tx)  # from now on nobody changes it
     if made is None or made.version != VERSION:
         return Indexed(0, is_done=True)

@@ -24,6 +24,7 @@ from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.store.engine import Engine, connect
 from archiver.store.search import Hit
+from archiver.store.search_queue import ONE_AT_A_TIME
 from tests.cli.conftest import OnTerminal
 from tests.conftest import created, named
 from tests.ingest.arriving import NOW, SENT, edit, frame, listed, streamed
@@ -464,6 +465,25 @@ def test_what_cannot_be_found_yet_is_told_until_it_is_refreshed(
         db.execute("DROP INDEX store.texts_parts")
     assert run(["search", "dep*"]) == 0
     assert "lacks the extension pg_trgm" in capsys.readouterr().err
+
+
+def test_who_refreshes_while_another_is_at_it_is_told_to_wait(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def write() -> None:
+        async with connect(database_url) as engine:
+            await fill(engine)
+            await refresh(engine, language=LANGUAGE)
+            await say(engine, 400, "a late message")
+
+    monkeypatch.setenv("ARCHIVER_DATABASE_URL", database_url)
+    asyncio.run(write())
+    with psycopg.connect(database_url) as other:
+        other.execute("SELECT pg_advisory_xact_lock(%s)", [ONE_AT_A_TIME])
+        assert run(["search", "--refresh", "late"]) == 1
+        told = capsys.readouterr().err
+    assert "cannot be found yet: a daemon or another --refresh is at it" in told
+    assert "(--refresh)" not in told
 
 
 def test_an_archive_that_nobody_made_searchable_says_so(
