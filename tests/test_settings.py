@@ -115,6 +115,11 @@ def test_data_lies_where_the_system_keeps_state(environ: dict[str, str], expecte
             {},
             "expected a whole number, at least 1, at most 100000",
         ),
+        (
+            {"ingest": {"settling_seconds": 601}},
+            {},
+            "ingest.settling_seconds cannot be 601: expected a number, at least 0, at most 600",
+        ),
         ({}, {"ARCHIVER_INGEST_BATCH_EVENTS": "0"}, "ARCHIVER_INGEST_BATCH_EVENTS cannot be 0"),
         ({}, {"ARCHIVER_STREAM_SILENCE_SECONDS": "nan"}, "cannot be nan"),
         ({}, {"ARCHIVER_PRIVATE": "maybe"}, "cannot be 'maybe': expected true or false"),

@@ -86,7 +86,14 @@ class IngestSettings:
 
     settling_seconds: Annotated[
         float,
-        Key(doc="ids younger than this are not yet claimed", unit="seconds", example="3", least=0),
+        Key(
+            doc="ids younger than this are not yet claimed",
+            unit="seconds",
+            example="3",
+            least=0,
+            # Nothing is claimed before, and connections that last less claim nothing at all.
+            most=600,
+        ),
     ] = 3.0
     batch_events: Annotated[
         int,
