@@ -18,7 +18,15 @@ from archiver.cli.tables import counted
 from archiver.errors import ArchiverError
 from archiver.simulator.faults import Fault, from_json
 from archiver.simulator.official import write_exports
-from archiver.simulator.seeding import HISTORY_ENDS_AT, settle, stored, write_history
+from archiver.simulator.seeding import (
+    EARLIEST_END,
+    HISTORY_DAYS,
+    HISTORY_ENDS_AT,
+    LATEST_END,
+    settle,
+    stored,
+    write_history,
+)
 from archiver.simulator.server import Simulator
 from archiver.simulator.world import World
 
@@ -230,4 +238,10 @@ def _milliseconds(text: str) -> int:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise Misasked(f"--history-until {text!r}: not an ISO time, 'now' or 'fixed'") from None
-    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+    until = round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+    if not EARLIEST_END <= until <= LATEST_END:
+        raise Misasked(
+            f"--history-until {text!r}: a history takes {HISTORY_DAYS} days, and ends from "
+            "0001-01-31 to 9999-12-31 in UTC"
+        )
+    return until

@@ -11,6 +11,10 @@ HISTORY_ENDS_AT = 1_690_000_000_000
 
 DAY = 86_400_000
 HISTORY_DAYS = 30
+EARLIEST_END = -62_135_596_800_000 + HISTORY_DAYS * DAY
+"""A history that ends before would begin before the year 1, of which no calendar tells."""
+LATEST_END = 253_402_300_799_999
+"""The last moment of the year 9999."""
 
 _PEOPLE = (
     ("Anna", "Anna Virtanen"),

@@ -116,3 +116,22 @@ async def test_a_world_that_cannot_be_is_refused_by_the_options_name(option):
     assert (process.returncode, out) == (2, b"")
     assert option.partition("=")[0].encode() in err
     assert b"Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "until",
+    ["0001-01-01", "0001-01-30T23:59", "0001-01-01T00:00+14:00", "9999-12-31T23:59:59.9999",
+     "9999-12-31T23:59-14:00"],
+)  # fmt: skip
+async def test_a_history_out_of_the_calendar_is_refused(until, tmp_path):
+    process = await run("--history-until", until, "--export", str(tmp_path))
+    out, err = await process.communicate()
+    assert (process.returncode, out, err.count(b"\n")) == (2, b"", 1)
+    assert b"from 0001-01-31 to 9999-12-31" in err
+
+
+@pytest.mark.parametrize("until", ["0001-01-31", "9999-12-31T23:59:59.999"])
+async def test_a_history_at_the_ends_of_the_calendar_can_be_had(until, tmp_path):
+    process = await run("--history-until", until, "--export", str(tmp_path))
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (0, b"")
