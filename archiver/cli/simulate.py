@@ -128,6 +128,7 @@ def simulate(
     **settings: Any,
 ) -> None:
     """Run a Flowdock with a world of its own, until interrupted."""
+    _check_host(settings["host"])
     if export_to is not None:
         refuse_beside("--export writes files, and serves nothing", *SERVING)
         _export(settings, until=_milliseconds(history_until), to=export_to)
@@ -135,6 +136,15 @@ def simulate(
     faults = [] if faults_file is None else read_faults(faults_file)
     until = _milliseconds(history_until)
     asyncio.run(_run(settings, until=until, faults=faults, as_json=as_json))
+
+
+def _check_host(host: str) -> None:
+    if not host:  # to a socket that is every address of the machine
+        raise Misasked("--host is empty: name an address to listen on, 0.0.0.0 for all")
+    try:
+        host.encode("idna")  # as it is before it is looked up
+    except UnicodeError:
+        raise Misasked(f"--host {host!r} is no address to listen on") from None
 
 
 def _export(settings: Mapping[str, Any], *, until: int, to: Path) -> None:

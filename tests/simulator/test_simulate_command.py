@@ -84,6 +84,19 @@ async def test_a_taken_port_is_one_line_and_status_2():
     assert out == b""
 
 
+@pytest.mark.parametrize("host", ["", "a" * 300, "a..b"])
+async def test_a_host_that_is_none_is_one_line_and_status_2(host):
+    process = await run("--port", "0", "--stream-port", "0", "--history", "0", "--host", host)
+    try:
+        async with asyncio.timeout(20):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert (process.returncode, out, err.count(b"\n")) == (2, b"", 1)
+    assert b"--host" in err
+
+
 async def test_a_file_of_faults_is_read_or_refused(tmp_path):
     faults = tmp_path / "faults.json"
     faults.write_text('[{"kind": "status", "on": "rest", "status": 500}]')
