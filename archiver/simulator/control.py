@@ -16,6 +16,10 @@ LATEST = 4_000_000_000_000
 BATCH = 500
 """How many lines of the truth are written at a time."""
 
+MOST_EVENTS = 10_000_000
+MOST_RATE = 10_000
+"""As of the options of the command: more would be played for ever, or as fast as can be."""
+
 
 class Playing(Protocol):
     """What the control endpoints need of a simulator."""
@@ -43,13 +47,17 @@ def add_routes(router: web.UrlDispatcher, simulator: Playing) -> None:
 
     async def play(request: web.Request) -> web.StreamResponse:
         given = await parameters(request)
-        events = _number(given, "events", below=10**12)
-        if not events:
-            simulator.go_live(seed=_number(given, "seed"), rate=_rate(given) or 1.0)
-            return answer({"live": True})
+        seed, rate = _number(given, "seed"), _rate(given)
+        events = _number(given, "events", below=MOST_EVENTS + 1)
         at = _number(given, "at", below=LATEST) if "at" in given else None
-        seed = _number(given, "seed")
-        await simulator.play(seed=seed, events=events, rate=_rate(given), at=at)
+        if not events:
+            if "rate" not in given:
+                raise invalid(events="is missing; or rate, for traffic without end")
+            if at is not None:
+                raise invalid(at="goes with events alone")
+            simulator.go_live(seed=seed, rate=rate or 1.0)
+            return answer({"live": True})
+        await simulator.play(seed=seed, events=events, rate=rate, at=at)
         return answer({"played": events})
 
     async def stop_traffic(_: web.Request) -> web.StreamResponse:
@@ -99,8 +107,10 @@ async def add_faults(request: web.Request) -> web.StreamResponse:
     given = await parameters(request)
     try:
         listed = given.get("faults", [given])
+        if not isinstance(listed, list):
+            raise invalid(faults="is no list")
         added = [from_json(fault) for fault in listed]
-    except (ValueError, TypeError) as wrong:
+    except ValueError as wrong:
         raise invalid(faults=str(wrong)) from None
     for fault in added:
         request.app[FAULTS].add(fault)
@@ -125,16 +135,26 @@ def _stats(streams: Streams, published: int) -> dict[str, int]:
 
 def _rate(given: dict[str, Any]) -> float:
     try:
-        return max(0.0, float(given.get("rate") or 0))
-    except (ValueError, TypeError):
+        rate = float(_told(given, "rate"))
+    except (ValueError, OverflowError):
         raise invalid(rate="is not a number") from None
+    if not 0 <= rate <= MOST_RATE:
+        raise invalid(rate="is out of range")
+    return rate
 
 
 def _number(given: dict[str, Any], name: str, *, below: int | None = None) -> int:
     try:
-        number = int(str(given.get(name) or 0))
+        number = int(_told(given, name))
     except ValueError:
         raise invalid(**{name: "is not a number"}) from None
     if below is not None and not 0 <= number < below:
         raise invalid(**{name: "is out of range"})
     return number
+
+
+def _told(given: dict[str, Any], name: str) -> str:
+    value = given.get(name, 0)
+    if type(value) not in {str, int, float}:
+        raise ValueError
+    return str(value)

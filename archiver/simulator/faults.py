@@ -20,6 +20,9 @@ _OPTIONAL = frozenset(
      "body"}
 )  # fmt: skip
 
+_MOST = 10**9
+"""Of any number: of seconds some thirty years."""
+
 ON_STREAMS = frozenset(
     {"cut_inside_character", "repeat", "drop", "reorder", "replay_late", "replay_early"}
 )
@@ -86,13 +89,17 @@ class Fault:
 
 def _check(name: str, value: Any) -> None:
     if name in _WHOLE:
-        if type(value) is not int or value < 0:
-            raise ValueError(f"fault: {name} is a whole number, not below 0")
+        if type(value) is not int or not 0 <= value <= _MOST:
+            raise ValueError(f"fault: {name} is a whole number from 0 to {_MOST}")
     elif name in _SECONDS:
-        if type(value) not in {int, float} or not value >= 0:
-            raise ValueError(f"fault: {name} is a number, not below 0")
+        if type(value) not in {int, float} or not 0 <= value <= _MOST:
+            raise ValueError(f"fault: {name} is a number from 0 to {_MOST}")
     elif not isinstance(value, str):
         raise ValueError(f"fault: {name} is text")
+    elif any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ValueError(f"fault: {name} holds what is no letter")
+    elif name == "retry_after" and not (value.isascii() and value.isprintable()):
+        raise ValueError(f"fault: {name} is text that a header can hold")
 
 
 def from_json(value: object) -> Fault:

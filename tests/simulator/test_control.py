@@ -1,7 +1,9 @@
+import asyncio
 import json
 from typing import Any
 
 import aiohttp
+import pytest
 
 
 async def lines(flowdock, path) -> list[dict[str, Any]]:
@@ -72,6 +74,41 @@ async def test_faults_are_added_told_and_cleared_from_outside(flowdock, api):
         {"events": 1, "at": -1},
     ):
         assert (await api("POST", "/_simulator/play", json=wrong))[0] == 400
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["", "{}", '{"seed": 3}', '{"events": 0}', '{"rate": 1, "at": 5}',
+     *(f'{{"{name}": {value}, "events": 1}}' for name in ("rate", "at", "seed")
+       for value in ("9" * 400 if name != "seed" else "true", "NaN", "Infinity", '"nan"', "[]",
+                     "false", '""', "1e400")),
+     *(f'{{"events": {value}, "rate": 1}}' for value in ("9" * 400, "[]", "{}", '""', 10**9)),
+     '{"rate": -1}', '{"rate": "inf"}', '{"rate": 1e308}', '{"rate": []}'],
+)  # fmt: skip
+async def test_traffic_that_cannot_be_is_refused_and_changes_nothing(flowdock, api, wrong):
+    head = {"Content-Type": "application/json"}
+    published = flowdock.world.log.published
+    status, _, body = await api("POST", "/_simulator/play", data=wrong, headers=head)
+    assert (status, bool(body["message"])) == (400, True)
+    await asyncio.sleep(0)
+    assert flowdock.world.log.published == published
+    assert (await api("POST", "/_simulator/play", json={"events": 1}))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["", '{"faults": {}}', '{"faults": 3}',
+     *(f'{{"kind": "refuse", "{name}": {"9" * 400}}}'
+       for name in ("after_seconds", "seconds", "frames", "after_bytes", "times")),
+     '{"kind": "refuse", "seconds": 1e300}', '{"kind": "repeat", "frames": 99999999999999999999}',
+     '{"kind": "status", "retry_after": "1\\r\\nX: y"}', '{"kind": "status", "body": "\\ud800"}'],
+)  # fmt: skip
+async def test_a_fault_that_cannot_be_is_refused_and_changes_nothing(flowdock, api, wrong):
+    head = {"Content-Type": "application/json"}
+    status, _, body = await api("POST", "/_simulator/faults", data=wrong, headers=head)
+    assert (status, list(body["errors"])) == (400, ["faults"])
+    assert (await api.get("/_simulator/faults"))["faults"] == []
+    assert await api.get("/user")
 
 
 async def test_all_streams_are_cut_from_outside(flowdock, api, connect):
