@@ -280,3 +280,26 @@ def test_only_so_much_is_remembered(at: list[float]) -> None:
         warn_away(1, stream=f"other {number}")
     warn_away(1)
     assert stream.getvalue().splitlines()[-1].endswith("'flows 1' again_seconds=1")
+
+
+@pytest.mark.parametrize("format_", ["console", "json"])
+def test_an_error_among_its_own_causes_is_told_once(format_: Format) -> None:
+    stream = configured(format_)
+    first, second = OSError("first"), OSError("second")
+    first.__cause__, second.__context__ = second, first
+    inner = OSError("inner")
+    group = ExceptionGroup("group", [first, inner])
+    inner.__cause__ = group
+    log.error("failed", exc_info=group)
+    told = stream.getvalue()
+    assert [told.count(f"OSError: {one}") for one in ("first", "second", "inner")] == [1, 1, 1]
+
+
+def test_a_long_chain_of_causes_is_told_as_far_as_can_be() -> None:
+    stream = configured()
+    error = OSError("0")
+    for number in range(1, 3000):
+        following = OSError(str(number))
+        following.__context__, error = error, following
+    log.error("failed", exc_info=error)
+    assert "OSError: 2999\n" in stream.getvalue()

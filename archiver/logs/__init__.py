@@ -227,20 +227,30 @@ def _told(value: object) -> object:
     return tell_error(value) if isinstance(value, BaseException) else value
 
 
-def _traceback(error: BaseException | None) -> Iterator[str]:
-    """Where *error* and its causes happened, the first first; the source's lines, no values."""
-    if error is None:
-        return
-    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    if cause is not None:
-        yield from _traceback(cause)
-        yield "which led to:"
-    yield "Traceback (most recent call last):"
-    yield from "".join(traceback.format_tb(error.__traceback__)).rstrip("\n").split("\n")
-    yield tell_error(error)
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from (f"  | {line}" for line in _traceback(inner))
+def _traceback(error: BaseException | None, told: set[int] | None = None) -> Iterator[str]:
+    """Where *error* and its causes happened, the first first; the source's lines, no values.
+
+    Each error is told once, for it may be among its own causes; not again what was *told*, by id.
+    """
+    told = set() if told is None else told
+    for number, one in enumerate(reversed(_causes(error, told))):
+        if number:
+            yield "which led to:"
+        yield "Traceback (most recent call last):"
+        yield from "".join(traceback.format_tb(one.__traceback__)).rstrip("\n").split("\n")
+        yield tell_error(one)
+        for inner in one.exceptions if isinstance(one, BaseExceptionGroup) else ():
+            yield from (f"  | {line}" for line in _traceback(inner, told))
+
+
+def _causes(error: BaseException | None, told: set[int]) -> list[BaseException]:
+    """*error* and what led to it, the last first, as far as it was not *told*; then it was."""
+    causes = []
+    while error is not None and id(error) not in told:
+        told.add(id(error))
+        causes.append(error)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return causes
 
 
 def _shown(value: object) -> str:
