@@ -38,6 +38,8 @@ class Connection:
         self.queue: deque[bytes] = deque()
         self.queued_bytes = 0
         self.wake = asyncio.Event()
+        self.is_writing = False
+        """Whether what was taken off the queue is still being written."""
 
     def concerns(self, event: Published) -> bool:
         """Tell whether *event* belongs on this connection."""

@@ -82,6 +82,10 @@ class Streams:
         """Return how much the connection that lags most has still to be sent."""
         return max((connection.queued_bytes for connection in self.connections), default=0)
 
+    def are_idle(self) -> bool:
+        """Tell whether nothing waits to be written, nor is being written."""
+        return not any(each.queue or each.is_writing for each in self.connections)
+
     def abort_all(self) -> None:
         """Cut every connection now."""
         for connection in list(self.connections):
@@ -155,11 +159,13 @@ class Streams:
             frames = list(connection.queue)
             connection.queue.clear()
             connection.queued_bytes = 0
+            connection.is_writing = True
             if not self._faults.concern_stream(connection.path):
                 await response.write(b"".join(frames))
                 self.events_sent += sum(frame not in KEEPALIVES for frame in frames)
             elif await self._write_badly(connection, response, frames):
                 return
+            connection.is_writing = False
 
     async def _write_badly(
         self, connection: Connection, response: web.StreamResponse, frames: list[bytes]
@@ -182,6 +188,7 @@ class Streams:
                 self.events_sent += frame not in KEEPALIVES
             match verdict.fault:
                 case Fault(kind="silence") as fault:
+                    connection.is_writing = fault.seconds is not None
                     await keep_silent(connection, fault.seconds)
                 case Fault(kind="cut" | "cut_inside_character") as fault:
                     await drop(connection.transport, fault.how)

@@ -315,3 +315,17 @@ async def test_poison_is_streamed_as_it_is(flowdock, connect):
     await flowdock.connected()
     flowdock.world.inject(flowdock.world.flows[0], b"\xff\xfe not json")
     assert await stream.until(whole(1)) == b"\n\xff\xfe not json\r\n"
+
+
+async def test_what_is_still_being_written_is_not_delivered(flowdock, connect):
+    stream = await connect("/flows?filter=acme/main")
+    await stream.read_head()
+    await stream.until(lambda body: body == b"\n")
+    size = 15 * 2**20  # more than the sockets hold of what nobody reads
+    flowdock.world.inject(flowdock.world.flows[0], b"x" * size)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await flowdock.delivered()
+    delivered = asyncio.create_task(flowdock.delivered())
+    await stream.until(lambda body: len(body) > size)
+    await delivered
