@@ -121,7 +121,12 @@ async def _page_of(
 ) -> PageTold | None:
     if form["witness"] != "list":
         return None
-    asked = {"flow_key": flow_key, "id": id_, "at": form["received_at"]}
+    asked = {
+        "flow_key": flow_key,
+        "id": id_,
+        "at": form["received_at"],
+        "as_of": form["as_of"],
+    }
     row = (await tx.execute(_PAGE, asked)).mappings().first()
     return _page(row) if row else None
 
@@ -176,8 +181,10 @@ _PAGE_FIELDS = """
     FROM store.pages WHERE flow_key = :flow_key
 """
 
+# A form has the position of its page; the clock, when put back, may date another like it.
 _PAGE = text(f"""
     {_PAGE_FIELDS} AND asked @> CAST(:id AS bigint) AND messages > 0 AND requested_at <= :at
+    AND greatest(as_of, CAST(:id AS bigint)) = :as_of
     ORDER BY requested_at DESC LIMIT 1
 """)
 
@@ -186,7 +193,7 @@ _IS_LISTED = (
 )
 _LAST_PROOF = text(f"""
     {_PAGE_FIELDS} AND proven @> CAST(:id AS bigint) AND EXISTS ({_IS_LISTED})
-    ORDER BY error IS NOT NULL, requested_at DESC LIMIT 1
+    ORDER BY error IS NOT NULL, page_key DESC LIMIT 1
 """)
 
 _MESSAGE = text("SELECT * FROM archive.messages WHERE flow = :flow AND id = :id")

@@ -158,6 +158,31 @@ async def test_no_page_is_named_for_what_it_left_out(
     assert [(one.partition(" (")[0], one.rpartition(", ")[2]) for one in pages] == told
 
 
+async def test_pages_are_told_in_their_order_whatever_the_clocks(
+    archive: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The first when the clock was ahead; the third when it was put back, to that of the second.
+    shown = ((timedelta(days=9), 60, "a"), (timedelta(0), 61, "b"), (timedelta(0), 70, "c"))
+    async with connect(archive) as engine:
+        ((key,),) = query(archive, "SELECT flow_key FROM store.flows")
+        for ahead, as_of, content in shown:
+            page = Page(
+                path="acme/main", since=20, until=50, newest=False, limit=100,
+                frames=(frame(30, content=content),), requested_at=LATER + ahead,
+                answered_at=LATER + ahead + timedelta(seconds=1),
+            )  # fmt: skip
+            batch = batch_of(
+                page, read_page(page, flow_key=key, as_of=as_of, objection=lambda _: None),
+                flow_key=key, as_of=as_of, epoch=0, run=str(UUID(int=1)), purpose="audit",
+                now=LATER,
+            )  # fmt: skip
+            await apply(engine, batch)
+    describe(await _read(Place(url=archive, pool_size=1, private=False), "acme/main", 30))
+    lines = capsys.readouterr().out.splitlines()
+    pages = [line.strip().partition(" (")[0] for line in lines if "by page" in line]
+    assert pages == ["last listed by page 5", "by page 3", "by page 4", "by page 5"]
+
+
 async def test_a_history_is_told_in_its_order_whatever_the_clocks(archive: str) -> None:
     """A listing showed the tag first; the service dates the edit before that by our clock."""
     tagged = frame(20, tags=["one"])
