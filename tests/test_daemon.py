@@ -312,6 +312,20 @@ async def test_so_are_changes_that_are_told_in_a_form_that_is_not_known(flowdock
         await archive.certain()
 
 
+async def test_so_are_changes_of_a_thread_that_are_told_in_such_a_form(flowdock, archive):
+    flow, world, me = first_flow(flowdock), flowdock.world, flowdock.me
+    thread = world.post(flow, me, "how a thread begins").thread
+    async with archiving(settings_for(flowdock, archive.url)):
+        await archive.completed()
+        await archive.certain()
+        with world.unheard():
+            world.change_thread(flow, thread, title="changed")
+        world.signal(flow, me, "thread-change", {"thread": {"title": "changed"}})
+        title = "SELECT title FROM archive.threads WHERE thread_id = %s"
+        await until(lambda: archive.query(title, thread.id) == [("changed",)], seconds=20)
+        await archive.certain()
+
+
 async def test_so_are_those_of_a_flow_that_was_lost_for_a_moment_when_nobody_heard(
     flowdock, archive, admin
 ):

@@ -119,7 +119,7 @@ class Vanished(Event, frozen=True, gc=False):
 class Noted(Event, frozen=True, kw_only=True, gc=False):
     """An event that changes no message: of a kind unknown here, or one about flows and people.
 
-    It is journalled and counted, never guessed at.
+    Or one that changes something and cannot be read. It is journalled and counted, not guessed at.
     """
 
     may_be_listed: bool = False
@@ -127,7 +127,7 @@ class Noted(Event, frozen=True, kw_only=True, gc=False):
     member: UserId | None = None
     """Who has joined or left the flow, if it tells that."""
     may_change_any: bool = False
-    """A change of a message of its flow, and it does not say of which."""
+    """A change of a message or a thread of its flow, and it does not say of which, or to what."""
 
 
 Mutation = (

@@ -304,7 +304,9 @@ def _rethreaded(body: Envelope, head: Head) -> Rethreaded | UnreadChange | Noted
 
 def _thread_changed(body: Envelope, head: Head) -> ThreadChanged | Noted:
     thread = read_thread(body.content, read_thread_id(body.thread_id))
-    return Noted(*head) if thread is None else ThreadChanged(*head, thread=thread)
+    if thread is None:  # as it is now, the thread is shown with any of its messages
+        return Noted(*head, may_change_any=True)
+    return ThreadChanged(*head, thread=thread)
 
 
 MUTATIONS: dict[str, Read] = {

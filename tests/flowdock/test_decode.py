@@ -413,9 +413,11 @@ def test_changes_tell_what_they_change() -> None:
         change("message-edit", message=5101),
         chat(event="message-edit", content="x"),
         chat(event="message-change", patch=["thread_id"], content={"thread_id": "t"}),
+        chat(event="thread-change", content={"title": "T"}),
+        chat(event="thread-change", content=None, thread_id="t"),
     ],
 )
-def test_a_change_that_does_not_say_what_it_changes_may_have_changed_any_message(
+def test_a_change_that_does_not_say_what_it_changes_may_have_changed_anything(
     event: Any,
 ) -> None:
     noted = decode(frame(event))
@@ -479,8 +481,6 @@ def test_tags_of_a_change_come_in_all_forms_in_which_a_message_has_them(value: A
 @pytest.mark.parametrize(
     "event",
     [
-        chat(event="thread-change", content={"title": "T"}),
-        chat(event="thread-change", content=None, thread_id="t"),
         chat(event="flow-change", content={"name": "F"}),
     ],
 )
