@@ -1,4 +1,8 @@
-"""What is kept for some time only: passing signals, and pages that found all as it was."""
+"""What is kept for some time only: passing signals, and pages that found all as it was.
+
+A clock far ahead would have all of it dropped at once. So the time is over when it is both by this
+machine's clock and by the database's.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -20,8 +24,7 @@ async def prune(
 ) -> NoReturn:
     """Drop signals whose time is over, and what pages proved that nobody asks after any more."""
     while True:
-        before = now() - signals_kept
-        await when_possible(engine, partial(asides.drop_signals, before=before))
-        before = now() - PAGES_KEPT
-        await when_possible(engine, partial(coverage.drop_audits, before=before))
+        at = min(now(), await when_possible(engine, asides.clock))
+        await when_possible(engine, partial(asides.drop_signals, before=at - signals_kept))
+        await when_possible(engine, partial(coverage.drop_audits, before=at - PAGES_KEPT))
         await asyncio.sleep(PRUNE_SECONDS)

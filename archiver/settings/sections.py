@@ -200,7 +200,8 @@ class SignalsSettings:
     retention_days: Annotated[
         float,
         Key(
-            doc="drop them after so long; 0 keeps none",
+            doc="drop them when they are so old by this machine's clock and by the database's; "
+            "0 keeps none",
             unit="days",
             example="30",
             least=0,

@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import delete
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -39,6 +39,12 @@ async def add_signals(tx: AsyncConnection, received: Sequence[StoredSignal]) -> 
     columns = ["flow_key", "event", "user_id", "at", "payload"]
     rows = [(one.flow_key, one.event, one.user, moment(one.at), one.payload) for one in received]
     await add_rows(tx, Rows(signals, columns, rows))
+
+
+async def clock(tx: AsyncConnection) -> datetime:
+    """What time it is for the database."""
+    told: datetime = (await tx.execute(select(func.clock_timestamp()))).scalar_one()
+    return told
 
 
 async def drop_signals(tx: AsyncConnection, *, before: datetime) -> int:

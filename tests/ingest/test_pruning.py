@@ -1,0 +1,51 @@
+"""What is kept for some time only is dropped when that is over, and not before."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from archiver.ingest.pruning import prune
+from archiver.store import asides
+from archiver.store.asides import StoredSignal
+from archiver.store.engine import connect, transaction
+from tests.ingest.arriving import query
+
+KEPT = timedelta(days=30)
+OLD, YOUNG = KEPT + timedelta(days=1), KEPT - timedelta(days=1)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(0), timedelta(days=400), timedelta(days=-10)])
+async def test_a_signal_is_dropped_when_it_is_old_by_two_clocks(
+    database_url: str, ahead: timedelta
+) -> None:
+    def clock() -> datetime:
+        return datetime.now(UTC) + ahead
+
+    def is_pruned() -> bool:
+        return query(
+            database_url, "SELECT count(*) FROM store.signals WHERE event = 'ancient'"
+        ) == [(0,)]
+
+    ages = {"ancient": OLD * 9, "old": OLD, "young": YOUNG}
+    signals = [
+        StoredSignal(flow_key=None, event=kind, user=None, at=datetime.now(UTC) - age, payload="{}")
+        for kind, age in ages.items()
+    ]
+    async with connect(database_url) as engine:
+        async with transaction(engine) as tx:
+            await asides.add_signals(tx, signals)
+        pruning = asyncio.create_task(prune(engine, signals_kept=KEPT, now=clock))
+        try:
+            await until(is_pruned)
+        finally:
+            pruning.cancel()
+    left = [("young",)] if ahead >= timedelta(0) else [("old",), ("young",)]
+    assert query(database_url, "SELECT event FROM store.signals ORDER BY at") == left
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110  (what is awaited happens in another session)
+            await asyncio.sleep(0.02)
