@@ -1,6 +1,7 @@
 """Settings: what is taken, from where, and how the rest is refused."""
 
 import json
+import math
 import re
 import tomllib
 from dataclasses import fields
@@ -23,6 +24,14 @@ from archiver.settings.urls import masked
 
 HOME = {"HOME": "/home/ada"}
 MARKER = "s3cret-marker"
+
+
+def test_every_number_has_bounds() -> None:
+    numbers = [one for one in SETTINGS if one.kind in {int, float}]
+    assert len(numbers) > 10
+    for one in numbers:
+        assert math.isfinite(one.key.least), one.full_name
+        assert math.isfinite(one.key.most), one.full_name
 
 
 def test_every_key_has_a_name_of_its_own_a_meaning_and_an_example() -> None:

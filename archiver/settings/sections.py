@@ -66,7 +66,13 @@ class StreamSettings:
     ] = "event-stream"
     silence_seconds: Annotated[
         float,
-        Key(doc="a stream silent for so long counts as cut", unit="seconds", example="90", least=1),
+        Key(
+            doc="a stream silent for so long counts as cut",
+            unit="seconds",
+            example="90",
+            least=1,
+            most=3600,
+        ),
     ] = 90.0
     request_line_bytes: Annotated[
         int,
@@ -122,6 +128,7 @@ class IngestSettings:
             unit="bytes",
             example="33554432",
             least=65536,
+            most=2**33,
         ),
     ] = 33_554_432
 
@@ -153,7 +160,11 @@ class BackfillSettings:
     head_seconds: Annotated[
         float,
         Key(
-            doc="ask for each flow's newest message so often", unit="seconds", example="45", least=1
+            doc="ask for each flow's newest message so often",
+            unit="seconds",
+            example="45",
+            least=1,
+            most=86_400,
         ),
     ] = 45.0
 
@@ -189,7 +200,14 @@ class DirectorySettings:
     """How flows and people are listed."""
 
     refresh_seconds: Annotated[
-        float, Key(doc="list flows and people so often", unit="seconds", example="300", least=1)
+        float,
+        Key(
+            doc="list flows and people so often",
+            unit="seconds",
+            example="300",
+            least=1,
+            most=86_400,
+        ),
     ] = 300.0
 
 
@@ -320,5 +338,6 @@ class MetricsSettings:
             unit="seconds",
             example="300",
             least=1,
+            most=86_400,
         ),
     ] = 300.0
