@@ -29,7 +29,7 @@ MOST_EARLIER_LETTERS = 1_000_000
 """Of what a message said before its edits; what comes later is found while it is what it says."""
 LAST_HOUR = 2**27 - 1
 EPOCH = datetime.fromtimestamp(0, UTC)
-"""What tells no time stands here, and is in no span of time."""
+"""What tells no time stands here, and is in no span of time; what tells this time, just after."""
 _EPOCH_AT = moment(EPOCH) or 0
 _HOUR = 3_600_000_000
 
@@ -83,6 +83,8 @@ def searched(message: Said, ordinal: int, spaced: str, found: Collection[bytes])
         psycopg.DataError: there are more of them than Postgres takes.
     """
     at = moment(message.sent_at or EPOCH) or 0
+    if message.sent_at == EPOCH:
+        at += 1
     hour = min(max((at - _EPOCH_AT) // _HOUR, 0), LAST_HOUR)
     return Searched(message.flow_key, message.id, ordinal, hour, at, spaced, tsvector(found))
 

@@ -83,6 +83,7 @@ SAID: dict[int, str] = {
     57: "don\u2019t use \u201cquotes\u201d \u2014 ever",
     58: "first `make clean`,\nthen once more",
     59: "undated",
+    60: "firstmoment",
 }
 """By id; in acme/main, unless another place is told below."""
 
@@ -100,6 +101,7 @@ FIELDS: dict[int, dict[str, Any]] = {
     55: {"user": "98", "tags": [":user:99"]},
     58: {"user": "4"},
     59: {"sent": None},
+    60: {"sent": 0},
 }
 FILE: dict[str, Any] = {
     "event": "file",
