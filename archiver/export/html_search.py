@@ -52,4 +52,4 @@ def _searched(message: Message) -> list[Any]:
     files = [str(one.get("file_name") or "") for one in message.attachments or ()]
     said = [visible(content), *(in_line(name) for name in files if name != content)]
     text = "\n".join(filter(None, said))
-    return [message.id, message.day, time, in_line(message.sender), text]
+    return [message.id, message.day, time, in_line(message.sender), text, message.user_id]

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 import html5lib
 import pytest
@@ -175,7 +175,7 @@ def test_people_are_all_who_were_heard_by_the_names_that_messages_have(
         ("user 3", "Kim", "1"), ("user 77", "", "1"), ("user 78", "", "0"),
     ]  # fmt: skip
     links = [link.get("href") for _, link in elements(parsed(tmp_path / "out/people.html"), "a")]
-    assert links[-2:] == ["search.html#from=user%203", "search.html#from=user%2077"]
+    assert links[-2:] == ["search.html#from=user%203&by=3", "search.html#from=user%2077&by=77"]
 
 
 def test_a_thread_tells_the_day_of_each_message_and_a_day_the_hour(pages: dict[Path, Any]) -> None:
@@ -275,7 +275,8 @@ def test_names_are_on_one_line_without_power_and_the_search_has_them_so(
         if "#from=" in one.get("href")
     ]
     (texts,) = [json.loads(page[8:-3]) for name, page in pages.items() if "search/" in name]
-    assert unquote(link.partition("#from=")[2]) in {nick for _, _, _, nick, _ in texts}
+    ((nick,), (by,)) = parse_qs(link.partition("#")[2]).values()
+    assert (nick, by) in {(nick, user) for _, _, _, nick, _, user in texts}
 
 
 def test_the_search_has_all_texts(export: Export, tmp_path: Path) -> None:
@@ -298,7 +299,7 @@ def test_the_search_has_every_message_by_whoever_is_said_to_have_sent_it(
     shards = json.loads(listed)
     for shard in shards:
         data = (home / unquote(shard["data"])).read_text(encoding="utf-8")
-        for id_, _, _, sender, text in json.loads(data[len("archive(") : -len(");\n")]):
+        for id_, _, _, sender, text, _ in json.loads(data[len("archive(") : -len(");\n")]):
             found[shard["flow"], id_] = sender, text
     senders = {
         (f"acme/{unquote(page.parent.name)}", int(article.get("id")[2:])): article.find(

@@ -22,6 +22,8 @@
     document.head.append(script);
   });
 
+  const told = () => new URLSearchParams(location.hash.slice(1));
+
   const show = (shard, [id, day, time, nick, text]) => {
     const item = document.createElement("li");
     const link = document.createElement("a");
@@ -41,13 +43,16 @@
     const q = form.elements.q.value.trim().toLowerCase();
     const from = form.elements.from.value.trim().toLowerCase();
     const flow = form.elements.in.value;
+    // Whoever comes from the list of people asks for one of them; several may have one nick.
+    const by = told().get("by");
     const words = q.split(/\s+/).filter(Boolean);
     hits.replaceChildren();
     state.textContent = "";
-    if (!words.length && !from) return;
-    const fits = ([, , , nick, text]) => {
+    if (!words.length && !from && !by) return;
+    const fits = ([, , , nick, text, user]) => {
       const lower = text.toLowerCase();
-      return (!from || nick.toLowerCase() === from) && words.every((word) => lower.includes(word));
+      const isFrom = by ? user === by : !from || nick.trim().toLowerCase() === from;
+      return isFrom && words.every((word) => lower.includes(word));
     };
     const wanted = shards.filter((one) => !flow || one.flow === flow);
     let found = 0;
@@ -75,7 +80,7 @@
   };
 
   const read = () => {
-    const asked = new URLSearchParams(location.hash.slice(1));
+    const asked = told();
     form.elements.q.value = asked.get("q") || "";
     form.elements.from.value = asked.get("from") || "";
     form.elements.in.value = asked.get("in") || "";
@@ -86,6 +91,9 @@
     const asked = new URLSearchParams();
     for (const name of ["q", "from", "in"]) {
       if (form.elements[name].value) asked.set(name, form.elements[name].value);
+    }
+    if (told().get("by") && told().get("from") === asked.get("from")) {
+      asked.set("by", told().get("by"));
     }
     if (location.hash.slice(1) === asked.toString()) search();
     else location.hash = asked.toString();
