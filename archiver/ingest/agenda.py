@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from heapq import heapify, heappop
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
 
@@ -43,6 +44,7 @@ class Slice(Struct, frozen=True, order=True):
 class _Rest(Struct, frozen=True):
     missing: Ranges
     failures: int
+    failed_at: float
     until: float
 
 
@@ -99,18 +101,22 @@ class Agenda:
         self._under_way.discard(taken)
         self._done.append(taken)
 
-    def rest(self, flow_key: int, missing: Ranges, *, now: float) -> float:
+    def rest(self, flow_key: int, missing: Ranges, *, asked_at: float, now: float) -> float:
         """Let what could not be proven rest, longer each time; returns how long, in seconds.
 
-        What has not failed again for long after its rest counts no more.
+        What had been asked for when the same ids failed last counts as the same failure: when the
+        service is away, all that is under way fails. What has not failed again for long after its
+        rest counts no more.
         """
         lately = now - LONGEST_PAUSE_SECONDS
-        resting = [one for one in self._resting.get(flow_key, ()) if one.until >= lately]
-        again = [one for one in resting if one.missing - missing != one.missing]
-        failures = 1 + max((one.failures for one in again), default=0)
+        before = [one for one in self._resting.get(flow_key, ()) if one.until >= lately]
+        failures = max(
+            (one.failures + (one.failed_at <= asked_at) for one in before if one.missing & missing),
+            default=1,
+        )
         pause = min(FIRST_PAUSE_SECONDS * float(1 << min(failures - 1, 30)), LONGEST_PAUSE_SECONDS)
-        others = [one for one in resting if one not in again]
-        self._resting[flow_key] = [*others, _Rest(missing, failures, now + pause)]
+        others = [replace(one, missing=left) for one in before if (left := one.missing - missing)]
+        self._resting[flow_key] = [*others, _Rest(missing, failures, now, now + pause)]
         return pause
 
     def is_known(self, flow_key: int) -> bool:

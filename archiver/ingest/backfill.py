@@ -143,6 +143,7 @@ async def _work(source: Source, desk: Desk) -> NoReturn:
         if taken is None:
             await desk.planned.wait()
             continue
+        asked_at = clock()
         try:
             await _fill(source, desk, taken)
         except TokenRefused:
@@ -151,7 +152,8 @@ async def _work(source: Source, desk: Desk) -> NoReturn:
             await source.lose(taken.flow_key, reason=str(refusal))
         except UNANSWERED as error:
             now = clock()
-            pause = desk.agenda.rest(taken.flow_key, Ranges(((1, taken.last),)), now=now)
+            below = Ranges(((1, taken.last),))
+            pause = desk.agenda.rest(taken.flow_key, below, asked_at=asked_at, now=now)
             if is_transient(error) and pause <= LONGEST_WAIT_SECONDS:
                 desk.again_at = max(desk.again_at, now + pause)
             reason = what_said(error)
@@ -211,11 +213,12 @@ async def _ask(
 ) -> Reading:
     """Ask for one page; what it should have proven and did not rests for a while."""
     clock = asyncio.get_running_loop().time
+    asked_at = clock()
     reading = await source.ask(flow_key, first, last, newest=newest, purpose=desk.purpose)
     if reading.trouble is None:
         return reading
     missing = (reading.reach or Ranges(((first, last),))) - reading.proven
-    pause = desk.agenda.rest(flow_key, missing, now=clock())
+    pause = desk.agenda.rest(flow_key, missing, asked_at=asked_at, now=clock())
     log.warning(
         "page proves less than it should",
         extra={

@@ -93,7 +93,7 @@ def test_what_failed_rests_and_is_handed_out_again(gaps, waits):
         agenda.look()
         agenda.plan(gaps, now=now)
         for flow_key, first, last in all_of(agenda):
-            agenda.rest(flow_key, Ranges(((first, last),)), now=now)
+            agenda.rest(flow_key, Ranges(((first, last),)), asked_at=now, now=now)
         for one in list(agenda._under_way):
             agenda.done(one)
         agenda.look()
@@ -121,20 +121,25 @@ def test_what_was_done_after_the_ledger_was_read_is_not_handed_out_again():
     assert agenda.is_empty
 
 
+def failed(agenda: Agenda, flow_key: int, missing: Ranges, *, now: float) -> float:
+    """For how long rests what was asked for and failed at once."""
+    return agenda.rest(flow_key, missing, asked_at=now, now=now)
+
+
 def test_rests_grow_and_have_a_bound():
     agenda, missing = Agenda(), Ranges(((1, 9),))
-    pauses = [agenda.rest(1, missing, now=0) for _ in range(2000)]
+    pauses = [failed(agenda, 1, missing, now=0) for _ in range(2000)]
     assert pauses[:3] == [FIRST_PAUSE_SECONDS, 2 * FIRST_PAUSE_SECONDS, 4 * FIRST_PAUSE_SECONDS]
     assert pauses[-1] == LONGEST_PAUSE_SECONDS
-    assert agenda.rest(2, missing, now=0) == FIRST_PAUSE_SECONDS
+    assert failed(agenda, 2, missing, now=0) == FIRST_PAUSE_SECONDS
 
 
 def test_a_failure_of_long_ago_makes_no_rest_longer():
     agenda, missing = Agenda(), Ranges(((1, 9),))
     for _ in range(20):
-        agenda.rest(1, missing, now=0)
-    assert agenda.rest(1, missing, now=2 * LONGEST_PAUSE_SECONDS) == LONGEST_PAUSE_SECONDS
-    assert agenda.rest(1, missing, now=4 * LONGEST_PAUSE_SECONDS + 1) == FIRST_PAUSE_SECONDS
+        failed(agenda, 1, missing, now=0)
+    assert failed(agenda, 1, missing, now=2 * LONGEST_PAUSE_SECONDS) == LONGEST_PAUSE_SECONDS
+    assert failed(agenda, 1, missing, now=4 * LONGEST_PAUSE_SECONDS + 1) == FIRST_PAUSE_SECONDS
 
 
 def test_the_newest_of_every_flow_comes_first():
@@ -200,6 +205,32 @@ def test_what_fails_for_the_first_time_rests_shortly_whatever_else_failed():
     agenda = Agenda()
     often, once = Ranges(((1, 9),)), Ranges(((20, 29),))
     for _ in range(5):
-        agenda.rest(1, often, now=0)
-    assert agenda.rest(1, once, now=0) == FIRST_PAUSE_SECONDS
-    assert agenda.rest(1, often, now=0) == 32 * FIRST_PAUSE_SECONDS
+        failed(agenda, 1, often, now=0)
+    assert failed(agenda, 1, once, now=0) == FIRST_PAUSE_SECONDS
+    assert failed(agenda, 1, often, now=0) == 32 * FIRST_PAUSE_SECONDS
+
+
+def test_what_fails_together_with_more_rests_as_long_as_what_failed_most_often():
+    agenda = Agenda()
+    often, once = Ranges(((1, 9),)), Ranges(((20, 29),))
+    for missing in (often, often, often, once):
+        failed(agenda, 1, missing, now=0)
+    assert failed(agenda, 1, Ranges(((9, 25),)), now=0) == 8 * FIRST_PAUSE_SECONDS
+    assert failed(agenda, 1, Ranges(((26, 40),)), now=0) == 2 * FIRST_PAUSE_SECONDS
+
+
+def test_what_was_under_way_when_the_service_went_away_fails_once_all_together():
+    agenda = Agenda()
+    for asked_at, pause in ((0, 1), (3, 2), (9, 4)):
+        for number, last in enumerate((900, 300, 600)):
+            below = Ranges(((1, last),))
+            rests = agenda.rest(1, below, asked_at=asked_at, now=asked_at + 1 + number / 4)
+            assert rests == pause * FIRST_PAUSE_SECONDS
+
+
+def test_what_fails_in_part_rests_as_a_whole():
+    agenda = Agenda()
+    agenda.rest(1, Ranges(((1, 900),)), asked_at=0, now=0)
+    agenda.rest(1, Ranges(((1, 300),)), asked_at=0, now=0)
+    agenda.plan({1: Ranges(((1, 900),))}, now=0)
+    assert not agenda.has_open

@@ -13,7 +13,7 @@ from typing_extensions import override
 from archiver.domain.coverage import Ranges
 from archiver.flowdock.client import MAX_PAGE
 from archiver.flowdock.refusals import FlowRefused, StatusRefused
-from archiver.ingest.backfill import MOST_MESSAGES, Desk, audit, backfill
+from archiver.ingest.backfill import HANDS, MOST_MESSAGES, Desk, audit, backfill
 from archiver.ingest.pages import Reading
 from archiver.ingest.source import Source
 from archiver.store.wanted import Wanting
@@ -105,6 +105,22 @@ class Long(Service):
         return Reading(arrivals=(), ids=tuple(ids), reach=reach, proven=reach, trouble=None)
 
 
+class Away(Long):
+    """It gives no page to any worker once, after a few pages."""
+
+    @override
+    async def ask(self, flow_key: int, *asked: object, **options: object) -> Reading:
+        worker = asyncio.current_task()
+        if self.pages[worker] == 2:
+            self.pages[worker] += 1
+            await asyncio.sleep(0.1)
+            raise StatusRefused("/flows/acme/kept/messages", 503)
+        return await super().ask(flow_key, *asked, **options)
+
+    async def fail(self, *_: object, **__: object) -> None:
+        """It is noted nowhere."""
+
+
 class Doubted(Service):
     """Two flows of 9,000 messages each, one after the other, all of them doubted."""
 
@@ -179,6 +195,11 @@ async def test_who_wants_to_be_done_waits_for_a_service_that_is_away_for_a_momen
     assert not service.missing[KEPT]
 
 
+async def test_who_is_given_no_page_by_many_at_once_waits_as_for_one(monkeypatch):
+    monkeypatch.setattr("archiver.ingest.agenda.FIRST_PAUSE_SECONDS", 0.1)
+    assert len(await filled(Away(range(1, 20_001)))) == HANDS * 4
+
+
 async def test_what_asking_again_cannot_help_is_not_waited_for():
     service = Hiccup(400)
     async with asyncio.timeout(20):
@@ -209,7 +230,7 @@ def test_doubts_that_no_listing_can_lift_yet_are_doubts_all_the_same():
 def test_what_rests_keeps_nothing_else_from_being_listed_again():
     desk = Desk("audit")
     doubted = Wanting(missing=Ranges(), doubted=Ranges(((1, 5),)), due=5, epoch=1)
-    desk.agenda.rest(KEPT, doubted.doubted, now=0)
+    desk.agenda.rest(KEPT, doubted.doubted, asked_at=0, now=0)
     told = []
     for now in (0.5, 60.0):
         desk.agenda.plan(desk.choose({KEPT: doubted}), now=now)
