@@ -126,14 +126,14 @@ class Agenda:
     def learn(self, flow_key: int, *, ids: int, messages: int) -> None:
         """Note that *messages* were found among so many *ids*."""
         if messages:
-            self._widths[flow_key] = max(1, ids * SLICE_MESSAGES // messages)
+            self._widths[flow_key] = ids * SLICE_MESSAGES // messages
 
     def widen(self, flow_key: int, *, ids: int, messages: int) -> bool:
         """Note that a whole slice, so many *ids*, held no more than so many *messages*.
 
         Returns whether what is open is cut far too small by what is known now.
         """
-        known = self._widths.get(flow_key, 1)
+        known = self._widths[flow_key]
         self._widths[flow_key] = max(known, ids * SLICE_MESSAGES // max(1, messages))
         return self._widths[flow_key] > 2 * known
 

@@ -1,5 +1,6 @@
 """What is asked for next: all of what is missing, once at a time, newest first."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,6 +43,7 @@ def test_everything_missing_is_handed_out_once(gaps, densities, side_by_side):
         handed.setdefault(flow_key, []).append((first, last))
     for flow_key, missing in gaps.items():
         assert Ranges.of(handed[flow_key]) == missing
+        assert all(first <= last for first, last in handed[flow_key])
         assert sum(last - first + 1 for first, last in handed[flow_key]) == missing.size()
         assert len(handed[flow_key]) <= len(missing.spans) * (MOST_SLICES + 1)
     assert handed.keys() == gaps.keys()
@@ -193,6 +195,34 @@ def test_the_newest_of_every_flow_comes_first_however_often_is_planned_anew():
 
 def test_what_is_sparse_takes_no_more_slices_however_often_is_planned_anew():
     assert len(audited({1: Ranges(((1, 9_492_913_216),))}, ids=3000, messages=8)) == 2
+
+
+@pytest.mark.parametrize(
+    ("found", "is_cut_far_too_small", "width"),
+    [(0, True, 64_000), (499, True, 2004), (500, False, 2000), (1500, False, 1000)],
+)
+def test_slices_get_wider_where_one_held_little_and_never_narrower(
+    found, is_cut_far_too_small, width
+):
+    agenda = Agenda()
+    agenda.learn(1, ids=1000, messages=1000)
+    assert agenda.widen(1, ids=1000, messages=found) is is_cut_far_too_small
+    agenda.plan({1: Ranges(((1, 64_000),))}, now=0)
+    assert all_of(agenda)[0] == (1, 64_001 - width, 64_000)
+
+
+def test_where_pages_are_asked_for_side_by_side_older_gaps_are_cut_like_the_newest():
+    agenda = Agenda()
+    agenda.learn(1, ids=1000, messages=1000)
+    agenda.plan({1: Ranges(((1, 2000), (9001, 11_000)))}, now=0)
+    assert [first for _, first, _ in all_of(agenda)] == [10_001, 9001, 1001, 1]
+
+
+def test_what_is_asked_for_of_one_flow_is_handed_out_of_another():
+    agenda, missing = Agenda(), Ranges(((1, 9),))
+    for flow_key in (1, 2):
+        agenda.plan({flow_key: missing}, now=0)
+        assert agenda.take() == Slice(0, flow_key, 1, 9)
 
 
 def test_a_flow_of_unknown_density_is_asked_for_in_one_piece():
