@@ -190,7 +190,7 @@ class Leases:
         if gone:
             log.info("daemon gone", extra={"daemons": [o.name for o in known if o.key in gone]})
             await leases.bury(tx, gone)
-        held = {slot: key for slot, key in (await leases.held(tx)).items() if key not in gone}
+        held = await leases.held(tx)
         sees = {one.key: one.sees for one in known if one.key not in gone}
         dealt = deal(sees, held)
         me = self._me.key

@@ -1,6 +1,7 @@
 """Daemons share the flows of an archive; by function, on a real Postgres."""
 
 import asyncio
+import os
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -18,7 +19,7 @@ from archiver.ingest.leases import EVERYTHING, Leases
 from archiver.ingest.process import is_running, this_process
 from archiver.ingest.tally import SharingTally
 from archiver.store import leases
-from archiver.store.engine import Engine, connect, key_of, transaction
+from archiver.store.engine import DatabaseError, Engine, connect, create_engine, key_of, transaction
 from tests.ingest.arriving import query
 
 FLOWS = [f"acme/{number}" for number in range(8)]
@@ -31,6 +32,7 @@ class Daemons:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.tallies: dict[str, SharingTally] = {}
         self.told: list[str] = []
         self.loaded: list[str] = []
         self.heard: set[str] = set()
@@ -44,10 +46,11 @@ class Daemons:
             await self.may_load.wait()
             self.loaded.append(name)
 
+        tally = self.tallies[name] = SharingTally()
         it = Leases(
             self.engine,
             replace(me, **process),
-            SharingTally(),
+            tally,
             heard=lambda: self.heard,
             on_taken=load,
         )
@@ -84,8 +87,10 @@ async def test_one_alone_holds_all_it_sees_as_soon_as_it_sees_it(daemons, databa
     one = daemons.start("one")
     await one.see("account", FLOWS)
     assert share(one) == set(FLOWS)
+    since = query(database_url, "SELECT max(taken_at) FROM archive.leases")
     await one.see("account", FLOWS[2:])
     assert share(one) == set(FLOWS[2:])
+    assert query(database_url, "SELECT max(taken_at) FROM archive.leases") == since
     assert query(database_url, "SELECT flow, daemon FROM archive.leases ORDER BY 1") == [
         (flow, "one") for flow in FLOWS[2:]
     ]
@@ -99,6 +104,9 @@ async def test_two_have_half_each_and_one_that_gives_back_leaves_all(daemons, da
         keeping = [group.create_task(daemon.keep()) for daemon in (one, two)]
         await until(lambda: len(share(one)) == 4)
         assert share(two) == set(FLOWS) - share(one)
+        told = daemons.tallies["one"]
+        assert (told.daemons, told.held, told.elsewhere) == (2, 4, 4)
+        assert (told.taken, told.lost) == (8, 4)
         assert query(
             database_url, "SELECT daemon, captures, could_capture FROM archive.daemons ORDER BY 1"
         ) == [("one", 4, 8), ("two", 4, 8)]
@@ -122,6 +130,7 @@ async def test_what_one_holds_and_does_not_hear_is_told(daemons, database_url):
         daemons.heard = set(FLOWS)
         await until(lambda: query(database_url, unheard) == [([],)])
         keeping.cancel()
+    assert daemons.told == []  # for it has what it had
 
 
 async def test_what_is_heard_no_more_is_not_written_with_each_beat(daemons, database_url):
@@ -180,6 +189,43 @@ async def test_one_that_waits_long_to_learn_of_what_it_took_is_heard_of_meanwhil
         await taking
         assert share(two) == set(FLOWS) - share(one)
         keeping.cancel()
+
+
+async def test_what_is_seen_no_more_is_not_held_though_the_round_before_took_longer(
+    daemons, database_url
+):
+    one = daemons.start("one")
+    await one.see("account", FLOWS[:1])
+    daemons.may_load.clear()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(one.see("account", FLOWS))
+        taken = "SELECT count(*) FROM archive.leases"
+        await until(lambda: query(database_url, taken) == [(len(FLOWS),)])
+        group.create_task(one.see("account", []))
+        await asyncio.sleep(0.1)
+        daemons.may_load.set()
+    assert share(one) == set()
+
+
+async def test_leases_that_are_not_as_they_should_be_are_told_of(daemons):
+    one = daemons.start("one", lease_seconds=SHORT_SECONDS)
+    await one.see("account", FLOWS)
+    async with transaction(daemons.engine) as tx:
+        await tx.execute(text("ALTER TABLE store.leases RENAME slot TO another"))
+    with pytest.raises(DatabaseError, match="slot"):
+        await asyncio.wait_for(one.keep(), 10)
+
+
+async def test_who_is_to_stop_does_not_wait_for_a_database(daemons, database_url, monkeypatch):
+    monkeypatch.setattr("archiver.ingest.leases.GIVING_BACK_SECONDS", 0.1)
+    one = daemons.start("one")
+    await one.see("account", FLOWS)
+    async with daemons.engine.connect() as busy:
+        await busy.execute(text("LOCK TABLE store.daemons"))
+        await one.give_back()
+    nowhere = create_engine("postgresql://127.0.0.1:9/nothing")
+    await Daemons(nowhere).start("two").give_back()
+    assert len(query(database_url, "SELECT FROM archive.leases")) == len(FLOWS)
 
 
 async def test_what_one_that_is_gone_kept_is_learned_of_though_its_share_was_taken_before(daemons):
@@ -247,6 +293,14 @@ async def test_what_this_process_held_before_it_began_anew_is_its_own(daemons):
     anew = daemons.start("same")
     await anew.see("account", FLOWS)
     assert share(anew) == set(FLOWS)
+
+
+async def test_another_process_of_the_same_name_is_left_alone(daemons):
+    another = daemons.start("same", pid=os.getppid())
+    await another.see("account", FLOWS)
+    one = daemons.start("same")
+    await one.see("account", FLOWS)
+    assert len(share(one)) == 4
 
 
 async def test_one_elsewhere_is_waited_for_whatever_its_process_is_called(daemons, ended_pid):
