@@ -30,16 +30,11 @@ class Vacancy:
         Who is cancelled while it asks for others leaves them waiting, and the next asks.
         """
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        one = ((flow_key, first, last), answer)
-        self._waiting.append(one)
-        try:
-            async with self._turn:
-                if not answer.done():
-                    await self._ask()
-            return answer.result()
-        finally:
-            if one in self._waiting:
-                self._waiting.remove(one)
+        self._waiting.append(((flow_key, first, last), answer))
+        async with self._turn:
+            if not answer.done():
+                await self._ask()
+        return answer.result()
 
     async def _ask(self) -> None:
         asked = list(self._waiting)

@@ -17,7 +17,8 @@ def test_what_holds_a_message_is_not_vacant_whoever_else_asks_or_is_cancelled(da
 
 async def _ask_together(engine: Engine) -> None:
     flow_key, other = await new_flow(engine), await new_flow(engine)
-    await apply(engine, Batch(now=NOW, arrivals=[streamed(frame(5), flow_key)]))
+    arrivals = [streamed(frame(id_), flow_key) for id_ in (5, 20)]
+    await apply(engine, Batch(now=NOW, arrivals=arrivals))
     vacancy = Vacancy(engine)
     expected = {
         (flow_key, 1, 4): True,
@@ -36,4 +37,9 @@ async def _ask_together(engine: Engine) -> None:
     with suppress(asyncio.CancelledError):
         await asked[0]
 
-    assert await asyncio.gather(*asked[1:]) == list(expected.values())
+    # While the archive is asked for those.
+    later = {(flow_key, 4, 5): False, (flow_key, 20, 20): False, (flow_key, 21, 30): True}
+    for one in later:
+        await asyncio.sleep(0)
+        asked.append(asyncio.create_task(ask(*one)))
+    assert await asyncio.gather(*asked[1:]) == [*expected.values(), *later.values()]
