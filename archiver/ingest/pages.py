@@ -70,7 +70,7 @@ def read_page(page: Page, *, flow_key: int, as_of: int, objection: Objection) ->
         for frame in page.frames
     )
     ids = tuple(sorted({one.decoded.id for one in arrivals if isinstance(one.decoded, Event)}))
-    reach = _reach(page, arrivals, ids)
+    reach = _reach(page, ids)
     proven, trouble = _proof(page, arrivals, reach)
     return Reading(arrivals=arrivals, ids=ids, reach=reach, proven=proven, trouble=trouble)
 
@@ -119,18 +119,18 @@ def bounds(page: Page) -> tuple[int, int]:
     return (page.since or 0) + 1, (page.until or 2**63 - 1) - 1
 
 
-def _reach(page: Page, arrivals: Sequence[Arrival], ids: Sequence[int]) -> Ranges:
+def _reach(page: Page, ids: Sequence[int]) -> Ranges:
     first, last = bounds(page)
     if not all(first <= id_ <= last for id_ in ids):
         return Ranges()
     if not ids:
-        return Ranges() if arrivals else Ranges(((first, last),))
+        return Ranges(((first, last),))
     return Ranges(((ids[0], last),) if page.newest else ((first, ids[-1]),))
 
 
 def _proof(page: Page, arrivals: Sequence[Arrival], reach: Ranges) -> tuple[Ranges, str | None]:
     unread = sum(isinstance(one.decoded, Rejected) for one in arrivals)
-    if not reach and unread < len(arrivals):
+    if not reach:
         return Ranges(), "the page holds messages that were not asked for"
     trouble = f"{unread} messages of the page could not be read" if unread else None
     if page.until is None:

@@ -59,12 +59,13 @@ def test_a_page_proves_what_it_reaches_over(frames, asked, proven):
 
 
 @pytest.mark.parametrize("stray", [10, 50, 51, 2**63 - 1])
-def test_a_page_with_what_was_not_asked_for_proves_nothing(stray):
-    told = reading(frame(20), frame(stray))
+@pytest.mark.parametrize("beside", [(), (UNREADABLE,)])
+def test_a_page_with_what_was_not_asked_for_proves_nothing(stray, beside):
+    told = reading(frame(20), frame(stray), *beside)
     assert not told.proven
     assert not told.reach
     assert told.trouble
-    assert {one.id for one in told.arrivals} == {20, stray}
+    assert {one.id for one in told.arrivals if one.id is not None} == {20, stray}
 
 
 @pytest.mark.parametrize("newest", [True, False])
@@ -81,6 +82,11 @@ def test_what_cannot_be_read_at_an_end_may_lie_anywhere_beyond(at):
     frames = [frame(20)]
     frames.insert(at, UNREADABLE)
     assert reading(*frames).proven == Ranges(((20, 20),))
+
+
+def test_what_is_out_of_order_beside_what_cannot_be_read_proves_itself_alone():
+    frames = (frame(30), frame(20), UNREADABLE, frame(40))
+    assert reading(*frames).proven == Ranges(((20, 20), (30, 30), (40, 40)))
 
 
 def test_a_page_of_which_nothing_can_be_read_proves_nothing_and_tells():
