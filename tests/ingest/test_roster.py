@@ -1,18 +1,28 @@
 """Which flows are read, as they come and go."""
 
 import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg
+import pytest
+from typing_extensions import override
 
 from archiver import daemon
+from archiver.domain.model import UserId
+from archiver.errors import ArchiverError
+from archiver.ingest.directory import Choice
+from archiver.ingest.leases import EVERYTHING, Everything, Share
+from archiver.ingest.roster import Roster
+from archiver.simulator.faults import Fault
 from archiver.simulator.membership import leave
 from archiver.simulator.server import Simulator
 from archiver.store import missing
 from archiver.store.engine import connect
 from archiver.store.reading import flow_reports
-from tests.ingest.arriving import query, waits_for_lock
+from tests.ingest.arriving import frame, query, streamed, waits_for_lock
 from tests.test_daemon import settings_for, until
 
 
@@ -81,6 +91,23 @@ async def test_no_flow_is_taken_for_lost_before_its_own_account_was_asked(databa
     assert caplog.records == []
 
 
+async def test_no_flow_is_taken_for_lost_since_the_service_was_away_for_days(database_url, caplog):
+    ahead = [timedelta(0)]
+    async with Simulator.start(history=5) as mine, Simulator.start(history=5, seed=9) as theirs:
+        both = [
+            settings_for(mine, database_url, private=False),
+            settings_for(theirs, database_url, private=False, name="other"),
+        ]
+        settings = replace(both[0], accounts=(*both[0].accounts, *both[1].accounts))
+        async with connect(database_url) as engine, daemon.works(settings, engine) as shared:
+            shared.now = lambda: datetime.now(UTC) + ahead[0]
+            accounts = [shared.account(one) for one in settings.require_accounts()]
+            for ahead[0] in (timedelta(0), timedelta(days=3)):
+                for account in accounts:
+                    await account.look_up()
+    assert caplog.records == []
+
+
 async def test_no_flow_is_taken_for_lost_since_the_clock_was_set_back(database_url, caplog):
     ahead = [timedelta(0)]
     async with Simulator.start(flows=2, history=5) as flowdock:
@@ -119,3 +146,109 @@ async def test_a_flow_that_is_found_empty_is_measured_and_noted_once(database_ur
                 assert gaps == {empty.path: 0, spoken.path: None}
                 assert query(database_url, noted) == [(empty.path,)]
                 assert before >= after
+
+
+@asynccontextmanager
+async def listed(
+    database_url: str, *, share: Share = EVERYTHING, private: bool = False
+) -> AsyncIterator[tuple[Simulator, Roster]]:
+    """The flows of an account, looked up a moment ago."""
+    async with Simulator.start(flows=2, history=5) as flowdock:
+        settings = settings_for(flowdock, database_url)
+        async with connect(database_url) as engine, daemon.works(settings, engine) as shared:
+            (account,) = shared.settings.accounts
+            roster = Roster(
+                shared.source(account),
+                shared.names,
+                tally=shared.tally.accounts[account.name],
+                choice=Choice(
+                    wanted=lambda _path: True, private=private, idle_patterns=lambda _paths: ()
+                ),
+                share=share,
+                aside_seconds=60,
+                now=shared.now,
+            )
+            roster.begin(UserId(str(flowdock.me.id)))
+            await roster.look_up()
+            roster.stale.clear()
+            yield flowdock, roster
+
+
+class Noting(Everything):
+    """Notes what an account says that it can capture."""
+
+    slots: Collection[str] = ()
+
+    @override
+    async def see(self, account: str, slots: Collection[str]) -> None:
+        self.slots = slots
+
+
+@pytest.mark.parametrize("private", [True, False])
+async def test_only_who_wants_private_conversations_captures_them(database_url, private):
+    """Else nobody would follow them where another daemon does."""
+    share = Noting()
+    async with listed(database_url, share=share, private=private) as (flowdock, _):
+        slots = {flow.path for flow in flowdock.world.flows}
+        assert set(share.slots) == slots | ({f"private/{flowdock.me.id}"} if private else set())
+
+
+async def test_a_flow_that_is_refused_is_left_aside_and_told_though_it_is_listed(database_url):
+    async with listed(database_url) as (flowdock, roster):
+        source, (key, other) = roster.source, roster.source.paths
+        refused = f"*/{source.paths[key]}/messages"
+        flowdock.faults.add(Fault(kind="status", on="rest", path=refused, status=404))
+        assert await roster.look_at_head(key) is None
+        assert roster.stale.is_set()
+        await roster.look_up()
+        assert [*source.paths] == [other]
+        assert "404" in source.untold[key]
+
+
+async def test_why_a_newest_message_is_not_told_is_noted_once_for_each_reason(
+    database_url, monkeypatch
+):
+    noted = "SELECT error FROM store.pages WHERE purpose = 'head' ORDER BY requested_at"
+    reasons = ["away", "away", "ill", "away"]
+    async with listed(database_url) as (_, roster):
+        (key, _), look = roster.source.paths, roster.source.look_at_head
+
+        async def fail(_: int) -> int:
+            raise ArchiverError(reasons.pop())
+
+        monkeypatch.setattr(roster.source, "look_at_head", fail)
+        while reasons:
+            assert await roster.look_at_head(key) is None
+            assert roster.source.untold
+        monkeypatch.setattr(roster.source, "look_at_head", look)
+        assert await roster.look_at_head(key)
+        assert not roster.source.untold
+    assert query(database_url, noted) == [("away",), ("ill",), ("away",), (None,)]
+
+
+async def test_flows_are_listed_anew_when_a_stream_tells_of_another_or_of_who_joined(database_url):
+    async with listed(database_url) as (flowdock, roster):
+        (known, _), unknown = roster.source.paths, 1_000_000
+        joined = {"type": "join", "description": None}
+        me = flowdock.me.id
+        told = []
+        for arrival in (
+            streamed(frame(1), known),
+            streamed(frame(2), unknown),
+            streamed(frame(3), unknown),
+            streamed(frame(4, "action", user=me + 1, content=joined), known),
+            streamed(frame(5, "action", user=me, content=joined), known),
+        ):
+            roster.heard([arrival])
+            told.append(roster.stale.is_set())
+            roster.stale.clear()
+    assert told == [False, True, False, False, True]
+
+
+async def test_flows_are_listed_anew_when_a_stream_stands_long_after(database_url, monkeypatch):
+    async with listed(database_url) as (_, roster):
+        roster.connected()
+        assert not roster.stale.is_set()
+        monkeypatch.setattr("archiver.ingest.roster.FRESH_SECONDS", 0.0)
+        roster.connected()
+        assert roster.stale.is_set()
