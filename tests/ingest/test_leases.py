@@ -20,7 +20,7 @@ from archiver.ingest.process import is_running, this_process
 from archiver.ingest.tally import SharingTally
 from archiver.store import leases
 from archiver.store.engine import DatabaseError, Engine, connect, create_engine, key_of, transaction
-from tests.ingest.arriving import query
+from tests.ingest.arriving import NOW, query
 
 FLOWS = [f"acme/{number}" for number in range(8)]
 LONG_SECONDS = 60.0
@@ -366,12 +366,41 @@ async def test_a_lease_goes_from_the_holder_that_was_told_or_not_at_all(daemons)
         await leases.take(tx, a, {"acme/1": None, "acme/2": None})
         await leases.take(tx, b, {"acme/1": a, "acme/2": c, "acme/3": None})
         await leases.take(tx, c, {"acme/3": None, "acme/1": a})
+        await leases.drop(tx, c, ["acme/1"])
         assert await leases.held(tx) == {"acme/1": b, "acme/2": a, "acme/3": b}
 
 
 def test_all_private_conversations_of_a_person_are_one_slot():
     assert {slot_of("private/1/2"), slot_of("private/1/3")} == {"private/1"}
     assert slot_of("acme/main") == "acme/main"
+
+
+async def test_who_is_heard_of_again_was_heard_of_just_now(daemons):
+    me = leases.Sharer(key=str(uuid4()), name="one", machine="m", pid=1, lease_seconds=9)
+    told = []
+    for _ in range(2):
+        async with transaction(daemons.engine) as tx:
+            await leases.beat(tx, me, [], unheard=[])
+            told += await leases.reports(tx)
+    first, again = told
+    assert first.started_at == again.started_at
+    assert first.heard_at < again.heard_at
+
+
+def test_what_is_unheard_is_told_by_the_daemons_that_are_heard_of():
+    heard = leases.Report(
+        daemon="one",
+        started_at=NOW,
+        heard_at=NOW,
+        is_heard=True,
+        captures=["acme/1", "private/1"],
+        could_capture=2,
+        unheard=["private/1"],
+    )
+    ended = replace(heard, is_heard=False, unheard=["acme/2"])
+    flows = ["acme/1", "acme/2", "private/1/2", "private/2/1"]
+    assert leases.unheard_among(flows, [heard, ended]) == ["private/1/2"]
+    assert [leases.is_silent(told) for told in ([heard, ended], [ended], [])] == [False, True, True]
 
 
 async def test_one_who_shares_with_nobody_holds_everything():
