@@ -257,3 +257,16 @@ async def test_what_is_shown_and_cannot_be_read_proves_the_listing_wrong_as_well
         assert not wrong.proven
         assert query(database_url, "SELECT count(*) FROM archive.rejects") == [(1,)]
         assert deleted(database_url) == set()
+
+
+async def test_what_vanished_beyond_what_cannot_be_read_is_found(database_url):
+    async with archived(database_url) as (flowdock, source, flow_key, ids):
+        timeline = flowdock.world.flows[0].timeline
+        message = timeline.get(ids[20])
+        assert message is not None
+        message.encoded = b'{"event": "message"}'
+        for id_ in (ids[10], ids[30]):
+            timeline.conceal(id_)
+        read = await source.ask(flow_key, 1, ids[-1], newest=False, purpose="audit")
+        assert ids[20] not in read.proven
+        assert deleted(database_url) == {ids[10], ids[30]}

@@ -1,11 +1,16 @@
 """What a verification makes of what it saw."""
 
+from datetime import UTC, datetime
+from hashlib import md5
+
+import pytest
 from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
-from archiver.ingest.looks import Difference, Look, compare
+from archiver.ingest.looks import Difference, Look, compare, kept_otherwise
 from archiver.store.coverage import Standing
 from archiver.store.verifying import Seen
+from tests.ingest.arriving import NOW, frame, listed
 
 PROVEN = Standing(listed=Ranges(((1, 9),)), due=9)
 
@@ -60,24 +65,96 @@ def test_a_change_explains_what_it_changes_and_nothing_else():
     assert set(it.differences) == {2}
 
 
+@pytest.mark.parametrize(
+    ("kind", "changed"),
+    [
+        ("message-edit", {"content", "kind", "tags", "deleted"}),
+        ("tag-change", {"tags"}),
+        ("emoji-reaction", {"reactions"}),
+        ("message-change", {"thread"}),
+        ("message-delete", {"content", "deleted"}),
+        ("of no known kind", set()),
+    ],
+)
+def test_each_kind_of_change_explains_what_it_may_do_to_a_message(kind, changed):
+    it = look(PROVEN)
+    for id_, name in enumerate(("content", "kind", "tags", "deleted", "reactions", "thread")):
+        it.differences[id_] = Difference(
+            id=id_, kind="changed", fields=(name,), before="a", after="b", as_of=7
+        )
+    explained = {id_: one.fields[0] for id_, one in it.differences.items()}
+    it.excuse({id_: {kind: 8} for id_ in explained})
+    assert {explained[id_] for id_ in explained.keys() - it.differences.keys()} == changed
+
+
+def test_what_is_claimed_beyond_what_is_to_be_verified_is_not_looked_at():
+    it = look(PROVEN, first=5)
+    assert it.scope == it.claimed == Ranges(((5, 9),))
+
+
+WAS = Seen(
+    content="a",
+    text_digest=md5(b"a", usedforsecurity=False).hexdigest(),
+    digest="a",
+    event="message",
+    user_id="1",
+    sent_at=None,
+    external_user_name=None,
+    tags=(),
+    thread_id=None,
+    reactions="",
+    is_deleted=False,
+    as_of=7,
+)
+
+
+@pytest.mark.parametrize(
+    ("now", "fields"),
+    [
+        ({"content": "b", "digest": "b"}, ("content",)),
+        ({"digest": "b"}, ("content",)),
+        ({"event": "comment"}, ("kind",)),
+        ({"user_id": "2"}, ("sender",)),
+        ({"external_user_name": "robot"}, ("sender",)),
+        ({"sent_at": NOW}, ("time",)),
+        ({"tags": ("x",), "thread_id": "t"}, ("tags", "thread")),
+        ({"reactions": "{}"}, ("reactions",)),
+        ({"is_deleted": True}, ("deleted",)),
+    ],
+)
+def test_what_differs_is_told_in_peoples_words(now, fields):
+    (told,) = compare({1: WAS}, {1: replace(WAS, **now)}, listed={1})
+    assert told.fields == fields
+    assert (told.before, told.after) == ("a", now.get("content", "a"))
+
+
+@pytest.mark.parametrize(
+    ("now", "is_otherwise"),
+    [
+        ({}, False),
+        ({"content": "b"}, True),
+        ({"user": "2"}, True),
+        ({"sent": 1000}, True),
+        ({"thread_id": "t"}, True),
+        ({"event": "comment"}, True),
+        ({"tags": ["x", "y"]}, True),
+        ({"tags": [":unread:1"]}, False),
+    ],
+)
+def test_what_is_listed_otherwise_than_it_is_stored_is_found_unless_something_newer_is_known(
+    now, is_otherwise
+):
+    (arrival,) = arrivals = [listed(frame(5, **{"sent": 0, "content": "a", **now}), 1, as_of=7)]
+    stored = replace(WAS, sent_at=datetime.fromtimestamp(0, UTC))
+    assert kept_otherwise(arrivals, {5: stored}) == ([5] if is_otherwise else [])
+    assert kept_otherwise(arrivals, {5: replace(stored, as_of=8)}) == []
+    assert kept_otherwise([arrival], {}) == []
+
+
 def test_only_what_is_deleted_by_now_and_was_not_listed_has_vanished():
-    was = Seen(
-        content="a",
-        text_digest="a",
-        digest="a",
-        event="message",
-        user_id="1",
-        sent_at=None,
-        external_user_name=None,
-        tags=(),
-        thread_id=None,
-        reactions="",
-        is_deleted=False,
-        as_of=7,
-    )
-    gone, tagged = replace(was, is_deleted=True), replace(was, tags=("x",))
-    before = dict.fromkeys((1, 2, 3, 4), was) | {5: gone}
-    after = {1: gone, 2: gone, 3: tagged, 4: was, 5: replace(gone, tags=("x",)), 6: was}
+    gone, tagged = replace(WAS, is_deleted=True), replace(WAS, tags=("x",))
+    before = dict.fromkeys((1, 2, 3, 4), WAS) | {5: gone}
+    after = {1: gone, 2: gone, 3: tagged, 4: WAS, 5: replace(gone, tags=("x",)), 6: WAS}
     told = [(one.id, one.kind, one.as_of) for one in compare(before, after, listed={2})]
     assert told == [
         (1, "vanished", 7),
