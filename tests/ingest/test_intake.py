@@ -25,8 +25,9 @@ def filled(count: int, *, limit_items: int = 100) -> Intake:
 
 async def test_items_come_out_in_the_order_in_which_they_went_in():
     intake = filled(10)
-    items = await taken(intake, most=4) + await taken(intake)
-    assert items == [Ended(number, 0.0) for number in range(10)]
+    first = await taken(intake, most=4)
+    assert len(first) == 4
+    assert first + await taken(intake) == [Ended(number, 0.0) for number in range(10)]
 
 
 async def test_who_puts_into_a_full_queue_waits_until_there_is_room():
@@ -40,6 +41,7 @@ async def test_who_puts_into_a_full_queue_waits_until_there_is_room():
         assert await taken(intake) == [ITEM]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
+        assert intake.held_bytes <= WEIGHT
     await asyncio.gather(*putting)
 
 
@@ -201,3 +203,15 @@ async def test_who_waits_behind_another_or_once_more_makes_nothing_count_as_read
         read.add(intake.read_up_to())
     await asyncio.gather(*putting)
     assert len(read) == 1
+
+
+async def test_while_anybody_waits_nothing_counts_as_written_beyond_what_was_read():
+    intake = Intake(limit_bytes=WEIGHT, settling_seconds=0)
+    with intake.hindering():
+        read = intake.read_up_to()
+        with intake.hindering():
+            pass
+        await asyncio.sleep(0.001)
+        assert intake.read_up_to() == read
+        intake.put_now(Ended(1, read + 9.0))
+        assert intake.written_up_to() == read
