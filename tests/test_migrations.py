@@ -413,6 +413,26 @@ async def test_who_keeps_a_migration_waiting_is_told(
     assert vars(told)["pid"] == pid
 
 
+async def test_who_began_before_an_index_is_made_is_told_of(
+    bare_database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(migrating, "NOTICE_SECONDS", 0.05)
+    async with connect(bare_database_url) as engine, asyncio.timeout(30):
+        await make_schema(engine)
+        await upgrade_to(engine, command.upgrade, "0002")
+        with psycopg.connect(bare_database_url, application_name="pg_dump") as reader:
+            reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            reader.execute("SELECT FROM store.flows")
+            migrated = asyncio.create_task(migrate(engine))
+            while not caplog.records:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            pid = reader.info.backend_pid
+        assert await migrated == ("0002", latest())
+    (told,) = caplog.records
+    assert told.getMessage() == "a migration waits for who began before"
+    assert (vars(told)["program"], vars(told)["pid"]) == ("pg_dump", pid)
+
+
 async def test_an_extension_is_found_where_the_database_keeps_it(bare_database_url):
     with psycopg.connect(bare_database_url, autocommit=True) as admin:
         admin.execute("CREATE SCHEMA elsewhere")

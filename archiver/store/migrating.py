@@ -11,6 +11,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Collection
+from contextlib import suppress
 
 from alembic import command
 from alembic.config import Config
@@ -75,7 +76,7 @@ async def migrate(engine: AsyncEngine) -> tuple[str | None, str]:
             if before != latest():
                 await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
                 await connection.commit()
-                await _upgrade_between_others(connection)
+                await _upgrade_and_tell(engine, connection)
             await connection.commit()
         except BaseException:
             # Its lock and its settings end with it; to ask for that may fail, and hide the reason.
@@ -111,6 +112,43 @@ _PLACE = text("""
                    AND EXISTS (SELECT FROM pg_class WHERE relnamespace = schema.oid
                                AND NOT starts_with(relname, 'schema_version'))
                  ORDER BY 1) AS strange
+""")
+
+
+async def _upgrade_and_tell(engine: AsyncEngine, connection: AsyncConnection) -> None:
+    pid = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+    await connection.commit()
+    try:
+        async with asyncio.TaskGroup() as group:
+            telling = group.create_task(_tell_who_is_waited_for(engine, pid))
+            await _upgrade_between_others(connection)
+            telling.cancel()
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+
+
+async def _tell_who_is_waited_for(engine: AsyncEngine, pid: int) -> None:
+    """Tell once of each whom the session *pid* waits for; an index waits for all that began before.
+
+    While the database lets nobody else in, nobody can look.
+    """
+    known = set[int]()
+    while True:
+        await asyncio.sleep(NOTICE_SECONDS)
+        with suppress(DBAPIError):
+            async with engine.connect() as connection:
+                holders = (await connection.execute(_HOLDERS, {"waits": pid})).mappings().all()
+            for holder in holders:
+                if holder["pid"] not in known:
+                    log.warning("a migration waits for who began before", extra=dict(holder))
+            known |= {holder["pid"] for holder in holders}
+
+
+# Who looks is waited for as well, for that moment.
+_HOLDERS = text("""
+    SELECT usename AS "user", pid, application_name AS program
+    FROM pg_stat_activity
+    WHERE pid = ANY (pg_blocking_pids(:waits)) AND pid <> pg_backend_pid()
 """)
 
 
