@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -431,6 +431,47 @@ async def test_who_began_before_an_index_is_made_is_told_of(
     (told,) = caplog.records
     assert told.getMessage() == "a migration waits for who began before"
     assert (vars(told)["program"], vars(told)["pid"]) == ("pg_dump", pid)
+
+
+async def waiting_for_an_index(engine: Engine, database_url: str) -> asyncio.Task[Any]:
+    """A migration that waits, to make an index, for somebody who reads."""
+    await make_schema(engine)
+    await upgrade_to(engine, command.upgrade, "0002")
+    migrated = asyncio.create_task(migrate(engine))
+    while not waits_for_lock(database_url):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    return migrated
+
+
+@pytest.fixture
+def reading(bare_database_url: str) -> Iterator[None]:
+    """Somebody who reads the database at one moment, as a dump does."""
+    with psycopg.connect(bare_database_url) as reader:
+        reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        reader.execute("SELECT FROM pg_class")
+        yield
+
+
+@pytest.mark.usefixtures("reading")
+async def test_what_ended_the_making_of_an_index_is_told(bare_database_url):
+    async with connect(bare_database_url) as engine, asyncio.timeout(20):
+        migrated = await waiting_for_an_index(engine, bare_database_url)
+        with psycopg.connect(bare_database_url, autocommit=True) as admin:
+            admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+        with pytest.raises(DBAPIError, match="terminating connection due to administrator"):
+            await migrated
+
+
+@pytest.mark.usefixtures("reading")
+async def test_the_making_of_an_index_can_be_interrupted(bare_database_url):
+    async with connect(bare_database_url) as engine, asyncio.timeout(20):
+        migrated = await waiting_for_an_index(engine, bare_database_url)
+        migrated.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await migrated
 
 
 async def test_an_extension_is_found_where_the_database_keeps_it(bare_database_url):

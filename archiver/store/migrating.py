@@ -16,7 +16,7 @@ from contextlib import suppress
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import await_only
 
@@ -209,7 +209,15 @@ def _upgrade(connection: Connection, tx: AsyncConnection) -> None:
     config = _config()
     config.attributes["connection"] = connection
     config.attributes["on_version_apply"] = applied
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except PendingRollbackError as hiding:
+        # Alembic ends what it does outside a transaction by a commit, which fails when the
+        # connection is lost, and hides why.
+        why: BaseException = hiding
+        while isinstance(why, PendingRollbackError) and why.__context__ is not None:
+            why = why.__context__
+        raise why from None
 
 
 def _config() -> Config:
