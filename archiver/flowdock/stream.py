@@ -97,7 +97,7 @@ async def follow(
 
     A connection without a byte for *silence_seconds* is taken as cut: the server sends keep-alives
     more often (its own IRC gateway waits 90 s). Its streams had no header Date (a capture of 2012),
-    so then *service_time* tells when one was opened.
+    so then *service_time* tells when one was opened; where there are both, the later.
 
     Raises:
         TokenRefused: the token is unknown.
@@ -180,7 +180,9 @@ class _Stream:
                 return
             content = _Content(response.content, silence_seconds=self._silence_seconds)
             with closing(content):
-                answered_at = made_at(response.headers) or self._service_time()
+                # Whoever keeps the streams may have a slow clock, and then a replay would seem new.
+                told = (made_at(response.headers), self._service_time())
+                answered_at = max(moment for moment in told if moment)
                 async with aclosing(self._listen(content, framer, answered_at)) as occurrences:
                     async for occurrence in occurrences:
                         yield occurrence

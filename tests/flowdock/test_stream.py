@@ -146,11 +146,12 @@ async def test_a_connection_opens_brings_frames_and_closes(listen: Any) -> None:
     ("date", "answered_at"),
     [
         ("Tue, 02 May 2023 03:04:05 GMT", datetime(2023, 5, 2, 3, 4, 5, tzinfo=UTC)),
+        ("Sun, 30 Apr 2023 22:00:00 GMT", None),
         ("Fri, 31 Dec 9999 23:59:59 GMT", None),
         ("", None),
     ],
 )
-async def test_a_stream_that_does_not_tell_the_time_was_opened_by_the_clock_of_the_service(
+async def test_a_stream_that_tells_no_time_or_one_gone_by_was_opened_by_the_clock_of_the_service(
     listen: Any, date: str, answered_at: datetime | None
 ) -> None:
     opened, *_ = await until_closed(listen(stream(b"\n", Date=date)))
