@@ -66,7 +66,7 @@ class Novelty:
     listed: list[Key] = field(default_factory=list)
     """The events that a listing was the first to show."""
     unread: list[Key] = field(default_factory=list)
-    """Messages that were changed, and no listing has told yet how."""
+    """Messages that were changed, or told of otherwise, and no listing has told yet how."""
     unheard: int = 0
     """How many of `entries` are of events of which the journal held nothing."""
     repeated: int = 0
@@ -142,8 +142,6 @@ def _place(
             new.unheard += 1
             if arrival.witness == "list":
                 new.listed.append(key)
-            elif type(event) is UnreadChange:
-                new.unread.append((flow_key, event.target))
         if asked_at and asked_at != arrival.received_at:
             new.sightings.append(_sighting(key, form))
     elif was_listed and (form := _seen_again(forms[number], as_of, shown_at)) != forms[number]:
@@ -160,6 +158,18 @@ def _place(
     if fact := fact_of(event, position=as_of, shown_at=asked_at):
         about = key if isinstance(fact, Showing) else (flow_key, target(fact))
         new.facts.setdefault(about, []).append(fact)
+        if number is None and _is_unread(arrival, event, form):
+            new.unread.append(about)
+
+
+def _is_unread(arrival: Arrival, event: Event, form: KnownForm) -> bool:
+    """Tell whether only a listing can say what *arrival*, of a new *form*, made of a message.
+
+    Of two forms of one event no id tells which is the newer.
+    """
+    if form.form:
+        return arrival.witness == "stream"
+    return type(event) is UnreadChange and arrival.witness != "list"
 
 
 def _not_before(

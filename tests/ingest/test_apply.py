@@ -322,6 +322,23 @@ def test_a_message_that_was_changed_in_an_unknown_way_is_doubted_until_it_is_lis
     assert archive.doubts() == []
 
 
+def test_what_a_stream_tells_otherwise_than_it_is_kept_is_doubted_until_it_is_listed(archive):
+    key = archive.flow_key
+    due = Standing(streamed=Ranges(((1, 9),)), due=9)
+    archive.apply(streamed(frame(2), key), streamed(edit(5, 1, "one"), key), gains={key: due})
+    archive.apply(streamed(frame(1), key), streamed(frame(2), key))
+    assert archive.doubts() == []
+
+    changed = frame(2, content="a newer one", tags=["todo"])
+    archive.apply(streamed(changed, key), streamed(edit(5, 1, "another"), key))
+    assert archive.doubts() == [(1, 2)]
+
+    listing = Standing(listed=Ranges(((2, 2),)))
+    archive.apply(listed(changed, key, as_of=9), gains={key: listing})
+    assert archive.doubts() == [(1, 1)]
+    assert "a newer one" in archive.contents()
+
+
 def test_nor_does_one_of_which_postgres_refuses_another_message(archive):
     key = archive.flow_key
     archive.apply(
