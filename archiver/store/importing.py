@@ -1,12 +1,12 @@
 """What a file tells of flows and people: it fills in what is unknown, and outweighs nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 from msgspec.structs import asdict, replace
-from sqlalchemy import Table, case, func, select, update
+from sqlalchemy import ColumnElement, Table, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -88,19 +88,44 @@ async def merge_flows(tx: AsyncConnection, told: Sequence[KnownFlow]) -> dict[Fl
 
     Of flows that share a path, the one that goes by it here stays the one.
     """
-    rows = await tx.execute(select(flows.c.path, flows.c.flow_id))
-    taken: dict[str, str] = {row.path: row.flow_id for row in rows}
-    free = [asdict(replace(flow, path=_path_beside(taken, flow))) for flow in told]
-    await _merge(tx, flows, "flow_id", free)
+    asked = select(flows.c.flow_id, flows.c.path, flows.c.last_seen_at)
+    # A daemon may list them meanwhile, and that is newer.
+    found = (await tx.execute(asked.order_by(flows.c.flow_id).with_for_update())).all()
+    wanted = _paths_wanted({row.flow_id: (row.path, row.last_seen_at) for row in found}, told)
+    owners = {path: id_ for id_, path, _ in found if wanted.get(id_, path) == path}
+    for flow in told:
+        if wanted[flow.flow_id] == flow.path:
+            owners.setdefault(flow.path, flow.flow_id)
+    paths = {
+        id_: path if owners.get(path) == id_ else set_aside(path, id_)
+        for id_, path in wanted.items()
+    }
+    await _merge(
+        tx,
+        flows,
+        "flow_id",
+        [asdict(replace(flow, path=paths[flow.flow_id])) for flow in told],
+        settled=["path"],
+    )
     return await keys_of(tx, [flow.flow_id for flow in told])
 
 
-def _path_beside(taken: Mapping[str, str], flow: KnownFlow) -> str:
-    """What *flow* is to go by where paths are *taken*, by ids of flows."""
-    path = flow.path.removesuffix(f"@{flow.flow_id}")
-    if taken.get(path) == flow.flow_id:
-        return path
-    return flow.path if flow.path not in taken else set_aside(path, flow.flow_id)
+def _paths_wanted(
+    here: Mapping[str, tuple[str, datetime | None]], told: Sequence[KnownFlow]
+) -> dict[str, str]:
+    """What each of *told* would go by if it were alone; *here* are path and time, by id."""
+    wanted: dict[str, str] = {}
+    for flow in told:
+        id_, path = flow.flow_id, flow.path
+        known, seen_at = here.get(id_, (id_, None))
+        is_newer = flow.last_seen_at is not None and (
+            seen_at is None or flow.last_seen_at > seen_at
+        )
+        # Its id tells that nobody has named it yet.
+        if path == id_ or (known != id_ and not is_newer):
+            path = known
+        wanted[id_] = path.removesuffix(f"@{id_}")
+    return wanted
 
 
 async def merge_users(tx: AsyncConnection, told: Sequence[KnownUser]) -> None:
@@ -109,19 +134,26 @@ async def merge_users(tx: AsyncConnection, told: Sequence[KnownUser]) -> None:
 
 
 async def _merge(
-    tx: AsyncConnection, table: Table, key: str, rows: Sequence[dict[str, object]]
+    tx: AsyncConnection,
+    table: Table,
+    key: str,
+    rows: Sequence[dict[str, object]],
+    *,
+    settled: Collection[str] = (),
 ) -> None:
+    """Store *rows*; of one that is known the state seen last, but as told what is *settled*."""
     if not rows:
         return
     new = insert(table)
     seen = ("first_seen_at", "last_seen_at")
     # A flow that was only named has no time of being listed: any listing is newer.
     is_newer = new.excluded.last_seen_at > func.coalesce(table.c.last_seen_at, func.to_timestamp(0))
-    fields = {
+    fields: dict[str, ColumnElement[Any]] = {
         name: case((is_newer, new.excluded[name]), else_=table.c[name])
         for name in rows[0]
-        if name not in {key, *seen}
+        if name not in {key, *seen, *settled}
     }
+    fields |= {name: new.excluded[name] for name in settled}
     times = {
         "first_seen_at": func.least(table.c.first_seen_at, new.excluded.first_seen_at),
         "last_seen_at": func.greatest(table.c.last_seen_at, new.excluded.last_seen_at),

@@ -25,6 +25,7 @@ from archiver.ingest import importing
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.store import directory
+from archiver.store import importing as stored
 from archiver.store.coverage import Standing
 from archiver.store.engine import transaction
 from archiver.store.exporting_choice import Selection
@@ -440,3 +441,44 @@ def test_a_zip_that_bursts_is_refused_before_its_manifest_is_read(tmp_path: Path
             entry.write(bytes(1_000_000))
     with pytest.raises(ArchiverError, match="as bombs do"):
         is_own(tmp_path / "bomb.zip")
+
+
+def test_flows_that_were_renamed_go_by_their_new_paths_in_whichever_order_archives_are_merged(
+    database_url: str, second_url: str, tmp_path: Path
+) -> None:
+    async def see(engine: Any, day: int, **paths: str) -> None:
+        async with transaction(engine) as tx:
+            listed = [Flow(id=FlowId(id_), path=path) for id_, path in paths.items()]
+            await directory.see_flows(tx, listed, now=NOW.replace(day=day))
+
+    new = {"a": "acme/main-2019", "b": "acme/main", "c": "acme/two", "d": "acme/one"}
+    with running(database_url) as (run, engine):
+        run(see(engine, 1, a="acme/main", c="acme/one", d="acme/two"))
+    with running(second_url) as (run, engine):
+        run(see(engine, 2, **new))
+    export(database_url, tmp_path / "old")
+    export(second_url, tmp_path / "new")
+    bring_in(database_url, tmp_path / "new")
+    bring_in(second_url, tmp_path / "old")
+    for url in (database_url, second_url):
+        assert dict(query(url, "SELECT flow_id, flow FROM archive.flows")) == new
+
+
+def test_a_flow_goes_by_the_path_that_either_of_two_archives_knows(
+    database_url: str, second_url: str, tmp_path: Path
+) -> None:
+    async def name(engine: Any, path: str | None) -> None:
+        async with transaction(engine) as tx:
+            keys = await directory.name_flows(tx, [FlowId("a")], now=NOW)
+            if path is not None:
+                await stored.name_path(tx, flow_key=keys[FlowId("a")], path=path)
+
+    for url, path in ((database_url, None), (second_url, "acme/main")):
+        with running(url) as (run, engine):
+            run(name(engine, path))
+    export(database_url, tmp_path / "nameless")
+    export(second_url, tmp_path / "named")
+    bring_in(database_url, tmp_path / "named")
+    bring_in(second_url, tmp_path / "nameless")
+    for url in (database_url, second_url):
+        assert query(url, "SELECT flow_id, flow FROM archive.flows") == [("a", "acme/main")]
