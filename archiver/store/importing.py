@@ -141,7 +141,10 @@ async def _merge(
     *,
     settled: Collection[str] = (),
 ) -> None:
-    """Store *rows*; of one that is known the state seen last, but as told what is *settled*."""
+    """Store *rows*; of one that is known the state seen last, but as told what is *settled*.
+
+    What that state leaves unknown, as a list of ids and nicks does, the other fills in.
+    """
     if not rows:
         return
     new = insert(table)
@@ -149,7 +152,10 @@ async def _merge(
     # A flow that was only named has no time of being listed: any listing is newer.
     is_newer = new.excluded.last_seen_at > func.coalesce(table.c.last_seen_at, func.to_timestamp(0))
     fields: dict[str, ColumnElement[Any]] = {
-        name: case((is_newer, new.excluded[name]), else_=table.c[name])
+        name: case(
+            (is_newer, func.coalesce(new.excluded[name], table.c[name])),
+            else_=func.coalesce(table.c[name], new.excluded[name]),
+        )
         for name in rows[0]
         if name not in {key, *seen, *settled}
     }

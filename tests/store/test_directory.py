@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from archiver.domain.model import Flow, FlowId
 from archiver.store import coverage, directory, importing, reading
@@ -128,3 +129,24 @@ async def test_of_what_two_archives_tell_of_a_person_the_state_seen_last_counts(
     seen = "SELECT nick, first_seen_at, last_seen_at FROM store.users"
     days = [NOW + timedelta(days=day) for day in (1, 4)]
     assert query(database_url, seen) == [("new", *days)]
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+async def test_what_either_of_two_archives_knows_of_a_person_is_known(engine, database_url, turn):
+    """A list that was imported tells a nick alone, later than the service told all."""
+    listed = importing.KnownUser(
+        user_id="1",
+        nick="old",
+        name="Ann",
+        email="ann@example.com",
+        disabled=True,
+        first_seen_at=NOW,
+        last_seen_at=NOW,
+    )
+    later = NOW + timedelta(days=1)
+    named = replace(listed, nick="new", name=None, email=None, disabled=None, last_seen_at=later)
+    for one in (listed, named)[::turn]:
+        async with transaction(engine) as tx:
+            await importing.merge_users(tx, [one])
+    seen = "SELECT nick, name, email, disabled FROM store.users"
+    assert query(database_url, seen) == [("new", "Ann", "ann@example.com", True)]
