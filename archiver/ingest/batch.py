@@ -58,6 +58,8 @@ class Batch(Struct, frozen=True, kw_only=True):
     opened: frozenset[int] = frozenset()
     """Flow keys: their streams were opened anew, after `gains` and before `arrivals`."""
     pages: Sequence[PageRow] = ()
+    is_dated: bool = False
+    """Another archive has dated its listings: none is later for being brought in later."""
 
     def flow_keys(self) -> set[int]:
         """The flows that it writes to."""

@@ -107,8 +107,9 @@ async def sort_out(tx: Transaction, batch: Batch, before: Before) -> Novelty:
             new.others.append(arrival)
     forms = await journal.known(tx, new.reached) if new.reached else {}
     new.known.update(forms)
+    now = LAST_MOMENT if batch.is_dated else batch.now
     for key, arrival, event in events:
-        _place(new, key, arrival, event, forms.setdefault(key, []), now=batch.now)
+        _place(new, key, arrival, event, forms.setdefault(key, []), now=now)
     if new.sightings:
         await journal.sight(tx, new.sightings)
     return new

@@ -117,7 +117,8 @@ async def restore_events(
         told = [_understood(list(_arrivals(line, keys))) for line in batch]
         arrivals = [one for line in told for one in _in_proportion(line, newest, paths)]
         opened = frozenset(one.flow_key for one in arrivals if one.flow_key is not None)
-        applied = await apply_patiently(engine, Batch(now=now, arrivals=arrivals, opened=opened))
+        brought = Batch(now=now, arrivals=arrivals, opened=opened, is_dated=True)
+        applied = await apply_patiently(engine, brought)
         unread = [one for one in arrivals if isinstance(one.decoded, Rejected)]
         # Of a line that was shown again Postgres refuses each arrival, and one thing is rejected.
         rejected = len(applied.refused_from | {one.origin for one in unread})

@@ -5,6 +5,7 @@ import random
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -482,3 +483,27 @@ def test_a_flow_goes_by_the_path_that_either_of_two_archives_knows(
     bring_in(second_url, tmp_path / "nameless")
     for url in (database_url, second_url):
         assert query(url, "SELECT flow_id, flow FROM archive.flows") == [("a", "acme/main")]
+
+
+def test_what_was_listed_by_a_clock_that_is_fast_is_moved_as_it_was_dated(
+    database_url: str, second_url: str, tmp_path: Path
+) -> None:
+    """The daemon dates what it lists after that; the import is none of what it lists."""
+    soon = datetime.now(UTC) + timedelta(hours=9)
+    plain, tagged = frame(1), frame(1, tags=["todo"])
+
+    async def list_again(engine: Any) -> None:
+        async with transaction(engine) as tx:
+            key = (await directory.name_flows(tx, [FlowId("f")], now=NOW))[FlowId("f")]
+        for told, at in ((plain, NOW), (tagged, soon), (plain, datetime.now(UTC))):
+            arrivals = [listed(told, key, as_of=5, at=at)]
+            await apply(engine, Batch(now=at, arrivals=arrivals))
+
+    with running(database_url) as (run, engine):
+        run(list_again(engine))
+    before = shown(database_url)
+    assert query(database_url, "SELECT tags FROM archive.messages") == [([],)]
+    export(database_url, tmp_path / "out")
+    for url in (second_url, database_url, second_url):
+        bring_in(url, tmp_path / "out")
+        assert shown(url) == before
