@@ -135,6 +135,7 @@ async def find_destination(
         raise ArchiverError("its messages name no flow: say which it is with --flow")
     names = Names(engine)
     await names.load()
+    await names.load_paths()
     there = (
         None if path is None else await when_possible(engine, partial(stored.flow_at, path=path))
     )
@@ -165,6 +166,7 @@ async def import_export(
     """
     names = Names(engine)
     await names.load()
+    await names.load_paths()
     for batch in batches(_elements_of(export), lambda one: len(one.raw), most=BATCH_ELEMENTS):
         arrivals = [_arrival(one, found, destination, names, now=now) for one in batch]
         yield await _archive(engine, arrivals, destination.flow_key, now=now)

@@ -12,7 +12,7 @@ from functools import partial
 from archiver.domain.events import Event, Signal
 from archiver.domain.model import Flow, FlowId, UserId, private_path
 from archiver.ingest.apply import when_possible
-from archiver.store import directory
+from archiver.store import directory, reading
 from archiver.store.engine import Engine
 
 
@@ -27,6 +27,15 @@ class Names:
         """Learn the flows that the archive has."""
         keys = await when_possible(self._engine, directory.flow_keys)
         self._keys.update((str(name), key) for name, key in keys.items())
+
+    async def load_paths(self) -> None:
+        """Learn by which paths the flows go, and how old events write them.
+
+        That may be the id of a flow which was only named so, before the service listed its path.
+        """
+        paths = await when_possible(self._engine, reading.flow_paths)
+        for key, path in paths.items():
+            self._keys[path] = self._keys[path.replace("/", ":", 1)] = key
 
     async def see(self, flows: Iterable[Flow], *, now: datetime) -> dict[FlowId, int]:
         """Store flows as the service lists them; returns their keys."""

@@ -14,11 +14,13 @@ from msgspec.structs import replace
 from typing_extensions import override
 
 from archiver.domain.coverage import Ranges
+from archiver.domain.model import Flow, FlowId
 from archiver.errors import ArchiverError
 from archiver.flowdock.official import ExportFile, ExportUnreadable, find_exports
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Arrival, Batch
 from archiver.ingest.importing import Imported, find_destination, import_export, survey
+from archiver.ingest.names import Names
 from archiver.ingest.rebuild import check
 from archiver.store import reading
 from archiver.store.coverage import Standing
@@ -307,3 +309,26 @@ def test_flows_are_named_by_id_path_or_the_operator(archive: Archive) -> None:
         with pytest.raises(Exception, match=told):
             archive.read(elements, path=path)
     assert archive.query("SELECT flow_id FROM archive.flows WHERE flow_id = 'u-3'") == []
+
+
+def test_a_file_that_names_its_flow_as_of_old_is_of_the_flow_that_goes_by_that(
+    archive: Archive,
+) -> None:
+    archive.read(frame(1, flow="u-1"), path="acme/main")
+    assert archive.read(frame(1, flow="u-1"), frame(2, flow="acme:main")).rejected == 0
+    archive.read(frame(3, flow="acme:main"))
+    archive.read(frame(4, flow="acme:main"), path="acme/main")
+    assert archive.query("SELECT flow, id FROM archive.messages ORDER BY flow, id") == [
+        ("acme/main", 1), ("acme/main", 2), ("acme/main", 3), ("acme/main", 4),
+    ]  # fmt: skip
+
+
+def test_what_names_its_flow_as_of_old_may_be_read_again_once_that_is_listed(
+    archive: Archive,
+) -> None:
+    archive.read(frame(1, flow="acme:main"), path="acme/main")
+    archive.run(Names(archive.engine).see([Flow(id=FlowId("u-1"), path="acme/main")], now=NOW))
+    archive.read(frame(1, flow="acme:main"), path="acme/main")
+    assert archive.query("SELECT flow, id FROM archive.messages ORDER BY flow, id") == [
+        ("acme/main", 1), ("acme/main@acme:main", 1),
+    ]  # fmt: skip
