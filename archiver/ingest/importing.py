@@ -50,7 +50,9 @@ class Survey(Struct, frozen=True, kw_only=True):
 
     elements: int
     newest: EventId
-    """How far the flow had come when the file was made; 0 when it holds no message."""
+    """How far the flow had come when the file was made; 0 when it holds no message.
+
+    What is out of all proportion to the others does not count, wherever in the file it stands."""
     flow: FlowId | None
     """The flow that the messages name."""
 
@@ -114,7 +116,8 @@ def survey(export: ExportFile) -> Iterator[Survey]:
             glance = _Glance()
         count += 1
         id_ = read_id(glance.id) or 0
-        if id_ > newest and not is_far_beyond(id_, newest, flow or ""):
+        came_too_far = id_ > 0 and is_far_beyond(newest, id_, flow or "")
+        if came_too_far or (id_ > newest and not is_far_beyond(id_, newest, flow or "")):
             newest = id_
         flow = flow or storable(read_flow(glance.flow))
         if count % BATCH_ELEMENTS == 0:
