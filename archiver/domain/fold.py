@@ -36,6 +36,10 @@ from archiver.domain.tags import change_tags
 DELETED_BY_EMPTYING = frozenset({"message", "comment"})
 """Kinds whose deletion is an edit to nothing; others are removed by ``message-delete``."""
 
+ALWAYS_TITLED = frozenset({"activity", "discussion"})
+"""Kinds that always say something: where one says nothing, as in a file without the fields for it,
+what it says is not told."""
+
 EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -164,6 +168,7 @@ def fold(message: Message, fact: Fact) -> Message:
 
 def _shown(message: Message, shown: Posted) -> Message:
     """A listing is the whole truth at its position, but for content that was edited later."""
+    is_told = shown.content or shown.kind not in ALWAYS_TITLED or not message.content
     folded = replace(
         message,
         user=shown.user,
@@ -174,9 +179,9 @@ def _shown(message: Message, shown: Posted) -> Message:
         reactions=shown.reactions,
         app=shown.app,
         uuid=shown.uuid,
-        external_user_name=shown.external_user_name,
+        external_user_name=(shown if is_told else message).external_user_name,
     )
-    if not _is_current(shown.edited_at, message):
+    if not (is_told and _is_current(shown.edited_at, message)):
         return folded
     return _with_content(
         replace(folded, attachments=shown.attachments, detail=shown.detail, event=shown.kind),

@@ -341,3 +341,18 @@ def test_an_id_out_of_proportion_to_the_others_of_a_file_is_believed_of_no_place
     elements = [frame(1), frame(2), frame(2**52)]
     assert archive.read(*elements[::turn]) == Imported(taken=2, rejected=1)
     assert archive.query("SELECT max(id), max(as_of) FROM store.journal") == [(2, 2)]
+
+
+@pytest.mark.parametrize("kind", ["activity", "discussion"])
+@pytest.mark.parametrize("turn", [1, -1])
+def test_what_a_file_does_not_tell_of_an_activity_stays(
+    archive: Archive, kind: str, turn: int
+) -> None:
+    """The fields that are known of exports are without title, body and author."""
+    said = {"title": "pushed", "body": "<b>a commit</b>", "author": {"name": "Ann"}}
+    whole = frame(1, kind, content=None, **said)
+    bare = frame(1, kind, content=None, edited=None, emojiReactions={}, tags=["new"])
+    for elements in [(whole, frame(2)), (bare, frame(3))][::turn]:
+        archive.read(*elements)
+    shown = "SELECT content, detail, external_user_name, tags FROM archive.messages WHERE id = 1"
+    assert archive.query(shown) == [("pushed\na commit", said, "Ann", ["new"])]
