@@ -43,8 +43,8 @@ class Progressed:
     """The share of ids that is proven, every flow counting alike."""
     untold: Mapping[str, str] = field(default_factory=dict)
     """The flows of which nobody knows what is new in them, and why."""
-    unmeasured: Sequence[str] = ()
-    """The flows of which something is kept, and not known how far their ids go."""
+    unmeasured: Mapping[str, str] = field(default_factory=dict)
+    """The other flows of which it is not known how far their ids go, and why."""
 
     @property
     def gaps(self) -> int:
@@ -71,7 +71,7 @@ def backfill(load: LoadSettings, /, *, as_json: bool) -> int:
     The daemon may run at the same time: both read the same ledger, and what both ask for is
     archived once. A service that is away for a minute is waited for. Exit status 1: some gaps
     could not be filled, or the service did not tell how far a flow has come, or no account can
-    read one of which something was imported.
+    read one of which nobody ever asked.
     """
     settings = load()
     settings.require_accounts()
@@ -93,8 +93,8 @@ async def _run(settings: Settings, place: Place, *, as_json: bool) -> Progressed
                 if watching:
                     watching.cancel()
         unmeasured = await when_possible(engine, partial(_unmeasured, settings))
-        unmeasured = [path for path in unmeasured if path not in untold]
-        return replace(await _look(settings, engine), untold=untold, unmeasured=unmeasured)
+        others = {path: unmeasured[path] for path in unmeasured if path not in untold}
+        return replace(await _look(settings, engine), untold=untold, unmeasured=others)
 
 
 def _note_found(flows: int) -> None:
@@ -124,10 +124,10 @@ async def _read(settings: Settings, tx: Transaction) -> Progressed:
     )
 
 
-async def _unmeasured(settings: Settings, tx: Transaction) -> list[str]:
+async def _unmeasured(settings: Settings, tx: Transaction) -> dict[str, str]:
     paths = await _wanted(settings, tx)
     found = await missing.unmeasured(tx, paths)
-    return [path for key, path in paths.items() if key in found]
+    return {path: found[key] for key, path in paths.items() if key in found}
 
 
 async def _wanted(settings: Settings, tx: Transaction) -> dict[int, str]:
@@ -149,7 +149,7 @@ def _summary(done: Progressed) -> dict[str, Any]:
             if report.gaps
         ],
         "not_told": untold_members(done.untold),
-        "not_measured": done.unmeasured,
+        "not_measured": list(done.unmeasured),
     }
 
 
@@ -162,7 +162,8 @@ def _describe(done: Progressed) -> None:
     _tell_some([_told_gaps(report) for report in left], whence="archiver status lists them")
     untold = [told_untold(flow, reason) for flow, reason in done.untold.items()]
     _tell_some(untold, whence="--json has them all")
-    _tell_some([*map(told_unmeasured, done.unmeasured)], whence="--json has them all")
+    unmeasured = [told_unmeasured(flow, reason) for flow, reason in done.unmeasured.items()]
+    _tell_some(unmeasured, whence="--json has them all")
 
 
 def _tell_some(lines: Sequence[str], *, whence: str) -> None:

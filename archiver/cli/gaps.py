@@ -46,8 +46,8 @@ class Uncertain:
     doubts: Sequence[Doubt]
     untold: Mapping[str, str]
     """The flows of which nobody knows what is new in them, and why."""
-    unmeasured: Sequence[str]
-    """The other flows of which it is not known how far their ids go."""
+    unmeasured: Mapping[str, str]
+    """The other flows of which it is not known how far their ids go, and why."""
     excluded: Sequence[str]
     """Those of all these that the settings leave out: it stays so."""
     unheard: Sequence[str]
@@ -71,10 +71,11 @@ def gaps(load: LoadSettings, /, *, patterns: tuple[str, ...], as_json: bool) -> 
     listened; archiver run and archiver verify list them again.
 
     And the flows of which the service does not tell what is new; and those not measured yet, of
-    which nobody has asked how far their ids go, as after an import. What of all this is of flows
-    that the settings exclude stays so, and is said to. Flows are named that a daemon captures while
-    no stream of them stands: what is edited there is doubted only when one is opened again. Where
-    no daemon is heard of, the last line says so: what nobody hears is no gap until one asks for it.
+    which nobody has asked how far their ids go, as after an import, or since they were disabled.
+    What of all this is of flows that the settings exclude stays so, and is said to. Flows are named
+    that a daemon captures while no stream of them stands: what is edited there is doubted only when
+    one is opened again. Where no daemon is heard of, the last line says so: what nobody hears is no
+    gap until one asks for it.
 
     Exit status: 1 when there are gaps or such flows, 0 when there are none, doubts or not.
     """
@@ -88,7 +89,7 @@ def gaps(load: LoadSettings, /, *, patterns: tuple[str, ...], as_json: bool) -> 
             "gaps": found.gaps,
             "doubts": found.doubts,
             "not_told": untold,
-            "not_measured": found.unmeasured,
+            "not_measured": list(found.unmeasured),
             "excluded": found.excluded,
             "not_heard": found.unheard,
             "daemons": found.daemons,
@@ -111,7 +112,11 @@ async def _read(place: Place, patterns: Sequence[str], settings: Settings) -> Un
         reasons = await missing.untold(tx, chosen)
         untold = {chosen[key]: reasons[key] for key in chosen if key in reasons}
         not_measured = await missing.unmeasured(tx, chosen)
-        unmeasured = [path for key, path in chosen.items() if key in not_measured - reasons.keys()]
+        unmeasured = {
+            path: not_measured[key]
+            for key, path in chosen.items()
+            if key in not_measured.keys() - reasons.keys()
+        }
         named = {one.flow for one in gaps} | {one.flow for one in doubts} | {*untold, *unmeasured}
         excluded = settings.excluded(sorted(named))
         daemons = await leases.reports(tx)
@@ -130,8 +135,8 @@ def _describe(found: Uncertain) -> None:
         show_table(DOUBT_COLUMNS, [_range(doubt) for doubt in found.doubts])
     for flow, reason in found.untold.items():
         click.echo(told_untold(flow, reason))
-    for flow in found.unmeasured:
-        click.echo(told_unmeasured(flow))
+    for flow, reason in found.unmeasured.items():
+        click.echo(told_unmeasured(flow, reason))
     for flow in found.excluded:
         click.echo(told_excluded(flow))
     if found.unheard:

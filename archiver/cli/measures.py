@@ -50,9 +50,9 @@ def told_untold(flow: str, reason: str) -> str:
     return make_safe(f"{flow}: {UNTOLD}: {reason}")
 
 
-def told_unmeasured(flow: str) -> str:
-    """That nobody has asked yet how far the ids of a flow go."""
-    return make_safe(f"{flow}: not measured yet: nobody has asked how far its ids go")
+def told_unmeasured(flow: str, reason: str) -> str:
+    """That it is not known how far the ids of a flow go, and why."""
+    return make_safe(f"{flow}: not measured yet: {reason}")
 
 
 def told_excluded(flow: str) -> str:

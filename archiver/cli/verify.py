@@ -128,7 +128,7 @@ async def _run(
         path
         for key, path in chosen.items()
         if path not in found.looks
-        and (key in refused | unmeasured or standings.get(key, Standing()).due)
+        and (key in refused | unmeasured.keys() or standings.get(key, Standing()).due)
         and settings.wants(path)
     ]
     return found

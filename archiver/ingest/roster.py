@@ -118,7 +118,7 @@ class Roster:
         # Noted by another daemon, or before a restart: whoever hears of the flow again says so.
         self.source.untold = await when_possible(self.source.engine, untold) | self.source.untold
         unmeasured = partial(missing.unmeasured, flow_keys=self.source.visible)
-        self._unmeasured = await when_possible(self.source.engine, unmeasured)
+        self._unmeasured = set(await when_possible(self.source.engine, unmeasured))
         self._warn_of_choice(found)
         await self._share.see(self._tally.name, self._slots())
         self.take_share()

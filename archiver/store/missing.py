@@ -10,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 UNTOLD = "nobody knows what is new in it"
 """What is said of a flow of which the service does not tell the newest message."""
 
+UNMEASURED = "nobody has asked how far its ids go"
+
 
 class Gap(Struct, frozen=True, kw_only=True):
     """Ids that nothing proves."""
@@ -49,13 +51,20 @@ async def untold(tx: AsyncConnection, flow_keys: Collection[int]) -> dict[int, s
     return {row.flow_key: row.not_told for row in rows}
 
 
-async def unmeasured(tx: AsyncConnection, flow_keys: Collection[int]) -> set[int]:
-    """Those of these flows of which it is not known how far their ids go.
+async def unmeasured(tx: AsyncConnection, flow_keys: Collection[int]) -> dict[int, str]:
+    """By flow key: why it is not known how far its ids go, of those flows of which that is so.
 
-    A flow of which nothing is kept is one of them if it can be read, and nobody has found it empty.
+    A flow of which nothing is kept is one of them if it was ever listed, and nobody has found it
+    empty: also one that was disabled or left before anybody asked, which may hold years.
     """
     rows = await tx.execute(_UNMEASURED, {"keys": list(flow_keys)})
-    return set(rows.scalars())
+    return {row.flow_key: _why_unmeasured(row.joined, row.disabled) for row in rows}
+
+
+def _why_unmeasured(joined: bool | None, disabled: bool | None) -> str:
+    if disabled:
+        return f"{UNMEASURED}, and it is disabled"
+    return f"{UNMEASURED}, and no account reads it" if joined is False else UNMEASURED
 
 
 _GAPS = text("""
@@ -82,8 +91,9 @@ FOUND_EMPTY = """
 """Of a flow of which nothing is kept: somebody asked for its newest message, and there was none."""
 
 _UNMEASURED = text(f"""
-    SELECT flow_key FROM store.flows AS f LEFT JOIN store.ledger AS l USING (flow_key)
+    SELECT flow_key, joined, disabled
+    FROM store.flows AS f LEFT JOIN store.ledger AS l USING (flow_key)
     WHERE flow_key = ANY(:keys) AND coalesce(due, 0) = 0
       AND (EXISTS (SELECT FROM store.journal AS j WHERE j.flow_key = f.flow_key)
-           OR joined AND disabled IS NOT TRUE AND NOT {FOUND_EMPTY})
+           OR joined IS NOT NULL AND NOT {FOUND_EMPTY})
 """)  # noqa: S608

@@ -172,9 +172,10 @@ def test_a_flow_of_which_nobody_knows_how_far_it_goes_is_named_once_something_of
     assert json.loads(plain.stdout)["not_measured"] == ["old/main"]
 
 
-def test_a_flow_that_can_be_read_and_was_never_asked_for_is_not_complete(
+def test_a_flow_that_was_never_asked_for_is_not_complete_whether_it_can_be_read_or_not(
     archiver: Run, database_url: str
 ) -> None:
+    never = "not measured yet: nobody has asked how far its ids go"
     found_empty = """
         INSERT INTO store.pages (flow_key, run, purpose, asked, messages, as_of, requested_at)
         SELECT flow_key, gen_random_uuid(), 'head', '[1,)', 0, 0, now() FROM store.flows
@@ -188,8 +189,10 @@ def test_a_flow_that_can_be_read_and_was_never_asked_for_is_not_complete(
         told = archiver("gaps", ARCHIVER_DATABASE_URL=database_url)
         assert told.returncode == 1
         assert told.stdout.startswith(
-            "acme/new: not measured yet: nobody has asked how far its ids go\n"
-            "no gaps, 1 not measured yet\n"
+            f"acme/left: {never}, and no account reads it\n"
+            f"acme/new: {never}\n"
+            f"acme/off: {never}, and it is disabled\n"
+            "no gaps, 3 not measured yet\n"
         )
         db.execute(found_empty)
     told = archiver("gaps", ARCHIVER_DATABASE_URL=database_url)
