@@ -17,7 +17,13 @@ from archiver.cli.choice import choose_flows
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
 from archiver.cli.export_checking import check_export
-from archiver.cli.measures import told_unheard
+from archiver.cli.measures import (
+    NAMED,
+    told_unheard,
+    told_unmeasured,
+    told_untold,
+    untold_members,
+)
 from archiver.cli.moments import parse as moment
 from archiver.cli.options import FileName, refuse_beside
 from archiver.cli.progress import Tell, shown_progress
@@ -224,6 +230,8 @@ def _describe(manifest: Manifest, to: Path, seconds: float, *, as_json: bool) ->
                     "bytes": size,
                     "unproven_flows": unproven,
                     "not_heard": manifest.not_heard,
+                    "not_told": untold_members(manifest.not_told),
+                    "not_measured": list(manifest.not_measured),
                     "left_out": manifest.left_out,
                     "seconds": round(seconds, 3),
                 }
@@ -243,6 +251,14 @@ def _describe(manifest: Manifest, to: Path, seconds: float, *, as_json: bool) ->
         )
     if manifest.not_heard:
         click.echo(told_unheard(manifest.not_heard))
+    unknown = [
+        *(told_untold(flow, reason) for flow, reason in sorted(manifest.not_told.items())),
+        *(told_unmeasured(flow, reason) for flow, reason in sorted(manifest.not_measured.items())),
+    ]
+    for told in unknown[:NAMED]:
+        click.echo(told)
+    if len(unknown) > NAMED:
+        click.echo(f"… and {len(unknown) - NAMED:,} more such flows: manifest.json names them")
     if manifest.rows:
         click.echo(f"{seconds:,.1f} s, {manifest.rows / max(0.001, seconds):,.0f} rows/s")
     else:

@@ -48,6 +48,10 @@ class Manifest(Struct, frozen=True, kw_only=True):
     """By path: what the archive had proven of the flow, and what not."""
     not_heard: list[str] = []
     """Flows that a daemon captured, and no stream of them stood: nobody heard of edits."""
+    not_told: Mapping[str, str] = {}
+    """By path, of flows of which nobody knew what is new: why. All may be proven up to ``due``."""
+    not_measured: Mapping[str, str] = {}
+    """By path, of flows of which nobody knew how far their ids go: why. They are no empty ones."""
     left_out: list[str] = []
     """What of these flows is in the archive and not here, in words: if any, this is a selection."""
 

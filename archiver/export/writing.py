@@ -81,6 +81,7 @@ async def write_export(
                 parts = exporting.whole_flows(parts)
             reading = Reading(tx, chosen, parts, Tally(sum(part.rows for part in parts), tell))
             await _write(engine, reading, style, folder)
+            ends = await exporting.unknown_ends(tx, chosen.flows)
             manifest = Manifest(
                 version=version,
                 arguments=arguments,
@@ -90,6 +91,8 @@ async def write_export(
                 files=folder.files,
                 coverage=await exporting.coverage(tx, chosen.flows),
                 not_heard=leases.unheard_among(chosen.flows, await leases.reports(tx)),
+                not_told=ends.untold,
+                not_measured=ends.unmeasured,
                 left_out=[*await _left_out(tx, chosen), *filter(None, [style.omits])],
             )
             folder.finish(manifest.encode())

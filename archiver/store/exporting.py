@@ -12,10 +12,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from typing import Any, Literal
 
+from msgspec import Struct
 from psycopg import sql
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from archiver.store import missing
 from archiver.store.bulk import driver_of
 from archiver.store.engine import DatabaseError, Engine, Fault, beside, fault, see_one_moment
 from archiver.store.exporting_choice import (
@@ -27,6 +29,7 @@ from archiver.store.exporting_choice import (
     source,
     wanted,
 )
+from archiver.store.reading import flow_paths
 
 Table = Literal["messages", "revisions", "threads", "journal", "sightings", "texts"]
 """Of the schema ``store``, with rows of one message each, but for threads."""
@@ -165,6 +168,26 @@ async def coverage(tx: AsyncConnection, flows: Sequence[str]) -> Mapping[str, An
     """What the ledger says of *flows*: what is proven by whom, missing, and doubted."""
     rows = await tx.execute(_COVERAGE, {"flows": list(flows)})
     return {row.flow: row.standing for row in rows}
+
+
+class UnknownEnds(Struct, frozen=True):
+    """The flows whose end is not known, by their paths, and why."""
+
+    untold: Mapping[str, str]
+    """Nobody knows what is new in them."""
+    unmeasured: Mapping[str, str]
+    """Of the others, those of which it is not known how far their ids go."""
+
+
+async def unknown_ends(tx: AsyncConnection, flows: Sequence[str]) -> UnknownEnds:
+    """Those of *flows* of which what the ledger says of them is not all."""
+    chosen = frozenset(flows)
+    paths = {key: path for key, path in (await flow_paths(tx)).items() if path in chosen}
+    untold, unmeasured = await missing.untold(tx, paths), await missing.unmeasured(tx, paths)
+    return UnknownEnds(
+        {paths[key]: untold[key] for key in paths if key in untold},
+        {paths[key]: unmeasured[key] for key in paths if key in unmeasured.keys() - untold.keys()},
+    )
 
 
 async def table(tx: AsyncConnection, name: Literal["flows", "users"]) -> list[dict[str, Any]]:

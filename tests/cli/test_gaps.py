@@ -199,5 +199,39 @@ def test_a_flow_that_was_never_asked_for_is_not_complete_whether_it_can_be_read_
     assert (told.returncode, told.stdout.startswith("no gaps\n")) == (0, True)
 
 
+def test_who_reads_an_export_is_told_of_which_flows_the_end_is_not_known(
+    archiver: Run, archive: str, tmp_path: Path
+) -> None:
+    where = {"ARCHIVER_DATABASE_URL": archive}
+    never = "nobody has asked how far its ids go"
+    with psycopg.connect(archive, autocommit=True) as db:
+        db.execute(IMPORTED)
+        db.execute(
+            "INSERT INTO store.pages (flow_key, run, purpose, asked, messages, as_of, requested_at,"
+            " error) SELECT flow_key, gen_random_uuid(), 'head', '[101,)', 0, 0, now(), E'50\x1b3'"
+            " FROM store.flows WHERE path = 'acme/quiet';"
+            "INSERT INTO store.flows (flow_id, path, joined, disabled, first_seen_at) VALUES"
+            " ('off', 'acme/off', true, true, now()), ('new', 'acme/new', true, false, now())"
+        )
+    told = archiver("export", str(tmp_path / "all"), **where).stdout
+    assert (
+        "acme/quiet: nobody knows what is new in it: 50␛3\n"
+        f"acme/new: not measured yet: {never}\n"
+        f"acme/off: not measured yet: {never}, and it is disabled\n"
+        f"old/main: not measured yet: {never}\n"
+    ) in told
+    manifest = json.loads((tmp_path / "all/manifest.json").read_text())
+    assert manifest["not_told"] == {"acme/quiet": "50\x1b3"}
+    assert list(manifest["not_measured"]) == ["acme/new", "acme/off", "old/main"]
+    chosen = ["export", str(tmp_path / "some"), "--flow", "acme/*", "--json"]
+    plain = json.loads(archiver(*chosen, **where).stdout)
+    assert plain["not_told"] == [{"flow": "acme/quiet", "reason": "50\x1b3"}]
+    assert plain["not_measured"] == ["acme/new", "acme/off"]
+    manifest = json.loads((tmp_path / "some/manifest.json").read_text())
+    assert list(manifest["not_measured"]) == ["acme/new", "acme/off"]
+    empty = archiver("export", str(tmp_path / "main"), "--flow", "acme/main", **where).stdout
+    assert "nobody" not in empty
+
+
 def test_json_has_no_power_over_a_terminal(json_shown: JsonShown, archive: str) -> None:
     assert json_shown(archive, "gaps", "--flow", "*2")["doubts"][0]["flow"].startswith(HOSTILE)
