@@ -26,6 +26,7 @@ from archiver.export.writing import path_of
 from archiver.store import exporting, exporting_rows
 from archiver.store.exporting import Table
 from archiver.store.exporting_choice import UNDATED, Part, Subject
+from archiver.store.missing import UNTOLD
 
 POLICY = (
     "default-src 'none'; style-src 'self' file:; script-src 'self' file:; img-src 'none'; "
@@ -138,6 +139,7 @@ class Html:
     async def write_summary(self, reading: Reading, shelf: Shelf) -> None:
         """Write the first page, people, the search, and what all pages use."""
         proofs = await exporting.coverage(reading.tx, reading.chosen.flows)
+        ends = await exporting.unknown_ends(reading.tx, reading.chosen.flows)
         people = await _people(reading)
         nicks = {one["id"]: one["nick"] for one in people}
         flows = [
@@ -146,7 +148,7 @@ class Html:
                 "between": _between(part.flow, nicks),
                 "href": f"{quote(path_of(part.flow))}/index.html",
                 "rows": part.rows,
-                "proof": _proof(proofs.get(part.flow)),
+                "proof": _proof(part.flow, proofs.get(part.flow), ends),
             }
             for part in reading.parts
         ]
@@ -238,11 +240,15 @@ def _moment(at: datetime | None) -> str:
     return at.astimezone(UTC).isoformat(" ").removesuffix("+00:00").removesuffix(":00")
 
 
-def _proof(standing: Any) -> str:
+def _proof(flow: str, standing: Any, ends: exporting.UnknownEnds) -> str:
+    """How much of a flow is proven; never all of one whose end is not known."""
     if not standing or not standing["proven"]:
         return "nothing"
+    if flow in ends.unmeasured:
+        return f"a part: {ends.unmeasured[flow]}"
     missing = sum(one["to"] - one["from"] + 1 for one in standing["missing"])
-    return f"all but {missing:,} ids" if missing else "all"
+    proven = f"all but {missing:,} ids" if missing else "all"
+    return f"{proven}, but {UNTOLD}" if flow in ends.untold else proven
 
 
 async def _people(reading: Reading) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 import html5lib
+import psycopg
 import pytest
 
 from archiver.domain.model import Flow, FlowId, User, UserId
@@ -25,6 +26,7 @@ from tests.export.conftest import (
     Export,
     content,
     exporter,
+    fill,
     has_power,
     rows,
 )
@@ -147,6 +149,30 @@ def test_a_private_conversation_tells_between_whom_it_is(pages: dict[Path, Any])
 
     assert {"acme/main", "private/1/2 ann<i> and Bob"} <= set(told)
     assert {"acme/main", "private/1/2 (ann<i> and Bob)"} <= set(offered)
+
+
+def test_no_flow_is_shown_as_complete_whose_end_is_not_known(
+    database_url: str, tmp_path: Path
+) -> None:
+    def proofs(out: str) -> list[str]:
+        exporter(database_url)(tmp_path / out, "html")
+        (root,) = parsed(tmp_path / out / "index.html").values()
+        cells = list(root.iter(f"{SPACE}td"))
+        return ["".join(cell.itertext()) for cell in cells if cell.get("data-name", "")[:1] == "p"]
+
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+    with psycopg.connect(database_url, autocommit=True) as db:
+        db.execute("UPDATE store.ledger SET listed = '{[1,34)}' WHERE due = 33")
+        assert proofs("known") == ["all", "nothing", "nothing"]
+        db.execute(
+            "INSERT INTO store.pages (flow_key, run, purpose, asked, messages, as_of, requested_at,"
+            " error) SELECT flow_key, gen_random_uuid(), 'head', '[34,)', 0, 0, now(), '503'"
+            " FROM store.flows WHERE path = 'acme/main';"
+            "UPDATE store.ledger SET streamed = '{[1,2)}' WHERE due = 0"
+        )
+        part = "a part: nobody has asked how far its ids go"
+        assert proofs("unknown") == ["all, but nobody knows what is new in it", part, part]
 
 
 def test_people_are_all_who_were_heard_by_the_names_that_messages_have(
