@@ -167,11 +167,30 @@ def follow(page: Page, watch: Watch, pages: Path) -> None:
         "a thread does not lead back to the day",
     )
     page.goto((pages / "people.html").as_uri())
-    page.get_by_role("row", name="Bob").get_by_role("link").click()
+    page.get_by_role("row", name="Bob B").get_by_role("link").click()
     page.locator("#hits").filter(has_text="an answer").wait_for()
+    namesakes(page, watch, pages)
     page.goto((pages / "acme/main/2019-06-01.html").as_uri())
     page.locator("#m-23 summary").click()
     watch.expect(page.get_by_text("soon edited").is_visible(), "a history does not open")
+
+
+def namesakes(page: Page, watch: Watch, pages: Path) -> None:
+    """Find what one of two said who have one nick, and what both did."""
+    page.goto((pages / "people.html").as_uri())
+    page.get_by_role("row", name="Robert").get_by_role("link").click()
+    page.get_by_role("status").filter(has_text="1 found").wait_for()
+    said = page.locator("#hits li").all_inner_texts()
+    watch.expect(
+        len(said) == 1 and "said by the namesake" in said[0], f"a person's link finds {said!r}"
+    )
+    page.get_by_label("Text").fill("answer")
+    page.get_by_role("button", name="Search").click()
+    page.get_by_role("status").filter(has_text="0 found").wait_for()
+    page.goto((pages / "search.html").as_uri() + "#from=bob")
+    page.reload()
+    for said_by_one in ("an answer", "said by the namesake"):
+        page.locator("#hits").filter(has_text=said_by_one).wait_for()
 
 
 def narrow_down(page: Page, watch: Watch, pages: Path) -> None:
