@@ -164,6 +164,18 @@ async def test_a_file_of_unknown_size_is_not_the_largest(database_url):
             assert [name[0] for name in told] == ["b", "a"]
 
 
+async def test_all_links_are_found_whether_the_service_marked_them_or_not(database_url: str):
+    said = "https://example.com/build"
+    async with connect(database_url) as engine:
+        key = await new_flow(engine)
+        frames = [frame(1, "mail", content={"content": f"see {said}"}), frame(2, content=said)]
+        frames.append(frame(3, content=said, tags=[":url"]))
+        await apply(engine, Batch(now=NOW, arrivals=[streamed(one, key) for one in frames]))
+    (recipe,) = (one for one in RECIPES if one.question == "Which links were shared?")
+    with psycopg.connect(database_url, options="-c search_path=archive") as reader:
+        assert [row[0] for row in reader.execute(recipe.query)] == [said, said, said]
+
+
 async def test_the_readme_tells_what_was_said_last_before_it_was_taken_back(database_url: str):
     """Also where an edit that nobody heard is older than a change that somebody did."""
     (asked,) = re.findall(
