@@ -176,6 +176,28 @@ async def test_all_links_are_found_whether_the_service_marked_them_or_not(databa
         assert [row[0] for row in reader.execute(recipe.query)] == [said, said, said]
 
 
+async def test_integrations_are_no_people_with_an_id_or_without(database_url: str):
+    thread: dict[str, Any] = {"thread_id": "t", "thread": {"id": "t", "title": "Deploy?"}}
+    async with connect(database_url) as engine:
+        key = await new_flow(engine)
+        frames = [
+            frame(1, content="Did it work?", sent=SENT, **thread),
+            frame(2, content="Failed", user=None, sent=SENT + 2, app="influx", **thread),
+            frame(3, content="Passed", user="0", sent=SENT + 3, app="influx", **thread),
+        ]
+        await apply(engine, Batch(now=NOW, arrivals=[streamed(one, key) for one in frames[:2]]))
+        with psycopg.connect(database_url, options="-c search_path=archive") as reader:
+            asked = {one.question: reader.execute(one.query).fetchall() for one in RECIPES}
+        assert asked["Which questions did nobody answer within a day?"] == []
+        assert asked["Which threads got no answer?"] == []
+        await apply(engine, Batch(now=NOW, arrivals=[streamed(frames[2], key)]))
+    with psycopg.connect(database_url, options="-c search_path=archive") as reader:
+        asked = {one.question: reader.execute(one.query).fetchall() for one in RECIPES}
+    assert asked["In which thread did most people take part?"][0][2] == 1
+    senders = asked["How many messages came from which integration?"]
+    assert {row[:2] for row in senders} == {("unknown", "people"), ("influx", "no name")}
+
+
 async def test_the_readme_tells_what_was_said_last_before_it_was_taken_back(database_url: str):
     """Also where an edit that nobody heard is older than a change that somebody did."""
     (asked,) = re.findall(
