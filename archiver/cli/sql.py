@@ -70,9 +70,9 @@ def sql(
     """Ask the archive one SQL QUERY, or EXPLAIN one; nothing can be changed.
 
     The views are flows, users, messages, revisions, events, threads, attachments, signals,
-    coverage, gaps, doubts, rejects, forms, daemons and leases; messages_as_of(MOMENT) gives the
-    messages as they were then, newest_messages(COUNT) the newest of each flow. docs/sql.md tells
-    their columns, and answers many questions.
+    coverage, gaps, doubts, rejects, forms, daemons, leases and schema_version;
+    messages_as_of(MOMENT) gives the messages as they were then, newest_messages(COUNT) the newest
+    of each flow. docs/sql.md tells their columns, and answers many questions.
 
     The table is for people: times are to the second, long texts are cut unless a terminal shows
     them, what is longer than the terminal goes through PAGER, and after 10,000 rows it ends. JSON
