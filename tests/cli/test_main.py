@@ -1,6 +1,7 @@
 """The frame: help, settings, exit statuses, and what is told when things go wrong."""
 
 import asyncio
+import re
 import signal
 import subprocess
 import sys
@@ -52,6 +53,24 @@ def test_every_command_tells_how_to_use_it(archiver: Run, name: str) -> None:
     assert (told.returncode, told.stderr) == (0, "")
     assert f"Usage: archiver {name}" in told.stdout
     assert not any(bound in told.stdout for bound in ("None", str(2**63 - 1)))
+
+
+def test_a_shell_completes_as_the_readme_says(environ: dict[str, str]) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (told,) = re.findall(r"`(eval [^`]*)`", readme)
+    ask = (
+        f"{told}\n"
+        "complete -p archiver\n"
+        'ask() { COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=();'
+        ' _archiver_completion archiver; echo "${COMPREPLY[@]}"; }\n'
+        "ask archiver ex\nask archiver export --form\nask archiver export --format pa\n"
+    )
+    path = f"{Path(sys.executable).parent}:{environ['PATH']}"
+    asked = ["bash", "--norc", "-c", ask]
+    ended = subprocess.run(
+        asked, env={**environ, "PATH": path}, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.splitlines()[1:] == ["export explain", "--format", "parquet"]
 
 
 def test_the_version_is_told(archiver: Run) -> None:
