@@ -4,6 +4,7 @@
 each day: messages, threads by ``thread_ts``, reactions, and what is known of files.
 """
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -20,6 +21,7 @@ from archiver.export.slack_objects import (
     as_talk,
     as_users,
     channels_of,
+    places_of,
     stamp,
     user_id,
 )
@@ -38,7 +40,8 @@ class Slack:
 
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
         """Write the days of one channel, without what is not to be told."""
-        threads = await _threads(reading, part)
+        places = places_of(await exporting.crowded(reading.tx, part.flow))
+        threads = await _threads(reading, part, places)
         home = channels_of(reading.chosen.flows)[part.flow]
         rows, day, sink = 0, "", None
         with ExitStack() as opened:
@@ -57,7 +60,8 @@ class Slack:
                         sink = opened.enter_context(shelf.file(f"{home}/{day}.json"))
                         opened.callback(sink.write, b"\n]\n")
                         between = b"[\n"
-                    _write(sink, between, as_message(message, threads.get(message.thread_id or "")))
+                    at, thread = stamp(message, places), threads.get(message.thread_id or "")
+                    _write(sink, between, as_message(message, at, thread))
         return rows
 
     async def write_summary(self, reading: Reading, shelf: Shelf) -> None:
@@ -83,7 +87,7 @@ def _is_told(message: Message) -> bool:
     return is_known and message.deleted_at is None
 
 
-async def _threads(reading: Reading, part: Part) -> dict[str, Thread]:
+async def _threads(reading: Reading, part: Part, places: Mapping[int, int]) -> dict[str, Thread]:
     threads: dict[str, Thread] = {}
     async with read_messages(
         exporting_rows.conversation(reading.tx, part, reading.chosen, by_thread=True)
@@ -94,9 +98,9 @@ async def _threads(reading: Reading, part: Part) -> dict[str, Thread]:
             user = user_id(message.user_id)
             known = threads.get(message.thread_id)
             if known is None:
-                threads[message.thread_id] = Thread(user, stamp(message))
+                threads[message.thread_id] = Thread(user, stamp(message, places))
             else:
-                known.latest = stamp(message)
+                known.latest = stamp(message, places)
                 known.replies.append((user, known.latest))
                 if user not in known.users:
                     known.users.append(user)

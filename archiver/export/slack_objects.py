@@ -1,7 +1,7 @@
 """What a Slack export holds, as Slack's JSON has it: people, channels, messages, files.
 
 A channel is named after its flow; a time, which has to be unique in its channel, takes the id into
-its microseconds.
+its microseconds, or what is free there.
 """
 
 import re
@@ -63,10 +63,9 @@ def _talkers(flow: str) -> list[str]:
     return flow.removeprefix(PRIVATE).split("/")
 
 
-def as_message(message: Message, thread: Thread | None) -> dict[str, Any]:
+def as_message(message: Message, at: str, thread: Thread | None) -> dict[str, Any]:
     """A message, as the file of its day has it; *thread* is the one that it is in."""
     user = user_id(message.user_id)
-    at = stamp(message)
     told: dict[str, Any] = {
         "type": "message",
         "user": user,
@@ -182,10 +181,28 @@ def user_id(user: str | None) -> str:
     return INTEGRATION if user in {None, "0"} else "U" + _UNFIT.sub("0", str(user).lower()).upper()
 
 
-def stamp(message: Message) -> str:
+def places_of(crowded: Iterable[tuple[datetime, int]]) -> dict[int, int]:
+    """By id: the microsecond that a message has below its millisecond, if not that of its id.
+
+    Of messages that have one, those with higher ids take the next that is free. So those that are
+    archived later leave the others where they are.
+    """
+    places: dict[int, int] = {}
+    taken: set[tuple[datetime, int]] = set()
+    for at, id_ in crowded:
+        wanted = ((id_ + step) % 1000 for step in range(1000))
+        place = next((one for one in wanted if (at, one) not in taken), id_ % 1000)
+        taken.add((at, place))
+        if place != id_ % 1000:
+            places[id_] = place
+    return places
+
+
+def stamp(message: Message, places: Mapping[int, int]) -> str:
     """When it was sent, in seconds; the microseconds below its millisecond are of its id."""
     at = datetime.fromisoformat(message.sent or "")
-    microseconds = round(at.timestamp() * 1000) * 1000 + message.id % 1000
+    place = places.get(message.id, message.id % 1000)
+    microseconds = round(at.timestamp() * 1000) * 1000 + place
     seconds, rest = divmod(abs(microseconds), 1_000_000)
     return f"{'-' if microseconds < 0 else ''}{seconds}.{rest:06d}"
 

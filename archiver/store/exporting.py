@@ -142,6 +142,15 @@ async def has_changed(tx: AsyncConnection, table: Table, part: Part, *, since: s
     return bool((await tx.execute(text(statement), asked)).scalar_one())
 
 
+async def crowded(tx: AsyncConnection, flow: str) -> list[tuple[datetime, int]]:
+    """When each message of a flow was sent, and its id: those of moments with a crowd, in order.
+
+    A crowd are messages of one millisecond of which two have ids with the same last three digits.
+    """
+    rows = await tx.execute(_CROWDED, {"flow": flow})
+    return [(row.sent_at, row.id) for row in rows]
+
+
 async def talkers(tx: AsyncConnection, chosen: Selection) -> dict[str, int]:
     """How many messages each person sent, by id."""
     statement = sql.SQL(
@@ -227,6 +236,15 @@ _CHANGED = """
               CAST(CAST(greatest(written, 0) AS text) AS xid8), CAST(:since AS pg_snapshot))
     )
 """
+
+_CROWDED = text("""
+    SELECT sent_at, id FROM store.messages JOIN store.flows USING (flow_key)
+    WHERE path = :flow AND sent_at IN (
+        SELECT sent_at FROM store.messages JOIN store.flows USING (flow_key)
+        WHERE path = :flow GROUP BY sent_at, id % 1000 HAVING count(*) > 1
+    )
+    ORDER BY sent_at, id
+""")
 
 _OF_MESSAGES = "t.message_id BETWEEN :first AND :last"
 _INSIDE: Mapping[Table, str] = {

@@ -8,9 +8,15 @@ from typing import Any
 
 import pytest
 
+from archiver.domain.model import FlowId
 from archiver.export.messages import Message
 from archiver.export.slack_objects import as_channel, as_users, channels_of, stamp
-from tests.export.conftest import Export, content
+from archiver.ingest.apply import apply
+from archiver.ingest.batch import Batch
+from archiver.store import directory
+from archiver.store.engine import Engine, transaction
+from tests.export.conftest import JULY, Export, content, exporter
+from tests.ingest.arriving import NOW, frame, running, streamed
 
 
 def test_a_transcript_keeps_each_message_in_its_lines(export: Export, tmp_path: Path) -> None:
@@ -129,7 +135,40 @@ def test_whoever_was_heard_is_among_the_users_by_a_name_of_their_own() -> None:
 def test_a_stamp_is_the_time_to_the_millisecond(sent: str, told: str) -> None:
     fields = dict.fromkeys(Message.__struct_fields__)
     message = Message(**fields | {"id": 2003, "sent": sent, "event": "message"})  # type: ignore[arg-type]
-    assert stamp(message) == told
+    assert stamp(message, {}) == told
+    assert stamp(message, {2003: 4}) == f"{told[:-1]}{6 if told.startswith('-') else 4}"
+
+
+async def key_of_flow(engine: Engine) -> int:
+    async with transaction(engine) as tx:
+        return (await directory.name_flows(tx, [FlowId("f")], now=NOW))[FlowId("f")]
+
+
+def test_messages_of_one_millisecond_have_stamps_of_their_own(
+    database_url: str, tmp_path: Path
+) -> None:
+    thread: dict[str, Any] = {"thread_id": "t", "thread": {"id": "t", "title": "crowd"}}
+    crowd = [frame(id_, content=str(id_), sent=JULY, **thread) for id_ in (7, 8, 1007, 2007, 1008)]
+
+    def stamps(out: str, *frames: bytes) -> dict[str, str]:
+        with running(database_url) as (run, engine):
+            key = run(key_of_flow(engine))
+            run(apply(engine, Batch(now=NOW, arrivals=[streamed(one, key) for one in frames])))
+        exporter(database_url)(tmp_path / out, "slack", flows=("f",))
+        (day,) = (tmp_path / out / "f").iterdir()
+        told = json.loads(day.read_text())
+        stamps = {message["text"]: message["ts"] for message in told}
+        assert len(set(stamps.values())) == len(stamps) == len(told)
+        replies = [reply["ts"] for reply in told[0]["replies"]]
+        assert replies == [message["ts"] for message in told[1:]]
+        assert told[0]["latest_reply"] == replies[-1]
+        return stamps
+
+    few, all_ = stamps("few", *crowd[:3]), stamps("all", *crowd)
+    assert few.items() <= all_.items()
+    assert {text: at[-3:] for text, at in all_.items()} == {
+        "7": "007", "8": "008", "1007": "009", "1008": "010", "2007": "011"
+    }  # fmt: skip
 
 
 def test_the_same_archive_makes_the_same_bytes(export: Export, tmp_path: Path) -> None:
