@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from archiver.domain.events import MessageDeleted
 from archiver.domain.facts import BEFORE_ALL, Absence, Fact, Showing, position
 from archiver.domain.model import EventId, Message, Revision, RevisionKind
 from archiver.domain.tags import visible
@@ -76,7 +77,11 @@ def first_shown(
 
 
 def _revision_kind(before: Message, after: Message, fact: Fact) -> RevisionKind | None:
-    if after.deleted_at is not None and before.deleted_at is None:
+    if after.deleted_at is not None and (
+        before.deleted_at is None
+        # It was found missing, and now it is heard when it was deleted, and by whom.
+        or (isinstance(fact, MessageDeleted) and before.deleted_at != after.deleted_at)
+    ):
         return "deleted"
     edited = (before.content, before.event, before.edited_at) != (
         after.content,

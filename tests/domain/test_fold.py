@@ -348,6 +348,19 @@ def test_what_was_found_missing_was_deleted_when_it_was_deleted():
     assert [revision.kind for revision in revisions] == ["created", "deleted"]
 
 
+def test_history_tells_when_and_by_whom_what_was_found_missing_had_been_deleted():
+    at = BEGIN + timedelta(seconds=30)
+    gone = Absence(id=EventId(10), as_of=EventId(40), shown_at=BEGIN + timedelta(seconds=40))
+    heard = replace(MessageDeleted(**about(50, "message-delete")), sent_at=at)
+    message, revisions = told([shown(as_of=10, kind="vcs"), gone, heard])
+
+    assert message.deleted_at == at
+    assert [(one.kind, one.at, one.user) for one in revisions[1:]] == [
+        ("deleted", gone.shown_at, None), ("deleted", at, heard.user)
+    ]  # fmt: skip
+    assert revisions[-1].deleted_at == at
+
+
 def test_an_edit_shows_that_what_was_found_missing_is_there_though_it_says_the_same():
     at = BEGIN + timedelta(seconds=20)
     listed = shown(as_of=30, kind="vcs", content="", edited_at=at)
