@@ -7,7 +7,7 @@ zone, which is handed in as a function, since the offset of a zone changes with 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias
 
 Localize: TypeAlias = Callable[[datetime], datetime]
@@ -22,6 +22,8 @@ UNITS = {
 }
 LONGEST_AGO = timedelta(days=365 * 100)
 DAYS = {"today": 0, "yesterday": 1}
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+"""What lies before the one, or after the other, in UTC, no clock here tells."""
 
 _AGO = re.compile(r"([0-9]{1,9})([mhdwy])")
 _DATE = re.compile(r"([0-9]{4})(?:[-/]([0-9]{1,2})(?:[-/]([0-9]{1,2}))?)?")
@@ -65,8 +67,7 @@ def read_moment(text: str) -> Moment | None:
         if found := _DATE.fullmatch(text):
             return _calendar(found[1], found[2], found[3])
         if _MOMENT.fullmatch(text):
-            begin = datetime.fromisoformat(text.upper())
-            return Calendar(begin, "moment") if 1 < begin.year < date.max.year else None
+            return Calendar(datetime.fromisoformat(text.upper()), "moment")
     except ValueError:
         return None
     return None
@@ -83,10 +84,8 @@ def is_day(moment: Moment) -> bool:
             return length != "moment"
 
 
-def _calendar(year: str, month: str | None, day: str | None) -> Calendar | None:
+def _calendar(year: str, month: str | None, day: str | None) -> Calendar:
     begin = datetime(int(year), int(month or 1), int(day or 1))  # noqa: DTZ001  (the reader's)
-    if not 1 < begin.year < date.max.year:
-        return None
     return Calendar(begin, "day" if day else "month" if month else "year")
 
 
@@ -101,20 +100,28 @@ def span(moment: Moment, *, now: datetime, localize: Localize) -> tuple[datetime
             begin = midnight - timedelta(days=days)
             return localize(begin), localize(begin + timedelta(days=1))
         case Calendar(begin, length):
-            return _aware(begin, localize), _aware(_end(begin, length), localize)
+            return _aware(begin, localize), _end(begin, length, localize)
 
 
-def _end(begin: datetime, length: str) -> datetime:
-    match length:
-        case "year":
-            return begin.replace(year=begin.year + 1)
-        case "month":
-            return (begin + timedelta(days=31)).replace(day=1)
-        case "day":
-            return begin + timedelta(days=1)
-        case _:
-            return begin
+def _end(begin: datetime, length: str, localize: Localize) -> datetime:
+    try:
+        match length:
+            case "year":
+                end = begin.replace(year=begin.year + 1)
+            case "month":
+                end = (begin + timedelta(days=31)).replace(day=1)
+            case "day":
+                end = begin + timedelta(days=1)
+            case _:
+                end = begin
+    except (OverflowError, ValueError):
+        return LAST
+    return _aware(end, localize)
 
 
 def _aware(at: datetime, localize: Localize) -> datetime:
-    return localize(at) if at.tzinfo is None else at
+    """A time on the reader's clock as a moment, the nearest that there is."""
+    try:
+        return (localize(at) if at.tzinfo is None else at).astimezone(UTC)
+    except (OverflowError, ValueError):
+        return FIRST if at.year == FIRST.year else LAST

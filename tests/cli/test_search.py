@@ -524,6 +524,25 @@ def test_what_was_said_at_the_ends_of_time_hinders_no_search(
     assert told.err == ""
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Etc/GMT+12"])
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [("on:9999-12-31", [300]), ("after:9999", [300]), ("before:0002", [301])],
+)
+def test_the_first_and_the_last_day_of_the_calendar_can_be_asked_for(
+    at_the_ends_of_time: str,
+    zone: str,
+    asked: str,
+    found: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("ARCHIVER_DATABASE_URL", at_the_ends_of_time)
+    assert run(["search", f"timely {asked}", "--zone", zone, "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == found
+
+
 @pytest.fixture(scope="module")
 def at_the_ends_of_time(
     postgres_url: str, postgres_admin: psycopg.Connection, template_database: str
