@@ -407,10 +407,13 @@ async def test_the_host_is_obeyed_when_it_asks_to_wait(listen: Any, code: int) -
     assert closed.retry_in_seconds == 7.0
 
 
-async def test_the_stream_may_ask_to_wait_itself(listen: Any) -> None:
-    seen = await until_closed(listen(stream(b"retry: 3000\n\n")))
+@pytest.mark.parametrize(("asked", "seconds"), [(b"3000", 3.0), (b"999999999", 3600.0)])
+async def test_the_stream_may_ask_to_wait_itself_for_an_hour_at_most(
+    listen: Any, asked: bytes, seconds: float
+) -> None:
+    seen = await until_closed(listen(stream(b"retry: " + asked + b"\n\n")))
 
-    assert seen[-1].retry_in_seconds == 3.0
+    assert seen[-1].retry_in_seconds == seconds
 
 
 @pytest.mark.parametrize(
