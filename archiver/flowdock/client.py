@@ -182,6 +182,8 @@ class Client:
             query["sort"] = "asc"
 
         def read(answer: _Answer) -> Page:
+            if answer.status == 404:
+                _object(answer)
             if answer.status != 200:
                 raise FlowRefused(flow_path, answer.status)
             return Page(
@@ -214,9 +216,7 @@ class Client:
         def read(answer: _Answer) -> bytes | None:
             if answer.status == 403:
                 raise FlowRefused(flow_path, answer.status)
-            body = answer.body.strip()
-            if not (body.startswith(b"{") and body.endswith(b"}")):
-                raise ValueError("a proxy's 404 is none of Flowdock's")
+            body = _object(answer)
             return redact(body) if answer.status == 200 else None
 
         path = f"{_messages(flow_path)}/{message_id}"
@@ -308,6 +308,14 @@ def _items(answer: _Answer) -> list[Any]:
     if not isinstance(items, list):
         raise ValueError("not a list")  # noqa: TRY004  (the answer is bad, not the call)
     return items
+
+
+def _object(answer: _Answer) -> bytes:
+    """The body of an answer that is a JSON object; a proxy's 404 is none, and Flowdock's is."""
+    body = answer.body.strip()
+    if not (body.startswith(b"{") and body.endswith(b"}")):
+        raise ValueError("no JSON object")
+    return body
 
 
 def _required(value: T | None) -> T:

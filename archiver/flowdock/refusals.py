@@ -68,7 +68,7 @@ class Garbled(ArchiverError):
 
 
 class BadAnswer(ArchiverError):
-    """A success that holds something else: a proxy's page, or JSON cut short.
+    """An answer that is not the API's: a proxy's page, also with 404, or JSON cut short.
 
     Nothing of it is quoted: it may be chat, or a flow's secret ``api_token``.
     """

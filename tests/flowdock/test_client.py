@@ -273,6 +273,8 @@ async def test_a_message_is_shown_as_it_stands_or_is_none(server: Any, make: Any
         answer(b"<html>welcome</html>"),
         answer(b'[{"id":1},{"id'),
         answer(b""),
+        answer(b"<html>not found</html>", status=404),
+        answer(b"", status=404),
         answer(b"not gzip", headers={"Content-Encoding": "gzip"}),
         hang_up,
         cut_short,
@@ -290,7 +292,7 @@ async def test_what_passes_is_asked_again(server: Any, make: Any, trouble: Answe
     [
         (answer(status=401), TokenRefused, "refused the token"),
         (answer(status=403), FlowRefused, "a/b .403"),
-        (answer(status=404), FlowRefused, "a/b .404"),
+        (answer({"message": "not found"}, status=404), FlowRefused, "a/b .404"),
         (answer(status=400), StatusRefused, "/flows/a/b/messages .*400"),
         (answer(status=302, headers={"Location": "/x"}), Redirected, "ARCHIVER_API_URL"),
         (answer(status=307, headers={"Location": "http://127.0.0.1:1/"}), Redirected, "307"),
