@@ -6,10 +6,12 @@ out stops alone, and is told; the others go on.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
+
+from msgspec import Struct
 
 from archiver.domain.model import UserId
 from archiver.flowdock.client import open_session
@@ -111,41 +113,53 @@ async def _giving_back(leases: Leases | None) -> AsyncIterator[None]:
             await leases.give_back()
 
 
+class Backfilled(Struct, frozen=True, kw_only=True):
+    """What became of a backfill."""
+
+    untold: Mapping[str, str]
+    """The flows of which the newest message was not told, by path, and why."""
+    locked_out: Mapping[str, str]
+    """The accounts whose tokens were refused, by name, and where these come from."""
+
+
 async def backfill_once(
     settings: Settings, engine: Engine, *, on_found: Callable[[int], None]
-) -> dict[str, str]:
+) -> Backfilled:
     """Fill all gaps of all accounts up to the present.
 
     *on_found* is called with the number of flows when their heads are known and filling begins.
-    Returns the flows of which the newest message was not told, by path, and why.
 
     Raises:
-        LockedOut, Unreachable: an account cannot be asked.
+        LockedOut: the tokens of all accounts were refused.
+        Unreachable: an account cannot be asked.
     """
+    accounts = settings.require_accounts()
+    locked_out: dict[str, str] = {}
     async with works(settings, engine) as shared:
         sources = []
         paths: dict[int, str] = {}
-        for one in settings.require_accounts():
+        for one in accounts:
             account = shared.account(one)
-            with locking_out(one.name, whence=one.whence):
+            with locking_out(locked_out, one.name, whence=one.whence, count=len(accounts)):
                 await _contact(shared, one)
                 await account.look_up()
                 paths |= account.source.paths
                 await account.look_at_heads()
-            sources.append((one, account.source))
+                sources.append((one, account.source))
         on_found(sum(len(source.paths) for _, source in sources))
         await asyncio.sleep(settings.ingest.settling_seconds + STREAM_FIRST_SECONDS)
         for one, source in sources:
-            with locking_out(one.name, whence=one.whence):
+            with locking_out(locked_out, one.name, whence=one.whence, count=len(accounts)):
                 await backfill(source, workers=settings.backfill.concurrency, until_done=True)
             source.stop()
         told = {key for _, source in sources for key in source.paths.keys() - source.untold.keys()}
-        return {
+        untold = {
             paths[key]: reason
             for _, source in sources
             for key, reason in source.untold.items()
             if key not in told
         }
+        return Backfilled(untold=untold, locked_out=locked_out)
 
 
 async def _work(shared: Works, account: AccountSettings, locked_out: set[str]) -> None:

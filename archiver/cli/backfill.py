@@ -23,6 +23,7 @@ from archiver.cli.progress import shown_bar
 from archiver.cli.tables import counted
 from archiver.cli.terminal import can_draw, make_safe
 from archiver.ingest.apply import when_possible
+from archiver.ingest.contact import LockedOut
 from archiver.settings import Settings
 from archiver.store import missing, reading
 from archiver.store.engine import Engine, Transaction
@@ -45,6 +46,8 @@ class Progressed:
     """The flows of which nobody knows what is new in them, and why."""
     unmeasured: Mapping[str, str] = field(default_factory=dict)
     """The other flows of which it is not known how far their ids go, and why."""
+    locked_out: Mapping[str, str] = field(default_factory=dict)
+    """The accounts whose tokens were refused, and where these come from."""
 
     @property
     def gaps(self) -> int:
@@ -71,7 +74,8 @@ def backfill(load: LoadSettings, /, *, as_json: bool) -> int:
     The daemon may run at the same time: both read the same ledger, and what both ask for is
     archived once. A service that is away for a minute is waited for. Exit status 1: some gaps
     could not be filled, or the service did not tell how far a flow has come, or no account can
-    read one of which nobody ever asked.
+    read one of which nobody ever asked. Exit status 2: an account's token was refused; what the
+    others can read is filled.
     """
     settings = load()
     settings.require_accounts()
@@ -81,6 +85,8 @@ def backfill(load: LoadSettings, /, *, as_json: bool) -> int:
         click.echo(json.dumps(_summary(done)))
     else:
         _describe(done)
+    if done.locked_out:
+        raise LockedOut(done.locked_out)
     return 1 if done.gaps or done.untold or done.unmeasured else 0
 
 
@@ -89,12 +95,17 @@ async def _run(settings: Settings, place: Place, *, as_json: bool) -> Progressed
         with _watching(as_json=as_json) as watcher:
             async with asyncio.TaskGroup() as group:
                 watching = watcher and group.create_task(_watch(settings, engine, watcher))
-                untold = await daemon.backfill_once(settings, engine, on_found=_note_found)
+                filled = await daemon.backfill_once(settings, engine, on_found=_note_found)
                 if watching:
                     watching.cancel()
         unmeasured = await when_possible(engine, partial(_unmeasured, settings))
-        others = {path: unmeasured[path] for path in unmeasured if path not in untold}
-        return replace(await _look(settings, engine), untold=untold, unmeasured=others)
+        others = {path: unmeasured[path] for path in unmeasured if path not in filled.untold}
+        return replace(
+            await _look(settings, engine),
+            untold=filled.untold,
+            unmeasured=others,
+            locked_out=filled.locked_out,
+        )
 
 
 def _note_found(flows: int) -> None:
@@ -150,6 +161,7 @@ def _summary(done: Progressed) -> dict[str, Any]:
         ],
         "not_told": untold_members(done.untold),
         "not_measured": list(done.unmeasured),
+        "locked_out": list(done.locked_out),
     }
 
 

@@ -1,7 +1,7 @@
 """What a verification found, for people and for programs."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -28,8 +28,13 @@ TOLD_LETTERS = 60
 UNREADABLE = "no account can read this flow now; leave it out with --flow '!{}'"
 
 
-def describe(looks: Mapping[str, Look], unreadable: Sequence[str]) -> None:
-    """Tell a person what was found in each flow, and what follows."""
+def describe(
+    looks: Mapping[str, Look], unreadable: Sequence[str], locked_out: Collection[str] = ()
+) -> None:
+    """Tell a person what was found in each flow, and what follows.
+
+    *locked_out* are the accounts whose tokens were refused.
+    """
     if looks:
         show_table(COLUMNS, [_cells(flow, look) for flow, look in sorted(looks.items())])
     lines = [line for flow, look in sorted(looks.items()) for line in _differences(flow, look)]
@@ -45,13 +50,15 @@ def describe(looks: Mapping[str, Look], unreadable: Sequence[str]) -> None:
             click.echo(f"{make_safe(flow)}: … and {len(doubts) - TOLD_DOUBTS:,} more doubts")
     for flow in unreadable:
         click.echo(f"{make_safe(flow)}: {UNREADABLE.format(make_safe(flow))}")
-    click.echo(_conclusion(looks, unreadable))
+    click.echo(_conclusion(looks, unreadable, locked_out))
 
 
-def summarize(looks: Mapping[str, Look], unreadable: Sequence[str]) -> dict[str, Any]:
+def summarize(
+    looks: Mapping[str, Look], unreadable: Sequence[str], locked_out: Collection[str] = ()
+) -> dict[str, Any]:
     """What was found, as one JSON object."""
     differing = sum(len(look.differences) for look in looks.values())
-    doubtful = bool(unreadable) or any(look.is_doubtful for look in looks.values())
+    doubtful = bool(unreadable or locked_out) or any(look.is_doubtful for look in looks.values())
     return {
         "proven": not differing and not doubtful,
         "doubt": doubtful,
@@ -60,6 +67,7 @@ def summarize(looks: Mapping[str, Look], unreadable: Sequence[str]) -> dict[str,
         "listed": sum(look.listed for look in looks.values()),
         "flows": [_plain(flow, look) for flow, look in sorted(looks.items())],
         "unreadable": list(unreadable),
+        "locked_out": list(locked_out),
     }
 
 
@@ -143,13 +151,17 @@ def _doubts(look: Look) -> Iterator[str]:
         yield f"{first} to {last} may have changed unheard: archiver run lists it again"
 
 
-def _conclusion(looks: Mapping[str, Look], unreadable: Sequence[str]) -> str:
+def _conclusion(
+    looks: Mapping[str, Look], unreadable: Sequence[str], locked_out: Collection[str]
+) -> str:
     differing = sum(len(look.differences) for look in looks.values())
     doubtful = len(unreadable) + sum(look.is_doubtful for look in looks.values())
     listed = sum(look.listed for look in looks.values())
     told = f"{counted(len(looks), 'flow')}, {counted(listed, 'message')} listed: "
     mended = f"{counted(differing, 'difference')} found and repaired" if differing else ""
-    if doubtful:
-        doubt = f"doubt remains in {counted(doubtful, 'flow')}"
+    doubts = [counted(doubtful, "flow")] if doubtful else []
+    doubts += [f"what only account {make_safe(name)} can read" for name in locked_out]
+    if doubts:
+        doubt = f"doubt remains in {', and in '.join(doubts)}"
         return told + (f"{mended}; {doubt}" if mended else doubt)
     return told + (mended or "proven, the archive has all of it as Flowdock lists it")

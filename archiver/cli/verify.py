@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -26,8 +27,8 @@ from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.account import Account
 from archiver.ingest.apply import when_possible
 from archiver.ingest.backfill import UNANSWERED
-from archiver.ingest.contact import CONTACT_LIMITS, Unreachable, locking_out
-from archiver.ingest.looks import Look
+from archiver.ingest.contact import CONTACT_LIMITS, LockedOut, Unreachable, locking_out
+from archiver.ingest.looks import Difference, Look
 from archiver.ingest.source import STREAM_FIRST_SECONDS
 from archiver.ingest.verify import Means, begin
 from archiver.ingest.verify import verify as verify_flows
@@ -46,6 +47,8 @@ class Findings:
     looks: dict[str, Look] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
     """Flows that were to be verified, and that no account can read now."""
+    locked_out: dict[str, str] = field(default_factory=dict)
+    """Accounts whose tokens were refused, and where these come from."""
 
 
 @click.command
@@ -80,7 +83,8 @@ def verify(
     Exit status
     0  proven: all is claimed, and is as Flowdock lists it
     1  something differed, and is repaired
-    2  doubt remains: gaps, ranges that may have changed unheard, no answers
+    2  doubt remains: gaps, ranges that may have changed unheard, no answers, or
+       an account whose token is refused; what others can read is verified
     """  # noqa: D301
     settings = load()
     settings.require_accounts()
@@ -88,9 +92,11 @@ def verify(
     with serve_database(settings) as place, shown_progress(quiet=as_json) as tell:
         found = asyncio.run(_run(settings, place, patterns, since, tell))
     if as_json:
-        click.echo(json.dumps(summarize(found.looks, found.unreadable)))
+        click.echo(json.dumps(summarize(found.looks, found.unreadable, found.locked_out)))
     else:
-        describe(found.looks, found.unreadable)
+        describe(found.looks, found.unreadable, found.locked_out)
+    if found.locked_out:
+        raise LockedOut(found.locked_out)
     if found.unreadable or any(look.is_doubtful for look in found.looks.values()):
         return 2
     return 1 if any(look.differences for look in found.looks.values()) else 0
@@ -105,13 +111,23 @@ async def _run(
         guarded(place),
         daemon.works(settings, engine) as works,
     ):
-        accounts = [(one, await _meet(works, one, patterns)) for one in settings.accounts]
+        accounts = []
+        for one in settings.accounts:
+            with _locking_out(found, settings, one):
+                accounts.append((one, await _meet(works, one, patterns)))
         async with engine.connect() as tx:
             chosen = await choose_flows(tx, patterns)
         await asyncio.sleep(settings.ingest.settling_seconds + STREAM_FIRST_SECONDS)
+        unfinished: dict[str, dict[int, Difference]] = {}
         for one, source in ((one, account.source) for one, account in accounts):
-            mine = {key: path for key, path in source.paths.items() if path not in found.looks}
+            mine = {
+                key: path
+                for key, path in source.paths.items()
+                if path not in found.looks or path in unfinished
+            }
             looks = await begin(source, mine, since=since)
+            for key, look in looks.items():
+                look.differences |= unfinished.pop(mine[key], {})
             found.looks |= {mine[key]: look for key, look in looks.items()}
             means = Means(
                 source=source,
@@ -119,8 +135,13 @@ async def _run(
                 now=daemon.utc_now,
                 on_page=partial(_tell, tell, found),
             )
-            with locking_out(one.name, whence=one.whence):
+            with _locking_out(found, settings, one):
                 await verify_flows(means, looks)
+            if one.name in found.locked_out:
+                source.stop()
+                for key, look in looks.items():
+                    look.troubles.append(f"the token of account {one.name} was refused")
+                    unfinished[mine[key]] = look.differences
         standings = await when_possible(engine, coverage.standings)
         unmeasured = await when_possible(engine, partial(missing.unmeasured, flow_keys=chosen))
     refused = {key for _, account in accounts for key in account.source.untold}
@@ -134,26 +155,32 @@ async def _run(
     return found
 
 
+def _locking_out(
+    found: Findings, settings: Settings, one: AccountSettings
+) -> AbstractContextManager[None]:
+    count = len(settings.accounts)
+    return locking_out(found.locked_out, one.name, whence=one.whence, count=count)
+
+
 async def _meet(works: Works, settings: AccountSettings, patterns: Sequence[str]) -> Account:
     """An account that knows its flows, those that are to be verified, and how far they have come.
 
     Raises:
-        LockedOut: the service does not know the token.
+        TokenRefused: the service does not know the token; perhaps in a group.
         Unreachable: it gives no answer.
     """
     account = works.account(settings)
-    with locking_out(settings.name, whence=settings.whence):
-        try:
-            await works.client(settings, CONTACT_LIMITS).me()
-            await account.look_up()
-        except TokenRefused:
-            raise
-        except UNANSWERED as error:
-            raise Unreachable(settings.name, settings.api_url, error) from error
-        if patterns:
-            paths = account.source.paths.items()
-            account.source.paths = {key: path for key, path in paths if matches(path, patterns)}
-        await account.look_at_heads()
+    try:
+        await works.client(settings, CONTACT_LIMITS).me()
+        await account.look_up()
+    except TokenRefused:
+        raise
+    except UNANSWERED as error:
+        raise Unreachable(settings.name, settings.api_url, error) from error
+    if patterns:
+        paths = account.source.paths.items()
+        account.source.paths = {key: path for key, path in paths if matches(path, patterns)}
+    await account.look_at_heads()
     return account
 
 

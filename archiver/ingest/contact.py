@@ -1,6 +1,7 @@
 """The first contact with an account: whether there is such a service, and whose token it is."""
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 
 from archiver.domain.model import UserId
@@ -10,6 +11,8 @@ from archiver.flowdock.client import Client, Limits
 from archiver.flowdock.refusals import Redirected, StatusRefused, TokenRefused
 from archiver.flowdock.retry import is_transient
 from archiver.ingest.backfill import UNANSWERED
+
+log = logging.getLogger(__name__)
 
 CONTACT_LIMITS = Limits(patience_seconds=2.0, answer_seconds=10.0)
 """A person who has mistyped a URL is waiting."""
@@ -48,16 +51,24 @@ class Unreachable(ArchiverError):
 
 
 @contextmanager
-def locking_out(account: str, *, whence: str) -> Iterator[None]:
-    """Tell of a token that is refused whose it is, and where it comes from.
+def locking_out(
+    locked_out: MutableMapping[str, str], account: str, *, whence: str, count: int
+) -> Iterator[None]:
+    """Leave out an account whose token is refused: the others, of *count* in all, go on.
+
+    *locked_out* then holds where its token comes from.
 
     Raises:
-        LockedOut: in the place of TokenRefused, in a group.
+        LockedOut: no other account is left; in a group.
     """
     try:
         yield
     except* TokenRefused:
-        raise LockedOut({account: whence}) from None
+        locked_out[account] = whence
+        if len(locked_out) == count:
+            raise LockedOut(locked_out) from None
+        told = {"account": account, "whence": whence}
+        log.error("token refused: account left out", extra=told)  # noqa: TRY400
 
 
 async def make_contact(client: Client, *, account: str, api_url: str) -> UserId:

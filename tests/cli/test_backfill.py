@@ -115,6 +115,23 @@ async def test_all_gaps_are_filled(archiver: Run, flowdock: Simulator, database_
     assert result["messages"] == sum(held.values())
 
 
+async def test_the_gaps_of_others_are_filled_though_a_token_is_refused(
+    archiver: Run, flowdock: Simulator, database_url: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "archiver.toml"
+    club = '[[accounts]]\nname = "club"\ntoken = "s3cret-marker"\n'
+    work = f'[[accounts]]\nname = "work"\ntoken = "{flowdock.token}"\n'
+    config.write_text(club + work)
+    run = partial(archiver, "--config", str(config), "backfill", "--json")
+    settings = leading_to(flowdock, database_url)
+    told = await asyncio.to_thread(run, **settings, ARCHIVER_INGEST_SETTLING_SECONDS="0.1")
+    assert told.returncode == 2
+    assert "refused the token of account club (401)" in told.stderr
+    result = json.loads(told.stdout)
+    assert (result["proven"], result["gaps_left"], result["locked_out"]) == (1, 0, ["club"])
+    assert result["messages"] > 0
+
+
 async def test_it_can_be_repeated_and_speaks_to_people(
     archiver: Run, flowdock: Simulator, database_url: str
 ) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -70,13 +71,16 @@ async def verify_here(
     return await command._run(settings, place, patterns, since, lambda _done, _where: None)
 
 
-async def verify(archiver: Run, flowdock: Simulator, url: str, *options: str) -> tuple[int, str]:
+async def verify(
+    archiver: Run, flowdock: Simulator, url: str, *options: str, config: Path | None = None
+) -> tuple[int, str]:
     told = await asyncio.to_thread(
         archiver,
+        *(["--config", str(config)] if config else []),
         "verify",
         *options,
         **leading_to(flowdock, url),
-        ARCHIVER_TOKEN=flowdock.token,
+        **({} if config else {"ARCHIVER_TOKEN": flowdock.token}),
         ARCHIVER_BACKFILL_REQUESTS_PER_SECOND="1000",
         ARCHIVER_INGEST_SETTLING_SECONDS="0.2",
         ARCHIVER_LOG_LEVEL="error",
@@ -172,6 +176,47 @@ async def test_a_refused_token_is_the_operators_matter(archiver, flowdock, url):
     status, told = await verify(archiver, flowdock, url)
     assert status == 2
     assert "comes from ARCHIVER_TOKEN" in told
+
+
+@pytest.mark.parametrize("first", ["work", "club"])
+async def test_what_others_read_is_verified_though_a_token_is_refused(
+    archiver, flowdock, url, tmp_path, first
+):
+    accounts = {"work": flowdock.token, "club": "s3cret-marker"}
+    names = [first, *(accounts.keys() - {first})]
+    config = tmp_path / "archiver.toml"
+    config.write_text(
+        "".join(f'[[accounts]]\nname = "{one}"\ntoken = "{accounts[one]}"\n' for one in names)
+    )
+    status, told = await verify(archiver, flowdock, url, config=config)
+    assert status == 2
+    assert "token refused: account left out account=club" in told
+    assert "doubt remains in what only account club can read" in told
+    assert f"{FLOW} " in told
+    status, told = await verify(archiver, flowdock, url, "--json", config=config)
+    found = json.loads(next(line for line in told.splitlines() if line.startswith("{")))
+    assert (status, found["doubt"], found["proven"]) == (2, True, False)
+    assert found["locked_out"] == ["club"]
+    assert found["listed"] > 0
+
+
+async def test_what_a_token_can_read_no_more_is_verified_by_those_who_can(flowdock, url):
+    """The first account is refused after its first page."""
+    other = next(id_ for id_ in main_flow(flowdock).members if id_ != flowdock.me.id)
+    with_both = settings_for(flowdock, url)
+    (work,) = with_both.accounts
+    club = replace(work, name="club", token=flowdock.world.directory.users[other].token)
+    lost = list(main_flow(flowdock).timeline)[-5].id
+    lose(url, lost)
+
+    def revoke(_done: float, _where: str) -> None:
+        flowdock.world.directory._by_secret.pop(flowdock.token, None)
+
+    place = Place(url=url, pool_size=5, private=False)
+    found = await command._run(replace(with_both, accounts=(work, club)), place, (), None, revoke)
+    assert list(found.locked_out) == ["default"]
+    assert found.looks[FLOW].troubles == []
+    assert [*found.looks[FLOW].differences] == [lost]
 
 
 async def test_a_false_claim_of_a_stream_leaves_no_doubt_once_it_is_repaired(flowdock, url):
