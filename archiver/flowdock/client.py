@@ -46,6 +46,9 @@ _QUOTING = (
 MAX_PAGE = 100
 """The most messages that one page holds (messages documentation)."""
 
+LONG_HOLD_SECONDS = 10.0
+"""How long a host may ask to be left alone without a word of it."""
+
 
 def open_session() -> aiohttp.ClientSession:
     """Return what sends all requests to Flowdock.
@@ -276,7 +279,7 @@ class Client:
             if told.isascii() and told.isdigit():
                 self.user_id = UserId(told)
             if status in {429, 503}:
-                self._gate.hold(retry_after(response.headers, now=self._clock()) or 0.0)
+                self._hold(path, status, retry_after(response.headers, now=self._clock()) or 0.0)
             if status == 401:
                 raise TokenRefused
             if 300 <= status < 400:
@@ -290,6 +293,13 @@ class Client:
                 self._service_told = date, asked
             body = await self._read(path, response, most_bytes or self._limits.body_bytes)
         return _Answer(status, body, requested_at, self._clock())
+
+    def _hold(self, path: str, status: int, seconds: float) -> None:
+        """Leave the host alone as it asks, and say so if somebody may wonder why nothing moves."""
+        if seconds - self._gate.held_seconds() >= LONG_HOLD_SECONDS:
+            about = {"path": path, "status": status, "in_seconds": round(seconds)}
+            log.warning("asked to wait: nothing is asked for until then", extra=about)
+        self._gate.hold(seconds)
 
     async def _read(self, path: str, response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
         chunks = []

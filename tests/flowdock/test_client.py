@@ -385,6 +385,16 @@ async def test_the_host_is_obeyed_when_it_asks_to_wait(server: Any, make: Any, s
     assert gate.held == (7.0,)
 
 
+@pytest.mark.parametrize(("asked", "told"), [("7", []), ("86400", [3600])])
+async def test_a_host_that_asks_to_wait_for_long_is_told_of(
+    server: Any, make: Any, caplog: pytest.LogCaptureFixture, asked: str, told: list[int]
+) -> None:
+    server.reply(answer(status=429, headers={"Retry-After": asked}), answer())
+    await make(gate=Recording(requests_per_second=1e6, concurrency=1)).flows()
+
+    assert [one.__dict__["in_seconds"] for one in caplog.records] == told
+
+
 async def test_a_call_given_up_frees_its_slot(server: Any, make: Any) -> None:
     gate = Gate(requests_per_second=1e6, concurrency=1)
     asked = asyncio.Event()
