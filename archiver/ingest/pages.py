@@ -2,7 +2,8 @@
 
 A page asked for between two ids proves the part of that range that it reaches over: from the end it
 was asked from to its last message, or all of it when it is empty. A short page is no proof of more.
-An element that cannot be read leaves a hole, since nobody knows its id. A page that holds what was
+An element that cannot be read leaves a hole, since nobody knows its id; so does a message that is
+shown twice, and not alike: nobody knows which is so. A page that holds what was
 not asked for proves nothing at all, and neither does one that lacks what is there: the service's
 index may lag behind, and then nobody knows what else it leaves out.
 """
@@ -136,7 +137,21 @@ def _proof(page: Page, arrivals: Sequence[Arrival], reach: Ranges) -> tuple[Rang
     if page.until is None:
         # Nobody knows yet what may still come to be listed at the open end.
         return Ranges(), trouble
-    return (_around_holes(arrivals) if unread else reach), trouble
+    proven = _around_holes(arrivals) if unread else reach
+    if in_two_ways := _in_two_ways(arrivals):
+        proven -= Ranges.of((id_, id_) for id_ in in_two_ways)
+        trouble = trouble or f"{len(in_two_ways)} messages of the page are shown in two ways"
+    return proven, trouble
+
+
+def _in_two_ways(arrivals: Iterable[Arrival]) -> set[int]:
+    """The ids of the messages that a page shows more than once, and not alike."""
+    frames: dict[int, bytes] = {}
+    return {
+        one.id
+        for one in arrivals
+        if one.id is not None and frames.setdefault(one.id, one.frame) != one.frame
+    }
 
 
 def _around_holes(arrivals: Iterable[Arrival]) -> Ranges:
