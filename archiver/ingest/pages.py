@@ -3,9 +3,9 @@
 A page asked for between two ids proves the part of that range that it reaches over: from the end it
 was asked from to its last message, or all of it when it is empty. A short page is no proof of more.
 An element that cannot be read leaves a hole, since nobody knows its id; so does a message that is
-shown twice, and not alike: nobody knows which is so. A page that holds what was
-not asked for proves nothing at all, and neither does one that lacks what is there: the service's
-index may lag behind, and then nobody knows what else it leaves out.
+shown twice, and not alike: nobody knows which is so. A page that holds what was not asked for
+proves nothing at all, and neither does one that lacks what is there: the service's index may lag
+behind, and then nobody knows what else it leaves out.
 """
 
 from collections.abc import Callable, Iterable, Sequence
