@@ -6,6 +6,10 @@ newest id the flow was known to have when the listing was asked for; facts are f
 of their positions. And content has an *edit time* of the server's: an older edit never replaces a
 newer one, whatever their positions, since a listing may be served from a lagging index.
 
+Nor does a listing come before what it shows already. Its position is a bound: what happened while
+it was under way, or was told late, has a newer id and may be in it. Where a step of the history is
+as a listing has shown it, the event made that step, and the listing comes after it.
+
 A message that is first seen in a listing had a life before: it is folded from a `sketch`, so that
 mutations older than the listing find something to act on, and the listing then has its say.
 
@@ -13,6 +17,7 @@ mutations older than the listing find something to act on, and the listing then 
 `replay` starts from nothing. Both give the same: that is a law, see ``tests/domain/test_fold.py``.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import assert_never
@@ -22,16 +27,17 @@ from msgspec.structs import replace
 from archiver.domain.events import (
     ContentEdited,
     MessageDeleted,
+    Mutation,
     Posted,
     ReactionChanged,
     Rethreaded,
     TagsChanged,
     UnreadChange,
 )
-from archiver.domain.facts import BEFORE_ALL, Absence, Fact, Showing, arrange, position
-from archiver.domain.history import original, revise
+from archiver.domain.facts import BEFORE_ALL, LISTED, Absence, Fact, Showing, arrange, position
+from archiver.domain.history import original, revise, step_of
 from archiver.domain.model import EventId, Message, Revision, UserId
-from archiver.domain.tags import change_tags
+from archiver.domain.tags import change_tags, visible
 
 DELETED_BY_EMPTYING = frozenset({"message", "comment"})
 """Kinds whose deletion is an edit to nothing; others are removed by ``message-delete``."""
@@ -88,7 +94,12 @@ def extend(
     """Fold *facts*, sorted by `order` and newer than all that *message* holds, into it."""
     revisions = list(history)
     is_known = not revisions or revisions[-1].content is not None
-    for fact in _once_each(facts):
+    to_come = deque(_once_each(facts))
+    while to_come:
+        fact = to_come.popleft()
+        if isinstance(fact, LISTED) and (place := _place(message, fact, to_come)):
+            to_come.insert(place, replace(fact, as_of=position(to_come[place - 1])))
+            continue
         folded = fold(message, fact)
         is_known = is_known or _tells_content(message, folded, fact)
         last = revisions[-1] if revisions else None
@@ -96,6 +107,56 @@ def extend(
             revisions.append(revision if is_known else replace(revision, content=None))
         message = folded
     return message, tuple(revisions)
+
+
+def _place(message: Message, listed: Showing | Absence, to_come: Iterable[Fact]) -> int:
+    """How many facts *to_come* the listing of a *message* had seen already; they come before it."""
+    after = fold(message, listed)
+    if step_of(message, after, listed) is None:
+        return 0
+    for place, fact in enumerate(to_come, 1):
+        if isinstance(fact, LISTED) or not _is_seen(message, after, fact):
+            return 0
+        if step_of(message, fold(message, fact), fact):
+            return place
+    return 0
+
+
+def _is_seen(before: Message, after: Message, fact: Mutation) -> bool:
+    """Tell whether a listing that made *after* of *before* had seen *fact*.
+
+    By the time of the edit that it shows, if it shows one; else by what *fact* would still change.
+    """
+    shown_at = after.edited_at
+    if shown_at and shown_at != before.edited_at and fact.sent_at:
+        if fact.sent_at != shown_at:
+            return fact.sent_at < shown_at
+        if isinstance(fact, ContentEdited):
+            return fact.content == after.content
+    return _changes_nothing(after, fact)
+
+
+def may_be_seen(message: Message, fact: Fact) -> bool:
+    """Tell whether a listing that *message* holds may have seen *fact*, newer by its position.
+
+    Then the listing comes after it, and the message is to be replayed.
+    """
+    match fact:
+        case ContentEdited() | Rethreaded() | MessageDeleted():
+            pass
+        case TagsChanged() if visible(fact.added) or visible(fact.removed):
+            pass
+        case _:
+            return False
+    if fact.sent_at and message.edited_at and fact.sent_at <= message.edited_at:
+        return True
+    return _changes_nothing(message, fact)
+
+
+def _changes_nothing(message: Message, fact: Mutation) -> bool:
+    if isinstance(fact, MessageDeleted) and message.deleted_at is not None:
+        return True  # it tells when, and by whom
+    return step_of(message, fold(message, fact), fact) is None
 
 
 def _tells_content(before: Message, after: Message, fact: Fact) -> bool:

@@ -34,7 +34,7 @@ def revise(
     None when people would see no difference. Read receipts (``:unread:`` tags) and reactions are
     not revisions: they are in the journal.
     """
-    kind = _revision_kind(before, after, fact)
+    kind = step_of(before, after, fact)
     if kind is None:
         return None
     user = seen_at = None
@@ -76,7 +76,8 @@ def first_shown(
     return showing.as_of, showing.shown_at
 
 
-def _revision_kind(before: Message, after: Message, fact: Fact) -> RevisionKind | None:
+def step_of(before: Message, after: Message, fact: Fact) -> RevisionKind | None:
+    """Which step in the history *fact* made, which made *after* of *before*; None for none."""
     if after.deleted_at is not None and (
         before.deleted_at is None
         # It was found missing, and now it is heard when it was deleted, and by whom.

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from archiver.domain.events import Decoded, Event
 from archiver.domain.facts import BEFORE_ALL, Fact, Showing, arrange, position, target
-from archiver.domain.fold import extend, replay, untouched
+from archiver.domain.fold import extend, may_be_seen, replay, untouched
 from archiver.domain.history import original
 from archiver.domain.model import EventId, Message, Revision
 from archiver.errors import Corruption
@@ -88,13 +88,16 @@ def _late(new: Novelty, held: Mapping[Key, Held]) -> set[Key]:
     return {
         key
         for key, facts in new.facts.items()
-        if key in new.moved
-        or (
-            min(map(position, facts)) <= held[key].message.as_of
-            if key in held
-            else key in new.known
-        )
+        if key in new.moved or (_is_late(held[key], facts) if key in held else key in new.known)
     }
+
+
+def _is_late(held: Held, facts: Iterable[Fact]) -> bool:
+    message = held.message
+    return any(
+        position(fact) <= message.as_of or (held.revisions and may_be_seen(message, fact))
+        for fact in facts
+    )
 
 
 async def _held(tx: Transaction, new: Novelty) -> dict[Key, Held]:

@@ -1,7 +1,7 @@
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -13,7 +13,7 @@ from archiver.domain.events import (
     TagsChanged,
 )
 from archiver.domain.facts import Absence, Showing, order, position
-from archiver.domain.fold import EPOCH, extend, replay, untouched
+from archiver.domain.fold import EPOCH, extend, may_be_seen, replay, untouched
 from archiver.domain.history import original
 from archiver.domain.model import Attachment, EventId, Message, ThreadId, UserId
 from archiver.domain.tags import change_tags
@@ -76,15 +76,35 @@ def test_a_listing_makes_up_for_every_event_missed_before_it(life, data):
 
 @given(lives(), st.data())
 def test_folding_on_from_a_stored_message_is_the_same_as_replaying_all(life, data):
-    listed = data.draw(st.lists(st.sampled_from(life.listings), max_size=3))
+    listed = data.draw(st.lists(st.sampled_from([*life.listings, *early(life)]), max_size=3))
     # Strictly newer than what is stored, which is when the archive folds on instead of replaying.
     facts = sorted([*life.facts, *listed], key=order)
     at = data.draw(st.integers(1, len(facts)))
-    while at < len(facts) and position(facts[at]) <= position(facts[at - 1]):
-        at += 1
     stored = told(facts[:at])
+    while at < len(facts) and any(
+        position(fact) <= stored[0].as_of or may_be_seen(stored[0], fact) for fact in facts[at:]
+    ):
+        at += 1
+        stored = told(facts[:at])
 
     assert extend(*stored, facts[at:]) == replay(facts)
+
+
+def early(life: Life) -> list[Showing]:
+    """Each listing of *life*, asked for just before what it is the first to show was heard."""
+    return [replace(one, as_of=EventId(max(10, one.as_of - 1))) for one in life.listings]
+
+
+@given(lives(), st.data())
+def test_a_listing_that_shows_what_is_told_later_takes_no_step_from_the_history(life, data):
+    changes = [fact for fact in life.facts if isinstance(fact, TagsChanged)]
+    assume(not any({*one.added} & {*one.removed} for one in changes))  # it changes the order alone
+    listed = data.draw(st.lists(st.sampled_from(early(life)), max_size=3))
+
+    message, revisions = told(data.draw(st.permutations([*life.facts, *listed])))
+
+    assert shows(message, life)
+    assert revisions == told(life.facts)[1]
 
 
 @given(lives())
@@ -223,6 +243,62 @@ def test_a_listing_shows_an_edit_whose_event_never_came():
     ]
 
 
+def test_a_listing_that_shows_a_later_edit_leaves_who_made_the_one_before_it():
+    edits = [edit(20, "two"), edit(30, "three")]
+    at = BEGIN + timedelta(seconds=30)
+    listed = shown(as_of=15, content="three", edited_at=at)
+
+    for heard, kind in ((edits, "edited"), (edits[:1], "listed")):
+        message, revisions = told([shown(as_of=10), listed, *heard])
+        assert message.content == "three"
+        assert [(r.kind, r.content) for r in revisions[1:]] == [("edited", "two"), (kind, "three")]
+
+
+def test_a_listing_that_shows_an_edit_shows_what_came_of_the_tags_since():
+    at = BEGIN + timedelta(seconds=20)
+    listed = shown(as_of=15, content="two", edited_at=at, tags=("y",))
+
+    message, revisions = told([shown(as_of=10), listed, edit(20, "two", tags=("x",))])
+
+    assert message.tags == ("y",)
+    assert [(r.kind, r.tags) for r in revisions[1:]] == [("edited", ("x",)), ("listed", ("y",))]
+
+
+def test_a_change_that_is_dated_after_the_edit_that_a_listing_shows_comes_after_it():
+    """Here nobody heard of that edit, which emptied the message."""
+    listed = shown(as_of=15, content="", edited_at=BEGIN + timedelta(seconds=19), tags=("x",))
+    tagged = TagsChanged(**about(20, "tag-change"), added=("x",), removed=())
+
+    _, revisions = told([shown(as_of=10), listed, tagged])
+
+    assert [(r.kind, r.content, r.tags) for r in revisions[1:]] == [("deleted", "", ("x",))]
+
+
+def test_a_listing_does_not_come_after_a_change_that_undoes_what_it_shows():
+    tagged = [
+        TagsChanged(**about(id_, "tag-change"), added=added, removed=removed)
+        for id_, added, removed in ((20, ("x",), ("y",)), (30, ("y",), ()))
+    ]
+    listed = shown(as_of=15, tags=("y",))
+
+    _, revisions = told([shown(as_of=10), listed, *tagged])
+
+    assert [(r.kind, r.tags) for r in revisions[1:]] == [
+        ("listed", ("y",)), ("tagged", ("x",)), ("tagged", ("x", "y"))
+    ]  # fmt: skip
+
+
+def test_what_was_found_missing_was_deleted_by_whoever_is_told_of_later():
+    gone = Absence(id=EventId(10), as_of=EventId(15), shown_at=BEGIN)
+    deleted = MessageDeleted(**about(20, "message-delete"))
+
+    _, revisions = told([shown(as_of=10, kind="file"), gone, deleted])
+
+    assert [(r.kind, r.id, r.user, r.seen_at) for r in revisions[1:]] == [
+        ("deleted", 20, deleted.user, None)
+    ]
+
+
 def test_a_message_first_listed_after_an_edit_has_no_known_first_content():
     edited_at = BEGIN + timedelta(seconds=20)
     _, revisions = told([shown(as_of=40, content="two", edited_at=edited_at)])
@@ -310,12 +386,14 @@ def test_an_older_edit_that_comes_late_changes_nothing():
     assert (message.content, message.edits) == ("three", 2)
 
 
-def test_an_edit_whose_successor_a_listing_showed_already_changes_nothing_but_tags():
+def test_an_edit_whose_successor_a_listing_showed_already_is_the_step_before_it():
     listed = shown(as_of=15, content="three", edited_at=BEGIN + timedelta(seconds=30))
     message, revisions = told([listed, edit(20, "two", tags=("x",), new_kind="line")])
 
-    assert (message.content, message.event, message.tags) == ("three", "message", ("x",))
-    assert [revision.kind for revision in revisions] == ["created", "listed", "tagged"]
+    assert (message.content, message.event, message.tags) == ("three", "message", ())
+    assert [(r.kind, r.content, r.event, r.tags) for r in revisions[1:]] == [
+        ("edited", "two", "line", ("x",)), ("listed", "three", "message", ())
+    ]  # fmt: skip
 
 
 def test_an_edit_of_tags_or_of_the_kind_alone_leaves_the_text_and_its_time():
@@ -351,13 +429,16 @@ def test_what_was_found_missing_was_deleted_when_it_was_deleted():
 def test_history_tells_when_and_by_whom_what_was_found_missing_had_been_deleted():
     at = BEGIN + timedelta(seconds=30)
     gone = Absence(id=EventId(10), as_of=EventId(40), shown_at=BEGIN + timedelta(seconds=40))
+    tagged = TagsChanged(**about(45, "tag-change"), added=("x",), removed=())
     heard = replace(MessageDeleted(**about(50, "message-delete")), sent_at=at)
-    message, revisions = told([shown(as_of=10, kind="vcs"), gone, heard])
+    message, revisions = told([shown(as_of=10, kind="vcs"), gone, tagged, heard])
 
     assert message.deleted_at == at
     assert [(one.kind, one.at, one.user) for one in revisions[1:]] == [
-        ("deleted", gone.shown_at, None), ("deleted", at, heard.user)
-    ]  # fmt: skip
+        ("deleted", gone.shown_at, None),
+        ("tagged", tagged.sent_at, tagged.user),  # whoever found it missing had not seen this
+        ("deleted", at, heard.user),
+    ]
     assert revisions[-1].deleted_at == at
 
 

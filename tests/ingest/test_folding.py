@@ -114,6 +114,17 @@ HAPPENINGS = {
         stream(PLAIN), stream(frame(15, "message-delete", content={"message": 10})),
         listing(TAGGED, 20),
     ],
+    "changes that a listing shows before they are heard": [
+        stream(PLAIN), listing(frame(10, content="b", edited=SENT + 30, tags=["todo"]), 12),
+        stream(edit(20, 10, "a", updated_tags=["Bug"])), stream(edit(30, 10, "b")),
+    ],
+    "a change that a listing shows before it is heard": [
+        stream(PLAIN), listing(TAGGED, 12), stream(tag_change(20, 10, add=["todo"])),
+    ],
+    "a message that was found absent before its deletion is heard": [
+        stream(PLAIN), absence(10, 12),
+        stream(frame(15, "message-delete", content={"message": 10})),
+    ],
     "a message that was found absent": [
         stream(PLAIN), absence(10, 20), stream(tag_change(15, 10, add=["todo"])),
     ],
