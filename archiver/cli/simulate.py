@@ -16,6 +16,7 @@ from archiver.cli.numbers import Number, Whole
 from archiver.cli.options import FileName, refuse_beside
 from archiver.cli.tables import counted
 from archiver.errors import ArchiverError
+from archiver.simulator.control import MOST_RATE
 from archiver.simulator.faults import Fault, from_json
 from archiver.simulator.official import write_exports
 from archiver.simulator.seeding import (
@@ -72,7 +73,7 @@ SERVING = (
 )
 @click.option(
     "--rate",
-    type=Number(0, 10_000),
+    type=Number(0, MOST_RATE),
     default=0.0,
     show_default=True,
     help="Live events a second; 0 for none.",

@@ -18,7 +18,7 @@ BATCH = 500
 
 MOST_EVENTS = 10_000_000
 MOST_RATE = 10_000
-"""As of the options of the command: more would be played for ever, or as fast as can be."""
+"""More would be played for ever, or as fast as can be."""
 
 
 class Playing(Protocol):
