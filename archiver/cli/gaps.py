@@ -109,19 +109,13 @@ async def _read(place: Place, patterns: Sequence[str], settings: Settings) -> Un
         chosen = await choose_flows(tx, patterns)
         flows = list(chosen.values())
         gaps, doubts = await missing.gaps(tx, flows), await missing.doubts(tx, flows)
-        reasons = await missing.untold(tx, chosen)
-        untold = {chosen[key]: reasons[key] for key in chosen if key in reasons}
-        not_measured = await missing.unmeasured(tx, chosen)
-        unmeasured = {
-            path: not_measured[key]
-            for key, path in chosen.items()
-            if key in not_measured.keys() - reasons.keys()
-        }
-        named = {one.flow for one in gaps} | {one.flow for one in doubts} | {*untold, *unmeasured}
+        ends = await missing.unknown_ends(tx, chosen)
+        named = {one.flow for one in gaps} | {one.flow for one in doubts}
+        named |= {*ends.untold, *ends.unmeasured}
         excluded = settings.excluded(sorted(named))
         daemons = await leases.reports(tx)
         unheard = unheard_among(flows, daemons)
-        return Uncertain(gaps, doubts, untold, unmeasured, excluded, unheard, daemons)
+        return Uncertain(gaps, doubts, ends.untold, ends.unmeasured, excluded, unheard, daemons)
 
 
 def _describe(found: Uncertain) -> None:

@@ -26,7 +26,7 @@ from archiver.export.writing import path_of
 from archiver.store import exporting, exporting_rows
 from archiver.store.exporting import Table
 from archiver.store.exporting_choice import UNDATED, Part, Subject
-from archiver.store.missing import UNTOLD
+from archiver.store.missing import UNTOLD, UnknownEnds
 
 POLICY = (
     "default-src 'none'; style-src 'self' file:; script-src 'self' file:; img-src 'none'; "
@@ -240,7 +240,7 @@ def _moment(at: datetime | None) -> str:
     return at.astimezone(UTC).isoformat(" ").removesuffix("+00:00").removesuffix(":00")
 
 
-def _proof(flow: str, standing: Any, ends: exporting.UnknownEnds) -> str:
+def _proof(flow: str, standing: Any, ends: UnknownEnds) -> str:
     """How much of a flow is proven; never all of one whose end is not known."""
     if not standing or not standing["proven"]:
         return "nothing"

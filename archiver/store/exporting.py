@@ -12,7 +12,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from typing import Any, Literal
 
-from msgspec import Struct
 from psycopg import sql
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -179,24 +178,11 @@ async def coverage(tx: AsyncConnection, flows: Sequence[str]) -> Mapping[str, An
     return {row.flow: row.standing for row in rows}
 
 
-class UnknownEnds(Struct, frozen=True):
-    """The flows whose end is not known, by their paths, and why."""
-
-    untold: Mapping[str, str]
-    """Nobody knows what is new in them."""
-    unmeasured: Mapping[str, str]
-    """Of the others, those of which it is not known how far their ids go."""
-
-
-async def unknown_ends(tx: AsyncConnection, flows: Sequence[str]) -> UnknownEnds:
+async def unknown_ends(tx: AsyncConnection, flows: Sequence[str]) -> missing.UnknownEnds:
     """Those of *flows* of which what the ledger says of them is not all."""
     chosen = frozenset(flows)
     paths = {key: path for key, path in (await flow_paths(tx)).items() if path in chosen}
-    untold, unmeasured = await missing.untold(tx, paths), await missing.unmeasured(tx, paths)
-    return UnknownEnds(
-        {paths[key]: untold[key] for key in paths if key in untold},
-        {paths[key]: unmeasured[key] for key in paths if key in unmeasured.keys() - untold.keys()},
-    )
+    return await missing.unknown_ends(tx, paths)
 
 
 async def table(tx: AsyncConnection, name: Literal["flows", "users"]) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """What the archive does not know for sure: gaps and doubts, range by range, and unknown ends."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -33,6 +33,15 @@ class Doubt(Struct, frozen=True, kw_only=True):
     to_id: int
 
 
+class UnknownEnds(Struct, frozen=True):
+    """The flows whose end is not known, by their paths, and why."""
+
+    untold: Mapping[str, str]
+    """Nobody knows what is new in them."""
+    unmeasured: Mapping[str, str]
+    """Of the others, those of which it is not known how far their ids go."""
+
+
 async def gaps(tx: AsyncConnection, flows: Sequence[str]) -> list[Gap]:
     """The gaps of these flows, the newest of each first."""
     rows = await tx.execute(_GAPS, {"flows": list(flows)})
@@ -59,6 +68,19 @@ async def unmeasured(tx: AsyncConnection, flow_keys: Collection[int]) -> dict[in
     """
     rows = await tx.execute(_UNMEASURED, {"keys": list(flow_keys)})
     return {row.flow_key: _why_unmeasured(row.joined, row.disabled) for row in rows}
+
+
+async def unknown_ends(tx: AsyncConnection, paths: Mapping[int, str]) -> UnknownEnds:
+    """Those of the flows of *paths*, by their keys, of which what the ledger says is not all."""
+    no_news, no_measure = await untold(tx, paths), await unmeasured(tx, paths)
+    return UnknownEnds(
+        {path: no_news[key] for key, path in paths.items() if key in no_news},
+        {
+            path: no_measure[key]
+            for key, path in paths.items()
+            if key in no_measure.keys() - no_news.keys()
+        },
+    )
 
 
 def _why_unmeasured(joined: bool | None, disabled: bool | None) -> str:
