@@ -98,7 +98,7 @@ def extend(
     while to_come:
         fact = to_come.popleft()
         if isinstance(fact, LISTED) and (place := _place(message, fact, to_come)):
-            to_come.insert(place, replace(fact, as_of=position(to_come[place - 1])))
+            to_come = _deferred(fact, to_come, place)
             continue
         folded = fold(message, fact)
         is_known = is_known or _tells_content(message, folded, fact)
@@ -110,16 +110,31 @@ def extend(
 
 
 def _place(message: Message, listed: Showing | Absence, to_come: Iterable[Fact]) -> int:
-    """How many facts *to_come* the listing of a *message* had seen already; they come before it."""
+    """How many facts *to_come* end with one that the listing of a *message* had seen already.
+
+    0 if it had seen none. Listings among them show just as much: they had seen it, too.
+    """
     after = fold(message, listed)
     if step_of(message, after, listed) is None:
         return 0
     for place, fact in enumerate(to_come, 1):
-        if isinstance(fact, LISTED) or not _is_seen(message, after, fact):
+        if isinstance(fact, LISTED):
+            if step_of(after, fold(after, fact), fact):
+                return 0
+        elif not _is_seen(message, after, fact):
             return 0
-        if step_of(message, fold(message, fact), fact):
+        elif step_of(message, fold(message, fact), fact):
             return place
     return 0
+
+
+def _deferred(listed: Showing | Absence, to_come: Iterable[Fact], place: int) -> deque[Fact]:
+    """The facts *to_come*, of the first *place* the events, then *listed* and other listings."""
+    facts = list(to_come)
+    seen = [fact for fact in facts[:place] if not isinstance(fact, LISTED)]
+    listings = [listed, *(fact for fact in facts[:place] if isinstance(fact, LISTED))]
+    moved = [replace(one, as_of=position(facts[place - 1])) for one in listings]
+    return deque([*seen, *moved, *facts[place:]])
 
 
 def _is_seen(before: Message, after: Message, fact: Mutation) -> bool:

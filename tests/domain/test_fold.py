@@ -91,8 +91,12 @@ def test_folding_on_from_a_stored_message_is_the_same_as_replaying_all(life, dat
 
 
 def early(life: Life) -> list[Showing]:
-    """Each listing of *life*, asked for just before what it is the first to show was heard."""
-    return [replace(one, as_of=EventId(max(10, one.as_of - 1))) for one in life.listings]
+    """Each listing of *life*, asked for just before what it is the first to show was heard; twice.
+
+    The second time is as early by its position, since who asked had not heard more.
+    """
+    first = [replace(one, as_of=EventId(max(10, one.as_of - 1))) for one in life.listings]
+    return [*first, *(replace(one, shown_at=BEGIN + timedelta(days=1)) for one in first)]
 
 
 @given(lives(), st.data())
@@ -394,6 +398,22 @@ def test_an_edit_whose_successor_a_listing_showed_already_is_the_step_before_it(
     assert [(r.kind, r.content, r.event, r.tags) for r in revisions[1:]] == [
         ("edited", "two", "line", ("x",)), ("listed", "three", "message", ())
     ]  # fmt: skip
+
+
+def test_two_listings_that_show_what_is_told_later_leave_who_did_it():
+    """As when a daemon has heard of it, and two that list the flow have not."""
+    one = shown(as_of=15, content="two", edited_at=BEGIN + timedelta(seconds=20))
+    other = replace(
+        one,
+        message=replace(one.message, reactions=(("+1", (UserId("3"),)),)),
+        shown_at=BEGIN + timedelta(seconds=30),
+    )
+    message, revisions = told([shown(as_of=10), other, edit(20, "two"), one])
+
+    assert [(r.kind, r.id, r.content) for r in revisions] == [
+        ("created", 10, "one"), ("edited", 20, "two")
+    ]  # fmt: skip
+    assert message.reactions == other.message.reactions
 
 
 def test_an_edit_of_tags_or_of_the_kind_alone_leaves_the_text_and_its_time():
