@@ -35,7 +35,7 @@ from archiver.domain.query_parsing import parse
 from archiver.domain.query_time import Calendar, read_moment
 from archiver.errors import ArchiverError
 from archiver.export.book import asked_before
-from archiver.export.folder import partial_of
+from archiver.export.folder import has_left, partial_of
 from archiver.export.manifest import Manifest
 from archiver.export.reading import Progress
 from archiver.export.writing import Format, total_bytes, write_export
@@ -146,7 +146,10 @@ def export(
         with serve_database(settings) as place, shown_progress(quiet=as_json) as tell:
             manifest = asyncio.run(run(place, tell))
     except (KeyboardInterrupt, SystemExit):
-        if is_begun and partial_of(to).exists():
+        if is_begun and has_left(to):
+            told = f"{to} is complete; {partial_of(to)} is left of its run, and can be removed"
+            click.echo(make_safe(told), err=True)
+        elif is_begun and partial_of(to).exists():
             kept = f"what is finished is kept in {partial_of(to)}"
             click.echo(make_safe(f"{kept}, and the same command goes on from there"), err=True)
         raise

@@ -217,6 +217,11 @@ def partial_of(to: Path) -> Path:
     return to.parent / f"{to.name}.partial"
 
 
+def has_left(to: Path) -> bool:
+    """Tell whether the zip *to* is there, and beside it what it is made of."""
+    return to.suffix.lower() == ".zip" and to.is_file() and partial_of(to).is_dir()
+
+
 @contextmanager
 def opened(to: Path, heading: Heading) -> Iterator[Folder]:
     """The folder of the export *to*, new or as an interrupted run of the same *heading* left it.
@@ -256,4 +261,7 @@ def _require_free(to: Path) -> None:
                 "its directory: name one that is to be made"
             )
     elif to.exists():
-        raise ArchiverError(f"{to} is there already: remove it, or choose another name")
+        told = f"{to} is there already: remove it, or choose another name"
+        if has_left(to):
+            told += f"; {partial_of(to)} is left of a run for it"
+        raise ArchiverError(told)

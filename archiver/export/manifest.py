@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from archiver.errors import ArchiverError
-from archiver.export.book import File
+from archiver.export.book import BOOK, File
 from archiver.export.folder import MANIFEST, leads_out
 from archiver.flowdock.official import PACKED_BY, require_file
 
@@ -119,6 +119,8 @@ def check(export: Path, manifest: Manifest) -> Iterator[Finding | File]:
 def _strangers(export: Path, manifest: Manifest) -> list[Finding]:
     """What is there and should not be: unnamed, no plain file, or there twice."""
     named = {MANIFEST, *(file.path for file in manifest.files)}
+    if export.is_dir():
+        named.add(BOOK)  # it goes last, and stays where a run is killed just before
     found = {}
     for path, trouble in _in_directory(export) if export.is_dir() else _in_zip(export):
         if trouble or path not in named:

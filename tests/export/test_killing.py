@@ -1,6 +1,7 @@
 """An export whose process is killed in the middle: the same command ends it as if nothing was."""
 
 import asyncio
+import shutil
 import signal
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -103,6 +104,29 @@ def test_who_stops_an_export_is_told_that_it_can_go_on(
     told = f"what is finished is kept in {partial_of(to)}, and the same command goes on from there"
     ended, out, err = asyncio.run(_stop(archive_url, to, ["--json"], number))
     assert (ended, out, err.strip()) == (status, "", told)
+
+
+def test_who_stops_an_export_that_has_its_name_is_told_that_it_is_complete(
+    archive_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("ARCHIVER_DATABASE_URL", archive_url)
+    to = tmp_path / "out.zip"
+
+    def stopped(path: Path) -> None:
+        raise KeyboardInterrupt(path)
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(shutil, "rmtree", stopped)
+        assert archiver(["export", str(to), "--json"]) == 130
+    left = f"{partial_of(to)} is left of"
+    told = capsys.readouterr().err.strip()
+    assert told == f"{to} is complete; {left} its run, and can be removed"
+    assert archiver(["export", "--check", str(to)]) == 0
+    assert archiver(["export", str(to)]) == 2
+    assert f"{left} a run for it" in capsys.readouterr().err
 
 
 def test_times_count_back_from_the_run_that_was_killed(

@@ -158,6 +158,22 @@ def test_large_and_small_pieces_are_written_and_digested_in_their_order(sizes: l
     assert (sink.size_bytes, sink.sha256()) == (len(whole), sha256(whole).hexdigest())
 
 
+def test_an_export_that_is_killed_when_it_has_its_name_is_as_its_manifest_says(
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: Path, *, missing_ok: bool = False) -> None:
+        raise RuntimeError(path, missing_ok)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Path, "unlink", killed)
+        with pytest.raises(RuntimeError):
+            export(tmp_path / "out", "csv")
+
+    manifest = read_manifest(tmp_path / "out")
+    assert (tmp_path / "out" / BOOK).exists()
+    assert list(check(tmp_path / "out", manifest)) == manifest.files
+
+
 def test_a_check_finds_what_is_no_more_as_it_was(export: Export, tmp_path: Path) -> None:
     out = tmp_path / "out"
     manifest = export(out, "csv")
