@@ -146,7 +146,7 @@ async def backfill_once(
                 paths |= account.source.paths
                 await account.look_at_heads()
                 sources.append((one, account.source))
-        on_found(sum(len(source.paths) for _, source in sources))
+        on_found(len({key for _, source in sources for key in source.paths}))
         await asyncio.sleep(settings.ingest.settling_seconds + STREAM_FIRST_SECONDS)
         for one, source in sources:
             with locking_out(locked_out, one.name, whence=one.whence, count=len(accounts)):

@@ -141,6 +141,21 @@ async def test_it_can_be_repeated_and_speaks_to_people(
     assert again.stdout.endswith(" 0 gaps left\n")
 
 
+async def test_flows_that_two_accounts_read_are_counted_once(
+    archiver: Run, flowdock: Simulator, database_url: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "two.toml"
+    names = ("one", "other")
+    config.write_text(
+        "".join(f'[[accounts]]\nname = "{name}"\ntoken = "{flowdock.token}"\n' for name in names)
+    )
+    run = partial(archiver, "--config", str(config), "backfill")
+    settings = leading_to(flowdock, database_url)
+    told = await asyncio.to_thread(run, **settings, ARCHIVER_INGEST_SETTLING_SECONDS="0.1")
+    flows = told.stdout.splitlines()[-1].partition(",")[0]
+    assert f"filling the gaps of {flows}\n" in told.stderr
+
+
 async def test_what_is_told_on_a_terminal_stands_above_the_bar(
     on_terminal: OnTerminal, environ: dict[str, str], flowdock: Simulator, database_url: str
 ) -> None:
