@@ -37,6 +37,7 @@ class Tally:
         """Count a part that is written already."""
         self._rows += part.rows
         self._kept += part.rows
+        self.tell(part)
 
     def count(self, rows: int, part: Part) -> None:
         """Count rows that were written."""

@@ -115,6 +115,7 @@ async def _write(engine: Engine, reading: Reading, style: Format, folder: Folder
 
     async def work(reading: Reading) -> None:
         for part in waiting:
+            reading.tally.tell(part)
             with folder.unit(part.name, seen_at=seen_at) as shelf:
                 shelf.unit.rows = await style.write_part(reading, part, shelf)
             reading.tally.tell(part)

@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 from archiver.cli.main import run as archiver
 from archiver.export.book import BOOK, asked_before
 from archiver.export.folder import partial_of
+from archiver.export.slack import Slack
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from tests.export.conftest import content, fill, lines
@@ -104,6 +105,25 @@ def test_who_stops_an_export_is_told_that_it_can_go_on(
     told = f"what is finished is kept in {partial_of(to)}, and the same command goes on from there"
     ended, out, err = asyncio.run(_stop(archive_url, to, ["--json"], number))
     assert (ended, out, err.strip()) == (status, "", told)
+
+
+def test_who_stops_an_export_before_a_part_of_it_is_written_is_told_so_too(
+    archive_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("ARCHIVER_DATABASE_URL", archive_url)
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for at in ("write_summary", "write_summary", "write_part"):
+        to = tmp_path / at
+        with monkeypatch.context() as stopping:
+            stopping.setattr(Slack, at, stopped)
+            assert archiver(["export", str(to), "--format", "slack"]) == 130
+        assert f"is kept in {partial_of(to)}, and" in capsys.readouterr().err
 
 
 def test_who_stops_an_export_that_has_its_name_is_told_that_it_is_complete(
