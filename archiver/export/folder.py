@@ -233,7 +233,10 @@ def opened(to: Path, heading: Heading) -> Iterator[Folder]:
     try:
         _require_free(to)
         home.parent.mkdir(parents=True, exist_ok=True)
-        home.mkdir(OWN_DIRECTORY, exist_ok=True)
+        try:
+            home.mkdir(OWN_DIRECTORY)
+        except FileExistsError:
+            _require_own(home)
         book = (home / BOOK).open("a+b")
     except OSError as error:
         raise ArchiverError(f"cannot write {home}: {error.strerror or error}") from error
@@ -249,6 +252,15 @@ def opened(to: Path, heading: Heading) -> Iterator[Folder]:
     finally:
         with suppress(OSError):  # what of it could not be written was told before
             book.close()
+
+
+def _require_own(home: Path) -> None:
+    """Make sure that nobody else made *home*, or what it leads to: they could read the export."""
+    if {home.lstat().st_uid, home.stat().st_uid} != {os.geteuid()}:
+        raise ArchiverError(
+            f"{home} belongs to another user, who could read and change the export: remove it, or "
+            "choose another name"
+        )
 
 
 def _require_free(to: Path) -> None:

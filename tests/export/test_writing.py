@@ -212,6 +212,24 @@ def test_others_of_the_machine_cannot_read_an_export(export: Export, tmp_path: P
     assert modes == {"out": "drwx------", "out.zip": "-rw-------"}
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes directories of others")
+@pytest.mark.parametrize("is_link", [False, True])
+def test_no_export_is_written_where_another_user_waits_for_it(
+    export: Export, tmp_path: Path, is_link: bool
+) -> None:
+    """As in a directory where all may make files; who made the folder could read what is in it."""
+    waiting = tmp_path / "out.partial"
+    if is_link:
+        (tmp_path / "mine").mkdir()
+        waiting.symlink_to("mine")
+    else:
+        waiting.mkdir(0o777)
+    os.chown(waiting, 65_534, 65_534, follow_symlinks=False)
+    with pytest.raises(ArchiverError, match="belongs to another user"):
+        export(tmp_path / "out", "jsonl")
+    assert list(waiting.iterdir()) == []
+
+
 def test_a_check_finds_what_of_a_zip_is_damaged(export: Export, tmp_path: Path) -> None:
     out = tmp_path / "out.zip"
     manifest = export(out, "csv")
