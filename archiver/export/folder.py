@@ -134,7 +134,7 @@ class Folder:
     def _pack(self) -> None:
         packed = self._to.with_name(f"{self._to.name}.tmp")
         packed.unlink(missing_ok=True)
-        packed.touch(OWN_FILE)
+        packed.touch(OWN_FILE, exist_ok=False)
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
             for path in sorted([MANIFEST, *(file.path for file in self.files)]):
                 entry = zipfile.ZipInfo(path, PACKED_AT)

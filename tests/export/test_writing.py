@@ -230,6 +230,23 @@ def test_no_export_is_written_where_another_user_waits_for_it(
     assert list(waiting.iterdir()) == []
 
 
+def test_a_zip_is_not_written_into_a_file_that_somebody_made_meanwhile(
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was there before is removed; another user may be quick enough to put it there again."""
+    touch = Path.touch
+
+    def made_meanwhile(path: Path, *args: Any, **kwargs: Any) -> None:
+        if path.name == "out.zip.tmp":
+            path.write_bytes(b"")
+        touch(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "touch", made_meanwhile)
+    with pytest.raises(ArchiverError, match=r"cannot write .*: File exists"):
+        export(tmp_path / "out.zip", "jsonl")
+    assert (tmp_path / "out.zip.tmp").read_bytes() == b""
+
+
 def test_a_check_finds_what_of_a_zip_is_damaged(export: Export, tmp_path: Path) -> None:
     out = tmp_path / "out.zip"
     manifest = export(out, "csv")
