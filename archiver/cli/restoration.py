@@ -11,6 +11,7 @@ from archiver.cli.progress import Tell
 from archiver.errors import ArchiverError
 from archiver.export.folder import MANIFEST
 from archiver.export.manifest import Finding, Manifest, check, opened, read_manifest
+from archiver.flowdock.client import LIMITS
 from archiver.flowdock.official import NO_ZIP, refuse_dangerous
 from archiver.ingest.importing import Imported
 from archiver.ingest.restoring import (
@@ -25,6 +26,8 @@ from archiver.store.engine import Engine
 
 CHECK_SHARE = 0.1
 """Of the time that it takes, what comparing the files with the manifest takes."""
+LONGEST_LINE_BYTES = 2 * LIMITS.body_bytes + 1_000_000
+"""No byte of what was received takes more than two: escaped in a text, or as hexadecimal digits."""
 
 
 def is_own(path: Path) -> bool:
@@ -108,12 +111,17 @@ async def restore(engine: Engine, path: Path, manifest: Manifest, tell: Tell) ->
 
 @contextmanager
 def _reader(path: Path) -> Iterator[Any]:
-    """A function that yields the lines of a file of the export."""
+    """A function that yields the lines of a file of the export; one is refused that has no end."""
     with opened(path) as read:
 
         def lines(name: str) -> Iterator[Line]:
             with read(name) as source:
-                for number, text in enumerate(source, start=1):
-                    yield Line(text, f"{path}: {name}, line {number:,}")
+                number = 0
+                while text := source.readline(LONGEST_LINE_BYTES + 1):
+                    number += 1
+                    place = f"{path}: {name}, line {number:,}"
+                    if len(text) > LONGEST_LINE_BYTES:
+                        raise ArchiverError(f"{place}: it is longer than any of ours")
+                    yield Line(text, place)
 
         yield lines

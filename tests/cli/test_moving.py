@@ -2,6 +2,7 @@
 
 import json
 import random
+import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -431,6 +432,31 @@ def test_an_export_that_lacks_a_file_of_its_own_is_refused(
     (tmp_path / "out/manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ArchiverError, match=r"names no rejects\.jsonl"):
         require_journal(tmp_path / "out")
+
+
+def test_a_line_without_end_is_not_read_into_memory(
+    database_url: str, second_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+    export(database_url, tmp_path / "out")
+    endless = bytes(20_000_000)
+    (tmp_path / "out" / "flows.jsonl").write_bytes(endless)
+    manifest = json.loads((tmp_path / "out/manifest.json").read_bytes())
+    (told,) = (one for one in manifest["files"] if one["path"] == "flows.jsonl")
+    told |= {"size_bytes": len(endless), "sha256": sha256(endless).hexdigest()}
+    (tmp_path / "out/manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setattr("archiver.cli.restoration.LONGEST_LINE_BYTES", 1_000_000)
+    whole = require_journal(tmp_path / "out")
+    with running(second_url) as (run, engine):
+        tracemalloc.start()
+        try:
+            with pytest.raises(ArchiverError, match=r"flows\.jsonl, line 1: it is longer than any"):
+                run(restore(engine, tmp_path / "out", whole, lambda _done, _where: None))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 10_000_000
 
 
 def test_a_zip_that_bursts_is_refused_before_its_manifest_is_read(tmp_path: Path) -> None:
