@@ -191,6 +191,8 @@ def test_variables_that_are_for_others_are_left_alone(name: str) -> None:
         {"database": {"url": f"postgresql://ada:{MARKER}@host:port/db"}},
         {"database": {"url": f"postgresql://ada:[{MARKER}@host/db"}},
         {"api_url": f"https://ada:{MARKER}@host"},
+        {"api_url": f"https://host/?access_token={MARKER}"},
+        {"stream_url": f"https://host/flows#{MARKER}"},
         {"token": MARKER, "accounts": [{"name": "a", "token": MARKER}]},
     ],
 )

@@ -31,7 +31,10 @@ def checked(setting: Setting, value: Any, *, source: str) -> Any:
     """*value* as the setting's type; *source* is where it stands, for the refusal."""
     taken = _take(setting, value)
     if taken is None:
-        hidden = setting.key.secret or setting.key.schemes == POSTGRES or "@" in str(value)
+        key = setting.key
+        # Flowdock takes a token as the user of a URL, and as access_token in its query.
+        may_hold = set("@?#" if key.schemes else "@") & set(str(value))
+        hidden = key.secret or key.schemes == POSTGRES or may_hold
         told = "is not usable" if hidden else f"cannot be {value!r}"
         raise SettingRefused(f"{source} {told}: expected {setting.expected}")
     return taken
