@@ -17,6 +17,7 @@ import pytest
 
 from archiver.embedded import LOG_BYTES, Server, run_server
 from archiver.embedded.binaries import SYSTEM, choose_binaries
+from archiver.embedded.home import require_usable
 from archiver.errors import ArchiverError
 
 RUN = """
@@ -140,6 +141,22 @@ def test_only_its_owner_reaches_it_and_nothing_around_it_changes(
         assert b"PATH=" in environ
         assert b"secret" not in environ
     assert mode(swift_path) == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes directories of others")
+def test_no_server_is_kept_or_asked_where_another_user_waits_for_it(
+    swift_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who made the directory can hold its lock, and have a server of his own answer there."""
+    home = swift_path / "home"
+    home.mkdir(0o777)
+    os.chown(home, 65_534, 65_534)
+    monkeypatch.setattr(os, "geteuid", lambda: 1)
+    with pytest.raises(ArchiverError, match="belongs to another user"):
+        require_usable(home)
+    with pytest.raises(ArchiverError, match="belongs to another user"), run_server(home):
+        pass
+    assert list(home.iterdir()) == []
 
 
 def test_what_the_environment_says_of_other_servers_does_not_count(

@@ -18,6 +18,7 @@ def open_lock(home: Path) -> IO[str]:
     """
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _require_own(home)
         return open(home / "lock", "a", opener=lambda name, flags: os.open(name, flags, 0o600))
     except OSError as error:
         raise _refusal(home, error) from error
@@ -36,6 +37,8 @@ def require_usable(home: Path) -> None:
         raise _refusal(home, OSError(ENOTDIR, os.strerror(ENOTDIR)))
     if not os.access(place, os.W_OK | os.X_OK):
         raise _refusal(home, OSError(EACCES, os.strerror(EACCES)))
+    if place == home:
+        _require_own(home)
 
 
 def is_made(home: Path) -> bool:
@@ -54,6 +57,15 @@ def is_made(home: Path) -> bool:
             "run this as the user whose archive it is, or set ARCHIVER_DATA_DIR to one of yours"
         ) from error
     return True
+
+
+def _require_own(home: Path) -> None:
+    """Refuse what another user made, except to root, who runs a server as the owner of *home*."""
+    if os.geteuid() not in {0, home.stat().st_uid}:
+        raise ArchiverError(
+            f"{home} belongs to another user, whose server could be taken for yours; "
+            "set ARCHIVER_DATA_DIR to a directory of yours"
+        )
 
 
 def _refusal(home: Path, error: OSError) -> ArchiverError:
