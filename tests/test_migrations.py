@@ -488,6 +488,56 @@ async def test_an_extension_is_found_where_the_database_keeps_it(bare_database_u
     assert query(bare_database_url, made) == [(1,)]
 
 
+@pytest.mark.parametrize("path", ["''", '"$user"', "public", "nowhere, pg_catalog, public"])
+@pytest.mark.parametrize("place", ["Else Where", None])
+async def test_an_extension_is_found_or_made_wherever_the_database_looks(
+    bare_database_url, path, place
+):
+    with psycopg.connect(bare_database_url, autocommit=True) as admin:
+        if place:
+            admin.execute(f'CREATE SCHEMA "{place}"')
+            admin.execute(f'CREATE EXTENSION pg_trgm SCHEMA "{place}"')
+        admin.execute(f"ALTER DATABASE {admin.info.dbname} SET search_path = {path}")
+    async with connect(bare_database_url) as engine:
+        await migrate(engine)
+    made = "SELECT count(*) FROM pg_indexes WHERE indexname = 'texts_parts'"
+    assert query(bare_database_url, made) == [(1,)]
+    lies_in = (
+        "SELECT nspname FROM pg_extension JOIN pg_namespace AS schema ON schema.oid = extnamespace"
+        " WHERE extname = 'pg_trgm'"
+    )
+    assert query(bare_database_url, lies_in) == [(place or "public",)]
+
+
+async def test_an_extension_is_made_where_there_is_no_schema_for_everybody(bare_database_url):
+    with psycopg.connect(bare_database_url, autocommit=True) as admin:
+        admin.execute("DROP SCHEMA public")
+    async with connect(bare_database_url) as engine:
+        await migrate(engine)
+    made = "SELECT count(*) FROM pg_indexes WHERE indexname = 'texts_parts'"
+    assert query(bare_database_url, made) == [(1,)]
+
+
+async def test_the_views_ask_nothing_that_stands_before_postgress_own(bare_database_url):
+    with psycopg.connect(bare_database_url, autocommit=True) as admin:
+        admin.execute("CREATE SCHEMA like_others")
+        admin.execute(
+            "CREATE FUNCTION like_others.current_setting(text) RETURNS text"
+            " LANGUAGE sql AS $$SELECT 'anything'$$"
+        )
+        admin.execute(
+            "CREATE FUNCTION like_others.lower(int8range) RETURNS bigint"
+            " LANGUAGE sql AS 'SELECT 5::bigint'"
+        )
+        path = "like_others, pg_catalog, public"
+        admin.execute(f"ALTER DATABASE {admin.info.dbname} SET search_path = {path}")
+    async with connect(bare_database_url) as engine:
+        await migrate(engine)
+    with psycopg.connect(bare_database_url, autocommit=True) as admin:
+        admin.execute("DROP SCHEMA like_others CASCADE")
+        assert admin.execute("SELECT count(*) FROM archive.gaps").fetchone() == (0,)
+
+
 @pytest.mark.parametrize("revision", ["0001", "0003"])
 async def test_an_older_schema_is_refused_with_the_command_to_run(bare_database_url, revision):
     async with connect(bare_database_url) as engine:

@@ -68,8 +68,6 @@ async def migrate(engine: AsyncEngine) -> tuple[str | None, str]:
             raise PoolerBetween
         await _take_turn(connection)
         try:
-            # An extension may lie in a schema that only the database's own path leads to.
-            await connection.execute(text("RESET search_path"))
             before = await current(connection)
             refuse_newer(before)
             await _require_place(connection, is_new=before is None)
@@ -82,8 +80,7 @@ async def migrate(engine: AsyncEngine) -> tuple[str | None, str]:
             # Its lock and its settings end with it; to ask for that may fail, and hide the reason.
             await connection.invalidate()
             raise
-        for name in ("lock_timeout", "search_path"):
-            await connection.execute(text(f"SET {name} = {OURS[name]}"))
+        await connection.execute(text(f"SET lock_timeout = {OURS['lock_timeout']}"))
         await connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": ONE_AT_A_TIME})
         await connection.commit()
         return before, latest()

@@ -100,13 +100,18 @@ def _create_indexes() -> None:
         WITH (gin_pending_list_limit = 1024)
     """)
     # An extension that is not installed, or may not be made, leaves searches for parts of words
-    # slow, and nothing else.
+    # slow, and nothing else. The path leads neither to where somebody has put it nor to where
+    # it could be made.
     op.execute("""
-        DO $$ BEGIN
-            CREATE EXTENSION IF NOT EXISTS pg_trgm;
-            CREATE INDEX texts_parts ON store.texts
-            USING gin (spaced gin_trgm_ops, store.cells(hour))
-            WITH (gin_pending_list_limit = 1024);
+        DO $$
+        DECLARE place text := coalesce(
+            (SELECT quote_ident(nspname) FROM pg_extension AS extension
+             JOIN pg_namespace AS schema ON schema.oid = extnamespace WHERE extname = 'pg_trgm'),
+            (SELECT nspname FROM pg_namespace WHERE nspname = 'public'), 'store');
+        BEGIN
+            EXECUTE concat('CREATE EXTENSION IF NOT EXISTS pg_trgm SCHEMA ', place);
+            EXECUTE concat('CREATE INDEX texts_parts ON store.texts USING gin (spaced ', place,
+                '.gin_trgm_ops, store.cells(hour)) WITH (gin_pending_list_limit = 1024)');
         EXCEPTION WHEN OTHERS THEN
             RAISE NOTICE 'no index of parts of words: %', SQLERRM;
         END $$
