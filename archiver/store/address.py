@@ -1,5 +1,6 @@
 """Where the database is: its URL, and what is said when that leads nowhere."""
 
+import re
 from collections.abc import Mapping
 
 from sqlalchemy.engine import URL, make_url
@@ -47,16 +48,23 @@ def parsed(url: str) -> URL:
     return found.set(drivername="postgresql+psycopg")
 
 
+_REFUSED = re.compile(r"\bFATAL\b|failed: [^\s:]+:  ")
+"""What libpq puts before the answer of a server: how grave it is, in the language of the server."""
+
+
 def _advice(reason: str) -> str:
     """What to do about a connection that could not be made."""
-    # No SQLSTATE comes with it; a server that answers calls its refusal fatal.
+    # No SQLSTATE comes with it; what a server answers may be in another language.
     for told, advice in _ADVICE.items():
         if told in reason:
             return advice
     if 'database "' in reason and "does not exist" in reason:
         return "create it, or correct its name in ARCHIVER_DATABASE_URL"
-    if "FATAL" in reason:
-        return "the server answers: correct the user in ARCHIVER_DATABASE_URL, or its rules"
+    if _REFUSED.search(reason):
+        return (
+            "the server answers: correct the user or the database in ARCHIVER_DATABASE_URL, or "
+            "the rules and limits of the server"
+        )
     return (
         "set ARCHIVER_DATABASE_URL to a PostgreSQL server that can be reached, "
         "or unset it to use a private one"

@@ -25,6 +25,10 @@ NO_RELATION = "42P01"
 NOT_UPDATABLE = "55000"
 NOT_SUPPORTED = "0A000"
 PROTOCOL = "08P01"
+CHECKS_CHANGES = "transformDeclareCursorStmt"
+COUNTS_STATEMENTS = "exec_parse_message"
+OPENS_RELATION = "parserOpenTable"
+"""Functions of the server, which tell refusals of one code apart in whatever language it speaks."""
 SERVER_AWAY = frozenset({"08", "53", "57", "58"})
 """Not all that a writer would wait for: what a query is refused for, the query must mend."""
 CHANGE = re.compile(
@@ -196,23 +200,23 @@ def _refusal(error: DBAPIError | psycopg.Error, query: str, seconds: float) -> s
     """What is wrong with the query; None when it is not the query that is wrong."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     state, told = sqlstate(error), first_line(error)
-    severity = cause.diag.severity_nonlocalized if isinstance(cause, psycopg.Error) else None
+    diag = cause.diag if isinstance(cause, psycopg.Error) else None
+    severity, source = diag and diag.severity_nonlocalized, diag and diag.source_function
     if state == CANCELED:
         return f"the query took longer than {in_words(seconds)}; allow more with --timeout"
     # What a WITH would change is told as a cursor's lack of a feature.
-    changes = state == NOT_SUPPORTED and "data-modifying" in told
+    changes = state == NOT_SUPPORTED and source == CHECKS_CHANGES
     if changes or state in {READ_ONLY, NOT_UPDATABLE} or (state == NOT_SQL and CHANGE.match(query)):
         return "the archive can be read here, not changed"
     # FATAL would be what a pooler says of a connection that it ends.
     if state == PROTOCOL and severity == "ERROR":
         return "nobody gives a value for $1: write the value itself into the query"
     if state == NOT_SQL:
-        is_one = "multiple commands" not in told
         more = f"{told}; one query is taken and nothing else: SELECT something"
-        return more if is_one else "one query at a time"
+        return "one query at a time" if source == COUNTS_STATEMENTS else more
     if not state or state[:2] in SERVER_AWAY:
         return None if fault(error) is Fault.SERVER else told
-    hint = getattr(getattr(cause, "diag", None), "message_hint", None)
-    if state == NO_RELATION and told.startswith("relation"):
+    hint = diag and diag.message_hint
+    if state == NO_RELATION and source == OPENS_RELATION:
         hint = "archiver sql --help names the views"
     return f"{told}; {hint}" if hint else told

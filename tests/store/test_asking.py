@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
+from archiver.store import asking
 from archiver.store.asking import Json, QueryRefused, ask
 from archiver.store.engine import Engine, connect, transaction
 from archiver.store.sessions import is_pooled
@@ -39,6 +40,24 @@ async def test_nothing_can_end_the_transaction_that_only_reads(engine, end):
     with pytest.raises(QueryRefused, match="one query at a time"):
         await rows_of(engine, query)
     assert await rows_of(engine, "SELECT what FROM kept") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("SELECT 1; SELECT 2", "one query at a time"),
+        (
+            "WITH gone AS (DELETE FROM public.kept RETURNING what) SELECT * FROM gone",
+            "the archive can be read here, not changed",
+        ),
+        ("SELECT * FROM nowhere", "Fehler; archiver sql --help names the views"),
+    ],
+)
+async def test_a_server_may_speak_another_language(engine, monkeypatch, query, told):
+    monkeypatch.setattr(asking, "first_line", lambda _error: "Fehler")
+    with pytest.raises(QueryRefused) as caught:
+        await rows_of(engine, query)
+    assert str(caught.value).partition("\n")[0] == told
 
 
 async def test_values_come_as_what_they_are(engine):

@@ -284,7 +284,7 @@ async def test_a_server_that_is_not_there_is_told_without_its_password(url):
             "guest:wr0ng",
             "the server answers: correct the user in ARCHIVER_DATABASE_URL, or the pass",
         ),
-        ("guest:s3cr3t", "the server answers: correct the user in ARCHIVER_DATABASE_URL, or its "),
+        ("guest:s3cr3t", "the server answers: correct the user or the database in ARCHIVER_DAT"),
     ],
 )
 async def test_what_a_server_asks_for_is_told(choosy, user, advice):
@@ -315,6 +315,11 @@ def choosy(swift_module_path):
         ('invalid sslmode value: "bogus"', "correct sslmode in ARCHIVER_DATABASE_URL"),
         ('FATAL:  no pg_hba.conf entry for host "::1"', "the server answers: correct the user"),
         ('FATAL:  database "nowhere" does not exist', "create it, or correct its name"),
+        (
+            "connection failed: … failed: FATAL:  Datenbank »archive« existiert nicht",
+            "the server answers: correct the user or the database in ARCHIVER_DATABASE_URL, or",
+        ),
+        ('… failed: ВАЖНО:  роль "me" не существует', "the server answers: correct the user or"),
         ("FATAL:  sorry, too many clients already", "the server answers: let fewer connect"),
         ("FATAL:  remaining connection slots are reserved", "the server answers: let fewer"),
         ("FATAL:  the database system is starting up", "the server answers: try again"),
