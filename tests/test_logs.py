@@ -154,6 +154,22 @@ def quoting(database_url: str) -> psycopg.Error:
     raise AssertionError("Postgres took it")
 
 
+def test_what_was_added_to_a_table_and_refuses_rows_is_named(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as db:
+        db.execute("ALTER TABLE store.users ADD COLUMN dba integer")
+        db.execute("ALTER TABLE store.users ADD CONSTRAINT short CHECK (length(nick) < 3)")
+        known = "INSERT INTO store.users (user_id, nick, first_seen_at, last_seen_at)"
+        with pytest.raises(psycopg.errors.CheckViolation) as caught:
+            db.execute(f"{known} VALUES ('1', 'secretive', now(), now())")
+        db.execute("ALTER TABLE store.users ALTER COLUMN dba SET NOT NULL")
+        with pytest.raises(psycopg.errors.NotNullViolation) as missed:
+            db.execute(f"{known} VALUES ('1', 'me', now(), now())")
+    told = logs.tell_error(caught.value)
+    assert told == "CheckViolation: SQLSTATE 23514: schema store, table users, constraint short"
+    told = logs.tell_error(missed.value)
+    assert told == "NotNullViolation: SQLSTATE 23502: schema store, table users, column dba"
+
+
 @pytest.mark.parametrize("format_", ["console", "json"])
 def test_what_postgres_quotes_of_a_row_reaches_no_log(
     postgres_url: str, database_url: str, format_: Format

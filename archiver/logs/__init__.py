@@ -112,16 +112,27 @@ def tell_error(error: BaseException) -> str:
     """What *error* says, without anything that others said: its type, and its text if that is safe.
 
     Of an error of Postgres the SQLSTATE and the first line, which names no row; the lines below it
-    (DETAIL, CONTEXT) may hold one.
+    (DETAIL, CONTEXT) may hold one. If the first line may, too, what was violated is named instead.
     """
     kind = type(error).__name__
-    state = getattr(getattr(error, "orig", None) or error, "sqlstate", None)
+    cause = getattr(error, "orig", None) or error
+    state = getattr(cause, "sqlstate", None)
     if state:
         quotes = state[:2] in QUOTING_STATES
-        first = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-        return f"{kind}: SQLSTATE {state}" + ("" if quotes else f": {first}")
+        first = _violated(cause) if quotes else str(cause).strip().partition("\n")[0]
+        return f"{kind}: SQLSTATE {state}" + (f": {first}" if first else "")
     text = str(error) if isinstance(error, TELLABLE) and not isinstance(error, UnicodeError) else ""
     return f"{kind}: {text}" if text else kind
+
+
+def _violated(cause: BaseException) -> str:
+    """The table, column and constraint that an error of Postgres is about; these quote no row."""
+    diag = getattr(cause, "diag", None)
+    told = {
+        kind: getattr(diag, f"{kind}_name", None)
+        for kind in ("schema", "table", "column", "constraint")
+    }
+    return ", ".join(f"{kind} {name}" for kind, name in told.items() if name)
 
 
 class Secrets:
