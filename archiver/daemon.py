@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import NoReturn
 
 from msgspec import Struct
@@ -24,6 +25,7 @@ from archiver.ingest.contact import (
     locking_out,
     make_contact,
 )
+from archiver.ingest.files import fetch_all
 from archiver.ingest.indexing import Writers, index_forever
 from archiver.ingest.leases import EVERYTHING, Leases
 from archiver.ingest.live import Pace, write_forever
@@ -125,7 +127,7 @@ class Backfilled(Struct, frozen=True, kw_only=True):
 async def backfill_once(
     settings: Settings, engine: Engine, *, on_found: Callable[[int], None]
 ) -> Backfilled:
-    """Fill all gaps of all accounts up to the present.
+    """Fill all gaps of all accounts up to the present, and fetch the files.
 
     *on_found* is called with the number of flows when their heads are known and filling begins.
 
@@ -151,6 +153,8 @@ async def backfill_once(
         for one, source in sources:
             with locking_out(locked_out, one.name, whence=one.whence, count=len(accounts)):
                 await backfill(source, workers=settings.backfill.concurrency, until_done=True)
+                if settings.files.enabled:
+                    await fetch_all(source, partial(shared.downloads, one))
             source.stop()
         told = {key for _, source in sources for key in source.paths.keys() - source.untold.keys()}
         untold = {

@@ -15,6 +15,7 @@ from uuid import uuid4
 import aiohttp
 
 from archiver.flowdock.client import Client, Limits
+from archiver.flowdock.downloads import DownloadLimits, Downloads
 from archiver.flowdock.retry import Gate
 from archiver.flowdock.stream import follow
 from archiver.ingest.account import Account, Plan
@@ -136,6 +137,17 @@ class Works:
             audits_per_second=self.settings.audit.requests_per_second,
         )
 
+    def downloads(self, account: AccountSettings) -> Downloads:
+        """The files that *account* may read."""
+        return Downloads(
+            account.api_url,
+            account.token,
+            gate=self.gate(account.api_url),
+            clock=self.now,
+            chance=self.chance,
+            limits=DownloadLimits(most_bytes=self.settings.files.largest_bytes),
+        )
+
     def account(self, account: AccountSettings, *, share: Share = EVERYTHING) -> Account:
         """*account*, ready to run, or to be asked; of what it can see, *share* is ours."""
         settings = self.settings
@@ -165,6 +177,7 @@ class Works:
             plan,
             source,
             follow=follow_shard,
+            downloads=partial(self.downloads, account) if settings.files.enabled else None,
             names=self.names,
             intake=self.intake,
             tally=self.tally.accounts[account.name],

@@ -34,11 +34,14 @@ from tests.ingest.arriving import new_flow, query, waits_for_lock
 ROOT = Path(__file__).parent.parent
 
 CONTRACT = {
-    "attachments": "flow message_id position file_name content_type file_size path sha256",
+    "attachments": "flow message_id position file_name content_type file_size path sha256"
+    " attempts last_error",
     "coverage": "flow witness from_id to_id",
     "daemons": "daemon started_at heard_at lease_until captures could_capture unheard",
     "doubts": "flow from_id to_id",
     "events": "flow id event user_id sent received_at witness target_id payload",
+    "file_parts": "sha256 part bytes",
+    "files": "sha256 file_size kept_at",
     "flows": "flow flow_id organization name access_mode joined disabled first_seen_at"
     " last_seen_at flow_key not_told",
     "forms": "flow id form witness received_at as_of payload",

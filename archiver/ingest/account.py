@@ -1,4 +1,4 @@
-"""One account at work: its flows looked up, their streams followed, their gaps filled."""
+"""One account at work: its flows looked up, their streams followed, gaps filled, files kept."""
 
 import asyncio
 import logging
@@ -15,6 +15,7 @@ from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.backfill import HANDS, UNANSWERED, audit, backfill
 from archiver.ingest.connections import Connections, Follow, Lines, pause
 from archiver.ingest.directory import Choice
+from archiver.ingest.files import Opened, keep_files
 from archiver.ingest.intake import Intake
 from archiver.ingest.leases import Share
 from archiver.ingest.names import Names
@@ -53,6 +54,7 @@ class Account:
         source: Source,
         *,
         follow: Follow,
+        downloads: Opened | None,
         names: Names,
         intake: Intake,
         tally: AccountTally,
@@ -61,6 +63,7 @@ class Account:
     ) -> None:
         self._plan = plan
         self._tally = tally
+        self._downloads = downloads
         self.source = source
         self._roster = Roster(
             source,
@@ -97,6 +100,8 @@ class Account:
                 group.create_task(self._watch_heads())
                 group.create_task(backfill(self.source, workers=self._plan.workers))
                 group.create_task(audit(self.source, cycle=self._plan.audit_cycle))
+                if self._downloads is not None:
+                    group.create_task(keep_files(self.source, self._downloads))
         finally:
             self.source.stop()
             self._roster.end()

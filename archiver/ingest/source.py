@@ -202,6 +202,11 @@ class Source:
             return replace(one, doubted=Ranges(), is_early=bool(one.doubted))
         return one
 
+    def ours(self) -> list[int]:
+        """The flows that can be asked for, and that no other account asks for at present."""
+        self._turns.holds(self._account, self.paths.keys())
+        return [key for key in self.paths if self._turns.is_of(self._account, key)]
+
     async def doubt_oldest(self, cycle: timedelta) -> None:
         """Have the flow listed again that was so longest ago, if that is more than a *cycle*."""
         now = self._now()

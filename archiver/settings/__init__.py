@@ -17,6 +17,7 @@ from archiver.settings.sections import (
     BackfillSettings,
     DatabaseSettings,
     DirectorySettings,
+    FilesSettings,
     IngestSettings,
     LogsSettings,
     MetricsSettings,
@@ -43,6 +44,7 @@ class Settings:
     backfill: BackfillSettings = field(default_factory=BackfillSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
     directory: DirectorySettings = field(default_factory=DirectorySettings)
+    files: FilesSettings = field(default_factory=FilesSettings)
     signals: SignalsSettings = field(default_factory=SignalsSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     sharing: SharingSettings = field(default_factory=SharingSettings)

@@ -228,6 +228,26 @@ class SignalsSettings:
     ] = 30.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilesSettings:
+    """Whether the archive keeps what files hold, beside what messages say of them."""
+
+    enabled: Annotated[
+        bool,
+        Key(doc="fetch the files that messages name, into the database", example="true"),
+    ] = True
+    largest_bytes: Annotated[
+        int,
+        Key(
+            doc="leave out files that are larger; what was left out is told",
+            unit="bytes",
+            example="268435456",
+            least=1,
+            most=1024**4,
+        ),
+    ] = 256 * 1024**2
+
+
 Language = Literal[
     "simple", "arabic", "armenian", "basque", "catalan", "danish", "dutch", "english", "finnish",
     "french", "german", "greek", "hindi", "hungarian", "indonesian", "irish", "italian",

@@ -31,6 +31,7 @@ from archiver.store.bulk import (
 )
 from archiver.store.engine import carried
 from archiver.store.fetching import fetch, query, rows_in
+from archiver.store.files import wanting
 from archiver.store.pipelining import Answer, Statement, send
 from archiver.store.rows import Row, Rows, add_rows
 from archiver.store.schema import messages, revisions, threads
@@ -132,8 +133,8 @@ async def store(
 
     A history that starts at 0 replaces what is stored of its message. Of *threads*, the state that
     the newest event showed wins. New rows go together, those *beside* them as well, and so does the
-    note for the search, of all but those *found_alike* before. If *commits*, the transaction may be
-    committed when this returns.
+    note for the search, of all but those *found_alike* before. Files that the messages name are
+    wanted from then on. If *commits*, the transaction may be committed when this returns.
     """
     before = []
     if changed:
@@ -143,6 +144,14 @@ async def store(
         before.append(Statement(_FORGET, list(keys_of(afresh).values())))
     if shown := [_thread_record(one) for one in threads]:
         before.append(Statement(_SHOW, [records(shown)]))
+    named = [
+        (key[0], one.message.attachments)
+        for states in (added, changed)
+        for key, one in states.items()
+        if one.message.attachments
+    ]
+    if named and (wanted := wanting(named)):
+        before.append(wanted)
     written = [
         key for key in dict.fromkeys([*added, *changed, *histories]) if key not in found_alike
     ]

@@ -2,12 +2,14 @@
 
 Three tables hold what cannot be made again: `journal` (each form in which an event was received,
 verbatim), `sightings` (when listings first and last showed a form that the journal had) and
-`rejects`. `messages`, `revisions` and `threads` are the replay of these and can be dropped and
-rebuilt. `ledger` and `pages` hold what is proven. `texts` is what is searched; it is made of
-`messages` and `revisions` in the background, by what `changes`, `walks` and `lexicon` tell; the
-arrays in `changes` are stored as they are, not compressed, which nothing here can say.
-`daemons` and `leases` are of the moment: who works here, and on what. A flow is a small number in
-all that is kept of it, since it is in every key.
+`rejects`. So do `files` and `file_parts`, once a service is gone; `attached` tells which of the
+files that messages name are kept, and what became of the others. `messages`, `revisions` and
+`threads` are the replay of the journal and can be dropped and rebuilt. `ledger` and `pages` hold
+what is proven. `texts` is what is searched; it is made of `messages` and `revisions` in the
+background, by what `changes`, `walks` and `lexicon` tell; the arrays in `changes` are stored as
+they are, not compressed, which nothing here can say. `daemons` and `leases` are of the moment: who
+works here, and on what. A flow is a small number in all that is kept of it, since it is in every
+key.
 
 Whoever writes events of a flow first locks its row of `ledger`: so what a transaction reads of the
 flow stays true until it commits, and rows can be copied in without looking for conflicts again.
@@ -206,6 +208,41 @@ revisions = Table(
     _optional("edits", Integer),
     _time("deleted_at", optional=True),
     _time("seen_at", optional=True),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("sha256", Text, primary_key=True, comment="of the bytes, in hexadecimal"),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("kept_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+file_parts = Table(
+    "file_parts",
+    metadata,
+    Column("sha256", Text, primary_key=True),
+    Column("part", Integer, primary_key=True, autoincrement=False),
+    Column("bytes", LargeBinary, nullable=False),
+)
+
+attached = Table(
+    "attached",
+    metadata,
+    _flow_key(primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("size_bytes", BigInteger, nullable=True, comment="as the service tells"),
+    Column("sha256", Text, nullable=True, comment="null until it is kept"),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column(
+        "due_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=func.now(),
+        comment="when it is to be asked for next",
+    ),
+    _optional("error", Text),
+    Index("attached_due", "due_at", postgresql_where=text("sha256 IS NULL")),
 )
 
 threads = Table(

@@ -1,0 +1,229 @@
+"""The files of messages, as the service gives their bytes.
+
+A message tells the path of a file; the API answers a GET of that with a redirect to where the bytes
+are stored, at another host, for a short time. The token is for the API alone and does not go along.
+
+Both the path and the redirect are foreign. So nothing is asked for but files, whatever a message
+says; and no redirect leads from a service on the internet to an address that is not, since whoever
+made it could have the archive take in what only this machine can see.
+"""
+
+import random
+import re
+import socket
+from collections.abc import Callable
+from datetime import datetime
+from ipaddress import ip_address
+from typing import IO, Self
+from urllib.parse import quote
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from msgspec import Struct
+from typing_extensions import override
+from yarl import URL
+
+from archiver.errors import ArchiverError
+from archiver.flowdock.client import authorization
+from archiver.flowdock.refusals import AnswerTooLong, Garbled, StatusRefused, TokenRefused
+from archiver.flowdock.retry import DELAYS, Delays, Gate, retry_after, retrying
+
+_FILE = re.compile(
+    r"/(?:files|flows/[^/]+/[^/]+/files|private/[0-9]+/[0-9]+/files)/[^/].*", re.DOTALL
+)
+_ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+MOST_REDIRECTS = 3
+FILE = "the file"
+"""What errors call it: its name is what somebody wrote, and they are logged."""
+NOWHERE = f"{FILE} was answered with a redirect that leads nowhere"
+PRIVATE = f"{FILE} was answered with a redirect into a private network"
+_HOLDS = frozenset({429, 503})
+
+
+class NoFile(ArchiverError):
+    """What cannot be asked for, or leads nowhere; the text says why."""
+
+
+class DownloadLimits(Struct, frozen=True, kw_only=True):
+    """What a file may cost."""
+
+    most_bytes: int
+    """How long it may be."""
+    patience_seconds: float = 10.0
+    """How long it is asked for again before its error is raised."""
+    answer_seconds: float = 900.0
+    """How long it may take."""
+    silence_seconds: float = 30.0
+    """How long nothing of it may come."""
+
+
+class Downloads:
+    """The files that one account may read; to be used as ``async with``."""
+
+    def __init__(
+        self,
+        base_url: str,
+        token: str,
+        *,
+        gate: Gate,
+        clock: Callable[[], datetime],
+        chance: random.Random,
+        limits: DownloadLimits,
+        delays: Delays = DELAYS,
+    ) -> None:
+        self._base = URL(base_url.rstrip("/"))
+        self._authorization = authorization(token)
+        self._gate = gate
+        self._clock = clock
+        self._chance = chance
+        self._limits = limits
+        self._delays = delays
+        self._timeout = aiohttp.ClientTimeout(
+            total=limits.answer_seconds,
+            sock_connect=limits.silence_seconds,
+            sock_read=limits.silence_seconds,
+        )
+        self._fence = Fence(str(self._base.host))
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, resolver=self._fence),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._session.close()
+
+    async def fetch(self, path: str, sink: IO[bytes]) -> None:
+        """Write into *sink*, from its start, what the file at *path* holds.
+
+        Raises:
+            NoFile: *path* is not that of a file, or the answer leads where it should not.
+            TokenRefused, StatusRefused, AnswerTooLong, Garbled: by the answer. And aiohttp's errors
+                or `TimeoutError` when no answer came in time.
+        """
+        asked = "/" + path.lstrip("/")
+        segments = asked.split("/")[1:]
+        if not _FILE.fullmatch(asked) or {"", ".", ".."} & set(segments):
+            raise NoFile("its path is not that of a file")
+        again = retrying(self._limits.patience_seconds, self._delays, self._chance)
+        try:
+            await again(self._fetch_once, quote(asked, safe="/"), sink)
+        except StatusRefused as refused:
+            # Nobody says whether a path is told as it is to be asked for.
+            if refused.status != 404 or not _ESCAPED.search(asked):
+                raise
+            await again(self._fetch_once, quote(asked, safe="/%"), sink)
+
+    async def _fetch_once(self, path: str, sink: IO[bytes]) -> None:
+        sink.seek(0)
+        sink.truncate()
+        url = URL(f"{self._base}{path}", encoded=True)
+        async with self._gate.request():
+            try:
+                for _ in range(MOST_REDIRECTS + 1):
+                    leads_to = await self._get(url, sink)
+                    if leads_to is None:
+                        return
+                    url = leads_to
+            except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as error:
+                self._gate.answered(error)
+                raise Garbled(FILE) from None
+            except (aiohttp.ClientError, OSError) as error:
+                self._gate.answered(error)
+                raise
+        raise NoFile(f"{FILE} was answered with more than {MOST_REDIRECTS} redirects")
+
+    async def _get(self, url: URL, sink: IO[bytes]) -> URL | None:
+        """Ask for *url*, and write its body to *sink*; returns where it leads, if elsewhere."""
+        headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
+        if is_api := url.origin() == self._base.origin():
+            headers["Authorization"] = self._authorization
+        async with self._session.get(
+            url, headers=headers, timeout=self._timeout, allow_redirects=False
+        ) as response:
+            status = response.status
+            self._gate.answered(status)
+            if is_api and status in _HOLDS:
+                self._gate.hold(retry_after(response.headers, now=self._clock()) or 0.0)
+            if is_api and status == 401:
+                raise TokenRefused
+            if status in _REDIRECTS:
+                return await self._followed(url, response.headers.get("Location", ""))
+            if status != 200:
+                raise StatusRefused(FILE, status)
+            length = 0
+            async for chunk in response.content.iter_any():
+                length += len(chunk)
+                if length > self._limits.most_bytes:
+                    response.close()
+                    raise AnswerTooLong(FILE, self._limits.most_bytes)
+                sink.write(chunk)
+        return None
+
+    async def _followed(self, url: URL, location: str) -> URL:
+        """Where *location* leads, an answer to *url*.
+
+        Raises:
+            NoFile: nowhere, or where no file of the service can be.
+        """
+        try:
+            target = url.join(URL(location, encoded=True))
+            host = target.host
+        except ValueError:
+            raise NoFile(NOWHERE) from None
+        if not host or target.scheme not in {"https", self._base.scheme}:
+            raise NoFile(NOWHERE)
+        if not await self._fence.is_open(host):
+            raise NoFile(PRIVATE)
+        return target
+
+
+class Fence(AbstractResolver):
+    """Finds the addresses of hosts; of a service on the internet, none that is not there.
+
+    It is asked when a connection is made, so what a name leads to cannot change after the look.
+    """
+
+    def __init__(self, home: str) -> None:
+        self._home = home
+        self._resolver = aiohttp.ThreadedResolver()
+        self._is_home_open: bool | None = None
+
+    async def is_open(self, host: str) -> bool:
+        """Tell whether *host* may be asked; of a name, whoever resolves it finds that out."""
+        try:
+            address = ip_address(host)
+        except ValueError:
+            return True
+        return address.is_global or host == self._home or not await self._home_is_open()
+
+    @override
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._resolver.resolve(host, port, family)
+        if host == self._home:
+            return found
+        are_open = all(ip_address(one["host"]).is_global for one in found)
+        if not are_open and await self._home_is_open():
+            raise NoFile(PRIVATE)
+        return found
+
+    @override
+    async def close(self) -> None:
+        await self._resolver.close()
+
+    async def _home_is_open(self) -> bool:
+        """Tell whether the API itself is on the internet."""
+        if self._is_home_open is None:
+            try:
+                addresses = [ip_address(self._home)]
+            except ValueError:
+                found = await self._resolver.resolve(self._home, 0, socket.AF_UNSPEC)
+                addresses = [ip_address(one["host"]) for one in found]
+            self._is_home_open = any(address.is_global for address in addresses)
+        return self._is_home_open

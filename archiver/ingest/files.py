@@ -1,0 +1,113 @@
+"""Keeping what the files hold that messages name.
+
+A file is no event: it cannot be edited, and proves nothing. So files have a pace of their own,
+beside all else, and one that is not given rests ever longer, and is told in `archive.attachments`.
+Whoever captures a flow fetches its files, one after the other.
+
+What comes must be as long as the message says: a proxy's page is no file, and a part of it neither.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+from tempfile import SpooledTemporaryFile
+from typing import NoReturn
+
+from archiver.errors import ArchiverError
+from archiver.flowdock.breaks import what_said
+from archiver.flowdock.downloads import Downloads
+from archiver.flowdock.refusals import TokenRefused
+from archiver.ingest.apply import when_possible
+from archiver.ingest.backfill import UNANSWERED
+from archiver.ingest.source import Source
+from archiver.store import files
+from archiver.store.files import Wanted
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2.0
+"""How often it is looked what is wanted, while nothing is."""
+AT_ONCE = 50
+"""Files of one look."""
+FIRST_REST = timedelta(minutes=1)
+LONGEST_REST = timedelta(days=30)
+IN_MEMORY_BYTES = 1024 * 1024
+"""What is larger lies in a temporary file until the archive has it."""
+READ_BYTES = 1024 * 1024
+
+
+Opened = Callable[[], Downloads]
+"""Opens the way to the files of an account."""
+
+
+class NotWhole(ArchiverError):
+    """What came is not as long as the service says that the file is."""
+
+    def __init__(self, *, came: int, told: int) -> None:
+        super().__init__(f"{came:,} bytes came of a file of {told:,}")
+
+
+async def keep_files(source: Source, opened: Opened) -> NoReturn:
+    """Fetch the files of the account's flows, for ever.
+
+    Raises:
+        TokenRefused: the account is locked out; among others in a group.
+    """
+    async with opened() as downloads:
+        while True:
+            if not await _fetch_due(source, downloads):
+                await asyncio.sleep(LOOK_SECONDS)
+
+
+async def fetch_all(source: Source, opened: Opened) -> None:
+    """Fetch the files of the account's flows once, those that rest as well.
+
+    Raises:
+        TokenRefused: the account is locked out.
+    """
+    hasten = partial(files.hasten, flow_keys=list(source.paths))
+    by = await when_possible(source.engine, hasten)
+    async with opened() as downloads:
+        while await _fetch_due(source, downloads, by=by):
+            pass
+
+
+async def _fetch_due(source: Source, downloads: Downloads, *, by: datetime | None = None) -> int:
+    """Fetch some of the files that are due, or were *by* a time; returns how many."""
+    due = partial(files.due, flow_keys=source.ours(), most=AT_ONCE, by=by)
+    wanted = await when_possible(source.engine, due)
+    for one in wanted:
+        await _fetch(source, downloads, one)
+    return len(wanted)
+
+
+async def _fetch(source: Source, downloads: Downloads, one: Wanted) -> None:
+    with SpooledTemporaryFile(max_size=IN_MEMORY_BYTES) as content:
+        try:
+            await downloads.fetch(one.path, content)
+            size = content.tell()
+            if one.size_bytes is not None and size != one.size_bytes:
+                raise NotWhole(came=size, told=one.size_bytes)
+        except TokenRefused:
+            raise
+        except UNANSWERED as error:
+            await _leave(source, one, error)
+            return
+        content.seek(0)
+        digest = hashlib.sha256()
+        while piece := content.read(READ_BYTES):
+            digest.update(piece)
+            await asyncio.sleep(0)
+        keep = partial(files.keep, one=one, content=content, sha256=digest.hexdigest())
+        await when_possible(source.engine, keep)
+
+
+async def _leave(source: Source, one: Wanted, error: BaseException) -> None:
+    rest = min(FIRST_REST * 2 ** min(one.attempts, 20), LONGEST_REST)
+    fail = partial(files.fail, one=one, error=what_said(error), rest=rest)
+    await when_possible(source.engine, fail)
+    about = {"flow": source.paths.get(one.flow_key), "reason": what_said(error)}
+    log.warning("file not given, trying again later", extra=about)

@@ -1,0 +1,132 @@
+"""What the files hold that messages name: which are wanted still, and the bytes of the others.
+
+A file is wanted from the transaction on that writes a message which names it, and is known by its
+flow and the path at which the service serves it. Bytes are kept once, however many messages name a
+file of just these, and in parts, so that neither side ever holds a large file in memory.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from datetime import datetime, timedelta
+from typing import IO
+
+from msgspec import Struct
+from sqlalchemy import Update, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from archiver.domain.model import Attachment
+from archiver.store.bulk import numbers, texts
+from archiver.store.pipelining import Statement
+from archiver.store.rows import Row, copy
+from archiver.store.schema import attached, file_parts, files
+
+PART_BYTES = 1024 * 1024
+LONGEST_PATH_BYTES = 1000
+"""A longer one is no file's, and no index takes it."""
+UNKNOWN = -1
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """A file that a message names, and that is not kept."""
+
+    flow_key: int
+    path: str
+    size_bytes: int | None
+    """As the service tells; None when it does not."""
+    attempts: int
+
+
+def wanting(named: Iterable[tuple[int, Iterable[Attachment]]]) -> Statement | None:
+    """What notes the files that messages name, by flow key; None when none has a path."""
+    sizes = {
+        (flow_key, file.path): file.size_bytes
+        for flow_key, attachments in named
+        for file in attachments
+        if file.path and len(file.path.encode()) <= LONGEST_PATH_BYTES
+    }
+    if not sizes:
+        return None
+    return Statement(
+        _WANT,
+        [
+            numbers([flow_key for flow_key, _ in sizes], bits=32),
+            texts([path for _, path in sizes]),
+            numbers([UNKNOWN if size is None else size for size in sizes.values()], bits=64),
+        ],
+    )
+
+
+async def due(
+    tx: AsyncConnection, flow_keys: Collection[int], *, most: int, by: datetime | None = None
+) -> list[Wanted]:
+    """At most so many files of these flows to ask for now, those that wait longest first.
+
+    Or those that were to be asked for *by* a time of the database's.
+    """
+    columns = (attached.c.flow_key, attached.c.path, attached.c.size_bytes, attached.c.attempts)
+    rows = await tx.execute(
+        select(*columns)
+        .where(
+            attached.c.sha256.is_(None),
+            attached.c.flow_key.in_(flow_keys),
+            attached.c.due_at <= (func.now() if by is None else by),
+        )
+        .order_by(attached.c.due_at, attached.c.flow_key, attached.c.path)
+        .limit(most)
+    )
+    return [Wanted(**row) for row in rows.mappings()]
+
+
+async def hasten(tx: AsyncConnection, flow_keys: Collection[int]) -> datetime:
+    """Have all files of these flows that are not kept asked for now; returns the time."""
+    now: datetime = (await tx.execute(select(func.now()))).scalar_one()
+    await tx.execute(
+        update(attached)
+        .where(
+            attached.c.sha256.is_(None),
+            attached.c.flow_key.in_(flow_keys),
+            attached.c.due_at > now,
+        )
+        .values(due_at=now)
+    )
+    return now
+
+
+async def keep(tx: AsyncConnection, one: Wanted, content: IO[bytes], *, sha256: str) -> None:
+    """Keep the bytes of a file: all of *content*, of which *sha256* is the digest."""
+    size = content.seek(0, 2)
+    content.seek(0)
+    statement = insert(files).values(sha256=sha256, size_bytes=size).on_conflict_do_nothing()
+    if (await tx.execute(statement)).rowcount:
+        await copy(tx, file_parts, ["sha256", "part", "bytes"], _parts(content, sha256))
+    await tx.execute(_at(one).values(sha256=sha256, error=None))
+
+
+async def fail(tx: AsyncConnection, one: Wanted, *, error: str, rest: timedelta) -> None:
+    """Note why a file was not given; it is not due again before it rested so long."""
+    due_at = func.now() + rest
+    await tx.execute(_at(one).values(attempts=one.attempts + 1, error=error, due_at=due_at))
+
+
+def _at(one: Wanted) -> Update:
+    return update(attached).where(
+        attached.c.flow_key == one.flow_key,
+        attached.c.path == one.path,
+        attached.c.sha256.is_(None),
+    )
+
+
+def _parts(content: IO[bytes], sha256: str) -> Iterator[Row]:
+    part = 0
+    while piece := content.read(PART_BYTES):
+        yield sha256, part, piece
+        part += 1
+
+
+_WANT = b"""
+    INSERT INTO store.attached (flow_key, path, size_bytes)
+    SELECT flow_key, path, nullif(size_bytes, -1)
+    FROM unnest(CAST($1 AS integer[]), CAST($2 AS text[]), CAST($3 AS bigint[]))
+         AS named (flow_key, path, size_bytes)
+    ON CONFLICT DO NOTHING
+"""
