@@ -18,14 +18,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from archiver import daemon
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, guarded, open_for_changes, serve_database
-from archiver.cli.measures import told_unmeasured, told_untold, untold_members
+from archiver.cli.measures import told_files, told_unmeasured, told_untold, untold_members
 from archiver.cli.progress import shown_bar
 from archiver.cli.tables import counted
 from archiver.cli.terminal import can_draw, make_safe
 from archiver.ingest.apply import when_possible
 from archiver.ingest.contact import LockedOut
 from archiver.settings import Settings
-from archiver.store import missing, reading
+from archiver.store import files, missing, reading
 from archiver.store.engine import Engine, Transaction
 from archiver.store.reading import FlowReport
 
@@ -42,6 +42,7 @@ class Progressed:
     messages: int
     proven: float
     """The share of ids that is proven, every flow counting alike."""
+    files: files.Counts
     untold: Mapping[str, str] = field(default_factory=dict)
     """The flows of which nobody knows what is new in them, and why."""
     unmeasured: Mapping[str, str] = field(default_factory=dict)
@@ -69,13 +70,13 @@ class Watcher(Protocol):
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.pass_obj
 def backfill(load: LoadSettings, /, *, as_json: bool) -> int:
-    """Fill the gaps of all flows up to the present, then exit.
+    """Fill the gaps of all flows up to the present, fetch their files, then exit.
 
     The daemon may run at the same time: both read the same ledger, and what both ask for is
     archived once. A service that is away for a minute is waited for. Exit status 1: some gaps
     could not be filled, or the service did not tell how far a flow has come, or no account can
     read one of which nobody ever asked. Exit status 2: an account's token was refused; what the
-    others can read is filled.
+    others can read is filled. Why files were not given, archiver files tells.
     """
     settings = load()
     settings.require_accounts()
@@ -126,12 +127,14 @@ async def _look(settings: Settings, engine: Engine) -> Progressed:
 
 async def _read(settings: Settings, tx: Transaction) -> Progressed:
     keys = list(await _wanted(settings, tx))
+    named = await files.counts(tx, keys)
     reports = await reading.flow_reports(tx, keys, now=datetime.now(UTC), exact=False)
     shares = [report.proven for report in reports if report.proven is not None]
     return Progressed(
         reports=reports,
         messages=sum(report.messages.rows for report in reports),
         proven=sum(shares) / len(shares) if shares else 0.0,
+        files=named,
     )
 
 
@@ -154,6 +157,8 @@ def _summary(done: Progressed) -> dict[str, Any]:
         "messages": done.messages,
         "proven": done.proven,
         "gaps_left": done.gaps,
+        "files_kept": done.files.kept,
+        "files_missing": done.files.missing,
         "not_filled": [
             {"flow": report.flow, "gaps": report.gaps, "reason": _reason(report)}
             for report in done.reports
@@ -168,7 +173,7 @@ def _summary(done: Progressed) -> dict[str, Any]:
 def _describe(done: Progressed) -> None:
     click.echo(
         f"{counted(len(done.reports), 'flow')}, {counted(done.messages, 'message')}, "
-        f"{counted(done.gaps, 'gap')} left"
+        f"{counted(done.gaps, 'gap')} left, {told_files(done.files)}"
     )
     left = [report for report in done.reports if report.gaps]
     _tell_some([_told_gaps(report) for report in left], whence="archiver status lists them")
@@ -206,6 +211,7 @@ def _watching(*, as_json: bool) -> Iterator[Watcher | None]:
             TextColumn("{task.percentage:5.1f}%"),
             TextColumn("{task.fields[messages]} messages"),
             TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[files]}"),
             TimeRemainingColumn(),
             console=Console(highlight=False),
         ) as progress:
@@ -221,7 +227,7 @@ class Bar:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._task = progress.add_task("", total=1.0, messages="0", rate="")
+        self._task = progress.add_task("", total=1.0, messages="0", rate="", files="")
         self._pace = Pace()
 
     def show(self, progressed: Progressed) -> None:
@@ -231,6 +237,7 @@ class Bar:
             self._task,
             completed=progressed.proven,
             messages=f"{progressed.messages:,}",
+            files=told_files(progressed.files),
             rate=f"{rate:,.0f}/s",
         )
 
@@ -248,7 +255,8 @@ class Lines:
         rate = self._pace.rate(progressed.messages)
         click.echo(
             f"{progressed.proven:6.1%} proven, {progressed.messages:,} messages, "
-            f"{rate:,.0f} a second, {counted(progressed.gaps, 'gap')} left"
+            f"{rate:,.0f} a second, {counted(progressed.gaps, 'gap')} left, "
+            f"{told_files(progressed.files)}"
         )
 
 

@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "Look after it": {
         "status": ("archiver.cli.status", "Show what is archived, proven and missing."),
+        "files": ("archiver.cli.files", "Show which files are not kept, or save some."),
         "gaps": ("archiver.cli.gaps", "Show which ids nothing proves yet, and why."),
         "verify": ("archiver.cli.verify", "List again what is claimed, compare and repair."),
         "explain": ("archiver.cli.explain", "Tell all that is known of one message or event."),

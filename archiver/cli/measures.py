@@ -3,7 +3,9 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from archiver.cli.tables import counted
 from archiver.cli.terminal import make_safe
+from archiver.store.files import Counts
 from archiver.store.missing import UNTOLD
 from archiver.store.reading import Count
 
@@ -43,6 +45,12 @@ def told_bytes(size: float) -> str:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:,.1f} TB"
+
+
+def told_files(counts: Counts) -> str:
+    """How many files are kept, and how many are not."""
+    left = f" ({counts.missing:,} not)" if counts.missing else ""
+    return f"{counted(counts.kept, 'file')} kept{left}"
 
 
 def told_untold(flow: str, reason: str) -> str:

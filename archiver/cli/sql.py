@@ -69,8 +69,8 @@ def sql(
 ) -> None:
     """Ask the archive one SQL QUERY, or EXPLAIN one; nothing can be changed.
 
-    The views are flows, users, messages, revisions, events, threads, attachments, signals,
-    coverage, gaps, doubts, rejects, forms, daemons, leases and schema_version;
+    The views are flows, users, messages, revisions, events, threads, attachments, files,
+    file_parts, signals, coverage, gaps, doubts, rejects, forms, daemons, leases and schema_version;
     messages_as_of(MOMENT) gives the messages as they were then, newest_messages(COUNT) the newest
     of each flow. docs/sql.md tells their columns, and answers many questions.
 

@@ -23,6 +23,7 @@ from archiver.cli.measures import (
     SILENCE,
     told_bytes,
     told_count,
+    told_files,
     told_seconds,
     told_share,
     told_unheard,
@@ -263,6 +264,7 @@ def _summary(found: Look) -> str:
         f"{counted(gaps, 'gap')} of {counted(missing, 'id')}"
         f"{f', {unknown:,} not measured yet' if unknown else ''}\n"
         f"{_counted(totals.signals, 'signal')}, {_counted(totals.rejects, 'reject')}, "
+        f"{told_files(totals.files)}, "
         f"database of {told_bytes(totals.database_bytes)}, last written {age}"
     )
 

@@ -196,6 +196,10 @@ def _of_archive(dated: Dated, now: float) -> Iterator[Metric]:
             max((one.lag_seconds for one in flows), default=0.0),
         ),
         "database_bytes": ("The size of the database.", dated.survey.database_bytes),
+        "files_missing": (
+            "Files that messages name and that are not in the archive.",
+            dated.survey.files_missing,
+        ),
         "survey_age_seconds": ("How old these figures are.", now - dated.at),
     }
     for name, (told, value) in plain.items():

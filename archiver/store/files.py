@@ -5,16 +5,18 @@ flow and the path at which the service serves it. Bytes are kept once, however m
 file of just these, and in parts, so that neither side ever holds a large file in memory.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+import hashlib
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import IO
 
 from msgspec import Struct
-from sqlalchemy import Update, func, select, update
+from sqlalchemy import Update, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.model import Attachment
+from archiver.errors import Corruption
 from archiver.store.bulk import numbers, texts
 from archiver.store.pipelining import Statement
 from archiver.store.rows import Row, copy
@@ -34,6 +36,36 @@ class Wanted(Struct, frozen=True, kw_only=True):
     size_bytes: int | None
     """As the service tells; None when it does not."""
     attempts: int
+
+
+class Counts(Struct, frozen=True, kw_only=True):
+    """How many files messages name; what several messages name by one path counts once."""
+
+    kept: int
+    missing: int
+    """That are not in the archive: not asked for yet, or in vain."""
+
+
+class Missing(Struct, frozen=True, kw_only=True):
+    """A file that a message names, and that is not in the archive."""
+
+    flow: str
+    message_id: int
+    position: int
+    file_name: str | None
+    file_size: int | None
+    attempts: int | None
+    """None when it cannot be asked for: the message tells no path of it."""
+    last_error: str | None
+
+
+class Kept(Struct, frozen=True, kw_only=True):
+    """A file of a message, and whether the archive has it."""
+
+    position: int
+    file_name: str | None
+    sha256: str | None
+    last_error: str | None
 
 
 def wanting(named: Iterable[tuple[int, Iterable[Attachment]]]) -> Statement | None:
@@ -92,6 +124,52 @@ async def hasten(tx: AsyncConnection, flow_keys: Collection[int]) -> datetime:
     return now
 
 
+async def counts(tx: AsyncConnection, flow_keys: Collection[int] | None = None) -> Counts:
+    """How many files these flows name, or all."""
+    kept = func.count(attached.c.sha256)
+    asked = select(kept, func.count() - kept)
+    if flow_keys is not None:
+        asked = asked.where(attached.c.flow_key.in_(flow_keys))
+    kept_, missing_ = (await tx.execute(asked)).one()
+    return Counts(kept=kept_, missing=missing_)
+
+
+async def missing_count(tx: AsyncConnection) -> int:
+    """How many files of all flows are not in the archive, by an index alone."""
+    asked = select(func.count(attached.c.due_at)).where(attached.c.sha256.is_(None))
+    return (await tx.execute(asked)).scalar_one()
+
+
+async def missing(tx: AsyncConnection, flows: Collection[str], *, most: int) -> list[Missing]:
+    """At most so many of the files of these flows that are not in the archive, by message."""
+    rows = await tx.execute(_MISSING, {"flows": list(flows), "most": most})
+    return [Missing(**row) for row in rows.mappings()]
+
+
+async def of_message(tx: AsyncConnection, flow: str, id_: int) -> list[Kept]:
+    """The files that a message of the flow with this path names, in their order."""
+    rows = await tx.execute(_OF_MESSAGE, {"flow": flow, "id": id_})
+    return [Kept(**row) for row in rows.mappings()]
+
+
+async def content(tx: AsyncConnection, sha256: str) -> AsyncIterator[bytes]:
+    """Yield the bytes of a file, in parts.
+
+    Raises:
+        Corruption: they are not those that were kept.
+    """
+    digest, part = hashlib.sha256(), 0
+    at = select(file_parts.c.bytes).where(file_parts.c.sha256 == sha256)
+    while piece := (await tx.execute(at.where(file_parts.c.part == part))).scalar():
+        digest.update(piece)
+        yield piece
+        part += 1
+    if digest.hexdigest() != sha256:
+        raise Corruption(
+            f"the file {sha256} was altered in store.file_parts: restore it from a backup"
+        )
+
+
 async def keep(tx: AsyncConnection, one: Wanted, content: IO[bytes], *, sha256: str) -> None:
     """Keep the bytes of a file: all of *content*, of which *sha256* is the digest."""
     size = content.seek(0, 2)
@@ -123,6 +201,17 @@ def _parts(content: IO[bytes], sha256: str) -> Iterator[Row]:
         part += 1
 
 
+_MISSING = text("""
+    SELECT flow, message_id, position, file_name, file_size, attempts, last_error
+    FROM archive.attachments
+    WHERE sha256 IS NULL AND flow = ANY(CAST(:flows AS text[]))
+    ORDER BY flow, message_id, position LIMIT :most
+""")
+_OF_MESSAGE = text("""
+    SELECT position, file_name, sha256, last_error
+    FROM archive.attachments
+    WHERE flow = :flow AND message_id = :id ORDER BY position
+""")
 _WANT = b"""
     INSERT INTO store.attached (flow_key, path, size_bytes)
     SELECT flow_key, path, nullif(size_bytes, -1)

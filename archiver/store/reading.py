@@ -12,6 +12,7 @@ from msgspec import Struct
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from archiver.store import files
 from archiver.store.missing import FOUND_EMPTY, untold
 
 STRETCHES = 16
@@ -65,6 +66,7 @@ class Totals(Struct, frozen=True, kw_only=True):
 
     signals: Count
     rejects: Count
+    files: files.Counts
     database_bytes: int
     written_at: datetime | None
     """When the ledger of any flow was last written, or the newest event of any was received: an
@@ -102,6 +104,7 @@ async def totals(tx: AsyncConnection, *, exact: bool) -> Totals:
     return Totals(
         signals=await _count(tx, "signals", exact=exact),
         rejects=await _count(tx, "rejects", exact=exact),
+        files=await files.counts(tx),
         database_bytes=row.bytes,
         written_at=row.written_at,
     )

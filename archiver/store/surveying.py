@@ -10,6 +10,8 @@ from msgspec import Struct
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from archiver.store import files
+
 LAGGING_SECONDS = 60.0
 """A flow with more lag than this is behind; where something is being said, there is always some,
 the settling time at least."""
@@ -36,6 +38,8 @@ class Survey(Struct, frozen=True, kw_only=True):
 
     flows: list[FlowSurvey]
     """Those that are read; the furthest behind first."""
+    files_missing: int
+    """Files that messages name and that are not in the archive."""
     database_bytes: int
 
 
@@ -45,6 +49,7 @@ async def survey(tx: AsyncConnection, *, now: datetime) -> Survey:
     size = await tx.execute(text("SELECT pg_database_size(current_database())"))
     return Survey(
         flows=[FlowSurvey(**row) for row in rows.mappings()],
+        files_missing=await files.missing_count(tx),
         database_bytes=int(size.scalar_one()),
     )
 

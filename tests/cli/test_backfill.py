@@ -16,6 +16,7 @@ from archiver.simulator.entities import Message, Timeline
 from archiver.simulator.faults import Fault
 from archiver.simulator.server import Simulator
 from archiver.store.engine import connect
+from archiver.store.files import Counts
 from tests.cli.conftest import IMPORTED, OnTerminal, Run, leading_to
 from tests.ingest.arriving import waits_for_lock
 
@@ -279,7 +280,8 @@ async def test_a_pattern_that_no_flow_is_like_is_told(
 
 
 def test_flows_without_gaps_are_not_listed() -> None:
-    assert _summary(Progressed(reports=(), messages=0, proven=0.0))["not_filled"] == []
+    progressed = Progressed(reports=(), messages=0, proven=0.0, files=Counts(kept=0, missing=0))
+    assert _summary(progressed)["not_filled"] == []
 
 
 async def test_who_shows_how_far_it_has_come_waits_for_the_database_too(

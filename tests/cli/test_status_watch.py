@@ -22,6 +22,7 @@ from sqlalchemy.exc import OperationalError
 
 from archiver.cli.dashboard import Look, View, draw
 from archiver.cli.watching import ask_readiness, views
+from archiver.store.files import Counts
 from archiver.store.leases import Report
 from archiver.store.reading import Count, FlowReport, Totals
 from tests.cli.forks import Starter
@@ -56,7 +57,13 @@ def flow(
 
 
 def look(*flows: FlowReport, at: datetime = NOW) -> Look:
-    totals = Totals(signals=Count(5), rejects=Count(1), database_bytes=123_000_000, written_at=at)
+    totals = Totals(
+        signals=Count(5),
+        rejects=Count(1),
+        files=Counts(kept=7, missing=1),
+        database_bytes=123_000_000,
+        written_at=at,
+    )
     return Look(at=at, flows=flows, totals=totals)
 
 
