@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import datetime
 from ipaddress import ip_address
 from typing import IO, Self
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -84,12 +84,17 @@ class Downloads:
             sock_connect=limits.silence_seconds,
             sock_read=limits.silence_seconds,
         )
-        self._fence = Fence(str(self._base.host))
+        self._fence = Fence(str(self._base.raw_host))
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, resolver=self._fence),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
         )
+
+    @property
+    def most_bytes(self) -> int:
+        """How long a file may be."""
+        return self._limits.most_bytes
 
     async def __aenter__(self) -> Self:
         return self
@@ -106,8 +111,9 @@ class Downloads:
                 or `TimeoutError` when no answer came in time.
         """
         asked = "/" + path.lstrip("/")
-        segments = asked.split("/")[1:]
-        if not _FILE.fullmatch(asked) or {"", ".", ".."} & set(segments):
+        # Read with and without escapes, it must lead to a file: servers differ in when they look.
+        segments = {*asked[1:].split("/"), *unquote(asked)[1:].split("/")}
+        if not _FILE.fullmatch(asked) or segments & {"", ".", ".."}:
             raise NoFile("its path is not that of a file")
         again = retrying(self._limits.patience_seconds, self._delays, self._chance)
         try:
@@ -172,7 +178,7 @@ class Downloads:
         """
         try:
             target = url.join(URL(location, encoded=True))
-            host = target.host
+            host = target.raw_host
         except ValueError:
             raise NoFile(NOWHERE) from None
         if not host or target.scheme not in {"https", self._base.scheme}:

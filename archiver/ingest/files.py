@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 from tempfile import SpooledTemporaryFile
-from typing import NoReturn
+from typing import IO, NoReturn
 
 from archiver.errors import ArchiverError
 from archiver.flowdock.breaks import what_said
@@ -38,7 +38,6 @@ IN_MEMORY_BYTES = 1024 * 1024
 """What is larger lies in a temporary file until the archive has it."""
 READ_BYTES = 1024 * 1024
 
-
 Opened = Callable[[], Downloads]
 """Opens the way to the files of an account."""
 
@@ -48,6 +47,13 @@ class NotWhole(ArchiverError):
 
     def __init__(self, *, came: int, told: int) -> None:
         super().__init__(f"{came:,} bytes came of a file of {told:,}")
+
+
+class TooLong(ArchiverError):
+    """The service says that a file is longer than the settings allow."""
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(f"it has {size_bytes:,} bytes, more than files.largest_bytes allows")
 
 
 async def keep_files(source: Source, opened: Opened) -> NoReturn:
@@ -87,13 +93,10 @@ async def _fetch_due(source: Source, downloads: Downloads, *, by: datetime | Non
 async def _fetch(source: Source, downloads: Downloads, one: Wanted) -> None:
     with SpooledTemporaryFile(max_size=IN_MEMORY_BYTES) as content:
         try:
-            await downloads.fetch(one.path, content)
-            size = content.tell()
-            if one.size_bytes is not None and size != one.size_bytes:
-                raise NotWhole(came=size, told=one.size_bytes)
+            await _download(downloads, one, content)
         except TokenRefused:
             raise
-        except UNANSWERED as error:
+        except (*UNANSWERED, OSError) as error:  # there may be no room for it, here
             await _leave(source, one, error)
             return
         content.seek(0)
@@ -103,6 +106,15 @@ async def _fetch(source: Source, downloads: Downloads, one: Wanted) -> None:
             await asyncio.sleep(0)
         keep = partial(files.keep, one=one, content=content, sha256=digest.hexdigest())
         await when_possible(source.engine, keep)
+
+
+async def _download(downloads: Downloads, one: Wanted, content: IO[bytes]) -> None:
+    if one.size_bytes is not None and one.size_bytes > downloads.most_bytes:
+        raise TooLong(one.size_bytes)
+    await downloads.fetch(one.path, content)
+    size = content.tell()
+    if one.size_bytes not in {None, size}:
+        raise NotWhole(came=size, told=one.size_bytes or 0)
 
 
 async def _leave(source: Source, one: Wanted, error: BaseException) -> None:

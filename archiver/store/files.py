@@ -174,8 +174,8 @@ async def keep(tx: AsyncConnection, one: Wanted, content: IO[bytes], *, sha256: 
     """Keep the bytes of a file: all of *content*, of which *sha256* is the digest."""
     size = content.seek(0, 2)
     content.seek(0)
-    statement = insert(files).values(sha256=sha256, size_bytes=size).on_conflict_do_nothing()
-    if (await tx.execute(statement)).rowcount:
+    new = insert(files).values(sha256=sha256, size_bytes=size).on_conflict_do_nothing()
+    if (await tx.execute(new.returning(files.c.sha256))).first():
         await copy(tx, file_parts, ["sha256", "part", "bytes"], _parts(content, sha256))
     await tx.execute(_at(one).values(sha256=sha256, error=None))
 

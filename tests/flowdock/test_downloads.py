@@ -1,0 +1,207 @@
+"""Where the bytes of files are fetched from, and whom the token is shown, by real servers."""
+
+import random
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from io import BytesIO
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from archiver.flowdock.client import authorization
+from archiver.flowdock.downloads import DownloadLimits, Downloads, Fence, NoFile
+from archiver.flowdock.refusals import AnswerTooLong, Garbled, StatusRefused, TokenRefused
+from archiver.flowdock.retry import Delays, Gate
+from tests.flowdock.conftest import Server, serving
+
+TOKEN = "s3cret-t0ken"
+PATH = "/files/123/ec53/picture.png"
+QUICK = Delays(
+    error_step_seconds=0.001,
+    error_limit_seconds=0.01,
+    refusal_start_seconds=0.001,
+    refusal_limit_seconds=0.01,
+)
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Fetch = Callable[..., Awaitable[bytes]]
+
+
+def answer(body: bytes = b"", *, status: int = 200, location: str | None = None) -> Answer:
+    async def reply(_request: web.Request) -> web.Response:
+        headers = {} if location is None else {"Location": location}
+        return web.Response(body=body, status=status, headers=headers)
+
+    return reply
+
+
+async def cut_short(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Length": "1000"})
+    await response.prepare(request)
+    await response.write(b"part")
+    assert request.transport is not None
+    request.transport.close()
+    return response
+
+
+@pytest.fixture
+async def storage() -> AsyncIterator[Server]:
+    """Another host: the same address by another port."""
+    async with serving() as it:
+        yield it
+
+
+@pytest.fixture
+def fetch(server: Server, clock: Any) -> Fetch:
+    async def fetched(path: str = PATH, *, most_bytes: int = 1000, held: bytes = b"") -> bytes:
+        opened = Downloads(
+            server.url,
+            TOKEN,
+            gate=Gate(requests_per_second=1e6, concurrency=10),
+            clock=clock,
+            chance=random.Random(1),
+            limits=DownloadLimits(most_bytes=most_bytes, patience_seconds=0.5),
+            delays=QUICK,
+        )
+        sink = BytesIO(held)
+        async with opened as downloads:
+            await downloads.fetch(path, sink)
+        return sink.getvalue()
+
+    return fetched
+
+
+async def test_the_token_does_not_go_where_a_redirect_leads(server, storage, fetch):
+    server.reply(answer(status=302, location=f"{storage.url}/bucket/key?X-Signature=a%2Fb%20c"))
+    storage.reply(answer(b"bytes"))
+    assert await fetch() == b"bytes"
+    [asked], [given] = server.requests, storage.requests
+    assert asked.headers["Authorization"] == authorization(TOKEN)
+    assert "Authorization" not in given.headers
+    assert "Cookie" not in given.headers
+    assert given.rel_url.raw_path_qs == "/bucket/key?X-Signature=a%2Fb%20c"
+
+
+async def test_a_redirect_to_the_api_itself_is_asked_as_the_api(server, fetch):
+    server.reply(answer(status=307, location="/_storage/1"), answer(b"bytes"))
+    assert await fetch() == b"bytes"
+    assert [one.path for one in server.requests] == [PATH, "/_storage/1"]
+    assert all(one.headers["Authorization"] for one in server.requests)
+
+
+async def test_a_second_answer_does_not_stand_behind_the_first(server, fetch):
+    server.reply(cut_short, answer(b"whole"))
+    assert await fetch(held=b"of another file, and longer") == b"whole"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/user",
+        "/flows/acme/main/messages",
+        "/flows/acme/main/files",
+        "/private/1/messages",
+        "/files/../user",
+        "/files/a/../../user",
+        "/files//x",
+        "/files/1/k/%2e%2e%2f%2E%2e/%2e%2e/user",
+        "/files/",
+        "https://elsewhere.example/files/1/x",
+        "//elsewhere.example/files/1/x",
+        "",
+    ],
+)
+async def test_nothing_but_files_is_asked_for(server, fetch, path):
+    server.reply(answer(b"secret"))
+    with pytest.raises(NoFile):
+        await fetch(path)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/files/1/k/ a?b#c.png", "/files/1/k/%20a%3Fb%23c.png"),
+        ("files/1/k/発.pdf", "/files/1/k/%E7%99%BA.pdf"),
+        ("/flows/acme/main/files/1/x", "/flows/acme/main/files/1/x"),
+        ("/private/1/2/files/k/100%.txt", "/private/1/2/files/k/100%25.txt"),
+    ],
+)
+async def test_a_path_is_asked_for_as_it_is_written(server, fetch, path, asked):
+    server.reply(answer(b"bytes"))
+    assert await fetch(path) == b"bytes"
+    assert [one.rel_url.raw_path_qs for one in server.requests] == [asked]
+
+
+async def test_a_path_that_is_escaped_already_is_asked_for_so_next(server, fetch):
+    server.reply(answer(status=404), answer(b"bytes"))
+    assert await fetch("/files/1/k/a%20b.png") == b"bytes"
+    assert [one.rel_url.raw_path for one in server.requests] == [
+        "/files/1/k/a%2520b.png",
+        "/files/1/k/a%20b.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    "location", ["", "ftp://elsewhere.example/x", "file:///etc/passwd", "http://", "http://[::1"]
+)
+async def test_a_redirect_that_leads_nowhere_is_told(server, fetch, location):
+    server.reply(answer(status=302, location=location))
+    with pytest.raises(NoFile, match=r"redirect"):
+        await fetch()
+
+
+async def test_redirects_end(server, fetch):
+    server.reply(answer(status=302, location="/again"))
+    with pytest.raises(NoFile, match="more than 3 redirects"):
+        await fetch()
+    assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (answer(status=401), TokenRefused),
+        (answer(status=404), StatusRefused),
+        (answer(status=500), StatusRefused),
+        (answer(b"x" * 1001), AnswerTooLong),
+        (cut_short, Garbled),
+    ],
+)
+async def test_what_is_no_file_is_told_without_its_name(server, fetch, reply, error):
+    server.reply(reply)
+    with pytest.raises(error) as told:
+        await fetch()
+    assert "picture" not in str(told.value)
+
+
+async def test_another_host_that_wants_a_token_says_nothing_of_ours(server, storage, fetch):
+    server.reply(answer(status=302, location=f"{storage.url}/x"))
+    storage.reply(answer(status=401))
+    with pytest.raises(StatusRefused):
+        await fetch()
+
+
+async def test_no_service_on_the_internet_leads_into_a_private_network():
+    fence = Fence("8.8.8.8")
+    for host in ("127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1", "fe80::1"):
+        assert not await fence.is_open(host)
+    assert await fence.is_open("1.1.1.1")
+    connector = aiohttp.TCPConnector(resolver=fence)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        with pytest.raises(NoFile, match="private network"):
+            await session.get("http://localhost:9/x")
+
+
+async def test_a_service_in_a_private_network_may_lead_about_in_it():
+    fence = Fence("localhost")
+    assert await fence.is_open("10.0.0.1")
+    found = await fence.resolve("localhost", 9, socket.AF_INET)
+    assert [one["host"] for one in found] == ["127.0.0.1"]
+
+
+async def test_a_name_may_lead_there_only_from_a_service_that_is_there():
+    assert await Fence("127.0.0.1").resolve("localhost", 9, socket.AF_INET)
+    with pytest.raises(NoFile):
+        await Fence("8.8.8.8").resolve("localhost", 9, socket.AF_INET)

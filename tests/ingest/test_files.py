@@ -1,0 +1,264 @@
+"""Files are fetched once, kept whole, and told when they are not."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import timedelta
+from errno import ENOSPC
+from functools import partial
+from io import BytesIO
+from os import strerror
+
+import pytest
+from typing_extensions import override
+
+from archiver import daemon
+from archiver.errors import Corruption
+from archiver.flowdock.downloads import Downloads
+from archiver.flowdock.refusals import TokenRefused
+from archiver.ingest import files as keeping
+from archiver.ingest.apply import apply
+from archiver.ingest.batch import Batch
+from archiver.ingest.files import fetch_all, keep_files
+from archiver.ingest.source import Source
+from archiver.settings.sections import FilesSettings
+from archiver.simulator.entities import Message
+from archiver.simulator.faults import Fault
+from archiver.simulator.server import Simulator
+from archiver.store import files
+from archiver.store.engine import connect, transaction
+from tests.ingest.arriving import NOW, frame, listed, new_flow, query, streamed
+from tests.test_daemon import archiving, settings_for, until
+
+LARGEST = 3 * files.PART_BYTES
+NAMED = "SELECT path, sha256, attempts, last_error FROM archive.attachments ORDER BY message_id"
+KEPT = """
+    SELECT f.sha256, f.file_size, string_agg(p.bytes, '' ORDER BY p.part)
+    FROM archive.files f LEFT JOIN archive.file_parts p USING (sha256) GROUP BY 1, 2 ORDER BY 2
+"""
+Opened = Callable[[], Downloads]
+
+
+@pytest.fixture
+async def flowdock() -> AsyncIterator[Simulator]:
+    async with Simulator.start(flows=1, history=0, listing_delay_seconds=0) as it:
+        yield it
+
+
+@pytest.fixture
+async def asked(flowdock: Simulator, database_url: str) -> AsyncIterator[tuple[Source, Opened]]:
+    """What can be asked for, and the way to files."""
+    settings = replace(
+        settings_for(flowdock, database_url, private=False),
+        files=FilesSettings(largest_bytes=LARGEST),
+    )
+    async with connect(database_url) as engine, daemon.works(settings, engine) as shared:
+        account = shared.account(settings.require_accounts()[0])
+        await account.look_up()
+        yield account.source, partial(shared.downloads, settings.accounts[0])
+
+
+class Full(BytesIO):
+    """A temporary file on a disk without room."""
+
+    def __init__(self, **_: object) -> None:
+        super().__init__()
+
+    @override
+    def write(self, _data: object) -> int:
+        raise OSError(ENOSPC, strerror(ENOSPC))
+
+
+def upload(flowdock: Simulator, data: bytes, name: str = "notes.txt") -> Message:
+    [flow] = flowdock.world.flows
+    return flowdock.world.upload(
+        flow, flowdock.me, file_name=name, content_type="text/plain", data=data
+    )
+
+
+def rest_of(url: str) -> timedelta:
+    """How long it is until the only file is asked for again."""
+    [(rest,)] = query(url, "SELECT due_at - now() FROM store.attached")
+    assert isinstance(rest, timedelta)
+    return rest
+
+
+async def archive(source: Source) -> None:
+    """Have what the flow holds by now archived."""
+    [flow_key] = source.paths
+    await source.ask(flow_key, 1, 1000, newest=True, purpose="backfill")
+
+
+async def test_a_file_is_kept_in_parts_and_once(flowdock, asked, database_url):
+    source, opened = asked
+    small, large = b"hello", bytes(range(256)) * (LARGEST // 256)
+    for data in (small, large, small, b""):
+        upload(flowdock, data)
+    await archive(source)
+    assert {row[1:] for row in query(database_url, NAMED)} == {(None, 0, None)}
+
+    await fetch_all(source, opened)
+    digests = {data: hashlib.sha256(data).hexdigest() for data in (b"", small, large)}
+    assert query(database_url, KEPT) == [
+        (digests[b""], 0, None), (digests[small], 5, small), (digests[large], LARGEST, large),
+    ]  # fmt: skip
+    assert [row[1] for row in query(database_url, NAMED)] == [
+        digests[small], digests[large], digests[small], digests[b""],
+    ]  # fmt: skip
+    assert query(database_url, "SELECT count(*) FROM archive.file_parts") == [(4,)]
+    async with connect(database_url) as engine, transaction(engine) as tx:
+        parts = [piece async for piece in files.content(tx, digests[large])]
+        assert b"".join(parts) == large
+        assert await files.counts(tx) == files.Counts(kept=4, missing=0)
+
+
+async def test_bytes_that_were_altered_are_not_taken_for_the_file(flowdock, asked, database_url):
+    source, opened = asked
+    upload(flowdock, bytes(2 * files.PART_BYTES))
+    await archive(source)
+    await fetch_all(source, opened)
+    query(database_url, "DELETE FROM store.file_parts WHERE part = 1 RETURNING 1")
+    [(digest, *_)] = query(database_url, KEPT)
+    async with connect(database_url) as engine, transaction(engine) as tx:
+        with pytest.raises(Corruption, match="altered"):
+            [piece async for piece in files.content(tx, digest)]
+
+
+async def test_what_is_not_as_long_as_the_message_says_is_not_the_file(
+    flowdock, asked, database_url
+):
+    source, opened = asked
+    said = upload(flowdock, b"the whole of it").attachments[0]["path"]
+    await archive(source)
+    flowdock.world.files[said] = "text/plain", b"a proxy's page"
+    await fetch_all(source, opened)
+    told = "14 bytes came of a file of 15"
+    assert query(database_url, NAMED) == [(said, None, 1, told)]
+    assert query(database_url, KEPT) == []
+
+
+async def test_a_file_that_is_too_long_is_told(flowdock, asked, database_url):
+    source, opened = asked
+    upload(flowdock, bytes(LARGEST + 1))
+    await archive(source)
+    await fetch_all(source, opened)
+    [(_, sha256, attempts, told)] = query(database_url, NAMED)
+    assert (sha256, attempts) == (None, 1)
+    assert told == f"it has {LARGEST + 1:,} bytes, more than files.largest_bytes allows"
+
+
+async def test_a_disk_without_room_does_not_stop_the_daemon(
+    flowdock, asked, database_url, monkeypatch
+):
+    source, opened = asked
+    upload(flowdock, b"x")
+    await archive(source)
+    monkeypatch.setattr(keeping, "SpooledTemporaryFile", Full)
+    await fetch_all(source, opened)
+    [(_, sha256, attempts, told)] = query(database_url, NAMED)
+    assert (sha256, attempts, told) == (None, 1, "[Errno 28] No space left on device")
+
+
+async def test_what_is_not_given_rests_ever_longer_and_a_person_need_not_wait(
+    flowdock, asked, database_url
+):
+    source, opened = asked
+    path = upload(flowdock, b"gone").attachments[0]["path"]
+    data = flowdock.world.files.pop(path)
+    await archive(source)
+    rests = []
+    for attempts in (1, 2, 3):
+        await fetch_all(source, opened)
+        [(_, _, tried, told)] = query(database_url, NAMED)
+        assert (tried, told) == (attempts, "the file was answered with status 404")
+        rests += query(
+            database_url,
+            "SELECT round(extract(epoch FROM due_at - now()) / 60) FROM store.attached",
+        )
+    assert rests == [(1,), (2,), (4,)]
+
+    flowdock.world.files[path] = data
+    await fetch_all(source, opened)
+    assert [row[1:] for row in query(database_url, NAMED)] == [
+        (hashlib.sha256(b"gone").hexdigest(), None, None)
+    ]
+
+
+async def test_rests_end_at_a_month(flowdock, asked, database_url):
+    source, opened = asked
+    flowdock.world.files.pop(upload(flowdock, b"gone").attachments[0]["path"])
+    await archive(source)
+    query(database_url, "UPDATE store.attached SET attempts = 10000 RETURNING 1")
+    await fetch_all(source, opened)
+    assert round(rest_of(database_url) / timedelta(days=1)) == 30
+
+
+async def test_a_token_that_is_refused_is_no_fault_of_the_file(flowdock, asked, database_url):
+    source, opened = asked
+    upload(flowdock, b"x")
+    await archive(source)
+    flowdock.faults.add(Fault(kind="status", on="rest", path="/files/*", status=401))
+    with pytest.raises(TokenRefused):
+        await fetch_all(source, opened)
+    assert [row[2] for row in query(database_url, NAMED)] == [0]
+
+
+async def test_what_no_index_takes_does_not_hinder_the_message(database_url):
+    path = "/files/1/" + "x" * 5000
+    attachments = [{"path": path, "file_name": "x", "file_size": 1}, {"file_name": "pathless"}]
+    async with connect(database_url) as engine:
+        flow_key = await new_flow(engine)
+        message = frame(5, attachments=attachments)
+        applied = await apply(engine, Batch(now=NOW, arrivals=[streamed(message, flow_key)]))
+        assert not applied.refused
+    assert [row[1:] for row in query(database_url, NAMED)] == [(None, None, None)] * 2
+    assert query(database_url, "SELECT count(*) FROM store.attached") == [(0,)]
+
+
+async def test_a_file_that_an_edit_names_is_wanted_too(database_url):
+    named = [{"path": "/files/1/k/x", "file_name": "x", "file_size": 7}]
+    async with connect(database_url) as engine:
+        flow_key = await new_flow(engine)
+        await apply(engine, Batch(now=NOW, arrivals=[streamed(frame(5), flow_key)]))
+        again = listed(frame(5, attachments=named), flow_key, as_of=9)
+        await apply(engine, Batch(now=NOW, arrivals=[again]))
+    wanted = "SELECT path, size_bytes FROM store.attached"
+    assert query(database_url, wanted) == [("/files/1/k/x", 7)]
+
+
+async def test_the_daemon_fetches_what_comes(flowdock, database_url, monkeypatch):
+    monkeypatch.setattr(keeping, "LOOK_SECONDS", 0.05)
+    flowdock.faults.add(Fault(kind="status", on="rest", path="/files/*"))
+    async with archiving(settings_for(flowdock, database_url)):
+        upload(flowdock, b"while it runs")
+        await until(lambda: bool(query(database_url, KEPT)))
+    assert query(database_url, KEPT)[0][2] == b"while it runs"
+
+
+async def test_files_are_left_where_they_are_if_that_is_wanted(flowdock, database_url):
+    settings = settings_for(flowdock, database_url)
+    upload(flowdock, b"x")
+    off = replace(settings, files=FilesSettings(enabled=False))
+    async with connect(database_url) as engine:
+        await daemon.backfill_once(off, engine, on_found=lambda _flows: None)
+        assert [row[1:] for row in query(database_url, NAMED)] == [(None, 0, None)]
+        await daemon.backfill_once(settings, engine, on_found=lambda _flows: None)
+    assert len(query(database_url, KEPT)) == 1
+
+
+async def test_another_account_that_asks_for_a_flow_asks_for_its_files(asked, monkeypatch):
+    source, opened = asked
+    seen = []
+
+    async def due(*_args: object, flow_keys: list[int], **_rest: object) -> list[files.Wanted]:
+        seen.append(flow_keys)
+        return []
+
+    monkeypatch.setattr(files, "due", due)
+    monkeypatch.setattr(source, "ours", list)
+    monkeypatch.setattr(keeping, "LOOK_SECONDS", 0.01)
+    task = asyncio.create_task(keep_files(source, opened))
+    await until(lambda: bool(seen))
+    task.cancel()
+    assert seen[0] == []
