@@ -100,8 +100,8 @@ def save(load: LoadSettings, /, *, flow: str, id_: int, to: Path) -> int:
     with serve_database(settings) as place:
         left = asyncio.run(_save(place, flow, id_, to))
     for one in left:
-        why = one.last_error or NOT_YET
-        click.echo(make_safe(f"{one.file_name or NAMELESS} is not in the archive: {why}"), err=True)
+        told = f"{one.file_name or NAMELESS} is not in the archive: {_why(one)}"
+        click.echo(make_safe(told), err=True)
     return 1 if left else 0
 
 
@@ -167,7 +167,10 @@ def _name_of(one: Kept) -> str:
 
 
 def _cells(one: Missing) -> Sequence[str]:
-    why = one.last_error or (NO_PATH if one.attempts is None else NOT_YET)
     size = "-" if one.file_size is None else told_bytes(one.file_size)
     asked = "-" if one.attempts is None else f"{one.attempts:,}"
-    return one.flow, str(one.message_id), one.file_name or NAMELESS, size, asked, why
+    return one.flow, str(one.message_id), one.file_name or NAMELESS, size, asked, _why(one)
+
+
+def _why(one: Missing | Kept) -> str:
+    return one.last_error or (NO_PATH if one.attempts is None else NOT_YET)

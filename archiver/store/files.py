@@ -60,11 +60,12 @@ class Missing(Struct, frozen=True, kw_only=True):
 
 
 class Kept(Struct, frozen=True, kw_only=True):
-    """A file of a message, and whether the archive has it."""
+    """A file of a message, and whether the archive has it; as in `Missing`."""
 
     position: int
     file_name: str | None
     sha256: str | None
+    attempts: int | None
     last_error: str | None
 
 
@@ -208,7 +209,7 @@ _MISSING = text("""
     ORDER BY flow, message_id, position LIMIT :most
 """)
 _OF_MESSAGE = text("""
-    SELECT position, file_name, sha256, last_error
+    SELECT position, file_name, sha256, attempts, last_error
     FROM archive.attachments
     WHERE flow = :flow AND message_id = :id ORDER BY position
 """)

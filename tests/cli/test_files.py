@@ -1,0 +1,132 @@
+"""``archiver files``: what is not kept is told, and what is can be saved."""
+
+import asyncio
+import json
+import re
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from archiver.ingest.apply import apply
+from archiver.ingest.batch import Batch
+from archiver.store import files
+from archiver.store.engine import connect, transaction
+from tests.cli.conftest import Run
+from tests.ingest.arriving import NOW, frame, new_flow, streamed
+
+CONTENT = b"the bytes of it"
+HOSTILE = "..\u202e/../pl\x1b[31man.pdf"
+
+
+@pytest.fixture
+def archive(database_url: str) -> str:
+    """A flow with three files of two messages: one is kept, one was refused, one has no path."""
+
+    async def fill() -> None:
+        async with connect(database_url) as engine:
+            flow_key = await new_flow(engine)
+            kept = {"path": "/files/1/k/a", "file_name": HOSTILE, "file_size": len(CONTENT)}
+            refused = {"path": "/files/1/k/b", "file_name": "b\x1b[2J.png", "file_size": 2_000}
+            arrivals = [
+                streamed(frame(5, attachments=[kept]), flow_key),
+                streamed(frame(6, attachments=[refused, {"file_name": "c"}]), flow_key),
+                streamed(frame(7), flow_key),
+            ]
+            await apply(engine, Batch(now=NOW, arrivals=arrivals))
+            async with transaction(engine) as tx:
+                first, second = await files.due(tx, [flow_key], most=9)
+                digest = sha256(CONTENT).hexdigest()
+                await files.keep(tx, first, BytesIO(CONTENT), sha256=digest)
+                rest = NOW - NOW
+                await files.fail(tx, second, error="the file was answered\x07", rest=rest)
+
+    asyncio.run(fill())
+    with psycopg.connect(database_url) as db:
+        db.execute("UPDATE store.flows SET path = 'acme/main'")
+    return database_url
+
+
+def test_what_is_not_kept_is_listed_and_why(archiver: Run, archive: str) -> None:
+    told = archiver("files", ARCHIVER_DATABASE_URL=archive)
+    assert told.returncode == 1, told.stderr
+    rows = [re.split(r" {2,}", line.strip()) for line in told.stdout.splitlines()]
+    assert rows[2:] == [
+        ["acme/main", "6", "b␛[2J.png", "2 kB", "1", "the file was answered␇"],
+        ["acme/main", "6", "c", "-", "-", "the message tells no path of it"],
+        ["1 file kept (1 not)"],
+    ]
+    as_json = json.loads(archiver("files", "--json", ARCHIVER_DATABASE_URL=archive).stdout)
+    assert as_json["counts"] == {"kept": 1, "missing": 1}
+    assert [one["last_error"] for one in as_json["missing"]] == ["the file was answered\x07", None]
+
+
+def test_the_list_is_of_the_flows_that_are_asked_for(archiver: Run, archive: str) -> None:
+    with psycopg.connect(archive) as db:
+        db.execute(
+            "INSERT INTO store.flows (flow_id, path, first_seen_at) VALUES ('o', 'old/all', now())"
+        )
+    told = archiver("files", "--flow", "old/*", ARCHIVER_DATABASE_URL=archive)
+    assert (told.returncode, told.stdout) == (0, "0 files kept\n")
+    told = archiver("files", "--limit", "1", ARCHIVER_DATABASE_URL=archive)
+    assert (told.returncode, told.stdout.count("acme/main")) == (1, 1)
+
+
+def test_it_is_told_when_nothing_asks_for_files(archiver: Run, archive: str) -> None:
+    told = archiver("files", ARCHIVER_DATABASE_URL=archive, ARCHIVER_FILES_ENABLED="false")
+    assert told.stdout.endswith("nothing asks for files: files.enabled is off\n")
+
+
+def test_files_are_saved_whole_and_over_nothing(
+    archiver: Run, archive: str, tmp_path: Path
+) -> None:
+    to = tmp_path / "to"
+    to.mkdir()
+    save = ("files", "save", "acme/main", "5", str(to))
+    told = archiver(*save, ARCHIVER_DATABASE_URL=archive)
+    assert told.returncode == 0, told.stderr
+    [saved] = to.iterdir()
+    assert (saved.name, saved.read_bytes()) == ("__.._pl_[31man.pdf", CONTENT)
+    assert told.stdout == f"{saved}\n"
+
+    saved.write_bytes(b"mine")
+    again = archiver(*save, ARCHIVER_DATABASE_URL=archive)
+    assert again.returncode != 0
+    assert "File exists" in again.stderr
+    assert [one.read_bytes() for one in to.iterdir()] == [b"mine"]
+
+
+def test_altered_bytes_are_not_saved(archiver: Run, archive: str, tmp_path: Path) -> None:
+    with psycopg.connect(archive) as db:
+        db.execute("UPDATE store.file_parts SET bytes = 'other'")
+    (tmp_path / "to").mkdir()
+    told = archiver(
+        "files", "save", "acme/main", "5", str(tmp_path / "to"), ARCHIVER_DATABASE_URL=archive
+    )
+    assert told.returncode != 0
+    assert "was altered" in told.stderr
+    assert list((tmp_path / "to").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flow", "id_", "to", "said"),
+    [
+        (
+            "acme/main",
+            "6",
+            ".",
+            "b␛[2J.png is not in the archive: the file was answered␇\nc is not in the archive: the message",
+        ),
+        ("acme/main", "7", ".", "no message 7 of acme/main names a file"),
+        ("acme/nosuch", "5", ".", "no flow of the archive is named acme/nosuch"),
+        ("acme/main", "5", "nosuch", "cannot be written: No such file or directory"),
+    ],
+)
+def test_what_cannot_be_saved_is_told(
+    archiver: Run, archive: str, flow: str, id_: str, to: str, said: str
+) -> None:
+    told = archiver("files", "save", flow, id_, to, ARCHIVER_DATABASE_URL=archive)
+    assert told.returncode == (1 if id_ == "6" else 2)
+    assert said in told.stderr
