@@ -6,7 +6,10 @@ of ``docs/sql.md`` is asked about. Times are UTC.
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from io import BytesIO
+from operator import attrgetter
 from typing import Any
 
 from archiver.domain.coverage import Ranges
@@ -14,7 +17,7 @@ from archiver.domain.model import EventId, Flow, FlowId, User, UserId
 from archiver.flowdock.decode import decode, decode_listed
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Arrival, Batch
-from archiver.store import directory
+from archiver.store import directory, files
 from archiver.store.coverage import Standing
 from archiver.store.engine import Engine, transaction
 
@@ -172,8 +175,22 @@ async def build(engine: Engine) -> None:
     arrivals += [arrival(raw, None) for raw in ASIDE]
     gains = {keys[FlowId(path)]: standing for path, standing in PROVEN.items()}
     await apply(engine, Batch(now=now, arrivals=arrivals, gains=gains))
+    await keep_files(engine, keys[FlowId("acme/main")])
     shown = json.dumps({**LISTED, "flow": "acme/attic"}).encode()
     await apply(engine, Batch(now=now, arrivals=[listing(shown, keys[FlowId("acme/attic")])]))
+
+
+async def keep_files(engine: Engine, flow_key: int) -> None:
+    """Keep what all files of a flow hold but the first, which was not given."""
+    async with transaction(engine) as tx:
+        first, *others = sorted(
+            await files.due(tx, [flow_key], most=9), key=attrgetter("path"), reverse=True
+        )
+        told = "the file was answered with status 404"
+        await files.fail(tx, first, error=told, rest=timedelta(minutes=1))
+        for one in others:
+            content = b"\x89PNG\r\n\x1a\n" + one.path.encode()
+            await files.keep(tx, one, BytesIO(content), sha256=sha256(content).hexdigest())
 
 
 def flow(path: str) -> Flow:
