@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +207,12 @@ async def differing(trial: Trial) -> list[str]:
     if left:
         return left
     records = [sayable(one) for one in truth.records(trial.flowdock.world.directory)]
-    return await asyncio.to_thread(differences, trial.database_url, records, me=trial.me)
+    left = await asyncio.to_thread(differences, trial.database_url, records, me=trial.me)
+    if left:
+        return left
+    held = trial.flowdock.world.files.items()
+    digests = {sayable(path): sha256(data).hexdigest() for path, (_, data) in held}
+    return await asyncio.to_thread(misplaced, trial.database_url, digests, flows=set(heads))
 
 
 def remainder(database_url: str, heads: dict[str, int]) -> list[str]:
@@ -227,6 +233,20 @@ def remainder(database_url: str, heads: dict[str, int]) -> list[str]:
         f"{flow}: {head} is not claimed"
         for flow, head in heads.items()
         if newest.get(flow, 0) < head
+    ]
+
+
+def misplaced(database_url: str, digests: dict[str, str], *, flows: set[str]) -> list[str]:
+    """The files that nobody asked for, and those that are kept and are not what is said."""
+    with psycopg.connect(database_url, connect_timeout=2) as connection:
+        found = connection.execute(
+            "SELECT flow_id, message_id, a.path, sha256, attempts"
+            " FROM archive.attachments AS a JOIN archive.flows USING (flow)"
+        ).fetchall()
+    return [
+        f"{flow} {id_}: the file {path} is kept as {kept}, asked for {attempts} times in vain"
+        for flow, id_, path, kept, attempts in found
+        if (attempts == 0 and flow in flows) or (kept and kept != digests.get(path))
     ]
 
 
