@@ -128,19 +128,20 @@ class Downloads:
         sink.seek(0)
         sink.truncate()
         url = URL(f"{self._base}{path}", encoded=True)
-        async with self._gate.request():
-            try:
-                for _ in range(MOST_REDIRECTS + 1):
-                    leads_to = await self._get(url, sink)
-                    if leads_to is None:
-                        return
-                    url = leads_to
-            except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as error:
-                self._gate.answered(error)
-                raise Garbled(FILE) from None
-            except (aiohttp.ClientError, OSError) as error:
-                self._gate.answered(error)
-                raise
+        # A turn, and no slot: a large file takes minutes, in which pages are asked for.
+        await self._gate.turn()
+        try:
+            for _ in range(MOST_REDIRECTS + 1):
+                leads_to = await self._get(url, sink)
+                if leads_to is None:
+                    return
+                url = leads_to
+        except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as error:
+            self._gate.answered(error)
+            raise Garbled(FILE) from None
+        except (aiohttp.ClientError, OSError) as error:
+            self._gate.answered(error)
+            raise
         raise NoFile(f"{FILE} was answered with more than {MOST_REDIRECTS} redirects")
 
     async def _get(self, url: URL, sink: IO[bytes]) -> URL | None:

@@ -1,5 +1,6 @@
 """Where the bytes of files are fetched from, and whom the token is shown, by real servers."""
 
+import asyncio
 import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -81,6 +82,19 @@ async def test_the_token_does_not_go_where_a_redirect_leads(server, storage, fet
     assert "Authorization" not in given.headers
     assert "Cookie" not in given.headers
     assert given.rel_url.raw_path_qs == "/bucket/key?X-Signature=a%2Fb%20c"
+
+
+async def test_no_file_hinders_requests_for_pages(server, clock):
+    gate = Gate(requests_per_second=1e6, concurrency=1)
+    limits = DownloadLimits(most_bytes=9)
+    server.reply(answer(b"bytes"))
+    async with gate.request():
+        opened = Downloads(
+            server.url, TOKEN, gate=gate, clock=clock, chance=random.Random(1), limits=limits
+        )
+        async with opened as downloads, asyncio.timeout(5):
+            await downloads.fetch(PATH, BytesIO())
+    assert gate.passed == 2
 
 
 async def test_a_redirect_to_the_api_itself_is_asked_as_the_api(server, fetch):
