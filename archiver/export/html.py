@@ -21,8 +21,8 @@ from archiver.export.folder import Shelf
 from archiver.export.html_message import article
 from archiver.export.html_search import Shard, list_shards
 from archiver.export.messages import Message, in_line, read_messages
+from archiver.export.names import path_of
 from archiver.export.reading import Reading
-from archiver.export.writing import path_of
 from archiver.store import exporting, exporting_rows
 from archiver.store.exporting import Table
 from archiver.store.exporting_choice import UNDATED, Part, Subject

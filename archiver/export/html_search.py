@@ -7,7 +7,7 @@ import msgspec
 
 from archiver.export.folder import Folder, Sink
 from archiver.export.messages import Message, in_line, visible
-from archiver.export.writing import path_of
+from archiver.export.names import path_of
 from archiver.store.exporting_choice import UNDATED
 
 _encode = msgspec.json.Encoder().encode

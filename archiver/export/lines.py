@@ -10,8 +10,8 @@ from contextlib import aclosing
 import msgspec
 
 from archiver.export.folder import Shelf, Sink
+from archiver.export.names import path_of
 from archiver.export.reading import Reading
-from archiver.export.writing import path_of
 from archiver.store import exporting, exporting_rows
 from archiver.store.exporting import Table
 from archiver.store.exporting_choice import Part, Subject

@@ -17,8 +17,8 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from archiver.export.folder import Shelf
+from archiver.export.names import shortened
 from archiver.export.reading import Reading
-from archiver.export.writing import shortened
 from archiver.store import exporting_rows
 from archiver.store.exporting import Table
 from archiver.store.exporting_choice import Part, Subject

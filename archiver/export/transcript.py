@@ -20,8 +20,8 @@ from archiver.export.messages import (
     read_messages,
     visible,
 )
+from archiver.export.names import path_of
 from archiver.export.reading import Reading
-from archiver.export.writing import path_of
 from archiver.store import exporting_rows
 from archiver.store.exporting import Table
 from archiver.store.exporting_choice import UNDATED, Part, Subject

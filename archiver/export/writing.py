@@ -6,16 +6,13 @@ written anew, so that in the end all is of one moment: the one in which the last
 """
 
 import asyncio
-import re
 from collections.abc import Coroutine, Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import quote
 
 from archiver.domain.query import show
-from archiver.export.book import BOOK, File, Heading
-from archiver.export.folder import MANIFEST, Folder, Shelf, opened
+from archiver.export.book import File, Heading
+from archiver.export.folder import Folder, Shelf, opened
 from archiver.export.manifest import Manifest
 from archiver.export.reading import Reading, Tally, Tell
 from archiver.store import exporting, leases, search_queue
@@ -23,11 +20,6 @@ from archiver.store.engine import Engine, Transaction
 from archiver.store.exporting import Table
 from archiver.store.exporting_choice import Part, Selection, Subject, settled
 
-LONGEST_NAME = 120
-OURS = frozenset({BOOK, MANIFEST, "assets", "index.html", "people.html", "search", "search.html"})
-"""What stands beside organizations."""
-DEVICE = re.compile(r"(aux|con|nul|prn|com\d|lpt\d) *(\..*)?", re.IGNORECASE)
-"""Names that Windows keeps for itself, with whatever suffix."""
 LARGE = 20_000
 """Rows. Fewer are read before a second connection would help."""
 SUMMARY = "summary"
@@ -179,41 +171,6 @@ def _by_flow(parts: list[Part]) -> dict[str, int]:
     for part in parts:
         rows[part.flow] = rows.get(part.flow, 0) + part.rows
     return rows
-
-
-def path_of(flow: str) -> str:
-    """*flow* as a path in an export, where nothing else is.
-
-    What a file system may not take is escaped.
-    """
-    first, *others = map(safe_name, flow.split("/"))
-    return "/".join([_disguised(first) if first in OURS else first, *others])
-
-
-def safe_name(name: str) -> str:
-    """*name* as the name of one file, also if it is empty: a path must not begin with a slash."""
-    escaped = quote(name, safe="-_~ ()+,=@")
-    if not name:
-        escaped = "%"
-    elif escaped.strip(".") == "":
-        escaped = escaped.replace(".", "%2E")
-    if DEVICE.fullmatch(escaped):
-        escaped = _disguised(escaped)
-    if escaped.endswith((".", " ")):
-        escaped = f"{escaped[:-1]}%{ord(escaped[-1]):02X}"
-    return shortened(escaped, name)
-
-
-def shortened(escaped: str, name: str, *, longest: int = LONGEST_NAME) -> str:
-    """What *name* was *escaped* to, if it is not too long; else its beginning, and a digest."""
-    if len(escaped) <= longest:
-        return escaped
-    return f"{escaped[: longest - 20]}~{sha256(name.encode()).hexdigest()[:16]}"
-
-
-def _disguised(name: str) -> str:
-    """*name*, which is read as the same and looks like another."""
-    return f"%{ord(name[0]):02X}{name[1:]}"
 
 
 def total_bytes(files: list[File]) -> int:

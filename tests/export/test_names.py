@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from archiver.export.book import Unit
 from archiver.export.folder import Folder, Shelf
+from archiver.export.names import path_of
 from archiver.export.parquet import partition_of
-from archiver.export.writing import path_of
 
 ODD = [
     ".", "..", "...", "a\\b", "\0", "~", "C:", "é" * 200, "search", "AUX", "nul.x", "con .x", "x.",
