@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from msgspec import UNSET, to_builtins
 from msgspec.structs import replace
 
 from archiver.cli.choice import choose_flows
@@ -36,7 +37,7 @@ from archiver.domain.query_time import Calendar, read_moment
 from archiver.errors import ArchiverError
 from archiver.export.book import asked_before
 from archiver.export.folder import has_left, partial_of
-from archiver.export.manifest import Manifest
+from archiver.export.manifest import Manifest, NamedFiles
 from archiver.export.reading import Progress
 from archiver.export.writing import Format, total_bytes, write_export
 from archiver.store.exporting_choice import Selection
@@ -52,6 +53,8 @@ FORMATS = {
     "slack": ("archiver.export.slack", "Slack"),
 }
 EVENTS = ("archiver.export.lines", "Events")
+BYTES_OF_A_ROW = 1_000
+"""As many bytes of files take about as long as one row."""
 CHOOSING = ("words", "patterns", "since", "until", "as_of")
 """The parameters that choose messages."""
 
@@ -63,6 +66,7 @@ CHOOSING = ("words", "patterns", "since", "until", "as_of")
     "--format", "style", type=click.Choice(list(FORMATS)), default="jsonl", show_default=True
 )
 @click.option("--events", is_flag=True, help="The journal as received, for archiver import.")
+@click.option("--files", is_flag=True, help="What files hold as well, as far as it is kept.")
 @click.option("--flow", "patterns", multiple=True, metavar="PATTERN", help="Only these: 'acme/*'.")
 @click.option("--since", metavar="WHEN", help="Sent then or later: 30d, or a date.")
 @click.option("--until", metavar="WHEN", help="Sent before then.")
@@ -78,6 +82,7 @@ def export(
     words: tuple[str, ...],
     style: str,
     events: bool,
+    files: bool,
     patterns: tuple[str, ...],
     since: str | None,
     until: str | None,
@@ -93,15 +98,18 @@ def export(
     An export that was interrupted goes on where it was, by the same command. Its manifest.json
     tells what it holds, what of that the archive had proven, and the SHA-256 of each file.
 
+    --files writes what the files hold that these messages name, into files/SHA-256/NAME, and tells
+    how many of them are not in the archive.
+
     Exit status of --check: 0 when all is as the manifest says, 1 when it is not.
     """
     if checked:
-        refuse_beside("--check compares all that DIR holds", *CHOOSING, "style", "events")
+        refuse_beside("--check compares all that DIR holds", *CHOOSING, "style", "events", "files")
         return check_export(to, as_json=as_json)
     if events:
         other_style = () if style == "jsonl" else ("style",)
         reason = "--events is the journal as it was received, in jsonl"
-        refuse_beside(reason, "words", "as_of", *other_style)
+        refuse_beside(reason, "words", "as_of", "files", *other_style)
     asked_at = asked_before(partial_of(to)) or datetime.now(UTC)
     query = parse(" ".join(words)) if words else None
     chosen = Selection(
@@ -111,6 +119,7 @@ def export(
         as_of=_moment("--as-of", as_of, asked_at),
         query=query,
         asked_at=asked_at,
+        files=files,
     )
     if chosen.since and chosen.until and chosen.since >= chosen.until:
         raise click.UsageError("--since must be before --until: nothing was sent between them")
@@ -170,13 +179,15 @@ def _moment(option: str, told: str | None, now: datetime) -> datetime | None:
 
 def _arguments(chosen: Selection, patterns: Sequence[str]) -> dict[str, Any]:
     """What was asked for, as a manifest tells it: so that it is the same whenever it is asked."""
-    told = {
+    told: dict[str, Any] = {
         "flows": list(patterns),
         "since": _plain_time(chosen.since),
         "until": _plain_time(chosen.until),
         "as_of": _plain_time(chosen.as_of),
         "query": chosen.query and chosen.query.source,
     }
+    if chosen.files:
+        told["files"] = True
     if chosen.query is not None and _counts_back(chosen.query):
         told["asked_at"] = _plain_time(chosen.asked_at)
     return told
@@ -208,9 +219,15 @@ def _plain_time(at: datetime | None) -> str | None:
 
 
 def _tell(tell: Tell, progress: Progress, seconds: float) -> None:
+    done = progress.rows + progress.bytes / BYTES_OF_A_ROW
+    total = progress.total + progress.total_bytes / BYTES_OF_A_ROW
+    if progress.bytes:
+        written = f"{progress.bytes:,} of {progress.total_bytes:,} bytes"
+        tell(done / max(1, total), f"what files hold, {written}")
+        return
     rate = (progress.rows - progress.kept) / max(0.001, seconds)
     tell(
-        progress.rows / max(1, progress.total),
+        done / max(1, total),
         f"{progress.where}, {progress.rows:,} of {progress.total:,} rows, {rate:,.0f}/s",
     )
 
@@ -222,7 +239,9 @@ def _describe(manifest: Manifest, to: Path, seconds: float, *, as_json: bool) ->
         for flow, standing in manifest.coverage.items()
         if flow in manifest.flows and (standing["missing"] or not standing["proven"])
     )
+    named = manifest.named_files
     if as_json:
+        files = {} if named is UNSET else {"named_files": to_builtins(named)}
         click.echo(
             json.dumps(
                 {
@@ -231,6 +250,7 @@ def _describe(manifest: Manifest, to: Path, seconds: float, *, as_json: bool) ->
                     "flows": len(manifest.flows),
                     "files": len(manifest.files),
                     "bytes": size,
+                    **files,
                     "unproven_flows": unproven,
                     "not_heard": manifest.not_heard,
                     "not_told": untold_members(manifest.not_told),
@@ -245,6 +265,8 @@ def _describe(manifest: Manifest, to: Path, seconds: float, *, as_json: bool) ->
         f"{counted(manifest.rows, 'row')} of {counted(len(manifest.flows), 'flow')} in "
         f"{counted(len(manifest.files), 'file')}, {size:,} bytes: {make_safe(str(to))}"
     )
+    if named is not UNSET:
+        _describe_files(named)
     for told in manifest.left_out:
         click.echo(make_safe(f"left out: {told}"))
     if unproven:
@@ -266,3 +288,13 @@ def _describe(manifest: Manifest, to: Path, seconds: float, *, as_json: bool) ->
         click.echo(f"{seconds:,.1f} s, {manifest.rows / max(0.001, seconds):,.0f} rows/s")
     else:
         click.echo("nothing was found")
+
+
+def _describe_files(named: NamedFiles) -> None:
+    held = f"{named.kept:,} of {counted(named.named, 'file')} that messages name"
+    click.echo(f"{held}, {named.bytes:,} bytes in {counted(named.contents, 'content')}")
+    if missing := named.named - named.kept:
+        click.echo(
+            f"not in the archive: {counted(missing, 'file')} that messages name, of "
+            f"{counted(len(named.not_kept), 'flow')}; archive.attachments tells which, and why"
+        )

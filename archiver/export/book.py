@@ -36,6 +36,8 @@ class Unit(Struct, kw_only=True):
     files: list[File] = []
     seen_at: str = ""
     """The moment of the archive that it shows."""
+    mark: str = ""
+    """Which files its messages name, and where these lie; nothing without any."""
 
 
 class Heading(Struct, frozen=True, kw_only=True):

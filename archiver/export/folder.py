@@ -22,6 +22,8 @@ from archiver.errors import ArchiverError
 from archiver.export.book import BOOK, File, Heading, Unit, go_on, lock, read_book, tidy
 
 MANIFEST = "manifest.json"
+FILES = "files"
+"""The folder of what the files of messages hold."""
 PACKED_AT = (1980, 1, 1, 0, 0, 0)
 """The time of all that is in a zip, so that the same content makes the same bytes."""
 SMALL_BYTES = 32 * 1024

@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from archiver.domain.model import is_private
 from archiver.domain.query import show
+from archiver.export.files import Links, inert_place
 from archiver.export.folder import Shelf
 from archiver.export.html_message import article
 from archiver.export.html_search import Shard, list_shards
@@ -32,6 +33,8 @@ POLICY = (
     "default-src 'none'; style-src 'self' file:; script-src 'self' file:; img-src 'none'; "
     "base-uri 'none'; form-action 'none'"
 )
+WITH_PICTURES = POLICY.replace("img-src 'none'", "img-src 'self' file:")
+"""The policy of pages of messages in an export that has what files hold."""
 ASSETS = ("style.css", "page.js", "search.js")
 
 
@@ -48,6 +51,7 @@ _PAGES = Environment(
 )
 _PAGES.globals.update(policy=POLICY)
 _HEADING = _PAGES.from_string('<h2 id="t-{{ id }}">{{ title }}</h2>\n')
+PICTURE_STYLE = b".file img { display: block; max-width: 100%; max-height: 12rem; }\n"
 END = b"</main></body></html>\n"
 
 
@@ -61,6 +65,7 @@ class Html:
     by_month = False
     tables: tuple[Table, ...] = ("messages", "revisions", "threads")
     omits = ""
+    place = staticmethod(inert_place)
 
     def __init__(self) -> None:
         self._talk = _PAGES.get_template("talk.html")
@@ -81,6 +86,8 @@ class Html:
         self, reading: Reading, part: Part, shelf: Shelf, home: str
     ) -> dict[str, list[tuple[str, int]]]:
         """Write a page for each day; returns days and counts by month."""
+        links = _links(reading, home)
+        policy = WITH_PICTURES if links else POLICY
         months: dict[str, list[tuple[str, int]]] = {}
         day, shard, sink = "", Shard(None), None
         talk = exporting_rows.conversation(reading.tx, part, reading.chosen)
@@ -100,8 +107,10 @@ class Html:
                         sink = day_open.enter_context(shelf.file(f"{home}/{day}.html"))
                         day_open.callback(sink.write, END)
                         trail = [(part.flow, "index.html"), (month, f"index.html#{month}")]
-                        sink.write(_page(self._talk, home, f"{part.flow} {day}", trail))
-                    articles = [article(one, "", _thread_href(one)) for one in said]
+                        sink.write(
+                            _page(self._talk, home, f"{part.flow} {day}", trail, policy=policy)
+                        )
+                    articles = [article(one, "", _thread_href(one), links) for one in said]
                     sink.write("".join(articles).encode())
                     shard.add(said)
                     months[month][-1] = (day, months[month][-1][1] + len(said))
@@ -113,6 +122,8 @@ class Html:
         self, reading: Reading, part: Part, shelf: Shelf, home: str
     ) -> list[str]:
         """Write a page for the threads that began in a month; returns these months."""
+        links = _links(reading, home)
+        policy = WITH_PICTURES if links else POLICY
         months: list[str] = []
         thread = None
         with ExitStack() as page_open:
@@ -128,11 +139,13 @@ class Html:
                         page_open.callback(sink.write, END)
                         trail = [(part.flow, "index.html")]
                         title = f"{part.flow} threads {month}"
-                        sink.write(_page(self._talk, home, title, trail))
+                        sink.write(_page(self._talk, home, title, trail, policy=policy))
                     if of_thread != thread:
                         thread = of_thread
                         sink.write(_heading(said[0]))
-                    articles = [article(one, f"{one.day or UNDATED}.html") for one in said]
+                    articles = [
+                        article(one, f"{one.day or UNDATED}.html", links=links) for one in said
+                    ]
                     sink.write("".join(articles).encode())
         return months
 
@@ -162,6 +175,7 @@ class Html:
                 "since": _moment(chosen.since),
                 "until": _moment(chosen.until),
                 "query": chosen.query and show(chosen.query),
+                "files": reading.files and reading.files.counted(),
             },
             "people": {"people": people},
             "search": {"flows": flows},
@@ -174,10 +188,16 @@ class Html:
             with shelf.file(f"assets/{name}") as sink:
                 source, _, _ = PackageLoader("archiver.export", "pages").get_source(_PAGES, name)
                 sink.write(source.encode())
+                if name == "style.css" and reading.files is not None:
+                    sink.write(PICTURE_STYLE)
         with shelf.file("assets/shards.js") as sink:
             sink.write(
                 b'"use strict";\nconst shards = ' + list_shards(shelf.folder, flows) + b";\n"
             )
+
+
+def _links(reading: Reading, home: str) -> Links | None:
+    return None if reading.files is None else Links(reading.files, home)
 
 
 async def _runs(

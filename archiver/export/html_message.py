@@ -9,7 +9,9 @@ import re
 from functools import lru_cache
 from html import escape
 from typing import Any
+from urllib.parse import quote
 
+from archiver.export.files import NOT_KEPT, Links, is_picture
 from archiver.export.messages import UNKNOWN, Message, in_line, minute, visible
 
 _PARENTHESES = r"\([^\s<>\"'`()]*\)"
@@ -24,10 +26,13 @@ _UNKNOWN = f'<p class="gone">{UNKNOWN}</p>'
 OUTSIDE = 'rel="noopener noreferrer nofollow" target="_blank"'
 
 
-def article(message: Message, day_href: str, thread_href: str | None = None) -> str:
+def article(
+    message: Message, day_href: str, thread_href: str | None = None, links: Links | None = None
+) -> str:
     """*message* with its history; *day_href* leads to its day, *thread_href* to its thread.
 
-    On the page of its day, to which no *day_href* leads, the hour says when it was sent.
+    On the page of its day, to which no *day_href* leads, the hour says when it was sent. With
+    *links*, its files lead to what they hold.
     """
     m = message
     gone = ' class="deleted"' if m.deleted_at else ""
@@ -40,11 +45,11 @@ def article(message: Message, day_href: str, thread_href: str | None = None) -> 
     return (
         f'<article id="m-{m.id}"{gone}>\n<header><b>{_word(m.sender)}</b> '
         f'<a href="{day_href}#m-{m.id}" title="link to this message">{_time(m.sent, day_href)}</a>'
-        f"{kind}{thread}</header>\n{_body(m)}</article>\n"
+        f"{kind}{thread}</header>\n{_body(m, links)}</article>\n"
     )
 
 
-def _body(m: Message) -> str:
+def _body(m: Message, links: Links | None) -> str:
     """What *m* says, and what became of it."""
     said = _said(m.content) + "\n" if m.content else ""
     if m.content is None:
@@ -54,7 +59,7 @@ def _body(m: Message) -> str:
     parts = [f'<p class="gone">deleted {minute(m.deleted_at)}</p>\n'] if m.deleted_at else []
     if not (m.event == "file" and m.attachments):
         parts.append(said)
-    parts += map(_file, m.attachments or ())
+    parts += [_file(one, links) for one in m.attachments or ()]
     if m.history and len(m.history) > 1:
         parts.append(_history(m))
     if m.reactions or m.tags:
@@ -94,12 +99,20 @@ def _time(sent: str | None, day_href: str) -> str:
     return f'<time datetime="{sent}">{minute(sent) if day_href else sent[11:16]}</time>'
 
 
-def _file(file: dict[str, Any]) -> str:
+def _file(file: dict[str, Any], links: Links | None) -> str:
     told = [file.get("file_name") or "a file", file.get("content_type")]
     size = file.get("size_bytes")
     if size is not None:
         told.append(f"{size:,} bytes")
-    return f'<p class="file">{safe(" · ".join(filter(None, told)))}</p>\n'
+    path = links and links.path(file)
+    if links is not None and path is None:
+        told.append(NOT_KEPT)
+    shown = safe(" · ".join(filter(None, told)))
+    if path:
+        href = safe(quote(path))
+        picture = f'<img src="{href}" alt="" loading="lazy">' if is_picture(path) else ""
+        shown = f'<a href="{href}">{picture}{shown}</a>'
+    return f'<p class="file">{shown}</p>\n'
 
 
 def _history(message: Message) -> str:

@@ -9,6 +9,7 @@ from contextlib import aclosing
 
 import msgspec
 
+from archiver.export.files import plain_place
 from archiver.export.folder import Shelf, Sink
 from archiver.export.names import path_of
 from archiver.export.reading import Reading
@@ -25,6 +26,7 @@ class JsonLines:
     by_month = True
     tables: tuple[Table, ...] = ("messages",)
     omits = ""
+    place = staticmethod(plain_place)
 
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
         """Write ``organization/flow/2024-05.jsonl``."""
@@ -43,6 +45,7 @@ class Csv:
     by_month = True
     tables: tuple[Table, ...] = ("messages",)
     omits = ""
+    place = staticmethod(plain_place)
 
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
         """Write ``organization/flow/2024-05.csv``."""
@@ -62,6 +65,7 @@ class Events:
     by_month = True
     tables: tuple[Table, ...] = ("journal", "sightings")
     omits = ""
+    place = staticmethod(plain_place)
 
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
         """Write ``events/organization/flow/2024-05.jsonl``."""

@@ -6,6 +6,7 @@ time of its making: the same archive and arguments give the same bytes.
 """
 
 import hashlib
+import re
 import zipfile
 import zlib
 from collections import Counter
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from archiver.errors import ArchiverError
 from archiver.export.book import BOOK, File
@@ -29,6 +30,24 @@ LONGEST_BYTES = 1 << 28
 DAMAGED = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What reading a file may raise that lies in a zip, too: of what is packed as nobody packs here,
 a RuntimeError."""
+
+
+_OF_CONTENT = re.compile(r"(?:files/|__uploads/F)([0-9a-fA-F]{64})/[^/]+")
+"""The path of what the file of a message holds; in it, the digest that the archive tells."""
+
+
+class NamedFiles(Struct, frozen=True, kw_only=True):
+    """The files that exported messages name."""
+
+    named: int
+    """Each time that a message names one."""
+    kept: int
+    """Of these, those of which the export has what they hold."""
+    contents: int
+    """What they hold, each once."""
+    bytes: int
+    not_kept: Mapping[str, int]
+    """By flow, how many are not in the archive; ``archive.attachments`` tells each, and why."""
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
@@ -52,6 +71,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     """By path, of flows of which nobody knew what is new: why. All may be proven up to ``due``."""
     not_measured: Mapping[str, str] = {}
     """By path, of flows of which nobody knew how far their ids go: why. They are no empty ones."""
+    named_files: NamedFiles | UnsetType = UNSET
+    """Told when what files hold was asked for."""
     left_out: list[str] = []
     """What of these flows is in the archive and not here, in words: if any, this is a selection."""
 
@@ -111,9 +132,17 @@ def check(export: Path, manifest: Manifest) -> Iterator[Finding | File]:
                 yield Finding(file.path, f"{size:,} bytes instead of {file.size_bytes:,}")
             elif digest != file.sha256:
                 yield Finding(file.path, "changed: its SHA-256 is another")
+            elif manifest.named_files is not UNSET and not _is_as_named(file):
+                yield Finding(file.path, "its SHA-256 is not that by which the archive names it")
             else:
                 yield file
     yield from strangers
+
+
+def _is_as_named(file: File) -> bool:
+    """Tell whether *file*, if it is what a message's file holds, has the digest in its path."""
+    found = _OF_CONTENT.fullmatch(file.path)
+    return found is None or found[1].lower() == file.sha256
 
 
 def _strangers(export: Path, manifest: Manifest) -> list[Finding]:

@@ -8,10 +8,12 @@ from hashlib import sha256
 from urllib.parse import quote
 
 from archiver.export.book import BOOK
-from archiver.export.folder import MANIFEST
+from archiver.export.folder import FILES, MANIFEST
 
 LONGEST_NAME = 120
-OURS = frozenset({BOOK, MANIFEST, "assets", "index.html", "people.html", "search", "search.html"})
+OURS = frozenset(
+    {BOOK, FILES, MANIFEST, "assets", "index.html", "people.html", "search", "search.html"}
+)
 """What stands beside organizations."""
 DEVICE = re.compile(r"(aux|con|nul|prn|com\d|lpt\d) *(\..*)?", re.IGNORECASE)
 """Names that Windows keeps for itself, with whatever suffix."""

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from archiver.export.files import plain_place
 from archiver.export.folder import Shelf
 from archiver.export.names import shortened
 from archiver.export.reading import Reading
@@ -50,6 +51,11 @@ TYPES: dict[str, pa.DataType] = dict.fromkeys(COLUMNS, pa.string()) | {
     "reactions": pa.map_(pa.string(), pa.list_(pa.string())),
 }
 SCHEMA = pa.schema([(name, TYPES[name]) for name in COLUMNS if name != "flow"])
+WITH_DIGESTS = SCHEMA.set(
+    SCHEMA.get_field_index("attachments"),
+    pa.field("attachments", pa.list_(pa.struct([*_FILE, ("sha256", pa.string())]))),
+)
+"""The schema of an export that has what files hold as well."""
 _NESTED = {name for name, type_ in TYPES.items() if pa.types.is_nested(type_)}
 _PARSE = pyarrow.csv.ParseOptions(newlines_in_values=True)
 _CONVERT = pyarrow.csv.ConvertOptions(
@@ -70,6 +76,7 @@ class Parquet:
     by_month = True
     tables: tuple[Table, ...] = ("messages",)
     omits = ""
+    place = staticmethod(plain_place)
 
     def __init__(self) -> None:
         # Arrow's own pool keeps what it once had; memory is to stay small.
@@ -79,14 +86,15 @@ class Parquet:
         """Write one file of a partition."""
         place = f"{partition_of(part.flow)}/month={part.month}/messages.parquet"
         lines = exporting_rows.as_csv(reading.tx, part, reading.chosen)
+        schema = WITH_DIGESTS if reading.chosen.files else SCHEMA
         rows = 0
         with (
             shelf.file(place) as sink,
-            pyarrow.parquet.ParquetWriter(sink, SCHEMA, compression="zstd") as writer,
+            pyarrow.parquet.ParquetWriter(sink, schema, compression="zstd") as writer,
         ):
             async with aclosing(_blocks(lines)) as blocks:
                 async for block in blocks:
-                    table = _table(block)
+                    table = _table(block, schema)
                     writer.write_table(table)
                     rows += table.num_rows
                     reading.tally.count(table.num_rows, part)
@@ -117,7 +125,7 @@ async def _blocks(blocks: AsyncGenerator[Block]) -> AsyncGenerator[bytes]:
         yield bytes(block)
 
 
-def _table(block: bytes) -> pa.Table:
+def _table(block: bytes, schema: pa.Schema) -> pa.Table:
     # One block a table: Arrow would cut it where a text goes over several lines.
     read = pyarrow.csv.ReadOptions(
         column_names=list(COLUMNS), use_threads=False, block_size=len(block) + 1
@@ -126,16 +134,18 @@ def _table(block: bytes) -> pa.Table:
         BytesIO(block), read_options=read, parse_options=_PARSE, convert_options=_CONVERT
     )
     columns = [
-        _nested(name, table.column(name)) if name in _NESTED else table.column(name)
-        for name in SCHEMA.names
+        _nested(field, table.column(field.name))
+        if field.name in _NESTED
+        else table.column(field.name)
+        for field in schema
     ]
-    return pa.Table.from_arrays(columns, schema=SCHEMA)
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _nested(name: str, texts: pa.ChunkedArray) -> pa.Array:
+def _nested(field: pa.Field, texts: pa.ChunkedArray) -> pa.Array:
     # Most messages have no file and no reaction, and many the same tags: each text is read once.
     coded = texts.combine_chunks().dictionary_encode()
     values: list[Any] = [msgspec.json.decode(text) for text in coded.dictionary.to_pylist()]
-    if name == "reactions":
+    if field.name == "reactions":
         values = [list(value.items()) for value in values]
-    return pa.array(values, type=TYPES[name]).take(coded.indices)
+    return pa.array(values, type=field.type).take(coded.indices)

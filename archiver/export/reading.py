@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from archiver.export.files import Found
 from archiver.store.engine import Transaction
 from archiver.store.exporting_choice import Part, Selection
 
 TOLD_ROWS = 5_000
+TOLD_BYTES = 8_000_000
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -18,20 +20,26 @@ class Progress(Struct, frozen=True, kw_only=True):
     where: str
     kept: int = 0
     """Of the rows, those that an interrupted run had written."""
+    bytes: int = 0
+    """Of what files hold, which comes after the rows."""
+    total_bytes: int = 0
 
 
 Tell = Callable[[Progress], None]
 
 
 class Tally:
-    """How many rows are written, by all who write; now and then, it is told."""
+    """How many rows are written, by all who write, and bytes of files; now and then, it is told."""
 
-    def __init__(self, total: int, tell: Tell) -> None:
+    def __init__(self, total: int, tell: Tell, *, total_bytes: int = 0) -> None:
         self._total = total
+        self._total_bytes = total_bytes
         self._tell = tell
         self._rows = 0
         self._kept = 0
         self._told = 0
+        self._bytes = 0
+        self._told_bytes = 0
 
     def keep(self, part: Part) -> None:
         """Count a part that is written already."""
@@ -48,19 +56,46 @@ class Tally:
     def tell(self, part: Part) -> None:
         """Tell how far it has come."""
         self._told = self._rows
-        where = part.name
-        self._tell(Progress(rows=self._rows, total=self._total, where=where, kept=self._kept))
+        self._say(part.name)
+
+    def count_bytes(self, size: int, where: str) -> None:
+        """Count bytes that are written of what files hold."""
+        self._bytes += size
+        if self._bytes - self._told_bytes >= TOLD_BYTES or self._bytes == self._total_bytes:
+            self._told_bytes = self._bytes
+            self._say(where)
+
+    def _say(self, where: str) -> None:
+        self._tell(
+            Progress(
+                rows=self._rows,
+                total=self._total,
+                where=where,
+                kept=self._kept,
+                bytes=self._bytes,
+                total_bytes=self._total_bytes,
+            )
+        )
 
 
 class Reading:
     """What is read, and in which transaction."""
 
-    def __init__(self, tx: Transaction, chosen: Selection, parts: list[Part], tally: Tally) -> None:
+    def __init__(
+        self,
+        tx: Transaction,
+        chosen: Selection,
+        parts: list[Part],
+        tally: Tally,
+        files: Found | None = None,
+    ) -> None:
         self.tx = tx
         self.chosen = chosen
         self.parts = parts
         self.tally = tally
+        self.files = files
+        """What messages name; None when what files hold is not wanted."""
 
     def through(self, tx: Transaction) -> "Reading":
         """The same, read in another transaction that sees the same moment."""
-        return Reading(tx, self.chosen, self.parts, self.tally)
+        return Reading(tx, self.chosen, self.parts, self.tally, self.files)

@@ -1,7 +1,8 @@
 """A Slack export, which Slack, Mattermost, Zulip and Rocket.Chat import.
 
 ``users.json``, ``channels.json`` and ``dms.json``, and for each channel a directory with a file for
-each day: messages, threads by ``thread_ts``, reactions, and what is known of files.
+each day: messages, threads by ``thread_ts``, reactions, and what is known of files. What files hold
+lies where Mattermost looks for it, which is the one of them that takes it from a zip.
 """
 
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from archiver.export.slack_objects import (
     as_users,
     channels_of,
     places_of,
+    slack_place,
     stamp,
     user_id,
 )
@@ -37,6 +39,7 @@ class Slack:
     by_month = False
     tables: tuple[Table, ...] = ("messages",)
     omits = "messages that are deleted, or tell no time, or of which nobody knows what they said"
+    place = staticmethod(slack_place)
 
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
         """Write the days of one channel, without what is not to be told."""

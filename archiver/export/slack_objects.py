@@ -14,10 +14,14 @@ from typing import Any
 from msgspec import Struct
 
 from archiver.domain.model import PRIVATE, is_private
+from archiver.export.files import file_name
 from archiver.export.messages import Message
+from archiver.store.exporting_files import NamedFile
 
 TEAM = "T0FLOWDOCK"
 INTEGRATION = "USLACKBOT"
+UPLOADS = "__uploads"
+"""The folder of what files hold, by their ids; no channel is called so."""
 LONGEST_NAME = 80
 _UNFIT = re.compile(r"[^a-z0-9_-]+")
 
@@ -39,6 +43,7 @@ def channels_of(flows: Sequence[str]) -> dict[str, str]:
     names = {
         flow: _fit(flow.rpartition("/")[2]) or "flow" for flow in flows if not is_private(flow)
     }
+    names |= dict.fromkeys((flow for flow, name in names.items() if name == UPLOADS), "uploads")
     return distinct(names) | {flow: _talk_id(flow) for flow in flows if is_private(flow)}
 
 
@@ -104,7 +109,7 @@ def as_message(message: Message, at: str, thread: Thread | None) -> dict[str, An
 def _file(message: Message, number: int, file: dict[str, Any]) -> dict[str, Any]:
     name = file.get("file_name") or "file"
     return {
-        "id": f"F{message.id}N{number}",
+        "id": file_id(file["sha256"]) if file.get("sha256") else f"F{message.id}N{number}",
         "created": _seconds(message.sent or ""),
         "name": name,
         "title": name,
@@ -114,6 +119,18 @@ def _file(message: Message, number: int, file: dict[str, Any]) -> dict[str, Any]
         "user": user_id(message.user_id),
         "mode": "hosted",
     }
+
+
+def file_id(sha256: str) -> str:
+    """The id of all files that hold the same."""
+    return f"F{sha256.upper()}"
+
+
+def slack_place(file: NamedFile) -> str | None:
+    """``__uploads/ID/NAME``; None for what is named by a message that Slack has no place for."""
+    if not file.is_plain:
+        return None
+    return f"{UPLOADS}/{file_id(file.sha256 or '')}/{file_name(file.file_name)}"
 
 
 def as_channel(name: str, known: Mapping[str, Any], members: list[str]) -> dict[str, Any]:

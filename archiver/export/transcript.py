@@ -9,6 +9,7 @@ import re
 
 from typing_extensions import override
 
+from archiver.export.files import NOT_KEPT, Links, plain_place
 from archiver.export.folder import Shelf
 from archiver.export.messages import (
     LINE_ENDS,
@@ -38,12 +39,15 @@ class PlainText:
     by_month = True
     tables: tuple[Table, ...] = ("messages",)
     omits = ""
+    place = staticmethod(plain_place)
     suffix = "txt"
 
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
         """Write ``organization/flow/2024-05.txt``."""
         rows, day = 0, ""
-        with shelf.file(f"{path_of(part.flow)}/{part.month}.{self.suffix}") as sink:
+        home = path_of(part.flow)
+        links = Links(reading.files, home) if reading.files else None
+        with shelf.file(f"{home}/{part.month}.{self.suffix}") as sink:
             sink.write(self.title(in_line(f"{part.flow} {part.month}")).encode())
             async with read_messages(
                 exporting_rows.as_json(reading.tx, self.subject, part, reading.chosen)
@@ -52,7 +56,7 @@ class PlainText:
                     if (of_day := message.sent[:10] if message.sent else UNDATED) != day:
                         day = of_day
                         sink.write(self.heading(day).encode())
-                    sink.write(self.entry(message).encode())
+                    sink.write(self.entry(message, links).encode())
                     rows += 1
                     reading.tally.count(1, part)
         return rows
@@ -68,9 +72,9 @@ class PlainText:
         """The lines that begin a day."""
         return f"\n== {day} ==\n\n"
 
-    def entry(self, message: Message) -> str:
-        """The lines of a message."""
-        first, *more = _lines(message) or [""]
+    def entry(self, message: Message, links: Links | None = None) -> str:
+        """The lines of a message; with *links*, they tell where its files lie."""
+        first, *more = _lines(message, links) or [""]
         head = f"[{_time(message)}] {in_line(message.sender)}{_about(message)}:"
         said = f"{head} {first}\n" if first else f"{head}\n"
         return said + "".join(f"    {line}\n" for line in more)
@@ -92,9 +96,9 @@ class Markdown(PlainText):
         return f"\n## {day}\n\n"
 
     @override
-    def entry(self, message: Message) -> str:
+    def entry(self, message: Message, links: Links | None = None) -> str:
         """The lines of a message: an item of a list, with hard breaks."""
-        lines = [_escaped(line) for line in _lines(message)]
+        lines = [_escaped(line) for line in _lines(message, links)]
         # A hard break at the end of a paragraph is none: its backslash would be shown.
         while lines and not lines[-1]:
             lines.pop()
@@ -119,12 +123,17 @@ def _about(message: Message) -> str:
     return f" ({told})" if told else ""
 
 
-def _lines(message: Message) -> list[str]:
-    """What it says, and the names of its files."""
+def _lines(message: Message, links: Links | None) -> list[str]:
+    """What it says, and the names of its files; with *links*, where these lie as well."""
     content = message.content or ""
     text = [visible(line) for line in LINE_ENDS.split(content)] if content else []
-    files = [str(file.get("file_name") or "a file") for file in message.attachments or ()]
-    return [*text, *(f"[{in_line(name)}]" for name in files if name != content)]
+    for file in message.attachments or ():
+        name = str(file.get("file_name") or "a file")
+        told = [in_line(name)] if name != content else []
+        if links is not None:
+            told.append(links.path(file) or NOT_KEPT)
+        text += [f"[{': '.join(told)}]"] if told else []
+    return text
 
 
 def _escaped(text: str) -> str:

@@ -10,8 +10,11 @@ from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from msgspec import UNSET
+
 from archiver.domain.query import show
-from archiver.export.book import File, Heading
+from archiver.export.book import File, Heading, Unit
+from archiver.export.files import Content, find_files, write_content
 from archiver.export.folder import Folder, Shelf, opened
 from archiver.export.manifest import Manifest
 from archiver.export.reading import Reading, Tally, Tell
@@ -19,11 +22,14 @@ from archiver.store import exporting, leases, search_queue
 from archiver.store.engine import Engine, Transaction
 from archiver.store.exporting import Table
 from archiver.store.exporting_choice import Part, Selection, Subject, settled
+from archiver.store.exporting_files import NamedFile
 
 LARGE = 20_000
 """Rows. Fewer are read before a second connection would help."""
 SUMMARY = "summary"
 """The unit of what is about all parts."""
+CONTENT = "file "
+"""The name of the unit of what a file holds begins so, and its digest follows."""
 
 
 class Format(Protocol):
@@ -36,6 +42,9 @@ class Format(Protocol):
     """Where that is written of which its parts are made."""
     omits: str
     """Which messages it has no place for, in words."""
+
+    def place(self, file: NamedFile) -> str | None:
+        """Where that goes which *file* holds; None when there is no place for its message."""
 
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
         """Write the files of one part; returns how many rows it had."""
@@ -71,7 +80,12 @@ async def write_export(
             await exporting.read_by_index(tx)
             if not style.by_month:
                 parts = exporting.whole_flows(parts)
-            reading = Reading(tx, chosen, parts, Tally(sum(part.rows for part in parts), tell))
+            found = None
+            if chosen.files:
+                found = await find_files(tx, chosen, style.place, by_month=style.by_month)
+            size = found.size_bytes if found else 0
+            tally = Tally(sum(part.rows for part in parts), tell, total_bytes=size)
+            reading = Reading(tx, chosen, parts, tally, found)
             await _write(engine, reading, style, folder)
             ends = await exporting.unknown_ends(tx, chosen.flows)
             manifest = Manifest(
@@ -85,6 +99,7 @@ async def write_export(
                 not_heard=leases.unheard_among(chosen.flows, await leases.reports(tx)),
                 not_told=ends.untold,
                 not_measured=ends.unmeasured,
+                named_files=found.counted() if found else UNSET,
                 left_out=[*await _left_out(tx, chosen), *filter(None, [style.omits])],
             )
             folder.finish(manifest.encode())
@@ -92,10 +107,7 @@ async def write_export(
 
 
 async def _write(engine: Engine, reading: Reading, style: Format, folder: Folder) -> None:
-    wanted = {part.name: part for part in reading.parts}
-    for name in list(folder.units):
-        if name not in wanted or not await _is_current(reading, style, folder, wanted[name]):
-            folder.drop(name)
+    await _drop_outdated(reading, style, folder)
     missing = []
     for part in reading.parts:
         if part.name in folder.units:
@@ -109,6 +121,7 @@ async def _write(engine: Engine, reading: Reading, style: Format, folder: Folder
         for part in waiting:
             reading.tally.tell(part)
             with folder.unit(part.name, seen_at=seen_at) as shelf:
+                shelf.unit.mark = _mark(reading, part)
                 shelf.unit.rows = await style.write_part(reading, part, shelf)
             reading.tally.tell(part)
 
@@ -121,8 +134,32 @@ async def _write(engine: Engine, reading: Reading, style: Format, folder: Folder
                 await _side_by_side(work(reading), work(reading.through(other)))
     else:
         await work(reading)
+    await _write_contents(reading, folder, seen_at)
     with folder.unit(SUMMARY, seen_at=seen_at) as shelf:
         await style.write_summary(reading, shelf)
+
+
+async def _drop_outdated(reading: Reading, style: Format, folder: Folder) -> None:
+    wanted = {part.name: part for part in reading.parts}
+    contents = reading.files.contents if reading.files else {}
+    for name, unit in list(folder.units.items()):
+        if name in wanted:
+            is_current = await _is_current(reading, style, folder, wanted[name])
+        else:
+            is_current = _is_kept(contents.get(name.removeprefix(CONTENT)), unit)
+        if not is_current:
+            folder.drop(name)
+
+
+async def _write_contents(reading: Reading, folder: Folder, seen_at: str) -> None:
+    contents = reading.files.contents if reading.files else {}
+    count = reading.tally.count_bytes
+    for digest, content in contents.items():
+        if (name := f"{CONTENT}{digest}") in folder.units:
+            count(content.size_bytes or 0, content.path)
+            continue
+        with folder.unit(name, seen_at=seen_at) as shelf:
+            await write_content(reading.tx, digest, content, shelf, count)
 
 
 async def _side_by_side(*works: Coroutine[Any, Any, None]) -> None:
@@ -137,7 +174,7 @@ async def _side_by_side(*works: Coroutine[Any, Any, None]) -> None:
 
 async def _is_current(reading: Reading, style: Format, folder: Folder, part: Part) -> bool:
     unit = folder.units[part.name]
-    if unit.rows != part.rows:
+    if unit.rows != part.rows or unit.mark != _mark(reading, part):
         return False
     of_query: tuple[Table, ...] = ("texts",) if reading.chosen.query else ()
     of_past: tuple[Table, ...] = ("revisions",) if reading.chosen.as_of else ()
@@ -146,6 +183,15 @@ async def _is_current(reading: Reading, style: Format, folder: Folder, part: Par
         if await exporting.has_changed(reading.tx, table, part, since=unit.seen_at):
             return False
     return True
+
+
+def _mark(reading: Reading, part: Part) -> str:
+    return reading.files.marks.get(part.name, "") if reading.files else ""
+
+
+def _is_kept(content: Content | None, unit: Unit) -> bool:
+    """Tell whether *unit* is what a file holds that is still wanted, and called as it was."""
+    return content is not None and [file.path for file in unit.files] == [content.path]
 
 
 async def _left_out(tx: Transaction, chosen: Selection) -> list[str]:

@@ -45,6 +45,8 @@ class Selection(Struct, frozen=True, kw_only=True):
     query: Query | None = None
     asked_at: datetime | None = None
     """What times in the query are counted back from; in UTC, as all times in it are."""
+    files: bool = False
+    """Whether what their files hold is wanted as well."""
     by_query: str | None = None
     """A query of SQL for flows and ids, as `settled` makes it."""
 
@@ -62,7 +64,12 @@ class Part(Struct, frozen=True, kw_only=True):
     @property
     def name(self) -> str:
         """What it is called in an export's own books."""
-        return f"{self.flow} {self.month}"
+        return name_of(self.flow, self.month)
+
+
+def name_of(flow: str, month: str) -> str:
+    """What that part is called."""
+    return f"{flow} {month}"
 
 
 async def settled(tx: AsyncConnection, chosen: Selection) -> Selection:

@@ -7,7 +7,7 @@ Whoever stops reading closes what it read (`contextlib.aclosing`): else the conn
 for ever to be read on.
 """
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable
 
 from msgspec import Struct
 from psycopg import sql
@@ -48,14 +48,14 @@ def as_csv(tx: AsyncConnection, part: Part, chosen: Selection) -> AsyncGenerator
 
     Texts are in quotes, even empty ones; what is null is nothing at all.
     """
-    return _blocks(tx, _lines("messages", part, chosen, _JSON_COLUMNS["messages"], _CSV_LINE))
+    return _blocks(tx, _lines("messages", part, chosen, _CSV_LINE))
 
 
 def as_json(
     tx: AsyncConnection, subject: Subject, part: Part, chosen: Selection
 ) -> AsyncGenerator[Block]:
     """What *part* holds as lines, each a JSON object."""
-    return _blocks(tx, _lines(subject, part, chosen, _JSON_COLUMNS[subject], _JSON_LINE))
+    return _blocks(tx, _lines(subject, part, chosen, _JSON_LINE))
 
 
 def conversation(
@@ -72,7 +72,7 @@ def conversation(
 def conversation_query(part: Part, chosen: Selection, *, by_thread: bool) -> sql.Composed:
     """The query of `conversation`."""
     return _CONVERSATION.format(
-        columns=_of_messages(SHOWN),
+        columns=_of_messages(SHOWN, chosen),
         source=source("messages", chosen),
         wanted=wanted(chosen, part),
         flow=sql.Literal(part.flow),
@@ -91,14 +91,9 @@ def rejects(tx: AsyncConnection) -> AsyncGenerator[Block]:
     return _blocks(tx, rows)
 
 
-def _lines(
-    subject: Subject,
-    part: Part,
-    chosen: Selection,
-    columns: sql.Composable,
-    line: sql.SQL,
-) -> sql.Composed:
+def _lines(subject: Subject, part: Part, chosen: Selection, line: sql.SQL) -> sql.Composed:
     """A query for texts of one or more of the lines of *part*, and how many each has."""
+    columns = _EVENT_COLUMNS if subject == "events" else _of_messages(COLUMNS, chosen)
     ids = part.last_id - part.first_id + 1
     size = max(1, ids * ROWS_AT_ONCE // max(1, part.rows))
     together = chosen.as_of is not None or chosen.by_query is not None
@@ -168,8 +163,10 @@ def _csv_column(name: str) -> str:
     return f"""coalesce('"' || replace({text}, '"', '""') || '"', '')"""
 
 
-def _of_messages(names: Iterable[str]) -> sql.Composed:
-    return sql.SQL(", ").join(sql.Identifier("m", name) for name in names)
+def _of_messages(names: Iterable[str], chosen: Selection) -> sql.Composed:
+    columns = {name: sql.Identifier("m", name) for name in names}
+    kept = {"attachments": _WITH_DIGESTS} if chosen.files else {}
+    return sql.SQL(", ").join((columns | kept).values())
 
 
 _UNQUOTED = {"id", "sent", "parent_id", "edited_at", "edits", "deleted_at"}
@@ -177,15 +174,22 @@ _CSV_LINE = sql.SQL(f"concat_ws(',', {', '.join(map(_csv_column, COLUMNS))})")
 
 _SIGHTED = sql.SQL("LEFT JOIN store.sightings AS s USING (flow_key, id, form) ")
 
-_JSON_COLUMNS: Mapping[Subject, sql.Composable] = {
-    "messages": _of_messages(COLUMNS),
-    # The payload as a text: JSON has many spellings, and this one is to be kept.
-    "events": sql.SQL(
-        "m.flow, m.id, m.form, m.witness, m.event, m.user_id, m.sent, m.received_at, m.as_of,"
-        " s.as_of AS shown_as_of, s.shown_at, s.first_as_of AS first_shown_as_of, s.first_shown_at,"
-        " m.payload::text AS payload"
-    ),
-}
+# The payload as a text: JSON has many spellings, and this one is to be kept.
+_EVENT_COLUMNS = sql.SQL(
+    "m.flow, m.id, m.form, m.witness, m.event, m.user_id, m.sent, m.received_at, m.as_of,"
+    " s.as_of AS shown_as_of, s.shown_at, s.first_as_of AS first_shown_as_of, s.first_shown_at,"
+    " m.payload::text AS payload"
+)
+
+# Of what a file holds, with its digest; null when that is not in the archive.
+_WITH_DIGESTS = sql.SQL("""
+    CASE WHEN jsonb_array_length(m.attachments) > 0 THEN (
+        SELECT jsonb_agg(a.file || jsonb_build_object('sha256', k.sha256) ORDER BY a.n)
+        FROM jsonb_array_elements(m.attachments) WITH ORDINALITY AS a (file, n)
+        LEFT JOIN store.flows AS f ON f.path = m.flow
+        LEFT JOIN store.attached AS k ON k.flow_key = f.flow_key AND k.path = a.file ->> 'path'
+    ) ELSE m.attachments END AS attachments
+""")
 
 _BY_DAY = sql.SQL("m.day NULLS LAST, m.id")
 # Ids and times do not always go together: a month is to be whole.

@@ -1,0 +1,71 @@
+"""The files that exported messages name, and what is kept of them, in the moment of the export."""
+
+from collections.abc import AsyncGenerator
+
+from msgspec import Struct
+from psycopg import sql
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from archiver.store.bulk import driver_of
+from archiver.store.exporting_choice import UNDATED, Selection, source, wanted
+
+
+class NamedFile(Struct, frozen=True):
+    """A file, as one message names it."""
+
+    flow: str
+    month: str
+    """In which the message was sent, as `Part` has it."""
+    message: int
+    file_name: str | None
+    content_type: str | None
+    sha256: str | None
+    """Of what it holds; None when that is not in the archive."""
+    size_bytes: int | None
+    """As the archive has noted; None, too, when it has noted nothing of the content."""
+    is_plain: bool
+    """Whether the message is not deleted, and tells a time and what it said."""
+
+
+async def named_files(tx: AsyncConnection, chosen: Selection) -> AsyncGenerator[NamedFile]:
+    """Each file that a chosen message names, by flow and id; to be closed by who stops reading."""
+    statement = _NAMED.format(
+        undated=sql.Literal(UNDATED), source=source("messages", chosen), wanted=wanted(chosen)
+    )
+    async with driver_of(tx).cursor() as cursor, cursor.copy(statement) as copied:
+        copied.set_types(["text", "text", "int8", "text", "text", "text", "int8", "bool"])
+        async for row in copied.rows():
+            yield NamedFile(*row)
+
+
+async def content(tx: AsyncConnection, sha256: str) -> AsyncGenerator[bytes]:
+    """What a file holds, part by part, whatever its parts are; to be closed as well."""
+    statement = _CONTENT.format(sha256=sql.Literal(sha256))
+    async with driver_of(tx).cursor() as cursor, cursor.copy(statement) as copied:
+        copied.set_types(["bytea"])
+        async for (part,) in copied.rows():
+            yield part
+
+
+# Few messages have files: by what they are now, an index finds them.
+_NAMED = sql.SQL("""
+    COPY (
+        SELECT m.flow, coalesce(to_char(m.sent AT TIME ZONE 'UTC', 'YYYY-MM'), {undated}), m.id,
+               a.file ->> 'file_name', a.file ->> 'content_type', k.sha256, s.size_bytes,
+               m.deleted_at IS NULL AND m.sent IS NOT NULL AND m.content IS NOT NULL
+        FROM {source} AS m
+        JOIN store.flows AS f ON f.path = m.flow
+        JOIN store.messages AS now
+          ON now.flow_key = f.flow_key AND now.id = m.id AND now.attachments IS NOT NULL
+        CROSS JOIN LATERAL jsonb_array_elements(m.attachments) WITH ORDINALITY AS a (file, n)
+        LEFT JOIN store.attached AS k
+               ON k.flow_key = f.flow_key AND k.path = a.file ->> 'path'
+        LEFT JOIN store.files AS s USING (sha256)
+        WHERE {wanted} ORDER BY m.flow COLLATE "C", m.id, a.n
+    ) TO STDOUT WITH (FORMAT binary)
+""")
+
+_CONTENT = sql.SQL(
+    "COPY (SELECT bytes FROM store.file_parts WHERE sha256 = {sha256} ORDER BY part)"
+    " TO STDOUT WITH (FORMAT binary)"
+)
