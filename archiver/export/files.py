@@ -26,12 +26,12 @@ NOT_KEPT = "not in the archive"
 PICTURES = frozenset({"gif", "jpeg", "jpg", "png", "webp"})
 INERT = PICTURES | frozenset(
     {
-        "7z", "aac", "ai", "avi", "bmp", "bz2", "csv", "diff", "doc", "docx", "flac", "gz", "heic",
-        "ics", "json", "jsonl", "key", "log", "m4a", "m4v", "md", "mkv", "mov", "mp3", "mp4",
-        "mpeg", "mpg", "numbers", "odg", "odp", "ods", "odt", "ogg", "ogv", "opus", "pages",
-        "patch", "pdf", "ppt", "pptx", "psd", "rar", "rtf", "sketch", "sql", "tar", "tgz", "tif",
-        "tiff", "toml", "tsv", "txt", "wav", "webm", "wma", "wmv", "xls", "xlsx", "xz", "yaml",
-        "yml", "zip", "zst",
+        "7z", "aac", "ai", "avi", "bin", "bmp", "bz2", "csv", "diff", "doc", "docx", "epub", "flac",
+        "gz", "heic", "ics", "json", "jsonl", "key", "log", "m4a", "m4v", "md", "mkv", "mov", "mp3",
+        "mp4", "mpeg", "mpg", "numbers", "odg", "odp", "ods", "odt", "ogg", "ogv", "opus", "otf",
+        "pages", "patch", "pdf", "ppt", "pptx", "psd", "rar", "rtf", "sketch", "sql", "tar", "tgz",
+        "tif", "tiff", "toml", "tsv", "ttf", "txt", "wav", "webm", "wma", "wmv", "woff", "woff2",
+        "xls", "xlsx", "xz", "yaml", "yml", "zip", "zst",
     }
 )  # fmt: skip
 """Suffixes by which no browser takes a file for a page, a script or a drawing."""

@@ -9,6 +9,7 @@ gets its name, and the book is dropped.
 import errno
 import hashlib
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +25,7 @@ from archiver.export.book import BOOK, File, Heading, Unit, go_on, lock, read_bo
 MANIFEST = "manifest.json"
 FILES = "files"
 """The folder of what the files of messages hold."""
+_OF_CONTENT = re.compile(r"(?:files/|__uploads/F)([0-9a-fA-F]{64})/[^/]+")
 PACKED_AT = (1980, 1, 1, 0, 0, 0)
 """The time of all that is in a zip, so that the same content makes the same bytes."""
 SMALL_BYTES = 32 * 1024
@@ -140,7 +142,9 @@ class Folder:
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
             for path in sorted([MANIFEST, *(file.path for file in self.files)]):
                 entry = zipfile.ZipInfo(path, PACKED_AT)
-                entry.compress_type = zipfile.ZIP_DEFLATED
+                # Nearly all that people attach is packed already.
+                is_packed = digest_in(path) is not None
+                entry.compress_type = zipfile.ZIP_STORED if is_packed else zipfile.ZIP_DEFLATED
                 entry.external_attr = 0o644 << 16
                 with (
                     (self.home / path).open("rb") as source,
@@ -193,6 +197,12 @@ class Shelf:
         except OSError as error:
             raise hindered(self.folder.home, path, error) from error
         self.unit.files.append(File(path=path, size_bytes=sink.size_bytes, sha256=sink.sha256()))
+
+
+def digest_in(path: str) -> str | None:
+    """The digest that the path of what a message's file holds tells; None for all other paths."""
+    found = _OF_CONTENT.fullmatch(path)
+    return found and found[1].lower()
 
 
 def leads_out(path: str) -> bool:

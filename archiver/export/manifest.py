@@ -6,7 +6,6 @@ time of its making: the same archive and arguments give the same bytes.
 """
 
 import hashlib
-import re
 import zipfile
 import zlib
 from collections import Counter
@@ -20,7 +19,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from archiver.errors import ArchiverError
 from archiver.export.book import BOOK, File
-from archiver.export.folder import MANIFEST, leads_out
+from archiver.export.folder import MANIFEST, digest_in, leads_out
 from archiver.flowdock.official import PACKED_BY, require_file
 
 KIND = "flowdock-archiver export"
@@ -30,10 +29,6 @@ LONGEST_BYTES = 1 << 28
 DAMAGED = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What reading a file may raise that lies in a zip, too: of what is packed as nobody packs here,
 a RuntimeError."""
-
-
-_OF_CONTENT = re.compile(r"(?:files/|__uploads/F)([0-9a-fA-F]{64})/[^/]+")
-"""The path of what the file of a message holds; in it, the digest that the archive tells."""
 
 
 class NamedFiles(Struct, frozen=True, kw_only=True):
@@ -141,8 +136,7 @@ def check(export: Path, manifest: Manifest) -> Iterator[Finding | File]:
 
 def _is_as_named(file: File) -> bool:
     """Tell whether *file*, if it is what a message's file holds, has the digest in its path."""
-    found = _OF_CONTENT.fullmatch(file.path)
-    return found is None or found[1].lower() == file.sha256
+    return digest_in(file.path) in {None, file.sha256}
 
 
 def _strangers(export: Path, manifest: Manifest) -> list[Finding]:

@@ -148,6 +148,8 @@ def test_each_content_is_there_once_whole_and_as_the_manifest_says(
     export(zipped := tmp_path / "out.zip", style, files=True)
     with zipfile.ZipFile(zipped) as packed:
         assert {name: packed.read(name) for name in packed.namelist()} == content(out)
+        stored = {one.filename for one in packed.infolist() if one.compress_size == one.file_size}
+        assert stored >= held(out).keys()
     assert list(check(zipped, manifest)) == manifest.files
 
 
