@@ -109,7 +109,7 @@ def export(
     if events:
         other_style = () if style == "jsonl" else ("style",)
         reason = "--events is the journal as it was received, in jsonl"
-        refuse_beside(reason, "words", "as_of", "files", *other_style)
+        refuse_beside(reason, "words", "as_of", *other_style)
     asked_at = asked_before(partial_of(to)) or datetime.now(UTC)
     query = parse(" ".join(words)) if words else None
     chosen = Selection(

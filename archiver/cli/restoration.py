@@ -1,25 +1,28 @@
 """Bringing in another archive's journal, as ``archiver export --events`` wrote it."""
 
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 from archiver import daemon
 from archiver.cli.progress import Tell
 from archiver.errors import ArchiverError
-from archiver.export.folder import MANIFEST
+from archiver.export.folder import MANIFEST, digest_in
+from archiver.export.lines import KEPT
 from archiver.export.manifest import Finding, Manifest, check, opened, read_manifest
 from archiver.flowdock.client import LIMITS
 from archiver.flowdock.official import NO_ZIP, refuse_dangerous
 from archiver.ingest.importing import Imported
 from archiver.ingest.restoring import (
+    Content,
     Line,
     read_claims,
     restore_claims,
     restore_directory,
     restore_events,
+    restore_files,
     restore_rejects,
 )
 from archiver.store.engine import Engine
@@ -86,7 +89,8 @@ async def restore(engine: Engine, path: Path, manifest: Manifest, tell: Tell) ->
         tell(0.0, f"checking {found.path}")
     now = daemon.utc_now()
     imported = Imported()
-    with _reader(path) as lines:
+    with opened(path) as read:
+        lines = partial(_lines, path, read)
         keys = await restore_directory(engine, lines("flows.jsonl"), lines("users.jsonl"))
         if strange := claims.keys() - keys.keys():
             raise ArchiverError(
@@ -103,25 +107,33 @@ async def restore(engine: Engine, path: Path, manifest: Manifest, tell: Tell) ->
                     f"{file.path}, {imported.read:,} of {manifest.rows:,} events",
                 )
         await restore_rejects(engine, lines("rejects.jsonl"), now=now)
+        named = lines(KEPT) if KEPT in {file.path for file in manifest.files} else ()
+        size = 0
+        async for length in restore_files(engine, named, keys, _contents(manifest, read)):
+            size += length
+            tell(1.0, f"what files hold, {size:,} bytes")
     if manifest.arguments.get("since") is None and manifest.arguments.get("until") is None:
         lacking = imported.lacking
         await restore_claims(engine, claims, keys, lacking=lacking, now=now)
     return imported
 
 
-@contextmanager
-def _reader(path: Path) -> Iterator[Any]:
-    """A function that yields the lines of a file of the export; one is refused that has no end."""
-    with opened(path) as read:
+def _lines(path: Path, read: Callable[[str], IO[bytes]], name: str) -> Iterator[Line]:
+    """The lines of a file of the export; one is refused that has no end."""
+    with read(name) as source:
+        number = 0
+        while text := source.readline(LONGEST_LINE_BYTES + 1):
+            number += 1
+            place = f"{path}: {name}, line {number:,}"
+            if len(text) > LONGEST_LINE_BYTES:
+                raise ArchiverError(f"{place}: it is longer than any of ours")
+            yield Line(text, place)
 
-        def lines(name: str) -> Iterator[Line]:
-            with read(name) as source:
-                number = 0
-                while text := source.readline(LONGEST_LINE_BYTES + 1):
-                    number += 1
-                    place = f"{path}: {name}, line {number:,}"
-                    if len(text) > LONGEST_LINE_BYTES:
-                        raise ArchiverError(f"{place}: it is longer than any of ours")
-                    yield Line(text, place)
 
-        yield lines
+def _contents(manifest: Manifest, read: Callable[[str], IO[bytes]]) -> dict[str, Content]:
+    """What files hold, by digest; that each is just that, the manifest has been asked."""
+    return {
+        file.sha256: Content(file.size_bytes, partial(read, file.path))
+        for file in manifest.files
+        if digest_in(file.path) == file.sha256
+    }

@@ -13,10 +13,13 @@ from archiver.export.files import plain_place
 from archiver.export.folder import Shelf, Sink
 from archiver.export.names import path_of
 from archiver.export.reading import Reading
-from archiver.store import exporting, exporting_rows
+from archiver.store import exporting, exporting_files, exporting_rows
 from archiver.store.exporting import Table
 from archiver.store.exporting_choice import Part, Subject
 from archiver.store.exporting_rows import COLUMNS, Block
+
+KEPT = "files.jsonl"
+"""Which file, by its path, has which of the contents."""
 
 
 class JsonLines:
@@ -74,7 +77,7 @@ class Events:
             return await _pour(lines, sink, reading, part)
 
     async def write_summary(self, reading: Reading, shelf: Shelf) -> None:
-        """Write flows and people, whole, and the rejects."""
+        """Write flows and people, whole, the rejects, and what is kept of which file."""
         chosen = set(reading.chosen.flows)
         flows = await exporting.table(reading.tx, "flows")
         tables = {
@@ -89,6 +92,12 @@ class Events:
             async with aclosing(exporting_rows.rejects(reading.tx)) as blocks:
                 async for block in blocks:
                     sink.write(block.data)
+        if reading.files:
+            with shelf.file(KEPT) as sink:
+                async with aclosing(exporting_files.paths(reading.tx, list(chosen))) as paths:
+                    async for one in paths:
+                        if one.sha256 in reading.files.contents:
+                            sink.write(msgspec.json.encode(one) + b"\n")
 
 
 async def _pour(blocks: AsyncGenerator[Block], sink: Sink, reading: Reading, part: Part) -> int:

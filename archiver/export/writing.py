@@ -18,11 +18,12 @@ from archiver.export.files import Content, find_files, write_content
 from archiver.export.folder import Folder, Shelf, opened
 from archiver.export.manifest import Manifest
 from archiver.export.reading import Reading, Tally, Tell
-from archiver.store import exporting, leases, search_queue
+from archiver.store import exporting, files, leases, search_queue
 from archiver.store.engine import Engine, Transaction
 from archiver.store.exporting import Table
 from archiver.store.exporting_choice import Part, Selection, Subject, settled
 from archiver.store.exporting_files import NamedFile
+from archiver.store.reading import flow_paths
 
 LARGE = 20_000
 """Rows. Fewer are read before a second connection would help."""
@@ -100,7 +101,7 @@ async def write_export(
                 not_told=ends.untold,
                 not_measured=ends.unmeasured,
                 named_files=found.counted() if found else UNSET,
-                left_out=[*await _left_out(tx, chosen), *filter(None, [style.omits])],
+                left_out=[*await _left_out(tx, chosen, style), *filter(None, [style.omits])],
             )
             folder.finish(manifest.encode())
     return manifest
@@ -194,9 +195,13 @@ def _is_kept(content: Content | None, unit: Unit) -> bool:
     return content is not None and [file.path for file in unit.files] == [content.path]
 
 
-async def _left_out(tx: Transaction, chosen: Selection) -> list[str]:
+async def _left_out(tx: Transaction, chosen: Selection, style: Format) -> list[str]:
     """What of its flows an export does not hold, though the archive does; in words."""
     told = []
+    if style.subject == "events" and not chosen.files:
+        keys = [key for key, path in (await flow_paths(tx)).items() if path in chosen.flows]
+        if kept := (await files.counts(tx, keys)).kept:
+            told.append(f"what files hold, of which {kept:,} are kept: --files writes that, too")
     if chosen.query is not None:
         told.append(f"messages that the query does not choose: {show(chosen.query)}")
         waiting = await search_queue.backlog(tx)

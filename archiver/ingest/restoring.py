@@ -11,10 +11,10 @@ is known of a flow are not believed, as they are of nobody.
 """
 
 import logging
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Literal, TypeVar
+from typing import IO, Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -32,10 +32,10 @@ from archiver.ingest.apply import apply_patiently, when_possible
 from archiver.ingest.batch import Arrival, Batch, vanished
 from archiver.ingest.epochs import UNSETTLED
 from archiver.ingest.importing import Imported, batches
-from archiver.store import coverage
+from archiver.store import coverage, files
 from archiver.store import importing as stored
 from archiver.store.coverage import Standing
-from archiver.store.engine import Engine
+from archiver.store.engine import Engine, Transaction
 from archiver.store.importing import KnownFlow, KnownUser, Moment, Text
 from archiver.store.journal import Witness
 
@@ -67,6 +67,21 @@ class _Reject(Struct, frozen=True, kw_only=True):
     origin: Text
     reason: Text
     raw: str
+
+
+class KeptFile(Struct, frozen=True, kw_only=True):
+    """A file of which another archive has what it holds."""
+
+    flow: str
+    path: Text
+    sha256: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+
+
+class Content(Struct, frozen=True):
+    """What a file holds, in an export."""
+
+    size_bytes: int
+    opened: Callable[[], IO[bytes]]
 
 
 class Proven(Struct, frozen=True, kw_only=True):
@@ -147,6 +162,34 @@ async def restore_rejects(engine: Engine, lines: Iterable[Line], *, now: datetim
             for one, raw in told
         ]
         await apply_patiently(engine, Batch(now=now, arrivals=arrivals))
+
+
+async def restore_files(
+    engine: Engine,
+    lines: Iterable[Line],
+    keys: Mapping[str, int],
+    contents: Mapping[str, Content],
+) -> AsyncIterator[int]:
+    """Keep what files hold, by digest in *contents*; yields how long each was.
+
+    Raises:
+        ArchiverError: a line names what is not there.
+    """
+    for line in lines:
+        told = _read(line, KeptFile)
+        content = contents.get(told.sha256)
+        if told.flow not in keys or content is None:
+            raise ArchiverError(f"{line.place}: its flow or its file is not in the export")
+        if len(told.path.encode()) > files.LONGEST_PATH_BYTES:
+            raise ArchiverError(f"{line.place}: its path is longer than any that is kept")
+        await when_possible(engine, partial(_restore_file, told, keys[told.flow], content))
+        yield content.size_bytes
+
+
+async def _restore_file(told: KeptFile, flow_key: int, content: Content, tx: Transaction) -> None:
+    with content.opened() as source:
+        await files.take_in(tx, source, sha256=told.sha256, size_bytes=content.size_bytes)
+    await files.name(tx, flow_key, told.path, sha256=told.sha256)
 
 
 def read_claims(coverage: Mapping[str, Any]) -> dict[str, Claim]:

@@ -1,6 +1,6 @@
 """The files that exported messages name, and what is kept of them, in the moment of the export."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 from msgspec import Struct
 from psycopg import sql
@@ -27,6 +27,14 @@ class NamedFile(Struct, frozen=True):
     """Whether the message is not deleted, and tells a time and what it said."""
 
 
+class KeptPath(Struct, frozen=True):
+    """Where the service serves a file, and what it holds."""
+
+    flow: str
+    path: str
+    sha256: str
+
+
 async def named_files(tx: AsyncConnection, chosen: Selection) -> AsyncGenerator[NamedFile]:
     """Each file that a chosen message names, by flow and id; to be closed by who stops reading."""
     statement = _NAMED.format(
@@ -47,6 +55,15 @@ async def content(tx: AsyncConnection, sha256: str) -> AsyncGenerator[bytes]:
             yield part
 
 
+async def paths(tx: AsyncConnection, flows: Sequence[str]) -> AsyncGenerator[KeptPath]:
+    """Each path of a file of *flows* that is kept, in order; to be closed as well."""
+    statement = _PATHS.format(flows=sql.Literal(list(flows)))
+    async with driver_of(tx).cursor() as cursor, cursor.copy(statement) as copied:
+        copied.set_types(["text", "text", "text"])
+        async for row in copied.rows():
+            yield KeptPath(*row)
+
+
 # Few messages have files: by what they are now, an index finds them.
 _NAMED = sql.SQL("""
     COPY (
@@ -62,6 +79,15 @@ _NAMED = sql.SQL("""
                ON k.flow_key = f.flow_key AND k.path = a.file ->> 'path'
         LEFT JOIN store.files AS s USING (sha256)
         WHERE {wanted} ORDER BY m.flow COLLATE "C", m.id, a.n
+    ) TO STDOUT WITH (FORMAT binary)
+""")
+
+_PATHS = sql.SQL("""
+    COPY (
+        SELECT f.path, k.path, k.sha256
+        FROM store.attached AS k JOIN store.flows AS f USING (flow_key)
+        WHERE f.path = ANY ({flows}::text[]) AND k.sha256 IS NOT NULL
+        ORDER BY f.path COLLATE "C", k.path COLLATE "C"
     ) TO STDOUT WITH (FORMAT binary)
 """)
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import tracemalloc
 import zipfile
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ from archiver.store.engine import transaction
 from archiver.store.exporting_choice import Selection
 from tests.conftest import created, named
 from tests.export.conftest import fill
+from tests.export.test_files import CONTENTS, attach
 from tests.ingest.arriving import (
     NOW,
     Gone,
@@ -387,6 +389,77 @@ def test_a_line_that_no_archive_writes_is_told_with_its_place(
     export(database_url, tmp_path / "out")
     path = change_first_line(tmp_path / "out", file, {field: odd})
     with pytest.raises(ArchiverError, match=rf"{path}, line 1: "):
+        bring_in(second_url, tmp_path / "out")
+
+
+KEPT = """
+    SELECT f.path, k.path, sha256, string_agg(bytes, NULL ORDER BY part)
+    FROM store.attached k JOIN store.flows f USING (flow_key)
+    LEFT JOIN store.file_parts USING (sha256)
+    GROUP BY 1, 2, 3 ORDER BY 1, 2
+"""
+
+
+@pytest.mark.parametrize("name", ["out", "out.zip"])
+def test_what_files_hold_is_moved_with_the_archive(
+    database_url: str, second_url: str, tmp_path: Path, name: str
+) -> None:
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+        run(attach(engine))
+    export(database_url, tmp_path / name, files=True)
+    for _ in range(2):
+        assert not bring_in(second_url, tmp_path / name).rejected
+        assert query(second_url, KEPT) == query(database_url, KEPT)
+    held = [row[3] for row in query(second_url, KEPT) if row[3] is not None]
+    assert set(held) == CONTENTS - {b""}
+
+
+def test_what_a_service_gave_meanwhile_stays(
+    database_url: str, second_url: str, tmp_path: Path
+) -> None:
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+        run(attach(engine))
+    export(database_url, tmp_path / "out", files=True)
+    bring_in(second_url, tmp_path / "out")
+    change = "UPDATE store.attached SET sha256 = 'other' WHERE path = '/files/1' RETURNING 1"
+    assert query(second_url, change) == [(1,)]
+    bring_in(second_url, tmp_path / "out")
+    of_one = "SELECT sha256 FROM store.attached WHERE path = '/files/1'"
+    assert query(second_url, of_one) == [("other",)]
+
+
+def test_a_journal_says_that_it_is_without_what_files_hold(
+    database_url: str, tmp_path: Path
+) -> None:
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+        run(attach(engine))
+    export(database_url, tmp_path / "out")
+    [told] = require_journal(tmp_path / "out").left_out
+    assert re.fullmatch(r"what files hold, of which \d are kept: --files writes that, too", told)
+
+
+@pytest.mark.parametrize(
+    ("field", "odd", "told"),
+    [
+        ("sha256", "0" * 64, "is not in the export"),
+        ("sha256", "../x", "Expected `str` matching"),
+        ("flow", "no/such", "is not in the export"),
+        ("path", "/files/" + "x" * 1000, "is longer than any that is kept"),
+        ("path", "\0", "Expected `str` matching"),
+    ],
+)
+def test_a_file_that_no_archive_names_is_told_with_its_place(
+    database_url: str, second_url: str, tmp_path: Path, field: str, odd: str, told: str
+) -> None:
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+        run(attach(engine))
+    export(database_url, tmp_path / "out", files=True)
+    change_first_line(tmp_path / "out", "files.jsonl", {field: odd})
+    with pytest.raises(ArchiverError, match=rf"files\.jsonl, line 1: .*{told}"):
         bring_in(second_url, tmp_path / "out")
 
 
