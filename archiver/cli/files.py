@@ -20,7 +20,7 @@ from archiver.cli.numbers import LARGEST, Whole
 from archiver.cli.options import FileName, HelpfulGroup, refuse_beside
 from archiver.cli.tables import Column, show_table
 from archiver.cli.terminal import make_safe, show_json
-from archiver.errors import ArchiverError
+from archiver.errors import ArchiverError, Corruption
 from archiver.store import files as stored
 from archiver.store.engine import Transaction, see_one_moment
 from archiver.store.files import Counts, Kept, Missing
@@ -136,6 +136,8 @@ async def _write(tx: Transaction, one: Kept, sha256: str, to: Path) -> str:
         with _becoming(target) as sink:
             async for piece in stored.content(tx, sha256):
                 sink.write(piece)
+    except Corruption as error:
+        raise ArchiverError(str(error)) from error
     except OSError as error:
         told = f"{make_safe(str(target))} cannot be written: {error.strerror or error}"
         raise ArchiverError(told) from error

@@ -105,7 +105,9 @@ def test_altered_bytes_are_not_saved(archiver: Run, archive: str, tmp_path: Path
     told = archiver(
         "files", "save", "acme/main", "5", str(tmp_path / "to"), ARCHIVER_DATABASE_URL=archive
     )
-    assert told.returncode != 0
+    assert told.returncode == 2
+    assert told.stderr.startswith("archiver: error: the file ")
+    assert told.stderr.count("\n") == 1
     assert "was altered" in told.stderr
     assert list((tmp_path / "to").iterdir()) == []
 
