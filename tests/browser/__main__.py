@@ -57,7 +57,7 @@ def export(home: Path, *, messages: int) -> Path:
     """The pages of an archive with ordinary chat, and with all that means harm."""
     with archive(home, messages=messages) as url:
         flows = [path for (path,) in query(url, "SELECT flow FROM archive.flows ORDER BY 1")]
-        exporter(url)(home / "pages", "html", flows=flows)
+        exporter(url)(home / "pages", "html", flows=flows, files=True)
     return home / "pages"
 
 

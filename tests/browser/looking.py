@@ -7,10 +7,16 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, BrowserContext, Page
 
+from tests.export.sample import FILES
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDTHS = {"wide": 1280, "narrow": 360}
 SCHEMES = ("light", "dark")
-FOREIGN = "img, svg, iframe, object, embed, video, audio, base, style, [onerror], [onload], [style]"
+FILES_DAY = "acme/main/2019-07-12.html"
+FOREIGN = (
+    "img:not(.file img), svg, iframe, object, embed, video, audio, base, style, "
+    "[onerror], [onload], [style]"
+)
 CONTRAST = """() => {
   // What is read must stand out from what is behind it (WCAG: 4.5 to 1).
   const light = (text) => {
@@ -92,6 +98,7 @@ def look(browser: Browser, pages: Path, pictures: Path) -> list[str]:
             bad = page.locator("a[href^='javascript:' i], a[href^='data:' i]").count()
             watch.expect(not bad, f"{path.name}: a link that is a script")
         follow(page, watch, pages)
+        open_files(page, watch, pages)
         narrow_down(page, watch, pages)
         miss(page, pages)
     without_scripts(browser, watch, pages)
@@ -104,6 +111,7 @@ def shown(pages: Path) -> Iterator[tuple[str, Path]]:
     yield "index", pages / "index.html"
     yield "people", pages / "people.html"
     yield "flow", pages / "acme/main/index.html"
+    yield "files", pages / FILES_DAY
     yield "hostile", pages / "acme/main/2019-06-01.html"
     for name, pattern in (("day", "20*.html"), ("threads", "threads-*.html")):
         yield name, max(pages.glob(f"chat/*/{pattern}"), key=lambda one: one.stat().st_size)
@@ -191,6 +199,25 @@ def namesakes(page: Page, watch: Watch, pages: Path) -> None:
     page.reload()
     for said_by_one in ("an answer", "said by the namesake"):
         page.locator("#hits").filter(has_text=said_by_one).wait_for()
+
+
+def open_files(page: Page, watch: Watch, pages: Path) -> None:
+    """Look at pictures, and click on all that was attached: nothing of it acts."""
+    day = (pages / FILES_DAY).as_uri()
+    page.goto(day)
+    page.locator(".file img").first.scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelector('.file img').naturalWidth === 64")
+    links = page.locator(".file a")
+    watch.expect(links.count() == len(FILES), f"{links.count()} files of {len(FILES)} are there")
+    for number in range(links.count()):
+        page.goto(day)
+        named = links.nth(number).get_attribute("href")
+        links.nth(number).click()
+        page.wait_for_load_state()
+        scripts = page.locator("script").count()
+        watch.expect(not scripts, f"{named} is opened as a page with {scripts} scripts")
+        inside = page.url.startswith((pages / "files").as_uri() + "/")
+        watch.expect(inside, f"{named} leads to {page.url}")
 
 
 def narrow_down(page: Page, watch: Watch, pages: Path) -> None:

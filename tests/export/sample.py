@@ -1,10 +1,14 @@
 """An archive for programs that look at exports: ordinary chat, and chat that means harm."""
 
 import os
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
+from zlib import compress, crc32
 
 from archiver.domain.model import FlowId, User, UserId
 from archiver.embedded import run_server
@@ -13,11 +17,13 @@ from archiver.ingest.batch import Batch
 from archiver.simulator.official import write_exports
 from archiver.simulator.seeding import HISTORY_ENDS_AT, settle, write_history
 from archiver.simulator.world import World
-from archiver.store import directory
+from archiver.store import directory, files
 from archiver.store.engine import Engine, transaction
 from tests.export.conftest import JULY, fill
 from tests.ingest.arriving import NOW, frame, running, streamed
 from tests.oracle.programs import PROGRAM, ROOT, migrate, surroundings
+
+FILES_SENT = JULY + 86_400_000 * 10
 
 
 @contextmanager
@@ -35,6 +41,7 @@ def archive(home: Path, *, messages: int) -> Iterator[str]:
         with running(url) as (run, engine):
             run(fill(engine))
             run(add_namesake(engine))
+            run(add_files(engine))
         for file in sorted(official.glob("*.zip")):
             flow = f"chat/{file.stem.partition('-')[2]}"
             told = ["--users", str(official / "users.json"), "--flow", flow]
@@ -53,6 +60,50 @@ async def add_namesake(engine: Engine) -> None:
         await directory.see_users(tx, [person], now=NOW)
         main = (await directory.flow_keys(tx))[FlowId("f")]
     await apply(engine, Batch(now=NOW, arrivals=[streamed(said, main)]))
+
+
+async def add_files(engine: Engine) -> None:
+    """Messages of one day with files that the archive keeps: a picture, and such as mean harm."""
+    async with transaction(engine) as tx:
+        main = (await directory.flow_keys(tx))[FlowId("f")]
+    frames, held = [], {}
+    for number, (name, (type_, content)) in enumerate(FILES.items(), start=41):
+        path = f"/files/{number}"
+        held[path] = content
+        told = {"file_name": name, "content_type": type_, "file_size": len(content), "path": path}
+        sent = FILES_SENT + number
+        frames.append(frame(number, event="file", content=told, attachments=[told], sent=sent))
+    await apply(engine, Batch(now=NOW, arrivals=[streamed(one, main) for one in frames]))
+    async with transaction(engine) as tx:
+        for one in await files.due(tx, [main], most=1000):
+            if one.path in held:
+                digest = sha256(held[one.path]).hexdigest()
+                await files.keep(tx, one, BytesIO(held[one.path]), sha256=digest)
+
+
+def picture(side: int = 64) -> bytes:
+    """A PNG of one colour."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    rows = (b"\0" + b"\x2a\x6f\xbf" * side) * side
+    parts = chunk(b"IHDR", head) + chunk(b"IDAT", compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+ACT = b"<script>alert('a file acts'); new Image().src = 'https://elsewhere.example/'</script>"
+DRAWING = b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)">' + ACT + b"</svg>"
+FILES = {
+    "chart.png": ("image/png", picture()),
+    "steal.html": ("text/html", b"<html>" + ACT),
+    "steal.xhtml": ("application/octet-stream", b'<html xmlns="http://www.w3.org/1999/xhtml"/>'),
+    "drawing.svg": ("image/svg+xml", DRAWING),
+    "page.png": ("image/png", b"<html>no picture" + ACT),
+    "../../../climb \u202egnp.html": ("image/png", b"<html>" + ACT),
+}
+"""By name: of which type they are said to be, and what they hold."""
 
 
 @contextmanager
