@@ -1,8 +1,9 @@
 """An archive against a statement of the truth, row by row; no I/O.
 
 The truth is what the simulator tells under ``/_simulator/truth``: records whose ``kind`` is
-``flow``, ``conversation``, ``thread``, ``message`` or ``gone``. The archive is what its views show.
-Both are brought into one shape, and what differs is named: flow, id, field, and both values.
+``flow``, ``conversation``, ``thread``, ``message``, ``gone`` or ``file``. The archive is what its
+views show. Both are brought into one shape, and what differs is named: flow, id, field, and both
+values.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -66,7 +67,7 @@ def read_truth(records: Iterable[Row], *, me: int) -> dict[str, Place]:
                 names[record["flow"]] = name
                 places[name] = Place()
             continue
-        if kind == "user" or record["flow"] not in names:
+        if kind in {"user", "file"} or record["flow"] not in names:
             continue
         place = places[names[record["flow"]]]
         if kind == "message":
@@ -181,6 +182,26 @@ def compare(
         yield from _compare_threads(flow, place, shown.pop(flow, {}))
     for flow, rows in held.items():
         yield Difference(flow=flow, id="", field="messages", expected=0, found=len(rows))
+
+
+def read_contents(records: Iterable[Row]) -> dict[str, str]:
+    """The digest of what each file holds, by the path in messages."""
+    contents = {one["path"]: one["sha256"] for one in records if one["kind"] == "file"}
+    return {_storable(path): digest for path, digest in contents.items()}
+
+
+def compare_files(contents: Mapping[str, str], attachments: Iterable[Row]) -> Iterator[Difference]:
+    """Yield every file of ``archive.attachments`` that is not kept as it is."""
+    for row in attachments:
+        expected = contents.get(row["path"])
+        if expected is not None and row["sha256"] != expected:
+            yield Difference(
+                flow=row["flow"],
+                id=str(row["message_id"]),
+                field=f"file {row['position']}",
+                expected=expected,
+                found=row["sha256"] or MISSING,
+            )
 
 
 def _compare_messages(flow: str, place: Place, held: dict[int, Row]) -> Iterator[Difference]:

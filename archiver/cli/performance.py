@@ -6,7 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from archiver.cli.comparison import Difference, Place, compare, read_truth
+from archiver.cli.comparison import (
+    Difference,
+    Place,
+    compare,
+    compare_files,
+    read_contents,
+    read_truth,
+)
 from archiver.cli.display import Display
 from archiver.cli.programs import Program
 from archiver.cli.scene import Scene
@@ -103,7 +110,8 @@ class Performance:
         """Wait until the archive has settled, and compare it; once more if it had not."""
         until = self._now() + PATIENCE_SECONDS
         was_listed = False
-        truth = read_truth(await self._simulation.truth(), me=self._me)
+        records = await self._simulation.truth()
+        truth, contents = read_truth(records, me=self._me), read_contents(records)
         self._scene.phase = "settling"
         while True:
             await self._look()
@@ -112,9 +120,9 @@ class Performance:
                 was_listed, until = True, self._now() + LAST_SECONDS
             is_over = self._now() > until
             if is_settled or is_over:
-                differences = await self._compare(truth)
+                differences, files = await self._compare(truth, contents)
                 if not differences or is_over:
-                    return await self._verdict(truth, differences)
+                    return await self._verdict(truth, differences, files=files)
             await asyncio.sleep(LOOK_SECONDS)
 
     def _is_settled(self, truth: dict[str, Place]) -> bool:
@@ -127,13 +135,20 @@ class Performance:
         """Tell whether anything is still to be listed again, since a stream was opened."""
         return any(flow.standing.doubted for flow in self._shown)
 
-    async def _compare(self, truth: dict[str, Place]) -> list[Difference]:
+    async def _compare(
+        self, truth: dict[str, Place], contents: dict[str, str]
+    ) -> tuple[list[Difference], int]:
+        """What differs; and how many files of messages are kept, all of them compared."""
         async with self._engine.connect() as tx:
             messages = await showing.messages_shown(tx)
             threads = await showing.threads_shown(tx)
-        return list(compare(truth, messages, threads))
+            attachments = await showing.attachments_shown(tx)
+        found = [*compare(truth, messages, threads), *compare_files(contents, attachments)]
+        return found, sum(one["sha256"] is not None for one in attachments)
 
-    async def _verdict(self, truth: dict[str, Place], differences: list[Difference]) -> Verdict:
+    async def _verdict(
+        self, truth: dict[str, Place], differences: list[Difference], *, files: int
+    ) -> Verdict:
         places = truth.values()
         return Verdict(
             differences=tuple(differences),
@@ -144,6 +159,7 @@ class Performance:
             threads=sum(len(place.threads_in_use) for place in places),
             edited=sum(one["edited"] is not None for one in _messages(truth)),
             deleted=sum(one["deleted"] for one in _messages(truth)),
+            files=files,
             gaps_left=len(self._scene.open_gaps),
             gaps_closed=self._scene.gaps_closed,
             disconnections=await self._simulation.refusals(),

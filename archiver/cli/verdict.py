@@ -46,6 +46,8 @@ class Verdict:
     threads: int
     edited: int
     deleted: int
+    files: int
+    """Of messages, whose bytes were compared."""
     gaps_left: int
     gaps_closed: int
     disconnections: int
@@ -101,7 +103,7 @@ def _lines(verdict: Verdict) -> Iterator[str]:
         f"{counted(verdict.flows, 'flow')} and "
         f"{counted(verdict.conversations, 'private conversation')},"
     )
-    yield "            field by field"
+    yield f"            field by field; and {counted(verdict.files, 'file')}, byte for byte"
     yield f"  archived  {counted(verdict.events, 'event')} in {verdict.seconds:.0f} s"
     if verdict.disconnections:
         yield f"  cut off   {counted(verdict.disconnections, 'time')}, for {CUT_SECONDS:g} s"

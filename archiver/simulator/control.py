@@ -1,5 +1,6 @@
 """``/_simulator/…``: the truth, the faults and the traffic, for tests that run elsewhere."""
 
+from itertools import chain
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -82,11 +83,16 @@ def add_routes(router: web.UrlDispatcher, simulator: Playing) -> None:
 
 
 async def tell_truth(request: web.Request) -> web.StreamResponse:
-    """Answer with the records of the truth, one JSON object a line; ``flow`` asks for one flow."""
+    """Answer with the records of the truth, one JSON object a line; ``flow`` asks for one flow.
+
+    What files hold, of whichever flow, is told when all is.
+    """
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request)
     lines: list[bytes] = []
-    for record in truth.records(request.app[WORLD].directory, request.query.get("flow")):
+    world, flow = request.app[WORLD], request.query.get("flow")
+    files = truth.contents(world.files if flow is None else {})
+    for record in chain(truth.records(world.directory, flow), files):
         lines.append(wire.encode(record))
         if len(lines) >= BATCH:
             await response.write(b"\n".join(lines) + b"\n")

@@ -1,11 +1,12 @@
 """What is true, stated: for each flow and conversation what List Messages would show in the end.
 
-A record is a JSON object whose ``kind`` is ``user``, ``flow``, ``conversation``, ``thread``,
-``message`` or ``gone``; all but users name their ``flow`` (``organization/flow``, or
-``private/<lower id>/<higher id>``).
+A record is a JSON object whose ``kind`` is ``user``, ``file``, ``flow``, ``conversation``,
+``thread``, ``message`` or ``gone``; all but users and files name their ``flow``
+(``organization/flow``, or ``private/<lower id>/<higher id>``).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
 
 from archiver.simulator import wire
 from archiver.simulator.directory import Directory
@@ -21,6 +22,13 @@ def records(directory: Directory, path: str | None = None) -> Iterator[Json]:
     for place in places:
         if path is None or place.path == path:
             yield from _of_place(place)
+
+
+def contents(files: Mapping[str, tuple[str, bytes]]) -> Iterator[Json]:
+    """Yield a record of the kind ``file`` for what each file holds, by the path in messages."""
+    for path, (_, data) in files.items():
+        digest = sha256(data).hexdigest()
+        yield {"kind": "file", "path": path, "file_size": len(data), "sha256": digest}
 
 
 def statement(directory: Directory) -> Json:

@@ -116,6 +116,11 @@ async def messages_shown(tx: AsyncConnection) -> Sequence[Mapping[Any, Any]]:
     return list((await tx.execute(text("SELECT * FROM archive.messages"))).mappings())
 
 
+async def attachments_shown(tx: AsyncConnection) -> Sequence[Mapping[Any, Any]]:
+    """All rows of ``archive.attachments``."""
+    return list((await tx.execute(text("SELECT * FROM archive.attachments"))).mappings())
+
+
 async def threads_shown(tx: AsyncConnection) -> Sequence[Mapping[Any, Any]]:
     """All rows of ``archive.threads``."""
     return list((await tx.execute(text("SELECT * FROM archive.threads"))).mappings())

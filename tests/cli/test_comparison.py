@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from archiver.cli.comparison import compare, read_truth
+from archiver.cli.comparison import compare, compare_files, read_contents, read_truth
 
 SENT = datetime(2023, 7, 1, 12, 0, 0, 123_000, tzinfo=UTC)
 EDITED = SENT + timedelta(seconds=5, milliseconds=1)
@@ -254,3 +254,20 @@ def test_a_thread_too_few_or_too_many_is_found() -> None:
     assert found(messages(), []) == [("acme/main", "thread T", "row")]
     more = [*threads(), {**threads()[0], "thread_id": "U"}]
     assert found(messages(), more) == [("acme/main", "thread U", "thread")]
+
+
+def test_files_are_compared_by_what_they_hold() -> None:
+    records = [
+        {"kind": "user", "id": 1},
+        {"kind": "file", "path": "/files/1/a\x00", "file_size": 1, "sha256": "aa"},
+        {"kind": "file", "path": "/files/2/b", "file_size": 1, "sha256": "bb"},
+    ]
+    contents = read_contents(records)
+    row = {"flow": "acme/main", "message_id": 7, "position": 1, "sha256": "aa"}
+    rows = [row | {"path": "/files/1/a\ufffd"}, row | {"path": "/files/of/what/is/gone"}]
+    assert list(compare_files(contents, rows)) == []
+    wrong = [row | {"path": "/files/2/b"}, row | {"path": "/files/2/b", "sha256": None}]
+    assert [str(one) for one in compare_files(contents, wrong)] == [
+        "acme/main 7: file 1 is 'aa', expected 'bb'",
+        "acme/main 7: file 1 is '(missing)', expected 'bb'",
+    ]

@@ -38,6 +38,7 @@ def verdict(*, differences: int = 0, gaps_left: int = 0, disconnections: int = 1
         threads=7,
         edited=1,
         deleted=1,
+        files=2,
         gaps_left=gaps_left,
         gaps_closed=3,
         disconnections=disconnections,
