@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_QUOTING = (
+QUOTING = (
     aiohttp.ClientResponseError, aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError,
 )  # fmt: skip
 """What aiohttp raises with words of the answer in it."""
@@ -250,7 +250,7 @@ class Client:
                     answer = await self._send(path, query or {}, accepted, most_bytes)
                 except (aiohttp.ClientError, OSError) as error:
                     self._gate.answered(error)
-                    if isinstance(error, _QUOTING):
+                    if isinstance(error, QUOTING):
                         raise Garbled(path) from None
                     raise
             try:

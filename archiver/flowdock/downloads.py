@@ -24,7 +24,7 @@ from typing_extensions import override
 from yarl import URL
 
 from archiver.errors import ArchiverError
-from archiver.flowdock.client import authorization
+from archiver.flowdock.client import QUOTING, authorization
 from archiver.flowdock.refusals import AnswerTooLong, Garbled, StatusRefused, TokenRefused
 from archiver.flowdock.retry import DELAYS, Delays, Gate, retry_after, retrying
 
@@ -38,6 +38,7 @@ FILE = "the file"
 """What errors call it: its name is what somebody wrote, and they are logged."""
 NOWHERE = f"{FILE} was answered with a redirect that leads nowhere"
 PRIVATE = f"{FILE} was answered with a redirect into a private network"
+NOT_IN_TIME = f"{FILE} did not come in time"
 _HOLDS = frozenset({429, 503})
 
 
@@ -128,20 +129,22 @@ class Downloads:
         sink.seek(0)
         sink.truncate()
         url = URL(f"{self._base}{path}", encoded=True)
-        # A turn, and no slot: a large file takes minutes, in which pages are asked for.
-        await self._gate.turn()
-        try:
-            for _ in range(MOST_REDIRECTS + 1):
-                leads_to = await self._get(url, sink)
-                if leads_to is None:
-                    return
-                url = leads_to
-        except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as error:
-            self._gate.answered(error)
-            raise Garbled(FILE) from None
-        except (aiohttp.ClientError, OSError) as error:
-            self._gate.answered(error)
-            raise
+        async with self._gate.request():
+            try:
+                for _ in range(MOST_REDIRECTS + 1):
+                    leads_to = await self._get(url, sink)
+                    if leads_to is None:
+                        return
+                    url = leads_to
+            except QUOTING as error:
+                self._gate.answered(error)
+                raise Garbled(FILE) from None
+            except TimeoutError as error:
+                self._gate.answered(error)
+                raise TimeoutError(NOT_IN_TIME) from None  # aiohttp names the signed address
+            except (aiohttp.ClientError, OSError) as error:
+                self._gate.answered(error)
+                raise
         raise NoFile(f"{FILE} was answered with more than {MOST_REDIRECTS} redirects")
 
     async def _get(self, url: URL, sink: IO[bytes]) -> URL | None:

@@ -4,6 +4,7 @@ import asyncio
 import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack
 from io import BytesIO
 from typing import Any
 
@@ -55,14 +56,18 @@ async def storage() -> AsyncIterator[Server]:
 
 @pytest.fixture
 def fetch(server: Server, clock: Any) -> Fetch:
-    async def fetched(path: str = PATH, *, most_bytes: int = 1000, held: bytes = b"") -> bytes:
+    async def fetched(
+        path: str = PATH, *, held: bytes = b"", silence_seconds: float = 30.0
+    ) -> bytes:
         opened = Downloads(
             server.url,
             TOKEN,
             gate=Gate(requests_per_second=1e6, concurrency=10),
             clock=clock,
             chance=random.Random(1),
-            limits=DownloadLimits(most_bytes=most_bytes, patience_seconds=0.5),
+            limits=DownloadLimits(
+                most_bytes=1000, patience_seconds=0.5, silence_seconds=silence_seconds
+            ),
             delays=QUICK,
         )
         sink = BytesIO(held)
@@ -188,6 +193,34 @@ async def test_what_is_no_file_is_told_without_its_name(server, fetch, reply, er
     with pytest.raises(error) as told:
         await fetch()
     assert "picture" not in str(told.value)
+
+
+async def lost_in_the_head(request: web.Request) -> web.StreamResponse:
+    assert request.transport is not None
+    request.transport.write(b"HTTP/1.1 302 Found\r\nLocation: /x?X-Signature=s3cret\r\n")
+    request.transport.close()
+    return web.Response()
+
+
+async def test_an_answer_that_breaks_off_in_its_head_is_not_quoted(server, fetch):
+    server.reply(lost_in_the_head)
+    with pytest.raises(Garbled) as told:
+        await fetch()
+    assert "s3cret" not in str(told.value)
+
+
+async def test_an_address_that_does_not_answer_is_not_quoted(server, fetch):
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, ExitStack() as others:
+        port = deaf.getsockname()[1]
+        for _ in range(4):  # from then on the system answers nobody
+            other = others.enter_context(socket.socket())
+            other.setblocking(False)
+            other.connect_ex(("127.0.0.1", port))
+        leads_to = f"http://127.0.0.1:{port}/x?X-Signature=s3cret"
+        server.reply(answer(status=302, location=leads_to))
+        with pytest.raises(TimeoutError, match="did not come in time") as told:
+            await fetch(silence_seconds=0.2)
+    assert "s3cret" not in str(told.value)
 
 
 async def test_another_host_that_wants_a_token_says_nothing_of_ours(server, storage, fetch):
