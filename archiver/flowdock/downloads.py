@@ -142,6 +142,9 @@ class Downloads:
             except TimeoutError as error:
                 self._gate.answered(error)
                 raise TimeoutError(NOT_IN_TIME) from None  # aiohttp names the signed address
+            except ValueError as error:  # a host that is no name, or a user beside it
+                self._gate.answered(error)
+                raise NoFile(NOWHERE) from None
             except (aiohttp.ClientError, OSError) as error:
                 self._gate.answered(error)
                 raise

@@ -171,6 +171,16 @@ async def test_a_redirect_that_leads_nowhere_is_told(server, fetch, location):
         await fetch()
 
 
+@pytest.mark.parametrize(
+    "host", ["a..b", "a" * 64, ".", "user:secret@{}", "user%3Ax:secret@{}", "127.1"]
+)
+async def test_a_redirect_to_a_host_that_cannot_be_is_told(server, fetch, host):
+    itself = server.url.removeprefix("http://")
+    server.reply(answer(status=302, location=f"http://{host.format(itself)}/x"))
+    with pytest.raises(NoFile, match="leads nowhere"):
+        await fetch()
+
+
 async def test_redirects_end(server, fetch):
     server.reply(answer(status=302, location="/again"))
     with pytest.raises(NoFile, match="more than 3 redirects"):
