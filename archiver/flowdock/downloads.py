@@ -128,42 +128,47 @@ class Downloads:
     async def _fetch_once(self, path: str, sink: IO[bytes]) -> None:
         sink.seek(0)
         sink.truncate()
-        url = URL(f"{self._base}{path}", encoded=True)
+        url: URL | None = URL(f"{self._base}{path}", encoded=True)
+        for _ in range(MOST_REDIRECTS + 1):
+            if url is None:
+                return
+            try:
+                url = await self._ask(url, sink)
+            except QUOTING:
+                raise Garbled(FILE) from None
+            except TimeoutError:
+                raise TimeoutError(NOT_IN_TIME) from None  # aiohttp names the signed address
+            except ValueError:  # a host that is no name, or a user beside it
+                raise NoFile(NOWHERE) from None
+        if url is not None:
+            raise NoFile(f"{FILE} was answered with more than {MOST_REDIRECTS} redirects")
+
+    async def _ask(self, url: URL, sink: IO[bytes]) -> URL | None:
+        """As `_get`, and of the API in turn; storage, however slow, keeps nobody waiting."""
+        if url.origin() != self._base.origin():
+            return await self._get(url, sink, is_api=False)
         async with self._gate.request():
             try:
-                for _ in range(MOST_REDIRECTS + 1):
-                    leads_to = await self._get(url, sink)
-                    if leads_to is None:
-                        return
-                    url = leads_to
-            except QUOTING as error:
-                self._gate.answered(error)
-                raise Garbled(FILE) from None
-            except TimeoutError as error:
-                self._gate.answered(error)
-                raise TimeoutError(NOT_IN_TIME) from None  # aiohttp names the signed address
-            except ValueError as error:  # a host that is no name, or a user beside it
-                self._gate.answered(error)
-                raise NoFile(NOWHERE) from None
+                return await self._get(url, sink, is_api=True)
             except (aiohttp.ClientError, OSError) as error:
                 self._gate.answered(error)
                 raise
-        raise NoFile(f"{FILE} was answered with more than {MOST_REDIRECTS} redirects")
 
-    async def _get(self, url: URL, sink: IO[bytes]) -> URL | None:
+    async def _get(self, url: URL, sink: IO[bytes], *, is_api: bool) -> URL | None:
         """Ask for *url*, and write its body to *sink*; returns where it leads, if elsewhere."""
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
-        if is_api := url.origin() == self._base.origin():
+        if is_api:
             headers["Authorization"] = self._authorization
         async with self._session.get(
             url, headers=headers, timeout=self._timeout, allow_redirects=False
         ) as response:
             status = response.status
-            self._gate.answered(status)
-            if is_api and status in _HOLDS:
-                self._gate.hold(retry_after(response.headers, now=self._clock()) or 0.0)
-            if is_api and status == 401:
-                raise TokenRefused
+            if is_api:
+                self._gate.answered(status)
+                if status in _HOLDS:
+                    self._gate.hold(retry_after(response.headers, now=self._clock()) or 0.0)
+                if status == 401:
+                    raise TokenRefused
             if status in _REDIRECTS:
                 return await self._followed(url, response.headers.get("Location", ""))
             if status != 200:

@@ -57,12 +57,16 @@ async def storage() -> AsyncIterator[Server]:
 @pytest.fixture
 def fetch(server: Server, clock: Any) -> Fetch:
     async def fetched(
-        path: str = PATH, *, held: bytes = b"", silence_seconds: float = 30.0
+        path: str = PATH,
+        *,
+        held: bytes = b"",
+        silence_seconds: float = 30.0,
+        gate: Gate | None = None,
     ) -> bytes:
         opened = Downloads(
             server.url,
             TOKEN,
-            gate=Gate(requests_per_second=1e6, concurrency=10),
+            gate=gate or Gate(requests_per_second=1e6, concurrency=10),
             clock=clock,
             chance=random.Random(1),
             limits=DownloadLimits(
@@ -107,6 +111,18 @@ async def test_a_redirect_to_the_api_itself_is_asked_as_the_api(server, fetch):
     assert await fetch() == b"bytes"
     assert [one.path for one in server.requests] == [PATH, "/_storage/1"]
     assert all(one.headers["Authorization"] for one in server.requests)
+
+
+async def test_storage_that_is_slow_keeps_nobody_waiting(server, storage, fetch):
+    async def slow(_request: web.Request) -> web.Response:
+        async with asyncio.timeout(5), gate.request():
+            return web.Response(body=b"bytes")
+
+    gate = Gate(requests_per_second=1e6, concurrency=1)
+    server.reply(answer(status=302, location=f"{storage.url}/x"))
+    storage.reply(slow)
+    assert await fetch(gate=gate) == b"bytes"
+    assert gate.answers == {"302": 1}
 
 
 async def test_a_second_answer_does_not_stand_behind_the_first(server, fetch):
