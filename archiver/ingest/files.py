@@ -10,7 +10,8 @@ What comes must be as long as the message says: a proxy's page is no file, and a
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from tempfile import SpooledTemporaryFile
@@ -91,30 +92,42 @@ async def _fetch_due(source: Source, downloads: Downloads, *, by: datetime | Non
 
 
 async def _fetch(source: Source, downloads: Downloads, one: Wanted) -> None:
-    with SpooledTemporaryFile(max_size=IN_MEMORY_BYTES) as content:
+    with _temporary() as content:
         try:
-            await _download(downloads, one, content)
+            sha256 = await _download(downloads, one, content)
         except TokenRefused:
             raise
         except (*UNANSWERED, OSError) as error:  # there may be no room for it, here
             await _leave(source, one, error)
             return
-        content.seek(0)
-        digest = hashlib.sha256()
-        while piece := content.read(READ_BYTES):
-            digest.update(piece)
-            await asyncio.sleep(0)
-        keep = partial(files.keep, one=one, content=content, sha256=digest.hexdigest())
+        keep = partial(files.keep, one=one, content=content, sha256=sha256)
         await when_possible(source.engine, keep)
 
 
-async def _download(downloads: Downloads, one: Wanted, content: IO[bytes]) -> None:
+@contextmanager
+def _temporary() -> Iterator[IO[bytes]]:
+    content = SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115
+    try:
+        yield content
+    finally:
+        with suppress(OSError):  # it tries once more to write what there was no room for
+            content.close()
+
+
+async def _download(downloads: Downloads, one: Wanted, content: IO[bytes]) -> str:
+    """Fetch a file into *content*; returns the digest of it."""
     if one.size_bytes is not None and one.size_bytes > downloads.most_bytes:
         raise TooLong(one.size_bytes)
     await downloads.fetch(one.path, content)
     size = content.tell()
     if one.size_bytes not in {None, size}:
         raise NotWhole(came=size, told=one.size_bytes or 0)
+    content.seek(0)
+    digest = hashlib.sha256()
+    while piece := content.read(READ_BYTES):
+        digest.update(piece)
+        await asyncio.sleep(0)
+    return digest.hexdigest()
 
 
 async def _leave(source: Source, one: Wanted, error: BaseException) -> None:

@@ -160,6 +160,35 @@ async def test_a_disk_without_room_does_not_stop_the_daemon(
     assert (sha256, attempts, told) == (None, 1, "[Errno 28] No space left on device")
 
 
+class FullInTheEnd(BytesIO):
+    """A temporary file on a disk without room, which is noticed when what is held is written."""
+
+    def __init__(self, **_: object) -> None:
+        super().__init__()
+
+    @override
+    def seek(self, *to: int) -> int:
+        if self.tell():
+            raise OSError(ENOSPC, strerror(ENOSPC))
+        return super().seek(*to)
+
+    @override
+    def close(self) -> None:
+        raise OSError(ENOSPC, strerror(ENOSPC))
+
+
+async def test_a_disk_whose_room_ends_with_the_file_does_not_stop_the_daemon(
+    flowdock, asked, database_url, monkeypatch
+):
+    source, opened = asked
+    upload(flowdock, b"x")
+    await archive(source)
+    monkeypatch.setattr(keeping, "SpooledTemporaryFile", FullInTheEnd)
+    await fetch_all(source, opened)
+    [(_, sha256, attempts, told)] = query(database_url, NAMED)
+    assert (sha256, attempts, told) == (None, 1, "[Errno 28] No space left on device")
+
+
 async def test_what_is_not_given_rests_ever_longer_and_a_person_need_not_wait(
     flowdock, asked, database_url
 ):
