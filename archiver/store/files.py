@@ -92,9 +92,10 @@ def wanting(named: Iterable[tuple[int, Iterable[Attachment]]]) -> Statement | No
 async def due(
     tx: AsyncConnection, flow_keys: Collection[int], *, most: int, by: datetime | None = None
 ) -> list[Wanted]:
-    """At most so many files of these flows to ask for now, those that wait longest first.
+    """At most so many files of these flows to ask for now, or *by* a time of the database's.
 
-    Or those that were to be asked for *by* a time of the database's.
+    Those go first that were asked for least often, and of them those that were named last: what is
+    said now does not wait behind the files of years.
     """
     columns = (attached.c.flow_key, attached.c.path, attached.c.size_bytes, attached.c.attempts)
     rows = await tx.execute(
@@ -104,7 +105,9 @@ async def due(
             attached.c.flow_key.in_(flow_keys),
             attached.c.due_at <= (func.now() if by is None else by),
         )
-        .order_by(attached.c.due_at, attached.c.flow_key, attached.c.path)
+        .order_by(
+            attached.c.attempts, attached.c.due_at.desc(), attached.c.flow_key, attached.c.path
+        )
         .limit(most)
     )
     return [Wanted(**row) for row in rows.mappings()]

@@ -214,6 +214,21 @@ async def test_what_is_not_given_rests_ever_longer_and_a_person_need_not_wait(
     ]
 
 
+async def test_what_is_said_now_does_not_wait_behind_what_was_said_before(database_url):
+    async with connect(database_url) as engine:
+        flow_key = await new_flow(engine)
+        for id_ in (5, 6, 7):
+            named = [{"path": f"/files/1/k/{id_}", "file_name": "x"}]
+            message = streamed(frame(id_, attachments=named), flow_key)
+            await apply(engine, Batch(now=NOW, arrivals=[message]))
+        async with transaction(engine) as tx:
+            [last] = await files.due(tx, [flow_key], most=1)
+            await files.fail(tx, last, error="gone", rest=timedelta())
+        async with transaction(engine) as tx:
+            turns = [one.path for one in await files.due(tx, [flow_key], most=3)]
+    assert turns == [f"/files/1/k/{id_}" for id_ in (6, 5, 7)]
+
+
 async def test_rests_end_at_a_month(flowdock, asked, database_url):
     source, opened = asked
     flowdock.world.files.pop(upload(flowdock, b"gone").attachments[0]["path"])
