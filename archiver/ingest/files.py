@@ -95,13 +95,29 @@ async def _fetch(source: Source, downloads: Downloads, one: Wanted) -> None:
     with _temporary() as content:
         try:
             sha256 = await _download(downloads, one, content)
-        except TokenRefused:
-            raise
+        except TokenRefused as error:
+            await _require_token(source)
+            await _leave(source, one, error)
+            return
         except (*UNANSWERED, OSError) as error:  # there may be no room for it, here
             await _leave(source, one, error)
             return
         keep = partial(files.keep, one=one, content=content, sha256=sha256)
         await when_possible(source.engine, keep)
+
+
+async def _require_token(source: Source) -> None:
+    """Find out whether the token is good for nothing, or not for a file alone.
+
+    Raises:
+        TokenRefused: it is good for nothing.
+    """
+    try:
+        await source.client.me()
+    except TokenRefused:
+        raise
+    except UNANSWERED:
+        return  # others find out
 
 
 @contextmanager

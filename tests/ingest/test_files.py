@@ -242,10 +242,25 @@ async def test_a_token_that_is_refused_is_no_fault_of_the_file(flowdock, asked, 
     source, opened = asked
     upload(flowdock, b"x")
     await archive(source)
-    flowdock.faults.add(Fault(kind="status", on="rest", path="/files/*", status=401))
+    flowdock.faults.add(Fault(kind="status", on="rest", status=401, times=0))
     with pytest.raises(TokenRefused):
         await fetch_all(source, opened)
     assert [row[2] for row in query(database_url, NAMED)] == [0]
+
+
+async def test_a_token_that_is_refused_for_a_file_alone_locks_nobody_out(
+    flowdock, asked, database_url
+):
+    source, opened = asked
+    upload(flowdock, b"x")
+    await archive(source)
+    flowdock.faults.add(Fault(kind="status", on="rest", path="/files/*", status=401, times=0))
+    for attempts in (1, 2):
+        await fetch_all(source, opened)
+        assert [row[1:] for row in query(database_url, NAMED)] == [
+            (None, attempts, "Flowdock refused the token (401)")
+        ]
+        flowdock.faults.add(Fault(kind="status", on="rest", path="/user", status=400))
 
 
 async def test_what_no_index_takes_does_not_hinder_the_message(database_url):
