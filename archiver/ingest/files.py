@@ -103,7 +103,10 @@ async def _fetch(source: Source, downloads: Downloads, one: Wanted) -> None:
             await _leave(source, one, error)
             return
         keep = partial(files.keep, one=one, content=content, sha256=sha256)
-        await when_possible(source.engine, keep)
+        try:
+            await when_possible(source.engine, keep)
+        except files.NoRoom as error:  # a smaller one may find some; and events need it
+            await _leave(source, one, error)
 
 
 async def _require_token(source: Source) -> None:

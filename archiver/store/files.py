@@ -16,8 +16,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.model import Attachment
-from archiver.errors import Corruption
+from archiver.errors import ArchiverError, Corruption
 from archiver.store.bulk import numbers, texts
+from archiver.store.engine import DatabaseError, sqlstate
 from archiver.store.pipelining import Statement
 from archiver.store.rows import Row, copy
 from archiver.store.schema import attached, file_parts, files
@@ -26,6 +27,14 @@ PART_BYTES = 1024 * 1024
 LONGEST_PATH_BYTES = 1000
 """A longer one is no file's, and no index takes it."""
 UNKNOWN = -1
+DISK_FULL = "53100"
+
+
+class NoRoom(ArchiverError):
+    """The disk of the database is too full for a file."""
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(f"the disk of the database has no room for its {size_bytes:,} bytes")
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -175,7 +184,11 @@ async def content(tx: AsyncConnection, sha256: str) -> AsyncIterator[bytes]:
 
 
 async def keep(tx: AsyncConnection, one: Wanted, content: IO[bytes], *, sha256: str) -> None:
-    """Keep the bytes of a file: all of *content*, of which *sha256* is the digest."""
+    """Keep the bytes of a file: all of *content*, of which *sha256* is the digest.
+
+    Raises:
+        NoRoom: the disk of the database is too full.
+    """
     size = content.seek(0, 2)
     content.seek(0)
     await take_in(tx, content, sha256=sha256, size_bytes=size)
@@ -186,18 +199,13 @@ async def take_in(tx: AsyncConnection, content: IO[bytes], *, sha256: str, size_
     """Keep the bytes of a file, unless they are; what *content* holds is read from here on."""
     new = insert(files).values(sha256=sha256, size_bytes=size_bytes).on_conflict_do_nothing()
     if (await tx.execute(new.returning(files.c.sha256))).first():
-        await copy(tx, file_parts, ["sha256", "part", "bytes"], _parts(content, sha256))
-
-
-async def name(tx: AsyncConnection, flow_key: int, path: str, *, sha256: str) -> None:
-    """Note that bytes that are kept are those of a file; what is known of it stays."""
-    new = insert(attached).values(flow_key=flow_key, path=path, sha256=sha256)
-    known = new.on_conflict_do_update(
-        index_elements=[attached.c.flow_key, attached.c.path],
-        set_={"sha256": sha256, "error": None},
-        where=attached.c.sha256.is_(None),
-    )
-    await tx.execute(known)
+        try:
+            await copy(tx, file_parts, ["sha256", "part", "bytes"], _parts(content, sha256))
+        except DatabaseError as error:
+            if sqlstate(error) != DISK_FULL:
+                raise
+            raise NoRoom(size) from None
+    await tx.execute(_at(one).values(sha256=sha256, error=None))
 
 
 async def fail(tx: AsyncConnection, one: Wanted, *, error: str, rest: timedelta) -> None:

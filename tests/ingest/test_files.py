@@ -9,7 +9,9 @@ from errno import ENOSPC
 from functools import partial
 from io import BytesIO
 from os import strerror
+from typing import Any
 
+import psycopg
 import pytest
 from typing_extensions import override
 
@@ -28,6 +30,7 @@ from archiver.simulator.faults import Fault
 from archiver.simulator.server import Simulator
 from archiver.store import files
 from archiver.store.engine import connect, transaction
+from archiver.store.rows import copy
 from tests.ingest.arriving import NOW, frame, listed, new_flow, query, streamed
 from tests.test_daemon import archiving, settings_for, until
 
@@ -187,6 +190,28 @@ async def test_a_disk_whose_room_ends_with_the_file_does_not_stop_the_daemon(
     await fetch_all(source, opened)
     [(_, sha256, attempts, told)] = query(database_url, NAMED)
     assert (sha256, attempts, told) == (None, 1, "[Errno 28] No space left on device")
+
+
+async def test_a_file_that_the_disk_of_the_database_cannot_hold_is_left(
+    flowdock, asked, database_url, monkeypatch
+):
+    source, opened = asked
+    for data in (b"too much", b"little"):
+        upload(flowdock, data)
+    await archive(source)
+
+    async def copy_if_small(tx: Any, table: Any, columns: Any, rows: Any) -> None:
+        if (given := list(rows))[0][2] == b"too much":
+            raise psycopg.errors.DiskFull("could not extend file")
+        await copy(tx, table, columns, given)
+
+    monkeypatch.setattr(files, "copy", copy_if_small)
+    async with asyncio.timeout(10):
+        await fetch_all(source, opened)
+    assert [row[3] for row in query(database_url, NAMED)] == [
+        "the disk of the database has no room for its 8 bytes", None,
+    ]  # fmt: skip
+    assert [row[2] for row in query(database_url, KEPT)] == [b"little"]
 
 
 async def test_what_is_not_given_rests_ever_longer_and_a_person_need_not_wait(
