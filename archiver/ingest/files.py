@@ -33,6 +33,8 @@ LOOK_SECONDS = 2.0
 """How often it is looked what is wanted, while nothing is."""
 AT_ONCE = 50
 """Files of one look."""
+LOOK_AGAIN_SECONDS = 10.0
+"""How long the files of one look are fetched: storage may be slow."""
 FIRST_REST = timedelta(minutes=1)
 LONGEST_REST = timedelta(days=30)
 IN_MEMORY_BYTES = 1024 * 1024
@@ -86,9 +88,14 @@ async def _fetch_due(source: Source, downloads: Downloads, *, by: datetime | Non
     """Fetch some of the files that are due, or were *by* a time; returns how many."""
     due = partial(files.due, flow_keys=source.ours(), most=AT_ONCE, by=by)
     wanted = await when_possible(source.engine, due)
+    clock = asyncio.get_running_loop().time
+    began, fetched = clock(), 0
     for one in wanted:
         await _fetch(source, downloads, one)
-    return len(wanted)
+        fetched += 1
+        if clock() - began > LOOK_AGAIN_SECONDS:  # there may be another by now that is to go first
+            break
+    return fetched
 
 
 async def _fetch(source: Source, downloads: Downloads, one: Wanted) -> None:

@@ -9,7 +9,7 @@ from errno import ENOSPC
 from functools import partial
 from io import BytesIO
 from os import strerror
-from typing import Any
+from typing import IO, Any
 
 import psycopg
 import pytest
@@ -252,6 +252,43 @@ async def test_what_is_said_now_does_not_wait_behind_what_was_said_before(databa
         async with transaction(engine) as tx:
             turns = [one.path for one in await files.due(tx, [flow_key], most=3)]
     assert turns == [f"/files/1/k/{id_}" for id_ in (6, 5, 7)]
+
+
+async def test_what_is_said_now_does_not_wait_behind_slow_ones(flowdock, asked, monkeypatch):
+    source, opened = asked
+    for data in (b"1", b"2"):
+        upload(flowdock, data)
+    await archive(source)
+    monkeypatch.setattr(keeping, "LOOK_AGAIN_SECONDS", 0)
+    fetched: list[bytes] = []
+
+    async def fetch(_downloads: Downloads, path: str, sink: IO[bytes]) -> None:
+        if not fetched:
+            upload(flowdock, b"3")
+            await archive(source)
+        data = flowdock.world.files[path][1]
+        sink.write(data)
+        fetched.append(data)
+
+    monkeypatch.setattr(Downloads, "fetch", fetch)
+    async with opened() as downloads:
+        while await keeping._fetch_due(source, downloads):
+            pass
+    assert fetched[1] == b"3"
+
+
+async def test_files_that_are_all_answered_with_one_page_are_told_alike(
+    flowdock, asked, database_url, caplog
+):
+    source, opened = asked
+    for data in (b"1", b"22", bytes(LARGEST + 1), bytes(LARGEST + 2)):
+        path = upload(flowdock, data).attachments[0]["path"]
+        flowdock.world.files[path] = "text/html", b"a page"
+    await archive(source)
+    await fetch_all(source, opened)
+    told = [one.reason for one in caplog.records if one.msg.startswith("file not given")]
+    assert (len(told), len(set(told))) == (4, 2)
+    assert len({row[3] for row in query(database_url, NAMED)}) == 4
 
 
 async def test_rests_end_at_a_month(flowdock, asked, database_url):
