@@ -48,12 +48,16 @@ Opened = Callable[[], Downloads]
 class NotWhole(ArchiverError):
     """What came is not as long as the service says that the file is."""
 
+    kind = "it is not as long as the service says"
+
     def __init__(self, *, came: int, told: int) -> None:
         super().__init__(f"{came:,} bytes came of a file of {told:,}")
 
 
 class TooLong(ArchiverError):
     """The service says that a file is longer than the settings allow."""
+
+    kind = "it is longer than files.largest_bytes allows"
 
     def __init__(self, size_bytes: int) -> None:
         super().__init__(f"it has {size_bytes:,} bytes, more than files.largest_bytes allows")
@@ -160,5 +164,7 @@ async def _leave(source: Source, one: Wanted, error: BaseException) -> None:
     rest = min(FIRST_REST * 2 ** min(one.attempts, 20), LONGEST_REST)
     fail = partial(files.fail, one=one, error=what_said(error), rest=rest)
     await when_possible(source.engine, fail)
-    about = {"flow": source.paths.get(one.flow_key), "reason": what_said(error)}
+    # Without the numbers of each: a service that is gone may answer all files with the same page.
+    reason = getattr(error, "kind", what_said(error))
+    about = {"flow": source.paths.get(one.flow_key), "reason": reason}
     log.warning("file not given, trying again later", extra=about)

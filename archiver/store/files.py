@@ -33,6 +33,8 @@ DISK_FULL = "53100"
 class NoRoom(ArchiverError):
     """The disk of the database is too full for a file."""
 
+    kind = "the disk of the database has no room for it"
+
     def __init__(self, size_bytes: int) -> None:
         super().__init__(f"the disk of the database has no room for its {size_bytes:,} bytes")
 
