@@ -81,7 +81,10 @@ class Kept(Struct, frozen=True, kw_only=True):
 
 
 def wanting(named: Iterable[tuple[int, Iterable[Attachment]]]) -> Statement | None:
-    """What notes the files that messages name, by flow key; None when none has a path."""
+    """What notes the files that messages name, by flow key; None when none has a path.
+
+    The size that is told last counts, as long as the file is not kept.
+    """
     sizes = {
         (flow_key, file.path): file.size_bytes
         for flow_key, attachments in named
@@ -243,9 +246,17 @@ _OF_MESSAGE = text("""
     WHERE flow = :flow AND message_id = :id ORDER BY position
 """)
 _WANT = b"""
+    WITH named AS (
+        SELECT flow_key, path, nullif(size_bytes, -1) AS size_bytes
+        FROM unnest(CAST($1 AS integer[]), CAST($2 AS text[]), CAST($3 AS bigint[]))
+             AS named (flow_key, path, size_bytes)
+    ), told_otherwise AS (
+        UPDATE store.attached k SET size_bytes = named.size_bytes, due_at = now()
+        FROM named WHERE k.flow_key = named.flow_key AND k.path = named.path
+                     AND k.sha256 IS NULL AND k.size_bytes IS DISTINCT FROM named.size_bytes
+                     AND named.size_bytes IS NOT NULL
+    )
     INSERT INTO store.attached (flow_key, path, size_bytes)
-    SELECT flow_key, path, nullif(size_bytes, -1)
-    FROM unnest(CAST($1 AS integer[]), CAST($2 AS text[]), CAST($3 AS bigint[]))
-         AS named (flow_key, path, size_bytes)
+    SELECT flow_key, path, size_bytes FROM named
     ON CONFLICT DO NOTHING
 """

@@ -348,6 +348,27 @@ async def test_a_file_that_an_edit_names_is_wanted_too(database_url):
     assert query(database_url, wanted) == [("/files/1/k/x", 7)]
 
 
+async def test_the_size_that_is_told_last_is_that_of_the_file(database_url):
+    wanted = "SELECT size_bytes, due_at < now() FROM store.attached"
+    async with connect(database_url) as engine:
+        flow_key = await new_flow(engine)
+
+        async def name(id_: int, size: int | None) -> None:
+            named = [{"path": "/files/1/k/x", "file_name": "x", "file_size": size}]
+            message = streamed(frame(id_, attachments=named), flow_key)
+            await apply(engine, Batch(now=NOW, arrivals=[message]))
+
+        await name(5, 1)
+        async with transaction(engine) as tx:
+            [one] = await files.due(tx, [flow_key], most=1)
+            await files.fail(tx, one, error="7 bytes came of 1", rest=timedelta(days=30))
+        for id_, size in ((6, 1), (7, None)):
+            await name(id_, size)
+            assert query(database_url, wanted) == [(1, False)]
+        await name(8, 7)
+        assert query(database_url, wanted) == [(7, True)]
+
+
 async def test_the_daemon_fetches_what_comes(flowdock, database_url, monkeypatch):
     monkeypatch.setattr(keeping, "LOOK_SECONDS", 0.05)
     flowdock.faults.add(Fault(kind="status", on="rest", path="/files/*"))
