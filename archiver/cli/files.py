@@ -123,15 +123,14 @@ async def _save(place: Place, flow: str, id_: int, to: Path) -> list[Kept]:
         named = await stored.of_message(tx, path, id_)
         if not named:
             raise ArchiverError(f"no message {id_} of {make_safe(path)} names a file")
-        for one in named:
+        for one, name in zip(named, _names_of(named), strict=True):
             if one.sha256 is not None:
-                click.echo(await _write(tx, one, one.sha256, to))
+                click.echo(await _write(tx, one.sha256, to / name))
     return [one for one in named if one.sha256 is None]
 
 
-async def _write(tx: Transaction, one: Kept, sha256: str, to: Path) -> str:
-    """Write a file's bytes under its name; whole or not at all."""
-    target = to / _name_of(one)
+async def _write(tx: Transaction, sha256: str, target: Path) -> str:
+    """Write a file's bytes to *target*; whole or not at all."""
     try:
         with _becoming(target) as sink:
             async for piece in stored.content(tx, sha256):
@@ -157,6 +156,17 @@ def _becoming(target: Path) -> Iterator[IO[bytes]]:
         partial.unlink(missing_ok=True)
         target.unlink(missing_ok=True)
         raise
+
+
+def _names_of(named: Sequence[Kept]) -> list[str]:
+    """What the files of a message are called here: by position, too, where one was called so."""
+    names: list[str] = []
+    for one in named:
+        name = _name_of(one)
+        while name in names:
+            name = f"{one.position}-{name}"
+        names.append(name)
+    return names
 
 
 def _name_of(one: Kept) -> str:

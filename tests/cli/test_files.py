@@ -98,6 +98,16 @@ def test_files_are_saved_whole_and_over_nothing(
     assert [one.read_bytes() for one in to.iterdir()] == [b"mine"]
 
 
+def test_files_of_one_name_are_all_saved(archiver: Run, archive: str, tmp_path: Path) -> None:
+    with psycopg.connect(archive) as db:
+        db.execute("UPDATE store.messages SET attachments = attachments || attachments")
+    told = archiver("files", "save", "acme/main", "5", str(tmp_path), ARCHIVER_DATABASE_URL=archive)
+    assert told.returncode == 0, told.stderr
+    first, second = (Path(line) for line in told.stdout.splitlines())
+    assert (first.name, second.name) == ("__.._pl_[31man.pdf", "2-__.._pl_[31man.pdf")
+    assert first.read_bytes() == second.read_bytes() == CONTENT
+
+
 def test_altered_bytes_are_not_saved(archiver: Run, archive: str, tmp_path: Path) -> None:
     with psycopg.connect(archive) as db:
         db.execute("UPDATE store.file_parts SET bytes = 'other'")
