@@ -144,15 +144,19 @@ class Downloads:
             raise NoFile(f"{FILE} was answered with more than {MOST_REDIRECTS} redirects")
 
     async def _ask(self, url: URL, sink: IO[bytes]) -> URL | None:
-        """As `_get`, and of the API in turn; storage, however slow, keeps nobody waiting."""
+        """As `_get`, and of the API in turn; storage keeps nobody waiting.
+
+        Nor does the API, should it give the bytes itself: a large file takes minutes, in which
+        pages are asked for. So it takes none of the slots.
+        """
         if url.origin() != self._base.origin():
             return await self._get(url, sink, is_api=False)
-        async with self._gate.request():
-            try:
-                return await self._get(url, sink, is_api=True)
-            except (aiohttp.ClientError, OSError) as error:
-                self._gate.answered(error)
-                raise
+        await self._gate.turn()
+        try:
+            return await self._get(url, sink, is_api=True)
+        except (aiohttp.ClientError, OSError) as error:
+            self._gate.answered(error)
+            raise
 
     async def _get(self, url: URL, sink: IO[bytes], *, is_api: bool) -> URL | None:
         """Ask for *url*, and write its body to *sink*; returns where it leads, if elsewhere."""
