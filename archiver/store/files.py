@@ -201,7 +201,11 @@ async def keep(tx: AsyncConnection, one: Wanted, content: IO[bytes], *, sha256: 
 
 
 async def take_in(tx: AsyncConnection, content: IO[bytes], *, sha256: str, size_bytes: int) -> None:
-    """Keep the bytes of a file, unless they are; what *content* holds is read from here on."""
+    """Keep the bytes of a file, unless they are; what *content* holds is read from here on.
+
+    Raises:
+        NoRoom: the disk of the database is too full.
+    """
     new = insert(files).values(sha256=sha256, size_bytes=size_bytes).on_conflict_do_nothing()
     if (await tx.execute(new.returning(files.c.sha256))).first():
         try:
@@ -209,8 +213,18 @@ async def take_in(tx: AsyncConnection, content: IO[bytes], *, sha256: str, size_
         except DatabaseError as error:
             if sqlstate(error) != DISK_FULL:
                 raise
-            raise NoRoom(size) from None
-    await tx.execute(_at(one).values(sha256=sha256, error=None))
+            raise NoRoom(size_bytes) from None
+
+
+async def name(tx: AsyncConnection, flow_key: int, path: str, *, sha256: str) -> None:
+    """Note that bytes that are kept are those of a file; what is known of it stays."""
+    new = insert(attached).values(flow_key=flow_key, path=path, sha256=sha256)
+    known = new.on_conflict_do_update(
+        index_elements=[attached.c.flow_key, attached.c.path],
+        set_={"sha256": sha256, "error": None},
+        where=attached.c.sha256.is_(None),
+    )
+    await tx.execute(known)
 
 
 async def fail(tx: AsyncConnection, one: Wanted, *, error: str, rest: timedelta) -> None:
