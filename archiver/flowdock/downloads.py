@@ -221,7 +221,7 @@ class Fence(AbstractResolver):
             address = ip_address(host)
         except ValueError:
             return True
-        return address.is_global or host == self._home or not await self._home_is_open()
+        return address.is_global or not await self._home_is_open()
 
     @override
     async def resolve(
