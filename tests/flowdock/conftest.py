@@ -37,7 +37,7 @@ async def serving(context: ssl.SSLContext | None = None) -> AsyncIterator[Server
     """A server; over TLS with a *context*."""
     it = Server()
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", it.serve)
+    app.router.add_route("*", r"/{path:[\s\S]*}", it.serve)
     runner = web.AppRunner(app, shutdown_timeout=0.1, handle_signals=False)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()

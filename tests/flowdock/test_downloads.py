@@ -6,11 +6,14 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 from io import BytesIO
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
+from typing_extensions import override
+from yarl import URL
 
 from archiver.flowdock.client import authorization
 from archiver.flowdock.downloads import DownloadLimits, Downloads, Fence, NoFile
@@ -90,6 +93,8 @@ async def test_the_token_does_not_go_where_a_redirect_leads(server, storage, fet
     assert asked.headers["Authorization"] == authorization(TOKEN)
     assert "Authorization" not in given.headers
     assert "Cookie" not in given.headers
+    # Else what comes is packed, or unpacked, and not as long as the message says.
+    assert asked.headers["Accept-Encoding"] == given.headers["Accept-Encoding"] == "identity"
     assert given.rel_url.raw_path_qs == "/bucket/key?X-Signature=a%2Fb%20c"
 
 
@@ -139,6 +144,7 @@ async def test_a_second_answer_does_not_stand_behind_the_first(server, fetch):
         "/private/1/messages",
         "/files/../user",
         "/files/a/../../user",
+        "/files/./x",
         "/files//x",
         "/files/1/k/%2e%2e%2f%2E%2e/%2e%2e/user",
         "/files/",
@@ -158,6 +164,7 @@ async def test_nothing_but_files_is_asked_for(server, fetch, path):
     ("path", "asked"),
     [
         ("/files/1/k/ a?b#c.png", "/files/1/k/%20a%3Fb%23c.png"),
+        ("/files/1/k/a\nb.png", "/files/1/k/a%0Ab.png"),
         ("files/1/k/発.pdf", "/files/1/k/%E7%99%BA.pdf"),
         ("/flows/acme/main/files/1/x", "/flows/acme/main/files/1/x"),
         ("/private/1/2/files/k/100%.txt", "/private/1/2/files/k/100%25.txt"),
@@ -176,6 +183,14 @@ async def test_a_path_that_is_escaped_already_is_asked_for_so_next(server, fetch
         "/files/1/k/a%2520b.png",
         "/files/1/k/a%20b.png",
     ]
+
+
+@pytest.mark.parametrize(("path", "status"), [(PATH, 404), ("/files/1/k/a%20b.png", 403)])
+async def test_what_is_not_given_is_not_asked_for_otherwise(server, fetch, path, status):
+    server.reply(answer(status=status))
+    with pytest.raises(StatusRefused):
+        await fetch(path)
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -278,3 +293,127 @@ async def test_a_name_may_lead_there_only_from_a_service_that_is_there():
     assert await Fence("127.0.0.1").resolve("localhost", 9, socket.AF_INET)
     with pytest.raises(NoFile):
         await Fence("8.8.8.8").resolve("localhost", 9, socket.AF_INET)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_followed_whatever_its_kind(server, fetch, status):
+    server.reply(answer(status=status, location="/_storage/1"), answer(b"bytes"))
+    assert await fetch() == b"bytes"
+
+
+@pytest.mark.parametrize("status", [204, 206, 300])
+async def test_an_answer_with_another_status_is_no_file(server, fetch, status):
+    server.reply(answer(b"part", status=status))
+    with pytest.raises(StatusRefused):
+        await fetch()
+
+
+async def test_a_file_may_be_just_as_long_as_the_settings_allow(server, fetch):
+    server.reply(answer(b"x" * 1000))
+    assert len(await fetch()) == 1000
+
+
+@pytest.mark.parametrize("told", [{"answer_seconds": 0.2}, {"silence_seconds": 0.2}])
+async def test_nobody_waits_for_ever_for_a_file(server, clock, told):
+    async def part(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"part")
+        await given_up.wait()
+        return response
+
+    given_up = asyncio.Event()
+    server.reply(part)
+    limits = DownloadLimits(most_bytes=1000, patience_seconds=0, **told)
+    async with downloading(server.url, a_gate(), clock, limits) as downloads, asyncio.timeout(5):
+        with pytest.raises(TimeoutError):
+            await downloads.fetch(PATH, BytesIO())
+    given_up.set()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_the_api_is_left_alone_for_as_long_as_it_asks(server, storage, clock, status):
+    async def busy(_request: web.Request) -> web.Response:
+        return web.Response(status=status, headers={"Retry-After": "100"})
+
+    limits = DownloadLimits(most_bytes=1000, patience_seconds=0)
+    server.reply(answer(status=302, location=f"{storage.url}/x"), busy)
+    storage.reply(busy)
+    gate = a_gate()
+    for held in (False, True):  # what storage asks for is no matter of the API's
+        async with downloading(server.url, gate, clock, limits) as downloads:
+            with pytest.raises(StatusRefused):
+                await downloads.fetch(PATH, BytesIO())
+        assert (gate.held_seconds() > 90) is held
+
+
+@pytest.mark.parametrize(
+    ("location", "said"),
+    [
+        ("http://files.example/x", "nowhere"),
+        ("https://10.0.0.1/x", "private network"),
+        ("https://[::ffff:127.0.0.1]/x", "private network"),
+        ("https://169.254.169.254/latest/meta-data", "private network"),
+    ],
+)
+async def test_no_service_on_the_internet_leads_to_where_others_listen(clock, location, said):
+    api = "https://8.8.8.8"
+    limits = DownloadLimits(most_bytes=1000)
+    async with downloading(api, a_gate(), clock, limits) as downloads:
+        with pytest.raises(NoFile, match=said):
+            await downloads._followed(URL(f"{api}/x"), location)
+        assert await downloads._followed(URL(f"{api}/x"), "https://1.1.1.1/x?a=%2F")
+
+
+class Names(AbstractResolver):
+    """Which addresses some names have."""
+
+    addresses: ClassVar = {
+        "public": ["1.1.1.1"],
+        "private": ["10.0.0.1"],
+        "both": ["1.1.1.1", "10.0.0.1"],
+    }
+
+    @override
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(hostname=host, host=one, port=port, family=family, proto=0, flags=0)
+            for one in self.addresses[host]
+        ]
+
+    @override
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("home", "host", "is_refused"),
+    [
+        ("public", "both", True),
+        ("public", "private", True),
+        ("both", "private", True),
+        ("both", "both", False),  # where the API itself is, the token goes already
+        ("private", "both", False),
+    ],
+)
+async def test_a_name_with_an_address_that_is_private_is_private(
+    monkeypatch, home, host, is_refused
+):
+    monkeypatch.setattr(aiohttp, "ThreadedResolver", Names)
+    fence = Fence(home)
+    if is_refused:
+        with pytest.raises(NoFile, match="private network"):
+            await fence.resolve(host, 9, socket.AF_INET)
+    else:
+        assert len(await fence.resolve(host, 9, socket.AF_INET)) == len(Names.addresses[host])
+
+
+def a_gate() -> Gate:
+    return Gate(requests_per_second=1e6, concurrency=10)
+
+
+def downloading(url: str, gate: Gate, clock: Any, limits: DownloadLimits) -> Downloads:
+    chance = random.Random(1)
+    return Downloads(url, TOKEN, gate=gate, clock=clock, chance=chance, limits=limits, delays=QUICK)
