@@ -72,11 +72,59 @@ def test_the_list_is_of_the_flows_that_are_asked_for(archiver: Run, archive: str
     assert (told.returncode, told.stdout) == (0, "0 files kept\n")
     told = archiver("files", "--limit", "1", ARCHIVER_DATABASE_URL=archive)
     assert (told.returncode, told.stdout.count("acme/main")) == (1, 1)
+    with psycopg.connect(archive) as db:
+        db.execute("UPDATE store.attached SET sha256 = NULL")
+    told = archiver("files", "--json", ARCHIVER_DATABASE_URL=archive)
+    assert [one["message_id"] for one in json.loads(told.stdout)["missing"]] == [5, 6, 6]
+    told = archiver("files", "--limit", "1", ARCHIVER_DATABASE_URL=archive)
+    assert told.stdout.count("not asked for yet") == 1
 
 
 def test_it_is_told_when_nothing_asks_for_files(archiver: Run, archive: str) -> None:
     told = archiver("files", ARCHIVER_DATABASE_URL=archive, ARCHIVER_FILES_ENABLED="false")
     assert told.stdout.endswith("nothing asks for files: files.enabled is off\n")
+
+
+def test_a_file_without_a_path_is_missing_though_nothing_can_ask_for_it(
+    archiver: Run, archive: str
+) -> None:
+    with psycopg.connect(archive) as db:
+        db.execute("UPDATE store.attached SET sha256 = 'any'")
+    told = archiver("files", ARCHIVER_DATABASE_URL=archive)
+    assert (told.returncode, told.stdout.count("acme/main")) == (1, 1)
+    with psycopg.connect(archive) as db:
+        db.execute("UPDATE store.messages SET attachments = NULL WHERE id = 6")
+    off = {"ARCHIVER_FILES_ENABLED": "false"}
+    told = archiver("files", ARCHIVER_DATABASE_URL=archive, **off)
+    assert (told.returncode, told.stdout) == (0, "2 files kept\n")
+
+
+def test_all_files_of_a_message_are_saved_whatever_they_are_called(
+    archiver: Run, archive: str, tmp_path: Path
+) -> None:
+    for name in ("x" + "ä" * 150, "...", "a\\b/c"):
+        with psycopg.connect(archive) as db:
+            db.execute(
+                "UPDATE store.messages SET attachments = attachments || "
+                "jsonb_set(attachments -> 0, '{file_name}', to_jsonb(%s::text)) WHERE id = 5",
+                [name],
+            )
+    told = archiver("files", "save", "acme/main", "5", str(tmp_path), ARCHIVER_DATABASE_URL=archive)
+    assert told.returncode == 0, told.stderr
+    names = [Path(line).name for line in told.stdout.splitlines()]
+    assert names == ["__.._pl_[31man.pdf", "x" + "ä" * 99, "file", "a_b_c"]
+    assert [(tmp_path / name).read_bytes() for name in names] == [CONTENT] * 4
+
+
+def test_what_chooses_files_to_list_is_refused_beside_what_saves(
+    archiver: Run, archive: str, tmp_path: Path
+) -> None:
+    save = ("save", "acme/main", "5", str(tmp_path))
+    for option in (["--json"], ["--flow", "acme/*"], ["--limit", "1"]):
+        told = archiver("files", *option, *save, ARCHIVER_DATABASE_URL=archive)
+        assert told.returncode == 2
+        assert "files save lists nothing" in told.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_files_are_saved_whole_and_over_nothing(

@@ -16,6 +16,7 @@ import pytest
 from typing_extensions import override
 
 from archiver import daemon
+from archiver.domain.model import Attachment, Flow, FlowId
 from archiver.errors import Corruption
 from archiver.flowdock.downloads import Downloads
 from archiver.flowdock.refusals import TokenRefused
@@ -28,7 +29,7 @@ from archiver.settings.sections import FilesSettings
 from archiver.simulator.entities import Message
 from archiver.simulator.faults import Fault
 from archiver.simulator.server import Simulator
-from archiver.store import files
+from archiver.store import directory, files
 from archiver.store.engine import connect, transaction
 from archiver.store.rows import copy
 from tests.ingest.arriving import NOW, frame, listed, new_flow, query, streamed
@@ -100,6 +101,8 @@ async def test_a_file_is_kept_in_parts_and_once(flowdock, asked, database_url):
         upload(flowdock, data)
     await archive(source)
     assert {row[1:] for row in query(database_url, NAMED)} == {(None, 0, None)}
+    async with connect(database_url) as engine, transaction(engine) as tx:
+        assert await files.missing_count(tx) == 4
 
     await fetch_all(source, opened)
     digests = {data: hashlib.sha256(data).hexdigest() for data in (b"", small, large)}
@@ -114,6 +117,8 @@ async def test_a_file_is_kept_in_parts_and_once(flowdock, asked, database_url):
         parts = [piece async for piece in files.content(tx, digests[large])]
         assert b"".join(parts) == large
         assert await files.counts(tx) == files.Counts(kept=4, missing=0)
+        assert await files.counts(tx, []) == files.Counts(kept=0, missing=0)
+        assert await files.missing_count(tx) == 0
 
 
 async def test_bytes_that_were_altered_are_not_taken_for_the_file(flowdock, asked, database_url):
@@ -300,6 +305,113 @@ async def test_rests_end_at_a_month(flowdock, asked, database_url):
     assert round(rest_of(database_url) / timedelta(days=1)) == 30
 
 
+async def test_what_is_not_given_is_asked_for_once_however_long_all_take(
+    flowdock, asked, database_url, monkeypatch
+):
+    source, opened = asked
+    flowdock.world.files.pop(upload(flowdock, b"gone").attachments[0]["path"])
+    await archive(source)
+    monkeypatch.setattr(keeping, "FIRST_REST", timedelta(0))  # it is over when all are asked for
+    async with asyncio.timeout(10):
+        await fetch_all(source, opened)
+    assert [row[2] for row in query(database_url, NAMED)] == [1]
+
+
+async def test_all_files_are_fetched_of_the_flows_that_are_asked_for(asked, database_url):
+    source, _ = asked
+    [flow_key] = source.paths
+    async with transaction(source.engine) as tx:
+        other = (await directory.see_flows(tx, [Flow(id=FlowId("o"), path="o/o")], now=NOW))[
+            FlowId("o")
+        ]
+    named = [{"path": f"/files/1/k/{number}", "file_name": "x"} for number in range(3)]
+    arrivals = [streamed(frame(5, attachments=named), key) for key in (flow_key, other)]
+    await apply(source.engine, Batch(now=NOW, arrivals=arrivals))
+    rested = "UPDATE store.attached SET due_at = now() + interval '1 day' RETURNING 1"
+    assert len(query(database_url, rested)) == 6
+    async with transaction(source.engine) as tx:
+        assert await files.due(tx, [flow_key], most=9) == []
+        await files.hasten(tx, [flow_key])
+    async with transaction(source.engine) as tx:
+        wanted = await files.due(tx, [flow_key, other], most=9)
+        assert {(one.flow_key, one.path) for one in wanted} == {
+            (flow_key, one["path"]) for one in named
+        }
+        assert len(await files.due(tx, [flow_key], most=2)) == 2
+        assert {one.size_bytes for one in wanted} == {None}
+        assert await files.due(tx, [other], most=9) == []
+        # What one flow calls so is no other's.
+        await files.keep(tx, wanted[0], BytesIO(b"x"), sha256=hashlib.sha256(b"x").hexdigest())
+        await files.fail(tx, wanted[0], error="too late", rest=timedelta())
+        await files.fail(tx, wanted[1], error="gone", rest=timedelta())
+        assert await files.counts(tx, [flow_key]) == files.Counts(kept=1, missing=2)
+        assert await files.counts(tx, [other]) == files.Counts(kept=0, missing=3)
+    told = "SELECT path, attempts, error FROM store.attached WHERE error IS NOT NULL"
+    assert query(database_url, told) == [(wanted[1].path, 1, "gone")]
+
+
+async def test_what_is_told_of_its_length_is_what_a_file_is_held_against(
+    flowdock, asked, database_url, caplog
+):
+    source, opened = asked
+    for data in (b"all", b"much", b"more"):
+        upload(flowdock, data)
+    await archive(source)
+    told = {"size_bytes = NULL": b"all", "size_bytes = 0": b"much", "size_bytes = 3": b"more"}
+    for (path, *_), size in zip(query(database_url, NAMED), told, strict=True):
+        change = f"UPDATE store.attached SET {size} WHERE path = '{path}' RETURNING 1"
+        assert query(database_url, change) == [(1,)]
+    await fetch_all(source, opened)
+    assert [row[3] for row in query(database_url, NAMED)] == [
+        None, "4 bytes came of a file of 0", "4 bytes came of a file of 3",
+    ]  # fmt: skip
+    assert [row[2] for row in query(database_url, KEPT)] == [b"all"]
+    flows = [one.flow for one in caplog.records if one.msg.startswith("file not given")]
+    assert flows == [*source.paths.values()] * 2
+
+
+async def test_more_files_than_one_look_finds_are_fetched_one_look_after_the_other(
+    flowdock, asked, database_url, monkeypatch
+):
+    source, opened = asked
+    monkeypatch.setattr(keeping, "AT_ONCE", 1)
+    monkeypatch.setattr(keeping, "LOOK_SECONDS", 1000)
+    for data in (b"1", b"22"):
+        upload(flowdock, data)
+    await archive(source)
+    await fetch_all(source, opened)
+    assert len(query(database_url, KEPT)) == 2
+
+    for data in (b"333", b"4444"):
+        upload(flowdock, data)
+    await archive(source)
+    task = asyncio.create_task(keep_files(source, opened))
+    await until(lambda: len(query(database_url, KEPT)) == 4)
+    task.cancel()
+
+
+async def test_a_file_that_is_named_again_stays_kept(flowdock, asked, database_url):
+    source, opened = asked
+    path = upload(flowdock, b"x").attachments[0]["path"]
+    await archive(source)
+    await fetch_all(source, opened)
+    [flow_key] = source.paths
+    again = frame(900, attachments=[{"path": path, "file_name": "again", "file_size": 2}])
+    await apply(source.engine, Batch(now=NOW, arrivals=[streamed(again, flow_key)]))
+    assert [row[1] for row in query(database_url, NAMED)] == [hashlib.sha256(b"x").hexdigest()] * 2
+
+
+@pytest.mark.parametrize(("size", "is_given"), [(LARGEST, True), (LARGEST + 1, False)])
+async def test_a_file_may_be_as_long_as_the_settings_say(
+    flowdock, asked, database_url, size, is_given
+):
+    source, opened = asked
+    upload(flowdock, bytes(size))
+    await archive(source)
+    await fetch_all(source, opened)
+    assert (query(database_url, KEPT) != []) is is_given
+
+
 async def test_a_token_that_is_refused_is_no_fault_of_the_file(flowdock, asked, database_url):
     source, opened = asked
     upload(flowdock, b"x")
@@ -335,6 +447,21 @@ async def test_what_no_index_takes_does_not_hinder_the_message(database_url):
         assert not applied.refused
     assert [row[1:] for row in query(database_url, NAMED)] == [(None, None, None)] * 2
     assert query(database_url, "SELECT count(*) FROM store.attached") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("path", "is_wanted"),
+    [
+        ("x" * 1000, True),
+        ("x" * 1001, False),
+        ("ä" * 500, True),
+        ("ä" * 501, False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_a_path_is_as_long_as_an_index_takes(path, is_wanted):
+    assert (files.wanting([(1, [Attachment(path=path)])]) is not None) is is_wanted
 
 
 async def test_a_file_that_an_edit_names_is_wanted_too(database_url):
