@@ -27,14 +27,14 @@ from archiver.export.writing import write_export
 from archiver.ingest import importing
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
-from archiver.store import directory
+from archiver.store import directory, files
 from archiver.store import importing as stored
 from archiver.store.coverage import Standing
 from archiver.store.engine import transaction
 from archiver.store.exporting_choice import Selection
 from tests.conftest import created, named
 from tests.export.conftest import fill
-from tests.export.test_files import CONTENTS, attach
+from tests.export.test_files import CONTENTS, PICTURE, attach, keep
 from tests.ingest.arriving import (
     NOW,
     Gone,
@@ -82,7 +82,8 @@ def second_url(
 
 
 def export(url: str, to: Path, **chosen: Any) -> None:
-    flows = tuple(path for (path,) in query(url, "SELECT flow FROM archive.flows ORDER BY 1"))
+    all_ = tuple(path for (path,) in query(url, "SELECT flow FROM archive.flows ORDER BY 1"))
+    flows = chosen.pop("flows", all_)
     since = chosen.get("since")
     arguments = {"format": "jsonl", "events": True, "since": since and since.isoformat()}
     with running(url) as (run, engine):
@@ -99,9 +100,15 @@ def export(url: str, to: Path, **chosen: Any) -> None:
         )
 
 
-def bring_in(url: str, file: Path) -> Any:
+def bring_in(url: str, file: Path, steps: list[str] | None = None) -> Any:
+    """Bring in an export; *steps* is told what is done."""
+
+    def tell(_done: float, where: str) -> None:
+        if steps is not None:
+            steps.append(where)
+
     with running(url) as (run, engine):
-        return run(restore(engine, file, require_journal(file), lambda _done, _where: None))
+        return run(restore(engine, file, require_journal(file), tell))
 
 
 async def gossip(engine: Any, url: str) -> None:
@@ -408,9 +415,12 @@ def test_what_files_hold_is_moved_with_the_archive(
         run(fill(engine))
         run(attach(engine))
     export(database_url, tmp_path / name, files=True)
+    steps: list[str] = []
     for _ in range(2):
-        assert not bring_in(second_url, tmp_path / name).rejected
+        assert not bring_in(second_url, tmp_path / name, steps).rejected
         assert query(second_url, KEPT) == query(database_url, KEPT)
+    length = "SELECT sum(f.size_bytes) FROM store.attached JOIN store.files f USING (sha256)"
+    assert steps[-1] == f"what files hold, {query(database_url, length)[0][0]:,} bytes"
     held = [row[3] for row in query(second_url, KEPT) if row[3] is not None]
     assert set(held) == CONTENTS - {b""}
 
@@ -430,6 +440,35 @@ def test_what_a_service_gave_meanwhile_stays(
     assert query(second_url, of_one) == [("other",)]
 
 
+def test_a_path_may_be_as_long_as_any_that_is_kept(
+    database_url: str, second_url: str, tmp_path: Path
+) -> None:
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+        run(attach(engine))
+    export(database_url, tmp_path / "out", files=True)
+    path = "/files/" + "x" * (files.LONGEST_PATH_BYTES - 7)
+    change_first_line(tmp_path / "out", "files.jsonl", {"path": path})
+    bring_in(second_url, tmp_path / "out")
+    assert path in {row[1] for row in query(second_url, KEPT)}
+
+
+def test_a_journal_of_some_flows_holds_the_files_of_those_alone(
+    database_url: str, second_url: str, tmp_path: Path
+) -> None:
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+        run(attach(engine))
+        same = {"file_name": "x", "path": "/files/of/another"}
+        key = query(database_url, "SELECT flow_key FROM store.flows WHERE flow_id = 'g'")[0][0]
+        said = frame(9, flow="g", attachments=[same])
+        run(apply(engine, Batch(now=NOW, arrivals=[streamed(said, key)])))
+        run(keep(engine, {"/files/of/another": PICTURE}, "g"))
+    export(database_url, tmp_path / "out", flows=("acme/main",), files=True)
+    bring_in(second_url, tmp_path / "out")
+    assert {row[0] for row in query(second_url, KEPT)} == {"acme/main"}
+
+
 def test_a_journal_says_that_it_is_without_what_files_hold(
     database_url: str, tmp_path: Path
 ) -> None:
@@ -439,6 +478,10 @@ def test_a_journal_says_that_it_is_without_what_files_hold(
     export(database_url, tmp_path / "out")
     [told] = require_journal(tmp_path / "out").left_out
     assert re.fullmatch(r"what files hold, of which \d are kept: --files writes that, too", told)
+    export(database_url, tmp_path / "other", flows=("private/1/2",))
+    assert require_journal(tmp_path / "other").left_out == []
+    export(database_url, tmp_path / "with", files=True)
+    assert require_journal(tmp_path / "with").left_out == []
 
 
 @pytest.mark.parametrize(
@@ -448,6 +491,7 @@ def test_a_journal_says_that_it_is_without_what_files_hold(
         ("sha256", "../x", "Expected `str` matching"),
         ("flow", "no/such", "is not in the export"),
         ("path", "/files/" + "x" * 1000, "is longer than any that is kept"),
+        ("path", "/files/" + "ä" * 500, "is longer than any that is kept"),
         ("path", "\0", "Expected `str` matching"),
     ],
 )

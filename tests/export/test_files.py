@@ -277,6 +277,9 @@ def test_pages_lead_to_what_files_hold_and_show_pictures_alone(
         ("a.png", "text/html"), ("a.png", "image/svg+xml"), ("a.pdf", "Application/XHTML+XML"),
         ("a.txt", "application/xml; charset=utf-8"), ("a.doc", "multipart/related"),
         ("a.zip", "application/javascript"), ("a.html\u202egnp.", None),
+        ("a.png", "application/x-shockwave-flash"), ("a.doc", "application/x-mimearchive"),
+        ("a.doc", "message/rfc822"), ("a.png", "image/svg"),
+        ("a.html.gz.gz.gz.gz.gz", None), ("a.html.gz.xz.bz2", None),
     ],
 )  # fmt: skip
 def test_nothing_that_a_browser_would_run_is_called_as_such(
@@ -291,6 +294,7 @@ def test_nothing_that_a_browser_would_run_is_called_as_such(
         ("a.png", "image/png"), ("a.PNG", None), ("a.tar.gz", None), ("v1.2.pdf", None),
         ("a.docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
         ("a.zip", "application/x-zip"), ("a.gz", None), ("a.mp4", "video/mp4"),
+        ("a.txt.gz.xz.bz2", None),
     ],
 )  # fmt: skip
 def test_what_acts_nowhere_keeps_its_name(name: str, type_: str | None) -> None:
@@ -347,6 +351,29 @@ def test_no_flow_is_called_as_the_folder_of_what_files_hold(
     exporter(own_url)(out := tmp_path / "out", style, files=True, flows=[path])
     assert list(held(out).values()) == [b"x"]
     assert [data for path, data in content(out).items() if b"forged" in data]
+
+
+def test_a_path_is_that_of_one_flow(own_url: str, tmp_path: Path) -> None:
+    async def add(engine: Engine) -> None:
+        async with transaction(engine) as tx:
+            keys = await directory.flow_keys(tx)
+        for flow, data in (("g", b"of g"), ("private/1/2", None)):
+            told = {"file_name": "x.txt", "file_size": 4, "path": "/files/1"}
+            said = frame(9, flow=flow, sent=JUNE, attachments=[told])
+            await apply(engine, Batch(now=NOW, arrivals=[streamed(said, keys[FlowId(flow)])]))
+            if data is not None:
+                await keep(engine, {"/files/1": data}, flow)
+
+    with running(own_url) as (run, engine):
+        run(add(engine))
+    manifest = exporter(own_url)(out := tmp_path / "out", "jsonl", files=True)
+    named = [row for row in lines(out) if row["id"] == 9]
+    assert {row["flow"]: row["attachments"][0]["sha256"] for row in named} == {
+        "acme/sp ace%": digest(b"of g"), "private/1/2": None,
+    }  # fmt: skip
+    assert isinstance(manifest.named_files, NamedFiles)
+    assert manifest.named_files.not_kept == {"acme/main": 2, "private/1/2": 1}
+    assert sorted(held(out).values()) == sorted([*CONTENTS, b"of g"])
 
 
 DAMAGES = {
@@ -407,7 +434,7 @@ def kill_among_files(count: int) -> Any:
     return tell
 
 
-@pytest.mark.parametrize("style", ["jsonl", "html"])
+@pytest.mark.parametrize("style", ["jsonl", "html", "text"])
 def test_an_export_that_was_killed_keeps_what_is_whole_and_tells_all_of_one_moment(
     own_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, style: str
 ) -> None:
@@ -435,6 +462,20 @@ def test_an_export_that_was_killed_keeps_what_is_whole_and_tells_all_of_one_mome
     assert content(out) == content(fresh)
     assert b"given at last" in held(out).values()
     assert any(path.endswith("/a%22%3Cb%3E.png") for path in held(out))
+
+
+def test_parts_that_name_files_are_written_once_if_nothing_changes(
+    own_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archiver.export.reading.TOLD_BYTES", 1)
+    export = exporter(own_url)
+    with pytest.raises(Killed):
+        export(out := tmp_path / "out", "jsonl", files=True, tell=kill_among_files(3))
+    parts = list((tmp_path / "out.partial").rglob("20*.jsonl"))
+    before = {one.relative_to(tmp_path / "out.partial"): one.stat().st_ino for one in parts}
+    assert len(before) >= 3
+    export(out, "jsonl", files=True)
+    assert {path: (out / path).stat().st_ino for path in before} == before
 
 
 def test_a_check_finds_a_content_that_the_archive_names_otherwise(
