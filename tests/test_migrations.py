@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from archiver.errors import ArchiverError
 from archiver.ingest.apply import apply
+from archiver.ingest.batch import Batch
 from archiver.ingest.rebuild import check
 from archiver.store import migrating
 from archiver.store.engine import Engine, connect
@@ -29,7 +30,7 @@ from archiver.store.migrating import migrate
 from archiver.store.revision import SchemaMismatch, check_schema, known, latest
 from archiver.store.schema import SCHEMA, metadata
 from tests.ingest.applying import everything
-from tests.ingest.arriving import new_flow, query, waits_for_lock
+from tests.ingest.arriving import NOW, frame, new_flow, query, streamed, waits_for_lock
 
 ROOT = Path(__file__).parent.parent
 
@@ -118,12 +119,13 @@ def differences(connection: Connection) -> list[object]:
     return list(compare_metadata(context, metadata))
 
 
-def test_what_waits_for_the_search_is_not_compressed(database_url):
+def test_what_waits_for_the_search_and_what_files_hold_is_not_compressed(database_url):
     storage = """
         SELECT attname, attstorage FROM pg_attribute
         WHERE attrelid = 'store.changes'::regclass AND attname IN ('flow_keys', 'ids')
+           OR attrelid = 'store.file_parts'::regclass AND attname = 'bytes'
     """
-    assert dict(query(database_url, storage)) == {"flow_keys": "e", "ids": "e"}
+    assert dict(query(database_url, storage)) == {"flow_keys": "e", "ids": "e", "bytes": "e"}
 
 
 async def test_an_empty_database_is_migrated_once_and_again_without_harm(bare_database_url):
@@ -278,6 +280,46 @@ async def test_threads_that_an_older_release_kept_are_as_they_would_be_made(bare
         assert [
             step.differences async for step in check(engine, flow_key) if step.differences
         ] == []
+
+
+async def test_files_that_an_older_release_heard_of_are_wanted(bare_database_url):
+    named = [
+        {"path": "/files/1/k/" + "x" * 989, "file_name": "just short enough", "file_size": 7},
+        {"path": "/files/1/k/" + "x" * 990, "file_name": "too long"},
+        {"path": "/files/1/k/" + "ä" * 495, "file_name": "too long in bytes"},
+        {"path": "/files/1/k/sizeless", "file_name": "sizeless"},
+        {"file_name": "pathless"},
+    ]
+    async with connect(bare_database_url) as engine:
+        await migrate(engine)
+        for _ in range(2):
+            said = [frame(5, attachments=named), frame(6, attachments=named[:1]), frame(7)]
+            flow_key = await new_flow(engine)
+            arrivals = [streamed(one, flow_key) for one in said]
+            await apply(engine, Batch(now=NOW, arrivals=arrivals))
+        wanted = "SELECT flow_key, path, size_bytes, sha256, attempts FROM store.attached"
+        before = query(bare_database_url, wanted)
+        await downgrade(engine, "0017")
+        await migrate(engine)
+        assert sorted(query(bare_database_url, wanted)) == sorted(before)
+        assert len(before) == 4
+
+
+async def test_back_to_an_older_schema_leaves_no_word_of_the_newer(bare_database_url):
+    words = """
+        SELECT c.relname, attname, description FROM pg_description
+        JOIN pg_class c ON c.oid = objoid LEFT JOIN pg_attribute ON attrelid = objoid
+                                                                AND attnum = objsubid
+        WHERE relnamespace = 'archive'::regnamespace ORDER BY 1, 2 NULLS FIRST
+    """
+    async with connect(bare_database_url) as engine:
+        await make_schema(engine)
+        await upgrade_to(engine, command.upgrade, "0017")
+        before = query(bare_database_url, words)
+        await upgrade_to(engine, command.upgrade, "0018")
+        assert query(bare_database_url, words) != before
+        await downgrade(engine, "0017")
+        assert query(bare_database_url, words) == before
 
 
 SAMPLES = {
