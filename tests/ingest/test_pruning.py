@@ -5,14 +5,19 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
+from archiver.ingest import pruning
 from archiver.ingest.pruning import prune
-from archiver.store import asides
+from archiver.store import asides, coverage
 from archiver.store.asides import StoredSignal
+from archiver.store.coverage import Standing
 from archiver.store.engine import connect, transaction
-from tests.ingest.arriving import query
+from tests.ingest.arriving import new_flow, query
+from tests.store.test_coverage import page
 
 KEPT = timedelta(days=30)
+COUNT = "SELECT count(*) FROM store.pages"
 OLD, YOUNG = KEPT + timedelta(days=1), KEPT - timedelta(days=1)
 
 
@@ -43,6 +48,35 @@ async def test_a_signal_is_dropped_when_it_is_old_by_two_clocks(
             pruning.cancel()
     left = [("young",)] if ahead >= timedelta(0) else [("old",), ("young",)]
     assert query(database_url, "SELECT event FROM store.signals ORDER BY at") == left
+
+
+async def test_pages_that_found_all_as_it_was_are_dropped_as_time_goes_by(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning, "PRUNE_SECONDS", 0.02)
+    asked_at = datetime.now(UTC) - pruning.PAGES_KEPT
+    times = iter([asked_at, asked_at + timedelta(days=1)])  # on the first look all are young
+    left = []
+
+    def clock() -> datetime:
+        left.extend(query(database_url, COUNT))
+        return next(times, datetime.now(UTC))
+
+    async with connect(database_url) as engine:
+        flow_key = await new_flow(engine)
+        young, old = (
+            replace(page(flow_key, "audit", (1, 9)), requested_at=asked_at + timedelta(hours=hours))
+            for hours in (1, -1)
+        )
+        async with transaction(engine) as tx:
+            gain = {flow_key: Standing(due=9)}
+            await coverage.advance(tx, gain, pages=[young, old], now=asked_at)
+        pruned = asyncio.create_task(prune(engine, signals_kept=KEPT, now=clock))
+        try:
+            await until(lambda: len(left) > 3)
+        finally:
+            pruned.cancel()
+    assert left[:4] == [(2,), (2,), (2,), (1,)]
 
 
 async def until(holds: Callable[[], bool]) -> None:
