@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -97,6 +98,31 @@ def early(life: Life) -> list[Showing]:
     """
     first = [replace(one, as_of=EventId(max(10, one.as_of - 1))) for one in life.listings]
     return [*first, *(replace(one, shown_at=BEGIN + timedelta(days=1)) for one in first)]
+
+
+def retagged(*, added: Sequence[str] = (), removed: Sequence[str] = ()) -> TagsChanged:
+    return TagsChanged(**about(20, "tag-change"), added=tuple(added), removed=tuple(removed))
+
+
+@pytest.mark.parametrize(
+    ("fact", "expected"),
+    [
+        (retagged(added=["y"]), True),  # before the edit that was shown, so before the listing
+        (replace(retagged(added=["y"]), sent_at=BEGIN + timedelta(seconds=30)), True),
+        (replace(retagged(added=["y"]), sent_at=BEGIN + timedelta(seconds=31)), False),
+        (replace(retagged(added=["x"]), sent_at=None), True),
+        (replace(retagged(removed=["y"]), sent_at=None), True),
+        (replace(retagged(removed=["x"]), sent_at=None), False),
+        (retagged(added=[":unread:1"]), False),
+        (MessageDeleted(**about(20, "message-delete")), True),
+        (Rethreaded(**about(20, "message-change"), thread_id=None, thread=None), True),
+    ],
+)
+def test_what_a_listing_may_have_seen_has_its_message_replayed(fact, expected):
+    listing = shown(as_of=15, content="two", edited_at=BEGIN + timedelta(seconds=30), tags=("x",))
+    message, _ = told([shown(as_of=10), listing])
+
+    assert may_be_seen(message, fact) is expected
 
 
 @given(lives(), st.data())
@@ -265,7 +291,26 @@ def test_a_listing_that_shows_an_edit_shows_what_came_of_the_tags_since():
     message, revisions = told([shown(as_of=10), listed, edit(20, "two", tags=("x",))])
 
     assert message.tags == ("y",)
-    assert [(r.kind, r.tags) for r in revisions[1:]] == [("edited", ("x",)), ("listed", ("y",))]
+    assert [(r.id, r.kind, r.tags) for r in revisions[1:]] == [
+        (20, "edited", ("x",)), (20, "listed", ("y",))
+    ]  # fmt: skip
+
+
+def test_a_listing_that_shows_more_tags_of_an_edited_message_leaves_who_put_them_on():
+    edited_at = BEGIN + timedelta(seconds=20)
+    listed = shown(as_of=25, content="two", edited_at=edited_at, tags=("x",))
+    tagged = TagsChanged(**about(30, "tag-change"), added=("x",), removed=())
+
+    _, revisions = told([shown(as_of=10), edit(20, "two"), listed, tagged])
+
+    assert [(r.id, r.kind) for r in revisions[1:]] == [(20, "edited"), (30, "tagged")]
+
+
+def test_a_reaction_that_comes_after_a_listing_stays():
+    listed = shown(as_of=15, tags=("x",))
+    reacted = ReactionChanged(**about(20, "emoji-reaction"), emoji="+1", present=True)
+
+    assert folded(shown(as_of=10), listed, reacted).reactions == (("+1", (reacted.user,)),)
 
 
 def test_a_change_that_is_dated_after_the_edit_that_a_listing_shows_comes_after_it():
@@ -335,6 +380,9 @@ def test_two_edits_of_one_millisecond_are_told_apart_by_their_ids():
     first, second = edit(20, "two"), edit(21, "three", sent_at=BEGIN + timedelta(seconds=20))
 
     assert folded(second, shown(as_of=10), first).content == "three"
+    # Nor had a listing before both seen the first because it shows an edit of the same time.
+    listing = shown(as_of=15, content="four", edited_at=first.sent_at)
+    assert folded(shown(as_of=10), listing, first).content == "two"
 
 
 def test_a_listing_that_knows_of_an_edit_outweighs_an_edit_of_the_same_time_it_had_seen():
