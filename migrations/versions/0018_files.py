@@ -47,7 +47,7 @@ NOTE_ALL = """
            m.flow_key, a.file ->> 'path', (a.file ->> 'size_bytes')\\:\\:bigint
     FROM store.messages m CROSS JOIN jsonb_path_query(m.attachments, '$[*]') AS a(file)
     WHERE m.attachments IS NOT NULL AND octet_length(a.file ->> 'path') <= 1000
-    ORDER BY m.flow_key, a.file ->> 'path', m.id
+    ORDER BY m.flow_key, a.file ->> 'path', m.id DESC
 """
 COMMENTS = {
     "VIEW archive.files": "what files hold, each once however many messages name it",
