@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from uuid import uuid4
 
@@ -50,6 +51,9 @@ hypothesis.settings.register_profile("patient", deadline=None)
 if hypothesis.settings.get_current_profile_name() == "default":
     hypothesis.settings.load_profile("patient")
 
+SEARCHED_EVERY = 20
+"""After so many tests with a daemon all that these froze is searched for garbage, for 0.15 s."""
+
 # What a power cut would cost does not matter here.
 UNSAFE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
@@ -79,15 +83,42 @@ def logs_as_before() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def collector_as_before() -> Iterator[None]:
+def collector_as_before(daemons: Iterator[int]) -> Iterator[None]:
     """What a daemon that runs inside a test does to the collector of garbage does not outlive it.
 
-    Among what is frozen nobody finds who refers to what, as Hypothesis does.
+    That is so of how often garbage is looked for; what was frozen is searched with that of others.
     """
     threshold = gc.get_threshold()
     yield
+    if gc.get_threshold() != threshold:
+        gc.set_threshold(*threshold)
+        if next(daemons) % SEARCHED_EVERY == 0:
+            gc.unfreeze()
+            freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def daemons() -> Iterator[Iterator[int]]:
+    """Counts the tests in which a daemon ran; in the end nothing is hidden that they left open."""
+    yield count(1)
     gc.unfreeze()
-    gc.set_threshold(*threshold)
+    gc.collect()
+
+
+def freeze() -> None:
+    """Have the collector of garbage pass over what is there for good, once garbage is gone.
+
+    Each daemon inside a test has it look at all there is, and all that tests import is a lot.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_collection_finish() -> None:
+    """Freeze what was imported."""
+    # Hypothesis asks once who refers to its generator, and among what is frozen finds nobody.
+    hypothesis.given(hypothesis.strategies.none())(lambda _: None)()
+    freeze()
 
 
 @pytest.fixture(scope="session")
@@ -227,6 +258,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the run when a test was skipped."""
+    gc.unfreeze()  # if no test ran: libraries take for leaked what stays frozen to the end
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and reporter.stats.get("skipped") and session.exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
