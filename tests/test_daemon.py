@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 import pytest
@@ -31,7 +32,7 @@ from archiver.simulator.faults import Fault, Kind
 from archiver.simulator.membership import found, join, leave
 from archiver.simulator.server import Simulator
 from archiver.store.engine import Engine, connect
-from tests.truth import by_flow, differences
+from tests.truth import by_flow, differences_in
 
 SETTLING_SECONDS = 0.2
 CUT_OFF = """
@@ -65,18 +66,24 @@ def settings_for(
 
 
 class Archive:
-    """The database under test, as people see it."""
+    """The database under test, as people see it, who look again and again; until the block ends."""
 
     def __init__(self, url: str, flowdock: Simulator) -> None:
         self.url = url
         self.flowdock = flowdock
+        self._connection = psycopg.connect(url, autocommit=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
 
     def query(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.url) as connection:
-            return connection.execute(statement, parameters).fetchall()
+        return self._connection.execute(statement, parameters).fetchall()
 
     def differences(self) -> list[str]:
-        return differences(self.url, self.records())
+        return differences_in(self._connection, self.records())
 
     def records(self) -> list[dict[str, Any]]:
         return list(truth.records(self.flowdock.world.directory))
@@ -113,8 +120,11 @@ class Archive:
 
 async def until(holds: Callable[[], bool], *, seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110  (what is awaited happens in another process)
-            await asyncio.sleep(0.02)
+        began = time.monotonic()
+        while not holds():
+            # Daemon and simulator live here as well: who looks all the time must not starve them.
+            await asyncio.sleep(max(0.02, 2 * (time.monotonic() - began)))
+            began = time.monotonic()
 
 
 async def run(settings: Settings, engine: Engine, *, stop: asyncio.Event) -> None:
@@ -154,8 +164,9 @@ async def flowdock() -> AsyncIterator[Simulator]:
 
 
 @pytest.fixture
-def archive(database_url: str, flowdock: Simulator) -> Archive:
-    return Archive(database_url, flowdock)
+def archive(database_url: str, flowdock: Simulator) -> Iterator[Archive]:
+    with Archive(database_url, flowdock) as it:
+        yield it
 
 
 async def test_history_is_archived_and_proven(flowdock, archive):

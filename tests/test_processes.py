@@ -32,8 +32,9 @@ async def flowdock() -> AsyncIterator[Simulator]:
 
 
 @pytest.fixture
-def archive(database_url: str, flowdock: Simulator) -> Archive:
-    return Archive(database_url, flowdock)
+def archive(database_url: str, flowdock: Simulator) -> Iterator[Archive]:
+    with Archive(database_url, flowdock) as it:
+        yield it
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ async def test_what_passes_while_a_flow_is_excluded_is_heard_and_the_flow_is_sai
         ) as flowdock,
         connect(database_url) as engine,
     ):
-        archive = Archive(database_url, flowdock)
         kept, _, excluded = flowdock.world.flows
         before = settings_for(flowdock, database_url, private=False)
         after = settings_for(
@@ -38,12 +37,13 @@ async def test_what_passes_while_a_flow_is_excluded_is_heard_and_the_flow_is_sai
                 flowdock.world.signal(kept, flowdock.me, "activity.user", {"number": sent})
                 sent += 1
                 await asyncio.sleep(0.001)
-            await until(lambda: len(archive.query(SIGNALS, kept.path)) >= sent)
-            stop.set()
-            await running
+            with Archive(database_url, flowdock) as archive:
+                await until(lambda: len(archive.query(SIGNALS, kept.path)) >= sent)
+                stop.set()
+                await running
+                heard = {json.dumps(payload) for (payload,) in archive.query(SIGNALS, kept.path)}
 
     assert tally.ended == {}
-    heard = {json.dumps(payload) for (payload,) in archive.query(SIGNALS, kept.path)}
     assert len(heard) == sent
     told = [one for one in caplog.records if one.message in {"flow excluded", "flow lost"}]
     assert [(one.message, one.__dict__["flow"]) for one in told] == [

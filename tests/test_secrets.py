@@ -62,10 +62,10 @@ async def test_no_secret_of_a_flow_nor_the_token_is_kept(
             for frame in frames:
                 world.inject(flow, frame)
             rejects = "SELECT count(*) FROM archive.rejects"
-            archive = Archive(database_url, flowdock)
-            await until(lambda: archive.query(rejects) == [(2,)])
             said = "SELECT count(*) FROM archive.messages WHERE content = 'with it'"
-            await until(lambda: archive.query(said) == [(1,)])
+            with Archive(database_url, flowdock) as archive:
+                await until(lambda: archive.query(rejects) == [(2,)])
+                await until(lambda: archive.query(said) == [(1,)])
             await asyncio.sleep(0)
         secrets = {flowdock.token, *(one.api_token for one in world.flows)}
         secrets |= {one.invitation for one in world.flows}

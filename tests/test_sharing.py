@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -31,8 +31,9 @@ async def flowdock() -> AsyncIterator[Simulator]:
 
 
 @pytest.fixture
-def archive(database_url: str, flowdock: Simulator) -> Archive:
-    return Archive(database_url, flowdock)
+def archive(database_url: str, flowdock: Simulator) -> Iterator[Archive]:
+    with Archive(database_url, flowdock) as it:
+        yield it
 
 
 def sharing(flowdock: Simulator, archive: Archive, name: str, **account: Any) -> Settings:

@@ -18,10 +18,18 @@ def differences(database_url: str, records: Iterable[Record], *, me: str = "1") 
 
     *records* are those of ``/_simulator/truth``; only what the user *me* can see is compared.
     """
+    with psycopg.connect(database_url) as connection:
+        return differences_in(connection, records, me=me)
+
+
+def differences_in(
+    connection: psycopg.Connection, records: Iterable[Record], *, me: str = "1"
+) -> list[str]:
+    """As `differences`, for whoever compares so often that it keeps its connection."""
     flows = by_flow(records, me)
-    with psycopg.connect(database_url, row_factory=dict_row) as connection:
-        archived: dict[str, dict[int, Record]] = {}
-        for row in connection.execute("SELECT * FROM archive.messages"):
+    archived: dict[str, dict[int, Record]] = {}
+    with connection.cursor(row_factory=dict_row) as cursor:
+        for row in cursor.execute("SELECT * FROM archive.messages"):
             archived.setdefault(row["flow"], {})[row["id"]] = row
     return [line for path, flow in flows.items() for line in compare(path, flow, archived)]
 

@@ -131,7 +131,8 @@ async def test_what_differs_is_told_and_repaired_and_then_proven(archiver, flowd
     result = json.loads(told)
     assert (status, result["proven"], result["differences"]) == (0, True, 0)
     assert result["listed"] > 100
-    assert Archive(url, flowdock).differences() == []
+    with Archive(url, flowdock) as archive:
+        assert archive.differences() == []
     pages = execute(url, "SELECT count(*) FROM store.pages WHERE purpose = 'verify'")
     assert pages[0][0] > result["pages"]
 
@@ -306,20 +307,21 @@ async def test_the_head_is_asked_for_again_when_it_has_grown_old(flowdock, url, 
 
 
 async def test_what_is_edited_while_it_is_verified_is_no_difference(flowdock, database_url):
-    archive = Archive(database_url, flowdock)
     # Each connection has all listed again, so on a slow machine none may count as silent.
     stream = StreamSettings(silence_seconds=60)
-    async with archiving(settings_for(flowdock, database_url, stream=stream)):
-        await flowdock.connected()
-        await archive.completed()
-        await archive.certain()
-        playing = asyncio.create_task(flowdock.play(seed=4, events=100_000, rate=60))
-        streamed = "SELECT count(*) FROM archive.coverage WHERE witness = 'stream'"
-        await until(lambda: archive.query(streamed) > [(0,)])
-        # The streams' writer shares a slow core with all that the streams are to bring.
-        found = await verify_here(flowdock, database_url, "acme/*", settling_seconds=2)
-        assert not playing.done()
-        playing.cancel()
+    settings = settings_for(flowdock, database_url, stream=stream)
+    with Archive(database_url, flowdock) as archive:
+        async with archiving(settings):
+            await flowdock.connected()
+            await archive.completed()
+            await archive.certain()
+            playing = asyncio.create_task(flowdock.play(seed=4, events=100_000, rate=60))
+            streamed = "SELECT count(*) FROM archive.coverage WHERE witness = 'stream'"
+            await until(lambda: archive.query(streamed) > [(0,)])
+            # The streams' writer shares a slow core with all that the streams are to bring.
+            found = await verify_here(flowdock, database_url, "acme/*", settling_seconds=2)
+            assert not playing.done()
+            playing.cancel()
     looks = list(found.looks.values())
     assert [look.differences for look in looks if look.differences] == []
     assert [look.troubles for look in looks if look.troubles] == []

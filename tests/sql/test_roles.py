@@ -296,14 +296,16 @@ async def test_the_daemon_runs_as_the_writer(shared_url, roles):
     async with Simulator.start(
         seed=7, history=60, listing_delay_seconds=0.0, keepalive_seconds=1
     ) as flowdock:
-        archive = Archive(shared_url, flowdock)
-        async with archiving(settings_for(flowdock, roles.of(shared_url, roles.writer))):
-            await flowdock.connected()
-            await flowdock.play(seed=3, events=150)
-            await archive.completed()
-    owners = archive.query("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'store'")
+        settings = settings_for(flowdock, roles.of(shared_url, roles.writer))
+        with Archive(shared_url, flowdock) as archive:
+            async with archiving(settings):
+                await flowdock.connected()
+                await flowdock.play(seed=3, events=150)
+                await archive.completed()
+            tables = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'store'"
+            owners = archive.query(tables)
+            kinds = dict(archive.query("SELECT event, count(*) FROM archive.events GROUP BY 1"))
     assert owners != [(roles.writer,)]
-    kinds = dict(archive.query("SELECT event, count(*) FROM archive.events GROUP BY 1"))
     assert kinds["message-edit"]
     assert kinds["tag-change"]
 
