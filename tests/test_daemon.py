@@ -28,11 +28,12 @@ from archiver.settings.sections import (
     StreamSettings,
 )
 from archiver.simulator import truth
+from archiver.simulator.entities import Place
 from archiver.simulator.faults import Fault, Kind
 from archiver.simulator.membership import found, join, leave
 from archiver.simulator.server import Simulator
 from archiver.store.engine import Engine, connect
-from tests.truth import by_flow, differences_in
+from tests.truth import differences_in
 
 SETTLING_SECONDS = 0.2
 CUT_OFF = """
@@ -88,12 +89,20 @@ class Archive:
     def records(self) -> list[dict[str, Any]]:
         return list(truth.records(self.flowdock.world.directory))
 
+    def places(self) -> dict[str, Place]:
+        """What the user can see, by what the archive calls it."""
+        world, me = self.flowdock.world, self.flowdock.me
+        places: dict[str, Place] = {one.path: one for one in world.flows if me.id in one.members}
+        for talk in world.directory.conversations_of(me):
+            places[f"private/{me.id}/{talk.other(me).id}"] = talk
+        return places
+
     def is_complete(self) -> bool:
         """Tell whether all that the flows hold is proven, and there is no gap."""
-        me = str(self.flowdock.me.id)
         heads = {
-            flow: max(record["id"] for record in records if record["kind"] == "message")
-            for flow, records in by_flow(self.records(), me).items()
+            path: newest.id
+            for path, place in self.places().items()
+            if (newest := place.timeline.nth_newest(0)) is not None
         }
         proven: dict[str, list[tuple[int, int]]] = {}
         for flow, first, last in self.query("SELECT flow, from_id, to_id FROM archive.coverage"):
