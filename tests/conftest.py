@@ -16,7 +16,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 from uuid import uuid4
@@ -28,6 +28,7 @@ import pytest
 from archiver.embedded import run_server
 from archiver.store import migrating
 from archiver.store.engine import create_engine
+from tests.cli.forks import Starter
 
 # Else each program that a test starts compiles all its modules anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -186,6 +187,13 @@ def bare_database_url(postgres_url: str, postgres_admin: psycopg.Connection) -> 
     """The URL of a database of this test's own in which nothing was made yet."""
     with created(postgres_admin, "template0") as name:
         yield named(postgres_url, name)
+
+
+@pytest.fixture(scope="session")
+def starter() -> Iterator[Starter]:
+    """What starts commands without the time that their imports take."""
+    with closing(Starter()) as starter:
+        yield starter
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import json
 import os
 import pty
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,6 @@ def environ(tmp_path: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ARCHIVER_")}
     dropped = {"STATE_DIRECTORY", "XDG_STATE_HOME", "NO_COLOR", "COLUMNS"}
     return {**{name: kept[name] for name in kept.keys() - dropped}, "HOME": str(tmp_path)}
-
-
-@pytest.fixture(scope="session")
-def starter() -> Iterator[Starter]:
-    """What starts commands without the time that their imports take."""
-    with closing(Starter()) as starter:
-        yield starter
 
 
 @pytest.fixture

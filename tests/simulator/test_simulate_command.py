@@ -1,13 +1,17 @@
 import asyncio
 import json
+import os
 import signal
 import socket
+import subprocess
 import sys
+import time
 
 import aiohttp
 import pytest
 
 from tests.bench.processes import cpu_seconds
+from tests.cli.forks import Starter
 
 COMMAND = [sys.executable, "-m", "archiver.cli.main", "simulate"]
 
@@ -20,6 +24,11 @@ async def line(process: asyncio.subprocess.Process) -> bytes:
 async def run(*options: str) -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(*COMMAND, *options, stdout=pipe, stderr=pipe)
+
+
+def ended(starter: Starter, *options: str) -> subprocess.CompletedProcess[bytes]:
+    """Simulate without the time that imports take, where that does not last."""
+    return starter.run(["simulate", *options], os.environ)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -42,20 +51,21 @@ async def test_it_says_where_it_runs_and_stops_at_a_signal(number):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-async def test_a_long_history_does_not_keep_it_from_stopping(number, status):
-    process = await run("--port", "0", "--stream-port", "0", "--history", "10000000")
-    # To start takes it a second of the processor at most, and such a history minutes.
-    while cpu_seconds(process.pid) < 2:
-        assert process.returncode is None
-        await asyncio.sleep(0.05)
-    process.send_signal(number)
-    try:
-        async with asyncio.timeout(5):
-            out, err = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-    assert (process.returncode, out, err.strip()) == (status, b"", b"")
+def test_a_long_history_does_not_keep_it_from_stopping(starter, tmp_path, number, status):
+    nothing, told = os.open(os.devnull, os.O_RDONLY), tmp_path / "told"
+    command = ["simulate", "--port", "0", "--stream-port", "0", "--history", "10000000"]
+    with told.open("wb") as file:
+        started = starter.start(command, os.environ, nothing, file.fileno(), file.fileno())
+    os.close(nothing)
+    with started as process:
+        # To begin takes it a tenth of a second of the processor, and such a history minutes.
+        while cpu_seconds(process.pid) < 0.5:
+            time.sleep(0.02)
+        process.send_signal(number)
+        began = time.monotonic()
+        assert process.wait() == status
+        assert time.monotonic() - began < 5
+    assert told.read_bytes().strip() == b""
 
 
 async def test_it_prints_an_environment_to_paste():
@@ -72,32 +82,23 @@ async def test_it_prints_an_environment_to_paste():
     assert b"ARCHIVER_STREAM_URL=http://127.0.0.1:" in printed
 
 
-async def test_a_taken_port_is_one_line_and_status_2():
+def test_a_taken_port_is_one_line_and_status_2(starter):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        process = await run("--port", str(taken.getsockname()[1]), "--history", "0")
-        out, err = await process.communicate()
-    assert process.returncode == 2
-    assert err.count(b"\n") == 1
-    assert b"--port" in err
-    assert out == b""
+        told = ended(starter, "--port", str(taken.getsockname()[1]), "--history", "0")
+    assert (told.returncode, told.stdout, told.stderr.count(b"\n")) == (2, b"", 1)
+    assert b"--port" in told.stderr
 
 
 @pytest.mark.parametrize("host", ["", "a" * 300, "a..b"])
-async def test_a_host_that_is_none_is_one_line_and_status_2(host):
-    process = await run("--port", "0", "--stream-port", "0", "--history", "0", "--host", host)
-    try:
-        async with asyncio.timeout(20):
-            out, err = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-    assert (process.returncode, out, err.count(b"\n")) == (2, b"", 1)
-    assert b"--host" in err
+def test_a_host_that_is_none_is_one_line_and_status_2(starter, host):
+    told = ended(starter, "--port", "0", "--stream-port", "0", "--history", "0", "--host", host)
+    assert (told.returncode, told.stdout, told.stderr.count(b"\n")) == (2, b"", 1)
+    assert b"--host" in told.stderr
 
 
-async def test_a_file_of_faults_is_read_or_refused(tmp_path):
+async def test_a_file_of_faults_is_read_or_refused(starter, tmp_path):
     faults = tmp_path / "faults.json"
     faults.write_text('[{"kind": "status", "on": "rest", "status": 500}]')
     process = await run("--port", "0", "--stream-port", "0", "--json", "--faults", str(faults))
@@ -113,22 +114,20 @@ async def test_a_file_of_faults_is_read_or_refused(tmp_path):
         ("[" * 100_000, b"maximum recursion depth"),
     ):
         faults.write_text(wrong)
-        process = await run("--faults", str(faults))
-        _, err = await process.communicate()
-        assert (process.returncode, err.count(b"\n")) == (2, 1)
-        assert b"faults.json" in err
-        assert why in err
+        told = ended(starter, "--faults", str(faults))
+        assert (told.returncode, told.stderr.count(b"\n")) == (2, 1)
+        assert b"faults.json" in told.stderr
+        assert why in told.stderr
 
 
 @pytest.mark.parametrize(
     "option", ["--port=99999", "--flows=0", "--rate=-1", "--users=0", "--history=-5"]
 )
-async def test_a_world_that_cannot_be_is_refused_by_the_options_name(option):
-    process = await run(option)
-    out, err = await process.communicate()
-    assert (process.returncode, out) == (2, b"")
-    assert option.partition("=")[0].encode() in err
-    assert b"Traceback" not in err
+def test_a_world_that_cannot_be_is_refused_by_the_options_name(starter, option):
+    told = ended(starter, option)
+    assert (told.returncode, told.stdout) == (2, b"")
+    assert option.partition("=")[0].encode() in told.stderr
+    assert b"Traceback" not in told.stderr
 
 
 @pytest.mark.parametrize(
@@ -136,15 +135,13 @@ async def test_a_world_that_cannot_be_is_refused_by_the_options_name(option):
     ["0001-01-01", "0001-01-30T23:59", "0001-01-01T00:00+14:00", "9999-12-31T23:59:59.9999",
      "9999-12-31T23:59-14:00"],
 )  # fmt: skip
-async def test_a_history_out_of_the_calendar_is_refused(until, tmp_path):
-    process = await run("--history-until", until, "--export", str(tmp_path))
-    out, err = await process.communicate()
-    assert (process.returncode, out, err.count(b"\n")) == (2, b"", 1)
-    assert b"from 0001-01-31 to 9999-12-31" in err
+def test_a_history_out_of_the_calendar_is_refused(starter, until, tmp_path):
+    told = ended(starter, "--history-until", until, "--export", str(tmp_path))
+    assert (told.returncode, told.stdout, told.stderr.count(b"\n")) == (2, b"", 1)
+    assert b"from 0001-01-31 to 9999-12-31" in told.stderr
 
 
 @pytest.mark.parametrize("until", ["0001-01-31", "9999-12-31T23:59:59.999"])
-async def test_a_history_at_the_ends_of_the_calendar_can_be_had(until, tmp_path):
-    process = await run("--history-until", until, "--export", str(tmp_path))
-    _, err = await process.communicate()
-    assert (process.returncode, err) == (0, b"")
+def test_a_history_at_the_ends_of_the_calendar_can_be_had(starter, until, tmp_path):
+    told = ended(starter, "--history-until", until, "--export", str(tmp_path))
+    assert (told.returncode, told.stderr) == (0, b"")
