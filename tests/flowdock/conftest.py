@@ -10,7 +10,15 @@ import pytest
 from aiohttp import web
 
 from archiver.flowdock.client import open_session
+from archiver.flowdock.retry import Delays
 
+QUICK = Delays(
+    error_step_seconds=0.001,
+    error_limit_seconds=0.01,
+    refusal_start_seconds=0.001,
+    refusal_limit_seconds=0.01,
+)
+"""How long to wait before asking again, in tests."""
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 

@@ -28,15 +28,10 @@ from archiver.flowdock.refusals import (
     StatusRefused,
     TokenRefused,
 )
-from archiver.flowdock.retry import Delays, Gate
+from archiver.flowdock.retry import Gate
+from tests.flowdock.conftest import QUICK
 
 TOKEN = "s3cret-t0ken"
-QUICK = Delays(
-    error_step_seconds=0.001,
-    error_limit_seconds=0.01,
-    refusal_start_seconds=0.001,
-    refusal_limit_seconds=0.01,
-)
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 

@@ -18,17 +18,11 @@ from yarl import URL
 from archiver.flowdock.client import authorization
 from archiver.flowdock.downloads import DownloadLimits, Downloads, Fence, NoFile
 from archiver.flowdock.refusals import AnswerTooLong, Garbled, StatusRefused, TokenRefused
-from archiver.flowdock.retry import Delays, Gate
-from tests.flowdock.conftest import Server, serving
+from archiver.flowdock.retry import Gate
+from tests.flowdock.conftest import QUICK, Server, serving
 
 TOKEN = "s3cret-t0ken"
 PATH = "/files/123/ec53/picture.png"
-QUICK = Delays(
-    error_step_seconds=0.001,
-    error_limit_seconds=0.01,
-    refusal_start_seconds=0.001,
-    refusal_limit_seconds=0.01,
-)
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Fetch = Callable[..., Awaitable[bytes]]
 

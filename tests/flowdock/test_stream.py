@@ -19,17 +19,12 @@ from typing_extensions import override
 
 from archiver.flowdock.breaks import why_unconnected
 from archiver.flowdock.refusals import HeadTooLong, Redirected, ShardRefused, TokenRefused
-from archiver.flowdock.retry import Delays, Gate
+from archiver.flowdock.retry import Gate
 from archiver.flowdock.shards import Shard
 from archiver.flowdock.stream import Closed, Frames, Opened, follow
+from tests.flowdock.conftest import QUICK
 
 TOKEN = "s3cret-t0ken"
-QUICK = Delays(
-    error_step_seconds=0.001,
-    error_limit_seconds=0.01,
-    refusal_start_seconds=0.001,
-    refusal_limit_seconds=0.01,
-)
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SHARD = Shard(flows=("acme/main", "acme/dev"), private=True)
 SERVICE_TIME = datetime(2023, 5, 1, tzinfo=UTC)
