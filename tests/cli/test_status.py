@@ -105,7 +105,7 @@ def test_the_table_tells_each_flow_and_the_sums(archiver: Run, archive: str) -> 
     assert ops.split()[-3:] == ["1", "1", "99.91%"]
     assert error == "acme/ops: 503 down␛[0m"
     assert sums == "2 flows, 2,400 events, 0 messages, 1 gap of 1 id"
-    assert rest.startswith("0 signals, 0 rejects, database of ")
+    assert rest.startswith("0 signals, 0 rejects, 0 files kept, database of ")
     assert rest.endswith(" ago")
     assert silence == SILENCE
 
