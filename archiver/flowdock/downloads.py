@@ -6,12 +6,17 @@ are stored, at another host, for a short time. The token is for the API alone an
 Both the path and the redirect are foreign. So nothing is asked for but files, whatever a message
 says; and no redirect leads from a service on the internet to an address that is not, since whoever
 made it could have the archive take in what only this machine can see.
+
+Bytes are asked for as they are stored. Storage may say of what was put there packed that it is
+packed for the way, and whoever believes that gets another file; so what is as long as the message
+says is the file, and anything else that is called packed is unpacked.
 """
 
 import random
 import re
 import socket
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from ipaddress import ip_address
 from typing import IO, Self
@@ -38,8 +43,14 @@ FILE = "the file"
 """What errors call it: its name is what somebody wrote, and they are logged."""
 NOWHERE = f"{FILE} was answered with a redirect that leads nowhere"
 PRIVATE = f"{FILE} was answered with a redirect into a private network"
+PACKED = f"{FILE} came packed, and was asked for as it is stored"
 NOT_IN_TIME = f"{FILE} did not come in time"
 _HOLDS = frozenset({429, 503})
+_PACKED = frozenset({"gzip", "x-gzip", "deflate"})
+_HEADER_TELLS = zlib.MAX_WBITS | 32
+"""Which of them it is, is found in the bytes."""
+PIECE_BYTES = 1024 * 1024
+"""Of what is unpacked, in memory."""
 
 
 class NoFile(ArchiverError):
@@ -89,6 +100,7 @@ class Downloads:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, resolver=self._fence),
             cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
             trust_env=False,
         )
 
@@ -103,8 +115,10 @@ class Downloads:
     async def __aexit__(self, *exc: object) -> None:
         await self._session.close()
 
-    async def fetch(self, path: str, sink: IO[bytes]) -> None:
+    async def fetch(self, path: str, sink: IO[bytes], *, size_bytes: int | None) -> None:
         """Write into *sink*, from its start, what the file at *path* holds.
+
+        *size_bytes* is how long the service says that it is; whoever calls looks whether it is.
 
         Raises:
             NoFile: *path* is not that of a file, or the answer leads where it should not.
@@ -118,14 +132,14 @@ class Downloads:
             raise NoFile("its path is not that of a file")
         again = retrying(self._limits.patience_seconds, self._delays, self._chance)
         try:
-            await again(self._fetch_once, quote(asked, safe="/"), sink)
+            await again(self._fetch_once, quote(asked, safe="/"), sink, size_bytes)
         except StatusRefused as refused:
             # Nobody says whether a path is told as it is to be asked for.
             if refused.status != 404 or not _ESCAPED.search(asked):
                 raise
-            await again(self._fetch_once, quote(asked, safe="/%"), sink)
+            await again(self._fetch_once, quote(asked, safe="/%"), sink, size_bytes)
 
-    async def _fetch_once(self, path: str, sink: IO[bytes]) -> None:
+    async def _fetch_once(self, path: str, sink: IO[bytes], size_bytes: int | None) -> None:
         sink.seek(0)
         sink.truncate()
         url: URL | None = URL(f"{self._base}{path}", encoded=True)
@@ -133,7 +147,7 @@ class Downloads:
             if url is None:
                 return
             try:
-                url = await self._ask(url, sink)
+                url = await self._ask(url, sink, size_bytes)
             except QUOTING:
                 raise Garbled(FILE) from None
             except TimeoutError:
@@ -143,22 +157,24 @@ class Downloads:
         if url is not None:
             raise NoFile(f"{FILE} was answered with more than {MOST_REDIRECTS} redirects")
 
-    async def _ask(self, url: URL, sink: IO[bytes]) -> URL | None:
+    async def _ask(self, url: URL, sink: IO[bytes], size_bytes: int | None) -> URL | None:
         """As `_get`, and of the API in turn; storage keeps nobody waiting.
 
         Nor does the API, should it give the bytes itself: a large file takes minutes, in which
         pages are asked for. So it takes none of the slots.
         """
         if url.origin() != self._base.origin():
-            return await self._get(url, sink, is_api=False)
+            return await self._get(url, sink, size_bytes, is_api=False)
         await self._gate.turn()
         try:
-            return await self._get(url, sink, is_api=True)
+            return await self._get(url, sink, size_bytes, is_api=True)
         except (aiohttp.ClientError, OSError) as error:
             self._gate.answered(error)
             raise
 
-    async def _get(self, url: URL, sink: IO[bytes], *, is_api: bool) -> URL | None:
+    async def _get(
+        self, url: URL, sink: IO[bytes], size_bytes: int | None, *, is_api: bool
+    ) -> URL | None:
         """Ask for *url*, and write its body to *sink*; returns where it leads, if elsewhere."""
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
         if is_api:
@@ -177,14 +193,29 @@ class Downloads:
                 return await self._followed(url, response.headers.get("Location", ""))
             if status != 200:
                 raise StatusRefused(FILE, status)
-            length = 0
-            async for chunk in response.content.iter_any():
-                length += len(chunk)
+            await self._take(response, sink, size_bytes)
+        return None
+
+    async def _take(
+        self, response: aiohttp.ClientResponse, sink: IO[bytes], size_bytes: int | None
+    ) -> None:
+        """Write what *response* gives to *sink*."""
+        unpacker = None
+        packing = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if packing != "identity" and (size_bytes is None or response.content_length != size_bytes):
+            if packing not in _PACKED:
+                raise NoFile(PACKED)
+            unpacker = Unpacker()
+        length = 0
+        async for chunk in response.content.iter_any():
+            for piece in (chunk,) if unpacker is None else unpacker.feed(chunk):
+                length += len(piece)
                 if length > self._limits.most_bytes:
                     response.close()
                     raise AnswerTooLong(FILE, self._limits.most_bytes)
-                sink.write(chunk)
-        return None
+                sink.write(piece)
+        if unpacker is not None:
+            unpacker.end()
 
     async def _followed(self, url: URL, location: str) -> URL:
         """Where *location* leads, an answer to *url*.
@@ -202,6 +233,38 @@ class Downloads:
         if not await self._fence.is_open(host):
             raise NoFile(PRIVATE)
         return target
+
+
+class Unpacker:
+    """Unpacks gzip and zlib, as it comes."""
+
+    def __init__(self) -> None:
+        self._zlib = zlib.decompressobj(_HEADER_TELLS)
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield what *chunk* goes on with, in pieces of at most `PIECE_BYTES`.
+
+        Raises:
+            Garbled: it is not packed so.
+        """
+        while chunk:
+            if self._zlib.eof:  # gzip may be several, one after the other
+                self._zlib = zlib.decompressobj(_HEADER_TELLS)
+            try:
+                piece = self._zlib.decompress(chunk, PIECE_BYTES)
+                yield piece
+                chunk = self._zlib.unconsumed_tail or self._zlib.unused_data
+            except zlib.error:
+                raise Garbled(FILE) from None
+
+    def end(self) -> None:
+        """Look whether all has come.
+
+        Raises:
+            Garbled: it has not.
+        """
+        if not self._zlib.eof:
+            raise Garbled(FILE)
 
 
 class Fence(AbstractResolver):

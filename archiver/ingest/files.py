@@ -148,7 +148,7 @@ async def _download(downloads: Downloads, one: Wanted, content: IO[bytes]) -> st
     """Fetch a file into *content*; returns the digest of it."""
     if one.size_bytes is not None and one.size_bytes > downloads.most_bytes:
         raise TooLong(one.size_bytes)
-    await downloads.fetch(one.path, content)
+    await downloads.fetch(one.path, content, size_bytes=one.size_bytes)
     size = content.tell()
     if one.size_bytes not in {None, size}:
         raise NotWhole(came=size, told=one.size_bytes or 0)

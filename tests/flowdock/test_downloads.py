@@ -1,8 +1,10 @@
 """Where the bytes of files are fetched from, and whom the token is shown, by real servers."""
 
 import asyncio
+import gzip
 import random
 import socket
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 from io import BytesIO
@@ -16,7 +18,14 @@ from typing_extensions import override
 from yarl import URL
 
 from archiver.flowdock.client import authorization
-from archiver.flowdock.downloads import DownloadLimits, Downloads, Fence, NoFile
+from archiver.flowdock.downloads import (
+    PIECE_BYTES,
+    DownloadLimits,
+    Downloads,
+    Fence,
+    NoFile,
+    Unpacker,
+)
 from archiver.flowdock.refusals import AnswerTooLong, Garbled, StatusRefused, TokenRefused
 from archiver.flowdock.retry import Gate
 from tests.flowdock.conftest import QUICK, Server, serving
@@ -27,9 +36,13 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Fetch = Callable[..., Awaitable[bytes]]
 
 
-def answer(body: bytes = b"", *, status: int = 200, location: str | None = None) -> Answer:
+def answer(
+    body: bytes = b"", *, status: int = 200, location: str | None = None, packing: str | None = None
+) -> Answer:
     async def reply(_request: web.Request) -> web.Response:
         headers = {} if location is None else {"Location": location}
+        if packing is not None:
+            headers["Content-Encoding"] = packing
         return web.Response(body=body, status=status, headers=headers)
 
     return reply
@@ -59,6 +72,7 @@ def fetch(server: Server, clock: Any) -> Fetch:
         held: bytes = b"",
         silence_seconds: float = 30.0,
         gate: Gate | None = None,
+        size_bytes: int | None = None,
     ) -> bytes:
         opened = Downloads(
             server.url,
@@ -73,7 +87,7 @@ def fetch(server: Server, clock: Any) -> Fetch:
         )
         sink = BytesIO(held)
         async with opened as downloads:
-            await downloads.fetch(path, sink)
+            await downloads.fetch(path, sink, size_bytes=size_bytes)
         return sink.getvalue()
 
     return fetched
@@ -101,7 +115,7 @@ async def test_no_file_hinders_requests_for_pages(server, clock):
             server.url, TOKEN, gate=gate, clock=clock, chance=random.Random(1), limits=limits
         )
         async with opened as downloads, asyncio.timeout(5):
-            await downloads.fetch(PATH, BytesIO())
+            await downloads.fetch(PATH, BytesIO(), size_bytes=None)
     assert gate.passed == 2
 
 
@@ -122,6 +136,63 @@ async def test_storage_that_is_slow_keeps_nobody_waiting(server, storage, fetch)
     storage.reply(slow)
     assert await fetch(gate=gate) == b"bytes"
     assert gate.answers == {"302": 1}
+
+
+PACKED = gzip.compress(b"bytes of a table")
+
+
+async def test_what_was_stored_packed_is_kept_so(server, fetch):
+    server.reply(answer(PACKED, packing="gzip"))
+    assert await fetch(size_bytes=len(PACKED)) == PACKED
+    server.reply(answer(b"whatever it is", packing="br"))
+    assert await fetch(size_bytes=14) == b"whatever it is"
+
+
+@pytest.mark.parametrize("size_bytes", [16, None])
+@pytest.mark.parametrize(
+    ("sent", "packing"),
+    [
+        (PACKED, "gzip"),
+        (PACKED, "X-GZip"),
+        (gzip.compress(b"bytes of ") + gzip.compress(b"a table"), "gzip"),
+        (zlib.compress(b"bytes of a table"), "deflate"),
+        (b"bytes of a table", "identity"),
+    ],
+)
+async def test_what_is_packed_for_the_way_is_unpacked(server, fetch, sent, packing, size_bytes):
+    server.reply(answer(sent, packing=packing))
+    assert await fetch(size_bytes=size_bytes) == b"bytes of a table"
+
+
+@pytest.mark.parametrize(
+    ("sent", "packing", "error", "told"),
+    [  # the last is long once it is unpacked
+        (PACKED[:-1], "gzip", Garbled, "broke off"),
+        (b"", "gzip", Garbled, "broke off"),
+        (b"no gzip at all", "gzip", Garbled, "broke off"),
+        (b"bytes", "br", NoFile, "came packed"),
+        (gzip.compress(bytes(2000)), "gzip", AnswerTooLong, "1000 bytes"),
+    ],
+)
+async def test_what_cannot_be_unpacked_is_no_file(server, fetch, sent, packing, error, told):
+    server.reply(*[answer(sent, packing=packing)] * 99)
+    with pytest.raises(error, match=told):
+        await fetch()
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 100_000])
+def test_little_is_in_memory_of_what_unpacks_to_much(at_once: int) -> None:
+    content = bytes(3 * PIECE_BYTES) + bytes(range(256))
+    sent = gzip.compress(content)
+    unpacker = Unpacker()
+    pieces = [
+        piece
+        for at in range(0, len(sent), at_once)
+        for piece in unpacker.feed(sent[at : at + at_once])
+    ]
+    unpacker.end()
+    assert b"".join(pieces) == content
+    assert max(map(len, pieces)) <= PIECE_BYTES
 
 
 async def test_a_second_answer_does_not_stand_behind_the_first(server, fetch):
@@ -321,7 +392,7 @@ async def test_nobody_waits_for_ever_for_a_file(server, clock, told):
     limits = DownloadLimits(most_bytes=1000, patience_seconds=0, **told)
     async with downloading(server.url, a_gate(), clock, limits) as downloads, asyncio.timeout(5):
         with pytest.raises(TimeoutError):
-            await downloads.fetch(PATH, BytesIO())
+            await downloads.fetch(PATH, BytesIO(), size_bytes=None)
     given_up.set()
 
 
@@ -337,7 +408,7 @@ async def test_the_api_is_left_alone_for_as_long_as_it_asks(server, storage, clo
     for held in (False, True):  # what storage asks for is no matter of the API's
         async with downloading(server.url, gate, clock, limits) as downloads:
             with pytest.raises(StatusRefused):
-                await downloads.fetch(PATH, BytesIO())
+                await downloads.fetch(PATH, BytesIO(), size_bytes=None)
         assert (gate.held_seconds() > 90) is held
 
 

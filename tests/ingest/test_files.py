@@ -267,12 +267,12 @@ async def test_what_is_said_now_does_not_wait_behind_slow_ones(flowdock, asked, 
     monkeypatch.setattr(keeping, "LOOK_AGAIN_SECONDS", 0)
     fetched: list[bytes] = []
 
-    async def fetch(_downloads: Downloads, path: str, sink: IO[bytes]) -> None:
+    async def fetch(_downloads: Downloads, path: str, sink: IO[bytes], *, size_bytes: int) -> None:
         if not fetched:
             upload(flowdock, b"3")
             await archive(source)
         data = flowdock.world.files[path][1]
-        sink.write(data)
+        assert sink.write(data) == size_bytes
         fetched.append(data)
 
     monkeypatch.setattr(Downloads, "fetch", fetch)
