@@ -12,6 +12,7 @@ packed for the way, and whoever believes that gets another file; so what is as l
 says is the file, and anything else that is called packed is unpacked.
 """
 
+import asyncio
 import random
 import re
 import socket
@@ -96,6 +97,7 @@ class Downloads:
             sock_connect=limits.silence_seconds,
             sock_read=limits.silence_seconds,
         )
+        self._order = asyncio.Lock()
         self._fence = Fence(str(self._base.raw_host))
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, resolver=self._fence),
@@ -161,11 +163,13 @@ class Downloads:
         """As `_get`, and of the API in turn; storage keeps nobody waiting.
 
         Nor does the API, should it give the bytes itself: a large file takes minutes, in which
-        pages are asked for. So it takes none of the slots.
+        pages are asked for. So it takes none of the slots. And one file waits for its turn at a
+        time, however many are on their way: the others would go before pages.
         """
         if url.origin() != self._base.origin():
             return await self._get(url, sink, size_bytes, is_api=False)
-        await self._gate.turn()
+        async with self._order:
+            await self._gate.turn()
         try:
             return await self._get(url, sink, size_bytes, is_api=True)
         except (aiohttp.ClientError, OSError) as error:

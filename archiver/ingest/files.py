@@ -2,7 +2,7 @@
 
 A file is no event: it cannot be edited, and proves nothing. So files have a pace of their own,
 beside all else, and one that is not given rests ever longer, and is told in `archive.attachments`.
-Whoever captures a flow fetches its files, one after the other.
+Whoever captures a flow fetches its files, a few at a time.
 
 What comes must be as long as the message says: a proxy's page is no file, and a part of it neither.
 """
@@ -10,12 +10,12 @@ What comes must be as long as the message says: a proxy's page is no file, and a
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from tempfile import SpooledTemporaryFile
-from typing import IO, NoReturn
+from typing import IO, NoReturn, TypeVar
 
 from archiver.errors import ArchiverError
 from archiver.flowdock.breaks import what_said
@@ -25,22 +25,22 @@ from archiver.ingest.apply import when_possible
 from archiver.ingest.backfill import UNANSWERED
 from archiver.ingest.source import Source
 from archiver.store import files
+from archiver.store.engine import Transaction
 from archiver.store.files import Wanted
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
 """How often it is looked what is wanted, while nothing is."""
-AT_ONCE = 50
-"""Files of one look."""
-LOOK_AGAIN_SECONDS = 10.0
-"""How long the files of one look are fetched: storage may be slow."""
+AT_ONCE = 4
+"""Files on their way: storage may be slow."""
 FIRST_REST = timedelta(minutes=1)
 LONGEST_REST = timedelta(days=30)
 IN_MEMORY_BYTES = 1024 * 1024
 """What is larger lies in a temporary file until the archive has it."""
 READ_BYTES = 1024 * 1024
 
+T = TypeVar("T")
 Opened = Callable[[], Downloads]
 """Opens the way to the files of an account."""
 
@@ -69,9 +69,10 @@ async def keep_files(source: Source, opened: Opened) -> NoReturn:
     Raises:
         TokenRefused: the account is locked out; among others in a group.
     """
-    async with opened() as downloads:
+    async with opened() as downloads, asyncio.TaskGroup() as group:
+        fetching = _Fetching(source, downloads, group)
         while True:
-            if not await _fetch_due(source, downloads):
+            if not await fetching.begin_next():
                 await asyncio.sleep(LOOK_SECONDS)
 
 
@@ -79,45 +80,87 @@ async def fetch_all(source: Source, opened: Opened) -> None:
     """Fetch the files of the account's flows once, those that rest as well.
 
     Raises:
-        TokenRefused: the account is locked out.
+        TokenRefused: the account is locked out; among others in a group.
     """
     hasten = partial(files.hasten, flow_keys=list(source.paths))
     by = await when_possible(source.engine, hasten)
-    async with opened() as downloads:
-        while await _fetch_due(source, downloads, by=by):
+    async with opened() as downloads, asyncio.TaskGroup() as group:
+        fetching = _Fetching(source, downloads, group, by=by)
+        while await fetching.begin_next():
             pass
 
 
-async def _fetch_due(source: Source, downloads: Downloads, *, by: datetime | None = None) -> int:
-    """Fetch some of the files that are due, or were *by* a time; returns how many."""
-    due = partial(files.due, flow_keys=source.ours(), most=AT_ONCE, by=by)
-    wanted = await when_possible(source.engine, due)
-    clock = asyncio.get_running_loop().time
-    began, fetched = clock(), 0
-    for one in wanted:
-        await _fetch(source, downloads, one)
-        fetched += 1
-        if clock() - began > LOOK_AGAIN_SECONDS:  # there may be another by now that is to go first
-            break
-    return fetched
+class _Fetching:
+    """Files on their way into the archive, several at a time, of those that were due *by* a time.
 
+    Only one is asked of the archive or written into it at a time: events need its connections.
+    """
 
-async def _fetch(source: Source, downloads: Downloads, one: Wanted) -> None:
-    with _temporary() as content:
+    def __init__(
+        self,
+        source: Source,
+        downloads: Downloads,
+        group: asyncio.TaskGroup,
+        *,
+        by: datetime | None = None,
+    ) -> None:
+        self._source = source
+        self._downloads = downloads
+        self._group = group
+        self._by = by
+        self._under_way: set[tuple[int, str]] = set()
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._archive = asyncio.Lock()
+
+    async def begin_next(self) -> bool:
+        """Begin to fetch what is due first, once there is room for it; tells if there was such."""
+        await self._room.acquire()
+        # One of them at least is not under way.
+        due = partial(files.due, flow_keys=self._source.ours(), most=AT_ONCE, by=self._by)
+        for one in await self._done(due):
+            key = one.flow_key, one.path
+            if key not in self._under_way:
+                self._under_way.add(key)
+                self._group.create_task(self._fetch(one))
+                return True
+        self._room.release()
+        return False
+
+    async def _fetch(self, one: Wanted) -> None:
         try:
-            sha256 = await _download(downloads, one, content)
+            with _temporary() as content:
+                await self._keep(one, content)
+        finally:
+            self._under_way.remove((one.flow_key, one.path))
+            self._room.release()
+
+    async def _keep(self, one: Wanted, content: IO[bytes]) -> None:
+        try:
+            sha256 = await _download(self._downloads, one, content)
         except TokenRefused as error:
-            await _require_token(source)
-            await _leave(source, one, error)
+            await _require_token(self._source)
+            await self._leave(one, error)
             return
         except (*UNANSWERED, OSError) as error:  # there may be no room for it, here
-            await _leave(source, one, error)
+            await self._leave(one, error)
             return
-        keep = partial(files.keep, one=one, content=content, sha256=sha256)
         try:
-            await when_possible(source.engine, keep)
+            await self._done(partial(files.keep, one=one, content=content, sha256=sha256))
         except files.NoRoom as error:  # a smaller one may find some; and events need it
-            await _leave(source, one, error)
+            await self._leave(one, error)
+
+    async def _leave(self, one: Wanted, error: BaseException) -> None:
+        rest = min(FIRST_REST * 2 ** min(one.attempts, 20), LONGEST_REST)
+        await self._done(partial(files.fail, one=one, error=what_said(error), rest=rest))
+        # Without the numbers of each: a service that is gone may answer all files with the same
+        # page.
+        reason = getattr(error, "kind", what_said(error))
+        about = {"flow": self._source.paths.get(one.flow_key), "reason": reason}
+        log.warning("file not given, trying again later", extra=about)
+
+    async def _done(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        async with self._archive:
+            return await when_possible(self._source.engine, work)
 
 
 async def _require_token(source: Source) -> None:
@@ -158,13 +201,3 @@ async def _download(downloads: Downloads, one: Wanted, content: IO[bytes]) -> st
         digest.update(piece)
         await asyncio.sleep(0)
     return digest.hexdigest()
-
-
-async def _leave(source: Source, one: Wanted, error: BaseException) -> None:
-    rest = min(FIRST_REST * 2 ** min(one.attempts, 20), LONGEST_REST)
-    fail = partial(files.fail, one=one, error=what_said(error), rest=rest)
-    await when_possible(source.engine, fail)
-    # Without the numbers of each: a service that is gone may answer all files with the same page.
-    reason = getattr(error, "kind", what_said(error))
-    about = {"flow": source.paths.get(one.flow_key), "reason": reason}
-    log.warning("file not given, trying again later", extra=about)

@@ -119,6 +119,21 @@ async def test_no_file_hinders_requests_for_pages(server, clock):
     assert gate.passed == 2
 
 
+async def test_many_files_wait_for_their_turn_as_one_does(server, clock):
+    gate = Gate(requests_per_second=20, concurrency=1)
+    limits = DownloadLimits(most_bytes=9)
+    server.reply(*[answer(b"bytes")] * 4)
+    opened = Downloads(
+        server.url, TOKEN, gate=gate, clock=clock, chance=random.Random(1), limits=limits
+    )
+    async with opened as downloads, asyncio.TaskGroup() as group:
+        for _ in range(4):
+            group.create_task(downloads.fetch(PATH, BytesIO(), size_bytes=None))
+        await asyncio.sleep(0)
+        async with gate.request():  # a page, behind the one that goes and the one that waits
+            assert gate.passed <= 3
+
+
 async def test_a_redirect_to_the_api_itself_is_asked_as_the_api(server, fetch):
     server.reply(answer(status=307, location="/_storage/1"), answer(b"bytes"))
     assert await fetch() == b"bytes"

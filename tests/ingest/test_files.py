@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from asyncio import Event
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -259,27 +260,48 @@ async def test_what_is_said_now_does_not_wait_behind_what_was_said_before(databa
     assert turns == [f"/files/1/k/{id_}" for id_ in (6, 5, 7)]
 
 
-async def test_what_is_said_now_does_not_wait_behind_slow_ones(flowdock, asked, monkeypatch):
-    source, opened = asked
-    for data in (b"1", b"2"):
-        upload(flowdock, data)
-    await archive(source)
-    monkeypatch.setattr(keeping, "LOOK_AGAIN_SECONDS", 0)
-    fetched: list[bytes] = []
+@pytest.fixture
+def on_their_way(flowdock: Simulator, monkeypatch: pytest.MonkeyPatch) -> dict[bytes, Event]:
+    """The files that were asked for, by what they hold; each is given when its event is set."""
+    found: dict[bytes, Event] = {}
 
     async def fetch(_downloads: Downloads, path: str, sink: IO[bytes], *, size_bytes: int) -> None:
-        if not fetched:
-            upload(flowdock, b"3")
-            await archive(source)
         data = flowdock.world.files[path][1]
+        assert data not in found, "it is on its way"
+        found[data] = Event()
+        await found[data].wait()
         assert sink.write(data) == size_bytes
-        fetched.append(data)
 
     monkeypatch.setattr(Downloads, "fetch", fetch)
-    async with opened() as downloads:
-        while await keeping._fetch_due(source, downloads):
-            pass
-    assert fetched[1] == b"3"
+    return found
+
+
+async def test_slow_files_keep_neither_others_nor_what_is_said_now_waiting(
+    flowdock, asked, on_their_way, database_url, monkeypatch
+):
+    source, opened = asked
+    monkeypatch.setattr(keeping, "LOOK_SECONDS", 0.01)
+    for number in range(6):
+        upload(flowdock, b"%d" % number)
+    await archive(source)
+    task = asyncio.create_task(keep_files(source, opened))
+    await until(lambda: len(on_their_way) == 4)
+    upload(flowdock, b"now")
+    await archive(source)
+    slow, quick = list(on_their_way)[:2]
+    on_their_way[quick].set()
+    await until(lambda: len(on_their_way) == 5)
+    assert list(on_their_way)[4] == b"now"
+    for data in (b"now", *list(on_their_way)[2:4]):
+        on_their_way[data].set()
+    await until(lambda: len(on_their_way) == 7)
+    for data in list(on_their_way)[5:]:
+        on_their_way[data].set()
+    await until(lambda: len(query(database_url, KEPT)) == 6)
+    assert slow not in {row[2] for row in query(database_url, KEPT)}
+    on_their_way[slow].set()
+    await until(lambda: len(query(database_url, KEPT)) == 7)
+    task.cancel()
 
 
 async def test_files_that_are_all_answered_with_one_page_are_told_alike(
@@ -370,7 +392,7 @@ async def test_what_is_told_of_its_length_is_what_a_file_is_held_against(
     assert flows == [*source.paths.values()] * 2
 
 
-async def test_more_files_than_one_look_finds_are_fetched_one_look_after_the_other(
+async def test_more_files_than_are_on_their_way_at_once_are_fetched_one_after_the_other(
     flowdock, asked, database_url, monkeypatch
 ):
     source, opened = asked
@@ -417,8 +439,9 @@ async def test_a_token_that_is_refused_is_no_fault_of_the_file(flowdock, asked, 
     upload(flowdock, b"x")
     await archive(source)
     flowdock.faults.add(Fault(kind="status", on="rest", status=401, times=0))
-    with pytest.raises(TokenRefused):
+    with pytest.raises(ExceptionGroup) as ended:
         await fetch_all(source, opened)
+    assert ended.group_contains(TokenRefused)
     assert [row[2] for row in query(database_url, NAMED)] == [0]
 
 
