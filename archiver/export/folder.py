@@ -22,6 +22,7 @@ import msgspec
 from archiver.errors import ArchiverError
 from archiver.export.book import BOOK, File, Heading, Unit, go_on, lock, read_book, tidy
 
+PARTIAL = ".partial"
 MANIFEST = "manifest.json"
 FILES = "files"
 """The folder of what the files of messages hold."""
@@ -226,7 +227,12 @@ def hindered(home: Path, path: str, error: OSError) -> ArchiverError:
 
 def partial_of(to: Path) -> Path:
     """What an export that is to be called *to* is called while it is written."""
-    return to.parent / f"{to.name}.partial"
+    return to.parent / f"{to.name}{PARTIAL}"
+
+
+def is_partial(folder: Path) -> bool:
+    """Tell whether *folder* is called as one that is being written."""
+    return folder.name.endswith(PARTIAL)
 
 
 def has_left(to: Path) -> bool:

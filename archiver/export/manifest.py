@@ -19,7 +19,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from archiver.errors import ArchiverError
 from archiver.export.book import BOOK, File
-from archiver.export.folder import MANIFEST, digest_in, leads_out
+from archiver.export.folder import MANIFEST, digest_in, is_partial, leads_out
 from archiver.flowdock.official import PACKED_BY, require_file
 
 KIND = "flowdock-archiver export"
@@ -142,7 +142,7 @@ def _is_as_named(file: File) -> bool:
 def _strangers(export: Path, manifest: Manifest) -> list[Finding]:
     """What is there and should not be: unnamed, no plain file, or there twice."""
     named = {MANIFEST, *(file.path for file in manifest.files)}
-    if export.is_dir():
+    if export.is_dir() and not is_partial(export):
         named.add(BOOK)  # it goes last, and stays where a run is killed just before
     found = {}
     for path, trouble in _in_directory(export) if export.is_dir() else _in_zip(export):

@@ -29,7 +29,7 @@ from sqlalchemy.engine import make_url
 from archiver.errors import ArchiverError
 from archiver.export import writing
 from archiver.export.book import BOOK, File
-from archiver.export.folder import SMALL_BYTES, Sink
+from archiver.export.folder import SMALL_BYTES, Sink, partial_of
 from archiver.export.manifest import check, read_manifest
 from archiver.export.reading import Progress
 from archiver.ingest.apply import apply
@@ -535,6 +535,9 @@ def test_an_export_that_fails_at_the_very_end_goes_on_from_there(
     with pytest.raises(ArchiverError, match=f"cannot write .*{name}: .* goes on from there"):
         export(tmp_path / name, "csv", tell=hinder)
     shutil.rmtree(obstacle.parent)
+    partial = partial_of(tmp_path / name)  # all of it is there, and yet it is not done
+    (found,) = [one for one in check(partial, read_manifest(partial)) if not isinstance(one, File)]
+    assert found.path == BOOK
     steps: list[Progress] = []
     export(tmp_path / name, "csv", tell=steps.append)
     assert steps
