@@ -18,6 +18,7 @@ from archiver.cli.search_forms import link
 from archiver.cli.tables import UNBOUNDED_CELLS, fitted
 from archiver.cli.terminal import has_colours, is_terminal, make_safe, show_long
 from archiver.cli.zones import on_clock
+from archiver.domain.tags import is_mark
 from archiver.store.search_showing import Found, Neighbour
 
 MARK = "bold black on yellow"
@@ -101,7 +102,7 @@ def _header(message: Found, at: datetime | None) -> Text:
         told.append("  said before it was edited", style="not dim red")
     elif message.edited_at is not None:
         told.append("  edited", style="not dim italic")
-    for tag in [tag for tag in message.tags if not tag.startswith(":")][:MOST_TAGS]:
+    for tag in [tag for tag in message.tags if not is_mark(tag)][:MOST_TAGS]:
         told.append(f"  #{make_safe(tag)}", style="not dim cyan")
     return told
 

@@ -1,6 +1,9 @@
 """Tags: compared without case, and shown in the spelling that came first; receipts are tags too."""
 
+import re
 from collections.abc import Iterable
+
+_MARK = re.compile(r":|influx:[0-9]+\Z")
 
 
 def change_tags(
@@ -17,6 +20,11 @@ def change_tags(
 def is_receipt(tag: str) -> bool:
     """Tell whether *tag* only says that somebody has not read the message yet."""
     return tag.startswith(":unread:")
+
+
+def is_mark(tag: str) -> bool:
+    """Tell whether *tag* is the service's: of mentions, links, readers, or what a comment is on."""
+    return _MARK.match(tag) is not None
 
 
 def visible(tags: tuple[str, ...]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from html import escape
 from typing import Any
 from urllib.parse import quote
 
+from archiver.domain.tags import is_mark
 from archiver.export.files import NOT_KEPT, Links, is_picture
 from archiver.export.messages import UNKNOWN, Message, in_line, minute, visible
 
@@ -20,8 +21,6 @@ LINK = re.compile(
     rf"(?>{_PARENTHESES}|[^\s<>\"'`.,;:!?)\]}}]))"
 )
 """An address without the signs of the sentence around it; parentheses that it opens are its own."""
-MARK = re.compile(r":|influx:[0-9]+\Z")
-"""Tags that are marks of the service: of mentions, links and readers, and what a comment is on."""
 _UNKNOWN = f'<p class="gone">{UNKNOWN}</p>'
 OUTSIDE = 'rel="noopener noreferrer nofollow" target="_blank"'
 
@@ -136,5 +135,5 @@ def _footer(message: Message) -> str:
         f"<span>{safe(f'{emoji} {len(who)}')}</span> "
         for emoji, who in (message.reactions or {}).items()
     ]
-    shown += [f"<span>#{_word(tag)}</span> " for tag in message.tags if not MARK.match(tag)]
+    shown += [f"<span>#{_word(tag)}</span> " for tag in message.tags if not is_mark(tag)]
     return f"<footer>{''.join(shown)}</footer>\n" if shown else ""

@@ -59,6 +59,7 @@ def world(
             await fill(engine)
             await say(engine, 300, EVIL, tags=["t\x1b[1m"], external_user_name="E\x1bvil", user="0")
             await say(engine, 301, LONG)
+            await say(engine, 220, "annotated", tags=["influx:7", "github:push", ":url", "todo"])
             for id_, content in RANKED.items():
                 await say(engine, id_, content)
             nick = f"{'x' * 40} 2020-01-01 00:00:00+00:00  acme/main  boss"
@@ -346,6 +347,11 @@ def test_nothing_that_was_said_has_power_over_a_terminal(ask: Ask) -> None:
     assert "▌ evil ␛[31mred␛]0;x␇ hostile �gnp� �2J\n" in out
     assert "E␛vil  #t␛[1m\n" in out
     assert not set("\x1b\x07\x9b\u202e") & set(out)
+
+
+def test_marks_of_the_service_are_no_tags_that_somebody_put_on(ask: Ask) -> None:
+    _, out, _ = ask("annotated")
+    assert "alice  #github:push  #todo\n" in out
 
 
 def test_a_name_that_is_broken_looks_like_no_other_message(
