@@ -123,13 +123,10 @@ def _replace_tags(
 ) -> None:
     wanted = {tag.casefold(): tag for tag in world.normalized(tags)}
     present = {tag.casefold() for tag in message.tags}
-    world.change_tags(
-        place,
-        message.id,
-        add=[tag for folded, tag in wanted.items() if folded not in present],
-        remove=[tag for tag in message.tags if tag.casefold() not in wanted],
-        user=user,
-    )
+    add = [tag for folded, tag in wanted.items() if folded not in present]
+    remove = [tag for tag in message.tags if tag.casefold() not in wanted]
+    if add or remove:  # "sent when the tags of a message are changed" (docs/message-types)
+        world.change_tags(place, message.id, add=add, remove=remove, user=user)
 
 
 def _deleting(find: Finder) -> Endpoint:

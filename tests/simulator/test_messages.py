@@ -235,6 +235,15 @@ async def test_only_the_author_edits_the_text_but_anyone_the_tags(api, as_user, 
     assert (await api.get(address))["edited"] is None
 
 
+async def test_the_same_tags_again_are_no_change_of_tags(api, flowdock):
+    sent = await send(api, "hello", tags=["one", "@all"])
+    head = flowdock.world.log.published
+    again = {"tags": "#ONE,:user:everyone"}
+    assert (await api("PUT", f"{MESSAGES}/{sent['id']}", data=again))[0] == 200
+    assert flowdock.world.log.published == head
+    assert (await api.get(f"{MESSAGES}/{sent['id']}"))["tags"] == ["one", ":user:everyone"]
+
+
 async def test_deleting_chat_empties_it(api):
     sent = await send(api, "hello")
     status, _, body = await api("DELETE", f"{MESSAGES}/{sent['id']}")
