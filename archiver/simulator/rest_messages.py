@@ -140,7 +140,7 @@ def _deleting(find: Finder) -> Endpoint:
         request.app[WORLD].delete(place, message.id, user=user)
         if message.event in CHAT:
             return answer({})
-        return web.Response(status=204, content_type="application/json")
+        return answer(b"", status=204)
 
     return delete
 

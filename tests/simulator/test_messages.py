@@ -257,8 +257,9 @@ async def test_deleting_chat_empties_it(api):
 async def test_deleting_a_file_removes_it(api):
     content = {"data": b64encode(b"x").decode(), "content_type": "text/plain", "file_name": "x"}
     sent = await send(api, content, event="file")
-    status, _, body = await api("DELETE", f"{MESSAGES}/{sent['id']}")
+    status, headers, body = await api("DELETE", f"{MESSAGES}/{sent['id']}")
     assert (status, body) == (204, None)
+    assert headers["Content-Type"] == "application/json; charset=utf-8"
     assert (await api("GET", f"{MESSAGES}/{sent['id']}"))[0] == 404
     assert sent["id"] not in ids(await api.get(MESSAGES))
 
