@@ -30,12 +30,13 @@ def article(
 ) -> str:
     """*message* with its history; *day_href* leads to its day, *thread_href* to its thread.
 
-    On the page of its day, to which no *day_href* leads, the hour says when it was sent. With
-    *links*, its files lead to what they hold.
+    On the page of its day, to which no *day_href* leads, the hour says when it was sent, and it
+    stands there what it is about. With *links*, its files lead to what they hold.
     """
     m = message
     gone = ' class="deleted"' if m.deleted_at else ""
-    kind = f" <i>{safe(m.kind)}</i>" if m.kind else ""
+    about = f"on “{m.about.strip()}”" if m.about and m.about.strip() and not day_href else ""
+    kind = f" <i>{safe(f'{m.kind} {about}'.strip())}</i>" if m.kind or about else ""
     thread = (
         f' <a class="thread" href="{safe(thread_href)}">thread of {m.thread_size}</a>'
         if thread_href

@@ -50,6 +50,8 @@ class Message(Struct, kw_only=True, gc=False):
     thread_size: int | None = None
     thread_day: str | None = None
     thread_title: str | None = None
+    about: str | None = None
+    """The title of what a comment is on, or of the item in another service that it tells of."""
     history: list[dict[str, Any]] | None = None
 
     @property

@@ -212,6 +212,11 @@ _CONVERSATION = sql.SQL("""
     SELECT row_to_json(line)::text, 1::int8 FROM (
         SELECT {columns}, m.day, t.size AS thread_size, t.first_day AS thread_day,
                t.title AS thread_title,
+               CASE WHEN m.event = 'comment' THEN m.detail ->> 'title'
+                    WHEN m.event IN ('activity', 'discussion') THEN (
+                   SELECT title FROM archive.threads
+                   WHERE flow = m.flow AND thread_id = m.thread_id
+               ) END AS about,
                CASE WHEN m.edited_at IS NOT NULL OR m.deleted_at IS NOT NULL OR m.edits > 0 THEN (
                    SELECT json_agg(json_build_object('kind', r.kind, 'at', r.at, 'nick', r.nick,
                                                      'content', r.content) ORDER BY r.ordinal)

@@ -118,6 +118,38 @@ def test_edits_deletions_and_threads_are_shown(pages: dict[Path, Any]) -> None:
     assert {("threads-2019-07.html", "m-21"), ("threads-2019-07.html", "m-22")} <= articles.keys()
 
 
+def test_a_comment_and_an_activity_say_what_they_are_about(
+    database_url: str, tmp_path: Path
+) -> None:
+    async def fill(engine: Any) -> None:
+        flow = Flow(id=FlowId("f"), path="acme/main")
+        async with transaction(engine) as tx:
+            key = (await directory.see_flows(tx, [flow], now=NOW))[flow.id]
+        ticket = {"title": "Fix <b>", "status": {"value": "open"}}
+        comment = {"content": {"title": "Title\nof parent", "text": "so it is"}}
+        activity = {"content": None, "title": "closed", "thread_id": "a", "thread": ticket}
+        said = [
+            frame(1, "comment", sent=JUNE, tags=["influx:9"], **comment),
+            frame(2, "comment", sent=JUNE, content={"title": "", "text": "and so"}),
+            frame(3, "activity", sent=JUNE, **activity),
+            frame(4, "message", sent=JUNE, content="in a thread", thread_id="b", thread=ticket),
+        ]
+        await apply(engine, Batch(now=NOW, arrivals=[streamed(one, key) for one in said]))
+
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+    exporter(database_url)(tmp_path / "out", "html")
+
+    day = parsed(tmp_path / "out/acme/main/2019-06-01.html")
+    kinds = {
+        article.get("id"): [kind.text for kind in article.iter(f"{SPACE}i")]
+        for _, article in elements(day, "article")
+    }
+    assert kinds == {
+        "m-1": ["on “Title⏎of parent”"], "m-2": [], "m-3": ["activity on “Fix <b>”"], "m-4": [],
+    }  # fmt: skip
+
+
 def test_a_thread_is_on_the_page_of_the_month_in_which_it_began(
     database_url: str, tmp_path: Path
 ) -> None:
