@@ -144,11 +144,10 @@ class Chat:
         parent = self.find(flow, parent_id)
         if parent.event == "comment":
             raise ValueError("a comment cannot be commented on")
-        title = parent.extra.get("title") or parent.text() or ""
         return self.post(
             flow,
             user,
-            {"title": title[:100], "text": text},
+            {"title": parent.title()[:100], "text": text},
             event="comment",
             tags=[f"influx:{parent_id}", *tags],
             thread=parent.thread,

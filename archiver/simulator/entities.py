@@ -106,6 +106,13 @@ class Message:
             content = content["text"]
         return content if isinstance(content, str) else None
 
+    def title(self) -> str:
+        """Return what a comment on it is told to be on: its title, subject or name, or its text."""
+        described = self.content if isinstance(self.content, dict) else {}
+        named = (self.extra | described).get
+        found = named("title") or named("subject") or named("file_name") or named("ref")
+        return str(found or self.text() or "")
+
     def is_deleted(self) -> bool:
         """Tell whether it was deleted as chat messages are: edited to nothing."""
         return self.content == "" and self.edited is not None

@@ -357,6 +357,25 @@ async def test_a_comment_carries_its_parent_in_a_tag(api):
     assert body["thread_id"] == parent["thread_id"]
 
 
+@pytest.mark.parametrize(
+    ("event", "content", "more", "title"),
+    [
+        ("mail", {"subject": "Lunch?", "content": "<p>Who?</p>"}, {}, "Lunch?"),
+        ("vcs", {"event": "push", "ref": "refs/heads/main"}, {}, "refs/heads/main"),
+        ("file", {"file_name": "a.png", "path": "/files/8/0/a.png"}, {}, "a.png"),
+        ("activity", None, {"title": "Closed pull request"}, "Closed pull request"),
+        ("action", {"type": "join", "description": None}, {}, ""),
+    ],
+)
+async def test_a_comment_tells_the_title_of_the_item_that_it_is_on(
+    api, flowdock, event, content, more, title
+):
+    flow = flowdock.world.flows[0]
+    item = flowdock.world.post(flow, None, content, event=event, app="influx", extra=more)
+    sent = await send(api, "indeed", f"{MESSAGES}/{item.id}/comments", event="comment")
+    assert sent["content"] == {"title": title, "text": "indeed"}
+
+
 async def test_a_comment_may_name_its_parent_in_the_body_but_not_another_comment(api):
     parent = await send(api, "hello")
     given = {"flow": "acme/main", "event": "comment", "content": "hi"}
