@@ -100,6 +100,9 @@ class Streams:
         """Answer ``GET /flows`` and ``GET /flows/:organization/:flow`` with a stream."""
         connection = self._connect(request)
         response = web.StreamResponse(headers=head(connection))
+        if "Origin" in request.headers:
+            # The page "Streaming API" has a browser listen, from whichever page it shows.
+            response.headers["Access-Control-Allow-Origin"] = "*"
         await response.prepare(request)
         connection.transport = request.transport
         self._follow(connection)

@@ -54,6 +54,15 @@ async def test_the_head_of_a_stream_is_as_the_service_sent_it(flowdock, connect)
     assert b"Transfer-Encoding: chunked\r\n" in stream.head
     assert b"Flowdock-User: 1\r\n" in stream.head
     assert b"Date:" not in stream.head
+    assert b"Access-Control" not in stream.head
+
+
+async def test_a_page_from_elsewhere_may_listen_in_a_browser(flowdock, connect):
+    token = flowdock.me.access_token
+    page = {"Accept": "text/event-stream", "Origin": "https://chat.example"}
+    stream = await connect(f"/flows?filter=acme/main&access_token={token}", **page)
+    assert await stream.read_head() == 200
+    assert b"Access-Control-Allow-Origin: *\r\n" in stream.head
 
 
 @pytest.mark.parametrize("by_header", [True, False])
