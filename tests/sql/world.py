@@ -114,7 +114,7 @@ STREAMED: dict[str, list[Frame]] = {
     "acme/dev": [
         said(1, "2023-03-01 13:00", "dmitri", "Tabs or spaces? http://example.org/tabs", ":url",
              thread=STYLE),
-        said(2, "2023-03-01 13:01", "ben", "Spaces", thread=STYLE),
+        said(2, "2023-03-01 13:01", "ben", "Spaces", "influx:1", thread=STYLE),
         said(3, "2023-03-01 13:02", "anna", "Spaces", thread=STYLE),
         said(4, "2023-03-01 13:03", "chloe", "Spaces, see https://example.com/style", ":url",
              thread=STYLE),
