@@ -9,6 +9,11 @@ from pathlib import Path
 import click
 
 ROOT = Path(__file__).parent.parent
+DOCUMENTS = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/*.md")]),
+]
+TABLE = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
 FENCE = re.compile(r"^```(sh|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 RUN_COMMANDS = set(re.findall(r"^@command\ndef (\w+)", (ROOT / "run").read_text(), re.MULTILINE))
 
@@ -77,15 +82,23 @@ def options(command: click.Command) -> dict[str, bool]:
 
 
 def test_every_command_that_the_documents_name_exists() -> None:
-    others = [*ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/*.md")]
-    documents = [*ROOT.glob("README.md"), *sorted(others)]
     problems = [
         f"{path.name}: {shlex.join(words)}: {wrong}"
-        for path in documents
+        for path in DOCUMENTS
         for words in typed(path.read_text())
         if (wrong := problem(words, importlib.import_module("archiver.cli.main").cli))
     ]
     assert problems == []
+
+
+def test_every_row_stands_in_a_table_with_a_head() -> None:
+    lost = [
+        f"{path.name}: {rows[0]}"
+        for path in DOCUMENTS
+        for rows in (found.split("\n") for found in TABLE.findall(path.read_text()))
+        if not re.fullmatch(r"(\| ?-+ ?)+\|", rows[1])
+    ]
+    assert lost == []
 
 
 def test_commands_are_found_in_blocks_alone() -> None:
