@@ -129,6 +129,11 @@ def test_data_lies_where_the_system_keeps_state(environ: dict[str, str], expecte
             {},
             "ingest.settling_seconds cannot be 601: expected a number, at least 0, at most 600",
         ),
+        (
+            {"files": {"largest_bytes": 2**41}},
+            {},
+            "expected a whole number, at least 1, at most 1099511627776",
+        ),
         ({}, {"ARCHIVER_INGEST_BATCH_EVENTS": "0"}, "ARCHIVER_INGEST_BATCH_EVENTS cannot be 0"),
         ({}, {"ARCHIVER_STREAM_SILENCE_SECONDS": "nan"}, "cannot be nan"),
         ({}, {"ARCHIVER_PRIVATE": "maybe"}, "cannot be 'maybe': expected true or false"),

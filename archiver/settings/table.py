@@ -59,7 +59,7 @@ class Setting:
         if get_origin(self.kind) is tuple:
             return "patterns of organization/flow, as a list or separated by commas"
         words = ("at least", self.key.least), ("at most", self.key.most)
-        bounds = [f"{word} {bound:.10g}" for word, bound in words if math.isfinite(bound)]
+        bounds = [f"{word} {bound:.15g}" for word, bound in words if math.isfinite(bound)]
         names = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path"}
         return ", ".join([names.get(self.kind, TEXT), *bounds])
 
