@@ -34,6 +34,7 @@ COLUMNS = (
     Column("why it is not kept"),
 )
 NO_PATH = "the message tells no path of it"
+UNASKED = "nothing asks for it"
 NOT_YET = "not asked for yet"
 NAMELESS = "file"
 LONGEST_NAME_BYTES = 200
@@ -185,4 +186,6 @@ def _cells(one: Missing) -> Sequence[str]:
 
 
 def _why(one: Missing | Kept) -> str:
-    return one.last_error or (NO_PATH if one.attempts is None else NOT_YET)
+    if one.path is None:
+        return NO_PATH
+    return one.last_error or (UNASKED if one.attempts is None else NOT_YET)

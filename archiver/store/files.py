@@ -65,8 +65,10 @@ class Missing(Struct, frozen=True, kw_only=True):
     position: int
     file_name: str | None
     file_size: int | None
+    path: str | None
+    """None when the message does not tell it."""
     attempts: int | None
-    """None when it cannot be asked for: the message tells no path of it."""
+    """None when nothing asks for it: it has no path, or one that no file's is, or was erased."""
     last_error: str | None
 
 
@@ -76,6 +78,7 @@ class Kept(Struct, frozen=True, kw_only=True):
     position: int
     file_name: str | None
     sha256: str | None
+    path: str | None
     attempts: int | None
     last_error: str | None
 
@@ -249,13 +252,13 @@ def _parts(content: IO[bytes], sha256: str) -> Iterator[Row]:
 
 
 _MISSING = text("""
-    SELECT flow, message_id, position, file_name, file_size, attempts, last_error
+    SELECT flow, message_id, position, file_name, file_size, path, attempts, last_error
     FROM archive.attachments
     WHERE sha256 IS NULL AND flow = ANY(CAST(:flows AS text[]))
     ORDER BY flow, message_id, position LIMIT :most
 """)
 _OF_MESSAGE = text("""
-    SELECT position, file_name, sha256, attempts, last_error
+    SELECT position, file_name, sha256, path, attempts, last_error
     FROM archive.attachments
     WHERE flow = :flow AND message_id = :id ORDER BY position
 """)

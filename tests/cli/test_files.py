@@ -99,6 +99,26 @@ def test_a_file_without_a_path_is_missing_though_nothing_can_ask_for_it(
     assert (told.returncode, told.stdout) == (0, "2 files kept\n")
 
 
+def test_what_was_erased_is_told_as_what_nothing_asks_for(
+    archiver: Run, archive: str, tmp_path: Path
+) -> None:
+    """As docs/security.md tells the owner of the database to."""
+    digest = sha256(CONTENT).hexdigest()
+    with psycopg.connect(archive) as db:
+        for table in ("attached", "file_parts", "files"):
+            db.execute(f"DELETE FROM store.{table} WHERE sha256 = %s", [digest])
+    told = archiver("files", ARCHIVER_DATABASE_URL=archive)
+    assert told.stdout.splitlines()[2].endswith("  -   nothing asks for it"), told.stdout
+    save = ("files", "save", "acme/main", "5", str(tmp_path))
+    told = archiver(*save, ARCHIVER_DATABASE_URL=archive)
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr.endswith(" is not in the archive: nothing asks for it\n")
+    export = ("export", str(tmp_path / "out.zip"), "--events", "--files", "--json")
+    told = archiver(*export, ARCHIVER_DATABASE_URL=archive)
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)["named_files"]["contents"] == 0
+
+
 def test_all_files_of_a_message_are_saved_whatever_they_are_called(
     archiver: Run, archive: str, tmp_path: Path
 ) -> None:
