@@ -80,6 +80,11 @@ def test_the_verification_has_the_rights_of_the_daemon() -> None:
     assert rights(DAEMON) == rights(VERIFY)
 
 
+def test_large_files_lie_on_a_disk_whoever_fetches_them() -> None:
+    (place,) = (line for key, line in parts(DAEMON)["Service"] if line.startswith("TMPDIR="))
+    assert f" --setenv={place} " in (UNITS / "archiver").read_text()
+
+
 def test_credentials_are_those_that_settings_take() -> None:
     keys = [*ACCOUNT, *settings_of(SECTIONS["database"], "database")]
     known = {setting.key.credential for setting in keys if setting.key.credential}
