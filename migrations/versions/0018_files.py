@@ -53,7 +53,7 @@ COMMENTS = {
     "VIEW archive.files": "what files hold, each once however many messages name it",
     "COLUMN archive.files.sha256": "the digest of its bytes, in hexadecimal, as in attachments",
     "COLUMN archive.files.file_size": "bytes",
-    "COLUMN archive.files.kept_at": "when it was fetched",
+    "COLUMN archive.files.kept_at": "when the archive got it",
     "VIEW archive.file_parts": "the bytes of files, in parts: all of them, in order, are the file",
     "COLUMN archive.file_parts.sha256": "which file, as in files",
     "COLUMN archive.file_parts.part": "counted from 0",
@@ -63,7 +63,7 @@ COMMENTS = {
         "the archive"
     ),
     "COLUMN archive.attachments.attempts": (
-        "how often it was asked for in vain; null when it is in the archive, or has no path"
+        "how often it was asked for in vain; null when it is in the archive, or nothing asks for it"
     ),
     "COLUMN archive.attachments.last_error": (
         "why it was not given when last it was asked for; null when it was never, or is in the "
