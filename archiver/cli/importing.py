@@ -206,7 +206,7 @@ def _describe(report: Report, seconds: float) -> None:
     if left:
         click.echo(
             f"{counted(left, 'uploaded file')} left where {'it is' if left == 1 else 'they are'}: "
-            "the archive keeps what messages say of files, not their bytes"
+            "what files hold is taken from the service alone"
         )
     nameless = [flow for _, flow, _ in report.files if flow is not None and "/" not in flow]
     if nameless:
