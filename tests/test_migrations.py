@@ -101,6 +101,17 @@ def test_the_contract_promises_no_more_of_flows_and_people_than_is_told(database
     assert "when the service first listed them" not in told
 
 
+def test_the_contract_tells_of_files_that_their_bytes_may_be_here(database_url):
+    said = """
+        SELECT description FROM pg_description
+        WHERE objoid = ANY ('{archive.attachments,archive.files,archive.file_parts}'::regclass[])
+    """
+    told = {text for (text,) in query(database_url, said)}
+    assert not [text for text in told if "not their bytes" in text]
+    # Another archive may have brought them.
+    assert "when it was fetched" not in told
+
+
 async def test_the_migrations_lead_to_the_schema_that_is_declared(database_url):
     async with connect(database_url) as engine, engine.connect() as connection:
         assert await connection.run_sync(differences) == []

@@ -50,11 +50,14 @@ NOTE_ALL = """
     ORDER BY m.flow_key, a.file ->> 'path', m.id DESC
 """
 COMMENTS = {
-    "VIEW archive.files": "what files hold, each once however many messages name it",
+    "VIEW archive.attachments": (
+        "The files that hang on messages: what is said of them, and whether the archive has them."
+    ),
+    "VIEW archive.files": "What files hold, each once however many messages name it.",
     "COLUMN archive.files.sha256": "the digest of its bytes, in hexadecimal, as in attachments",
     "COLUMN archive.files.file_size": "bytes",
     "COLUMN archive.files.kept_at": "when the archive got it",
-    "VIEW archive.file_parts": "the bytes of files, in parts: all of them, in order, are the file",
+    "VIEW archive.file_parts": "The bytes of files, in parts: all of them, in order, are the file.",
     "COLUMN archive.file_parts.sha256": "which file, as in files",
     "COLUMN archive.file_parts.part": "counted from 0",
     "COLUMN archive.file_parts.bytes": "a megabyte, and of the last part what is left",
@@ -75,6 +78,9 @@ COMMENTS = {
     ),
 }
 COMMENTS_BEFORE = {
+    "VIEW archive.attachments": (
+        "The files that hang on messages: what is said of them, not their bytes."
+    ),
     "COLUMN archive.messages.parent_id": (
         "the message that a comment is about; null for what is no comment"
     ),
