@@ -150,8 +150,8 @@ class BackfillSettings:
     concurrency: Annotated[
         int,
         Key(
-            doc="how many requests to each host are under way at a time; beside them, a file "
-            "of each account may be on its way",
+            doc="how many requests to each host are under way at a time; beside them, four files "
+            "of each account may be on their way",
             unit="requests",
             example="4",
             least=1,
