@@ -20,7 +20,7 @@ from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, guarded, open_for_changes, serve_database
 from archiver.cli.measures import told_files, told_unmeasured, told_untold, untold_members
 from archiver.cli.progress import shown_bar
-from archiver.cli.tables import counted
+from archiver.cli.tables import counted, first_of
 from archiver.cli.terminal import can_draw, make_safe
 from archiver.ingest.apply import when_possible
 from archiver.ingest.contact import LockedOut
@@ -185,10 +185,8 @@ def _describe(done: Progressed) -> None:
 
 def _tell_some(lines: Sequence[str], *, whence: str) -> None:
     """Print *lines*, one for each of some flows, as far as they are not too many."""
-    for line in lines[:TOLD_FLOWS]:
+    for line in first_of(lines, TOLD_FLOWS, more=f"more flows: {whence}"):
         click.echo(f"  {line}")
-    if len(lines) > TOLD_FLOWS:
-        click.echo(f"  … and {len(lines) - TOLD_FLOWS:,} more flows: {whence}")
 
 
 def _told_gaps(report: FlowReport) -> str:

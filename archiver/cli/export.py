@@ -29,7 +29,7 @@ from archiver.cli.moments import parse as moment
 from archiver.cli.options import FileName, refuse_beside
 from archiver.cli.progress import Tell, shown_progress
 from archiver.cli.search_finding import refresh
-from archiver.cli.tables import counted
+from archiver.cli.tables import counted, first_of
 from archiver.cli.terminal import make_safe
 from archiver.domain.query import Filter, Query
 from archiver.domain.query_parsing import parse
@@ -280,10 +280,8 @@ def _describe(manifest: Manifest, to: Path, seconds: float, *, as_json: bool) ->
         *(told_untold(flow, reason) for flow, reason in sorted(manifest.not_told.items())),
         *(told_unmeasured(flow, reason) for flow, reason in sorted(manifest.not_measured.items())),
     ]
-    for told in unknown[:NAMED]:
+    for told in first_of(unknown, NAMED, more="more such flows: manifest.json names them"):
         click.echo(told)
-    if len(unknown) > NAMED:
-        click.echo(f"… and {len(unknown) - NAMED:,} more such flows: manifest.json names them")
     if manifest.rows:
         click.echo(f"{seconds:,.1f} s, {manifest.rows / max(0.001, seconds):,.0f} rows/s")
     else:

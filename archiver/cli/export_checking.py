@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from archiver.cli.progress import shown_progress
-from archiver.cli.tables import counted
+from archiver.cli.tables import counted, first_of
 from archiver.cli.terminal import make_safe
 from archiver.export.book import File
 from archiver.export.manifest import check, read_manifest
@@ -47,9 +47,7 @@ def check_export(export: Path, *, as_json: bool) -> int:
 
 
 def _tell_findings(findings: Sequence[str], files: int) -> None:
-    for told in findings[:TOLD_FINDINGS]:
+    for told in first_of(findings, TOLD_FINDINGS):
         click.echo(make_safe(told))
-    if len(findings) > TOLD_FINDINGS:
-        click.echo(f"… and {len(findings) - TOLD_FINDINGS:,} more")
     verdict = f"{counted(len(findings), 'finding')}" if findings else "all as the manifest says"
     click.echo(f"{counted(files, 'file')}: {verdict}")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from archiver.cli.tables import Column, clipped, counted, show_table
+from archiver.cli.tables import Column, clipped, counted, first_of, show_table
 from archiver.cli.terminal import make_safe
 from archiver.domain.coverage import Ranges
 from archiver.ingest.looks import Difference, Look
@@ -38,16 +38,11 @@ def describe(
     if looks:
         show_table(COLUMNS, [_cells(flow, look) for flow, look in sorted(looks.items())])
     lines = [line for flow, look in sorted(looks.items()) for line in _differences(flow, look)]
-    for line in lines[:TOLD_DIFFERENCES]:
+    for line in first_of(lines, TOLD_DIFFERENCES, more="more differences: --json has them all"):
         click.echo(line)
-    if len(lines) > TOLD_DIFFERENCES:
-        click.echo(f"… and {len(lines) - TOLD_DIFFERENCES:,} more differences: --json has them all")
     for flow, look in sorted(looks.items()):
-        doubts = list(_doubts(look))
-        for doubt in doubts[:TOLD_DOUBTS]:
+        for doubt in first_of(list(_doubts(look)), TOLD_DOUBTS, more="more doubts"):
             click.echo(f"{make_safe(flow)}: {make_safe(doubt)}")
-        if len(doubts) > TOLD_DOUBTS:
-            click.echo(f"{make_safe(flow)}: … and {len(doubts) - TOLD_DOUBTS:,} more doubts")
     for flow in unreadable:
         click.echo(f"{make_safe(flow)}: {UNREADABLE.format(make_safe(flow))}")
     click.echo(_conclusion(looks, unreadable, locked_out))

@@ -16,7 +16,7 @@ from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
 from archiver.cli.numbers import LARGEST, Whole
 from archiver.cli.options import HelpfulGroup, refuse_beside
-from archiver.cli.tables import Column, counted, moment, show_table
+from archiver.cli.tables import Column, counted, first_of, moment, show_table
 from archiver.cli.terminal import make_safe
 from archiver.errors import ArchiverError
 from archiver.ingest import rejects as rejecting
@@ -122,10 +122,8 @@ def retry(load: LoadSettings, /, *, ids: tuple[int, ...], of_all: bool, as_json:
         click.echo(json.dumps({"placed": placed, "left": left, "missing": missing,
                                "rejects": msgspec.to_builtins(tried)}))  # fmt: skip
     else:
-        for one in tried[:TOLD]:
-            click.echo(_told(one))
-        if len(tried) > TOLD:
-            click.echo(f"… and {len(tried) - TOLD:,} more")
+        for line in first_of([_told(one) for one in tried], TOLD):
+            click.echo(line)
         not_there = f", {missing:,} not there" if missing else ""
         click.echo(f"{placed:,} placed, {left:,} left{not_there}")
     return 0 if placed == len(tried) else 1

@@ -118,6 +118,13 @@ def clipped(text: str, letters: int) -> str:
     return safe if len(safe) <= letters else safe[: letters - 1] + "…"
 
 
+def first_of(lines: Sequence[str], most: int, *, more: str = "more") -> Iterator[str]:
+    """The first of *lines*, and if those are not all, how many *more* there are, in such words."""
+    yield from lines[:most]
+    if len(lines) > most:
+        yield f"… and {len(lines) - most:,} {more}"
+
+
 def counted(count: int, thing: str) -> str:
     """So many of a *thing*, whose plural ends in s."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from archiver.cli.comparison import Difference
-from archiver.cli.tables import counted
+from archiver.cli.tables import counted, first_of
 from archiver.cli.terminal import make_safe
 
 TOLD_DIFFERENCES = 20
@@ -81,10 +81,9 @@ def describe(verdict: Verdict) -> None:
     """Tell the verdict to a person, and how to look further."""
     for line in _lines(verdict):
         click.echo(line)
-    for difference in verdict.differences[:TOLD_DIFFERENCES]:
-        click.echo("  " + make_safe(str(difference))[:LONGEST_LINE])
-    if len(verdict.differences) > TOLD_DIFFERENCES:
-        click.echo(f"  … and {len(verdict.differences) - TOLD_DIFFERENCES:,} more")
+    differences = [make_safe(str(one))[:LONGEST_LINE] for one in verdict.differences]
+    for told in first_of(differences, TOLD_DIFFERENCES):
+        click.echo(f"  {told}")
     click.echo("\nThe archive is still there. Look into it with SQL:\n")
     for query in QUERIES:
         click.echo(f'{command_name()} sql --demo "{query}"\n')
