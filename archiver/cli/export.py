@@ -3,15 +3,16 @@
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
-from msgspec import UNSET, to_builtins
+from msgspec import UNSET, Struct, to_builtins
 from msgspec.structs import replace
 
 from archiver.cli.choice import choose_flows
@@ -26,6 +27,7 @@ from archiver.cli.measures import (
     untold_members,
 )
 from archiver.cli.moments import parse as moment
+from archiver.cli.moments import refusal
 from archiver.cli.options import FileName, refuse_beside
 from archiver.cli.progress import Tell, shown_progress
 from archiver.cli.search_finding import refresh
@@ -57,6 +59,48 @@ BYTES_OF_A_ROW = 1_000
 """As many bytes of files take about as long as one row."""
 CHOOSING = ("words", "patterns", "since", "until", "as_of")
 """The parameters that choose messages."""
+
+
+class Order(Struct, frozen=True, kw_only=True):
+    """An export that was asked for."""
+
+    style: Format
+    chosen: Selection
+    """But for its flows, which the archive tells."""
+    patterns: Sequence[str]
+    """Of flows."""
+    to: Path
+    arguments: Mapping[str, Any]
+    """As the manifest tells them."""
+    language: str
+    """Of the search, for an archive that was never made searchable."""
+
+
+class Course:
+    """How far a run has come, and for how long it has been at it."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self.is_begun = False
+        """Whether it has written anything, or found it written."""
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self._began
+
+    def tell(self, tell: Tell, progress: Progress) -> None:
+        """Have people told of *progress*."""
+        self.is_begun = True
+        done = progress.rows + progress.bytes / BYTES_OF_A_ROW
+        total = progress.total + progress.total_bytes / BYTES_OF_A_ROW
+        if progress.bytes:
+            where = f"what files hold, {progress.bytes:,} of {progress.total_bytes:,} bytes"
+        else:
+            rate = (progress.rows - progress.kept) / max(0.001, self.seconds)
+            rows = f"{progress.rows:,} of {progress.total:,} rows"
+            where = f"{progress.where}, {rows}, {rate:,.0f}/s"
+        tell(done / max(1, total), where)
 
 
 @click.command
@@ -111,13 +155,12 @@ def export(
         reason = "--events is the journal as it was received, in jsonl"
         refuse_beside(reason, "words", "as_of", *other_style)
     asked_at = asked_before(partial_of(to)) or datetime.now(UTC)
-    query = parse(" ".join(words)) if words else None
     chosen = Selection(
         flows=(),
         since=_moment("--since", since, asked_at),
         until=_moment("--until", until, asked_at),
         as_of=_moment("--as-of", as_of, asked_at),
-        query=query,
+        query=parse(" ".join(words)) if words else None,
         asked_at=asked_at,
         files=files,
     )
@@ -126,44 +169,54 @@ def export(
     written = _format(EVENTS if events else FORMATS[style])
     settings = load()
     require_archive(settings)
-    arguments = {"format": style, "events": events, **_arguments(chosen, patterns)}
-    began = time.monotonic()
-    is_begun = False
-
-    def tell_of(progress: Progress, tell: Tell) -> None:
-        nonlocal is_begun
-        is_begun = True
-        _tell(tell, progress, time.monotonic() - began)
-
-    async def run(place: Place, tell: Tell) -> Manifest:
-        async with open_database(place) as engine:
-            if query is not None:
-                await refresh(engine, language=settings.search.language)
-            async with engine.connect() as tx:
-                flows = await choose_flows(tx, patterns)
-            return await write_export(
-                engine,
-                written,
-                replace(chosen, flows=tuple(sorted(flows.values()))),
-                to,
-                arguments=arguments,
-                version=version("flowdock-archiver"),
-                tell=lambda progress: tell_of(progress, tell),
-            )
-
+    order = Order(
+        style=written,
+        chosen=chosen,
+        patterns=patterns,
+        to=to,
+        arguments={"format": style, "events": events, **_arguments(chosen, patterns)},
+        language=settings.search.language,
+    )
+    course = Course()
     try:
         with serve_database(settings) as place, shown_progress(quiet=as_json) as tell:
-            manifest = asyncio.run(run(place, tell))
+            manifest = asyncio.run(_run(place, order, partial(course.tell, tell)))
     except (KeyboardInterrupt, SystemExit):
-        if is_begun and has_left(to):
-            told = f"{to} is complete; {partial_of(to)} is left of its run, and can be removed"
-            click.echo(make_safe(told), err=True)
-        elif is_begun and partial_of(to).exists():
-            kept = f"what is finished is kept in {partial_of(to)}"
-            click.echo(make_safe(f"{kept}, and the same command goes on from there"), err=True)
+        if course.is_begun:
+            _tell_left(to)
         raise
-    _describe(manifest, to, time.monotonic() - began, as_json=as_json)
+    if as_json:
+        click.echo(json.dumps(_summary(manifest, to, course.seconds)))
+    else:
+        _describe(manifest, to, course.seconds)
     return 0
+
+
+async def _run(place: Place, order: Order, tell: Callable[[Progress], None]) -> Manifest:
+    async with open_database(place) as engine:
+        if order.chosen.query is not None:
+            await refresh(engine, language=order.language)
+        async with engine.connect() as tx:
+            flows = await choose_flows(tx, order.patterns)
+        return await write_export(
+            engine,
+            order.style,
+            replace(order.chosen, flows=tuple(sorted(flows.values()))),
+            order.to,
+            arguments=order.arguments,
+            version=version("flowdock-archiver"),
+            tell=tell,
+        )
+
+
+def _tell_left(to: Path) -> None:
+    """Tell what an interrupted run has left."""
+    if has_left(to):
+        told = f"{to} is complete; {partial_of(to)} is left of its run, and can be removed"
+        click.echo(make_safe(told), err=True)
+    elif partial_of(to).exists():
+        kept = f"what is finished is kept in {partial_of(to)}"
+        click.echo(make_safe(f"{kept}, and the same command goes on from there"), err=True)
 
 
 def _moment(option: str, told: str | None, now: datetime) -> datetime | None:
@@ -172,9 +225,7 @@ def _moment(option: str, told: str | None, now: datetime) -> datetime | None:
     try:
         return moment(told, now=now)
     except (ValueError, OverflowError) as error:
-        raise click.UsageError(
-            f"{option}: {told!r} is neither like 30d, 2w, 12h nor a date like 2024-05-31"
-        ) from error
+        raise click.UsageError(f"{option}: {refusal(told)}") from error
 
 
 def _arguments(chosen: Selection, patterns: Sequence[str]) -> dict[str, Any]:
@@ -218,58 +269,45 @@ def _plain_time(at: datetime | None) -> str | None:
     return None if at is None else at.astimezone(UTC).isoformat()
 
 
-def _tell(tell: Tell, progress: Progress, seconds: float) -> None:
-    done = progress.rows + progress.bytes / BYTES_OF_A_ROW
-    total = progress.total + progress.total_bytes / BYTES_OF_A_ROW
-    if progress.bytes:
-        written = f"{progress.bytes:,} of {progress.total_bytes:,} bytes"
-        tell(done / max(1, total), f"what files hold, {written}")
-        return
-    rate = (progress.rows - progress.kept) / max(0.001, seconds)
-    tell(
-        done / max(1, total),
-        f"{progress.where}, {progress.rows:,} of {progress.total:,} rows, {rate:,.0f}/s",
-    )
-
-
-def _describe(manifest: Manifest, to: Path, seconds: float, *, as_json: bool) -> None:
-    size = total_bytes(manifest.files)
-    unproven = sorted(
+def _unproven(manifest: Manifest) -> list[str]:
+    """The flows of which not all that was said is proven to be there."""
+    return sorted(
         flow
         for flow, standing in manifest.coverage.items()
         if flow in manifest.flows and (standing["missing"] or not standing["proven"])
     )
+
+
+def _summary(manifest: Manifest, to: Path, seconds: float) -> dict[str, Any]:
     named = manifest.named_files
-    if as_json:
-        files = {} if named is UNSET else {"named_files": to_builtins(named)}
-        click.echo(
-            json.dumps(
-                {
-                    "to": str(to),
-                    "rows": manifest.rows,
-                    "flows": len(manifest.flows),
-                    "files": len(manifest.files),
-                    "bytes": size,
-                    **files,
-                    "unproven_flows": unproven,
-                    "not_heard": manifest.not_heard,
-                    "not_told": untold_members(manifest.not_told),
-                    "not_measured": list(manifest.not_measured),
-                    "left_out": manifest.left_out,
-                    "seconds": round(seconds, 3),
-                }
-            )
-        )
-        return
+    files = {} if named is UNSET else {"named_files": to_builtins(named)}
+    return {
+        "to": str(to),
+        "rows": manifest.rows,
+        "flows": len(manifest.flows),
+        "files": len(manifest.files),
+        "bytes": total_bytes(manifest.files),
+        **files,
+        "unproven_flows": _unproven(manifest),
+        "not_heard": manifest.not_heard,
+        "not_told": untold_members(manifest.not_told),
+        "not_measured": list(manifest.not_measured),
+        "left_out": manifest.left_out,
+        "seconds": round(seconds, 3),
+    }
+
+
+def _describe(manifest: Manifest, to: Path, seconds: float) -> None:
     click.echo(
         f"{counted(manifest.rows, 'row')} of {counted(len(manifest.flows), 'flow')} in "
-        f"{counted(len(manifest.files), 'file')}, {size:,} bytes: {make_safe(str(to))}"
+        f"{counted(len(manifest.files), 'file')}, {total_bytes(manifest.files):,} bytes: "
+        f"{make_safe(str(to))}"
     )
-    if named is not UNSET:
-        _describe_files(named)
+    if manifest.named_files is not UNSET:
+        _describe_files(manifest.named_files)
     for told in manifest.left_out:
         click.echo(make_safe(f"left out: {told}"))
-    if unproven:
+    if unproven := _unproven(manifest):
         click.echo(
             f"not all that was said in {counted(len(unproven), 'flow')} is proven to be in the "
             "archive: manifest.json tells which ids"

@@ -26,7 +26,7 @@ class Moment(click.ParamType[datetime]):
         try:
             at = parse(str(value), now=now)
         except (ValueError, OverflowError):
-            self.fail(f"{value!r} is neither like 30d, 2w, 12h nor a date like 2024-05-31")
+            self.fail(refusal(str(value)))
         if at > now:
             self.fail(f"{value!r} is yet to come")
         return at
@@ -42,3 +42,8 @@ def parse(text: str, *, now: datetime) -> datetime:
         return now - timedelta(**{UNITS[ago[2]]: int(ago[1])})
     at = datetime.fromisoformat(text.strip())
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+def refusal(text: str) -> str:
+    """What is told of *text* that names no moment."""
+    return f"{text!r} is neither like 30d, 2w, 12h nor a date like 2024-05-31"
