@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 from msgspec import Struct
 from yarl import URL
 
@@ -50,14 +51,14 @@ LONG_HOLD_SECONDS = 10.0
 """How long a host may ask to be left alone without a word of it."""
 
 
-def open_session() -> aiohttp.ClientSession:
-    """Return what sends all requests to Flowdock.
+def open_session(resolver: AbstractResolver | None = None) -> aiohttp.ClientSession:
+    """Return what sends requests to Flowdock; with *resolver*, to the addresses that this finds.
 
     Whom it talks to must prove by TLS who it is. It keeps no cookies, and takes neither proxies nor
     passwords from the environment. How many requests there are at a time is for a `Gate` to say.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
+        connector=aiohttp.TCPConnector(limit=0, resolver=resolver),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
     )

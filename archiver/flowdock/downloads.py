@@ -30,7 +30,7 @@ from typing_extensions import override
 from yarl import URL
 
 from archiver.errors import ArchiverError
-from archiver.flowdock.client import QUOTING, authorization
+from archiver.flowdock.client import QUOTING, authorization, open_session
 from archiver.flowdock.refusals import AnswerTooLong, Garbled, StatusRefused, TokenRefused
 from archiver.flowdock.retry import DELAYS, Delays, Gate, retry_after, retrying
 
@@ -99,12 +99,7 @@ class Downloads:
         )
         self._order = asyncio.Lock()
         self._fence = Fence(str(self._base.raw_host))
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, resolver=self._fence),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-        )
+        self._session = open_session(self._fence)
 
     @property
     def most_bytes(self) -> int:
@@ -184,7 +179,11 @@ class Downloads:
         if is_api:
             headers["Authorization"] = self._authorization
         async with self._session.get(
-            url, headers=headers, timeout=self._timeout, allow_redirects=False
+            url,
+            headers=headers,
+            timeout=self._timeout,
+            allow_redirects=False,
+            auto_decompress=False,
         ) as response:
             status = response.status
             if is_api:
