@@ -19,7 +19,7 @@ from msgspec import Struct
 from yarl import URL
 
 from archiver.domain.model import Flow, User, UserId, is_private
-from archiver.flowdock.clock import since_boot
+from archiver.flowdock.clock import made_at, since_boot
 from archiver.flowdock.directory import conversation_of, flow_of, user_of
 from archiver.flowdock.envelope import read_json
 from archiver.flowdock.pages import Page, split
@@ -33,7 +33,7 @@ from archiver.flowdock.refusals import (
     StatusRefused,
     TokenRefused,
 )
-from archiver.flowdock.retry import DELAYS, Delays, Gate, made_at, retry_after, retrying
+from archiver.flowdock.retry import DELAYS, Delays, Gate, retry_after, retrying
 
 log = logging.getLogger(__name__)
 

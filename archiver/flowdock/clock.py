@@ -1,11 +1,11 @@
 """What time it is by a host's clock, and how much of it has passed whatever ours says."""
 
 import time
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import MAXYEAR, UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import aiohttp
-
-from archiver.flowdock.retry import made_at
 
 PATIENCE = aiohttp.ClientTimeout(total=10.0)
 
@@ -26,3 +26,21 @@ def since_boot() -> float:
     Setting the clock does not change them.
     """
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def read_date(value: str) -> datetime | None:
+    """Return the time that a header tells (RFC 9110, 5.6.7); None when it tells none."""
+    try:
+        date = parsedate_to_datetime(value)
+        return date.replace(tzinfo=UTC) if date.tzinfo is None else date
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def made_at(headers: Mapping[str, str]) -> datetime | None:
+    """Return when an answer was made, by the clock of who made it; None when it does not tell.
+
+    Nor does a time of the last year that there is: nothing can be added to it.
+    """
+    date = read_date(headers.get("Date", ""))
+    return None if date is None or date.year == MAXYEAR else date

@@ -11,13 +11,13 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import MAXYEAR, UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 
 import aiohttp
 import tenacity
 from msgspec import Struct
 
+from archiver.flowdock.clock import made_at, read_date
 from archiver.flowdock.refusals import BadAnswer, Garbled, StatusRefused
 
 MAX_RETRY_AFTER_SECONDS = 3600.0
@@ -58,24 +58,6 @@ def retry_after(headers: Mapping[str, str], *, now: datetime) -> float | None:
         return None
     seconds = (until - (made_at(headers) or now)).total_seconds()
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
-
-
-def read_date(value: str) -> datetime | None:
-    """Return the time that a header tells (RFC 9110, 5.6.7); None when it tells none."""
-    try:
-        date = parsedate_to_datetime(value)
-        return date.replace(tzinfo=UTC) if date.tzinfo is None else date
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-
-
-def made_at(headers: Mapping[str, str]) -> datetime | None:
-    """Return when an answer was made, by the clock of who made it; None when it does not tell.
-
-    Nor does a time of the last year that there is: nothing can be added to it.
-    """
-    date = read_date(headers.get("Date", ""))
-    return None if date is None or date.year == MAXYEAR else date
 
 
 class Delays(Struct, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ from yarl import URL
 
 from archiver.flowdock.breaks import why_broken
 from archiver.flowdock.client import authorization
+from archiver.flowdock.clock import made_at
 from archiver.flowdock.framing import MAX_FRAME_BYTES, EventStreamFramer, JsonFramer
 from archiver.flowdock.redaction import redact_all
 from archiver.flowdock.refusals import HeadTooLong, Redirected, ShardRefused, TokenRefused
@@ -36,7 +37,6 @@ from archiver.flowdock.retry import (
     Delays,
     Gate,
     is_transient_status,
-    made_at,
     retry_after,
 )
 from archiver.flowdock.shards import Shard, query_of
