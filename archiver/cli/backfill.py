@@ -25,7 +25,7 @@ from archiver.cli.terminal import can_draw, make_safe
 from archiver.ingest.apply import when_possible
 from archiver.ingest.contact import LockedOut
 from archiver.settings import Settings
-from archiver.store import files, missing, reading
+from archiver.store import directory, files, missing, reading
 from archiver.store.engine import Engine, Transaction
 from archiver.store.reading import FlowReport
 
@@ -147,7 +147,7 @@ async def _unmeasured(settings: Settings, tx: Transaction) -> dict[str, str]:
 async def _wanted(settings: Settings, tx: Transaction) -> dict[int, str]:
     """The paths of the flows that the settings ask for, by key."""
     return {
-        key: path for key, path in (await reading.flow_paths(tx)).items() if settings.wants(path)
+        key: path for key, path in (await directory.flow_paths(tx)).items() if settings.wants(path)
     }
 
 

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from archiver.cli.terminal import make_safe
 from archiver.errors import ArchiverError
 from archiver.settings.account import matches
-from archiver.store import reading
+from archiver.store import directory
 from archiver.store.engine import Transaction
 
 
@@ -16,7 +16,7 @@ async def choose_flows(tx: Transaction, patterns: Sequence[str]) -> dict[int, st
     Raises:
         ArchiverError: there are patterns, and together or one by one they choose no flow.
     """
-    paths = await reading.flow_paths(tx)
+    paths = await directory.flow_paths(tx)
     if not patterns:
         return paths
     for pattern in patterns:

@@ -15,7 +15,7 @@ from archiver.cli.terminal import make_safe, show_json
 from archiver.errors import ArchiverError
 from archiver.ingest.folding import by_message
 from archiver.ingest.tagging import tag_history
-from archiver.store import directory, explaining, journal, leases, reading
+from archiver.store import directory, explaining, journal, leases
 from archiver.store.engine import Transaction, see_one_moment
 
 LARGEST_ID = 2**63 - 2
@@ -49,7 +49,7 @@ def explain(load: LoadSettings, /, *, flow: str, id_: int, as_json: bool) -> int
 async def _read(place: Place, flow: str, id_: int) -> Explanation:
     async with open_database(place) as engine, engine.connect() as tx:
         await see_one_moment(tx)
-        paths = await reading.flow_paths(tx)
+        paths = await directory.flow_paths(tx)
         flow_key = await _find(tx, flow, paths)
         path = paths[flow_key]
         message = await explaining.message(tx, path, id_)

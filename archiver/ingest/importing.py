@@ -33,8 +33,7 @@ from archiver.ingest.apply import apply_patiently, when_possible
 from archiver.ingest.batch import Arrival, Batch
 from archiver.ingest.epochs import UNSETTLED
 from archiver.ingest.names import Names
-from archiver.store import coverage, messages
-from archiver.store import importing as stored
+from archiver.store import coverage, directory, messages
 from archiver.store.bulk import Key
 from archiver.store.coverage import Standing
 from archiver.store.engine import Engine
@@ -140,14 +139,14 @@ async def find_destination(
     await names.load()
     await names.load_paths()
     there = (
-        None if path is None else await when_possible(engine, partial(stored.flow_at, path=path))
+        None if path is None else await when_possible(engine, partial(directory.flow_at, path=path))
     )
     if there is not None and found.flow is not None and not names.is_same(found.flow, there):
         raise ArchiverError(f"its messages are of another flow than {path}: {found.flow}")
     key = there or await names.key(found.flow or FlowId(path or ""), now=now)
     if path is not None and there is None:
-        await when_possible(engine, partial(stored.name_path, flow_key=key, path=path))
-    goes_by = await when_possible(engine, partial(stored.path_of, flow_key=key))
+        await when_possible(engine, partial(directory.name_path, flow_key=key, path=path))
+    goes_by = await when_possible(engine, partial(directory.path_of, flow_key=key))
     if path is not None and goes_by != path:
         raise ArchiverError(f"its messages are of {goes_by}, not of {path}")
     newest = (await when_possible(engine, partial(coverage.heads, flow_keys=[key]))).get(key, 0)

@@ -12,7 +12,7 @@ from functools import partial
 from archiver.domain.events import Event, Signal
 from archiver.domain.model import Flow, FlowId, UserId, private_path
 from archiver.ingest.apply import when_possible
-from archiver.store import directory, reading
+from archiver.store import directory
 from archiver.store.engine import Engine
 
 
@@ -33,7 +33,7 @@ class Names:
 
         That may be the id of a flow which was only named so, before the service listed its path.
         """
-        paths = await when_possible(self._engine, reading.flow_paths)
+        paths = await when_possible(self._engine, directory.flow_paths)
         for key, path in paths.items():
             self._keys[path] = self._keys[path.replace("/", ":", 1)] = key
 

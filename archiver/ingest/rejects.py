@@ -18,7 +18,7 @@ from archiver.flowdock.decode import decode, decode_listed
 from archiver.ingest.apply import write
 from archiver.ingest.batch import Arrival, Batch
 from archiver.ingest.names import is_another
-from archiver.store import coverage, directory, importing, reading, rejecting
+from archiver.store import coverage, directory, rejecting
 from archiver.store.engine import (
     DatabaseError,
     Engine,
@@ -67,7 +67,7 @@ async def retry(engine: Engine, id_: int, *, now: datetime) -> Retried:
             await write(tx, Batch(now=now, arrivals=[arrival], opened=_told_late(arrival)))
             if not await rejecting.remove(tx, [id_]):
                 raise _Missing(MISSING)  # another has placed it since it was read
-            paths = await reading.flow_paths(tx)
+            paths = await directory.flow_paths(tx)
     except _Unplaced as unplaced:
         is_there = not isinstance(unplaced, _Missing)
         return Retried(id=id_, reason=str(unplaced), is_there=is_there)
@@ -130,7 +130,7 @@ async def _require_proportion(tx: Transaction, arrival: Arrival) -> None:
     if arrival.flow_key is None or arrival.id is None:
         return
     newest = (await coverage.heads(tx, [arrival.flow_key])).get(arrival.flow_key, 0)
-    path = await importing.path_of(tx, flow_key=arrival.flow_key)
+    path = await directory.path_of(tx, flow_key=arrival.flow_key)
     if is_far_beyond(arrival.id, newest, path):
         raise _Unplaced(OUT_OF_PROPORTION)
 
@@ -166,6 +166,6 @@ async def _flow_told(
 async def _flow_names(tx: Transaction) -> dict[str, int]:
     """Every name that flows go by: ids, paths, and the ids of old."""
     names: dict[str, int] = {}
-    for key, path in (await reading.flow_paths(tx)).items():
+    for key, path in (await directory.flow_paths(tx)).items():
         names[path] = names[path.replace("/", ":", 1)] = key
     return names | {str(id_): key for id_, key in (await directory.flow_keys(tx)).items()}

@@ -31,6 +31,30 @@ async def paths_of(tx: AsyncConnection, keys: Iterable[int]) -> list[str]:
     return list(await tx.scalars(statement))
 
 
+async def flow_paths(tx: AsyncConnection) -> dict[int, str]:
+    """The path of every known flow by its key, in the order of paths."""
+    statement = select(flows.c.flow_key, flows.c.path).order_by(flows.c.path, flows.c.flow_key)
+    return {row.flow_key: row.path for row in await tx.execute(statement)}
+
+
+async def path_of(tx: AsyncConnection, flow_key: int) -> str:
+    """The path of a flow; its id while nobody has told the path."""
+    found = await tx.execute(select(flows.c.path).where(flows.c.flow_key == flow_key))
+    return str(found.scalar_one())
+
+
+async def flow_at(tx: AsyncConnection, path: str) -> int | None:
+    """The key of the flow that goes by *path*, if any."""
+    found = await tx.execute(select(flows.c.flow_key).where(flows.c.path == path))
+    return found.scalar()
+
+
+async def name_path(tx: AsyncConnection, flow_key: int, path: str) -> None:
+    """Let a flow go by *path*, unless it has one already."""
+    nameless = flows.c.path == flows.c.flow_id
+    await tx.execute(update(flows).where(flows.c.flow_key == flow_key, nameless).values(path=path))
+
+
 async def see_flows(
     tx: AsyncConnection, listed: Sequence[Flow], *, now: datetime
 ) -> dict[FlowId, int]:

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.store import missing
 from archiver.store.bulk import driver_of
+from archiver.store.directory import flow_paths
 from archiver.store.engine import DatabaseError, Engine, Fault, beside, fault, see_one_moment
 from archiver.store.exporting_choice import (
     ALWAYS,
@@ -28,7 +29,6 @@ from archiver.store.exporting_choice import (
     source,
     wanted,
 )
-from archiver.store.reading import flow_paths
 
 Table = Literal["messages", "revisions", "threads", "journal", "sightings", "texts"]
 """Of the schema ``store``, with rows of one message each, but for threads."""

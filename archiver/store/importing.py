@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 from msgspec.structs import asdict, replace
-from sqlalchemy import ColumnElement, Table, case, func, select, update
+from sqlalchemy import ColumnElement, Table, case, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -43,24 +43,6 @@ class KnownUser(Struct, frozen=True, kw_only=True):
     disabled: bool | None
     first_seen_at: Moment
     last_seen_at: Moment
-
-
-async def path_of(tx: AsyncConnection, flow_key: int) -> str:
-    """The path of a flow; its id while nobody has told the path."""
-    found = await tx.execute(select(flows.c.path).where(flows.c.flow_key == flow_key))
-    return str(found.scalar_one())
-
-
-async def flow_at(tx: AsyncConnection, path: str) -> int | None:
-    """The key of the flow that goes by *path*, if any."""
-    found = await tx.execute(select(flows.c.flow_key).where(flows.c.path == path))
-    return found.scalar()
-
-
-async def name_path(tx: AsyncConnection, flow_key: int, path: str) -> None:
-    """Let a flow go by *path*, unless it has one already."""
-    nameless = flows.c.path == flows.c.flow_id
-    await tx.execute(update(flows).where(flows.c.flow_key == flow_key, nameless).values(path=path))
 
 
 async def introduce_users(tx: AsyncConnection, told: Sequence[User], *, now: datetime) -> int:

@@ -73,12 +73,6 @@ class Totals(Struct, frozen=True, kw_only=True):
     event is kept before anything is proven by it."""
 
 
-async def flow_paths(tx: AsyncConnection) -> dict[int, str]:
-    """The path of every known flow by its key, in the order of paths."""
-    rows = await tx.execute(text("SELECT flow_key, path FROM store.flows ORDER BY path, flow_key"))
-    return {row.flow_key: row.path for row in rows}
-
-
 async def flow_reports(
     tx: AsyncConnection, flow_keys: Sequence[int], *, now: datetime, exact: bool
 ) -> list[FlowReport]:

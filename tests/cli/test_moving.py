@@ -28,7 +28,6 @@ from archiver.ingest import importing
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.store import directory, files
-from archiver.store import importing as stored
 from archiver.store.coverage import Standing
 from archiver.store.engine import transaction
 from archiver.store.exporting_choice import Selection
@@ -615,7 +614,7 @@ def test_a_flow_goes_by_the_path_that_either_of_two_archives_knows(
         async with transaction(engine) as tx:
             keys = await directory.name_flows(tx, [FlowId("a")], now=NOW)
             if path is not None:
-                await stored.name_path(tx, flow_key=keys[FlowId("a")], path=path)
+                await directory.name_path(tx, flow_key=keys[FlowId("a")], path=path)
 
     for url, path in ((database_url, None), (second_url, "acme/main")):
         with running(url) as (run, engine):

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from archiver.domain.model import Flow, FlowId
-from archiver.store import coverage, directory, importing, reading
+from archiver.store import coverage, directory, importing
 from archiver.store.engine import connect, transaction
 from tests.ingest.arriving import query
 
@@ -25,7 +25,7 @@ async def engine(database_url):
 
 async def paths(engine) -> dict[str, str]:
     async with transaction(engine) as tx:
-        by_key = await reading.flow_paths(tx)
+        by_key = await directory.flow_paths(tx)
         keys = await directory.flow_keys(tx)
     return {str(flow_id): by_key[key] for flow_id, key in keys.items()}
 

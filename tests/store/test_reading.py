@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from archiver.store import reading
+from archiver.store import directory, reading
 from archiver.store.engine import create_engine
 from archiver.store.reading import Count, FlowReport
 
@@ -77,7 +77,7 @@ async def report(tx: AsyncConnection, flow_key: int, *, exact: bool = False) -> 
 
 
 async def test_an_empty_archive_is_told_as_empty(tx: AsyncConnection) -> None:
-    assert await reading.flow_paths(tx) == {}
+    assert await directory.flow_paths(tx) == {}
     assert await reading.flow_reports(tx, [], now=NOW, exact=False) == []
     totals = await reading.totals(tx, exact=False)
     assert (totals.signals, totals.rejects, totals.written_at) == (Count(0), Count(0), None)
@@ -168,7 +168,7 @@ async def test_reports_are_of_the_flows_asked_for_in_their_order(
     db: psycopg.Connection, tx: AsyncConnection
 ) -> None:
     keys = [add_flow(db, path) for path in ("acme/b", "acme/a", "acme/c")]
-    assert list((await reading.flow_paths(tx)).values()) == ["acme/a", "acme/b", "acme/c"]
+    assert list((await directory.flow_paths(tx)).values()) == ["acme/a", "acme/b", "acme/c"]
     found = await reading.flow_reports(tx, [keys[2], keys[0]], now=NOW, exact=False)
     assert [one.flow for one in found] == ["acme/c", "acme/b"]
 
