@@ -39,6 +39,11 @@ def private_path(me: UserId, other: UserId) -> FlowId:
     return FlowId(f"{PRIVATE}{me}/{other}")
 
 
+def id_of_old(path: str) -> FlowId:
+    """What old events call the flow at *path*, which has a random id by now: with a colon in it."""
+    return FlowId(path.replace("/", ":", 1))
+
+
 class Flow(Struct, frozen=True, kw_only=True):
     """A flow, or a private conversation, as its service lists it (secrets left out)."""
 

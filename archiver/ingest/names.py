@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 
 from archiver.domain.events import Event, Signal
-from archiver.domain.model import Flow, FlowId, UserId, private_path
+from archiver.domain.model import Flow, FlowId, UserId, id_of_old, private_path
 from archiver.ingest.apply import when_possible
 from archiver.store import directory
 from archiver.store.engine import Engine
@@ -35,7 +35,7 @@ class Names:
         """
         paths = await when_possible(self._engine, directory.flow_paths)
         for key, path in paths.items():
-            self._keys[path] = self._keys[path.replace("/", ":", 1)] = key
+            self._keys[path] = self._keys[id_of_old(path)] = key
 
     async def see(self, flows: Iterable[Flow], *, now: datetime) -> dict[FlowId, int]:
         """Store flows as the service lists them; returns their keys."""
@@ -43,8 +43,8 @@ class Names:
         see = partial(directory.see_flows, listed=listed, now=now)
         keys = await when_possible(self._engine, see)
         for flow in listed:
-            self._keys[flow.id] = self._keys[flow.path] = keys[flow.id]
-            self._keys[flow.path.replace("/", ":", 1)] = keys[flow.id]
+            for name in (flow.id, flow.path, id_of_old(flow.path)):
+                self._keys[name] = keys[flow.id]
         return keys
 
     def is_another(self, name: FlowId, flow_key: int) -> bool:

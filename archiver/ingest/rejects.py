@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from archiver.domain.events import Event, Happening, Rejected, Signal
-from archiver.domain.model import EventId, private_path
+from archiver.domain.model import EventId, id_of_old, private_path
 from archiver.domain.proportion import OUT_OF_PROPORTION, is_far_beyond
 from archiver.flowdock.decode import decode, decode_listed
 from archiver.ingest.apply import write
@@ -167,5 +167,5 @@ async def _flow_names(tx: Transaction) -> dict[str, int]:
     """Every name that flows go by: ids, paths, and the ids of old."""
     names: dict[str, int] = {}
     for key, path in (await directory.flow_paths(tx)).items():
-        names[path] = names[path.replace("/", ":", 1)] = key
+        names[path] = names[id_of_old(path)] = key
     return names | {str(id_): key for id_, key in (await directory.flow_keys(tx)).items()}
