@@ -14,7 +14,7 @@ from archiver.store import search_queue, search_showing
 from archiver.store.bulk import Key
 from archiver.store.engine import Engine, transaction
 from archiver.store.search import Hit, Page, limited, search
-from archiver.store.search_meaning import Meaning, understand
+from archiver.store.search_meaning import Meaning, stems_of, understand
 from archiver.store.search_past import around_then, search_as_of
 from archiver.store.search_queue import Backlog
 from archiver.store.search_showing import Found, Neighbour
@@ -101,7 +101,7 @@ async def find(engine: Engine, asked: Asked) -> Outcome:
     page, found = await _search(engine, meaning, asked)
     hits = {(hit.flow_key, hit.message_id): hit for hit in page.hits}
     async with limited(engine, asked.seconds) as tx:
-        stems = await search_showing.stems(tx, words_of(one.said for one in found))
+        stems = await stems_of(tx, words_of(one.said for one in found))
         marked = [(one, marks(one.said, meaning, stems)) for one in found]
         if asked.by_fitness:
             marked.sort(key=lambda pair: fitness(pair[0].said, pair[1]), reverse=True)

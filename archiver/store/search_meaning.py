@@ -79,6 +79,12 @@ async def understand(
     )
 
 
+async def stems_of(tx: AsyncConnection, words: Iterable[str]) -> Mapping[str, frozenset[str]]:
+    """The lexemes of each of *words*, as the texts are stemmed."""
+    rows = await tx.execute(_STEMS, {"words": sorted(set(words))})
+    return {row.word: frozenset(row.stems) for row in rows}
+
+
 def leaves(node: Node | None) -> Iterable[Text | Filter]:
     """The texts and filters of which *node* is made."""
     match node:
@@ -199,15 +205,21 @@ def quoted(lexeme: str) -> str:
     return "'" + lexeme.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
-_INDEX = fetching.Query.of("""
+_STEMS_OF_WORD = """
+    tsvector_to_array(to_tsvector(CAST(coalesce(
+        (SELECT language FROM store.lexicon LIMIT 1), 'simple') AS regconfig), word))
+"""
+_INDEX = fetching.Query.of(f"""
     SELECT to_regclass('store.texts_parts') IS NOT NULL AS finds_parts,
            (SELECT array_agg(word ORDER BY word) FROM unnest(CAST(%(words)s AS text[])) AS word)
                AS words,
-           (SELECT jsonb_agg(
-                tsvector_to_array(to_tsvector(CAST(coalesce(
-                    (SELECT language FROM store.lexicon LIMIT 1), 'simple') AS regconfig), word))
-                ORDER BY word) FROM unnest(CAST(%(words)s AS text[])) AS word) AS stems
-""")
+           (SELECT jsonb_agg({_STEMS_OF_WORD} ORDER BY word)
+            FROM unnest(CAST(%(words)s AS text[])) AS word) AS stems
+""")  # noqa: S608
+
+_STEMS = text(f"""
+    SELECT word, {_STEMS_OF_WORD} AS stems FROM unnest(CAST(:words AS text[])) AS word
+""")  # noqa: S608
 
 _FLOWS = text("SELECT flow_key, path FROM store.flows ORDER BY path")
 

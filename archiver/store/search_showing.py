@@ -3,7 +3,7 @@
 A search finds rows of `texts`; between that and this the message may have changed, or be gone.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -100,12 +100,6 @@ async def around(
     return found
 
 
-async def stems(tx: AsyncConnection, words: Iterable[str]) -> Mapping[str, frozenset[str]]:
-    """The lexemes of each of *words*, as the texts are stemmed."""
-    rows = await tx.execute(_STEMS, {"words": sorted(set(words))})
-    return {row.word: frozenset(row.stems) for row in rows}
-
-
 _FOUND = text("""
     SELECT m.flow_key, m.id, f.path AS flow, m.event, m.user_id,
            coalesce(nullif(u.nick, ''), m.external_user_name) AS nick, m.sent_at, m.content,
@@ -142,10 +136,4 @@ _AROUND = text("""
     ) AS n
     LEFT JOIN store.users AS u USING (user_id)
     ORDER BY asked.flow_key, asked.id, n.id
-""")
-
-_STEMS = text("""
-    SELECT word, tsvector_to_array(to_tsvector(CAST(coalesce((
-               SELECT language FROM store.lexicon LIMIT 1), 'simple') AS regconfig), word)) AS stems
-    FROM unnest(CAST(:words AS text[])) AS word
 """)
