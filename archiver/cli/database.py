@@ -24,7 +24,17 @@ from archiver.embedded.home import is_made
 from archiver.errors import ArchiverError, leaves
 from archiver.settings import Settings
 from archiver.settings.sections import DatabaseSettings
-from archiver.store import engine as store
+from archiver.store.engine import (
+    FORBIDDEN,
+    READ_ONLY,
+    DatabaseError,
+    Engine,
+    Fault,
+    fault,
+    first_line,
+    sqlstate,
+)
+from archiver.store.engine import connect as connect_to
 from archiver.store.granting import ASKER, admit_asker
 from archiver.store.inspecting import require_changes
 from archiver.store.revision import check_schema, require_tables
@@ -36,8 +46,6 @@ STANDSTILL_SECONDS = 60.0
 GUARD_SECONDS = 1.0
 MISSES = 60
 """So often a command asks in vain: who restarts a daemon restarts the server that both use."""
-FORBIDDEN = "42501"
-READ_ONLY = "25006"
 AWAY = frozenset({"08", "57"})
 
 
@@ -129,7 +137,7 @@ def require_demo(settings: Settings) -> Settings:
 @asynccontextmanager
 async def open_database(
     place: Place, *, standstill_seconds: float | None = None
-) -> AsyncIterator[store.Engine]:
+) -> AsyncIterator[Engine]:
     """As `open_views`; and the user may see the tables, too, and lock them.
 
     Raises:
@@ -145,7 +153,7 @@ async def open_database(
 @asynccontextmanager
 async def open_for_changes(
     place: Place, *, standstill_seconds: float | None = None
-) -> AsyncIterator[store.Engine]:
+) -> AsyncIterator[Engine]:
     """As `open_database`; and it can be written.
 
     What writes waits while it cannot; so it would wait for ever at a standby that somebody named.
@@ -188,7 +196,7 @@ async def guard(place: Place, *, misses: int) -> NoReturn:
 @asynccontextmanager
 async def open_views(
     place: Place, *, standstill_seconds: float | None = None
-) -> AsyncIterator[store.Engine]:
+) -> AsyncIterator[Engine]:
     """An engine on an archive of this release's schema, as of `archiver.store.engine.connect`.
 
     A private database is migrated to it. One of somebody's server is not touched.
@@ -208,7 +216,7 @@ async def open_views(
 
 
 @asynccontextmanager
-async def open_for_questions(place: Place) -> AsyncIterator[store.Engine]:
+async def open_for_questions(place: Place) -> AsyncIterator[Engine]:
     """As `open_views`, for what a person asks: of a private server, as one who only reads.
 
     Its superuser could read files, end sessions and fill the disk by a query that changes no row.
@@ -228,18 +236,18 @@ async def open_for_questions(place: Place) -> AsyncIterator[store.Engine]:
 @asynccontextmanager
 async def connect(
     place: Place, *, standstill_seconds: float | None = None
-) -> AsyncIterator[store.Engine]:
+) -> AsyncIterator[Engine]:
     """An engine on the database, whatever it holds.
 
     Raises:
         ArchiverError: it cannot be reached, goes away, or gives us no right to what we need.
     """
     try:
-        async with store.connect(
+        async with connect_to(
             place.url, pool_size=place.pool_size, standstill_seconds=standstill_seconds
         ) as engine:
             yield engine
-    except (*store.DatabaseError, BaseExceptionGroup) as failed:
+    except (*DatabaseError, BaseExceptionGroup) as failed:
         told = [_told(one) for one in leaves(failed)]
         if told[0] is None or None in told:
             raise
@@ -248,9 +256,9 @@ async def connect(
 
 def _told(error: BaseException) -> ArchiverError | None:
     """*error* of the database in words for people; None when it is another, or our own fault."""
-    if not isinstance(error, store.DatabaseError):
+    if not isinstance(error, DatabaseError):
         return None
-    reason, state = store.first_line(error), store.sqlstate(error)
+    reason, state = first_line(error), sqlstate(error)
     if state == FORBIDDEN:
         return ArchiverError(
             f"the database refuses: {reason}; name a user in ARCHIVER_DATABASE_URL who may: "
@@ -261,7 +269,7 @@ def _told(error: BaseException) -> ArchiverError | None:
             f"the database takes no changes: {reason}; name another in ARCHIVER_DATABASE_URL, "
             "as the primary of a standby, or set default_transaction_read_only off there"
         )
-    if isinstance(error, UnicodeError) or store.fault(error) is not store.Fault.SERVER:
+    if isinstance(error, UnicodeError) or fault(error) is not Fault.SERVER:
         return None
     happened = "went away" if not state or state[:2] in AWAY else "cannot go on"
     return ArchiverError(f"the database {happened}: {reason}")

@@ -36,6 +36,8 @@ from archiver.store.sessions import APPLICATION, History, begin_session, check_h
 REFUSED_VALUE = frozenset({"22", "54"})
 SERVER_AWAY = frozenset({"08", "40", "53", "55", "57", "58"})
 READ_ONLY = "25006"
+FORBIDDEN = "42501"
+"""The role has no right to what it asked for."""
 CANCELED = "57014"
 """By whoever may, or since it took longer than `statement_timeout`."""
 TOOK_TOO_LONG = frozenset({"25P03", "25P04"})

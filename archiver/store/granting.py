@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.errors import ArchiverError
-from archiver.store.engine import Engine, first_line, sqlstate, transaction
+from archiver.store.engine import FORBIDDEN, Engine, first_line, sqlstate, transaction
 
 WRITER = "archiver_writer"
 READER = "archiver_reader"
@@ -60,7 +60,6 @@ READER_DEFAULTS: Mapping[str, str] = {
     "idle_in_transaction_session_timeout": "10min",
 }
 
-FORBIDDEN = "42501"
 IS_THERE = frozenset({"42710", "23505"})
 LONGEST_NAME_BYTES = 63
 
