@@ -151,9 +151,7 @@ async def open_database(
 
 
 @asynccontextmanager
-async def open_for_changes(
-    place: Place, *, standstill_seconds: float | None = None
-) -> AsyncIterator[Engine]:
+async def open_for_changes(place: Place) -> AsyncIterator[Engine]:
     """As `open_database`; and it can be written.
 
     What writes waits while it cannot; so it would wait for ever at a standby that somebody named.
@@ -161,7 +159,7 @@ async def open_for_changes(
     Raises:
         ArchiverError: as there; or the database takes no changes.
     """
-    async with open_database(place, standstill_seconds=standstill_seconds) as engine:
+    async with open_database(place) as engine:
         await require_changes(engine)
         yield engine
 
