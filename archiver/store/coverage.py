@@ -213,7 +213,7 @@ async def standings(tx: AsyncConnection) -> dict[int, Standing]:
             epoch=epoch,
             doubted=read_ranges(doubted),
         )
-        for flow_key, streamed, listed, due, epoch, doubted in await fetch(tx, _STANDINGS, {})
+        for flow_key, streamed, listed, due, epoch, doubted in await fetch(tx, _STANDINGS)
     }
 
 

@@ -39,7 +39,7 @@ class Inspection(Struct, frozen=True, kw_only=True):
     """Whether a pooler is between us and the server."""
     at: datetime
     """What time it is there."""
-    bytes: int
+    database_bytes: int
 
 
 async def inspect(tx: AsyncConnection) -> Inspection:
@@ -109,7 +109,7 @@ _INSPECTION = text("""
            current_setting('transaction_read_only') = 'on' AS is_read_only,
            (SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl) AS encryption,
            clock_timestamp() AS at,
-           pg_database_size(current_database()) AS bytes
+           pg_database_size(current_database()) AS database_bytes
 """)
 
 _CHANGES = text("""

@@ -243,7 +243,7 @@ def _held(row: Sequence[Any]) -> tuple[Key, Held]:
 
 
 def _upsert(table: Table, source: str) -> str:
-    """Store the rows that *source*, a query, gives in place of those that have their keys.
+    """What stores the rows that *source*, a query, gives in place of those that have their keys.
 
     That finds them by the index, whatever the planner knows of the table.
     """

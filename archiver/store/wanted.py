@@ -31,7 +31,7 @@ async def wanting(tx: AsyncConnection) -> dict[int, Wanting]:
         flow_key: Wanting(
             missing=read_ranges(missing), doubted=read_ranges(doubted), due=due, epoch=epoch
         )
-        for flow_key, missing, doubted, due, epoch in await fetch(tx, _WANTING, {})
+        for flow_key, missing, doubted, due, epoch in await fetch(tx, _WANTING)
     }
 
 

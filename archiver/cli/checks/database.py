@@ -95,7 +95,7 @@ async def _of_writing(engine: Engine) -> AsyncIterator[Result]:
 
 def _of_server(found: Inspection, place: Place) -> Iterator[Result]:
     where = "a private server" if place.private else f"as {found.user} in {found.database}"
-    about = f"PostgreSQL {found.version}, {where}, {told_bytes(found.bytes)}"
+    about = f"PostgreSQL {found.version}, {where}, {told_bytes(found.database_bytes)}"
     if found.version_number < OLDEST:
         yield wrong("database", about, "PostgreSQL 15 or newer is needed")
     elif found.encoding != "UTF8":
