@@ -38,7 +38,7 @@ GAP_COLUMNS = (
 DOUBT_COLUMNS = GAP_COLUMNS[:4]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Uncertain:
     """What is not known for sure."""
 
@@ -112,10 +112,16 @@ async def _read(place: Place, patterns: Sequence[str], settings: Settings) -> Un
         ends = await missing.unknown_ends(tx, chosen)
         named = {one.flow for one in gaps} | {one.flow for one in doubts}
         named |= {*ends.untold, *ends.unmeasured}
-        excluded = settings.excluded(sorted(named))
         daemons = await leases.reports(tx)
-        unheard = unheard_among(flows, daemons)
-        return Uncertain(gaps, doubts, ends.untold, ends.unmeasured, excluded, unheard, daemons)
+        return Uncertain(
+            gaps=gaps,
+            doubts=doubts,
+            untold=ends.untold,
+            unmeasured=ends.unmeasured,
+            excluded=settings.excluded(sorted(named)),
+            unheard=unheard_among(flows, daemons),
+            daemons=daemons,
+        )
 
 
 def _describe(found: Uncertain) -> None:

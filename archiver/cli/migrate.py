@@ -21,9 +21,7 @@ from archiver.store.granting import READER, WRITER, Granted
 @click.option("--reader", metavar="NAME", default=READER, show_default=True, help="The readers'.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
-def migrate(
-    load_settings: LoadSettings, *, roles: bool, writer: str, reader: str, as_json: bool
-) -> None:
+def migrate(load: LoadSettings, /, *, roles: bool, writer: str, reader: str, as_json: bool) -> None:
     """Bring the database to this release's schema.
 
     Safe to repeat, also while the daemon runs. A private database needs none of this: it is
@@ -34,7 +32,7 @@ def migrate(
     """
     if not roles:
         refuse_beside("without --roles none are made", "writer", "reader")
-    with serve_database(load_settings()) as place:
+    with serve_database(load()) as place:
         before, after, granted = asyncio.run(_migrate(place, (writer, reader) if roles else None))
     if as_json:
         told: dict[str, object] = {"before": before, "after": after}

@@ -12,7 +12,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from archiver.cli.scene import TALKS, GapShown, Line, Scene
+from archiver.cli.scene import EDIT, TALKS, GapShown, Line, Scene
 from archiver.cli.tables import fitted
 from archiver.cli.terminal import make_safe
 from archiver.domain.model import is_private
@@ -182,7 +182,7 @@ def _said(one: Happening, cells: int) -> Text:
     if one.is_deleted:
         gone = Text(fitted(before or content, cells - 10), style="not dim red strike")
         return gone.append("  deleted", style="not strike red")
-    if one.event != "message-edit" or before == content:
+    if one.event != EDIT or before == content:
         return Text(fitted(content, cells), style="not dim default")
     old, new = _from_change(before, content)
     old = fitted(old, cells // 2 - 3)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
+from functools import partial
 
 import click
 
@@ -111,10 +112,7 @@ def search(
     if rank and cursor is not None:
         raise click.UsageError("--rank has one page: --cursor does not go with it")
     query = parse(" ".join(words))
-
-    def local(at: datetime) -> datetime:
-        return localize(at, zone)
-
+    local = partial(localize, zone=zone)
     now = on_clock(datetime.now(UTC), zone)
     asked = Asked(
         query=query,
@@ -136,8 +134,7 @@ def search(
         require_archive(settings)
     language = settings.search.language
     with serve_database(settings) as place:
-        found = asyncio.run(_find(place, asked, language=language if refresh else None))
-    outcome, advice = found
+        outcome, advice = asyncio.run(_find(place, asked, language=language if refresh else None))
     for told in _warnings(outcome, zone, advice=advice):
         _tell(told)
     _print(outcome, asked, zone, as_json=as_json, as_csv=as_csv)

@@ -65,7 +65,8 @@ NARROWEST = 8
 )
 @click.pass_obj
 def status(
-    load_settings: LoadSettings,
+    load: LoadSettings,
+    /,
     *,
     as_json: bool,
     patterns: tuple[str, ...],
@@ -107,7 +108,7 @@ def status(
         refuse_beside("--watch looks again and again", "exact")
     else:
         refuse_beside("without --watch there is one look", "every")
-    settings = load_settings()
+    settings = load()
     require_archive(settings)
     is_shared = settings.sharing.enabled
     with serve_database(settings) as place, suppress(KeyboardInterrupt):
@@ -250,10 +251,8 @@ def _lines(rows: Sequence[Sequence[str]], room: int, widths: Sequence[int]) -> I
 
 def _summary(found: Look) -> str:
     flows, totals = found.flows, found.totals
-    gaps, missing = (
-        sum(one.gaps or 0 for one in flows),
-        sum(one.missing_ids or 0 for one in flows),
-    )
+    gaps = sum(one.gaps or 0 for one in flows)
+    missing = sum(one.missing_ids or 0 for one in flows)
     unknown = sum(one.gaps is None for one in flows)
     written = totals.written_at
     events = _counted(_sum(one.events for one in flows), "event")
