@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from itertools import count
 
 from msgspec import Struct
 
@@ -89,6 +90,11 @@ class Intake:
         self._waiting = 0
         self._hindered_at = 0.0
         self._free_since = -math.inf
+        self._connections = count(1)
+
+    def number_connection(self) -> int:
+        """The number of a connection that was opened, by which its items are told from others."""
+        return next(self._connections)
 
     @property
     def held_bytes(self) -> int:

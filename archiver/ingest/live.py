@@ -10,7 +10,6 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import datetime
-from itertools import count
 from typing import NoReturn
 
 from msgspec import Struct
@@ -43,8 +42,6 @@ ENOUGH_EVENTS = 16
 """In a batch, so that nothing waits for more: it would delay them more than it saves."""
 RATE_SECONDS = 0.5
 """Of which time it is told how fast events come."""
-
-connections = count(1)
 
 
 class Pace(Struct, frozen=True, kw_only=True):
@@ -104,7 +101,7 @@ async def listen(occurrences: AsyncIterator[Occurrence], listener: Listener) -> 
         async for occurrence in occurrences:
             match occurrence:
                 case Opened(answered_at=answered_at):
-                    connection = next(connections)
+                    connection = listener.intake.number_connection()
                     log.info("stream opened", extra=about)
                     listener.tally.open(listener.link)
                     keys = listener.on_opened()

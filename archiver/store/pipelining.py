@@ -25,7 +25,8 @@ PREPARED = "prepared statements"
 BINARY = pq.Format.BINARY
 DONE = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
 
-names = count(1)
+_numbers = count(1)
+"""Of statements that are prepared; none is used twice, on whichever connection."""
 
 
 class Statement(Struct, frozen=True):
@@ -98,7 +99,7 @@ def _hand_over(
             continue
         name = known.get(one.words)
         if name is None and one.words not in new:
-            new[one.words] = place + len(new), b"archiver_%d" % next(names)
+            new[one.words] = place + len(new), b"archiver_%d" % next(_numbers)
             pgconn.send_prepare(new[one.words][1], one.words)
         name = name or new[one.words][1]
         pgconn.send_query_prepared(name, one.values, formats, BINARY)
