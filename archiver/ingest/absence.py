@@ -88,12 +88,6 @@ async def look_for(
         near = partial(places.beside, flow_key=flow_key, id_=place.id, older=older)
         return await when_possible(engine, partial(near, with_inbox=with_inbox, most=MASS))
 
-    def shown(id_: int, frame: bytes) -> Happening | Rejected:
-        decoded = at_home(decode_listed(frame), objection)
-        if isinstance(decoded, Event) and decoded.id != id_:
-            return Rejected(reason="it is not the message that was asked for")
-        return decoded
-
     show = partial(client.show, path)
     absent, kept = await sort_out(held, unmissed, show=show, beside=beside)
     there = {id_: frame for id_ in {*kept[:1], *kept[-1:]} if (frame := await show(id_))}
@@ -103,23 +97,30 @@ async def look_for(
             "messages vanished in bulk, and are kept as they are",
             extra={"flow": path, "messages": len(kept), "first": kept[0], "last": kept[-1]},
         )
-    found = []
-    for id_, frame in absent.items():
-        found.append(
-            Arrival(
-                frame=NOT_FOUND if frame is None else frame,
-                decoded=vanished(id_, sent_at=now) if frame is None else shown(id_, frame),
-                flow_key=flow_key,
-                witness="show" if frame is None else "list",
-                origin=f"show {path}",
-                received_at=now,
-                listed_as_of=EventId(as_of),
-            )
+    found = [
+        Arrival(
+            frame=NOT_FOUND if frame is None else frame,
+            decoded=vanished(id_, sent_at=now) if frame is None else _read(frame, id_, objection),
+            flow_key=flow_key,
+            witness="show" if frame is None else "list",
+            origin=f"show {path}",
+            received_at=now,
+            listed_as_of=EventId(as_of),
         )
+        for id_, frame in absent.items()
+    ]
     if any(isinstance(one.decoded, Vanished) for one in found):
         # A lost flow answers 404 as well, and another one: then nothing is concluded.
         await require()
     return found
+
+
+def _read(frame: bytes, id_: int, objection: Objection) -> Happening | Rejected:
+    """What the service shows of the message *id_*."""
+    decoded = at_home(decode_listed(frame), objection)
+    if isinstance(decoded, Event) and decoded.id != id_:
+        return Rejected(reason="it is not the message that was asked for")
+    return decoded
 
 
 async def sort_out(
