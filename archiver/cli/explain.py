@@ -16,14 +16,13 @@ from archiver.errors import ArchiverError
 from archiver.ingest.folding import by_message
 from archiver.ingest.tagging import tag_history
 from archiver.store import directory, explaining, journal, leases
+from archiver.store.coverage import NEWEST_PROVABLE
 from archiver.store.engine import Transaction, see_one_moment
-
-LARGEST_ID = 2**63 - 2
 
 
 @click.command
 @click.argument("flow")
-@click.argument("id_", metavar="ID", type=Whole(1, LARGEST_ID))
+@click.argument("id_", metavar="ID", type=Whole(1, NEWEST_PROVABLE))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 def explain(load: LoadSettings, /, *, flow: str, id_: int, as_json: bool) -> int:

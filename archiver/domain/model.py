@@ -17,6 +17,9 @@ which has none, its path."""
 EventId = NewType("EventId", int)
 """Grows within its flow, with holes; unique only there. A message's id is that of its event."""
 
+LARGEST_ID = 2**63 - 1
+"""Of an event: the largest number that a ``bigint`` of Postgres holds."""
+
 UserId = NewType("UserId", str)
 """Numeric text; ``"0"`` stands for an integration or an anonymous sender."""
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 from unicodedata import category
 
+from archiver.domain.model import LARGEST_ID
 from archiver.domain.query import (
     BEING,
     FIELDS,
@@ -41,7 +42,6 @@ LONGEST = 4_000
 DEEPEST = 30
 MOST_TERMS = 200
 
-LARGEST_ID = 2**63 - 1
 LONGEST_NAME = max(map(len, (*FIELDS, HISTORY)))
 QUOTED = frozenset(QUOTES)
 ESCAPED = QUOTED | {"\\"}

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import msgspec
 
 from archiver.domain.events import Rejected
-from archiver.domain.model import EventId, FlowId, ThreadId, UserId
+from archiver.domain.model import LARGEST_ID, EventId, FlowId, ThreadId, UserId
 
 MAX_NAME_LENGTH = 255
 """Of names and ids: what is longer is none, and no index of Postgres would take it."""
@@ -72,7 +72,7 @@ class Chat(msgspec.Struct, gc=False):
     """
 
     event: Literal["message"]
-    id: Annotated[EventId, msgspec.Meta(ge=1, le=2**63 - 1)]
+    id: Annotated[EventId, msgspec.Meta(ge=1, le=LARGEST_ID)]
     content: str
     sent: Annotated[int, msgspec.Meta(ge=0, lt=EXACT_IN_SECONDS)]
     user: Annotated[UserId, _NAMED] | None = None

@@ -8,11 +8,20 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from archiver.domain.model import Attachment, EventId, FlowId, Json, Thread, ThreadId, UserId
+from archiver.domain.model import (
+    LARGEST_ID,
+    Attachment,
+    EventId,
+    FlowId,
+    Json,
+    Thread,
+    ThreadId,
+    UserId,
+)
 from archiver.flowdock.envelope import EXACT_IN_SECONDS, MAX_NAME_LENGTH, MAX_TAG_LENGTH
 
-MAX_EVENT_ID = 2**63 - 1
 MAX_COUNT = 2**31 - 1
+MAX_FILE_BYTES = 2**63 - 1
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PARENT = re.compile(r"influx:([0-9]{1,19})")
@@ -20,13 +29,13 @@ _PARENT = re.compile(r"influx:([0-9]{1,19})")
 
 def read_id(value: Any) -> EventId | None:
     """Return an event's or message's id."""
-    fits = type(value) is int and 0 < value <= MAX_EVENT_ID
+    fits = type(value) is int and 0 < value <= LARGEST_ID
     return value if fits else None
 
 
 def read_user(value: Any) -> UserId | None:
     """Return a user's id: text on the wire, a number in old answers and in ``flow-add``."""
-    if type(value) is int and -MAX_EVENT_ID <= value <= MAX_EVENT_ID:
+    if type(value) is int and -LARGEST_ID <= value <= LARGEST_ID:
         value = str(value)
     fits = type(value) is str and 0 < len(value) <= MAX_NAME_LENGTH
     return value if fits else None
@@ -136,7 +145,7 @@ def _attachment(item: dict[str, Any]) -> Attachment:
     return Attachment(
         file_name=read_text(item.get("file_name")),
         content_type=read_text(item.get("content_type")),
-        size_bytes=size if type(size) is int and 0 <= size <= MAX_EVENT_ID else None,
+        size_bytes=size if type(size) is int and 0 <= size <= MAX_FILE_BYTES else None,
         path=read_text(item.get("path")),
     )
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
 from archiver.domain.events import Event, Happening, Rejected, Vanished
-from archiver.domain.model import EventId
+from archiver.domain.model import LARGEST_ID, EventId
 from archiver.flowdock.decode import decode_listed
 from archiver.flowdock.pages import Page
 from archiver.ingest.batch import Arrival, Batch
@@ -117,7 +117,7 @@ def batch_of(
 
 def bounds(page: Page) -> tuple[int, int]:
     """The ids that *page* was asked for, both included."""
-    return (page.since or 0) + 1, (page.until or 2**63 - 1) - 1
+    return (page.since or 0) + 1, (page.until or LARGEST_ID) - 1
 
 
 def _reach(page: Page, ids: Sequence[int]) -> Ranges:

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from archiver.domain.coverage import Ranges
 from archiver.domain.events import Decoded, Rejected
 from archiver.domain.facts import BEFORE_ALL
-from archiver.domain.model import EventId
+from archiver.domain.model import LARGEST_ID, EventId
 from archiver.domain.proportion import OUT_OF_PROPORTION, is_far_beyond
 from archiver.errors import ArchiverError
 from archiver.flowdock.decode import decode, decode_listed
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BATCH_LINES = 500
-Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Id = Annotated[int, Meta(ge=0, le=LARGEST_ID)]
 
 
 class Form(Struct, frozen=True, kw_only=True):

@@ -29,6 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.coverage import Ranges
+from archiver.domain.model import LARGEST_ID
 from archiver.store.bulk import Key, instant, key_table, keys_of, numbers, records
 from archiver.store.fetching import fetch, query
 from archiver.store.pipelining import Statement, send
@@ -36,7 +37,7 @@ from archiver.store.schema import ledger, pages
 
 NOTHING: Mapping[int, Ranges] = MappingProxyType({})
 
-NEWEST_PROVABLE = 2**63 - 2
+NEWEST_PROVABLE = LARGEST_ID - 1
 """Postgres notes the end of a range as the id after it: of the very last id there is none."""
 
 MANY_RANGES_BYTES = 4000

@@ -13,11 +13,11 @@ from msgspec import Struct
 from psycopg import sql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from archiver.domain.model import LARGEST_ID
 from archiver.store.bulk import driver_of
 from archiver.store.exporting_choice import Part, Selection, Subject, source, wanted
 
 BLOCK_BYTES = 256 * 1024
-LARGEST_ID = 2**63 - 1
 ROWS_AT_ONCE = 256
 """How many lines are to come as one value."""
 LARGEST_AT_ONCE = 2_000_000

@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import BigInteger
 
+from archiver.domain.model import LARGEST_ID
 from archiver.store.bulk import Key, keys_of
 from archiver.store.rows import Rows, add_rows
 from archiver.store.schema import changes, lexicon, walks
@@ -24,7 +25,6 @@ ONE_AT_A_TIME = 0x7365656B
 SESSIONS = 2
 """By which one may fill it. As one of them may outlive the other, each has a lock of its own."""
 MOST_NOTES = 500
-LARGEST_ID = 2**63 - 1
 
 
 class Lexicon(Struct, frozen=True):

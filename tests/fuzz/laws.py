@@ -19,9 +19,9 @@ from zlib import crc32
 import msgspec
 
 from archiver.domain.events import Decoded, Event, Mutation, Posted, Rejected, Signal
+from archiver.domain.model import LARGEST_ID
 from archiver.flowdock.decode import decode, decode_any, decode_listed, decode_listed_any
 from archiver.flowdock.envelope import Envelope, read, read_json
-from archiver.flowdock.fields import MAX_EVENT_ID
 from archiver.flowdock.framing import (
     MAX_EVENT_ID_BYTES,
     MAX_FRAME_BYTES,
@@ -147,7 +147,7 @@ def check_storable(decoded: Decoded) -> None:
     assert json.loads(msgspec.json.encode(decoded)) == json.loads(text), "written otherwise"
     for name in ("id", "target", "parent"):
         id_ = getattr(decoded, name, None)
-        assert id_ is None or 0 < id_ <= MAX_EVENT_ID, f"{name} {id_} is out of range"
+        assert id_ is None or 0 < id_ <= LARGEST_ID, f"{name} {id_} is out of range"
 
 
 def check_verbatim(frame: bytes, decoded: Event | Signal) -> None:
