@@ -101,12 +101,17 @@ class Links:
 
     def __init__(self, found: Found, folder: str) -> None:
         self._contents = found.contents
-        self._root = "../" * (folder.count("/") + 1)
+        self._root = root_from(folder)
 
     def path(self, file: Mapping[str, Any]) -> str | None:
         """The path from the folder to what *file* holds; None when that is not in the archive."""
         content = self._contents.get(file.get("sha256") or "")
         return None if content is None else self._root + content.path
+
+
+def root_from(folder: str) -> str:
+    """The way from *folder*, a path in an export, to the export itself; nothing from there."""
+    return "../" * (folder.count("/") + 1) if folder else ""
 
 
 async def find_files(tx: Transaction, chosen: Selection, place: Place, *, by_month: bool) -> Found:

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from archiver.domain.model import is_private
 from archiver.domain.query import show
-from archiver.export.files import Links, inert_place
+from archiver.export.files import Links, inert_place, root_from
 from archiver.export.folder import Shelf
 from archiver.export.html_message import article
 from archiver.export.html_search import Shard, list_shards
@@ -42,8 +42,9 @@ def _finalize(value: Any) -> Any:
     return in_line(value) if type(value) is str else value
 
 
+_LOADER = PackageLoader("archiver.export", "pages")
 _PAGES = Environment(
-    loader=PackageLoader("archiver.export", "pages"),
+    loader=_LOADER,
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,
@@ -184,16 +185,20 @@ class Html:
             with shelf.file(f"{name}.html") as sink:
                 template = _PAGES.get_template(f"{name}.html")
                 sink.write(_page(template, "", title, [], **told[name]))
-        for name in ASSETS:
-            with shelf.file(f"assets/{name}") as sink:
-                source, _, _ = PackageLoader("archiver.export", "pages").get_source(_PAGES, name)
-                sink.write(source.encode())
-                if name == "style.css" and reading.files is not None:
-                    sink.write(PICTURE_STYLE)
+        _write_assets(shelf, with_pictures=reading.files is not None)
         with shelf.file("assets/shards.js") as sink:
             sink.write(
                 b'"use strict";\nconst shards = ' + list_shards(shelf.folder, flows) + b";\n"
             )
+
+
+def _write_assets(shelf: Shelf, *, with_pictures: bool) -> None:
+    for name in ASSETS:
+        with shelf.file(f"assets/{name}") as sink:
+            source, _, _ = _LOADER.get_source(_PAGES, name)
+            sink.write(source.encode())
+            if name == "style.css" and with_pictures:
+                sink.write(PICTURE_STYLE)
 
 
 def _links(reading: Reading, home: str) -> Links | None:
@@ -221,8 +226,7 @@ def _page(
     template: Template, home: str, title: str, trail: list[tuple[str, str]], **told: Any
 ) -> bytes:
     """A page in the folder *home*; one that messages follow has no end yet."""
-    root = "../" * (home.count("/") + 1) if home else ""
-    return template.render(root=root, title=title, trail=trail, **told).encode()
+    return template.render(root=root_from(home), title=title, trail=trail, **told).encode()
 
 
 def _thread_month(message: Message) -> str:
