@@ -6,7 +6,7 @@ out stops alone, and is told; the others go on.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -30,7 +30,7 @@ from archiver.ingest.indexing import Writers, index_forever
 from archiver.ingest.leases import EVERYTHING, Leases
 from archiver.ingest.live import Pace, write_forever
 from archiver.ingest.pruning import prune
-from archiver.ingest.source import STREAM_FIRST_SECONDS
+from archiver.ingest.source import STREAM_FIRST_SECONDS, Source
 from archiver.memory import collect_rarely
 from archiver.settings import Settings
 from archiver.settings.account import Account as AccountSettings
@@ -138,7 +138,7 @@ async def backfill_once(
     accounts = settings.require_accounts()
     locked_out: dict[str, str] = {}
     async with works(settings, engine) as shared:
-        sources = []
+        sources: list[tuple[AccountSettings, Source]] = []
         paths: dict[int, str] = {}
         for one in accounts:
             account = shared.account(one)
@@ -156,14 +156,17 @@ async def backfill_once(
                 if settings.files.enabled:
                     await fetch_all(source, partial(shared.downloads, one))
             source.stop()
-        told = {key for _, source in sources for key in source.paths.keys() - source.untold.keys()}
-        untold = {
-            paths[key]: reason
-            for _, source in sources
-            for key, reason in source.untold.items()
-            if key not in told
-        }
+        untold = {paths[key]: why for key, why in _untold(source for _, source in sources).items()}
         return Backfilled(untold=untold, locked_out=locked_out)
+
+
+def _untold(sources: Iterable[Source]) -> dict[int, str]:
+    """By flow key: why none of *sources* was told the newest message, where none was."""
+    asked = list(sources)
+    told = {key for source in asked for key in source.paths.keys() - source.untold.keys()}
+    return {
+        key: reason for source in asked for key, reason in source.untold.items() if key not in told
+    }
 
 
 async def _work(shared: Works, account: AccountSettings, locked_out: set[str]) -> None:
