@@ -39,6 +39,9 @@ from archiver.store import coverage, missing
 from archiver.store.coverage import Standing
 from archiver.works import Works
 
+Unfinished = dict[str, dict[int, Difference]]
+"""By the paths of flows that are still to be verified: what was found of them by then."""
+
 
 @dataclass(slots=True)
 class Findings:
@@ -118,30 +121,16 @@ async def _run(
         async with engine.connect() as tx:
             chosen = await choose_flows(tx, patterns)
         await asyncio.sleep(settings.ingest.settling_seconds + STREAM_FIRST_SECONDS)
-        unfinished: dict[str, dict[int, Difference]] = {}
-        for one, source in ((one, account.source) for one, account in accounts):
-            mine = {
-                key: path
-                for key, path in source.paths.items()
-                if path not in found.looks or path in unfinished
-            }
-            looks = await begin(source, mine, since=since)
-            for key, look in looks.items():
-                look.differences |= unfinished.pop(mine[key], {})
-            found.looks |= {mine[key]: look for key, look in looks.items()}
+        unfinished: Unfinished = {}
+        for one, account in accounts:
             means = Means(
-                source=source,
+                source=account.source,
                 workers=settings.backfill.concurrency,
                 now=daemon.utc_now,
                 on_page=partial(_tell, tell, found),
             )
             with _locking_out(found, settings, one):
-                await verify_flows(means, looks)
-            if one.name in found.locked_out:
-                source.stop()
-                for key, look in looks.items():
-                    look.troubles.append(f"the token of account {one.name} was refused")
-                    unfinished[mine[key]] = look.differences
+                await _look_through(means, found, unfinished, since=since, account=one.name)
         standings = await when_possible(engine, coverage.standings)
         unmeasured = await when_possible(engine, partial(missing.unmeasured, flow_keys=chosen))
     refused = {key for _, account in accounts for key in account.source.untold}
@@ -153,6 +142,39 @@ async def _run(
         and settings.wants(path)
     ]
     return found
+
+
+async def _look_through(
+    means: Means,
+    found: Findings,
+    unfinished: Unfinished,
+    *,
+    since: datetime | None,
+    account: str,
+) -> None:
+    """Verify what the account of that name can read, and no other has finished before.
+
+    Raises:
+        TokenRefused: it is locked out, in a group; its flows are *unfinished* then.
+    """
+    source = means.source
+    mine = {
+        key: path
+        for key, path in source.paths.items()
+        if path not in found.looks or path in unfinished
+    }
+    looks = await begin(source, mine, since=since)
+    for key, look in looks.items():
+        look.differences |= unfinished.pop(mine[key], {})
+    found.looks |= {mine[key]: look for key, look in looks.items()}
+    try:
+        await verify_flows(means, looks)
+    except* TokenRefused:
+        source.stop()
+        for key, look in looks.items():
+            look.troubles.append(f"the token of account {account} was refused")
+            unfinished[mine[key]] = look.differences
+        raise
 
 
 def _locking_out(
