@@ -20,7 +20,7 @@ from tests.oracle.programs import further_processes
 from tests.test_daemon import Archive, until
 from tests.test_sharing import HOLDERS, followed
 
-COMMAND = (sys.executable, "-m", "archiver.cli.main", "run")
+COMMAND = (sys.executable, "-m", "archiver", "run")
 PATIENCE = Patience(watchdog_seconds=1.5, again_seconds=0.05)
 ASLEEP = (sys.executable, "-c", "import time; time.sleep(60)")
 

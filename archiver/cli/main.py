@@ -200,7 +200,3 @@ def _hint(error: click.ClickException) -> str:
 
 def _terminate(number: int, frame: object) -> NoReturn:  # noqa: ARG001
     raise SystemExit(TERMINATED)
-
-
-if __name__ == "__main__":
-    main()

@@ -133,7 +133,7 @@ def judged(page: bytes) -> str:
 def daemon(home: Path, settings: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """``archiver run``, ended with the block."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ARCHIVER_")}
-    command = [sys.executable, "-m", "archiver.cli.main", "run"]
+    command = [sys.executable, "-m", "archiver", "run"]
     with (home / "daemon.log").open("ab") as log:
         process = subprocess.Popen(command, env={**kept, **settings}, stderr=log)
     try:

@@ -103,7 +103,7 @@ def test_on_a_terminal_it_ends_with_all_it_started(
     controller, terminal = pty.openpty()
     shown = b""
     with subprocess.Popen(
-        [sys.executable, "-m", "archiver.cli.main", "demo", "--seconds=600", *SMALL[1:]],
+        [sys.executable, "-m", "archiver", "demo", "--seconds=600", *SMALL[1:]],
         env=environ | {"ARCHIVER_DATA_DIR": str(swift_path), "TERM": "xterm-256color"},
         stdin=terminal,
         stdout=terminal,
@@ -142,7 +142,7 @@ def test_it_can_be_stopped_while_the_history_is_made(
     environ: dict[str, str], swift_path: Path
 ) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "archiver.cli.main", "demo", "--history=1000000"],
+        [sys.executable, "-m", "archiver", "demo", "--history=1000000"],
         env=environ | {"ARCHIVER_DATA_DIR": str(swift_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -92,7 +92,7 @@ def test_work_goes_on_when_nobody_hears_of_it(redirected: str, environ: dict[str
     status = "(click.echo('x', err=True), print('y', file=sys.stderr), 5)[-1]"
     assert probe(status, redirected, environ) == (5, b"")
     assert probe("int('x')", redirected, environ) == (1, b"")
-    command = ["-m", "archiver.cli.main", "status"]
+    command = ["-m", "archiver", "status"]
     assert python(command, redirected, environ) == (2, b"")  # there is no archive
 
 

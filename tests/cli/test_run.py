@@ -49,7 +49,7 @@ def settings(
 @contextmanager
 def running(settings: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """The daemon; killed at the end, should it still be there."""
-    command = [sys.executable, "-m", "archiver.cli.main", "run"]
+    command = [sys.executable, "-m", "archiver", "run"]
     with subprocess.Popen(command, env=settings, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process

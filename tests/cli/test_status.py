@@ -201,7 +201,7 @@ def test_a_table_of_a_command_that_is_cut_short_is_no_error(
     environ: dict[str, str], archive: str, tmp_path: Path
 ) -> None:
     errors = tmp_path / "errors"
-    line = f"'{sys.executable}' -m archiver.cli.main status 2>'{errors}' | true"
+    line = f"'{sys.executable}' -m archiver status 2>'{errors}' | true"
     subprocess.run(["sh", "-c", line], env=environ | {"ARCHIVER_DATABASE_URL": archive}, check=True)
     assert errors.read_text() == ""
 

@@ -148,7 +148,7 @@ async def test_it_ends_with_the_terminal_that_it_runs_in(file, environ):
 
 def started_on(terminal: int, file: Path, environ: dict[str, str]) -> subprocess.Popen[str]:
     """The daemon, whose terminal is *terminal*, which is closed here."""
-    command = [sys.executable, "-m", "archiver.cli.main", "run", "--config", str(file)]
+    command = [sys.executable, "-m", "archiver", "run", "--config", str(file)]
     daemon = subprocess.Popen(
         ["setsid", "--ctty", *command],
         env=environ,

@@ -477,7 +477,7 @@ def test_a_file_that_cannot_be_written_is_told_and_looks_like_nothing(
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
 
-    command = [sys.executable, "-m", "archiver.cli.main", "export", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "archiver", "export", str(tmp_path / "out")]
     told = subprocess.run(
         command,
         env={

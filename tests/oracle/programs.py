@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-PROGRAM = (sys.executable, "-m", "archiver.cli.main")
+PROGRAM = (sys.executable, "-m", "archiver")
 JUMPING = (sys.executable, "-m", "tests.oracle.jumping")
 """The same, with a wall clock that the judge sets."""
 

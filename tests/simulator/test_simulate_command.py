@@ -13,7 +13,7 @@ import pytest
 from tests.bench.processes import cpu_seconds
 from tests.cli.forks import Starter
 
-COMMAND = [sys.executable, "-m", "archiver.cli.main", "simulate"]
+COMMAND = [sys.executable, "-m", "archiver", "simulate"]
 
 
 async def line(process: asyncio.subprocess.Process) -> bytes:
