@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import IO
 from unicodedata import category
@@ -134,8 +134,9 @@ async def _write(tx: Transaction, sha256: str, target: Path) -> str:
     """Write a file's bytes to *target*; whole or not at all."""
     try:
         with _becoming(target) as sink:
-            async for piece in stored.content(tx, sha256):
-                sink.write(piece)
+            async with aclosing(stored.content(tx, sha256)) as pieces:
+                async for piece in pieces:
+                    sink.write(piece)
     except Corruption as error:
         raise ArchiverError(str(error)) from error
     except OSError as error:

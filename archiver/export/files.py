@@ -16,7 +16,7 @@ from archiver.errors import ArchiverError
 from archiver.export.folder import FILES, Shelf
 from archiver.export.manifest import NamedFiles
 from archiver.export.names import safe_name
-from archiver.store import exporting_files
+from archiver.store import exporting_files, files
 from archiver.store.engine import Transaction
 from archiver.store.exporting_choice import ALWAYS, Selection, name_of
 from archiver.store.exporting_files import NamedFile
@@ -147,7 +147,7 @@ async def write_content(
     if content.size_bytes is None:
         raise DamagedFile(digest, "it is said to be kept, and is not there")
     with shelf.file(content.path) as sink:
-        async with aclosing(exporting_files.content(tx, digest)) as parts:
+        async with aclosing(files.parts(tx, digest)) as parts:
             async for part in parts:
                 sink.write(part)
                 count(len(part), content.path)

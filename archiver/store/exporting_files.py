@@ -46,15 +46,6 @@ async def named_files(tx: AsyncConnection, chosen: Selection) -> AsyncGenerator[
             yield NamedFile(*row)
 
 
-async def content(tx: AsyncConnection, sha256: str) -> AsyncGenerator[bytes]:
-    """What a file holds, part by part, whatever its parts are; to be closed as well."""
-    statement = _CONTENT.format(sha256=sql.Literal(sha256))
-    async with driver_of(tx).cursor() as cursor, cursor.copy(statement) as copied:
-        copied.set_types(["bytea"])
-        async for (part,) in copied.rows():
-            yield part
-
-
 async def paths(tx: AsyncConnection, flows: Sequence[str]) -> AsyncGenerator[KeptPath]:
     """Each path of a file of *flows* that is kept, in order; to be closed as well."""
     statement = _PATHS.format(flows=sql.Literal(list(flows)))
@@ -90,8 +81,3 @@ _PATHS = sql.SQL("""
         ORDER BY f.path COLLATE "C", k.path COLLATE "C"
     ) TO STDOUT WITH (FORMAT binary)
 """)
-
-_CONTENT = sql.SQL(
-    "COPY (SELECT bytes FROM store.file_parts WHERE sha256 = {sha256} ORDER BY part)"
-    " TO STDOUT WITH (FORMAT binary)"
-)

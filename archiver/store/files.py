@@ -6,18 +6,20 @@ file of just these, and in parts, so that neither side ever holds a large file i
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import IO
 
 from msgspec import Struct
+from psycopg import sql
 from sqlalchemy import Update, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.model import Attachment
 from archiver.errors import ArchiverError, Corruption
-from archiver.store.bulk import numbers, texts
+from archiver.store.bulk import driver_of, numbers, texts
 from archiver.store.engine import DatabaseError, sqlstate
 from archiver.store.pipelining import Statement
 from archiver.store.rows import Row, copy
@@ -173,18 +175,26 @@ async def of_message(tx: AsyncConnection, flow: str, id_: int) -> list[Kept]:
     return [Kept(**row) for row in rows.mappings()]
 
 
-async def content(tx: AsyncConnection, sha256: str) -> AsyncIterator[bytes]:
-    """Yield the bytes of a file, in parts.
+async def parts(tx: AsyncConnection, sha256: str) -> AsyncGenerator[bytes]:
+    """What is kept of a file, part by part, whatever that is; to be closed by who stops reading."""
+    statement = _CONTENT.format(sha256=sql.Literal(sha256))
+    async with driver_of(tx).cursor() as cursor, cursor.copy(statement) as copied:
+        copied.set_types(["bytea"])
+        async for (part,) in copied.rows():
+            yield part
+
+
+async def content(tx: AsyncConnection, sha256: str) -> AsyncGenerator[bytes]:
+    """The bytes of a file, as `parts`.
 
     Raises:
         Corruption: they are not those that were kept.
     """
-    digest, part = hashlib.sha256(), 0
-    at = select(file_parts.c.bytes).where(file_parts.c.sha256 == sha256)
-    while piece := (await tx.execute(at.where(file_parts.c.part == part))).scalar():
-        digest.update(piece)
-        yield piece
-        part += 1
+    digest = hashlib.sha256()
+    async with aclosing(parts(tx, sha256)) as kept:
+        async for part in kept:
+            digest.update(part)
+            yield part
     if digest.hexdigest() != sha256:
         raise Corruption(
             f"the file {sha256} was altered in store.file_parts: restore it from a backup"
@@ -250,6 +260,11 @@ def _parts(content: IO[bytes], sha256: str) -> Iterator[Row]:
         yield sha256, part, piece
         part += 1
 
+
+_CONTENT = sql.SQL(
+    "COPY (SELECT bytes FROM store.file_parts WHERE sha256 = {sha256} ORDER BY part)"
+    " TO STDOUT WITH (FORMAT binary)"
+)
 
 _MISSING = text("""
     SELECT flow, message_id, position, file_name, file_size, path, attempts, last_error

@@ -2,7 +2,11 @@
 
 import asyncio
 import json
+import os
 import re
+import resource
+import subprocess
+import sys
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -210,3 +214,29 @@ def test_what_cannot_be_saved_is_told(
     told = archiver("files", "save", flow, id_, to, ARCHIVER_DATABASE_URL=archive)
     assert told.returncode == (1 if id_ == "6" else 2)
     assert said in told.stderr
+
+
+def test_a_file_that_cannot_be_written_whole_is_not_there(archive: str, tmp_path: Path) -> None:
+    large = bytes(5_000_000)
+    with psycopg.connect(archive) as db:
+        digest = sha256(large).hexdigest()
+        db.execute("DELETE FROM store.file_parts")
+        db.execute(
+            "INSERT INTO store.file_parts SELECT %s, n, decode(repeat('00', 1000000), 'hex')"
+            " FROM generate_series(0, 4) AS n",
+            [digest],
+        )
+        db.execute("UPDATE store.attached SET sha256 = %s WHERE sha256 IS NOT NULL", [digest])
+    save = [sys.executable, "-m", "archiver", "files", "save", "acme/main", "5", str(tmp_path)]
+    told = subprocess.run(
+        save,
+        env={"PATH": os.environ["PATH"], "ARCHIVER_DATABASE_URL": archive},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 2, told.stderr
+    assert "cannot be written: File too large" in told.stderr
+    assert told.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
