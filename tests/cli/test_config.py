@@ -45,7 +45,7 @@ def test_each_setting_is_shown_with_its_source_and_no_secret(
 def test_json_and_what_has_changed(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("ARCHIVER_TOKEN", "STATE_DIRECTORY", "XDG_STATE_HOME"):
+    for name in ("ARCHIVER_TOKEN", "ARCHIVER_POSTGRES_BIN", "STATE_DIRECTORY", "XDG_STATE_HOME"):
         monkeypatch.delenv(name, raising=False)
     assert run(["--config", str(file), "config", "--changed", "--json"]) == 0
     told = capsys.readouterr().out

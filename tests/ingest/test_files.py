@@ -183,7 +183,9 @@ class FullInTheEnd(BytesIO):
 
     @override
     def close(self) -> None:
-        raise OSError(ENOSPC, strerror(ENOSPC))
+        if not self.closed:
+            super().close()
+            raise OSError(ENOSPC, strerror(ENOSPC))
 
 
 async def test_a_disk_whose_room_ends_with_the_file_does_not_stop_the_daemon(
