@@ -6,7 +6,14 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from archiver.simulator import truth, wire
-from archiver.simulator.access import WORLD, answer, invalid, parameters
+from archiver.simulator.access import (
+    WORLD,
+    Endpoint,
+    Refused,
+    answer,
+    invalid,
+    parameters,
+)
 from archiver.simulator.faults import from_json
 from archiver.simulator.schedule import Faults
 from archiver.simulator.streaming import FAULTS, Streams
@@ -44,7 +51,7 @@ class Playing(Protocol):
 
 
 def add_routes(router: web.UrlDispatcher, simulator: Playing) -> None:
-    """Serve the control endpoints; they ask for no credentials."""
+    """Serve the control endpoints; they ask for no credentials, and answer no page of elsewhere."""
 
     async def play(request: web.Request) -> web.StreamResponse:
         given = await parameters(request)
@@ -72,14 +79,28 @@ def add_routes(router: web.UrlDispatcher, simulator: Playing) -> None:
     async def stats(request: web.Request) -> web.StreamResponse:
         return answer(_stats(simulator.streams, request.app[WORLD].log.published))
 
-    router.add_get("/_simulator/truth", tell_truth)
-    router.add_get("/_simulator/faults", list_faults)
-    router.add_post("/_simulator/faults", add_faults)
-    router.add_delete("/_simulator/faults", clear_faults)
-    router.add_get("/_simulator/stats", stats)
-    router.add_post("/_simulator/play", play)
-    router.add_post("/_simulator/stop_traffic", stop_traffic)
-    router.add_post("/_simulator/disconnect", disconnect)
+    for method, name, endpoint in (
+        ("GET", "truth", tell_truth),
+        ("GET", "faults", list_faults),
+        ("POST", "faults", add_faults),
+        ("DELETE", "faults", clear_faults),
+        ("GET", "stats", stats),
+        ("POST", "play", play),
+        ("POST", "stop_traffic", stop_traffic),
+        ("POST", "disconnect", disconnect),
+    ):
+        router.add_route(method, f"/_simulator/{name}", _for_programs(endpoint))
+
+
+def _for_programs(endpoint: Endpoint) -> Endpoint:
+    """Let no page steer that a browser of this machine shows: it names where it is from."""
+
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        if "Origin" in request.headers:
+            raise Refused(403, "not for pages")
+        return await endpoint(request)
+
+    return guarded
 
 
 async def tell_truth(request: web.Request) -> web.StreamResponse:

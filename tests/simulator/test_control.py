@@ -111,6 +111,19 @@ async def test_a_fault_that_cannot_be_is_refused_and_changes_nothing(flowdock, a
     assert await api.get("/user")
 
 
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [("POST", "faults"), ("POST", "play"), ("POST", "disconnect"), ("GET", "truth")],
+)
+async def test_no_page_in_a_browser_steers(flowdock, api, method, name):
+    given = json.dumps({"seed": 1, "events": 1, "kind": "status", "status": 500, "on": "rest"})
+    headers = {"Origin": "https://evil.example", "Content-Type": "text/plain"}
+    status, _, _ = await api(method, f"/_simulator/{name}", data=given, headers=headers)
+    assert status == 403
+    assert await api.get("/_simulator/faults") == {"faults": [], "fired": {}}
+    assert flowdock.world.log.published == 0
+
+
 async def test_all_streams_are_cut_from_outside(flowdock, api, connect):
     stream = await connect("/flows?user=1")
     await stream.read_head()
