@@ -34,7 +34,8 @@ from archiver.ingest.source import STREAM_FIRST_SECONDS, Source
 from archiver.memory import collect_rarely
 from archiver.settings import Settings
 from archiver.settings.account import Account as AccountSettings
-from archiver.store.engine import Engine, Fault, telling
+from archiver.store.connection import Engine
+from archiver.store.engine import Fault, telling
 from archiver.works import Works
 
 log = logging.getLogger(__name__)

@@ -32,7 +32,8 @@ from archiver.ingest.turns import Turns
 from archiver.settings import Settings
 from archiver.settings.account import Account as AccountSettings
 from archiver.store import coverage, journal
-from archiver.store.engine import Engine, beside, key_of, telling
+from archiver.store.connection import Engine
+from archiver.store.engine import beside, key_of, telling
 
 PAGE_LIMITS = Limits(patience_seconds=10.0)
 """A page that is not given within this is asked for again later; others have their turn."""

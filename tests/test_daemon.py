@@ -32,7 +32,8 @@ from archiver.simulator.entities import Place
 from archiver.simulator.faults import Fault, Kind
 from archiver.simulator.membership import found, join, leave
 from archiver.simulator.server import Simulator
-from archiver.store.engine import Engine, connect
+from archiver.store.connection import Engine
+from archiver.store.engine import connect
 from tests.truth import differences_in
 
 SETTLING_SECONDS = 0.2

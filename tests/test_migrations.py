@@ -25,7 +25,8 @@ from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.ingest.rebuild import check
 from archiver.store import migrating
-from archiver.store.engine import Engine, connect
+from archiver.store.connection import Engine
+from archiver.store.engine import connect
 from archiver.store.migrating import migrate
 from archiver.store.revision import SchemaMismatch, check_schema, known, latest
 from archiver.store.schema import SCHEMA, metadata

@@ -26,7 +26,7 @@ from archiver.ingest.apply import when_possible
 from archiver.ingest.contact import LockedOut
 from archiver.settings import Settings
 from archiver.store import directory, files, missing, reading
-from archiver.store.engine import Engine, Transaction
+from archiver.store.connection import Engine, Transaction
 from archiver.store.reading import FlowReport
 
 TOLD_FLOWS = 20

@@ -7,7 +7,7 @@ from archiver.cli.terminal import make_safe
 from archiver.errors import ArchiverError
 from archiver.settings.account import matches
 from archiver.store import directory
-from archiver.store.engine import Transaction
+from archiver.store.connection import Transaction
 
 
 async def choose_flows(tx: Transaction, patterns: Sequence[str]) -> dict[int, str]:

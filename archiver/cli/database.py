@@ -24,11 +24,11 @@ from archiver.embedded.home import is_made
 from archiver.errors import ArchiverError, leaves
 from archiver.settings import Settings
 from archiver.settings.sections import DatabaseSettings
+from archiver.store.connection import Engine
 from archiver.store.engine import (
     FORBIDDEN,
     READ_ONLY,
     DatabaseError,
-    Engine,
     Fault,
     fault,
     first_line,

@@ -16,8 +16,9 @@ from archiver.errors import ArchiverError
 from archiver.ingest.folding import by_message
 from archiver.ingest.tagging import tag_history
 from archiver.store import directory, explaining, journal, leases
+from archiver.store.connection import Transaction
 from archiver.store.coverage import NEWEST_PROVABLE
-from archiver.store.engine import Transaction, see_one_moment
+from archiver.store.engine import see_one_moment
 
 
 @click.command

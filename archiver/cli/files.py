@@ -22,7 +22,8 @@ from archiver.cli.tables import Column, show_table
 from archiver.cli.terminal import make_safe, show_json
 from archiver.errors import ArchiverError, Corruption
 from archiver.store import files as stored
-from archiver.store.engine import Transaction, see_one_moment
+from archiver.store.connection import Transaction
+from archiver.store.engine import see_one_moment
 from archiver.store.files import Counts, Kept, Missing
 
 COLUMNS = (

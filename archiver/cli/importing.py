@@ -26,7 +26,7 @@ from archiver.flowdock.people import read_users
 from archiver.ingest.apply import when_possible
 from archiver.ingest.importing import Imported, Survey, find_destination, import_export, survey
 from archiver.memory import collect_rarely
-from archiver.store.engine import Engine
+from archiver.store.connection import Engine
 from archiver.store.importing import introduce_users
 
 SURVEY_SHARE = 0.1

@@ -21,7 +21,7 @@ from archiver.cli.simulation import Simulation
 from archiver.cli.verdict import CUT_SECONDS, Verdict
 from archiver.domain.model import is_private
 from archiver.store import showing
-from archiver.store.engine import Engine
+from archiver.store.connection import Engine
 from archiver.store.showing import FlowShown
 
 LOOK_SECONDS = 0.5

@@ -22,7 +22,8 @@ from archiver.ingest import rebuild as rebuilding
 from archiver.ingest.rebuild import Step
 from archiver.memory import collect_rarely
 from archiver.store.comparing import Difference
-from archiver.store.engine import Engine, connections_of
+from archiver.store.connection import Engine
+from archiver.store.engine import connections_of
 
 TOLD_DIFFERENCES = 20
 TOLD_LETTERS = 60

@@ -22,7 +22,7 @@ from archiver.errors import ArchiverError
 from archiver.ingest import rejects as rejecting
 from archiver.ingest.rejects import Retried
 from archiver.store import rejecting as stored
-from archiver.store.engine import Engine
+from archiver.store.connection import Engine
 from archiver.store.rejecting import Kept, Listed
 
 T = TypeVar("T")

@@ -25,7 +25,7 @@ from archiver.ingest.restoring import (
     restore_files,
     restore_rejects,
 )
-from archiver.store.engine import Engine
+from archiver.store.connection import Engine
 
 CHECK_SHARE = 0.1
 """Of the time that it takes, what comparing the files with the manifest takes."""

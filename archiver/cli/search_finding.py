@@ -12,7 +12,8 @@ from archiver.domain.query_time import Localize
 from archiver.ingest.indexing import adopt_lexicon, catch_up
 from archiver.store import search_queue, search_showing
 from archiver.store.bulk import Key
-from archiver.store.engine import Engine, transaction
+from archiver.store.connection import Engine
+from archiver.store.engine import transaction
 from archiver.store.search import Hit, Page, limited, search
 from archiver.store.search_meaning import Meaning, stems_of, understand
 from archiver.store.search_past import around_then, search_as_of

@@ -34,7 +34,8 @@ from archiver.cli.options import refuse_beside
 from archiver.cli.tables import Column, counted, table_text
 from archiver.cli.terminal import can_draw, has_colours, is_terminal, make_safe
 from archiver.store import leases, reading
-from archiver.store.engine import Engine, see_one_moment
+from archiver.store.connection import Engine
+from archiver.store.engine import see_one_moment
 from archiver.store.leases import unheard_among
 from archiver.store.reading import Count, FlowReport
 from archiver.store.surveying import events_beyond

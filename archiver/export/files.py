@@ -17,7 +17,7 @@ from archiver.export.folder import FILES, Shelf
 from archiver.export.manifest import NamedFiles
 from archiver.export.names import safe_name
 from archiver.store import exporting_files, files
-from archiver.store.engine import Transaction
+from archiver.store.connection import Transaction
 from archiver.store.exporting_choice import ALWAYS, Selection, name_of
 from archiver.store.exporting_files import NamedFile
 

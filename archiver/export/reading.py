@@ -5,7 +5,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from archiver.export.files import Found
-from archiver.store.engine import Transaction
+from archiver.store.connection import Transaction
 from archiver.store.exporting_choice import Part, Selection
 
 TOLD_ROWS = 5_000

@@ -19,8 +19,8 @@ from archiver.export.folder import Folder, Shelf, opened
 from archiver.export.manifest import Manifest
 from archiver.export.reading import Reading, Tally, Tell
 from archiver.store import exporting, files, leases, search_queue
+from archiver.store.connection import Engine, Transaction
 from archiver.store.directory import flow_paths
-from archiver.store.engine import Engine, Transaction
 from archiver.store.exporting import Table
 from archiver.store.exporting_choice import Part, Selection, Subject, settled
 from archiver.store.exporting_files import NamedFile

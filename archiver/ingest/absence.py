@@ -37,7 +37,7 @@ from archiver.ingest.apply import when_possible
 from archiver.ingest.batch import Arrival, vanished
 from archiver.ingest.pages import Objection, at_home
 from archiver.store import places
-from archiver.store.engine import Engine
+from archiver.store.connection import Engine
 from archiver.store.places import Place
 
 log = logging.getLogger(__name__)

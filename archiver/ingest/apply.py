@@ -26,16 +26,8 @@ from archiver.ingest.folding import change_messages
 from archiver.ingest.novelty import Novelty, look_before, sort_out
 from archiver.store import asides, coverage, directory, messages
 from archiver.store.asides import Reject, StoredSignal
-from archiver.store.engine import (
-    DatabaseError,
-    Engine,
-    Fault,
-    Transaction,
-    carried,
-    fault,
-    first_line,
-    transaction,
-)
+from archiver.store.connection import Engine, Transaction
+from archiver.store.engine import DatabaseError, Fault, carried, fault, first_line, transaction
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from archiver.ingest.apply import when_possible
 from archiver.ingest.backfill import UNANSWERED
 from archiver.ingest.names import Names
 from archiver.store import directory
-from archiver.store.engine import Engine
+from archiver.store.connection import Engine
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from archiver.ingest.absence import MASS, MOST_SHOWN, shows_any
 from archiver.ingest.apply import when_possible
 from archiver.ingest.pages import Objection, Reading, bounds
 from archiver.store import places
+from archiver.store.connection import Engine
 from archiver.store.coverage import NEWEST_PROVABLE
-from archiver.store.engine import Engine
 
 NOT_EMPTY = "an empty page was listed where messages are: the service's index may be behind"
 

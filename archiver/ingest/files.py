@@ -25,7 +25,7 @@ from archiver.ingest.apply import when_possible
 from archiver.ingest.backfill import UNANSWERED
 from archiver.ingest.source import Source
 from archiver.store import files
-from archiver.store.engine import Transaction
+from archiver.store.connection import Transaction
 from archiver.store.files import Wanted
 
 log = logging.getLogger(__name__)

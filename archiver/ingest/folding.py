@@ -20,7 +20,7 @@ from archiver.ingest.index_rows import are_found_alike
 from archiver.ingest.novelty import Novelty
 from archiver.store import journal, messages
 from archiver.store.bulk import Key
-from archiver.store.engine import Transaction
+from archiver.store.connection import Transaction
 from archiver.store.journal import Entry
 from archiver.store.marks import Marks
 from archiver.store.messages import Held, History

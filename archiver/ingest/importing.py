@@ -35,8 +35,8 @@ from archiver.ingest.epochs import UNSETTLED
 from archiver.ingest.names import Names
 from archiver.store import coverage, directory, messages
 from archiver.store.bulk import Key
+from archiver.store.connection import Engine
 from archiver.store.coverage import Standing
-from archiver.store.engine import Engine
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from archiver.domain.query_text import LONGEST_TEXT, has_link, is_plain, with_na
 from archiver.domain.tags import is_receipt, visible
 from archiver.ingest.vocabulary import LONGEST_KEPT, Vocabulary
 from archiver.store import search_texts
-from archiver.store.engine import Transaction
+from archiver.store.connection import Transaction
 from archiver.store.search_texts import Said, Searched
 
 T = TypeVar("T")

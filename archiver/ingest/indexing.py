@@ -22,15 +22,8 @@ from archiver.ingest.apply import when_possible
 from archiver.ingest.index_rows import Maker, batches
 from archiver.store import search_queue, search_texts
 from archiver.store.bulk import Key
-from archiver.store.engine import (
-    DatabaseError,
-    Engine,
-    Fault,
-    Transaction,
-    connections_of,
-    fault,
-    transaction,
-)
+from archiver.store.connection import Engine, Transaction
+from archiver.store.engine import DatabaseError, Fault, connections_of, fault, transaction
 from archiver.store.search_queue import Lexicon
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from archiver.ingest.apply import when_possible
 from archiver.ingest.ends import Read
 from archiver.ingest.pages import Reading, bounds
 from archiver.store import places
-from archiver.store.engine import Engine, Transaction
+from archiver.store.connection import Engine, Transaction
 
 BEHIND = "newer messages are there and not listed: the service's index is behind"
 

@@ -22,7 +22,8 @@ from archiver.ingest.apply import when_possible
 from archiver.ingest.process import is_running
 from archiver.ingest.tally import SharingTally
 from archiver.store import leases
-from archiver.store.engine import DatabaseError, Engine, Fault, Transaction, fault, transaction
+from archiver.store.connection import Engine, Transaction
+from archiver.store.engine import DatabaseError, Fault, fault, transaction
 from archiver.store.leases import Known, Sharer
 from archiver.store.sessions import AnotherHistory
 

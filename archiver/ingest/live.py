@@ -27,7 +27,7 @@ from archiver.ingest.heads import Heads
 from archiver.ingest.intake import Began, Came, Ended, Intake
 from archiver.ingest.names import Names, flow_named
 from archiver.ingest.tally import AccountTally, Link, Tally
-from archiver.store.engine import Engine
+from archiver.store.connection import Engine
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from archiver.domain.events import Event, Signal
 from archiver.domain.model import Flow, FlowId, UserId, id_of_old, private_path
 from archiver.ingest.apply import when_possible
 from archiver.store import directory
-from archiver.store.engine import Engine
+from archiver.store.connection import Engine
 
 
 class Names:

@@ -20,7 +20,7 @@ from archiver.errors import Corruption
 from archiver.ingest.batch import Arrival, Batch, fact_of
 from archiver.store import journal, messages
 from archiver.store.bulk import Key
-from archiver.store.engine import Transaction
+from archiver.store.connection import Transaction
 from archiver.store.journal import Entry, KnownForm, Sighting
 from archiver.store.marks import Marks, lock_to_write
 from archiver.store.messages import Held, Shown

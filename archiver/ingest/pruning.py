@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from archiver.ingest.apply import when_possible
 from archiver.store import asides, coverage
-from archiver.store.engine import Engine
+from archiver.store.connection import Engine
 
 PRUNE_SECONDS = 3600.0
 PAGES_KEPT = timedelta(days=90)

@@ -22,7 +22,8 @@ from archiver.ingest.novelty import thread_of
 from archiver.store import comparing, coverage, journal, messages, rebuilding
 from archiver.store.bulk import Key
 from archiver.store.comparing import Difference
-from archiver.store.engine import Engine, Transaction, see_one_moment, transaction
+from archiver.store.connection import Engine, Transaction
+from archiver.store.engine import see_one_moment, transaction
 from archiver.store.journal import Entry
 from archiver.store.messages import Held, History, Shown
 from archiver.store.rebuilding import Stretch

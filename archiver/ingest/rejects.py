@@ -19,15 +19,8 @@ from archiver.ingest.apply import write
 from archiver.ingest.batch import Arrival, Batch
 from archiver.ingest.names import is_another
 from archiver.store import coverage, directory, rejecting
-from archiver.store.engine import (
-    DatabaseError,
-    Engine,
-    Fault,
-    Transaction,
-    fault,
-    first_line,
-    transaction,
-)
+from archiver.store.connection import Engine, Transaction
+from archiver.store.engine import DatabaseError, Fault, fault, first_line, transaction
 from archiver.store.rejecting import Kept
 
 IMPORT = "import "

@@ -34,8 +34,8 @@ from archiver.ingest.epochs import UNSETTLED
 from archiver.ingest.importing import Imported, batches
 from archiver.store import coverage, files
 from archiver.store import importing as stored
+from archiver.store.connection import Engine, Transaction
 from archiver.store.coverage import Standing
-from archiver.store.engine import Engine, Transaction
 from archiver.store.importing import KnownFlow, KnownUser, Moment, Text
 from archiver.store.journal import Witness
 

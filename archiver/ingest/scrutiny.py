@@ -21,8 +21,8 @@ from archiver.ingest.order import Order
 from archiver.ingest.pages import Reading
 from archiver.ingest.vacancy import Vacancy
 from archiver.store import journal
+from archiver.store.connection import Engine
 from archiver.store.coverage import Purpose
-from archiver.store.engine import Engine
 
 
 class Scrutiny:

@@ -26,8 +26,8 @@ from archiver.ingest.tally import Tally
 from archiver.ingest.together import Together
 from archiver.ingest.turns import Turns
 from archiver.store import coverage, directory, wanted
+from archiver.store.connection import Engine
 from archiver.store.coverage import PageRow, Purpose, Standing
-from archiver.store.engine import Engine
 from archiver.store.wanted import Wanting
 
 log = logging.getLogger(__name__)

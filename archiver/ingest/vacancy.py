@@ -10,7 +10,7 @@ from functools import partial
 
 from archiver.ingest.apply import when_possible
 from archiver.store import places
-from archiver.store.engine import Engine
+from archiver.store.connection import Engine
 
 Span = tuple[int, int, int]
 """A flow key, and the first and the last id of a range."""

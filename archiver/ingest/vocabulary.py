@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from archiver.domain.query_text import fold_piece, lexemes, put_together, spell
 from archiver.store import search_texts
-from archiver.store.engine import Transaction
+from archiver.store.connection import Transaction
 
 LONGEST_KEPT = 100
 MOST_LETTERS = 30_000

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import NoReturn
 
 from archiver.observing.metrics import Dated, Metrics
-from archiver.store.engine import DatabaseError, Engine, transaction
+from archiver.store.connection import Engine
+from archiver.store.engine import DatabaseError, transaction
 from archiver.store.surveying import survey
 
 log = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from uuid import UUID
 from msgspec import Struct
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.store.bulk import moment
+from archiver.store.connection import Transaction
 from archiver.store.journal import digest
 from archiver.store.rows import Rows, add_rows
 from archiver.store.schema import rejects, signals
@@ -34,26 +34,26 @@ class Reject(Struct, frozen=True, kw_only=True):
     raw: bytes
 
 
-async def add_signals(tx: AsyncConnection, received: Sequence[StoredSignal]) -> None:
+async def add_signals(tx: Transaction, received: Sequence[StoredSignal]) -> None:
     """Keep signals, as received."""
     columns = ["flow_key", "event", "user_id", "at", "payload"]
     rows = [(one.flow_key, one.event, one.user, moment(one.at), one.payload) for one in received]
     await add_rows(tx, Rows(signals, columns, rows))
 
 
-async def clock(tx: AsyncConnection) -> datetime:
+async def clock(tx: Transaction) -> datetime:
     """What time it is for the database."""
     told: datetime = (await tx.execute(select(func.clock_timestamp()))).scalar_one()
     return told
 
 
-async def drop_signals(tx: AsyncConnection, *, before: datetime) -> int:
+async def drop_signals(tx: Transaction, *, before: datetime) -> int:
     """Drop the signals that are older than *before*; returns how many they were."""
     result = await tx.execute(delete(signals).where(signals.c.at < before))
     return result.rowcount
 
 
-async def add_rejects(tx: AsyncConnection, refused: Sequence[Reject]) -> None:
+async def add_rejects(tx: Transaction, refused: Sequence[Reject]) -> None:
     """Keep input that could not be placed, once for each origin."""
     rows = [
         {

@@ -17,8 +17,8 @@ from typing_extensions import override
 
 from archiver.domain.query import pointed
 from archiver.errors import ArchiverError
-from archiver.store.bulk import driver_of
-from archiver.store.engine import CANCELED, READ_ONLY, Engine, Fault, fault, first_line, sqlstate
+from archiver.store.connection import Engine, driver_of
+from archiver.store.engine import CANCELED, READ_ONLY, Fault, fault, first_line, sqlstate
 
 NOT_SQL = "42601"
 NO_RELATION = "42P01"

@@ -8,8 +8,7 @@ Statements that join keys with a table reach into it through its index, whatever
 of the table: a plan made while it was empty would else stay, and be slow, as long as a connection.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from struct import Struct, error
 from typing import Any, Literal
@@ -37,7 +36,6 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import NullType, TypeEngine
 from typing_extensions import override
 
@@ -197,27 +195,6 @@ def _array(values: Sequence[bytes], *, oid: int) -> Sent:
 def document(value: object) -> bytes | None:
     """A value as COPY takes it for a column of ``jsonb``; None stands for no value."""
     return None if value is None else b"\1" + msgspec.json.encode(value)
-
-
-def driver_of(tx: AsyncConnection) -> psycopg.AsyncConnection:
-    """Psycopg's own connection of a transaction, to look at; to talk over it there is `driver`."""
-    # Not `get_raw_connection`, which has a greenlet made for what needs none.
-    connection = tx.sync_connection and tx.sync_connection.connection.driver_connection
-    if not isinstance(connection, psycopg.AsyncConnection):
-        raise TypeError("this needs a connection of psycopg's")
-    return connection
-
-
-@asynccontextmanager
-async def driver(tx: AsyncConnection) -> AsyncIterator[psycopg.AsyncConnection]:
-    """Psycopg's own connection of a transaction, for what SQLAlchemy has no words for."""
-    connection = driver_of(tx)
-    try:
-        yield connection
-    except psycopg.Error:
-        if connection.broken:
-            await tx.invalidate()
-        raise
 
 
 def records(rows: Sequence[object]) -> bytes:

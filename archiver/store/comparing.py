@@ -12,9 +12,9 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict
 from sqlalchemy import Table, TextClause, and_, select, text, true
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.store.bulk import Key
+from archiver.store.connection import Transaction
 from archiver.store.messages import Held, History, Shown, thread_rank
 from archiver.store.rebuilding import Stretch
 from archiver.store.schema import messages, revisions, threads
@@ -48,7 +48,7 @@ class Difference(Struct, frozen=True, kw_only=True):
 
 
 async def compare_messages(
-    tx: AsyncConnection, stretch: Stretch, held: Mapping[Key, Held]
+    tx: Transaction, stretch: Stretch, held: Mapping[Key, Held]
 ) -> list[Difference]:
     """How the messages stored of a stretch differ from *held*, which should be stored."""
     if not await _holds_any(tx, messages, "id", stretch):
@@ -58,7 +58,7 @@ async def compare_messages(
 
 
 async def compare_revisions(
-    tx: AsyncConnection, stretch: Stretch, histories: Mapping[Key, History]
+    tx: Transaction, stretch: Stretch, histories: Mapping[Key, History]
 ) -> list[Difference]:
     """How the revisions stored of a stretch differ from *histories*, which should be stored."""
     if not await _holds_any(tx, revisions, "message_id", stretch):
@@ -78,7 +78,7 @@ async def compare_revisions(
 
 
 async def compare_threads(
-    tx: AsyncConnection, flow_key: int, asked: Collection[str], shown: Collection[Shown]
+    tx: Transaction, flow_key: int, asked: Collection[str], shown: Collection[Shown]
 ) -> list[Difference]:
     """How the threads *asked* for are stored otherwise than *shown*, at most one of each."""
     rows = [_thread_row(one) for one in shown]
@@ -86,7 +86,7 @@ async def compare_threads(
     return await _differences(tx, threads, rows, "thread_id = ANY(:threads)", named)
 
 
-async def newest(tx: AsyncConnection, shown: Collection[Shown]) -> list[Shown]:
+async def newest(tx: Transaction, shown: Collection[Shown]) -> list[Shown]:
     """Of each thread among *shown* the newest state, as Postgres orders them."""
     in_order = list(shown)
     if len({(one.flow_key, one.thread.id) for one in in_order}) == len(in_order):
@@ -96,7 +96,7 @@ async def newest(tx: AsyncConnection, shown: Collection[Shown]) -> list[Shown]:
 
 
 async def outdated_threads(
-    tx: AsyncConnection, shown: Collection[Shown]
+    tx: Transaction, shown: Collection[Shown]
 ) -> list[tuple[Shown, Difference]]:
     """Those of *shown*, at most one of each thread, that are newer than what is stored."""
     in_order = list(shown)
@@ -120,7 +120,7 @@ async def outdated_threads(
 
 
 async def _differences(
-    tx: AsyncConnection,
+    tx: Transaction,
     table: Table,
     rows: Sequence[Mapping[str, object]],
     scope: str,
@@ -141,7 +141,7 @@ async def _differences(
     ]
 
 
-async def _holds_any(tx: AsyncConnection, table: Table, id_: str, stretch: Stretch) -> bool:
+async def _holds_any(tx: Transaction, table: Table, id_: str, stretch: Stretch) -> bool:
     """Tell whether *table* has any row of a stretch: what it has none of need not be compared."""
     of_flow = table.c.flow_key == stretch.flow_key
     within = and_(table.c[id_] > stretch.after, table.c[id_] <= stretch.last)

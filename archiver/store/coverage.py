@@ -26,11 +26,11 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.coverage import Ranges
 from archiver.domain.model import LARGEST_ID
 from archiver.store.bulk import Key, instant, key_table, keys_of, numbers, records
+from archiver.store.connection import Transaction
 from archiver.store.fetching import fetch, query
 from archiver.store.pipelining import Statement, send
 from archiver.store.schema import ledger, pages
@@ -86,7 +86,7 @@ class PageRow(Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
-async def lock(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
+async def lock(tx: Transaction, flow_keys: Iterable[int]) -> None:
     """Wait until no other transaction writes to these flows, and keep them until the end of this.
 
     In the order of their keys, so that two writers never wait for each other.
@@ -95,7 +95,7 @@ async def lock(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
 
 
 async def advance(
-    tx: AsyncConnection,
+    tx: Transaction,
     gains: Mapping[int, Standing],
     *,
     unsure: Mapping[int, Ranges] = NOTHING,
@@ -128,7 +128,7 @@ async def advance(
         await send(tx, added, commits=commits)
 
 
-async def open_streams(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
+async def open_streams(tx: Transaction, flow_keys: Iterable[int]) -> None:
     """Begin an epoch of flows: their streams were opened, and nobody knows what was missed.
 
     The service does not list past edits, so all that is due has to be listed again. Where nothing
@@ -144,7 +144,7 @@ async def open_streams(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
 
 
 async def doubt(
-    tx: AsyncConnection, flow_keys: Iterable[int], *, before: datetime, now: datetime, most: int
+    tx: Transaction, flow_keys: Iterable[int], *, before: datetime, now: datetime, most: int
 ) -> int:
     """Have all that is due of flows listed again, if they have been without doubt since *before*.
 
@@ -172,7 +172,7 @@ async def doubt(
     return result.rowcount
 
 
-async def doubt_messages(tx: AsyncConnection, keys: Iterable[Key]) -> None:
+async def doubt_messages(tx: Transaction, keys: Iterable[Key]) -> None:
     """Have the messages *keys* listed again: they were changed, and nobody knows how.
 
     Whatever is asked for meanwhile does not lift that, as what changed them is newer. Since when
@@ -181,12 +181,12 @@ async def doubt_messages(tx: AsyncConnection, keys: Iterable[Key]) -> None:
     await send(tx, [Statement(_DOUBT, list(keys_of(keys).values()))])
 
 
-async def claimed_by_stream(tx: AsyncConnection, keys: Iterable[Key]) -> set[int]:
+async def claimed_by_stream(tx: Transaction, keys: Iterable[Key]) -> set[int]:
     """The flows in which an id among *keys* lies in a range that a stream has proven."""
     return {flow_key for (flow_key,) in await fetch(tx, _CLAIMED, keys_of(keys))}
 
 
-async def drop_audits(tx: AsyncConnection, *, before: datetime) -> None:
+async def drop_audits(tx: Transaction, *, before: datetime) -> None:
     """Drop the rows of pages that were listed again, and found as they were, *before*.
 
     And of requests for the same range that failed until then all but the last.
@@ -198,13 +198,13 @@ async def drop_audits(tx: AsyncConnection, *, before: datetime) -> None:
     await tx.execute(_DROP_FAILURES, {"before": before})
 
 
-async def heads(tx: AsyncConnection, flow_keys: Iterable[int]) -> dict[int, int]:
+async def heads(tx: Transaction, flow_keys: Iterable[int]) -> dict[int, int]:
     """By flow key: the newest id that flows are known to have; 0 where none is."""
     rows = await tx.execute(_HEADS, {"keys": list(flow_keys)})
     return {row.flow_key: row.newest for row in rows}
 
 
-async def standings(tx: AsyncConnection) -> dict[int, Standing]:
+async def standings(tx: Transaction) -> dict[int, Standing]:
     """What the ledger says of every flow."""
     return {
         flow_key: Standing(

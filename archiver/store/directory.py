@@ -9,55 +9,53 @@ from datetime import datetime
 
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.model import Flow, FlowId, User
 from archiver.store import search_queue
+from archiver.store.connection import Transaction
 from archiver.store.schema import flows, ledger, users
 
 LONGEST_PATH = 400
 """Letters of a path that is set aside: with an id they fit into the index, in any script."""
 
 
-async def flow_keys(tx: AsyncConnection) -> dict[FlowId, int]:
+async def flow_keys(tx: Transaction) -> dict[FlowId, int]:
     """The key of every known flow."""
     rows = await tx.execute(select(flows.c.flow_id, flows.c.flow_key))
     return {FlowId(flow_id): flow_key for flow_id, flow_key in rows}
 
 
-async def paths_of(tx: AsyncConnection, keys: Iterable[int]) -> list[str]:
+async def paths_of(tx: Transaction, keys: Iterable[int]) -> list[str]:
     """The paths of flows, in their order."""
     statement = select(flows.c.path).where(flows.c.flow_key.in_(keys)).order_by(flows.c.path)
     return list(await tx.scalars(statement))
 
 
-async def flow_paths(tx: AsyncConnection) -> dict[int, str]:
+async def flow_paths(tx: Transaction) -> dict[int, str]:
     """The path of every known flow by its key, in the order of paths."""
     statement = select(flows.c.flow_key, flows.c.path).order_by(flows.c.path, flows.c.flow_key)
     return {row.flow_key: row.path for row in await tx.execute(statement)}
 
 
-async def path_of(tx: AsyncConnection, flow_key: int) -> str:
+async def path_of(tx: Transaction, flow_key: int) -> str:
     """The path of a flow; its id while nobody has told the path."""
     found = await tx.execute(select(flows.c.path).where(flows.c.flow_key == flow_key))
     return str(found.scalar_one())
 
 
-async def flow_at(tx: AsyncConnection, path: str) -> int | None:
+async def flow_at(tx: Transaction, path: str) -> int | None:
     """The key of the flow that goes by *path*, if any."""
     found = await tx.execute(select(flows.c.flow_key).where(flows.c.path == path))
     return found.scalar()
 
 
-async def name_path(tx: AsyncConnection, flow_key: int, path: str) -> None:
+async def name_path(tx: Transaction, flow_key: int, path: str) -> None:
     """Let a flow go by *path*, unless it has one already."""
     nameless = flows.c.path == flows.c.flow_id
     await tx.execute(update(flows).where(flows.c.flow_key == flow_key, nameless).values(path=path))
 
 
-async def see_flows(
-    tx: AsyncConnection, listed: Sequence[Flow], *, now: datetime
-) -> dict[FlowId, int]:
+async def see_flows(tx: Transaction, listed: Sequence[Flow], *, now: datetime) -> dict[FlowId, int]:
     """Store flows as the service lists them; returns their keys."""
     new = insert(flows)
     shown = ["path", "organization", "name", "access_mode", "joined", "disabled", "last_seen_at"]
@@ -85,7 +83,7 @@ async def see_flows(
 
 
 async def name_flows(
-    tx: AsyncConnection, named: Iterable[FlowId], *, now: datetime
+    tx: Transaction, named: Iterable[FlowId], *, now: datetime
 ) -> dict[FlowId, int]:
     """Make sure that flows which events name have rows; returns their keys.
 
@@ -97,12 +95,12 @@ async def name_flows(
     return await keys_of(tx, ids)
 
 
-async def lose_flow(tx: AsyncConnection, *, flow_key: int) -> None:
+async def lose_flow(tx: Transaction, *, flow_key: int) -> None:
     """Note that the flow cannot be read any more: left, disabled or refused."""
     await tx.execute(update(flows).where(flows.c.flow_key == flow_key).values(joined=False))
 
 
-async def lose_unlisted(tx: AsyncConnection, *, before: datetime) -> list[str]:
+async def lose_unlisted(tx: Transaction, *, before: datetime) -> list[str]:
     """Note that flows cannot be read any more that were last listed *before*; their paths.
 
     Waits for nobody: what another transaction changes is being listed.
@@ -116,7 +114,7 @@ async def lose_unlisted(tx: AsyncConnection, *, before: datetime) -> list[str]:
     return sorted(await tx.scalars(lost.values(joined=False).returning(flows.c.path)))
 
 
-async def see_users(tx: AsyncConnection, listed: Sequence[User], *, now: datetime) -> None:
+async def see_users(tx: Transaction, listed: Sequence[User], *, now: datetime) -> None:
     """Store people as the service lists them."""
     if not listed:
         return
@@ -144,7 +142,7 @@ def as_rows(people: Iterable[User], *, now: datetime) -> list[dict[str, object]]
     ]
 
 
-async def _settle_paths(tx: AsyncConnection, listed: Sequence[Flow]) -> dict[FlowId, str]:
+async def _settle_paths(tx: Transaction, listed: Sequence[Flow]) -> dict[FlowId, str]:
     """The paths that *listed* flows go by; they are taken from others: flows deleted, or renamed.
 
     A path that named two flows would mix their messages in every view. The one that had it goes by
@@ -175,7 +173,7 @@ def set_aside(path: str, flow_id: str) -> str:
     return f"{path[:LONGEST_PATH]}@{flow_id}"
 
 
-async def keys_of(tx: AsyncConnection, ids: Iterable[FlowId]) -> dict[FlowId, int]:
+async def keys_of(tx: Transaction, ids: Iterable[FlowId]) -> dict[FlowId, int]:
     """The keys of flows that have rows; what else a new one needs is made."""
     rows = await tx.execute(
         select(flows.c.flow_id, flows.c.flow_key).where(flows.c.flow_id.in_(ids))

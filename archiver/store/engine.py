@@ -23,12 +23,12 @@ from sqlalchemy.exc import (
     OperationalError,
     ProgrammingError,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 from archiver.memory import give_back
 from archiver.store.address import DatabaseUnreachable, UrlRefused, parsed
-from archiver.store.bulk import driver, driver_of
+from archiver.store.connection import Engine, Transaction, driver, driver_of
 from archiver.store.pipelining import forget
 from archiver.store.sessions import APPLICATION, History, begin_session, check_history
 
@@ -60,12 +60,8 @@ class Fault(Enum):
     """A statement or a right is wrong: stop."""
 
 
-Engine = AsyncEngine
-Transaction = AsyncConnection
-"""A connection on which the first statement begins one; what the functions of `store` work on."""
-
 DatabaseError = (DBAPIError, psycopg.Error, UnicodeError)
-"""What a statement may raise: SQLAlchemy, or psycopg, where `store.bulk` hands it over itself."""
+"""What a statement may raise: SQLAlchemy, or psycopg, where it is handed over past that."""
 
 
 OnError = Callable[[Fault, str], None]
@@ -78,7 +74,7 @@ def create_engine(
     pool_size: int = 5,
     standstill_seconds: float | None = None,
     key: str | None = None,
-) -> AsyncEngine:
+) -> Engine:
     """An engine of at most *pool_size* connections; nothing is connected yet.
 
     Its sessions are called ``archiver`` and *key*, by which others can tell whose they are.
@@ -133,17 +129,17 @@ def _has_begun(connection: psycopg.AsyncConnection) -> bool:
     return connection.pgconn.transaction_status != TransactionStatus.IDLE
 
 
-def key_of(engine: AsyncEngine) -> str:
+def key_of(engine: Engine) -> str:
     """What the sessions of *engine* have in their name."""
     return str(engine.get_execution_options()["key"])
 
 
-def connections_of(engine: AsyncEngine) -> int:
+def connections_of(engine: Engine) -> int:
     """How many connections *engine* has at most."""
     return int(engine.get_execution_options()["connections"])
 
 
-def beside(engine: AsyncEngine) -> AsyncEngine:
+def beside(engine: Engine) -> Engine:
     """An engine of one connection to the same database, which never waits for those of *engine*."""
     url = engine.url.render_as_string(hide_password=False)
     return create_engine(url, pool_size=1, key=key_of(engine))
@@ -152,7 +148,7 @@ def beside(engine: AsyncEngine) -> AsyncEngine:
 @asynccontextmanager
 async def connect(
     url: str, *, pool_size: int = 5, standstill_seconds: float | None = None
-) -> AsyncIterator[AsyncEngine]:
+) -> AsyncIterator[Engine]:
     """An engine that has been seen to work, as of `create_engine`; disposed of at the end.
 
     Raises:
@@ -176,13 +172,13 @@ async def connect(
         await engine.dispose()
 
 
-def telling(engine: AsyncEngine, on_error: OnError) -> AsyncEngine:
+def telling(engine: Engine, on_error: OnError) -> Engine:
     """*engine*, of which each transaction that fails is told to *on_error* as well."""
     return engine.execution_options(on_error=on_error)
 
 
 @asynccontextmanager
-async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+async def transaction(engine: Engine) -> AsyncIterator[Transaction]:
     """A transaction that is committed at the end of the block, or rolled back if it raises.
 
     It begins with the first statement, as whoever sends that begins it; so nothing is paid twice.
@@ -225,12 +221,12 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         raise
 
 
-async def see_one_moment(tx: AsyncConnection) -> None:
+async def see_one_moment(tx: Transaction) -> None:
     """Let this transaction see one moment of the database, and change nothing."""
     await tx.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
 
 
-def _require_still(tx: AsyncConnection, connection: psycopg.AsyncConnection) -> None:
+def _require_still(tx: Transaction, connection: psycopg.AsyncConnection) -> None:
     """Refuse to go on if *tx* is not on *connection* any more: what was done there is lost.
 
     Raises:
@@ -240,7 +236,7 @@ def _require_still(tx: AsyncConnection, connection: psycopg.AsyncConnection) -> 
         raise psycopg.OperationalError("the connection broke, and that was ignored")
 
 
-async def _commit(tx: AsyncConnection) -> None:
+async def _commit(tx: Transaction) -> None:
     """Commit what was begun, by SQLAlchemy or past it; `pipelining` may have done so already."""
     if tx.in_transaction():
         await tx.commit()
@@ -249,13 +245,13 @@ async def _commit(tx: AsyncConnection) -> None:
             await connection.commit()
 
 
-async def _give_up(tx: AsyncConnection, *, is_lost: bool) -> None:
+async def _give_up(tx: Transaction, *, is_lost: bool) -> None:
     if is_lost:
         await tx.invalidate()
     await tx.close()
 
 
-def carried(tx: AsyncConnection, lengths: Iterable[int]) -> None:
+def carried(tx: Transaction, lengths: Iterable[int]) -> None:
     """Note that texts of these lengths went to the server, or came from it."""
     if max(lengths, default=0) > LARGE_BYTES:
         tx.info[IS_LARGE] = True

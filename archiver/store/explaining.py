@@ -6,9 +6,9 @@ from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.facts import BEFORE_ALL
+from archiver.store.connection import Transaction
 
 Row = Mapping[str, Any]
 
@@ -72,7 +72,7 @@ class Proof(Struct, frozen=True, kw_only=True):
     """The last page that proved it; one with an error only may have, and none is known that did."""
 
 
-async def forms(tx: AsyncConnection, flow_key: int, id_: int) -> list[Form]:
+async def forms(tx: Transaction, flow_key: int, id_: int) -> list[Form]:
     """The forms in which the event *id_* came."""
     rows = await tx.execute(_FORMS, {"flow_key": flow_key, "id": id_, "before_all": BEFORE_ALL})
     return [
@@ -81,13 +81,13 @@ async def forms(tx: AsyncConnection, flow_key: int, id_: int) -> list[Form]:
     ]
 
 
-async def targeting(tx: AsyncConnection, flow_key: int, id_: int) -> list[Targeting]:
+async def targeting(tx: Transaction, flow_key: int, id_: int) -> list[Targeting]:
     """The events that change the message *id_*, in the order of their ids."""
     rows = await tx.execute(_TARGETING, {"flow_key": flow_key, "id": id_})
     return [Targeting(**row) for row in rows.mappings()]
 
 
-async def proof(tx: AsyncConnection, flow_key: int, id_: int) -> Proof:
+async def proof(tx: Transaction, flow_key: int, id_: int) -> Proof:
     """What the ledger says of the id."""
     asked = {"flow_key": flow_key, "id": id_}
     row = (await tx.execute(_PROOF, asked)).mappings().one()
@@ -95,29 +95,29 @@ async def proof(tx: AsyncConnection, flow_key: int, id_: int) -> Proof:
     return Proof(**row, page=_page(page) if page else None)
 
 
-async def message(tx: AsyncConnection, flow: str, id_: int) -> Row | None:
+async def message(tx: Transaction, flow: str, id_: int) -> Row | None:
     """The row of the message as people query it."""
     return await _first(tx, _MESSAGE, {"flow": flow, "id": id_})
 
 
-async def thread(tx: AsyncConnection, flow: str, thread_id: str) -> Row | None:
+async def thread(tx: Transaction, flow: str, thread_id: str) -> Row | None:
     """The row of the thread as people query it."""
     return await _first(tx, _THREAD, {"flow": flow, "id": thread_id})
 
 
-async def revisions(tx: AsyncConnection, flow: str, id_: int) -> Sequence[Row]:
+async def revisions(tx: Transaction, flow: str, id_: int) -> Sequence[Row]:
     """The message's history as people query it."""
     rows = await tx.execute(_REVISIONS, {"flow": flow, "id": id_})
     return [dict(row) for row in rows.mappings()]
 
 
-async def _first(tx: AsyncConnection, statement: Any, asked: Row) -> Row | None:
+async def _first(tx: Transaction, statement: Any, asked: Row) -> Row | None:
     row = (await tx.execute(statement, asked)).mappings().first()
     return dict(row) if row else None
 
 
 async def _page_of(
-    tx: AsyncConnection, flow_key: int, id_: int, form: Mapping[str, Any]
+    tx: Transaction, flow_key: int, id_: int, form: Mapping[str, Any]
 ) -> PageTold | None:
     if form["witness"] != "list":
         return None

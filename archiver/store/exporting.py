@@ -14,12 +14,11 @@ from typing import Any, Literal
 
 from psycopg import sql
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.store import missing
-from archiver.store.bulk import driver_of
+from archiver.store.connection import Engine, Transaction, driver_of
 from archiver.store.directory import flow_paths
-from archiver.store.engine import DatabaseError, Engine, Fault, beside, fault, see_one_moment
+from archiver.store.engine import DatabaseError, Fault, beside, fault, see_one_moment
 from archiver.store.exporting_choice import (
     ALWAYS,
     UNDATED,
@@ -37,7 +36,7 @@ PATIENCE_SECONDS = 3.0
 
 
 @asynccontextmanager
-async def moment(engine: Engine) -> AsyncIterator[AsyncConnection]:
+async def moment(engine: Engine) -> AsyncIterator[Transaction]:
     """A transaction that sees one moment of the archive, and changes nothing in it."""
     async with engine.connect() as tx:
         await see_one_moment(tx)
@@ -54,7 +53,7 @@ async def moment(engine: Engine) -> AsyncIterator[AsyncConnection]:
 
 
 @asynccontextmanager
-async def same_moment(engine: Engine, tx: AsyncConnection) -> AsyncIterator[AsyncConnection | None]:
+async def same_moment(engine: Engine, tx: Transaction) -> AsyncIterator[Transaction | None]:
     """Another transaction that sees the moment of *tx*: for both Postgres works at once.
 
     None where there is no second connection to be had, or not soon.
@@ -78,13 +77,13 @@ async def same_moment(engine: Engine, tx: AsyncConnection) -> AsyncIterator[Asyn
 
 
 @asynccontextmanager
-async def _moment_of(engine: Engine, name: str) -> AsyncIterator[AsyncConnection]:
+async def _moment_of(engine: Engine, name: str) -> AsyncIterator[Transaction]:
     async with moment(engine) as tx:
         await tx.execute(text(f"SET TRANSACTION SNAPSHOT '{name}'"))
         yield tx
 
 
-async def read_by_index(tx: AsyncConnection) -> None:
+async def read_by_index(tx: Transaction) -> None:
     """Have Postgres find each part by the index that begins with its flow.
 
     Few flows make a table without statistics, and for each of them all messages would be read.
@@ -92,17 +91,17 @@ async def read_by_index(tx: AsyncConnection) -> None:
     await tx.execute(text("SET LOCAL enable_seqscan = off"))
 
 
-async def snapshot(tx: AsyncConnection) -> str:
+async def snapshot(tx: Transaction) -> str:
     """The name of the moment that *tx* sees."""
     return str((await tx.execute(text("SELECT CAST(pg_current_snapshot() AS text)"))).scalar_one())
 
 
-async def names_digest(tx: AsyncConnection) -> str:
+async def names_digest(tx: Transaction) -> str:
     """The digest of all names of people and flows, which stand in every message."""
     return str((await tx.execute(_NAMES)).scalar_one())
 
 
-async def parts(tx: AsyncConnection, subject: Subject, chosen: Selection) -> list[Part]:
+async def parts(tx: Transaction, subject: Subject, chosen: Selection) -> list[Part]:
     """The parts of what is wanted, by flow and month."""
     statement = sql.SQL(
         "SELECT m.flow, {month}, count(*), min(m.id), max(m.id) FROM {source} AS m"
@@ -130,7 +129,7 @@ def whole_flows(by_month: Sequence[Part]) -> list[Part]:
     return list(flows.values())
 
 
-async def has_changed(tx: AsyncConnection, table: Table, part: Part, *, since: str) -> bool:
+async def has_changed(tx: Transaction, table: Table, part: Part, *, since: str) -> bool:
     """Tell whether a row of *part* was written after the moment that was called *since*.
 
     Of threads, a row of its flow.
@@ -141,7 +140,7 @@ async def has_changed(tx: AsyncConnection, table: Table, part: Part, *, since: s
     return bool((await tx.execute(text(statement), asked)).scalar_one())
 
 
-async def crowded(tx: AsyncConnection, flow: str) -> list[tuple[datetime, int]]:
+async def crowded(tx: Transaction, flow: str) -> list[tuple[datetime, int]]:
     """When each message of a flow was sent, and its id: those of moments with a crowd, in order.
 
     A crowd are messages of one millisecond of which two have ids with the same last three digits.
@@ -150,7 +149,7 @@ async def crowded(tx: AsyncConnection, flow: str) -> list[tuple[datetime, int]]:
     return [(row.sent_at, row.id) for row in rows]
 
 
-async def talkers(tx: AsyncConnection, chosen: Selection) -> dict[str, int]:
+async def talkers(tx: Transaction, chosen: Selection) -> dict[str, int]:
     """How many messages each person sent, by id."""
     statement = sql.SQL(
         "SELECT m.user_id, count(*) FROM {} AS m WHERE {} AND m.user_id IS NOT NULL GROUP BY 1"
@@ -159,7 +158,7 @@ async def talkers(tx: AsyncConnection, chosen: Selection) -> dict[str, int]:
     return {row[0]: row[1] for row in await cursor.fetchall()}
 
 
-async def participants(tx: AsyncConnection, chosen: Selection) -> list[str]:
+async def participants(tx: Transaction, chosen: Selection) -> list[str]:
     """The ids of all who sent a message, reacted to one, or share a private conversation."""
     statement = sql.SQL(
         "WITH m AS MATERIALIZED (SELECT user_id, reactions FROM {} AS m WHERE {})"
@@ -172,20 +171,20 @@ async def participants(tx: AsyncConnection, chosen: Selection) -> list[str]:
     return sorted(row[0] for row in await cursor.fetchall())
 
 
-async def coverage(tx: AsyncConnection, flows: Sequence[str]) -> Mapping[str, Any]:
+async def coverage(tx: Transaction, flows: Sequence[str]) -> Mapping[str, Any]:
     """What the ledger says of *flows*: what is proven by whom, missing, and doubted."""
     rows = await tx.execute(_COVERAGE, {"flows": list(flows)})
     return {row.flow: row.standing for row in rows}
 
 
-async def unknown_ends(tx: AsyncConnection, flows: Sequence[str]) -> missing.UnknownEnds:
+async def unknown_ends(tx: Transaction, flows: Sequence[str]) -> missing.UnknownEnds:
     """Those of *flows* of which what the ledger says of them is not all."""
     chosen = frozenset(flows)
     paths = {key: path for key, path in (await flow_paths(tx)).items() if path in chosen}
     return await missing.unknown_ends(tx, paths)
 
 
-async def table(tx: AsyncConnection, name: Literal["flows", "users"]) -> list[dict[str, Any]]:
+async def table(tx: Transaction, name: Literal["flows", "users"]) -> list[dict[str, Any]]:
     """All rows of a small table, as JSON has them."""
     rows = await tx.execute(_TABLES[name])
     return [dict(row) for row in rows.scalars()]

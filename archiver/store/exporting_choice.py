@@ -12,10 +12,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 from psycopg import sql
 from sqlalchemy import ColumnElement, Select, and_, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.query import Query
-from archiver.store.bulk import driver_of
+from archiver.store.connection import Transaction, driver_of
 from archiver.store.schema import flows, messages, texts
 from archiver.store.search import Hit
 from archiver.store.search_conditions import condition
@@ -72,7 +71,7 @@ def name_of(flow: str, month: str) -> str:
     return f"{flow} {month}"
 
 
-async def settled(tx: AsyncConnection, chosen: Selection) -> Selection:
+async def settled(tx: Transaction, chosen: Selection) -> Selection:
     """*chosen*, with what its query means in the archive that *tx* sees.
 
     Raises:
@@ -167,16 +166,14 @@ def _found(holds: ColumnElement[bool]) -> Select[Any]:
     )
 
 
-def _as_text(tx: AsyncConnection, statement: Select[Any]) -> str:
+def _as_text(tx: Transaction, statement: Select[Any]) -> str:
     """*statement* with its values in it, since COPY takes none beside it."""
     compiled = statement.compile(dialect=tx.dialect)
     cursor = psycopg.AsyncClientCursor(driver_of(tx))
     return cursor.mogrify(str(compiled), compiled.params)
 
 
-async def _changed(
-    tx: AsyncConnection, meaning: Meaning, moment: datetime
-) -> list[tuple[int, int]]:
+async def _changed(tx: Transaction, meaning: Meaning, moment: datetime) -> list[tuple[int, int]]:
     """Flow keys and ids of messages that have changed, and said then what is searched."""
     t = texts.c
     key = (t.flow_key, t.message_id)

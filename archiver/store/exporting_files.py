@@ -4,9 +4,8 @@ from collections.abc import AsyncGenerator, Sequence
 
 from msgspec import Struct
 from psycopg import sql
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from archiver.store.bulk import driver_of
+from archiver.store.connection import Transaction, driver_of
 from archiver.store.exporting_choice import UNDATED, Selection, source, wanted
 
 
@@ -35,7 +34,7 @@ class KeptPath(Struct, frozen=True):
     sha256: str
 
 
-async def named_files(tx: AsyncConnection, chosen: Selection) -> AsyncGenerator[NamedFile]:
+async def named_files(tx: Transaction, chosen: Selection) -> AsyncGenerator[NamedFile]:
     """Each file that a chosen message names, by flow and id; to be closed by who stops reading."""
     statement = _NAMED.format(
         undated=sql.Literal(UNDATED), source=source("messages", chosen), wanted=wanted(chosen)
@@ -46,7 +45,7 @@ async def named_files(tx: AsyncConnection, chosen: Selection) -> AsyncGenerator[
             yield NamedFile(*row)
 
 
-async def paths(tx: AsyncConnection, flows: Sequence[str]) -> AsyncGenerator[KeptPath]:
+async def paths(tx: Transaction, flows: Sequence[str]) -> AsyncGenerator[KeptPath]:
     """Each path of a file of *flows* that is kept, in order; to be closed as well."""
     statement = _PATHS.format(flows=sql.Literal(list(flows)))
     async with driver_of(tx).cursor() as cursor, cursor.copy(statement) as copied:

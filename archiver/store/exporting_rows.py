@@ -11,10 +11,9 @@ from collections.abc import AsyncGenerator, Iterable
 
 from msgspec import Struct
 from psycopg import sql
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.model import LARGEST_ID
-from archiver.store.bulk import driver_of
+from archiver.store.connection import Transaction, driver_of
 from archiver.store.exporting_choice import Part, Selection, Subject, source, wanted
 
 BLOCK_BYTES = 256 * 1024
@@ -43,7 +42,7 @@ class Block(Struct, frozen=True):
     rows: int
 
 
-def as_csv(tx: AsyncConnection, part: Part, chosen: Selection) -> AsyncGenerator[Block]:
+def as_csv(tx: Transaction, part: Part, chosen: Selection) -> AsyncGenerator[Block]:
     """The messages of *part* as lines of CSV; lists and objects as JSON, and times in UTC.
 
     Texts are in quotes, even empty ones; what is null is nothing at all.
@@ -52,14 +51,14 @@ def as_csv(tx: AsyncConnection, part: Part, chosen: Selection) -> AsyncGenerator
 
 
 def as_json(
-    tx: AsyncConnection, subject: Subject, part: Part, chosen: Selection
+    tx: Transaction, subject: Subject, part: Part, chosen: Selection
 ) -> AsyncGenerator[Block]:
     """What *part* holds as lines, each a JSON object."""
     return _blocks(tx, _lines(subject, part, chosen, _JSON_LINE))
 
 
 def conversation(
-    tx: AsyncConnection, part: Part, chosen: Selection, *, by_thread: bool = False
+    tx: Transaction, part: Part, chosen: Selection, *, by_thread: bool = False
 ) -> AsyncGenerator[Block]:
     """The messages of *part* as people read them, as JSON lines: by day, or by thread.
 
@@ -82,7 +81,7 @@ def conversation_query(part: Part, chosen: Selection, *, by_thread: bool) -> sql
     )
 
 
-def rejects(tx: AsyncConnection) -> AsyncGenerator[Block]:
+def rejects(tx: Transaction) -> AsyncGenerator[Block]:
     """All input that could not be placed, as JSON lines; its bytes in hexadecimal."""
     rows = sql.SQL(
         "SELECT row_to_json(t)::text, 1::int8 FROM (SELECT received_at, origin, reason,"
@@ -132,7 +131,7 @@ def _of_part(
     )
 
 
-async def _blocks(tx: AsyncConnection, query: sql.Composed) -> AsyncGenerator[Block]:
+async def _blocks(tx: Transaction, query: sql.Composed) -> AsyncGenerator[Block]:
     """The texts that *query* yields, each of so many lines, in blocks that are worth a write."""
     connection = driver_of(tx)
     # In binary, a text is its bytes: nothing is escaped that would have to be read again.

@@ -15,9 +15,9 @@ from msgspec import Struct
 from psycopg.adapt import Transformer
 from sqlalchemy import BindParameter, CompoundSelect, Select
 from sqlalchemy.dialects.postgresql.psycopg import dialect
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from archiver.store.bulk import PACKED, driver_of, instant
+from archiver.store.bulk import PACKED, instant
+from archiver.store.connection import Transaction, driver_of
 from archiver.store.pipelining import Answer, Statement, send
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
@@ -61,7 +61,7 @@ def query(statement: Select[Any] | CompoundSelect[Any]) -> Query:
 
 
 async def fetch(
-    tx: AsyncConnection, asked: Query, values: Mapping[str, bytes] = NO_VALUES
+    tx: Transaction, asked: Query, values: Mapping[str, bytes] = NO_VALUES
 ) -> list[tuple[Any, ...]]:
     """The rows that answer *asked*, each in the order of its columns.
 
@@ -78,7 +78,7 @@ def _packed(bind: BindParameter[Any]) -> bytes:
     return PACKED[type(bind.type)](bind.value)
 
 
-def rows_in(tx: AsyncConnection, answer: Answer) -> list[tuple[Any, ...]]:
+def rows_in(tx: Transaction, answer: Answer) -> list[tuple[Any, ...]]:
     """The rows of what a `Query` answers, each in the order of its columns."""
     reader = Transformer.from_context(driver_of(tx))
     reader.set_pgresult(answer)

@@ -15,11 +15,11 @@ from msgspec import Struct
 from psycopg import sql
 from sqlalchemy import Update, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.model import Attachment
 from archiver.errors import ArchiverError, Corruption
-from archiver.store.bulk import driver_of, numbers, texts
+from archiver.store.bulk import numbers, texts
+from archiver.store.connection import Transaction, driver_of
 from archiver.store.engine import DatabaseError, sqlstate
 from archiver.store.pipelining import Statement
 from archiver.store.rows import Row, copy
@@ -109,7 +109,7 @@ def wanting(named: Iterable[tuple[int, Iterable[Attachment]]]) -> Statement | No
 
 
 async def due(
-    tx: AsyncConnection, flow_keys: Collection[int], *, most: int, by: datetime | None = None
+    tx: Transaction, flow_keys: Collection[int], *, most: int, by: datetime | None = None
 ) -> list[Wanted]:
     """At most so many files of these flows to ask for now, or *by* a time of the database's.
 
@@ -132,7 +132,7 @@ async def due(
     return [Wanted(**row) for row in rows.mappings()]
 
 
-async def hasten(tx: AsyncConnection, flow_keys: Collection[int]) -> datetime:
+async def hasten(tx: Transaction, flow_keys: Collection[int]) -> datetime:
     """Have all files of these flows that are not kept asked for now; returns the time."""
     now: datetime = (await tx.execute(select(func.now()))).scalar_one()
     await tx.execute(
@@ -147,7 +147,7 @@ async def hasten(tx: AsyncConnection, flow_keys: Collection[int]) -> datetime:
     return now
 
 
-async def counts(tx: AsyncConnection, flow_keys: Collection[int] | None = None) -> Counts:
+async def counts(tx: Transaction, flow_keys: Collection[int] | None = None) -> Counts:
     """How many files these flows name, or all."""
     kept = func.count(attached.c.sha256)
     asked = select(kept, func.count() - kept)
@@ -157,25 +157,25 @@ async def counts(tx: AsyncConnection, flow_keys: Collection[int] | None = None) 
     return Counts(kept=kept_, missing=missing_)
 
 
-async def missing_count(tx: AsyncConnection) -> int:
+async def missing_count(tx: Transaction) -> int:
     """How many files of all flows are not in the archive, by an index alone."""
     asked = select(func.count(attached.c.due_at)).where(attached.c.sha256.is_(None))
     return (await tx.execute(asked)).scalar_one()
 
 
-async def missing(tx: AsyncConnection, flows: Collection[str], *, most: int) -> list[Missing]:
+async def missing(tx: Transaction, flows: Collection[str], *, most: int) -> list[Missing]:
     """At most so many of the files of these flows that are not in the archive, by message."""
     rows = await tx.execute(_MISSING, {"flows": list(flows), "most": most})
     return [Missing(**row) for row in rows.mappings()]
 
 
-async def of_message(tx: AsyncConnection, flow: str, id_: int) -> list[Kept]:
+async def of_message(tx: Transaction, flow: str, id_: int) -> list[Kept]:
     """The files that a message of the flow with this path names, in their order."""
     rows = await tx.execute(_OF_MESSAGE, {"flow": flow, "id": id_})
     return [Kept(**row) for row in rows.mappings()]
 
 
-async def parts(tx: AsyncConnection, sha256: str) -> AsyncGenerator[bytes]:
+async def parts(tx: Transaction, sha256: str) -> AsyncGenerator[bytes]:
     """What is kept of a file, part by part, whatever that is; to be closed by who stops reading."""
     statement = _CONTENT.format(sha256=sql.Literal(sha256))
     async with driver_of(tx).cursor() as cursor, cursor.copy(statement) as copied:
@@ -184,7 +184,7 @@ async def parts(tx: AsyncConnection, sha256: str) -> AsyncGenerator[bytes]:
             yield part
 
 
-async def content(tx: AsyncConnection, sha256: str) -> AsyncGenerator[bytes]:
+async def content(tx: Transaction, sha256: str) -> AsyncGenerator[bytes]:
     """The bytes of a file, as `parts`.
 
     Raises:
@@ -201,7 +201,7 @@ async def content(tx: AsyncConnection, sha256: str) -> AsyncGenerator[bytes]:
         )
 
 
-async def keep(tx: AsyncConnection, one: Wanted, content: IO[bytes], *, sha256: str) -> None:
+async def keep(tx: Transaction, one: Wanted, content: IO[bytes], *, sha256: str) -> None:
     """Keep the bytes of a file: all of *content*, of which *sha256* is the digest.
 
     Raises:
@@ -213,7 +213,7 @@ async def keep(tx: AsyncConnection, one: Wanted, content: IO[bytes], *, sha256: 
     await tx.execute(_at(one).values(sha256=sha256, error=None))
 
 
-async def take_in(tx: AsyncConnection, content: IO[bytes], *, sha256: str, size_bytes: int) -> None:
+async def take_in(tx: Transaction, content: IO[bytes], *, sha256: str, size_bytes: int) -> None:
     """Keep the bytes of a file, unless they are; what *content* holds is read from here on.
 
     Raises:
@@ -229,7 +229,7 @@ async def take_in(tx: AsyncConnection, content: IO[bytes], *, sha256: str, size_
             raise NoRoom(size_bytes) from None
 
 
-async def name(tx: AsyncConnection, flow_key: int, path: str, *, sha256: str) -> None:
+async def name(tx: Transaction, flow_key: int, path: str, *, sha256: str) -> None:
     """Note that bytes that are kept are those of a file; what is known of it stays."""
     new = insert(attached).values(flow_key=flow_key, path=path, sha256=sha256)
     known = new.on_conflict_do_update(
@@ -240,7 +240,7 @@ async def name(tx: AsyncConnection, flow_key: int, path: str, *, sha256: str) ->
     await tx.execute(known)
 
 
-async def fail(tx: AsyncConnection, one: Wanted, *, error: str, rest: timedelta) -> None:
+async def fail(tx: Transaction, one: Wanted, *, error: str, rest: timedelta) -> None:
     """Note why a file was not given; it is not due again before it rested so long."""
     due_at = func.now() + rest
     await tx.execute(_at(one).values(attempts=one.attempts + 1, error=error, due_at=due_at))

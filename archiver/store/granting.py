@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.errors import ArchiverError
-from archiver.store.engine import FORBIDDEN, Engine, first_line, sqlstate, transaction
+from archiver.store.connection import Engine, Transaction
+from archiver.store.engine import FORBIDDEN, first_line, sqlstate, transaction
 
 WRITER = "archiver_writer"
 READER = "archiver_reader"
@@ -94,7 +94,7 @@ async def grant(engine: Engine, *, writer: str = WRITER, reader: str = READER) -
     return Granted(made=made, left=left)
 
 
-async def renew(tx: AsyncConnection) -> None:
+async def renew(tx: Transaction) -> None:
     """Give the roles that have rights on the archive their rights on all that is there now."""
     found = await tx.execute(_HOLDERS)
     writers, readers = found.one()
@@ -111,7 +111,7 @@ async def admit_asker(engine: Engine) -> None:
             await tx.exec_driver_sql(f"GRANT pg_read_all_data TO {quoted(ASKER)}")
 
 
-async def _check_names(tx: AsyncConnection, writer: str, reader: str) -> None:
+async def _check_names(tx: Transaction, writer: str, reader: str) -> None:
     if writer == reader:
         raise RolesRefused(f"the writer and the reader must be two roles, not both {writer!r}")
     for name in (writer, reader):
@@ -127,7 +127,7 @@ async def _check_names(tx: AsyncConnection, writer: str, reader: str) -> None:
             )
 
 
-async def _make(tx: AsyncConnection, names: Sequence[str]) -> tuple[str, ...]:
+async def _make(tx: Transaction, names: Sequence[str]) -> tuple[str, ...]:
     """Make those of the roles that are not there; returns them."""
     known = set((await tx.execute(text("SELECT rolname FROM pg_roles"))).scalars())
     missing = tuple(name for name in names if name not in known)
@@ -144,7 +144,7 @@ async def _make(tx: AsyncConnection, names: Sequence[str]) -> tuple[str, ...]:
     return missing
 
 
-async def _try_each(tx: AsyncConnection, statements: Iterable[str]) -> tuple[str, ...]:
+async def _try_each(tx: Transaction, statements: Iterable[str]) -> tuple[str, ...]:
     """Run *statements*, each alone; returns those that the user may not run."""
     refused = []
     for statement in statements:
@@ -160,7 +160,7 @@ async def _try_each(tx: AsyncConnection, statements: Iterable[str]) -> tuple[str
     return tuple(refused)
 
 
-async def _give(tx: AsyncConnection, *, writers: Sequence[str], readers: Sequence[str]) -> None:
+async def _give(tx: Transaction, *, writers: Sequence[str], readers: Sequence[str]) -> None:
     """Give the roles just their rights on all that is there, and on views still to come."""
     everybody = ", ".join(map(quoted, [*writers, *readers]))
     if not everybody:
@@ -190,22 +190,22 @@ async def _give(tx: AsyncConnection, *, writers: Sequence[str], readers: Sequenc
         await tx.exec_driver_sql(statement)
 
 
-async def _spare_the_disk(tx: AsyncConnection) -> None:
+async def _spare_the_disk(tx: Transaction) -> None:
     """Let none but the owner make temporary tables, as in a new database all may, of any size."""
     if await _may_admit(tx):
         database = await _database(tx)
         await tx.exec_driver_sql(f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC")
 
 
-async def _may_admit(tx: AsyncConnection) -> bool:
+async def _may_admit(tx: Transaction) -> bool:
     return bool((await tx.execute(_MAY_ADMIT)).scalar_one())
 
 
-async def _database(tx: AsyncConnection) -> str:
+async def _database(tx: Transaction) -> str:
     return quoted((await tx.execute(text("SELECT current_database()"))).scalar_one())
 
 
-async def _set_defaults(tx: AsyncConnection, reader: str) -> tuple[str, ...]:
+async def _set_defaults(tx: Transaction, reader: str) -> tuple[str, ...]:
     """Set the defaults of the reader's sessions, if it has none here; returns what was refused."""
     if (await tx.execute(_HAS_DEFAULTS, {"name": reader})).scalar():
         return ()

@@ -8,9 +8,9 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict, replace
 from sqlalchemy import ColumnElement, Table, case, func, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.model import FlowId, User
+from archiver.store.connection import Transaction
 from archiver.store.directory import as_rows, keys_of, set_aside
 from archiver.store.schema import flows, users
 
@@ -45,7 +45,7 @@ class KnownUser(Struct, frozen=True, kw_only=True):
     last_seen_at: Moment
 
 
-async def introduce_users(tx: AsyncConnection, told: Sequence[User], *, now: datetime) -> int:
+async def introduce_users(tx: Transaction, told: Sequence[User], *, now: datetime) -> int:
     """Store people whom the service has not listed; of others only what is unknown.
 
     Returns how many were new, or had something unknown.
@@ -65,7 +65,7 @@ async def introduce_users(tx: AsyncConnection, told: Sequence[User], *, now: dat
     return len((await tx.execute(statement, as_rows(told, now=now))).all())
 
 
-async def merge_flows(tx: AsyncConnection, told: Sequence[KnownFlow]) -> dict[FlowId, int]:
+async def merge_flows(tx: Transaction, told: Sequence[KnownFlow]) -> dict[FlowId, int]:
     """Store flows; of one that is known, the state that was seen last. Returns keys by id.
 
     Of flows that share a path, the one that goes by it here stays the one.
@@ -110,13 +110,13 @@ def _paths_wanted(
     return wanted
 
 
-async def merge_users(tx: AsyncConnection, told: Sequence[KnownUser]) -> None:
+async def merge_users(tx: Transaction, told: Sequence[KnownUser]) -> None:
     """Store people; of one who is known, the state that was seen last."""
     await _merge(tx, users, "user_id", [asdict(user) for user in told])
 
 
 async def _merge(
-    tx: AsyncConnection,
+    tx: Transaction,
     table: Table,
     key: str,
     rows: Sequence[dict[str, object]],

@@ -5,9 +5,9 @@ from uuid import uuid4
 
 from msgspec import Struct
 from sqlalchemy import insert, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from archiver.errors import ArchiverError
+from archiver.store.connection import Engine, Transaction
 from archiver.store.granting import WRITES
 from archiver.store.schema import rejects
 from archiver.store.sessions import is_pooled
@@ -42,13 +42,13 @@ class Inspection(Struct, frozen=True, kw_only=True):
     database_bytes: int
 
 
-async def inspect(tx: AsyncConnection) -> Inspection:
+async def inspect(tx: Transaction) -> Inspection:
     """Ask the server about itself and the database."""
     row = (await tx.execute(_INSPECTION)).mappings().one()
     return Inspection(**row, is_pooled=is_pooled(tx))
 
 
-async def require_changes(engine: AsyncEngine) -> None:
+async def require_changes(engine: Engine) -> None:
     """Make sure that the database can be written; now, for nobody knows of later.
 
     Raises:
@@ -74,7 +74,7 @@ def to_be_written(user: str, *, is_standby: bool) -> str:
     )
 
 
-async def unwritable(tx: AsyncConnection) -> list[str]:
+async def unwritable(tx: Transaction) -> list[str]:
     """The tables of ours to which the user may not do all that the daemon does."""
     asked = {
         "names": [f"store.{table}" for table in WRITES],
@@ -83,7 +83,7 @@ async def unwritable(tx: AsyncConnection) -> list[str]:
     return list((await tx.execute(_UNWRITABLE, asked)).scalars())
 
 
-async def try_writing(tx: AsyncConnection, raw: bytes, *, now: datetime) -> None:
+async def try_writing(tx: Transaction, raw: bytes, *, now: datetime) -> None:
     """Write *raw* among the rejects, without waiting for long, and roll it back."""
     for name, seconds in PATIENCE_SECONDS.items():
         await tx.execute(text(f"SET LOCAL {name} = '{seconds}s'"))

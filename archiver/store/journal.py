@@ -27,7 +27,6 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.facts import BEFORE_ALL
 from archiver.store.bulk import (
@@ -38,6 +37,7 @@ from archiver.store.bulk import (
     reached,
     small,
 )
+from archiver.store.connection import Transaction
 from archiver.store.engine import carried
 from archiver.store.fetching import fetch, query
 from archiver.store.rows import Row, Rows, add_rows
@@ -173,7 +173,7 @@ def is_as_received(entry: Entry) -> bool:
     return digest(entry.payload.encode()) == entry.digest
 
 
-async def known(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, list[KnownForm]]:
+async def known(tx: Transaction, keys: Iterable[Key]) -> dict[Key, list[KnownForm]]:
     """The forms that the journal holds of each of *keys*; none for what is new."""
     forms: dict[Key, list[KnownForm]] = {}
     for flow_key, id_, *form in await fetch(tx, _KNOWN, keys_of(keys)):
@@ -181,7 +181,7 @@ async def known(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, list[Know
     return forms
 
 
-async def append(tx: AsyncConnection, entries: Sequence[Entry]) -> None:
+async def append(tx: Transaction, entries: Sequence[Entry]) -> None:
     """Keep *entries*, none of which the journal holds."""
     await add_rows(tx, rows_of(entries))
 
@@ -198,7 +198,7 @@ def _row(one: Entry) -> Row:
     )  # fmt: skip
 
 
-async def sight(tx: AsyncConnection, seen: Sequence[Sighting]) -> None:
+async def sight(tx: Transaction, seen: Sequence[Sighting]) -> None:
     """Keep the newest and the first sighting of each form; an older newest one changes nothing."""
     new = insert(sightings)
     held = tuple_(sightings.c.as_of, sightings.c.shown_at)
@@ -210,7 +210,7 @@ async def sight(tx: AsyncConnection, seen: Sequence[Sighting]) -> None:
     await tx.execute(statement, [asdict(one) for one in seen])
 
 
-async def about(tx: AsyncConnection, keys: Collection[Key]) -> list[Entry]:
+async def about(tx: Transaction, keys: Collection[Key]) -> list[Entry]:
     """All that the journal holds of the messages *keys*: their own forms, and what targets them.
 
     A form that a listing showed again carries the position and time of its newest sighting, and
@@ -220,23 +220,23 @@ async def about(tx: AsyncConnection, keys: Collection[Key]) -> list[Entry]:
     return _entries(tx, rows) + await targeting(tx, keys)
 
 
-async def targeting(tx: AsyncConnection, keys: Collection[Key]) -> list[Entry]:
+async def targeting(tx: Transaction, keys: Collection[Key]) -> list[Entry]:
     """The events that change the messages *keys*."""
     return _entries(tx, await fetch(tx, _TARGETING, keys_of(keys)))
 
 
-def _entries(tx: AsyncConnection, rows: Sequence[Sequence[Any]]) -> list[Entry]:
+def _entries(tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[Entry]:
     entries = [Entry(*row) for row in rows]
     carried(tx, (len(one.payload) for one in entries))
     return entries
 
 
-async def newest(tx: AsyncConnection) -> dict[int, int]:
+async def newest(tx: Transaction) -> dict[int, int]:
     """By flow key: the newest id in the journal; flows without events are left out."""
     return await _newest(tx, _newest_forms(1))
 
 
-async def newest_told(tx: AsyncConnection) -> dict[int, int]:
+async def newest_told(tx: Transaction) -> dict[int, int]:
     """By flow key: the newest id that the service told, and not only a file that was imported.
 
     It is looked for among the newest forms: a flow that was imported is not read through.
@@ -263,7 +263,7 @@ def _newest_forms(most: int) -> FromClause:
     )
 
 
-async def _newest(tx: AsyncConnection, last: FromClause) -> dict[int, int]:
+async def _newest(tx: Transaction, last: FromClause) -> dict[int, int]:
     rows = await tx.execute(select(flows.c.flow_key, last.c.id).join_from(flows, last, true()))
     return {flow_key: id_ for flow_key, id_ in rows}  # noqa: C416  (typed so, dict() is not)
 

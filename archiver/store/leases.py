@@ -10,9 +10,9 @@ from datetime import datetime
 
 from msgspec import Struct
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.sharing import slot_of
+from archiver.store.connection import Transaction
 from archiver.store.sessions import APPLICATION
 
 
@@ -56,7 +56,7 @@ class Report(Struct, frozen=True, kw_only=True):
     """Of what it captures: that of which no stream stands."""
 
 
-async def reports(tx: AsyncConnection) -> list[Report]:
+async def reports(tx: Transaction) -> list[Report]:
     """What each daemon does that works here, or ended unheard a moment ago."""
     rows = await tx.execute(_REPORTS)
     return [Report(**row) for row in rows.mappings()]
@@ -79,7 +79,7 @@ def unheard_among(flows: Iterable[str], daemons: Iterable[Report]) -> list[str]:
 
 
 async def beat(
-    tx: AsyncConnection, me: Sharer, sees: Collection[str], *, unheard: Collection[str]
+    tx: Transaction, me: Sharer, sees: Collection[str], *, unheard: Collection[str]
 ) -> None:
     """Let all know that *me* is at work, what it could capture, and what it does not hear of it."""
     await tx.execute(
@@ -96,7 +96,7 @@ async def beat(
     )
 
 
-async def known(tx: AsyncConnection) -> list[Known]:
+async def known(tx: Transaction) -> list[Known]:
     """All daemons that have not left, heard of or not."""
     rows = await tx.execute(_KNOWN)
     return [
@@ -112,13 +112,13 @@ async def known(tx: AsyncConnection) -> list[Known]:
     ]
 
 
-async def held(tx: AsyncConnection) -> dict[str, str]:
+async def held(tx: Transaction) -> dict[str, str]:
     """By slot: the key of the daemon that holds it."""
     rows = await tx.execute(text("SELECT slot, daemon::text FROM store.leases"))
     return {slot: daemon for slot, daemon in rows}  # noqa: C416 - rows are no pairs to mypy
 
 
-async def bury(tx: AsyncConnection, keys: Collection[str]) -> None:
+async def bury(tx: Transaction, keys: Collection[str]) -> None:
     """Free all that these daemons hold, and forget them until they are heard of again.
 
     Their sessions are ended first: a process that stands still in the midst of a transaction keeps
@@ -128,12 +128,12 @@ async def bury(tx: AsyncConnection, keys: Collection[str]) -> None:
     await leave(tx, keys)
 
 
-async def leave(tx: AsyncConnection, keys: Collection[str]) -> None:
+async def leave(tx: Transaction, keys: Collection[str]) -> None:
     """Free all that these daemons hold, and forget them."""
     await tx.execute(_LEAVE, {"keys": sorted(keys)})
 
 
-async def take(tx: AsyncConnection, key: str, wanted: Mapping[str, str | None]) -> None:
+async def take(tx: Transaction, key: str, wanted: Mapping[str, str | None]) -> None:
     """Give the daemon *key* the slots *wanted*, each from the holder that is told, or from nobody.
 
     What somebody else has taken meanwhile stays with them.
@@ -143,7 +143,7 @@ async def take(tx: AsyncConnection, key: str, wanted: Mapping[str, str | None]) 
     await tx.execute(_TAKE, {"key": key, "slots": slots, "holders": holders})
 
 
-async def drop(tx: AsyncConnection, key: str, slots: Collection[str]) -> None:
+async def drop(tx: Transaction, key: str, slots: Collection[str]) -> None:
     """Free *slots*, as far as the daemon *key* holds them."""
     await tx.execute(_DROP, {"key": key, "slots": sorted(slots)})
 

@@ -7,10 +7,10 @@ new without another look.
 from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import Struct
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.coverage import Ranges
 from archiver.store.bulk import numbers
+from archiver.store.connection import Transaction
 from archiver.store.coverage import LOCK
 from archiver.store.fetching import rows_in
 from archiver.store.pipelining import Answer, Statement, send
@@ -36,7 +36,7 @@ class Marks(Struct, frozen=True):
 
 
 async def lock_to_write(
-    tx: AsyncConnection,
+    tx: Transaction,
     flow_keys: Collection[int],
     listed: Mapping[int, Ranges],
     *,

@@ -15,7 +15,6 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict
 from sqlalchemy import Table, select, true
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.model import Attachment, EventId, Message, Revision, Thread
 from archiver.store.bulk import (
@@ -29,6 +28,7 @@ from archiver.store.bulk import (
     records,
     texts,
 )
+from archiver.store.connection import Transaction
 from archiver.store.engine import carried
 from archiver.store.fetching import fetch, query, rows_in
 from archiver.store.files import wanting
@@ -85,7 +85,7 @@ NOTHING: Mapping[Key, Held] = MappingProxyType({})
 NO_HISTORIES: Mapping[Key, History] = MappingProxyType({})
 
 
-async def held(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, Held]:
+async def held(tx: Transaction, keys: Iterable[Key]) -> dict[Key, Held]:
     """The stored messages among *keys*."""
     (answer,) = await send(tx, [holding(keys)])
     return held_in(tx, answer)
@@ -96,30 +96,28 @@ def holding(keys: Iterable[Key]) -> Statement:
     return _HELD.about(keys_of(keys))
 
 
-def held_in(tx: AsyncConnection, answer: Answer) -> dict[Key, Held]:
+def held_in(tx: Transaction, answer: Answer) -> dict[Key, Held]:
     """The stored messages that `holding` found."""
     rows = rows_in(tx, answer)
     carried(tx, (len(row[CONTENT]) for row in rows))
     return dict(map(_held, rows))
 
 
-async def stored_histories(
-    tx: AsyncConnection, keys: Iterable[Key]
-) -> dict[Key, tuple[Revision, ...]]:
+async def stored_histories(tx: Transaction, keys: Iterable[Key]) -> dict[Key, tuple[Revision, ...]]:
     """The revisions stored of each message among *keys* that has any, in their order."""
     rows = sorted(await fetch(tx, _HISTORIES, keys_of(keys)), key=itemgetter(0, 1, 2))
     carried(tx, (len(row[REVISION_CONTENT] or "") for row in rows))
     return {key: tuple(map(_revision, its)) for key, its in groupby(rows, key=itemgetter(0, 1))}
 
 
-async def positions(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, int]:
+async def positions(tx: Transaction, keys: Iterable[Key]) -> dict[Key, int]:
     """The newest id that each stored message among *keys* reflects."""
     rows = await fetch(tx, _POSITIONS, keys_of(keys))
     return {(flow_key, id_): as_of for flow_key, id_, as_of in rows}
 
 
 async def store(
-    tx: AsyncConnection,
+    tx: Transaction,
     *,
     added: Mapping[Key, Held] = NOTHING,
     changed: Mapping[Key, Held] = NOTHING,

@@ -17,11 +17,11 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import await_only
 
 from archiver.errors import ArchiverError
 from archiver.store import granting
+from archiver.store.connection import Engine, Transaction
 from archiver.store.engine import sqlstate
 from archiver.store.revision import current, latest, migrations, refuse_newer
 from archiver.store.schema import SCHEMA
@@ -52,7 +52,7 @@ class NoPlaceForAnArchive(ArchiverError):
     """No archive can be made in this database; the text says why, and what to do."""
 
 
-async def migrate(engine: AsyncEngine) -> tuple[str | None, str]:
+async def migrate(engine: Engine) -> tuple[str | None, str]:
     """Bring the database to this release's schema; safe to repeat, and to run twice at once.
 
     Roles that have rights on the archive get theirs on what is new. Returns the revision before
@@ -86,7 +86,7 @@ async def migrate(engine: AsyncEngine) -> tuple[str | None, str]:
         return before, latest()
 
 
-async def _require_place(connection: AsyncConnection, *, is_new: bool) -> None:
+async def _require_place(connection: Transaction, *, is_new: bool) -> None:
     found = (await connection.execute(_PLACE, {"schema": SCHEMA})).one()
     if found.encoding != "UTF8":
         raise NoPlaceForAnArchive(
@@ -112,7 +112,7 @@ _PLACE = text("""
 """)
 
 
-async def _upgrade_and_tell(engine: AsyncEngine, connection: AsyncConnection) -> None:
+async def _upgrade_and_tell(engine: Engine, connection: Transaction) -> None:
     pid = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
     await connection.commit()
     try:
@@ -124,7 +124,7 @@ async def _upgrade_and_tell(engine: AsyncEngine, connection: AsyncConnection) ->
         raise failed.exceptions[0] from None
 
 
-async def _tell_who_is_waited_for(engine: AsyncEngine, pid: int) -> None:
+async def _tell_who_is_waited_for(engine: Engine, pid: int) -> None:
     """Tell once of each whom the session *pid* waits for; an index waits for all that began before.
 
     While the database lets nobody else in, nobody can look.
@@ -149,7 +149,7 @@ _HOLDERS = text("""
 """)
 
 
-async def _upgrade_between_others(connection: AsyncConnection) -> None:
+async def _upgrade_between_others(connection: Transaction) -> None:
     """Migrate, a lock at a time, in moments when nobody holds it for long."""
     attempt = 1
     while True:
@@ -168,7 +168,7 @@ async def _upgrade_between_others(connection: AsyncConnection) -> None:
         await asyncio.sleep(LET_PASS_SECONDS)
 
 
-async def _take_turn(connection: AsyncConnection) -> None:
+async def _take_turn(connection: Transaction) -> None:
     """Wait until nobody else migrates this database.
 
     Without waiting inside a statement: an index that is made beside the writers waits for all
@@ -195,7 +195,7 @@ _HOLDER = text("""
 """)
 
 
-def _upgrade(connection: Connection, tx: AsyncConnection) -> None:
+def _upgrade(connection: Connection, tx: Transaction) -> None:
     """Migrate on *connection*, which is that of *tx*; the last migration comes with the rights."""
 
     def applied(*, heads: Collection[str], **_: object) -> None:

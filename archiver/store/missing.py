@@ -5,7 +5,8 @@ from datetime import datetime
 
 from msgspec import Struct
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+
+from archiver.store.connection import Transaction
 
 UNTOLD = "nobody knows what is new in it"
 """What is said of a flow of which the service does not tell the newest message."""
@@ -42,25 +43,25 @@ class UnknownEnds(Struct, frozen=True):
     """Of the others, those of which it is not known how far their ids go."""
 
 
-async def gaps(tx: AsyncConnection, flows: Sequence[str]) -> list[Gap]:
+async def gaps(tx: Transaction, flows: Sequence[str]) -> list[Gap]:
     """The gaps of these flows, the newest of each first."""
     rows = await tx.execute(_GAPS, {"flows": list(flows)})
     return [Gap(**row) for row in rows.mappings()]
 
 
-async def doubts(tx: AsyncConnection, flows: Sequence[str]) -> list[Doubt]:
+async def doubts(tx: Transaction, flows: Sequence[str]) -> list[Doubt]:
     """The doubts of these flows, the newest of each first."""
     rows = await tx.execute(_DOUBTS, {"flows": list(flows)})
     return [Doubt(**row) for row in rows.mappings()]
 
 
-async def untold(tx: AsyncConnection, flow_keys: Collection[int]) -> dict[int, str]:
+async def untold(tx: Transaction, flow_keys: Collection[int]) -> dict[int, str]:
     """By flow key: why nobody knows what is new in it, of those flows of which that is so."""
     rows = await tx.execute(_UNTOLD, {"keys": list(flow_keys)})
     return {row.flow_key: row.not_told for row in rows}
 
 
-async def unmeasured(tx: AsyncConnection, flow_keys: Collection[int]) -> dict[int, str]:
+async def unmeasured(tx: Transaction, flow_keys: Collection[int]) -> dict[int, str]:
     """By flow key: why it is not known how far its ids go, of those flows of which that is so.
 
     A flow of which nothing is kept is one of them if it was ever listed, and nobody has found it
@@ -70,7 +71,7 @@ async def unmeasured(tx: AsyncConnection, flow_keys: Collection[int]) -> dict[in
     return {row.flow_key: _why_unmeasured(row.joined, row.disabled) for row in rows}
 
 
-async def unknown_ends(tx: AsyncConnection, paths: Mapping[int, str]) -> UnknownEnds:
+async def unknown_ends(tx: Transaction, paths: Mapping[int, str]) -> UnknownEnds:
     """Those of the flows of *paths*, by their keys, of which what the ledger says is not all."""
     no_news, no_measure = await untold(tx, paths), await unmeasured(tx, paths)
     return UnknownEnds(

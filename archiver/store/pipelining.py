@@ -16,9 +16,8 @@ import psycopg
 from msgspec import Struct
 from psycopg import pq
 from psycopg.errors import lookup
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from archiver.store.bulk import driver
+from archiver.store.connection import Transaction, driver
 
 PREPARED = "prepared statements"
 """Under this name a connection keeps what the server knows its statements as, by their words."""
@@ -43,7 +42,7 @@ BEGIN, COMMIT = Statement(b"BEGIN"), Statement(b"COMMIT")
 
 
 async def send(
-    tx: AsyncConnection, statements: Sequence[Statement], *, commits: bool = False
+    tx: Transaction, statements: Sequence[Statement], *, commits: bool = False
 ) -> list[Answer]:
     """Have *statements* done, one after the other; returns what each of them answers.
 

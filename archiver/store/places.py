@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 from sqlalchemy import func, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.store.bulk import numbers
+from archiver.store.connection import Transaction
 from archiver.store.fetching import rows_in
 from archiver.store.pipelining import Statement, send
 from archiver.store.schema import messages
@@ -34,14 +34,14 @@ _PLACES = select(
 )
 
 
-async def between(tx: AsyncConnection, flow_key: int, first: int, last: int) -> list[Place]:
+async def between(tx: Transaction, flow_key: int, first: int, last: int) -> list[Place]:
     """The messages held from *first* to *last*, in the order of ids."""
     statement = _PLACES.where(messages.c.flow_key == flow_key, messages.c.id.between(first, last))
     return [Place(*row) for row in await tx.execute(statement.order_by(messages.c.id))]
 
 
 async def occupied(
-    tx: AsyncConnection, spans: Sequence[tuple[int, int, int]]
+    tx: Transaction, spans: Sequence[tuple[int, int, int]]
 ) -> set[tuple[int, int, int]]:
     """Those of *spans*, each a flow key and the first and the last id, that hold a message.
 
@@ -55,7 +55,7 @@ async def occupied(
 
 
 async def beside(
-    tx: AsyncConnection, flow_key: int, id_: int, *, older: bool, with_inbox: bool, most: int
+    tx: Transaction, flow_key: int, id_: int, *, older: bool, with_inbox: bool, most: int
 ) -> list[Place]:
     """The *most* messages held next to *id_*, on one side of it, the nearest first."""
     number = messages.c.id
@@ -69,7 +69,7 @@ async def beside(
 
 
 async def unheard_of(
-    tx: AsyncConnection, flow_key: int, first: int, last: int, *, most: int
+    tx: Transaction, flow_key: int, first: int, last: int, *, most: int
 ) -> list[int]:
     """The newest messages from *first* to *last* that are not held, but changed by an event."""
     asked = {"flow_key": flow_key, "first": first, "last": last, "most": most}

@@ -10,9 +10,9 @@ from datetime import datetime
 
 from msgspec import Struct
 from sqlalchemy import RowMapping, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.store import files
+from archiver.store.connection import Transaction
 from archiver.store.missing import FOUND_EMPTY, untold
 
 STRETCHES = 16
@@ -74,7 +74,7 @@ class Totals(Struct, frozen=True, kw_only=True):
 
 
 async def flow_reports(
-    tx: AsyncConnection, flow_keys: Sequence[int], *, now: datetime, exact: bool
+    tx: Transaction, flow_keys: Sequence[int], *, now: datetime, exact: bool
 ) -> list[FlowReport]:
     """Reports of these flows, in their order; *exact* counts every row, however long it takes."""
     keys = {"keys": list(flow_keys)}
@@ -92,7 +92,7 @@ async def flow_reports(
     ]
 
 
-async def totals(tx: AsyncConnection, *, exact: bool) -> Totals:
+async def totals(tx: Transaction, *, exact: bool) -> Totals:
     """Totals over all flows; *exact* counts every row, however long it takes."""
     row = (await tx.execute(_TOTALS)).one()
     return Totals(
@@ -124,7 +124,7 @@ def _report(row: RowMapping, events: Count, messages: Count, not_told: str | Non
 
 
 async def _counts(
-    tx: AsyncConnection, table: str, keys: Mapping[str, object], *, exact: bool
+    tx: Transaction, table: str, keys: Mapping[str, object], *, exact: bool
 ) -> dict[int, Count]:
     """The rows of *table*, each event once, by flow key; flows without rows may be left out."""
     once = "AND form = 0" if table == "journal" else ""
@@ -141,7 +141,7 @@ async def _counts(
     return {row.flow_key: Count(int(row.rows), row.exact) for row in rows}
 
 
-async def _count(tx: AsyncConnection, table: str, *, exact: bool) -> Count:
+async def _count(tx: Transaction, table: str, *, exact: bool) -> Count:
     """The rows of *table*; of a big one, what its last ANALYZE found."""
     if not exact and not await _is_small(tx, table):
         estimate = text("SELECT reltuples FROM pg_class WHERE oid = CAST(:table AS regclass)")
@@ -152,7 +152,7 @@ async def _count(tx: AsyncConnection, table: str, *, exact: bool) -> Count:
     return Count((await tx.execute(counted)).scalar_one())
 
 
-async def _is_small(tx: AsyncConnection, table: str) -> bool:
+async def _is_small(tx: Transaction, table: str) -> bool:
     size = text("SELECT pg_relation_size(CAST(:index AS regclass))")
     found = await tx.execute(size, {"index": f"store.{table}_pkey"})
     return int(found.scalar_one()) <= SMALL_INDEX_BYTES

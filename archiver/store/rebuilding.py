@@ -16,9 +16,9 @@ from sqlalchemy import (
     text,
     union_all,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.store.bulk import bigint, integer
+from archiver.store.connection import Transaction
 from archiver.store.fetching import Query, fetch, query
 from archiver.store.journal import Entry, entry_of, first_of, newest_of
 from archiver.store.schema import journal, messages, sightings, threads
@@ -42,14 +42,14 @@ class Stretch(Struct, frozen=True):
     """Whether nothing came after it when it was looked for."""
 
 
-async def bounds(tx: AsyncConnection, flow_key: int) -> tuple[int, int]:
+async def bounds(tx: Transaction, flow_key: int) -> tuple[int, int]:
     """The first and the last id in the journal of a flow; twice 0 when there is none."""
     found = await tx.execute(_BOUNDS, {"flow_key": flow_key})
     first, last = found.one()
     return first or 0, last or 0
 
 
-async def next_stretch(tx: AsyncConnection, flow_key: int, *, after: int) -> Stretch | None:
+async def next_stretch(tx: Transaction, flow_key: int, *, after: int) -> Stretch | None:
     """The ids that come after *after*, as many as fit into memory; None when there are none."""
     asked = {
         "flow_key": integer(flow_key),
@@ -65,7 +65,7 @@ async def next_stretch(tx: AsyncConnection, flow_key: int, *, after: int) -> Str
     return Stretch(flow_key, after, ids[-1], ids, is_end)
 
 
-async def told_of(tx: AsyncConnection, stretch: Stretch) -> list[Entry]:
+async def told_of(tx: Transaction, stretch: Stretch) -> list[Entry]:
     """What `journal.about` tells of all messages of a stretch, in one walk along two indexes.
 
     An event that changes a message and lies in the stretch itself is told once.
@@ -78,15 +78,13 @@ async def told_of(tx: AsyncConnection, stretch: Stretch) -> list[Entry]:
     return [Entry(*row) for row in await fetch(tx, _TOLD, asked)]
 
 
-async def stored_threads(
-    tx: AsyncConnection, flow_key: int, *, after: str
-) -> list[tuple[str, int]]:
+async def stored_threads(tx: Transaction, flow_key: int, *, after: str) -> list[tuple[str, int]]:
     """Threads that come after *after*, and the event that is said to have shown each."""
     asked = {"flow_key": flow_key, "after": after, "most": BATCH_IDS}
     return [(thread, as_of) for thread, as_of in await tx.execute(_THREADS, asked)]
 
 
-async def remove_messages(tx: AsyncConnection, flow_key: int, ids: Collection[int]) -> None:
+async def remove_messages(tx: Transaction, flow_key: int, ids: Collection[int]) -> None:
     """Remove rows of messages; the journal stays as it is."""
     await tx.execute(
         delete(messages).where(messages.c.flow_key == flow_key, messages.c.id.in_(ids))
@@ -94,7 +92,7 @@ async def remove_messages(tx: AsyncConnection, flow_key: int, ids: Collection[in
     await note(tx, [(flow_key, id_) for id_ in ids])
 
 
-async def remove_threads(tx: AsyncConnection, flow_key: int, ids: Collection[str]) -> None:
+async def remove_threads(tx: Transaction, flow_key: int, ids: Collection[str]) -> None:
     """Remove rows of threads; the journal stays as it is."""
     await tx.execute(
         delete(threads).where(threads.c.flow_key == flow_key, threads.c.thread_id.in_(ids))

@@ -5,8 +5,8 @@ from datetime import datetime
 
 from msgspec import Struct
 from sqlalchemy import BigInteger, bindparam, delete, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from archiver.store.connection import Transaction
 from archiver.store.schema import pages, rejects
 
 
@@ -30,7 +30,7 @@ class Kept(Struct, frozen=True, kw_only=True):
     raw: bytes
 
 
-async def newest(tx: AsyncConnection, *, most: int) -> list[Listed]:
+async def newest(tx: Transaction, *, most: int) -> list[Listed]:
     """The *most* rejects that came last, the newest first."""
     size = func.octet_length(rejects.c.raw).label("size_bytes")
     about = (rejects.c.id, rejects.c.received_at, rejects.c.origin, rejects.c.reason)
@@ -38,24 +38,24 @@ async def newest(tx: AsyncConnection, *, most: int) -> list[Listed]:
     return [Listed(**row) for row in rows.mappings()]
 
 
-async def count(tx: AsyncConnection) -> int:
+async def count(tx: Transaction) -> int:
     """How many rejects there are."""
     return (await tx.execute(select(func.count()).select_from(rejects))).scalar_one()
 
 
-async def ids(tx: AsyncConnection) -> list[int]:
+async def ids(tx: Transaction) -> list[int]:
     """All rejects, the oldest first."""
     return list((await tx.execute(select(rejects.c.id).order_by(rejects.c.id))).scalars())
 
 
-async def kept(tx: AsyncConnection, id_: int) -> Kept | None:
+async def kept(tx: Transaction, id_: int) -> Kept | None:
     """One reject; None when there is none of this id."""
     columns = [column for column in rejects.columns if column.name != "digest"]
     row = (await tx.execute(select(*columns).where(rejects.c.id == id_))).mappings().first()
     return Kept(**row) if row else None
 
 
-async def listed_as_of(tx: AsyncConnection, flow_key: int, id_: int, *, at: datetime) -> int | None:
+async def listed_as_of(tx: Transaction, flow_key: int, id_: int, *, at: datetime) -> int | None:
     """Up to which id the page told that showed *id_* at that time; None if that is not known."""
     found = await tx.execute(
         select(pages.c.as_of)
@@ -71,6 +71,6 @@ async def listed_as_of(tx: AsyncConnection, flow_key: int, id_: int, *, at: date
     return found.scalar()
 
 
-async def remove(tx: AsyncConnection, placed: Collection[int]) -> int:
+async def remove(tx: Transaction, placed: Collection[int]) -> int:
     """Take out rejects that have been placed; returns how many of them were still there."""
     return (await tx.execute(delete(rejects).where(rejects.c.id.in_(placed)))).rowcount

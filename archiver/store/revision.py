@@ -7,9 +7,9 @@ migration's file begins with its revision, and they follow each other by name.
 from pathlib import Path
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from archiver.errors import ArchiverError
+from archiver.store.connection import Engine, Transaction
 
 # In a wheel the migrations lie in the package; in a checkout, beside it.
 _PLACES = (
@@ -32,7 +32,7 @@ class ViewsOnly(ArchiverError):
         )
 
 
-async def check_schema(engine: AsyncEngine) -> None:
+async def check_schema(engine: Engine) -> None:
     """Make sure that the database is at this release's schema.
 
     Raises:
@@ -50,7 +50,7 @@ async def check_schema(engine: AsyncEngine) -> None:
         )
 
 
-async def require_tables(engine: AsyncEngine) -> None:
+async def require_tables(engine: Engine) -> None:
     """Make sure that the user may see the tables behind the views.
 
     Raises:
@@ -62,7 +62,7 @@ async def require_tables(engine: AsyncEngine) -> None:
         raise ViewsOnly(user)
 
 
-async def current(connection: AsyncConnection) -> str | None:
+async def current(connection: Transaction) -> str | None:
     """The revision that the database is at; None when there is no archive in it."""
     # A reader sees the views alone.
     sees_views_alone = await connection.scalar(_MAY_USE) is False

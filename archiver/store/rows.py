@@ -25,9 +25,9 @@ from sqlalchemy import (
     Text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR, UUID
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from archiver.store.bulk import driver, packer
+from archiver.store.bulk import packer
+from archiver.store.connection import Transaction, driver
 from archiver.store.pipelining import Statement, send
 
 FEW_ROWS = 64
@@ -71,7 +71,7 @@ class Rows(msgspec.Struct, frozen=True):
 
 
 async def add_rows(
-    tx: AsyncConnection, *added: Rows, before: Sequence[Statement] = (), commits: bool = False
+    tx: Transaction, *added: Rows, before: Sequence[Statement] = (), commits: bool = False
 ) -> None:
     """Put new rows into their tables, after what is to be done *before*.
 
@@ -140,9 +140,7 @@ def _statement(table: Table, columns: tuple[str, ...], rows: int) -> bytes:
     return f"INSERT INTO {table.fullname} ({_names(columns)}) VALUES {values}".encode()  # noqa: S608
 
 
-async def copy(
-    tx: AsyncConnection, table: Table, columns: Sequence[str], rows: Iterable[Row]
-) -> None:
+async def copy(tx: Transaction, table: Table, columns: Sequence[str], rows: Iterable[Row]) -> None:
     """Copy *rows*, each in the order of *columns*, into *table*.
 
     Raises:

@@ -29,14 +29,8 @@ from sqlalchemy.types import Integer
 from archiver.domain.query import All, Filter, Node
 from archiver.errors import ArchiverError
 from archiver.store.asking import in_words
-from archiver.store.engine import (
-    CANCELED,
-    DatabaseError,
-    Engine,
-    Transaction,
-    sqlstate,
-    transaction,
-)
+from archiver.store.connection import Engine, Transaction
+from archiver.store.engine import CANCELED, DatabaseError, sqlstate, transaction
 from archiver.store.fetching import Query, fetch
 from archiver.store.schema import texts
 from archiver.store.search_conditions import condition

@@ -9,7 +9,6 @@ from typing import TypeAlias
 
 from msgspec import Struct
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain import query_marks as marks
 from archiver.domain.model import PRIVATE
@@ -18,6 +17,7 @@ from archiver.domain.query_pattern import Pattern, Word, pattern
 from archiver.domain.query_text import fold
 from archiver.domain.query_time import Localize, read_moment, span
 from archiver.store import bulk, fetching
+from archiver.store.connection import Transaction
 
 ALL_PRIVATE = f"{PRIVATE}*"
 """The pattern of all private conversations, as ``is:private`` asks for them."""
@@ -50,7 +50,7 @@ class Meaning(Struct, frozen=True, kw_only=True):
 
 
 async def understand(
-    tx: AsyncConnection, query: Query, *, now: datetime, localize: Localize
+    tx: Transaction, query: Query, *, now: datetime, localize: Localize
 ) -> Meaning:
     """What *query* stands for; *now* is on the reader's clock.
 
@@ -79,7 +79,7 @@ async def understand(
     )
 
 
-async def stems_of(tx: AsyncConnection, words: Iterable[str]) -> Mapping[str, frozenset[str]]:
+async def stems_of(tx: Transaction, words: Iterable[str]) -> Mapping[str, frozenset[str]]:
     """The lexemes of each of *words*, as the texts are stemmed."""
     rows = await tx.execute(_STEMS, {"words": sorted(set(words))})
     return {row.word: frozenset(row.stems) for row in rows}
@@ -114,7 +114,7 @@ def _span(value: str, *, now: datetime, localize: Localize) -> Span:
 
 
 async def _flows(
-    tx: AsyncConnection, query: Query, filters: Sequence[Filter]
+    tx: Transaction, query: Query, filters: Sequence[Filter]
 ) -> dict[str, frozenset[int]]:
     wanted = {one.value: one for one in filters if one.name == "in"}
     is_private = any((one.name, one.value) == ("is", "private") for one in filters)
@@ -150,7 +150,7 @@ def _fits(name: str) -> Callable[[str], object]:
     return re.compile(translate(plain), re.IGNORECASE).match
 
 
-async def _people(tx: AsyncConnection, query: Query, filters: Sequence[Filter]) -> dict[str, str]:
+async def _people(tx: Transaction, query: Query, filters: Sequence[Filter]) -> dict[str, str]:
     """The tsquery of what each person of a filter sent, or is mentioned in."""
     users = (await tx.execute(_USERS)).all() if filters else ()
     called = {user_id: {fold(name) for name in names if name} for user_id, *names in users}
@@ -180,7 +180,7 @@ def _mentioning(name: str, ids: Sequence[str]) -> str:
     return any_of(map(marks.of_tag, tags))
 
 
-async def _is_held(tx: AsyncConnection, known: str) -> bool:
+async def _is_held(tx: Transaction, known: str) -> bool:
     """Tell whether any message answers to a tsquery."""
     return bool(known) and (await tx.execute(_HELD, {"query": known})).first() is not None
 

@@ -13,11 +13,10 @@ from typing import Any
 
 from msgspec.structs import replace
 from sqlalchemy import select, text, tuple_
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.query_text import fold, space, with_names
 from archiver.store.bulk import Key
-from archiver.store.engine import Engine
+from archiver.store.connection import Engine, Transaction
 from archiver.store.schema import texts
 from archiver.store.search import Hit, Page, TookTooLong, advice, limited, search
 from archiver.store.search_conditions import condition, finds_deleted
@@ -82,7 +81,7 @@ def of_the_past(meaning: Meaning) -> Meaning:
 
 
 async def said_then(
-    tx: AsyncConnection, meaning: Meaning, hits: Sequence[Hit], moment: datetime
+    tx: Transaction, meaning: Meaning, hits: Sequence[Hit], moment: datetime
 ) -> list[Found]:
     """Those of *hits* that said then what *meaning* searches, as they were then."""
     now = await read(tx, hits)
@@ -108,7 +107,7 @@ async def said_then(
 
 
 async def _then(
-    tx: AsyncConnection, messages: Sequence[Found], moment: datetime
+    tx: Transaction, messages: Sequence[Found], moment: datetime
 ) -> dict[Key, Mapping[str, Any]]:
     """What is known of each of *messages* at *moment*; without those that said nothing then."""
     found: dict[Key, Mapping[str, Any]] = {}
@@ -121,7 +120,7 @@ async def _then(
 
 
 async def around_then(
-    tx: AsyncConnection, keys: Iterable[Key], *, count: int, moment: datetime
+    tx: Transaction, keys: Iterable[Key], *, count: int, moment: datetime
 ) -> dict[Key, list[Neighbour]]:
     """Those of the *count* messages around each of *keys* that were there then, as they were."""
     near = await around(tx, keys, count=count)

@@ -12,11 +12,11 @@ from datetime import datetime
 from msgspec import Struct
 from sqlalchemy import bindparam, delete, select, text
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import BigInteger
 
 from archiver.domain.model import LARGEST_ID
 from archiver.store.bulk import Key, keys_of
+from archiver.store.connection import Transaction
 from archiver.store.rows import Rows, add_rows
 from archiver.store.schema import changes, lexicon, walks
 
@@ -54,7 +54,7 @@ class Backlog(Struct, frozen=True, kw_only=True):
     """Flows whose earlier messages are not all in `texts`."""
 
 
-async def note(tx: AsyncConnection, keys: Iterable[Key]) -> None:
+async def note(tx: Transaction, keys: Iterable[Key]) -> None:
     """Note in the writer's transaction that messages are not in `texts` as they are now."""
     await add_rows(tx, noted(keys))
 
@@ -65,7 +65,7 @@ def noted(keys: Iterable[Key]) -> Rows:
     return Rows(changes, ["flow_keys", "ids"], [tuple(keys_of(some).values())] if some else [])
 
 
-async def begin(*sessions: AsyncConnection) -> bool:
+async def begin(*sessions: Transaction) -> bool:
     """Become the one who fills `texts`, by one or two sessions, until their transactions end.
 
     Tells whether nobody else is.
@@ -78,13 +78,13 @@ async def begin(*sessions: AsyncConnection) -> bool:
     return True
 
 
-async def lexicon_of(tx: AsyncConnection) -> Lexicon | None:
+async def lexicon_of(tx: Transaction) -> Lexicon | None:
     """How the texts are made; None when there are none yet."""
     row = (await tx.execute(select(lexicon))).one_or_none()
     return None if row is None else Lexicon(row.version, row.language)
 
 
-async def adopt(tx: AsyncConnection, wanted: Lexicon) -> Lexicon | None:
+async def adopt(tx: Transaction, wanted: Lexicon) -> Lexicon | None:
     """Have all texts made as *wanted* says; the old ones are found until they are replaced.
 
     Returns how they were made before; None when there were none yet. Whoever fills `texts` is
@@ -103,13 +103,13 @@ async def adopt(tx: AsyncConnection, wanted: Lexicon) -> Lexicon | None:
     return made
 
 
-async def pass_over(tx: AsyncConnection, flow_keys: Iterable[int]) -> None:
+async def pass_over(tx: Transaction, flow_keys: Iterable[int]) -> None:
     """Walk to nothing in flows that are new: all that will be written there is noted."""
     if rows := [{"flow_key": flow_key, "below": 0} for flow_key in flow_keys]:
         await tx.execute(insert(walks).on_conflict_do_nothing(), rows)
 
 
-async def take_changes(tx: AsyncConnection, *, enough: int) -> list[Key]:
+async def take_changes(tx: Transaction, *, enough: int) -> list[Key]:
     """So many of the messages noted, or what the last note holds more; they are noted no more.
 
     The newest notes come first.
@@ -118,7 +118,7 @@ async def take_changes(tx: AsyncConnection, *, enough: int) -> list[Key]:
     return [key for row in taken for key in zip(row.flow_keys, row.ids, strict=True)]
 
 
-async def next_stretch(tx: AsyncConnection, *, most: int) -> Stretch | None:
+async def next_stretch(tx: Transaction, *, most: int) -> Stretch | None:
     """The next messages to walk to; None when all flows are walked to the end."""
     while flow := (await tx.execute(_NEXT_FLOW)).one_or_none():
         asked = {"flow_key": flow.flow_key, "below": flow.below, "most": most}
@@ -130,12 +130,12 @@ async def next_stretch(tx: AsyncConnection, *, most: int) -> Stretch | None:
     return None
 
 
-async def advance(tx: AsyncConnection, stretch: Stretch) -> None:
+async def advance(tx: Transaction, stretch: Stretch) -> None:
     """Note that the messages of *stretch* are in `texts`."""
     await tx.execute(_ADVANCE, {"flow_key": stretch.flow_key, "below": stretch.below})
 
 
-async def backlog(tx: AsyncConnection) -> Backlog:
+async def backlog(tx: Transaction) -> Backlog:
     """What cannot be found yet."""
     row = (await tx.execute(_BACKLOG)).one()
     return Backlog(changes=int(row.changes), since=row.since, flows=row.flows)

@@ -9,10 +9,10 @@ from datetime import datetime
 from msgspec import Struct
 from msgspec.structs import replace
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.query_text import LONGEST_TEXT
 from archiver.store.bulk import Key, keys_of
+from archiver.store.connection import Transaction
 from archiver.store.search import Hit
 
 NEIGHBOUR_LETTERS = 500
@@ -57,7 +57,7 @@ class Neighbour(Struct, frozen=True, kw_only=True):
     is_deleted: bool
 
 
-async def read(tx: AsyncConnection, hits: Sequence[Hit]) -> list[Found]:
+async def read(tx: Transaction, hits: Sequence[Hit]) -> list[Found]:
     """The messages of *hits*, in their order; without those that are gone."""
     asked = keys_of((hit.flow_key, hit.message_id) for hit in hits)
     rows = (await tx.execute(_FOUND, asked)).mappings()
@@ -83,14 +83,12 @@ def _said(one: Found, ordinal: int, past: Sequence[str]) -> str:
     return past[-1] if past and one.deleted_at and not one.content else one.content
 
 
-async def _past(tx: AsyncConnection, keys: Iterable[Key]) -> dict[Key, list[str]]:
+async def _past(tx: Transaction, keys: Iterable[Key]) -> dict[Key, list[str]]:
     rows = await tx.execute(_PAST, keys_of(keys))
     return {(row.flow_key, row.id): row.texts for row in rows}
 
 
-async def around(
-    tx: AsyncConnection, keys: Iterable[Key], *, count: int
-) -> dict[Key, list[Neighbour]]:
+async def around(tx: Transaction, keys: Iterable[Key], *, count: int) -> dict[Key, list[Neighbour]]:
     """Up to *count* messages before and after each of *keys* in its flow, by ids."""
     found: dict[Key, list[Neighbour]] = {}
     asked = {**keys_of(keys), "count": count, "letters": NEIGHBOUR_LETTERS}

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from msgspec import Struct
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.query_text import LONGEST_TEXT
 from archiver.store import schema
@@ -22,6 +21,7 @@ from archiver.store.bulk import (
     tsvector,
     tsvectors,
 )
+from archiver.store.connection import Transaction
 from archiver.store.fetching import Query, fetch
 from archiver.store.rows import Rows, add_rows
 
@@ -89,13 +89,13 @@ def searched(message: Said, ordinal: int, spaced: str, found: Collection[bytes])
     return Searched(message.flow_key, message.id, ordinal, hour, at, spaced, tsvector(found))
 
 
-async def size_bytes(tx: AsyncConnection, keys: Iterable[Key]) -> int:
+async def size_bytes(tx: Transaction, keys: Iterable[Key]) -> int:
     """How much the stored messages among *keys* say and have said; their texts are not read."""
     ((size,),) = await fetch(tx, _SIZE, keys_of(keys))
     return int(size)
 
 
-async def said(tx: AsyncConnection, keys: Iterable[Key]) -> list[Said]:
+async def said(tx: Transaction, keys: Iterable[Key]) -> list[Said]:
     """The stored messages among *keys*; of texts, as much as is searched."""
     asked = {
         **keys_of(keys),
@@ -105,7 +105,7 @@ async def said(tx: AsyncConnection, keys: Iterable[Key]) -> list[Said]:
     return [Said(*row) for row in await fetch(tx, _SAID, asked)]
 
 
-async def stems(tx: AsyncConnection, words: Sequence[str], *, language: str) -> list[Sequence[str]]:
+async def stems(tx: Transaction, words: Sequence[str], *, language: str) -> list[Sequence[str]]:
     """What Postgres finds each of *words* by, in their order."""
     # A space ends a word for its parser, whatever the word: so what it finds in a text is what it
     # finds in each word of it.
@@ -113,12 +113,12 @@ async def stems(tx: AsyncConnection, words: Sequence[str], *, language: str) -> 
     return [its for (its,) in found]
 
 
-async def add(tx: AsyncConnection, rows: Sequence[Searched]) -> None:
+async def add(tx: Transaction, rows: Sequence[Searched]) -> None:
     """Put down *rows* of messages of which nothing is searched yet."""
     await add_rows(tx, Rows(schema.texts, Searched._fields, rows))
 
 
-async def replace(tx: AsyncConnection, keys: Iterable[Key], rows: Sequence[Searched]) -> None:
+async def replace(tx: Transaction, keys: Iterable[Key], rows: Sequence[Searched]) -> None:
     """Make *rows* all that is searched of the messages *keys*; what stays alike is not written."""
     columns = {
         "its_flows": numbers([row.flow_key for row in rows], bits=32),

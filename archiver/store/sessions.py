@@ -23,10 +23,9 @@ from typing import NamedTuple
 
 import psycopg
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.errors import ArchiverError
-from archiver.store.bulk import driver_of
+from archiver.store.connection import Transaction, driver_of
 
 APPLICATION = "archiver"
 """What sessions are called, before the key of their engine."""
@@ -141,12 +140,12 @@ async def begin_session(
         history.check(Moment(*row[1:4]), before=before)
 
 
-def is_pooled(tx: AsyncConnection) -> bool:
+def is_pooled(tx: Transaction) -> bool:
     """Tell whether a pooler is between us and the server."""
     return driver_of(tx).prepare_threshold is None
 
 
-async def check_history(tx: AsyncConnection, history: History | None) -> None:
+async def check_history(tx: Transaction, history: History | None) -> None:
     """Make sure that a transaction is on our history; if no pooler is between, now and then.
 
     Raises:

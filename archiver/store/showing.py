@@ -6,9 +6,9 @@ from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import func, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.coverage import Ranges
+from archiver.store.connection import Transaction
 from archiver.store.coverage import Standing, standings
 from archiver.store.schema import flows, journal, messages
 
@@ -54,7 +54,7 @@ class Happening(Struct, frozen=True, kw_only=True):
     is_deleted: bool
 
 
-async def flows_shown(tx: AsyncConnection) -> list[FlowShown]:
+async def flows_shown(tx: Transaction) -> list[FlowShown]:
     """Every flow of the archive, in the order in which it became known."""
     found = await standings(tx)
     events = dict(await _counts(tx, journal.c.flow_key, journal.c.form == 0))
@@ -72,7 +72,7 @@ async def flows_shown(tx: AsyncConnection) -> list[FlowShown]:
     ]
 
 
-async def _counts(tx: AsyncConnection, key: Any, *conditions: Any) -> Sequence[tuple[int, int]]:
+async def _counts(tx: Transaction, key: Any, *conditions: Any) -> Sequence[tuple[int, int]]:
     rows = await tx.execute(select(key, func.count()).where(*conditions).group_by(key))
     return [(flow_key, count) for flow_key, count in rows]
 
@@ -102,25 +102,23 @@ _HAPPENINGS = text(
 )
 
 
-async def happenings(
-    tx: AsyncConnection, after: Mapping[int, int], *, most: int
-) -> list[Happening]:
+async def happenings(tx: Transaction, after: Mapping[int, int], *, most: int) -> list[Happening]:
     """What happened to messages after the ids *after*, by flow key; the newest *most* of each."""
     asked = {"keys": list(after), "after": list(after.values()), "most": most}
     rows = await tx.execute(_HAPPENINGS, asked)
     return [Happening(**row) for row in rows.mappings()]
 
 
-async def messages_shown(tx: AsyncConnection) -> Sequence[Mapping[Any, Any]]:
+async def messages_shown(tx: Transaction) -> Sequence[Mapping[Any, Any]]:
     """All rows of ``archive.messages``."""
     return list((await tx.execute(text("SELECT * FROM archive.messages"))).mappings())
 
 
-async def attachments_shown(tx: AsyncConnection) -> Sequence[Mapping[Any, Any]]:
+async def attachments_shown(tx: Transaction) -> Sequence[Mapping[Any, Any]]:
     """All rows of ``archive.attachments``."""
     return list((await tx.execute(text("SELECT * FROM archive.attachments"))).mappings())
 
 
-async def threads_shown(tx: AsyncConnection) -> Sequence[Mapping[Any, Any]]:
+async def threads_shown(tx: Transaction) -> Sequence[Mapping[Any, Any]]:
     """All rows of ``archive.threads``."""
     return list((await tx.execute(text("SELECT * FROM archive.threads"))).mappings())

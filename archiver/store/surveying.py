@@ -8,9 +8,9 @@ from datetime import datetime
 
 from msgspec import Struct
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.store import files
+from archiver.store.connection import Transaction
 
 LAGGING_SECONDS = 60.0
 """A flow with more lag than this is behind; where something is being said, there is always some,
@@ -43,7 +43,7 @@ class Survey(Struct, frozen=True, kw_only=True):
     database_bytes: int
 
 
-async def survey(tx: AsyncConnection, *, now: datetime) -> Survey:
+async def survey(tx: Transaction, *, now: datetime) -> Survey:
     """Look at every flow that is joined, or of which it is not known."""
     rows = await tx.execute(_FLOWS, {"now": now})
     size = await tx.execute(text("SELECT pg_database_size(current_database())"))
@@ -54,7 +54,7 @@ async def survey(tx: AsyncConnection, *, now: datetime) -> Survey:
     )
 
 
-async def events_beyond(tx: AsyncConnection, heads: Mapping[str, int]) -> dict[str, int]:
+async def events_beyond(tx: Transaction, heads: Mapping[str, int]) -> dict[str, int]:
     """By the path of a flow: how many events with ids above its one in *heads* there are."""
     asked = {"paths": list(heads), "ids": list(heads.values())}
     rows = await tx.execute(_BEYOND, asked)

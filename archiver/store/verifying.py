@@ -5,7 +5,8 @@ from datetime import datetime
 
 from msgspec import Struct
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+
+from archiver.store.connection import Transaction
 
 TOLD_LETTERS = 80
 
@@ -32,7 +33,7 @@ class Seen(Struct, frozen=True, kw_only=True):
     """The newest id that it reflects; no difference by itself."""
 
 
-async def seen(tx: AsyncConnection, flow_key: int, first: int, last: int) -> dict[int, Seen]:
+async def seen(tx: Transaction, flow_key: int, first: int, last: int) -> dict[int, Seen]:
     """The stored messages from *first* to *last*."""
     asked = {"flow_key": flow_key, "first": first, "last": last, "letters": TOLD_LETTERS}
     rows = await tx.execute(_SEEN, asked)
@@ -42,14 +43,14 @@ async def seen(tx: AsyncConnection, flow_key: int, first: int, last: int) -> dic
     }
 
 
-async def nth(tx: AsyncConnection, flow_key: int, first: int, last: int, *, number: int) -> int:
+async def nth(tx: Transaction, flow_key: int, first: int, last: int, *, number: int) -> int:
     """The id of the *number*-th message from *first* on that is there; *last* if there is none."""
     asked = {"flow_key": flow_key, "first": first, "last": last, "before": number - 1}
     found: int | None = (await tx.execute(_NTH, asked)).scalar()
     return last if found is None else found
 
 
-async def first_since(tx: AsyncConnection, flow_key: int, since: datetime) -> int:
+async def first_since(tx: Transaction, flow_key: int, since: datetime) -> int:
     """The id after that of the last message before all that may have been sent since then.
 
     When a message was sent is what its sender says: one that is back-dated hides none before it.
@@ -60,7 +61,7 @@ async def first_since(tx: AsyncConnection, flow_key: int, since: datetime) -> in
 
 
 async def heard_of(
-    tx: AsyncConnection, flow_key: int, ids: Collection[int]
+    tx: Transaction, flow_key: int, ids: Collection[int]
 ) -> dict[int, dict[str, int]]:
     """Of each of these messages that a stream told to change: the newest event of each kind."""
     heard: dict[int, dict[str, int]] = {}
@@ -70,7 +71,7 @@ async def heard_of(
 
 
 async def shown(
-    tx: AsyncConnection, flow_key: int, ids: Collection[int], *, since: datetime
+    tx: Transaction, flow_key: int, ids: Collection[int], *, since: datetime
 ) -> set[int]:
     """Those messages that the service has shown since then, in a listing or by themselves."""
     asked = {"flow_key": flow_key, "ids": list(ids), "since": since}

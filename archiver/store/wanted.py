@@ -5,9 +5,9 @@ It is read every second, of all flows, so it is read as cheaply as can be.
 
 from msgspec import Struct
 from sqlalchemy import Text, cast, func, not_, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.domain.coverage import Ranges
+from archiver.store.connection import Transaction
 from archiver.store.coverage import ALL_DUE, read_ranges
 from archiver.store.fetching import fetch, query
 from archiver.store.schema import ledger
@@ -25,7 +25,7 @@ class Wanting(Struct, frozen=True, kw_only=True):
     """There are doubts, which a listing cannot lift yet, and so they are left out."""
 
 
-async def wanting(tx: AsyncConnection) -> dict[int, Wanting]:
+async def wanting(tx: Transaction) -> dict[int, Wanting]:
     """By flow key: what is to be asked for, of the flows of which anything is."""
     return {
         flow_key: Wanting(

@@ -22,7 +22,8 @@ from archiver.flowdock.framing import EventStreamFramer
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Arrival, Batch
 from archiver.store import directory
-from archiver.store.engine import Engine, create_engine, transaction
+from archiver.store.connection import Engine
+from archiver.store.engine import create_engine, transaction
 from tests.bench import decoding, traffic
 from tests.bench.figures import Figure
 from tests.bench.ingest import FLOWS

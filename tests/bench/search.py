@@ -17,7 +17,8 @@ from time import perf_counter
 from archiver.domain.query_parsing import parse
 from archiver.ingest.indexing import adopt_lexicon, catch_up
 from archiver.simulator import text
-from archiver.store.engine import Engine, connect, transaction
+from archiver.store.connection import Engine
+from archiver.store.engine import connect, transaction
 from archiver.store.search import search
 from archiver.store.search_meaning import understand
 from tests.bench.figures import Figure, Target

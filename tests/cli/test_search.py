@@ -22,7 +22,8 @@ from archiver.cli.search_marking import _folded, _spaced
 from archiver.domain.query_text import fold, space
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
-from archiver.store.engine import Engine, connect
+from archiver.store.connection import Engine
+from archiver.store.engine import connect
 from archiver.store.search import Hit
 from archiver.store.search_queue import ONE_AT_A_TIME
 from tests.cli.conftest import OnTerminal

@@ -18,7 +18,8 @@ from archiver.simulator.official import write_exports
 from archiver.simulator.seeding import HISTORY_ENDS_AT, settle, write_history
 from archiver.simulator.world import World
 from archiver.store import directory, files
-from archiver.store.engine import Engine, transaction
+from archiver.store.connection import Engine
+from archiver.store.engine import transaction
 from tests.export.conftest import JULY, fill
 from tests.ingest.arriving import NOW, frame, running, streamed
 from tests.oracle.programs import PROGRAM, ROOT, migrate, surroundings

@@ -14,7 +14,8 @@ from archiver.export.slack_objects import as_channel, as_users, channels_of, sta
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.store import directory
-from archiver.store.engine import Engine, transaction
+from archiver.store.connection import Engine
+from archiver.store.engine import transaction
 from tests.export.conftest import JULY, Export, content, exporter
 from tests.ingest.arriving import NOW, frame, running, streamed
 

@@ -28,7 +28,8 @@ from archiver.export.reading import Progress
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.store import directory, files
-from archiver.store.engine import Engine, transaction
+from archiver.store.connection import Engine
+from archiver.store.engine import transaction
 from archiver.store.exporting_files import NamedFile
 from archiver.store.files import Wanted
 from tests.conftest import created, named

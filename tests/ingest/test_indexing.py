@@ -23,7 +23,8 @@ from archiver.ingest.indexing import (
     part_of_time,
 )
 from archiver.store import search_queue, search_texts
-from archiver.store.engine import Engine, connect, transaction
+from archiver.store.connection import Engine
+from archiver.store.engine import connect, transaction
 from archiver.store.search_queue import Lexicon
 from tests.ingest.arriving import (
     FEW,

@@ -19,7 +19,8 @@ from archiver.ingest.leases import EVERYTHING, Leases
 from archiver.ingest.process import is_running, this_process
 from archiver.ingest.tally import SharingTally
 from archiver.store import leases
-from archiver.store.engine import DatabaseError, Engine, connect, create_engine, key_of, transaction
+from archiver.store.connection import Engine
+from archiver.store.engine import DatabaseError, connect, create_engine, key_of, transaction
 from tests.ingest.arriving import NOW, query
 
 FLOWS = [f"acme/{number}" for number in range(8)]

@@ -27,7 +27,8 @@ from archiver.ingest.live import (
 )
 from archiver.ingest.names import Names
 from archiver.ingest.tally import AccountTally, Link, Tally
-from archiver.store.engine import DatabaseError, Engine, connect
+from archiver.store.connection import Engine
+from archiver.store.engine import DatabaseError, connect
 from tests.ingest.arriving import (
     LONG_AGO,
     NOW,

@@ -9,8 +9,9 @@ import pytest
 from archiver.domain.coverage import Ranges
 from archiver.ingest.apply import LARGE, apply, apply_side_by_side, write
 from archiver.ingest.batch import Applied, Arrival, Batch, parted
+from archiver.store.connection import Engine
 from archiver.store.coverage import Standing
-from archiver.store.engine import DatabaseError, Engine, connect, transaction
+from archiver.store.engine import DatabaseError, connect, transaction
 from tests.ingest.arriving import (
     NOW,
     derived,

@@ -26,8 +26,9 @@ from archiver.simulator.faults import Fault
 from archiver.simulator.membership import join
 from archiver.simulator.server import Simulator, wall_clock
 from archiver.store import coverage, wanted
+from archiver.store.connection import Transaction
 from archiver.store.coverage import Standing
-from archiver.store.engine import Transaction, connect, transaction
+from archiver.store.engine import connect, transaction
 from archiver.store.wanted import Wanting
 from tests.ingest.arriving import (
     NOW,

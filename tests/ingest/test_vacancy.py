@@ -6,7 +6,7 @@ from contextlib import suppress
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.ingest.vacancy import Vacancy
-from archiver.store.engine import Engine
+from archiver.store.connection import Engine
 from tests.ingest.arriving import NOW, frame, new_flow, running, streamed
 
 

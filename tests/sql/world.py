@@ -18,8 +18,9 @@ from archiver.flowdock.decode import decode, decode_listed
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Arrival, Batch
 from archiver.store import directory, files
+from archiver.store.connection import Engine
 from archiver.store.coverage import Standing
-from archiver.store.engine import Engine, transaction
+from archiver.store.engine import transaction
 
 PEOPLE = {"anna": "1", "ben": "2", "chloe": "3", "dmitri": "4"}
 FLOWS = {"acme/main": "Main", "acme/dev": "Developers", "acme/attic": "The attic"}

@@ -9,7 +9,8 @@ from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.ingest.indexing import adopt_lexicon, catch_up
 from archiver.store import directory
-from archiver.store.engine import Engine, transaction
+from archiver.store.connection import Engine
+from archiver.store.engine import transaction
 from archiver.store.search import Page, search
 from archiver.store.search_meaning import understand
 from tests.ingest.arriving import NOW, edit, frame, streamed, tag_change

@@ -10,7 +10,8 @@ from sqlalchemy import event, text
 
 from archiver.store import asking
 from archiver.store.asking import Json, QueryRefused, ask
-from archiver.store.engine import Engine, connect, transaction
+from archiver.store.connection import Engine
+from archiver.store.engine import connect, transaction
 from archiver.store.sessions import is_pooled
 
 

@@ -14,9 +14,9 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from archiver.embedded import run_server
 from archiver.errors import ArchiverError
 from archiver.store.address import DatabaseUnreachable, parsed
+from archiver.store.connection import Engine
 from archiver.store.engine import (
     DatabaseError,
-    Engine,
     Fault,
     carried,
     connect,

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import BigInteger, Boolean, ColumnElement, DateTime, Numeric, cast, literal, select
 
-from archiver.store.bulk import bigint, driver_of, integer
-from archiver.store.engine import Engine, connect, transaction
+from archiver.store.bulk import bigint, integer
+from archiver.store.connection import Engine, driver_of
+from archiver.store.engine import connect, transaction
 from archiver.store.fetching import Query, fetch, query
 
 BEGUN = datetime(1, 1, 1, tzinfo=UTC)

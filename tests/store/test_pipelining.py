@@ -8,8 +8,8 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from archiver.store.bulk import driver_of
-from archiver.store.engine import Engine, Fault, connect, fault, transaction
+from archiver.store.connection import Engine, driver_of
+from archiver.store.engine import Fault, connect, fault, transaction
 from archiver.store.fetching import rows_in
 from archiver.store.pipelining import Statement, send
 from tests.test_daemon import until

@@ -16,8 +16,8 @@ from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.ingest.indexing import adopt_lexicon, catch_up
 from archiver.store import directory, search_meaning, search_past
-from archiver.store.bulk import driver
-from archiver.store.engine import Engine, connect, transaction
+from archiver.store.connection import Engine, driver
+from archiver.store.engine import connect, transaction
 from archiver.store.search import Page, TookTooLong, limited, search
 from archiver.store.search_meaning import understand
 from archiver.store.search_past import search_as_of

@@ -12,7 +12,8 @@ from archiver.cli.measures import told_bytes
 from archiver.embedded.home import is_made, require_usable
 from archiver.errors import ArchiverError
 from archiver.settings import Settings
-from archiver.store.engine import DatabaseError, Engine, first_line
+from archiver.store.connection import Engine
+from archiver.store.engine import DatabaseError, first_line
 from archiver.store.inspecting import (
     Inspection,
     inspect,
