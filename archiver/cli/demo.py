@@ -21,12 +21,12 @@ import click
 
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, demo_settings, open_database, serve_database
-from archiver.cli.display import Display, choose_display
+from archiver.cli.demonstration.display import Display, choose_display
+from archiver.cli.demonstration.performance import Performance, Plan
+from archiver.cli.demonstration.programs import Program, ProgramEnded, run_program
+from archiver.cli.demonstration.simulation import reach_simulator
+from archiver.cli.demonstration.verdict import Verdict, describe, summarize
 from archiver.cli.numbers import Number, Whole
-from archiver.cli.performance import Performance, Plan
-from archiver.cli.programs import Program, ProgramEnded, run_program
-from archiver.cli.simulation import reach_simulator
-from archiver.cli.verdict import Verdict, describe, summarize
 from archiver.embedded.home import REMEDY
 from archiver.errors import ArchiverError
 

@@ -6,6 +6,7 @@ import shutil
 import sys
 import unicodedata
 from typing import IO
+from zlib import crc32
 
 import click
 
@@ -15,6 +16,7 @@ PICTURES = {code: chr(0x2400 + code) for code in range(32)} | {127: "␡"}
 # What joins letters and emoji is harmless, and the words would be wrong without it.
 JOINERS = "\u200c\u200d"
 DUMB = frozenset({"dumb", "unknown"})
+NICKS = ("cyan", "magenta", "blue", "yellow", "bright_cyan", "bright_magenta", "bright_blue")
 UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
@@ -31,6 +33,11 @@ def can_draw(stream: IO[str] | None = None) -> bool:
 def has_colours(stream: IO[str] | None = None) -> bool:
     """Tell whether *stream*, or standard output, may be coloured: https://no-color.org."""
     return can_draw(stream) and not os.environ.get("NO_COLOR")
+
+
+def colour_of(nick: str) -> str:
+    """The colour in which all that a person says is shown."""
+    return NICKS[crc32(nick.encode()) % len(NICKS)]
 
 
 def show_long(text: str) -> None:

@@ -9,41 +9,15 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from rich.console import Console
 
-from archiver.cli.comparison import Difference
-from archiver.cli.scene import GapShown, Scene
-from archiver.cli.screen import draw
-from archiver.cli.verdict import Verdict, describe, summarize
 from tests.bench.processes import cpu_seconds
 from tests.cli.conftest import Run
 from tests.cli.forks import Starter
 
 SMALL = ("--seconds=6", "--flows=3", "--history=400")
-
-
-def verdict(*, differences: int = 0, gaps_left: int = 0, disconnections: int = 1) -> Verdict:
-    planted = Difference(flow="acme/main", id="7", field="content", expected="a", found="\x1b[31m")
-    return Verdict(
-        differences=(planted,) * differences,
-        flows=1,
-        conversations=0,
-        events=9,
-        messages=8,
-        threads=7,
-        edited=1,
-        deleted=1,
-        files=2,
-        gaps_left=gaps_left,
-        gaps_closed=3,
-        disconnections=disconnections,
-        seconds=1.0,
-    )
 
 
 def children(pid: int) -> list[int]:
@@ -54,9 +28,9 @@ def children(pid: int) -> list[int]:
 def short(starter: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
     """A demonstration lasts no longer than it takes to see what it shows."""
     constants: dict[str, object] = {
-        "archiver.cli.performance.SHORTEST_LIVE_SECONDS": 2.0,
-        "archiver.cli.performance.CUT_SECONDS": 1.5,
-        "archiver.cli.performance.LOOK_SECONDS": 0.2,
+        "archiver.cli.demonstration.performance.SHORTEST_LIVE_SECONDS": 2.0,
+        "archiver.cli.demonstration.performance.CUT_SECONDS": 1.5,
+        "archiver.cli.demonstration.performance.LOOK_SECONDS": 0.2,
     }
     monkeypatch.setattr(starter, "constants", constants)
 
@@ -178,72 +152,3 @@ def test_a_second_demonstration_in_one_place_is_refused(archiver: Run, tmp_path:
         told = archiver("demo", *SMALL, ARCHIVER_DATA_DIR=str(tmp_path))
     assert told.returncode == 2
     assert "another demonstration runs in" in told.stderr
-
-
-@pytest.mark.parametrize(
-    ("found", "equal", "good"),
-    [
-        (verdict(), True, True),
-        (verdict(differences=1), False, False),
-        (verdict(gaps_left=1), False, False),
-        (verdict(disconnections=0), True, False),
-    ],
-)
-def test_only_an_archive_that_was_put_to_the_test_is_good(
-    found: Verdict, equal: bool, good: bool
-) -> None:
-    assert summarize(found)["equal"] is equal
-    assert found.is_good is good
-
-
-def test_differences_are_spelt_out_and_harmless(capsys: pytest.CaptureFixture[str]) -> None:
-    describe(verdict(differences=30))
-    told = capsys.readouterr().out
-    assert "The archive differs from the truth in 30 values." in told
-    assert "acme/main 7: content is " in told
-    assert "… and 10 more" in told
-    assert "\x1b[31m," not in told
-    assert json.loads(json.dumps(summarize(verdict(differences=30))))["differences"] == 30
-
-
-def test_one_of_a_thing_is_no_plural(capsys: pytest.CaptureFixture[str]) -> None:
-    describe(replace(verdict(gaps_left=1), conversations=1, threads=1, messages=1))
-    told = capsys.readouterr().out
-    assert "compared  1 message, of which" in told
-    assert "and 1 thread in 1 flow and 1 private conversation," in told
-    assert "cut off   1 time, for" in told
-    assert "cannot prove it: 1 gap." in told
-
-
-def test_the_verdict_fits_80_columns(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("archiver.cli.verdict.command_name", lambda: ".venv/bin/archiver")
-    most: dict[str, Any] = {"messages": 1_234_567, "edited": 123_456, "deleted": 98_765}
-    for disconnections in (0, 1):
-        one = verdict(gaps_left=12, disconnections=disconnections)
-        describe(
-            replace(one, flows=200, conversations=199, events=9_876_543, **most, threads=123_456)
-        )
-    assert max(map(len, capsys.readouterr().out.split("\n"))) <= 80
-
-
-def screen(scene: Scene) -> list[str]:
-    with Path(os.devnull).open("w") as nowhere:
-        console = Console(width=80, file=nowhere)
-        return [
-            "".join(piece.text for piece in line).rstrip()
-            for line in console.render_lines(draw(scene, width=80, height=24))
-        ]
-
-
-def test_the_clock_stands_for_the_traffic_alone() -> None:
-    during = Scene(seconds=30, phase="archiving", now=12)
-    assert screen(during)[0].endswith("archiving   12 of 30 s")
-    assert screen(Scene(seconds=30, phase="settling", now=45))[0].endswith("closing the last gaps")
-
-
-def test_a_gap_of_a_private_conversation_names_it() -> None:
-    gap = GapShown(flow="private/94929", first=1, last=9, found_at=0)
-    shown = screen(Scene(seconds=30, gaps={(gap.flow, 1, 9): gap}))
-    assert any("private/94929 1 to 9 open" in line for line in shown)

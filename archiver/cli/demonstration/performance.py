@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from archiver.cli.comparison import (
+from archiver.cli.demonstration.comparison import (
     Difference,
     Place,
     compare,
@@ -14,11 +14,11 @@ from archiver.cli.comparison import (
     read_contents,
     read_truth,
 )
-from archiver.cli.display import Display
-from archiver.cli.programs import Program
-from archiver.cli.scene import Scene
-from archiver.cli.simulation import Simulation
-from archiver.cli.verdict import CUT_SECONDS, Verdict
+from archiver.cli.demonstration.display import Display
+from archiver.cli.demonstration.programs import Program
+from archiver.cli.demonstration.scene import Scene
+from archiver.cli.demonstration.simulation import Simulation
+from archiver.cli.demonstration.verdict import CUT_SECONDS, Verdict
 from archiver.domain.model import is_private
 from archiver.store import showing
 from archiver.store.connection import Engine

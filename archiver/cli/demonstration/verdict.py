@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from archiver.cli.comparison import Difference
+from archiver.cli.demonstration.comparison import Difference
 from archiver.cli.tables import counted, first_of
 from archiver.cli.terminal import make_safe
 

@@ -11,9 +11,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from typing_extensions import override
 
+from archiver.cli.demonstration.scene import EDIT, Scene
+from archiver.cli.demonstration.screen import draw
 from archiver.cli.full_screen import full_screen
-from archiver.cli.scene import EDIT, Scene
-from archiver.cli.screen import draw
 from archiver.cli.tables import counted
 from archiver.cli.terminal import can_draw
 from archiver.store.showing import Happening

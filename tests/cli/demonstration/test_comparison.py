@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from archiver.cli.comparison import compare, compare_files, read_contents, read_truth
+from archiver.cli.demonstration.comparison import compare, compare_files, read_contents, read_truth
 
 SENT = datetime(2023, 7, 1, 12, 0, 0, 123_000, tzinfo=UTC)
 EDITED = SENT + timedelta(seconds=5, milliseconds=1)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from datetime import UTC
 from itertools import chain
-from zlib import crc32
 
 from rich.cells import set_cell_size
 from rich.console import Group, RenderableType
@@ -12,9 +11,9 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from archiver.cli.scene import EDIT, TALKS, GapShown, Line, Scene
+from archiver.cli.demonstration.scene import EDIT, TALKS, GapShown, Line, Scene
 from archiver.cli.tables import fitted
-from archiver.cli.terminal import make_safe
+from archiver.cli.terminal import colour_of, make_safe
 from archiver.domain.model import is_private
 from archiver.store.showing import Happening
 
@@ -23,7 +22,6 @@ SETTLING = "settling"
 BAR_CELLS = 16
 NICK_CELLS = 10
 FLOW_CELLS = 12
-NICKS = ("cyan", "magenta", "blue", "yellow", "bright_cyan", "bright_magenta", "bright_blue")
 KEPT_BEFORE_CHANGE = 12
 
 
@@ -169,11 +167,6 @@ def _message(one: Happening, width: int) -> Text:
     told.append(f"{set_cell_size(nick, NICK_CELLS)} ", style=f"not dim {colour_of(nick)}")
     told.append(_said(one, width - told.cell_len - 1))
     return told
-
-
-def colour_of(nick: str) -> str:
-    """The colour in which all that a person says is shown."""
-    return NICKS[crc32(nick.encode()) % len(NICKS)]
 
 
 def _said(one: Happening, cells: int) -> Text:
