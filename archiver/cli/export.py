@@ -30,7 +30,7 @@ from archiver.cli.moments import parse as moment
 from archiver.cli.moments import refusal
 from archiver.cli.options import FileName, refuse_beside
 from archiver.cli.progress import Tell, shown_progress
-from archiver.cli.search_finding import refresh
+from archiver.cli.searching.finding import refresh
 from archiver.cli.tables import counted, first_of
 from archiver.cli.terminal import make_safe
 from archiver.domain.query import Filter, Query

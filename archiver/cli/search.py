@@ -8,7 +8,6 @@ from functools import partial
 
 import click
 
-from archiver.cli import search_finding
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import (
     Place,
@@ -18,9 +17,10 @@ from archiver.cli.database import (
     serve_database,
 )
 from archiver.cli.numbers import Number, Whole
-from archiver.cli.search_finding import Asked, Outcome
-from archiver.cli.search_forms import Cursor, print_csv, print_json, write_cursor
-from archiver.cli.search_screen import show
+from archiver.cli.searching import finding
+from archiver.cli.searching.finding import Asked, Outcome
+from archiver.cli.searching.forms import Cursor, print_csv, print_json, write_cursor
+from archiver.cli.searching.screen import show
 from archiver.cli.tables import counted
 from archiver.cli.terminal import make_safe
 from archiver.cli.zones import Zone, localize, on_clock
@@ -156,11 +156,11 @@ async def _find(place: Place, asked: Asked, *, language: str | None) -> tuple[Ou
     advice = REFRESH
     async with open_database(place) as engine:
         if language:
-            made = await search_finding.refresh(engine, language=language)
+            made = await finding.refresh(engine, language=language)
             if made.messages:
                 _tell(f"{counted(made.messages, 'message')} made searchable")
             advice = WAIT if made.is_elsewhere else REFRESH
-        return await search_finding.find(engine, asked), advice
+        return await finding.find(engine, asked), advice
 
 
 def _print(

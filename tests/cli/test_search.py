@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from rich.text import Text
 
 from archiver.cli.main import run
-from archiver.cli.search_finding import refresh
-from archiver.cli.search_forms import read_cursor, write_cursor
-from archiver.cli.search_marking import _folded, _spaced
+from archiver.cli.searching.finding import refresh
+from archiver.cli.searching.forms import read_cursor, write_cursor
+from archiver.cli.searching.marking import _folded, _spaced
 from archiver.domain.query_text import fold, space
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from archiver.cli.search import _last
-from archiver.cli.search_finding import Asked, Outcome
+from archiver.cli.searching.finding import Asked, Outcome
 from archiver.cli.tables import moment
 from archiver.cli.zones import Zone, localize, on_clock
 from archiver.domain.query import Query

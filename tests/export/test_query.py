@@ -13,7 +13,7 @@ import pyarrow.dataset
 import pytest
 
 from archiver.cli.main import run as archiver
-from archiver.cli.search_finding import refresh
+from archiver.cli.searching.finding import refresh
 from archiver.domain.query_parsing import parse
 from archiver.export.manifest import read_manifest
 from archiver.ingest.apply import apply

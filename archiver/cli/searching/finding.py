@@ -5,7 +5,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from archiver.cli.search_marking import fitness, marks, merged, words_of
+from archiver.cli.searching.marking import fitness, marks, merged, words_of
 from archiver.domain.query import Query
 from archiver.domain.query_pattern import Passage, Wild
 from archiver.domain.query_time import Localize

@@ -12,8 +12,8 @@ from datetime import datetime, tzinfo
 from rich.console import Console
 from rich.text import Text
 
-from archiver.cli.search_finding import Shown
-from archiver.cli.search_forms import link
+from archiver.cli.searching.finding import Shown
+from archiver.cli.searching.forms import link
 from archiver.cli.tables import UNBOUNDED_CELLS, fitted
 from archiver.cli.terminal import colour_of, has_colours, is_terminal, make_safe, show_long
 from archiver.cli.zones import on_clock

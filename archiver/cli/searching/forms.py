@@ -13,7 +13,7 @@ from zlib import crc32
 import click
 from typing_extensions import override
 
-from archiver.cli.search_finding import Shown
+from archiver.cli.searching.finding import Shown
 from archiver.cli.terminal import is_terminal, make_safe, show_json
 from archiver.cli.zones import on_clock
 from archiver.domain.model import is_private

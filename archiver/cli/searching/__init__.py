@@ -1,0 +1,1 @@
+"""What ``archiver search`` is made of: the search itself, and how its answers are shown."""
