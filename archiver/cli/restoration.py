@@ -15,10 +15,9 @@ from archiver.export.manifest import Finding, Manifest, check, opened, read_mani
 from archiver.flowdock.client import LIMITS
 from archiver.flowdock.official import NO_ZIP, refuse_dangerous
 from archiver.ingest.importing import Imported
+from archiver.ingest.journal_lines import Line, read_claims
 from archiver.ingest.restoring import (
     Content,
-    Line,
-    read_claims,
     restore_claims,
     restore_directory,
     restore_events,

@@ -14,67 +14,29 @@ import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
-from typing import IO, Annotated, Any, Literal, TypeVar
+from typing import IO
 
-import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Struct
 from msgspec.structs import replace
 
-from archiver.domain.coverage import Ranges
-from archiver.domain.events import Decoded, Rejected
-from archiver.domain.facts import BEFORE_ALL
-from archiver.domain.model import LARGEST_ID, EventId
+from archiver.domain.events import Rejected
 from archiver.domain.proportion import OUT_OF_PROPORTION, is_far_beyond
 from archiver.errors import ArchiverError
-from archiver.flowdock.decode import decode, decode_listed
 from archiver.flowdock.redaction import redact
 from archiver.ingest.apply import apply_patiently, when_possible
-from archiver.ingest.batch import Arrival, Batch, vanished
+from archiver.ingest.batch import Arrival, Batch
 from archiver.ingest.epochs import UNSETTLED
 from archiver.ingest.importing import Imported, batches
+from archiver.ingest.journal_lines import Claim, KeptFile, Line, arrivals_of, read, read_reject
 from archiver.store import coverage, files
 from archiver.store import importing as stored
 from archiver.store.connection import Engine, Transaction
 from archiver.store.coverage import Standing
-from archiver.store.importing import KnownFlow, KnownUser, Moment, Text
-from archiver.store.journal import Witness
+from archiver.store.importing import KnownFlow, KnownUser
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 BATCH_LINES = 500
-Id = Annotated[int, Meta(ge=0, le=LARGEST_ID)]
-
-
-class Form(Struct, frozen=True, kw_only=True):
-    """A line of an export of the journal."""
-
-    flow: str
-    id: Id
-    witness: Witness
-    received_at: Moment
-    as_of: Id
-    payload: str
-    shown_as_of: Id | None = None
-    shown_at: Moment | None = None
-    first_shown_as_of: Id | None = None
-    first_shown_at: Moment | None = None
-
-
-class _Reject(Struct, frozen=True, kw_only=True):
-    received_at: Moment
-    origin: Text
-    reason: Text
-    raw: str
-
-
-class KeptFile(Struct, frozen=True, kw_only=True):
-    """A file of which another archive has what it holds."""
-
-    flow: str
-    path: Text
-    sha256: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 
 class Content(Struct, frozen=True):
@@ -84,34 +46,12 @@ class Content(Struct, frozen=True):
     opened: Callable[[], IO[bytes]]
 
 
-class Proven(Struct, frozen=True, kw_only=True):
-    """A range that another archive claims."""
-
-    witness: Literal["stream", "list"]
-    first: Id = field(name="from")
-    last: Id = field(name="to")
-
-
-class Claim(Struct, frozen=True, kw_only=True):
-    """What another archive had proven of a flow."""
-
-    due: Id
-    proven: list[Proven]
-
-
-class Line(Struct, frozen=True):
-    """A line of a file, and where it stands."""
-
-    text: bytes
-    place: str
-
-
 async def restore_directory(
     engine: Engine, flows: Iterable[Line], users: Iterable[Line]
 ) -> dict[str, int]:
     """Bring in flows and people, of which the newest state counts; returns keys by path."""
-    told_flows = [_read(line, KnownFlow) for line in flows]
-    told_users = [_read(line, KnownUser) for line in users]
+    told_flows = [read(line, KnownFlow) for line in flows]
+    told_users = [read(line, KnownUser) for line in users]
     await when_possible(engine, lambda tx: stored.merge_users(tx, told_users))
     keys = await when_possible(engine, lambda tx: stored.merge_flows(tx, told_flows))
     return {flow.path: keys[flow.flow_id] for flow in told_flows}
@@ -129,7 +69,7 @@ async def restore_events(
     newest = await when_possible(engine, heads)
     paths = {key: path for path, key in keys.items()}
     for batch in _batches(lines):
-        told = [_understood(list(_arrivals(line, keys))) for line in batch]
+        told = [_understood(list(arrivals_of(line, keys))) for line in batch]
         arrivals = [one for line in told for one in _in_proportion(line, newest, paths)]
         opened = frozenset(one.flow_key for one in arrivals if one.flow_key is not None)
         brought = Batch(now=now, arrivals=arrivals, opened=opened, is_dated=True)
@@ -149,7 +89,7 @@ async def restore_events(
 async def restore_rejects(engine: Engine, lines: Iterable[Line], *, now: datetime) -> None:
     """Keep what the other archive could not place."""
     for batch in _batches(lines):
-        told = [_read_reject(line) for line in batch]
+        told = [read_reject(line) for line in batch]
         arrivals = [
             Arrival(
                 frame=redact(raw),
@@ -176,7 +116,7 @@ async def restore_files(
         ArchiverError: a line names what is not there.
     """
     for line in lines:
-        told = _read(line, KeptFile)
+        told = read(line, KeptFile)
         content = contents.get(told.sha256)
         if told.flow not in keys or content is None:
             raise ArchiverError(f"{line.place}: its flow or its file is not in the export")
@@ -190,18 +130,6 @@ async def _restore_file(told: KeptFile, flow_key: int, content: Content, tx: Tra
     with content.opened() as source:
         await files.take_in(tx, source, sha256=told.sha256, size_bytes=content.size_bytes)
     await files.name(tx, flow_key, told.path, sha256=told.sha256)
-
-
-def read_claims(coverage: Mapping[str, Any]) -> dict[str, Claim]:
-    """What a manifest says that another archive had proven, by the paths of flows.
-
-    Raises:
-        ArchiverError: it says nothing that can be understood.
-    """
-    try:
-        return msgspec.convert(coverage, dict[str, Claim])
-    except msgspec.ValidationError as error:
-        raise ArchiverError(f"what was proven cannot be read: {error}") from error
 
 
 async def restore_claims(
@@ -220,8 +148,8 @@ async def restore_claims(
     gains = {}
     for path, claim in claims.items():
         gain = Standing(
-            streamed=_proven_by("stream", claim),
-            listed=_proven_by("list", claim),
+            streamed=claim.proven_by("stream"),
+            listed=claim.proven_by("list"),
             due=claim.due,
             epoch=UNSETTLED,  # what another archive listed lifts no doubt here
         )
@@ -234,10 +162,6 @@ async def restore_claims(
             gains[keys[path]] = gain
     opened = frozenset(gains)
     await apply_patiently(engine, Batch(now=now, gains=gains, opened=opened))
-
-
-def _proven_by(witness: str, claim: Claim) -> Ranges:
-    return Ranges.of((one.first, one.last) for one in claim.proven if one.witness == witness)
 
 
 def _understood(told: list[Arrival]) -> list[Arrival]:
@@ -260,79 +184,6 @@ def _in_proportion(
             return [replace(arrival, decoded=Rejected(reason=OUT_OF_PROPORTION))]
         newest[key] = max(known, id_)
     return told
-
-
-def _arrivals(line: Line, keys: Mapping[str, int]) -> Iterator[Arrival]:
-    """A form as it came, and the first and the newest listing that showed it again."""
-    form = _read(line, Form)
-    if form.flow not in keys:
-        raise ArchiverError(f"{line.place}: {form.flow} is none of the flows of the export")
-    was_listed = form.witness != "stream"
-    yield _arrival(
-        form,
-        keys[form.flow],
-        form.witness,
-        at=form.received_at,
-        as_of=form.as_of if was_listed else None,
-        origin=line.place,
-    )
-    for as_of, at in (
-        (form.first_shown_as_of, form.first_shown_at),
-        (form.shown_as_of, form.shown_at),
-    ):
-        if as_of is None or at is None:
-            continue
-        again: Witness = "list" if form.witness == "stream" else form.witness
-        if again == "import" and at > BEFORE_ALL:
-            again = "list"
-        elif again == "list" and at == BEFORE_ALL:
-            again = "import"
-        yield _arrival(form, keys[form.flow], again, at=at, as_of=as_of, origin=line.place)
-
-
-def _arrival(
-    form: Form,
-    flow_key: int,
-    witness: Witness,
-    *,
-    at: datetime,
-    as_of: int | None,
-    origin: str,
-) -> Arrival:
-    frame = redact(form.payload.encode())
-    decoded: Decoded
-    match witness:
-        case "stream":
-            decoded = decode(frame)
-        case "show":
-            decoded = vanished(form.id, sent_at=at)
-        case "list" | "import":
-            decoded = decode_listed(frame)
-    return Arrival(
-        frame=frame,
-        decoded=decoded,
-        flow_key=flow_key,
-        witness=witness,
-        origin=origin,
-        received_at=at,
-        listed_as_of=None if as_of is None else EventId(as_of),
-    )
-
-
-def _read(line: Line, type_: type[T]) -> T:
-    try:
-        return msgspec.json.decode(line.text, type=type_)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ArchiverError(f"{line.place}: {error}") from error
-
-
-def _read_reject(line: Line) -> tuple[_Reject, bytes]:
-    """A reject, and its bytes."""
-    told = _read(line, _Reject)
-    try:
-        return told, bytes.fromhex(told.raw)
-    except ValueError as error:
-        raise ArchiverError(f"{line.place}: its bytes are not hexadecimal") from error
 
 
 def _batches(lines: Iterable[Line]) -> Iterator[list[Line]]:

@@ -1,0 +1,182 @@
+"""What an export of an archive's journal says: its lines, and what arrived by each; its claims.
+
+It is foreign, so what it says is held to its types, and refused with the place.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from archiver.domain.coverage import Ranges
+from archiver.domain.events import Decoded
+from archiver.domain.facts import BEFORE_ALL
+from archiver.domain.model import LARGEST_ID, EventId
+from archiver.errors import ArchiverError
+from archiver.flowdock.decode import decode, decode_listed
+from archiver.flowdock.redaction import redact
+from archiver.ingest.batch import Arrival, vanished
+from archiver.store.importing import Moment, Text
+from archiver.store.journal import Witness
+
+T = TypeVar("T")
+
+Id = Annotated[int, Meta(ge=0, le=LARGEST_ID)]
+
+
+class Line(Struct, frozen=True):
+    """A line of a file, and where it stands."""
+
+    text: bytes
+    place: str
+
+
+class Form(Struct, frozen=True, kw_only=True):
+    """A line of an export of the journal."""
+
+    flow: str
+    id: Id
+    witness: Witness
+    received_at: Moment
+    as_of: Id
+    payload: str
+    shown_as_of: Id | None = None
+    shown_at: Moment | None = None
+    first_shown_as_of: Id | None = None
+    first_shown_at: Moment | None = None
+
+
+class Reject(Struct, frozen=True, kw_only=True):
+    """A line of what the other archive could not place; *raw* is hexadecimal."""
+
+    received_at: Moment
+    origin: Text
+    reason: Text
+    raw: str
+
+
+class KeptFile(Struct, frozen=True, kw_only=True):
+    """A file of which another archive has what it holds."""
+
+    flow: str
+    path: Text
+    sha256: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+
+
+class Proven(Struct, frozen=True, kw_only=True):
+    """A range that another archive claims."""
+
+    witness: Literal["stream", "list"]
+    first: Id = field(name="from")
+    last: Id = field(name="to")
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """What another archive had proven of a flow."""
+
+    due: Id
+    proven: list[Proven]
+
+    def proven_by(self, witness: str) -> Ranges:
+        """What of it one witness proves."""
+        return Ranges.of((one.first, one.last) for one in self.proven if one.witness == witness)
+
+
+def read(line: Line, type_: type[T]) -> T:
+    """What *line* says.
+
+    Raises:
+        ArchiverError: it is no *type_*.
+    """
+    try:
+        return msgspec.json.decode(line.text, type=type_)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ArchiverError(f"{line.place}: {error}") from error
+
+
+def read_reject(line: Line) -> tuple[Reject, bytes]:
+    """What *line* says of a reject, and its bytes.
+
+    Raises:
+        ArchiverError: it says nothing of one.
+    """
+    told = read(line, Reject)
+    try:
+        return told, bytes.fromhex(told.raw)
+    except ValueError as error:
+        raise ArchiverError(f"{line.place}: its bytes are not hexadecimal") from error
+
+
+def read_claims(coverage: Mapping[str, Any]) -> dict[str, Claim]:
+    """What a manifest says that another archive had proven, by the paths of flows.
+
+    Raises:
+        ArchiverError: it says nothing that can be understood.
+    """
+    try:
+        return msgspec.convert(coverage, dict[str, Claim])
+    except msgspec.ValidationError as error:
+        raise ArchiverError(f"what was proven cannot be read: {error}") from error
+
+
+def arrivals_of(line: Line, keys: Mapping[str, int]) -> Iterator[Arrival]:
+    """A form as it came, and the first and the newest listing that showed it again.
+
+    Raises:
+        ArchiverError: *line* is no form, or of none of the flows that have *keys*, by their paths.
+    """
+    form = read(line, Form)
+    if form.flow not in keys:
+        raise ArchiverError(f"{line.place}: {form.flow} is none of the flows of the export")
+    was_listed = form.witness != "stream"
+    yield _arrival(
+        form,
+        keys[form.flow],
+        form.witness,
+        at=form.received_at,
+        as_of=form.as_of if was_listed else None,
+        origin=line.place,
+    )
+    for as_of, at in (
+        (form.first_shown_as_of, form.first_shown_at),
+        (form.shown_as_of, form.shown_at),
+    ):
+        if as_of is None or at is None:
+            continue
+        again: Witness = "list" if form.witness == "stream" else form.witness
+        if again == "import" and at > BEFORE_ALL:
+            again = "list"
+        elif again == "list" and at == BEFORE_ALL:
+            again = "import"
+        yield _arrival(form, keys[form.flow], again, at=at, as_of=as_of, origin=line.place)
+
+
+def _arrival(
+    form: Form,
+    flow_key: int,
+    witness: Witness,
+    *,
+    at: datetime,
+    as_of: int | None,
+    origin: str,
+) -> Arrival:
+    frame = redact(form.payload.encode())
+    decoded: Decoded
+    match witness:
+        case "stream":
+            decoded = decode(frame)
+        case "show":
+            decoded = vanished(form.id, sent_at=at)
+        case "list" | "import":
+            decoded = decode_listed(frame)
+    return Arrival(
+        frame=frame,
+        decoded=decoded,
+        flow_key=flow_key,
+        witness=witness,
+        origin=origin,
+        received_at=at,
+        listed_as_of=None if as_of is None else EventId(as_of),
+    )
