@@ -15,8 +15,8 @@ from typing import NoReturn
 from msgspec import Struct
 
 from archiver.domain.model import UserId
-from archiver.flowdock.client import open_session
 from archiver.flowdock.refusals import TokenRefused
+from archiver.flowdock.session import open_session
 from archiver.ingest.backfill import backfill
 from archiver.ingest.contact import (
     CONTACT_LIMITS,

@@ -6,7 +6,6 @@ the Authorization header and nowhere else; redirects are not followed, so it sta
 
 import logging
 import random
-from base64 import b64encode
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
@@ -14,7 +13,6 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import aiohttp
-from aiohttp.abc import AbstractResolver
 from msgspec import Struct
 from yarl import URL
 
@@ -34,39 +32,17 @@ from archiver.flowdock.refusals import (
     TokenRefused,
 )
 from archiver.flowdock.retry import DELAYS, Delays, Gate, retry_after, retrying
+from archiver.flowdock.session import QUOTING, authorization
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-QUOTING = (
-    aiohttp.ClientResponseError, aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError,
-)  # fmt: skip
-"""What aiohttp raises with words of the answer in it."""
 
 MAX_PAGE = 100
 """The most messages that one page holds (messages documentation)."""
 
 LONG_HOLD_SECONDS = 10.0
 """How long a host may ask to be left alone without a word of it."""
-
-
-def open_session(resolver: AbstractResolver | None = None) -> aiohttp.ClientSession:
-    """Return what sends requests to Flowdock; with *resolver*, to the addresses that this finds.
-
-    Whom it talks to must prove by TLS who it is. It keeps no cookies, and takes neither proxies nor
-    passwords from the environment. How many requests there are at a time is for a `Gate` to say.
-    """
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, resolver=resolver),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-    )
-
-
-def authorization(token: str) -> str:
-    """Return the header of Basic authentication with *token* as user name (rest documentation)."""
-    return "Basic " + b64encode(f"{token}:".encode()).decode()
 
 
 class Limits(Struct, frozen=True, kw_only=True):

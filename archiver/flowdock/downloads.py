@@ -30,9 +30,9 @@ from typing_extensions import override
 from yarl import URL
 
 from archiver.errors import ArchiverError
-from archiver.flowdock.client import QUOTING, authorization, open_session
 from archiver.flowdock.refusals import AnswerTooLong, Garbled, StatusRefused, TokenRefused
 from archiver.flowdock.retry import DELAYS, Delays, Gate, retry_after, retrying
+from archiver.flowdock.session import QUOTING, authorization, open_session
 
 _FILE = re.compile(
     r"/(?:files|flows/[^/]+/[^/]+/files|private/[0-9]+/[0-9]+/files)/[^/].*", re.DOTALL

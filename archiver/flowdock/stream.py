@@ -25,7 +25,6 @@ from msgspec import Struct
 from yarl import URL
 
 from archiver.flowdock.breaks import why_broken
-from archiver.flowdock.client import authorization
 from archiver.flowdock.clock import made_at
 from archiver.flowdock.framing import MAX_FRAME_BYTES, EventStreamFramer, JsonFramer
 from archiver.flowdock.redaction import redact_all
@@ -39,6 +38,7 @@ from archiver.flowdock.retry import (
     is_transient_status,
     retry_after,
 )
+from archiver.flowdock.session import authorization
 from archiver.flowdock.shards import Shard, query_of
 
 Format = Literal["event-stream", "json"]

@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from archiver.flowdock.client import open_session
 from archiver.flowdock.retry import Delays
+from archiver.flowdock.session import open_session
 
 QUICK = Delays(
     error_step_seconds=0.001,

@@ -17,7 +17,6 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from typing_extensions import override
 from yarl import URL
 
-from archiver.flowdock.client import authorization
 from archiver.flowdock.downloads import (
     PIECE_BYTES,
     DownloadLimits,
@@ -28,6 +27,7 @@ from archiver.flowdock.downloads import (
 )
 from archiver.flowdock.refusals import AnswerTooLong, Garbled, StatusRefused, TokenRefused
 from archiver.flowdock.retry import Gate
+from archiver.flowdock.session import authorization
 from tests.flowdock.conftest import QUICK, Server, serving
 
 TOKEN = "s3cret-t0ken"

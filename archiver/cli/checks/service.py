@@ -16,10 +16,11 @@ from archiver.cli.tables import counted
 from archiver.daemon import utc_now
 from archiver.errors import ArchiverError
 from archiver.flowdock.breaks import what_said
-from archiver.flowdock.client import Client, open_session
+from archiver.flowdock.client import Client
 from archiver.flowdock.clock import host_time
 from archiver.flowdock.refusals import FlowRefused, TokenRefused
 from archiver.flowdock.retry import Gate
+from archiver.flowdock.session import open_session
 from archiver.flowdock.shards import Shard, assign
 from archiver.flowdock.stream import Closed, follow
 from archiver.ingest.backfill import UNANSWERED
