@@ -24,7 +24,7 @@ from archiver.domain.events import Event, Rejected, Signal
 from archiver.ingest.batch import Applied, Arrival, Batch, parted
 from archiver.ingest.folding import change_messages
 from archiver.ingest.novelty import Novelty, look_before, sort_out
-from archiver.store import asides, coverage, directory, messages
+from archiver.store import asides, coverage, directory, doubts, messages
 from archiver.store.asides import Reject, StoredSignal
 from archiver.store.connection import Engine, Transaction
 from archiver.store.engine import DatabaseError, Fault, carried, fault, first_line, transaction
@@ -169,11 +169,11 @@ async def _prove(tx: Transaction, batch: Batch, new: Novelty, *, commits: bool) 
     if contradicted:
         await _tell_contradicted(tx, contradicted)
         before, most = batch.now - CONTRADICTION_PAUSE, len(contradicted)
-        await coverage.doubt(tx, contradicted, before=before, now=batch.now, most=most)
+        await doubts.doubt_flows(tx, contradicted, before=before, now=batch.now, most=most)
     if new.unread:
-        await coverage.doubt_messages(tx, new.unread)
+        await doubts.doubt_messages(tx, new.unread)
     if batch.opened:
-        await coverage.open_streams(tx, batch.opened)
+        await doubts.open_streams(tx, batch.opened)
 
 
 async def _tell_contradicted(tx: Transaction, flow_keys: Collection[int]) -> None:

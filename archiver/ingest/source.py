@@ -25,7 +25,7 @@ from archiver.ingest.scrutiny import Scrutiny
 from archiver.ingest.tally import Tally
 from archiver.ingest.together import Together
 from archiver.ingest.turns import Turns
-from archiver.store import coverage, directory, wanted
+from archiver.store import coverage, directory, doubts, wanted
 from archiver.store.connection import Engine
 from archiver.store.coverage import PageRow, Purpose, Standing
 from archiver.store.wanted import Wanting
@@ -210,7 +210,7 @@ class Source:
     async def doubt_oldest(self, cycle: timedelta) -> None:
         """Have the flow listed again that was so longest ago, if that is more than a *cycle*."""
         now = self._now()
-        again = partial(coverage.doubt, before=now - cycle, now=now, most=1)
+        again = partial(doubts.doubt_flows, before=now - cycle, now=now, most=1)
         await when_possible(self.engine, partial(again, flow_keys=list(self.paths)))
 
     async def lose(self, flow_key: int, *, reason: str) -> None:

@@ -25,7 +25,7 @@ from archiver.simulator.entities import Message
 from archiver.simulator.faults import Fault
 from archiver.simulator.membership import join
 from archiver.simulator.server import Simulator, wall_clock
-from archiver.store import coverage, wanted
+from archiver.store import coverage, doubts, wanted
 from archiver.store.connection import Transaction
 from archiver.store.coverage import Standing
 from archiver.store.engine import connect, transaction
@@ -99,7 +99,7 @@ def see(source: Source, id_: int, *, seconds_ago: float = 60) -> None:
 
 async def open_stream(source: Source) -> None:
     async with transaction(source.engine) as tx:
-        await coverage.open_streams(tx, [key(source)])
+        await doubts.open_streams(tx, [key(source)])
 
 
 async def ask(source: Source, last: int) -> None:
