@@ -77,6 +77,16 @@ class Ranges(Struct, frozen=True):
         """The ranges, lowest first."""
         return iter(self.spans)
 
+    @property
+    def first(self) -> int:
+        """The lowest id of a set that is not empty."""
+        return self.spans[0][0]
+
+    @property
+    def last(self) -> int:
+        """The highest id of a set that is not empty."""
+        return self.spans[-1][1]
+
     def size(self) -> int:
         """How many ids the set holds."""
         return sum(last - first + 1 for first, last in self.spans)

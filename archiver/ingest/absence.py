@@ -79,7 +79,7 @@ async def look_for(
     """
     if not proven:
         return []
-    first, last = proven.spans[0][0], proven.spans[-1][1]
+    first, last = proven.first, proven.last
     between = partial(places.between, flow_key=flow_key, first=first, last=last)
     held = await when_possible(engine, between)
     unmissed = {*listed, *(one.id for one in held if one.id not in proven)}

@@ -149,7 +149,7 @@ class Agenda:
         if not missing:
             return []
         # Not the newest of this plan: else a flow would always have some that is as new as any.
-        newest = max(missing.spans[-1][1], self._newest.get(flow_key, 0))
+        newest = max(missing.last, self._newest.get(flow_key, 0))
         self._newest[flow_key] = newest
         slices = []
         for first, last in missing:

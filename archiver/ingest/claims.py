@@ -100,7 +100,7 @@ class Claims:
         for connection in self._connections:
             self._settle(connection, now=now)
         gains = {
-            flow_key: Standing(streamed=ranges, due=ranges.spans[-1][1])
+            flow_key: Standing(streamed=ranges, due=ranges.last)
             for flow_key, ranges in self._gained.items()
         }
         self._gained.clear()

@@ -37,7 +37,7 @@ class Lag:
         if not reading.proven:
             return reading
         self._note(flow_key, reading)
-        end = reading.proven.spans[-1][1]
+        end = reading.proven.last
         if end <= self._come.get(flow_key, 0):
             return reading
         told_of = partial(_told_of, page=page, reading=reading, flow_key=flow_key, as_of=as_of)
@@ -59,7 +59,7 @@ async def _told_of(
     tx: Transaction, page: Page, reading: Reading, *, flow_key: int, as_of: int
 ) -> list[int]:
     """What a stream told of that lies beyond all that *page* lists, and should be listed by now."""
-    end = reading.proven.spans[-1][1]
+    end = reading.proven.last
     begin = reading.ids[-1] + 1 if reading.ids else bounds(page)[0]
     held = await places.beside(tx, flow_key, end, older=False, with_inbox=True, most=MASS)
     newer = [one.id for one in held if one.id <= as_of and not one.is_deleted]

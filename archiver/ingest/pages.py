@@ -99,19 +99,19 @@ def batch_of(
     *as_of* and *epoch* are what was known of the flow when the page was asked for.
     """
     first, last = bounds(page)
-    spans = reading.proven.spans
+    proven = reading.proven
     row = PageRow(
         flow_key=flow_key,
         run=run,
         purpose=purpose,
         asked=(first, last),
-        proven=(spans[0][0], spans[-1][1]) if spans else None,
+        proven=(proven.first, proven.last) if proven else None,
         messages=len(reading.arrivals),
         as_of=as_of,
         requested_at=page.requested_at,
         error=reading.trouble,
     )
-    gains = {flow_key: Standing(listed=reading.proven, epoch=epoch)} if spans else {}
+    gains = {flow_key: Standing(listed=proven, epoch=epoch)} if proven else {}
     return Batch(now=now, arrivals=[*reading.arrivals, *absent], gains=gains, pages=[row])
 
 

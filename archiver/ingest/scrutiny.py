@@ -100,9 +100,9 @@ class Scrutiny:
 
     async def _is_vacant(self, flow_key: int, proven: Ranges, purpose: Purpose) -> bool:
         """Whether it is known that the archive holds nothing of what a page proves."""
-        if not (spans := proven.spans):
+        if not proven:
             return True
         # What is listed again is nearly all held, and what was missing is not.
         return purpose == "backfill" and await self._vacancy.is_vacant(
-            flow_key, spans[0][0], spans[-1][1]
+            flow_key, proven.first, proven.last
         )

@@ -168,7 +168,7 @@ async def _refresh_head(source: Source, look: Look) -> None:
 def _reach(reading: Reading, first: int, bound: int) -> int:
     """The last id that a page asked for from *first* to *bound* tells about."""
     if reading.trouble is None:
-        return reading.proven.spans[-1][1]
+        return reading.proven.last
     return max((id_ for id_ in reading.ids if first <= id_ <= bound), default=bound)
 
 
@@ -224,7 +224,7 @@ async def _let_streams_follow(means: Means, looks: Collection[Look]) -> None:
 
 
 def _end(ranges: Ranges) -> int:
-    return ranges.spans[-1][1] if ranges else 0
+    return ranges.last if ranges else 0
 
 
 async def _discount(means: Means, look: Look) -> None:

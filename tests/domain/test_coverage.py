@@ -24,6 +24,8 @@ def test_a_set_of_ranges_holds_just_the_ids_of_its_spans(given_spans):
     assert ranges.size() == len(ids(ranges))
     assert {id_ for id_ in range(63) if id_ in ranges} == ids(ranges)
     assert all(before[1] + 1 < after[0] for before, after in pairwise(ranges))
+    if ranges:
+        assert (ranges.first, ranges.last) == (min(ids(ranges)), max(ids(ranges)))
 
 
 @example([(1, 3), (5, 7)], [(2, 6)])

@@ -55,7 +55,7 @@ def test_what_is_newest_in_its_flow_comes_first_in_all_flows(gaps, densities):
     for flow_key, (messages, ids) in densities.items():
         agenda.learn(flow_key, ids=ids, messages=messages)
     agenda.plan(gaps, now=0)
-    newest = {flow_key: missing.spans[-1][1] for flow_key, missing in gaps.items()}
+    newest = {flow_key: missing.last for flow_key, missing in gaps.items()}
     ages = [newest[flow_key] - last for flow_key, _, last in all_of(agenda)]
     assert ages == sorted(ages)
 

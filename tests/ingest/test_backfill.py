@@ -143,7 +143,7 @@ class Doubted(Service):
         listed = Ranges(((last - MAX_PAGE + 1, last),))
         await asyncio.sleep(0)
         self.missing[flow_key] -= listed
-        ends = [doubted.spans[-1][1] if doubted else 0 for doubted in self.missing.values()]
+        ends = [doubted.last if doubted else 0 for doubted in self.missing.values()]
         self.furthest_apart = max(self.furthest_apart, max(ends) - min(ends))
         ids = tuple(range(last - MAX_PAGE + 1, last + 1))
         return Reading(arrivals=(), ids=ids, reach=listed, proven=listed, trouble=None)

@@ -89,7 +89,7 @@ async def test_newest_messages_that_cannot_be_read_hide_no_others(look, newest):
     assert look.source.heads.newest(look.flow_key) == look.ids[-1]
     await look.fill()
     gaps = query(look.url, "SELECT from_id, to_id FROM archive.gaps")
-    assert Ranges.of(gaps).spans[-1][1] == look.ids[-1]
+    assert Ranges.of(gaps).last == look.ids[-1]
 
 
 async def test_a_flow_of_which_nothing_can_be_read_is_a_gap(look):

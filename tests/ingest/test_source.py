@@ -579,7 +579,7 @@ async def test_messages_that_are_too_large_for_one_page_come_in_parts(
     head, after, parts = flow.timeline.head, 0, []
     while after < head:
         reading = await source.ask(key(source), after + 1, head, newest=False, purpose="backfill")
-        after = reading.proven.spans[-1][1]
+        after = reading.proven.last
         parts.append(len(reading.ids))
     assert parts[:2] == [10, 10]
     assert set(parts[2:]) == {1}

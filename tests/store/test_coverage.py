@@ -94,7 +94,7 @@ async def test_of_very_many_ranges_of_streams_those_are_dropped_that_listings_pr
 ):
     """Ten years of connections would come to a row of megabytes, written twice a second."""
     streamed, listed = scattered(count, seed=1), scattered(count, seed=2)
-    newest = streamed.spans[-1][1]
+    newest = streamed.last
     covered = Ranges(((1, newest // 2),)) | listed
     before = streamed | covered
     async with connect(database_url) as engine:
