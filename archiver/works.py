@@ -203,5 +203,5 @@ class Works:
 
 def _choice(account: AccountSettings) -> Choice:
     return Choice(
-        wanted=account.wants, private=account.private, idle_patterns=account.idle_patterns
+        is_wanted=account.wants, private=account.private, idle_patterns=account.idle_patterns
     )

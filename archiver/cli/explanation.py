@@ -13,7 +13,7 @@ from archiver.cli.measures import told_unheard
 from archiver.cli.tables import counted, moment
 from archiver.cli.terminal import has_colours, make_safe
 from archiver.ingest.tagging import TagStep
-from archiver.store.explaining import Form, PageTold, Proof, Row, Targeting
+from archiver.store.explaining import Fields, Form, PageTold, Proof, Targeting
 
 NOT_NOTED = "by a page that is not noted: a look at the newest message proves nothing"
 
@@ -29,11 +29,11 @@ class Explanation(Struct, frozen=True, kw_only=True):
     forms: Sequence[Form]
     altered: Sequence[int]
     """The numbers of those whose payload is not what was received."""
-    message: Row | None
-    revisions: Sequence[Row]
+    message: Fields | None
+    revisions: Sequence[Fields]
     tags: Sequence[TagStep]
     changed_by: Sequence[Targeting]
-    thread: Row | None
+    thread: Fields | None
 
 
 def describe(found: Explanation) -> None:
@@ -124,7 +124,7 @@ def _ids(span: tuple[int, int]) -> str:
     return f"{span[0]} to {span[1]}"
 
 
-def _revision(row: Row) -> str:
+def _revision(row: Fields) -> str:
     by = f" by user {row['user_id']}" if row["user_id"] else ""
     tags = f"  [{', '.join(row['tags'])}]" if row["tags"] else ""
     said = "(not known)" if row["content"] is None else row["content"]
@@ -144,7 +144,7 @@ def _change(one: Targeting) -> str:
     return f"{one.id} {one.event}{by}, {moment(one.sent_at)}; {came}"
 
 
-def _fields(row: Row | None, *, left_out: set[str]) -> Iterator[str]:
+def _fields(row: Fields | None, *, left_out: set[str]) -> Iterator[str]:
     shown = {
         name: value
         for name, value in (row or {}).items()

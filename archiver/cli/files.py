@@ -24,7 +24,7 @@ from archiver.errors import ArchiverError, Corruption
 from archiver.store import files as stored
 from archiver.store.connection import Transaction
 from archiver.store.engine import see_one_moment
-from archiver.store.files import Counts, Kept, Missing
+from archiver.store.files import Counts, MessageFile, Missing
 
 COLUMNS = (
     Column("flow"),
@@ -117,7 +117,7 @@ async def _list(place: Place, patterns: Sequence[str], *, most: int) -> Found:
         )
 
 
-async def _save(place: Place, flow: str, id_: int, to: Path) -> list[Kept]:
+async def _save(place: Place, flow: str, id_: int, to: Path) -> list[MessageFile]:
     """Save the files of a message; returns those that are not in the archive."""
     async with open_database(place) as engine, engine.connect() as tx:
         await see_one_moment(tx)
@@ -161,7 +161,7 @@ def _becoming(target: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def _names_of(named: Sequence[Kept]) -> list[str]:
+def _names_of(named: Sequence[MessageFile]) -> list[str]:
     """What the files of a message are called here: by position, too, where one was called so."""
     names: list[str] = []
     for one in named:
@@ -172,7 +172,7 @@ def _names_of(named: Sequence[Kept]) -> list[str]:
     return names
 
 
-def _name_of(one: Kept) -> str:
+def _name_of(one: MessageFile) -> str:
     """What a file is called here: as its message calls it, if that can be no other place."""
     told = "".join(
         "_" if letter in "/\\" or category(letter).startswith("C") else letter
@@ -187,7 +187,7 @@ def _cells(one: Missing) -> Sequence[str]:
     return one.flow, str(one.message_id), one.file_name or NAMELESS, size, asked, _why(one)
 
 
-def _why(one: Missing | Kept) -> str:
+def _why(one: Missing | MessageFile) -> str:
     if one.path is None:
         return NO_PATH
     return one.last_error or (UNASKED if one.attempts is None else NOT_YET)

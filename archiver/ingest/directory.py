@@ -27,14 +27,12 @@ UNLISTED = timedelta(days=1)
 """A flow that no account was shown for so long can be read by none. Each lists its flows far more
 often; one that left a flow while it was stopped does not know of it any more."""
 
-Wanted = Callable[[str], bool]
-"""Tells of a flow's path whether it is to be archived."""
-
 
 class Choice(Struct, frozen=True, kw_only=True):
     """What an operator wants of an account."""
 
-    wanted: Wanted
+    is_wanted: Callable[[str], bool]
+    """Tells of a flow's path whether it is to be archived."""
     private: bool
     """Whether private conversations are wanted."""
     idle_patterns: Callable[[Collection[str]], Sequence[str]]
@@ -67,7 +65,7 @@ async def look_up(
     conversations = await client.conversations() if choice.private else []
     people = await _people(client)
     await when_possible(engine, lambda tx: directory.see_users(tx, people, now=now()))
-    wanted = [*(flow for flow in joined if choice.wanted(flow.path)), *conversations]
+    wanted = [*(flow for flow in joined if choice.is_wanted(flow.path)), *conversations]
     keys = await names.see(wanted, now=now())
     return Readable(
         wanted={keys[flow.id]: flow.path for flow in wanted if not flow.disabled},

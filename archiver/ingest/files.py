@@ -26,7 +26,7 @@ from archiver.ingest.backfill import UNANSWERED
 from archiver.ingest.source import Source
 from archiver.store import files
 from archiver.store.connection import Transaction
-from archiver.store.files import Wanted
+from archiver.store.files import DueFile
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class _Fetching:
         self._room.release()
         return False
 
-    async def _fetch(self, one: Wanted) -> None:
+    async def _fetch(self, one: DueFile) -> None:
         try:
             with _temporary() as content:
                 await self._keep(one, content)
@@ -134,7 +134,7 @@ class _Fetching:
             self._under_way.remove((one.flow_key, one.path))
             self._room.release()
 
-    async def _keep(self, one: Wanted, content: IO[bytes]) -> None:
+    async def _keep(self, one: DueFile, content: IO[bytes]) -> None:
         try:
             sha256 = await _download(self._downloads, one, content)
         except TokenRefused as error:
@@ -149,7 +149,7 @@ class _Fetching:
         except files.NoRoom as error:  # a smaller one may find some; and events need it
             await self._leave(one, error)
 
-    async def _leave(self, one: Wanted, error: BaseException) -> None:
+    async def _leave(self, one: DueFile, error: BaseException) -> None:
         rest = min(FIRST_REST * 2 ** min(one.attempts, 20), LONGEST_REST)
         await self._done(partial(files.fail, one=one, error=what_said(error), rest=rest))
         # Without the numbers of each: a service that is gone may answer all files with the same
@@ -187,7 +187,7 @@ def _temporary() -> Iterator[IO[bytes]]:
             content.close()
 
 
-async def _download(downloads: Downloads, one: Wanted, content: IO[bytes]) -> str:
+async def _download(downloads: Downloads, one: DueFile, content: IO[bytes]) -> str:
     """Fetch a file into *content*; returns the digest of it."""
     if one.size_bytes is not None and one.size_bytes > downloads.most_bytes:
         raise TooLong(one.size_bytes)

@@ -173,14 +173,14 @@ async def _step(lanes: Sequence[Lane], *, messages: int) -> Indexed:
     await _index_all(lanes, keys, language=made.language)
     if len(keys) >= FEW_MESSAGES:
         return Indexed(len(keys), is_done=False)
-    stretch = await search_queue.next_stretch(tx, most=messages)
-    if stretch is None:
+    portion = await search_queue.next_portion(tx, most=messages)
+    if portion is None:
         return Indexed(len(keys), is_done=True)
     # What was noted as well is done; a second session would wait for the first, and that for it.
     noted = set(keys)
-    walked = [key for id_ in stretch.ids if (key := (stretch.flow_key, id_)) not in noted]
+    walked = [key for id_ in portion.ids if (key := (portion.flow_key, id_)) not in noted]
     await _index_all(lanes, walked, language=made.language)
-    await search_queue.advance(tx, stretch)
+    await search_queue.advance(tx, portion)
     return Indexed(len(keys) + len(walked), is_done=False)
 
 

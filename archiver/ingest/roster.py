@@ -190,7 +190,7 @@ class Roster:
         path = self.source.paths.get(flow_key)
         if path is None:
             return  # it was lost while another was ended
-        if self._choice.wanted(path):
+        if self._choice.is_wanted(path):
             await self.source.lose(flow_key, reason="not listed any more")
         else:
             log.info("flow excluded", extra={"flow": path})

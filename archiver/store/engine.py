@@ -30,7 +30,7 @@ from archiver.memory import give_back
 from archiver.store.address import DatabaseUnreachable, UrlRefused, parsed
 from archiver.store.connection import Engine, Transaction, driver, driver_of
 from archiver.store.pipelining import forget
-from archiver.store.sessions import APPLICATION, History, begin_session, check_history
+from archiver.store.sessions import APPLICATION, DatabaseHistory, begin_session, check_history
 
 # Not 23, a violated constraint: under the lock of its flow no foreign value can violate one.
 REFUSED_VALUE = frozenset({"22", "54"})
@@ -103,7 +103,7 @@ def create_engine(
         },
     )
 
-    history = History()
+    history = DatabaseHistory()
     begin = partial(begin_session, history=history, standstill_seconds=standstill_seconds)
     event.listen(engine.sync_engine, "connect", lambda it, _record: it.run_async(begin))
     event.listen(engine.sync_engine, "reset", _reset)

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from archiver.domain.facts import BEFORE_ALL
 from archiver.store.connection import Transaction
 
-Row = Mapping[str, Any]
+Fields = Mapping[str, Any]
 
 
 class PageTold(Struct, frozen=True, kw_only=True):
@@ -95,23 +95,23 @@ async def proof(tx: Transaction, flow_key: int, id_: int) -> Proof:
     return Proof(**row, page=_page(page) if page else None)
 
 
-async def message(tx: Transaction, flow: str, id_: int) -> Row | None:
+async def message(tx: Transaction, flow: str, id_: int) -> Fields | None:
     """The row of the message as people query it."""
     return await _first(tx, _MESSAGE, {"flow": flow, "id": id_})
 
 
-async def thread(tx: Transaction, flow: str, thread_id: str) -> Row | None:
+async def thread(tx: Transaction, flow: str, thread_id: str) -> Fields | None:
     """The row of the thread as people query it."""
     return await _first(tx, _THREAD, {"flow": flow, "id": thread_id})
 
 
-async def revisions(tx: Transaction, flow: str, id_: int) -> Sequence[Row]:
+async def revisions(tx: Transaction, flow: str, id_: int) -> Sequence[Fields]:
     """The message's history as people query it."""
     rows = await tx.execute(_REVISIONS, {"flow": flow, "id": id_})
     return [dict(row) for row in rows.mappings()]
 
 
-async def _first(tx: Transaction, statement: Any, asked: Row) -> Row | None:
+async def _first(tx: Transaction, statement: Any, asked: Mapping[str, Any]) -> Fields | None:
     row = (await tx.execute(statement, asked)).mappings().first()
     return dict(row) if row else None
 

@@ -41,7 +41,7 @@ class NoRoom(ArchiverError):
         super().__init__(f"the disk of the database has no room for its {size_bytes:,} bytes")
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
+class DueFile(Struct, frozen=True, kw_only=True):
     """A file that a message names, and that is not kept."""
 
     flow_key: int
@@ -74,7 +74,7 @@ class Missing(Struct, frozen=True, kw_only=True):
     last_error: str | None
 
 
-class Kept(Struct, frozen=True, kw_only=True):
+class MessageFile(Struct, frozen=True, kw_only=True):
     """A file of a message, and whether the archive has it; as in `Missing`."""
 
     position: int
@@ -85,7 +85,7 @@ class Kept(Struct, frozen=True, kw_only=True):
     last_error: str | None
 
 
-def wanting(named: Iterable[tuple[int, Iterable[Attachment]]]) -> Statement | None:
+def noting(named: Iterable[tuple[int, Iterable[Attachment]]]) -> Statement | None:
     """What notes the files that messages name, by flow key; None when none has a path.
 
     The size that is told last counts, as long as the file is not kept.
@@ -110,7 +110,7 @@ def wanting(named: Iterable[tuple[int, Iterable[Attachment]]]) -> Statement | No
 
 async def due(
     tx: Transaction, flow_keys: Collection[int], *, most: int, by: datetime | None = None
-) -> list[Wanted]:
+) -> list[DueFile]:
     """At most so many files of these flows to ask for now, or *by* a time of the database's.
 
     Those go first that were asked for least often, and of them those that were named last: what is
@@ -129,7 +129,7 @@ async def due(
         )
         .limit(most)
     )
-    return [Wanted(**row) for row in rows.mappings()]
+    return [DueFile(**row) for row in rows.mappings()]
 
 
 async def hasten(tx: Transaction, flow_keys: Collection[int]) -> datetime:
@@ -169,10 +169,10 @@ async def missing(tx: Transaction, flows: Collection[str], *, most: int) -> list
     return [Missing(**row) for row in rows.mappings()]
 
 
-async def of_message(tx: Transaction, flow: str, id_: int) -> list[Kept]:
+async def of_message(tx: Transaction, flow: str, id_: int) -> list[MessageFile]:
     """The files that a message of the flow with this path names, in their order."""
     rows = await tx.execute(_OF_MESSAGE, {"flow": flow, "id": id_})
-    return [Kept(**row) for row in rows.mappings()]
+    return [MessageFile(**row) for row in rows.mappings()]
 
 
 async def parts(tx: Transaction, sha256: str) -> AsyncGenerator[bytes]:
@@ -201,7 +201,7 @@ async def content(tx: Transaction, sha256: str) -> AsyncGenerator[bytes]:
         )
 
 
-async def keep(tx: Transaction, one: Wanted, content: IO[bytes], *, sha256: str) -> None:
+async def keep(tx: Transaction, one: DueFile, content: IO[bytes], *, sha256: str) -> None:
     """Keep the bytes of a file: all of *content*, of which *sha256* is the digest.
 
     Raises:
@@ -240,13 +240,13 @@ async def name(tx: Transaction, flow_key: int, path: str, *, sha256: str) -> Non
     await tx.execute(known)
 
 
-async def fail(tx: Transaction, one: Wanted, *, error: str, rest: timedelta) -> None:
+async def fail(tx: Transaction, one: DueFile, *, error: str, rest: timedelta) -> None:
     """Note why a file was not given; it is not due again before it rested so long."""
     due_at = func.now() + rest
     await tx.execute(_at(one).values(attempts=one.attempts + 1, error=error, due_at=due_at))
 
 
-def _at(one: Wanted) -> Update:
+def _at(one: DueFile) -> Update:
     return update(attached).where(
         attached.c.flow_key == one.flow_key,
         attached.c.path == one.path,

@@ -31,7 +31,7 @@ from archiver.store.bulk import (
 from archiver.store.connection import Transaction
 from archiver.store.engine import carried
 from archiver.store.fetching import fetch, query, rows_in
-from archiver.store.files import wanting
+from archiver.store.files import noting
 from archiver.store.pipelining import Answer, Statement, send
 from archiver.store.rows import Row, Rows, add_rows
 from archiver.store.schema import messages, revisions, threads
@@ -148,8 +148,8 @@ async def store(
         for key, one in states.items()
         if one.message.attachments
     ]
-    if named and (wanted := wanting(named)):
-        before.append(wanted)
+    if named and (noted_files := noting(named)):
+        before.append(noted_files)
     written = [
         key for key in dict.fromkeys([*added, *changed, *histories]) if key not in found_alike
     ]

@@ -34,7 +34,7 @@ class Lexicon(Struct, frozen=True):
     language: str
 
 
-class Stretch(Struct, frozen=True):
+class Portion(Struct, frozen=True):
     """Messages of one flow that are not in `texts` yet."""
 
     flow_key: int
@@ -118,21 +118,21 @@ async def take_changes(tx: Transaction, *, enough: int) -> list[Key]:
     return [key for row in taken for key in zip(row.flow_keys, row.ids, strict=True)]
 
 
-async def next_stretch(tx: Transaction, *, most: int) -> Stretch | None:
+async def next_portion(tx: Transaction, *, most: int) -> Portion | None:
     """The next messages to walk to; None when all flows are walked to the end."""
     while flow := (await tx.execute(_NEXT_FLOW)).one_or_none():
         asked = {"flow_key": flow.flow_key, "below": flow.below, "most": most}
         ids: Sequence[int] = (await tx.execute(_IDS, asked)).scalars().all()
         if ids:
             below = ids[-1] if len(ids) == most else 0
-            return Stretch(flow.flow_key, below, tuple(ids))
-        await advance(tx, Stretch(flow.flow_key, 0, ()))
+            return Portion(flow.flow_key, below, tuple(ids))
+        await advance(tx, Portion(flow.flow_key, 0, ()))
     return None
 
 
-async def advance(tx: Transaction, stretch: Stretch) -> None:
-    """Note that the messages of *stretch* are in `texts`."""
-    await tx.execute(_ADVANCE, {"flow_key": stretch.flow_key, "below": stretch.below})
+async def advance(tx: Transaction, portion: Portion) -> None:
+    """Note that the messages of *portion* are in `texts`."""
+    await tx.execute(_ADVANCE, {"flow_key": portion.flow_key, "below": portion.below})
 
 
 async def backlog(tx: Transaction) -> Backlog:

@@ -71,7 +71,7 @@ class AnotherHistory(ArchiverError):
         )
 
 
-class Moment(NamedTuple):
+class Whereabouts(NamedTuple):
     """Where a session finds itself."""
 
     timeline: str | None
@@ -83,7 +83,7 @@ class Moment(NamedTuple):
 
 
 @dataclass(slots=True)
-class History:
+class DatabaseHistory:
     """What an engine works on, and how far that has come; None until it is known."""
 
     timeline: str | None = None
@@ -92,26 +92,29 @@ class History:
     looked_at: float = -math.inf
     """When, in the event loop's seconds."""
 
-    def check(self, moment: Moment, *, before: int) -> None:
-        """Take *moment* to be of our history, which had come to *before* when it was asked for.
+    def check(self, found: Whereabouts, *, before: int) -> None:
+        """Take *found* to be of our history, which had come to *before* when it was asked for.
 
         Raises:
             AnotherHistory: it is of another one, or an earlier one of ours.
         """
-        if moment.timeline is None or moment.position is None:
+        if found.timeline is None or found.position is None:
             return
-        is_ours = self.timeline in {None, moment.timeline}
-        if self.tables is not None and moment.tables is not None:
-            is_ours = is_ours and self.tables == moment.tables
-        if not is_ours or moment.position < before:
+        is_ours = self.timeline in {None, found.timeline}
+        if self.tables is not None and found.tables is not None:
+            is_ours = is_ours and self.tables == found.tables
+        if not is_ours or found.position < before:
             raise AnotherHistory
-        self.timeline, self.tables = moment.timeline, moment.tables or self.tables
-        self.position = max(self.position, moment.position)
+        self.timeline, self.tables = found.timeline, found.tables or self.tables
+        self.position = max(self.position, found.position)
         self.looked_at = asyncio.get_running_loop().time()
 
 
 async def begin_session(
-    connection: psycopg.AsyncConnection, *, history: History, standstill_seconds: float | None
+    connection: psycopg.AsyncConnection,
+    *,
+    history: DatabaseHistory,
+    standstill_seconds: float | None,
 ) -> None:
     """Set what holds for all transactions on *connection*, as far as it is our own.
 
@@ -137,7 +140,7 @@ async def begin_session(
     if row is None or row[0]:
         connection.prepare_threshold = None
     if row is not None:
-        history.check(Moment(*row[1:4]), before=before)
+        history.check(Whereabouts(*row[1:4]), before=before)
 
 
 def is_pooled(tx: Transaction) -> bool:
@@ -145,7 +148,7 @@ def is_pooled(tx: Transaction) -> bool:
     return driver_of(tx).prepare_threshold is None
 
 
-async def check_history(tx: Transaction, history: History | None) -> None:
+async def check_history(tx: Transaction, history: DatabaseHistory | None) -> None:
     """Make sure that a transaction is on our history; if no pooler is between, now and then.
 
     Raises:
@@ -157,7 +160,7 @@ async def check_history(tx: Transaction, history: History | None) -> None:
     if is_pooled(tx) or now - history.looked_at >= LOOK_SECONDS:
         before = history.position
         found = await tx.execute(text(f"SELECT {_MOMENT}"))
-        history.check(Moment(*found.one()), before=before)
+        history.check(Whereabouts(*found.one()), before=before)
 
 
 # The first eight digits of the name of a file of WAL, the server that it belongs to, the database.

@@ -31,7 +31,7 @@ from archiver.store import directory, files
 from archiver.store.connection import Engine
 from archiver.store.engine import transaction
 from archiver.store.exporting_files import NamedFile
-from archiver.store.files import Wanted
+from archiver.store.files import DueFile
 from tests.conftest import created, named
 from tests.export.conftest import JULY, JUNE, Export, content, exporter, fill, lines
 from tests.export.test_names import is_reserved
@@ -87,7 +87,7 @@ async def keep(engine: Engine, held: Mapping[str, bytes], flow: str = "f") -> No
     async with transaction(engine) as tx:
         key = (await directory.flow_keys(tx))[FlowId(flow)]
         for path, data in held.items():
-            one = Wanted(flow_key=key, path=path, size_bytes=len(data), attempts=0)
+            one = DueFile(flow_key=key, path=path, size_bytes=len(data), attempts=0)
             await files.keep(tx, one, BytesIO(data), sha256=digest(data))
 
 

@@ -38,7 +38,7 @@ async def connecting(
             shared.names,
             tally=tally,
             choice=Choice(
-                wanted=lambda _path: True, private=private, idle_patterns=lambda _paths: ()
+                is_wanted=lambda _path: True, private=private, idle_patterns=lambda _paths: ()
             ),
             share=EVERYTHING,
             aside_seconds=1,

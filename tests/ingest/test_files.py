@@ -486,7 +486,7 @@ async def test_what_no_index_takes_does_not_hinder_the_message(database_url):
     ],
 )
 def test_a_path_is_as_long_as_an_index_takes(path, is_wanted):
-    assert (files.wanting([(1, [Attachment(path=path)])]) is not None) is is_wanted
+    assert (files.noting([(1, [Attachment(path=path)])]) is not None) is is_wanted
 
 
 async def test_a_file_that_an_edit_names_is_wanted_too(database_url):
@@ -545,7 +545,7 @@ async def test_another_account_that_asks_for_a_flow_asks_for_its_files(asked, mo
     source, opened = asked
     seen = []
 
-    async def due(*_args: object, flow_keys: list[int], **_rest: object) -> list[files.Wanted]:
+    async def due(*_args: object, flow_keys: list[int], **_rest: object) -> list[files.DueFile]:
         seen.append(flow_keys)
         return []
 

@@ -162,7 +162,7 @@ async def listed(
                 shared.names,
                 tally=shared.tally.accounts[account.name],
                 choice=Choice(
-                    wanted=lambda _path: True, private=private, idle_patterns=lambda _paths: ()
+                    is_wanted=lambda _path: True, private=private, idle_patterns=lambda _paths: ()
                 ),
                 share=share,
                 aside_seconds=60,

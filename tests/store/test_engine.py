@@ -32,8 +32,8 @@ from archiver.store.sessions import (
     CARRIED,
     OURS,
     AnotherHistory,
-    History,
-    Moment,
+    DatabaseHistory,
+    Whereabouts,
     is_pooled,
 )
 
@@ -465,9 +465,9 @@ async def test_what_is_committed_is_on_the_disk_whatever_the_server_is_set_to(
         assert shown.scalar_one() == kept
 
 
-def history_of(engine: Engine) -> History:
+def history_of(engine: Engine) -> DatabaseHistory:
     history = engine.get_execution_options()["history"]
-    assert isinstance(history, History)
+    assert isinstance(history, DatabaseHistory)
     return history
 
 
@@ -475,8 +475,8 @@ async def test_an_engine_works_on_one_history_and_on_no_other(database_url):
     async with connect(database_url) as engine:
         history = history_of(engine)
         assert history.timeline is not None
-        history.check(Moment(history.timeline, history.tables, history.position), before=0)
-        history.check(Moment(None, None, None), before=history.position)
+        history.check(Whereabouts(history.timeline, history.tables, history.position), before=0)
+        history.check(Whereabouts(None, None, None), before=history.position)
         await engine.dispose()
         history.timeline = "that of a primary that is no more"
         with pytest.raises(AnotherHistory):

@@ -40,7 +40,7 @@ class Difference:
 
 
 @dataclass(slots=True)
-class Place:
+class FlowTruth:
     """What is true of one flow or private conversation, by the name that the archive gives it."""
 
     newest: int = 0
@@ -55,9 +55,9 @@ class Place:
         return used & self.threads.keys()
 
 
-def read_truth(records: Iterable[Row], *, me: int) -> dict[str, Place]:
+def read_truth(records: Iterable[Row], *, me: int) -> dict[str, FlowTruth]:
     """By the archive's name: what the user *me* can see of the truth."""
-    places: dict[str, Place] = {}
+    truth: dict[str, FlowTruth] = {}
     names: dict[str, str] = {}
     for record in records:
         kind = record["kind"]
@@ -65,19 +65,19 @@ def read_truth(records: Iterable[Row], *, me: int) -> dict[str, Place]:
             name = _name(record, me)
             if name is not None:
                 names[record["flow"]] = name
-                places[name] = Place()
+                truth[name] = FlowTruth()
             continue
         if kind in {"user", "file"} or record["flow"] not in names:
             continue
-        place = places[names[record["flow"]]]
+        true = truth[names[record["flow"]]]
         if kind == "message":
-            place.messages[record["id"]] = expected_message(record)
-            place.newest = max(place.newest, record["id"])
+            true.messages[record["id"]] = expected_message(record)
+            true.newest = max(true.newest, record["id"])
         elif kind == "thread":
-            place.threads[record["id"]] = expected_thread(record)
+            true.threads[record["id"]] = expected_thread(record)
         else:
-            place.gone.add(record["id"])
-    return places
+            true.gone.add(record["id"])
+    return truth
 
 
 def _name(record: Row, me: int) -> str | None:
@@ -172,14 +172,14 @@ def archived_thread(row: Row) -> dict[str, Json]:
 
 
 def compare(
-    truth: Mapping[str, Place], messages: Iterable[Row], threads: Iterable[Row]
+    truth: Mapping[str, FlowTruth], messages: Iterable[Row], threads: Iterable[Row]
 ) -> Iterator[Difference]:
     """Yield every difference between the truth and the rows of the archive's views."""
     held = _by_flow(messages, lambda row: row["id"])
     shown = _by_flow(threads, lambda row: row["thread_id"])
-    for flow, place in truth.items():
-        yield from _compare_messages(flow, place, held.pop(flow, {}))
-        yield from _compare_threads(flow, place, shown.pop(flow, {}))
+    for flow, true in truth.items():
+        yield from _compare_messages(flow, true, held.pop(flow, {}))
+        yield from _compare_threads(flow, true, shown.pop(flow, {}))
     for flow, rows in held.items():
         yield Difference(flow=flow, id="", field="messages", expected=0, found=len(rows))
 
@@ -204,13 +204,13 @@ def compare_files(contents: Mapping[str, str], attachments: Iterable[Row]) -> It
             )
 
 
-def _compare_messages(flow: str, place: Place, held: dict[int, Row]) -> Iterator[Difference]:
-    for id_, expected in place.messages.items():
+def _compare_messages(flow: str, true: FlowTruth, held: dict[int, Row]) -> Iterator[Difference]:
+    for id_, expected in true.messages.items():
         row = held.get(id_)
         found = None if row is None else archived_message(row)
         yield from _compare_fields(flow, str(id_), expected, found)
-    for id_ in sorted(held.keys() - place.messages.keys()):
-        if id_ not in place.gone:
+    for id_ in sorted(held.keys() - true.messages.keys()):
+        if id_ not in true.gone:
             content = held[id_]["content"]
             yield Difference(
                 flow=flow, id=str(id_), field="message", expected=MISSING, found=content
@@ -219,12 +219,12 @@ def _compare_messages(flow: str, place: Place, held: dict[int, Row]) -> Iterator
             yield Difference(flow=flow, id=str(id_), field="deleted", expected=True, found=False)
 
 
-def _compare_threads(flow: str, place: Place, shown: dict[str, Row]) -> Iterator[Difference]:
-    for id_ in sorted(place.threads_in_use | (place.threads.keys() & shown.keys())):
+def _compare_threads(flow: str, true: FlowTruth, shown: dict[str, Row]) -> Iterator[Difference]:
+    for id_ in sorted(true.threads_in_use | (true.threads.keys() & shown.keys())):
         row = shown.get(id_)
         found = None if row is None else archived_thread(row)
-        yield from _compare_fields(flow, f"thread {id_}", place.threads[id_], found)
-    for id_ in sorted(shown.keys() - place.threads.keys()):
+        yield from _compare_fields(flow, f"thread {id_}", true.threads[id_], found)
+    for id_ in sorted(shown.keys() - true.threads.keys()):
         title = shown[id_]["title"]
         yield Difference(
             flow=flow, id=f"thread {id_}", field="thread", expected=MISSING, found=title

@@ -8,7 +8,7 @@ from typing import Any
 
 from archiver.cli.demonstration.comparison import (
     Difference,
-    Place,
+    FlowTruth,
     compare,
     compare_files,
     read_contents,
@@ -125,10 +125,10 @@ class Performance:
                     return await self._verdict(truth, differences, files=files)
             await asyncio.sleep(LOOK_SECONDS)
 
-    def _is_settled(self, truth: dict[str, Place]) -> bool:
+    def _is_settled(self, truth: dict[str, FlowTruth]) -> bool:
         """Tell whether everything that can be listed is proven."""
         dues = {flow.path: flow.standing.due for flow in self._shown}
-        is_known = all(dues.get(path, 0) >= place.newest for path, place in truth.items())
+        is_known = all(dues.get(path, 0) >= true.newest for path, true in truth.items())
         return is_known and not any(flow.gaps for flow in self._shown)
 
     def _has_doubts(self) -> bool:
@@ -136,7 +136,7 @@ class Performance:
         return any(flow.standing.doubted for flow in self._shown)
 
     async def _compare(
-        self, truth: dict[str, Place], contents: dict[str, str]
+        self, truth: dict[str, FlowTruth], contents: dict[str, str]
     ) -> tuple[list[Difference], int]:
         """What differs; and how many files of messages are kept, all of them compared."""
         async with self._engine.connect() as tx:
@@ -147,16 +147,15 @@ class Performance:
         return found, sum(one["sha256"] is not None for one in attachments)
 
     async def _verdict(
-        self, truth: dict[str, Place], differences: list[Difference], *, files: int
+        self, truth: dict[str, FlowTruth], differences: list[Difference], *, files: int
     ) -> Verdict:
-        places = truth.values()
         return Verdict(
             differences=tuple(differences),
             flows=sum(not is_private(path) for path in truth),
             conversations=sum(is_private(path) for path in truth),
             events=self._scene.events,
-            messages=sum(len(place.messages) for place in places),
-            threads=sum(len(place.threads_in_use) for place in places),
+            messages=sum(len(true.messages) for true in truth.values()),
+            threads=sum(len(true.threads_in_use) for true in truth.values()),
             edited=sum(one["edited"] is not None for one in _messages(truth)),
             deleted=sum(one["deleted"] for one in _messages(truth)),
             files=files,
@@ -167,6 +166,6 @@ class Performance:
         )
 
 
-def _messages(truth: Mapping[str, Place]) -> Iterator[Mapping[str, Any]]:
-    for place in truth.values():
-        yield from place.messages.values()
+def _messages(truth: Mapping[str, FlowTruth]) -> Iterator[Mapping[str, Any]]:
+    for true in truth.values():
+        yield from true.messages.values()
