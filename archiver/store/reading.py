@@ -14,6 +14,7 @@ from sqlalchemy import RowMapping, text
 from archiver.store import files
 from archiver.store.connection import Transaction
 from archiver.store.missing import FOUND_EMPTY, untold
+from archiver.store.surveying import LAG, PROOF
 
 STRETCHES = 16
 COUNTED_ROWS = 32
@@ -197,18 +198,11 @@ _STANDINGS = text(f"""
            due > 0 OR newest_id IS NULL AND {FOUND_EMPTY} AS is_measured,
            greatest(due, proven_to, newest_id, 0) AS newest_id,
            CASE WHEN greatest(due, proven_to, newest_id, 0) = 0 THEN NULL
-                WHEN proven_to >= greatest(due, newest_id) THEN 0
-                ELSE extract(epoch FROM CAST(:now AS timestamptz) - coalesce(known_at, due_at))
+                ELSE {LAG}
            END AS lag_seconds
     FROM store.flows AS f
     LEFT JOIN store.ledger AS l USING (flow_key)
-    CROSS JOIN LATERAL (
-        SELECT coalesce(upper(streamed + listed) - 1, 0) AS proven_to
-    ) AS proof
-    LEFT JOIN LATERAL (
-        SELECT received_at AS known_at FROM store.journal AS j
-        WHERE j.flow_key = f.flow_key AND id > proven_to ORDER BY id, form LIMIT 1
-    ) AS unproven ON true
+    {PROOF}
     LEFT JOIN LATERAL (
         SELECT id AS newest_id, coalesce(sent_at, received_at) AS newest_at
         FROM store.journal AS j

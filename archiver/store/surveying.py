@@ -69,26 +69,37 @@ _BEYOND = text("""
     GROUP BY path
 """)
 
-_FLOWS = text("""
-    SELECT path AS flow, gaps, unverified_ids, doubted_ids,
-           greatest(0, coalesce(extract(epoch FROM CAST(:now AS timestamptz) - found_at), 0))
-               ::float8 AS oldest_gap_seconds,
-           CASE WHEN proven_to >= greatest(due, newest_id, 0) THEN 0
-                ELSE greatest(0, coalesce(extract(epoch FROM CAST(:now AS timestamptz)
-                                                  - coalesce(known_at, due_at)), 0))
-           END::float8 AS lag_seconds
-    FROM store.flows AS f
-    JOIN store.ledger AS l USING (flow_key)
+PROOF = """
     CROSS JOIN LATERAL (
         SELECT coalesce(upper(streamed + listed) - 1, 0) AS proven_to
     ) AS proof
     LEFT JOIN LATERAL (
-        SELECT max(id) AS newest_id FROM store.journal AS j WHERE j.flow_key = f.flow_key
-    ) AS newest ON true
-    LEFT JOIN LATERAL (
         SELECT received_at AS known_at FROM store.journal AS j
         WHERE j.flow_key = f.flow_key AND id > proven_to ORDER BY id, form LIMIT 1
     ) AS unproven ON true
+"""
+"""Of a flow ``f`` with its ledger: the last id that anything proves, and since when the first event
+above that has been known."""
+
+LAG = """
+    CASE WHEN proven_to >= greatest(due, newest_id, 0) THEN 0
+         ELSE extract(epoch FROM CAST(:now AS timestamptz) - coalesce(known_at, due_at))
+    END
+"""
+"""The seconds of it, by `PROOF` and ``newest_id``, the newest in the journal; below 0 when a clock
+went back."""
+
+_FLOWS = text(f"""
+    SELECT path AS flow, gaps, unverified_ids, doubted_ids,
+           greatest(0, coalesce(extract(epoch FROM CAST(:now AS timestamptz) - found_at), 0))
+               ::float8 AS oldest_gap_seconds,
+           greatest(0, {LAG})::float8 AS lag_seconds
+    FROM store.flows AS f
+    JOIN store.ledger AS l USING (flow_key)
+    {PROOF}
+    LEFT JOIN LATERAL (
+        SELECT max(id) AS newest_id FROM store.journal AS j WHERE j.flow_key = f.flow_key
+    ) AS newest ON true
     CROSS JOIN LATERAL (
         SELECT count(*) AS gaps,
                coalesce(sum(upper(gap) - lower(gap)), 0)::bigint AS unverified_ids,
@@ -103,4 +114,4 @@ _FLOWS = text("""
     ) AS doubt
     WHERE joined IS NOT false AND disabled IS NOT true
     ORDER BY lag_seconds DESC, unverified_ids DESC, path
-""")
+""")  # noqa: S608
