@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from archiver.domain.coverage import Ranges
 from archiver.errors import Corruption
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.ingest.rebuild import check, rebuild
+from archiver.store.connection import Engine
 from archiver.store.coverage import Standing
 from archiver.store.engine import connect
 from tests.ingest.applying import SENTENCES, everything, tell
@@ -45,11 +45,11 @@ ROOT = Path(__file__).parent.parent
 MORE = settings(FEW, max_examples=40)
 
 
-async def archived(engines: Sequence[AsyncEngine], batches: Sequence[Sequence[Heard]]) -> int:
+async def archived(engines: Sequence[Engine], batches: Sequence[Sequence[Heard]]) -> int:
     """Archive *batches* in a flow of their own, dealt out to *engines* that work side by side."""
     flow_key = await new_flow(engines[0])
 
-    async def work(engine: AsyncEngine, mine: Sequence[Sequence[Heard]]) -> None:
+    async def work(engine: Engine, mine: Sequence[Sequence[Heard]]) -> None:
         for batch in mine:
             await apply(engine, together(batch, flow_key))
 
@@ -59,7 +59,7 @@ async def archived(engines: Sequence[AsyncEngine], batches: Sequence[Sequence[He
     return flow_key
 
 
-async def rebuilt(engine: AsyncEngine, admin: psycopg.Connection, flow_key: int) -> None:
+async def rebuilt(engine: Engine, admin: psycopg.Connection, flow_key: int) -> None:
     """Drop what is derived of a flow and replay it from the journal."""
     assert not [step async for step in check(engine, flow_key) if step.differences]
     for table in ("messages", "revisions", "threads"):

@@ -7,11 +7,10 @@ import asyncio
 import sys
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from archiver.domain.coverage import Ranges
 from archiver.ingest.apply import apply_patiently
 from archiver.ingest.batch import Batch
+from archiver.store.connection import Engine
 from archiver.store.coverage import PageRow, Standing
 from archiver.store.engine import connect
 from tests.ingest.arriving import NOW, edit, frame, listed, streamed, tag_change
@@ -61,7 +60,7 @@ def everything(flow_key: int) -> Batch:
     )
 
 
-async def tell(engine: AsyncEngine, flow_key: int) -> None:
+async def tell(engine: Engine, flow_key: int) -> None:
     """Archive the whole story."""
     for number in range(CHAPTERS):
         await apply_patiently(engine, chapter(number, flow_key))

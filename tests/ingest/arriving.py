@@ -18,7 +18,6 @@ import psycopg
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from sqlalchemy.ext.asyncio import AsyncEngine
 from typing_extensions import override
 
 from archiver.domain.events import Decoded
@@ -27,6 +26,7 @@ from archiver.flowdock.decode import decode, decode_listed
 from archiver.ingest.absence import NOT_FOUND
 from archiver.ingest.batch import Arrival, Batch, vanished
 from archiver.store import directory
+from archiver.store.connection import Engine
 from archiver.store.engine import create_engine, transaction
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
@@ -91,7 +91,7 @@ def _arrival(payload: bytes, decoded: Decoded, flow_key: int, at: datetime) -> A
     )
 
 
-async def new_flow(engine: AsyncEngine) -> int:
+async def new_flow(engine: Engine) -> int:
     """The key of a flow that nobody has written to."""
     name = FlowId(uuid4().hex)
     async with transaction(engine) as tx:

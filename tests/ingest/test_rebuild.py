@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from archiver.errors import Corruption
 from archiver.ingest.apply import apply
@@ -13,19 +12,20 @@ from archiver.ingest.batch import Batch
 from archiver.ingest.indexing import adopt_lexicon, catch_up
 from archiver.ingest.rebuild import Step, check, rebuild
 from archiver.store import coverage, rebuilding
+from archiver.store.connection import Engine
 from archiver.store.engine import connect, transaction
 from tests.ingest.applying import CHAPTERS, chapter, tell
 from tests.ingest.arriving import NOW, derived, edit, frame, listed, new_flow, streamed
 
 
 @pytest.fixture
-async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+async def engine(database_url: str) -> AsyncIterator[Engine]:
     async with connect(database_url) as connected:
         yield connected
 
 
 @pytest.fixture
-async def flow_key(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> int:
+async def flow_key(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> int:
     """A flow in which much has happened; stretches are so short that there are many."""
     monkeypatch.setattr(rebuilding, "BATCH_IDS", 7)
     flow_key = await new_flow(engine)

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from archiver.store import directory, reading
+from archiver.store.connection import Transaction
 from archiver.store.engine import create_engine
 from archiver.store.reading import Count, FlowReport
 
@@ -21,7 +21,7 @@ def db(database_url: str) -> Iterator[psycopg.Connection]:
 
 
 @pytest.fixture
-async def tx(database_url: str) -> AsyncIterator[AsyncConnection]:
+async def tx(database_url: str) -> AsyncIterator[Transaction]:
     engine = create_engine(database_url)
     async with engine.connect() as connection:
         yield connection
@@ -71,12 +71,12 @@ def add_page(
     )
 
 
-async def report(tx: AsyncConnection, flow_key: int, *, exact: bool = False) -> FlowReport:
+async def report(tx: Transaction, flow_key: int, *, exact: bool = False) -> FlowReport:
     (found,) = await reading.flow_reports(tx, [flow_key], now=NOW, exact=exact)
     return found
 
 
-async def test_an_empty_archive_is_told_as_empty(tx: AsyncConnection) -> None:
+async def test_an_empty_archive_is_told_as_empty(tx: Transaction) -> None:
     assert await directory.flow_paths(tx) == {}
     assert await reading.flow_reports(tx, [], now=NOW, exact=False) == []
     totals = await reading.totals(tx, exact=False)
@@ -85,7 +85,7 @@ async def test_an_empty_archive_is_told_as_empty(tx: AsyncConnection) -> None:
 
 
 async def test_a_flow_of_which_nothing_is_known_claims_nothing(
-    db: psycopg.Connection, tx: AsyncConnection
+    db: psycopg.Connection, tx: Transaction
 ) -> None:
     found = await report(tx, add_flow(db, "acme/new"))
     assert (found.events, found.gaps, found.missing_ids) == (Count(0), None, None)
@@ -95,7 +95,7 @@ async def test_a_flow_of_which_nothing_is_known_claims_nothing(
 
 
 async def test_a_flow_proven_by_both_witnesses_has_no_gap_and_no_lag(
-    db: psycopg.Connection, tx: AsyncConnection
+    db: psycopg.Connection, tx: Transaction
 ) -> None:
     flow_key = add_flow(db, "acme/main", streamed="{[50,101)}", listed="{[1,60)}", due=100)
     add_events(db, flow_key, "SELECT generate_series(1, 100)")
@@ -105,7 +105,7 @@ async def test_a_flow_proven_by_both_witnesses_has_no_gap_and_no_lag(
 
 
 async def test_gaps_are_what_neither_witness_proves(
-    db: psycopg.Connection, tx: AsyncConnection
+    db: psycopg.Connection, tx: Transaction
 ) -> None:
     flow_key = add_flow(db, "acme/main", streamed="{[91,101)}", listed="{[1,51),[61,71)}", due=100)
     found = await report(tx, flow_key)
@@ -113,7 +113,7 @@ async def test_gaps_are_what_neither_witness_proves(
 
 
 async def test_lag_is_how_long_the_first_id_above_the_proven_has_been_known(
-    db: psycopg.Connection, tx: AsyncConnection
+    db: psycopg.Connection, tx: Transaction
 ) -> None:
     flow_key = add_flow(db, "acme/main", listed="{[1,11)}", due=10)
     add_events(db, flow_key, "VALUES (5), (100), (200)")
@@ -124,7 +124,7 @@ async def test_lag_is_how_long_the_first_id_above_the_proven_has_been_known(
 
 
 async def test_the_last_error_is_that_of_the_newest_request(
-    db: psycopg.Connection, tx: AsyncConnection
+    db: psycopg.Connection, tx: Transaction
 ) -> None:
     flow_key = add_flow(db, "acme/main")
     assert (await report(tx, flow_key)).last_error is None
@@ -136,7 +136,7 @@ async def test_the_last_error_is_that_of_the_newest_request(
 
 
 async def test_what_was_dated_while_a_clock_was_ahead_is_not_the_newest(
-    db: psycopg.Connection, tx: AsyncConnection
+    db: psycopg.Connection, tx: Transaction
 ) -> None:
     flow_key = add_flow(db, "acme/main", due=10)
     ahead = NOW + timedelta(1)
@@ -151,7 +151,7 @@ async def test_what_was_dated_while_a_clock_was_ahead_is_not_the_newest(
 
 
 async def test_whether_a_flow_is_told_is_told_by_the_order_of_requests(
-    db: psycopg.Connection, tx: AsyncConnection
+    db: psycopg.Connection, tx: Transaction
 ) -> None:
     flow_key = add_flow(db, "acme/main")
     for at, error in (
@@ -165,7 +165,7 @@ async def test_whether_a_flow_is_told_is_told_by_the_order_of_requests(
 
 
 async def test_reports_are_of_the_flows_asked_for_in_their_order(
-    db: psycopg.Connection, tx: AsyncConnection
+    db: psycopg.Connection, tx: Transaction
 ) -> None:
     keys = [add_flow(db, path) for path in ("acme/b", "acme/a", "acme/c")]
     assert list((await directory.flow_paths(tx)).values()) == ["acme/a", "acme/b", "acme/c"]
@@ -174,7 +174,7 @@ async def test_reports_are_of_the_flows_asked_for_in_their_order(
 
 
 async def test_an_event_in_several_forms_counts_once(
-    db: psycopg.Connection, tx: AsyncConnection
+    db: psycopg.Connection, tx: Transaction
 ) -> None:
     flow_key = add_flow(db, "acme/main")
     for form in range(3):
@@ -196,7 +196,7 @@ async def test_an_event_in_several_forms_counts_once(
 )
 async def test_a_big_flow_is_estimated_and_counted_only_on_demand(
     db: psycopg.Connection,
-    tx: AsyncConnection,
+    tx: Transaction,
     nth: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -210,7 +210,7 @@ async def test_a_big_flow_is_estimated_and_counted_only_on_demand(
 
 
 async def test_small_flows_of_a_big_archive_are_counted_exactly(
-    db: psycopg.Connection, tx: AsyncConnection, monkeypatch: pytest.MonkeyPatch
+    db: psycopg.Connection, tx: Transaction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "SMALL_INDEX_BYTES", 0)
     keys = {rows: add_flow(db, f"acme/{rows}") for rows in (0, 1, 2, 31, 400)}
@@ -221,7 +221,7 @@ async def test_small_flows_of_a_big_archive_are_counted_exactly(
 
 
 async def test_the_newest_event_was_written_though_nothing_is_proven_by_it(
-    db: psycopg.Connection, tx: AsyncConnection
+    db: psycopg.Connection, tx: Transaction
 ) -> None:
     add_events(db, add_flow(db, "acme/main"), "SELECT generate_series(1, 5000)")
     add_flow(db, "acme/quiet")
@@ -234,7 +234,7 @@ async def test_the_newest_event_was_written_though_nothing_is_proven_by_it(
 
 
 async def test_signals_and_rejects_are_counted(
-    db: psycopg.Connection, tx: AsyncConnection, monkeypatch: pytest.MonkeyPatch
+    db: psycopg.Connection, tx: Transaction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db.execute(
         "INSERT INTO store.signals (event, at, payload)"
