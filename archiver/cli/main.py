@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from keyword import iskeyword
@@ -159,10 +160,27 @@ def run(arguments: Sequence[str]) -> int:
         _tell_line(f"{error.format_message().removesuffix('.')}{_hint(error)}")
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
+        _leave_quietly()
         return INTERRUPTED
+    except SystemExit:
+        _leave_quietly()
+        raise
     except Exception as error:  # noqa: BLE001
         return _tell(error)
     return status if isinstance(status, int) else 0
+
+
+def _leave_quietly() -> None:
+    """Have Python say nothing of what an interruption left half made, as an event loop.
+
+    It says so when that goes, as a traceback, and there is nothing to mend.
+    """
+    warnings.simplefilter("ignore", RuntimeWarning)
+    sys.unraisablehook = _say_nothing
+
+
+def _say_nothing(_: "sys.UnraisableHookArgs") -> None:
+    pass
 
 
 def _tell(error: Exception) -> int:

@@ -297,6 +297,7 @@ def test_the_exit_status_tells_who_can_mend_it(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setattr(main, "cli", command(job))
     assert main.run([]) == status
     assert capsys.readouterr().err.endswith(told)
@@ -349,6 +350,31 @@ def test_ctrl_c_before_all_is_imported_ends_without_a_word(environ: dict[str, st
         [sys.executable, "-c", code], capture_output=True, text=True, env=environ, check=False
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "told"), [(signal.SIGINT, 130, "\n"), (signal.SIGTERM, 143, "")]
+)
+def test_a_signal_while_the_event_loop_is_made_ends_without_a_traceback(
+    number: signal.Signals, status: int, told: str, environ: dict[str, str]
+) -> None:
+    code = (
+        "import asyncio, click, os; from archiver.cli import main\n"
+        "async def work(): pass\n"
+        f"asyncio.coroutines._is_debug_mode = lambda: os.kill(os.getpid(), {number})\n"
+        "main.cli = click.Command('probe', callback=lambda: asyncio.run(work()))\n"
+        "main.main()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=environ,
+        check=False,
+        # Whoever runs the tests in the background has them ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (status, "", told)
 
 
 def test_the_package_is_the_command_and_ctrl_c_then_ends_it_in_order(
