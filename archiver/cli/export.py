@@ -31,6 +31,7 @@ from archiver.cli.moments import refusal
 from archiver.cli.options import FileName, refuse_beside
 from archiver.cli.progress import Tell, shown_progress
 from archiver.cli.searching.finding import refresh
+from archiver.cli.searching.misspelling import told_misspelt
 from archiver.cli.tables import counted, first_of
 from archiver.cli.terminal import make_safe
 from archiver.domain.query import Filter, Query
@@ -177,6 +178,8 @@ def export(
         arguments={"format": style, "events": events, **_arguments(chosen, patterns)},
         language=settings.search.language,
     )
+    for told in told_misspelt(chosen.query) if chosen.query else ():
+        click.echo(make_safe(told), err=True)
     course = Course()
     try:
         with serve_database(settings) as place, shown_progress(quiet=as_json) as tell:

@@ -436,6 +436,26 @@ def test_what_cannot_be_answered_is_status_2(ask: Ask, arguments: list[str], tol
     assert told in err
 
 
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("form:ann", "form: is searched for as a word; did you mean from:?\n"),
+        ("-Form:ann x", "Form: is searched for as a word; did you mean from:?\n"),
+        ("(x OR -(tags:a)) frm:b", "tags: is … tag:?\nfrm: is … from:?\n"),
+        ("mention:ann", "mention: is … mentions:?\n"),
+        ("histroy:yes x", "histroy: is … history:?\n"),
+        ('"form:ann" std::vector http://form:80 form: form deploy:now at:5', ""),
+        ("tag:todo x", ""),
+    ],
+)
+def test_a_filter_that_is_misspelt_is_told_and_searched_for(
+    ask: Ask, query: str, told: str
+) -> None:
+    status, _, err = ask("--json", "--", query)
+    assert status in {0, 1}
+    assert err == told.replace("…", "searched for as a word; did you mean")
+
+
 def test_an_archive_that_does_not_answer_in_time_is_told_of(ask: Ask, world: str) -> None:
     with psycopg.connect(world) as db:
         db.execute("LOCK TABLE store.texts")

@@ -165,6 +165,20 @@ def test_an_export_of_nothing_says_so(
         assert capsys.readouterr().out.splitlines()[-1].endswith(last)
 
 
+def test_a_filter_that_is_misspelt_is_told(
+    searched_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = str(tmp_path / "out")
+    words = ["--json", "--", "-form:ann"]
+    assert command(out, *words, url=searched_url, monkeypatch=monkeypatch) == 0
+    told = capsys.readouterr()
+    assert told.err == "form: is searched for as a word; did you mean from:?\n"
+    assert json.loads(told.out)["rows"] > 0
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
