@@ -15,7 +15,7 @@ from archiver.cli.terminal import make_safe, show_json
 from archiver.errors import ArchiverError
 from archiver.ingest.folding import by_message
 from archiver.ingest.tagging import tag_history
-from archiver.store import directory, explaining, journal, leases
+from archiver.store import directory, explaining, journal, leases, missing
 from archiver.store.connection import Transaction
 from archiver.store.coverage import NEWEST_PROVABLE
 from archiver.store.engine import see_one_moment
@@ -61,6 +61,7 @@ async def _read(place: Place, flow: str, id_: int) -> Explanation:
             flow=path,
             id=id_,
             proof=await explaining.proof(tx, flow_key, id_),
+            not_read=(await missing.unread(tx, [path])).get(path),
             not_heard=bool(leases.unheard_among([path], await leases.reports(tx))),
             forms=await explaining.forms(tx, flow_key, id_),
             altered=[one.form for one in own if not journal.is_as_received(one)],

@@ -26,6 +26,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
     proof: Proof
     not_heard: bool
     """Whether a daemon captures the flow, and no stream of it stands."""
+    not_read: str | None
+    """Why nothing is asked for of the flow; None when it may be."""
     forms: Sequence[Form]
     altered: Sequence[int]
     """The numbers of those whose payload is not what was received."""
@@ -41,7 +43,9 @@ def describe(found: Explanation) -> None:
     kind = found.forms[0].event if found.forms else "not archived"
     title = f"{found.flow} {found.id}: {kind}"
     unheard = [told_unheard([found.flow])] if found.not_heard else []
-    _section(title, [*_proof(found.proof, found.id, is_held=bool(found.forms)), *unheard])
+    is_held = bool(found.forms)
+    proof = _proof(found.proof, found.id, is_held=is_held, unread=found.not_read)
+    _section(title, [*proof, *unheard])
     for form in found.forms:
         _section(f"form {form.form}, by {_way(form)}", _form(form, found.altered))
     _section("message now", _fields(found.message, left_out={"flow", "id"}))
@@ -60,7 +64,7 @@ def _section(title: str, lines: Iterable[str]) -> None:
         click.echo(f"  {make_safe(line)}")
 
 
-def _proof(proof: Proof, id_: int, *, is_held: bool) -> Iterator[str]:
+def _proof(proof: Proof, id_: int, *, is_held: bool, unread: str | None) -> Iterator[str]:
     """Which witness speaks for the id; and of one that is not held, what follows."""
     witnesses = [
         name
@@ -73,7 +77,8 @@ def _proof(proof: Proof, id_: int, *, is_held: bool) -> Iterator[str]:
         yield f"Flowdock has no message of this id: proven by {' and '.join(witnesses)}"
         yield "(edits, presence and the like take ids as well, and are not listed)"
     elif id_ <= proof.due:
-        yield "a gap: nothing proves this range yet; archiver backfill asks for it"
+        asks = f"and nothing asks for it: {unread}" if unread else "archiver backfill asks for it"
+        yield f"a gap: nothing proves this range yet; {asks}"
         if proof.failures:
             failed = counted(proof.failures, "request")
             yield f"{failed} for it failed, the last because: {proof.last_error}"

@@ -15,6 +15,7 @@ from archiver.cli.measures import (
     told_excluded,
     told_unheard,
     told_unmeasured,
+    told_unread,
     told_untold,
     untold_members,
 )
@@ -48,6 +49,8 @@ class Uncertain:
     """The flows of which nobody knows what is new in them, and why."""
     unmeasured: Mapping[str, str]
     """The other flows of which it is not known how far their ids go, and why."""
+    unread: Mapping[str, str]
+    """The flows with gaps or doubts that stay, because no account can read them, and why."""
     excluded: Sequence[str]
     """Those of all these that the settings leave out: it stays so."""
     unheard: Sequence[str]
@@ -72,10 +75,10 @@ def gaps(load: LoadSettings, /, *, patterns: tuple[str, ...], as_json: bool) -> 
 
     And the flows of which the service does not tell what is new; and those not measured yet, of
     which nobody has asked how far their ids go, as after an import, or since they were disabled.
-    What of all this is of flows that the settings exclude stays so, and is said to. Flows are named
-    that a daemon captures while no stream of them stands: what is edited there is doubted only when
-    one is opened again. Where no daemon is heard of, the last line says so: what nobody hears is no
-    gap until one asks for it.
+    What of all this is of flows that the settings exclude, that are disabled, or that no account
+    can read any more stays so, and is said to. Flows are named that a daemon captures while no
+    stream of them stands: what is edited there is doubted only when one is opened again. Where no
+    daemon is heard of, the last line says so: what nobody hears is no gap until one asks for it.
 
     Exit status: 1 when there are gaps or such flows, 0 when there are none, doubts or not.
     """
@@ -90,6 +93,7 @@ def gaps(load: LoadSettings, /, *, patterns: tuple[str, ...], as_json: bool) -> 
             "doubts": found.doubts,
             "not_told": untold,
             "not_measured": list(found.unmeasured),
+            "not_read": untold_members(found.unread),
             "excluded": found.excluded,
             "not_heard": found.unheard,
             "daemons": found.daemons,
@@ -110,14 +114,15 @@ async def _read(place: Place, patterns: Sequence[str], settings: Settings) -> Un
         flows = list(chosen.values())
         gaps, doubts = await missing.gaps(tx, flows), await missing.doubts(tx, flows)
         ends = await missing.unknown_ends(tx, chosen)
-        named = {one.flow for one in gaps} | {one.flow for one in doubts}
-        named |= {*ends.untold, *ends.unmeasured}
+        open_ = {one.flow for one in gaps} | {one.flow for one in doubts}
+        named = {*open_, *ends.untold, *ends.unmeasured}
         daemons = await leases.reports(tx)
         return Uncertain(
             gaps=gaps,
             doubts=doubts,
             untold=ends.untold,
             unmeasured=ends.unmeasured,
+            unread=await missing.unread(tx, open_),
             excluded=settings.excluded(sorted(named)),
             unheard=unheard_among(flows, daemons),
             daemons=daemons,
@@ -137,6 +142,8 @@ def _describe(found: Uncertain) -> None:
         click.echo(told_untold(flow, reason))
     for flow, reason in found.unmeasured.items():
         click.echo(told_unmeasured(flow, reason))
+    for flow, reason in found.unread.items():
+        click.echo(told_unread(flow, reason))
     for flow in found.excluded:
         click.echo(told_excluded(flow))
     if found.unheard:

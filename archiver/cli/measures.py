@@ -68,6 +68,11 @@ def told_excluded(flow: str) -> str:
     return make_safe(f"{flow}: no account wants it (flows, private): nothing of it is asked for")
 
 
+def told_unread(flow: str, reason: str) -> str:
+    """That the gaps of a flow stay, and why."""
+    return make_safe(f"{flow}: {reason}: nothing of it is asked for")
+
+
 def told_unheard(flows: Sequence[str]) -> str:
     """That no stream of some flows stands."""
     named = ", ".join(flows[:NAMED])

@@ -27,6 +27,7 @@ from archiver.cli.measures import (
     told_seconds,
     told_share,
     told_unheard,
+    told_unread,
     told_untold,
 )
 from archiver.cli.numbers import Number
@@ -37,6 +38,7 @@ from archiver.store import leases, reading
 from archiver.store.connection import Engine
 from archiver.store.engine import see_one_moment
 from archiver.store.leases import unheard_among
+from archiver.store.missing import why_unread
 from archiver.store.reading import Count, FlowReport
 from archiver.store.surveying import events_beyond
 
@@ -93,11 +95,12 @@ def status(
     is new in it. In JSON, null.
 
     Below stand the flows of which that is so, or of which the newest request
-    for a page failed, and why; those of which no stream stands, so that edits
-    are doubted only when one is opened again; and where several daemons share
-    the flows, how many each one captures (in JSON, which), all private
-    conversations of a person counting as one. Where no daemon is heard of, the last line says so:
-    what nobody hears is no gap until one asks for it.
+    for a page failed, and why; those with gaps that no account can read;
+    those of which no stream stands, so that edits are doubted only when one
+    is opened again; and where several daemons share the flows, how many each
+    one captures (in JSON, which), all private conversations of a person
+    counting as one. Where no daemon is heard of, the last line says so: what
+    nobody hears is no gap until one asks for it.
 
     With --watch, flows with gaps or a lag above a minute stand first, then those
     where most is said; new/s is how many events a second. If metrics.listen is
@@ -205,6 +208,8 @@ def _print(found: Look) -> None:
             click.echo(told_untold(one.flow, one.not_told))
         if one.last_error and one.last_error != one.not_told:
             click.echo(f"{make_safe(one.flow)}: {make_safe(one.last_error)}")
+        if one.gaps and (reason := why_unread(one.joined, one.disabled)):
+            click.echo(told_unread(one.flow, reason))
     if unheard := unheard_among([one.flow for one in found.flows], found.daemons):
         click.echo(told_unheard(unheard))
     click.echo(_summary(found))

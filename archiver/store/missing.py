@@ -84,10 +84,23 @@ async def unknown_ends(tx: Transaction, paths: Mapping[int, str]) -> UnknownEnds
     )
 
 
-def _why_unmeasured(joined: bool | None, disabled: bool | None) -> str:
+async def unread(tx: Transaction, flows: Collection[str]) -> dict[str, str]:
+    """By path: why nothing is asked for, of those flows of which that is so."""
+    rows = await tx.execute(_STATES, {"flows": list(flows)})
+    told = {row.path: why_unread(row.joined, row.disabled) for row in rows}
+    return {path: reason for path, reason in told.items() if reason}
+
+
+def why_unread(joined: bool | None, disabled: bool | None) -> str | None:
+    """Why nothing is asked for of a flow that was listed so; None when it may be."""
     if disabled:
-        return f"{UNMEASURED}, and it is disabled"
-    return f"{UNMEASURED}, and no account reads it" if joined is False else UNMEASURED
+        return "it is disabled"
+    return "no account reads it" if joined is False else None
+
+
+def _why_unmeasured(joined: bool | None, disabled: bool | None) -> str:
+    reason = why_unread(joined, disabled)
+    return f"{UNMEASURED}, and {reason}" if reason else UNMEASURED
 
 
 _GAPS = text("""
@@ -98,6 +111,10 @@ _GAPS = text("""
 _DOUBTS = text("""
     SELECT flow, from_id, to_id FROM archive.doubts
     WHERE flow = ANY(:flows) ORDER BY flow, from_id DESC
+""")
+
+_STATES = text("""
+    SELECT path, joined, disabled FROM store.flows WHERE path = ANY(:flows) ORDER BY path
 """)
 
 _UNTOLD = text("""

@@ -63,6 +63,7 @@ def test_doubts_alone_are_no_gaps(archiver: Run, archive: str) -> None:
         "doubts": [{"flow": "acme/quiet", "from_id": 1, "to_id": 1}],
         "not_told": [],
         "not_measured": [],
+        "not_read": [],
         "excluded": [],
         "not_heard": [],
     }
@@ -132,6 +133,34 @@ def test_what_the_settings_exclude_stays_open_and_is_said_to(archiver: Run, arch
     plain = archiver("gaps", "--json", ARCHIVER_FLOWS="other/*", **given)
     assert json.loads(plain.stdout)["excluded"] == ["acme/main", "acme/quiet"]
     assert "wants" not in archiver("gaps", ARCHIVER_DATABASE_URL=archive).stdout
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [("joined = false", "no account reads it"), ("disabled = true", "it is disabled")],
+)
+def test_gaps_that_stay_because_nobody_reads_the_flow_are_said_to(
+    state: str, reason: str, archiver: Run, archive: str
+) -> None:
+    where = {"ARCHIVER_DATABASE_URL": archive}
+    stays = f"acme/main: {reason}: nothing of it is asked for\n"
+    gap = "a gap: nothing proves this range yet; "
+
+    def told() -> list[str]:
+        asked = (["gaps"], ["status"], ["explain", "acme/main", "55"])
+        return [archiver(*words, **where).stdout for words in asked]
+
+    before = told()
+    assert not [one for one in before if reason in one]
+    assert f"{gap}archiver backfill asks for it\n" in before[2]
+    with psycopg.connect(archive, autocommit=True) as db:
+        db.execute(f"UPDATE store.flows SET {state} WHERE path = 'acme/main'")
+    gaps, status, explained = told()
+    assert gaps.endswith(f"\n{stays}2 gaps, 2 doubts\n")
+    assert stays in status
+    assert f"{gap}and nothing asks for it: {reason}\n" in explained
+    plain = json.loads(archiver("gaps", "--json", **where).stdout)
+    assert plain["not_read"] == [{"flow": "acme/main", "reason": reason}]
 
 
 def test_a_flow_whose_end_is_not_told_is_named(archiver: Run, archive: str) -> None:
