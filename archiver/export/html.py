@@ -42,6 +42,11 @@ def _finalize(value: Any) -> Any:
     return in_line(value) if type(value) is str else value
 
 
+def _counted(count: int, thing: str) -> str:
+    """So many of a *thing*, whose plural ends in s."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 _LOADER = PackageLoader("archiver.export", "pages")
 _PAGES = Environment(
     loader=_LOADER,
@@ -51,6 +56,7 @@ _PAGES = Environment(
     finalize=_finalize,
 )
 _PAGES.globals.update(policy=POLICY)
+_PAGES.filters.update(counted=_counted)
 _HEADING = _PAGES.from_string('<h2 id="t-{{ id }}">{{ title }}</h2>\n')
 PICTURE_STYLE = b".file img { display: block; max-width: 100%; max-height: 12rem; }\n"
 END = b"</main></body></html>\n"
@@ -271,7 +277,7 @@ def _proof(flow: str, standing: Any, ends: UnknownEnds) -> str:
     if flow in ends.unmeasured:
         return f"a part: {ends.unmeasured[flow]}"
     missing = sum(one["to"] - one["from"] + 1 for one in standing["missing"])
-    proven = f"all but {missing:,} ids" if missing else "all"
+    proven = f"all but {_counted(missing, 'id')}" if missing else "all"
     return f"{proven}, but {UNTOLD}" if flow in ends.untold else proven
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -205,6 +206,23 @@ def test_no_flow_is_shown_as_complete_whose_end_is_not_known(
         )
         part = "a part: nobody has asked how far its ids go"
         assert proofs("unknown") == ["all, but nobody knows what is new in it", part, part]
+
+
+def test_one_of_a_thing_is_told_as_one(database_url: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+    with psycopg.connect(database_url, autocommit=True) as db:
+        db.execute("UPDATE store.ledger SET listed = '{[1,33)}' WHERE due = 33")
+        ((flow, first),) = db.execute(
+            "SELECT flow, min(sent) FROM archive.messages WHERE flow = 'acme/main' GROUP BY flow"
+        ).fetchall()
+    second = first + timedelta(milliseconds=1)
+    exporter(database_url)(out, "html", flows=(flow,), until=second, files=True)
+    first_page = (out / "index.html").read_text()
+    assert "<p>1 message of 1 flow. Times" in first_page
+    assert "all but 1 id<" in first_page
+    assert "<p>1 message." in (out / flow / "index.html").read_text()
 
 
 def test_people_are_all_who_were_heard_by_the_names_that_messages_have(
