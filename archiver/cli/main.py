@@ -66,6 +66,10 @@ UNREAD = 128 + signal.SIGPIPE
 """As of a program that does not survive it when nobody reads its output."""
 TERMINATED = 128 + signal.SIGTERM
 
+DROPPED = {SystemExit: signal.SIGTERM, KeyboardInterrupt: signal.SIGINT}
+"""By what its handler raises: the signal that is sent again."""
+AGAIN_SECONDS = 0.01
+
 
 class Commands(HelpfulGroup):
     """The commands of the table, imported when they are invoked."""
@@ -142,6 +146,7 @@ def cli(ctx: click.Context, config: Path | None) -> None:
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 our fault, 2 what the operator can mend."""
     signal.signal(signal.SIGTERM, _terminate)
+    sys.unraisablehook = _signal_again
     open_standard_streams()
     sys.exit(run(sys.argv[1:]))
 
@@ -214,6 +219,20 @@ def _hint(error: click.ClickException) -> str:
     is_argument = takes_arguments and isinstance(error, click.NoSuchOption)
     how = "what is no option goes behind --, " if is_argument else ""
     return f" ({how}see {ctx.command_path} --help)"
+
+
+def _signal_again(told: "sys.UnraisableHookArgs") -> None:
+    """Have the signal come once more that Python dropped; tell of anything else.
+
+    What its handler raises is lost in a callback of a weak reference, as imports make them, or
+    while an object goes.
+    """
+    number = DROPPED.get(told.exc_type)
+    if number is None:
+        sys.__unraisablehook__(told)
+        return
+    signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(number))
+    signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
 
 
 def _terminate(number: int, frame: object) -> NoReturn:  # noqa: ARG001

@@ -377,6 +377,34 @@ def test_a_signal_while_the_event_loop_is_made_ends_without_a_traceback(
     assert (ended.returncode, ended.stdout, ended.stderr) == (status, "", told)
 
 
+@pytest.mark.parametrize(
+    ("number", "status", "told"), [(signal.SIGINT, 130, "\n"), (signal.SIGTERM, 143, "")]
+)
+def test_a_signal_that_python_drops_comes_again(
+    number: signal.Signals, status: int, told: str, environ: dict[str, str]
+) -> None:
+    code = (
+        "import click, os, time, weakref; from archiver.cli import main\n"
+        "def work():\n"
+        "    gone = {1}\n"
+        f"    kept = weakref.ref(gone, lambda _: os.kill(os.getpid(), {number}))\n"
+        "    del gone\n"
+        "    time.sleep(5)\n"
+        "main.cli = click.Command('probe', callback=work)\n"
+        "main.main()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=environ,
+        check=False,
+        # Whoever runs the tests in the background has them ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (status, "", told)
+
+
 def test_the_package_is_the_command_and_ctrl_c_then_ends_it_in_order(
     environ: dict[str, str],
 ) -> None:
