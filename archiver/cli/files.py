@@ -93,7 +93,7 @@ def files(
 def save(load: LoadSettings, /, *, flow: str, id_: int, to: Path) -> int:
     """Save the files that the message ID of FLOW names into DIRECTORY, or here.
 
-    Nothing that is there already is written over.
+    DIRECTORY is made if it is not there; nothing that is there already is written over.
 
     Exit status: 0 when all of them were saved, 1 when some are not in the archive.
     """
@@ -134,6 +134,7 @@ async def _save(place: Place, flow: str, id_: int, to: Path) -> list[MessageFile
 async def _write(tx: Transaction, sha256: str, target: Path) -> str:
     """Write a file's bytes to *target*; whole or not at all."""
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with _becoming(target) as sink:
             async with aclosing(stored.content(tx, sha256)) as pieces:
                 async for piece in pieces:

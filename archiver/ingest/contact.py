@@ -47,7 +47,7 @@ class Unreachable(ArchiverError):
         told = why_unconnected(error) or what_said(error)
         if not isinstance(error, Redirected):  # that tells what to correct
             told += f"; {MAY_BE_AWAY if is_transient(error) else CORRECT}"
-        super().__init__(f"no answer from {api_url} for account {account}: {told}")
+        super().__init__(f"no Flowdock answers at {api_url} for account {account}: {told}")
 
 
 @contextmanager

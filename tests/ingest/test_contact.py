@@ -14,7 +14,7 @@ REFUSED = aiohttp.ClientConnectorError(
 )
 
 
-NO_ANSWER = f"no answer from {URL} for account work: "
+NO_ANSWER = f"no Flowdock answers at {URL} for account work: "
 BUSY = f"{URL} does not serve account work now: /user was answered with status 503; try later"
 
 
