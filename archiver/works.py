@@ -60,6 +60,7 @@ class Works:
         )
         self.names = Names(engine)
         self.turns = Turns()
+        self.filing = asyncio.Lock()
         self.chance = random.Random()  # noqa: S311  (it only spreads delays)
         self.run = str(uuid4())
         self.tally = Tally.of(account.name for account in settings.accounts)
@@ -132,6 +133,7 @@ class Works:
             self.names,
             account=account.name,
             turns=self.turns,
+            filing=self.filing,
             run=self.run,
             tally=self.tally,
             now=self.now,

@@ -93,7 +93,8 @@ async def fetch_all(source: Source, opened: Opened) -> None:
 class _Fetching:
     """Files on their way into the archive, several at a time, of those that were due *by* a time.
 
-    Only one is asked of the archive or written into it at a time: events need its connections.
+    Of all accounts, only one is asked of the archive or written into it at a time: events need its
+    connections.
     """
 
     def __init__(
@@ -110,7 +111,6 @@ class _Fetching:
         self._by = by
         self._under_way: set[tuple[int, str]] = set()
         self._room = asyncio.Semaphore(AT_ONCE)
-        self._archive = asyncio.Lock()
 
     async def begin_next(self) -> bool:
         """Begin to fetch what is due first, once there is room for it; tells if there was such."""
@@ -159,7 +159,7 @@ class _Fetching:
         log.warning("file not given, trying again later", extra=about)
 
     async def _done(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
-        async with self._archive:
+        async with self._source.filing:
             return await when_possible(self._source.engine, work)
 
 

@@ -51,6 +51,7 @@ class Source:
         *,
         account: str,
         turns: Turns,
+        filing: asyncio.Lock,
         run: str,
         tally: Tally,
         now: Callable[[], datetime],
@@ -68,6 +69,8 @@ class Source:
 
         Those that are listed and refused are among them.
         """
+        self.filing = filing
+        """Of all accounts: held while the archive is asked for files, or takes one in."""
         self._belonging = Belonging(names, heads)
         self._account = account
         self._turns = turns

@@ -33,7 +33,15 @@ from archiver.simulator.server import Simulator
 from archiver.store import directory, files
 from archiver.store.engine import connect, transaction
 from archiver.store.rows import copy
-from tests.ingest.arriving import NOW, frame, listed, new_flow, query, streamed
+from tests.ingest.arriving import (
+    NOW,
+    frame,
+    listed,
+    new_flow,
+    query,
+    streamed,
+    waits_for_lock,
+)
 from tests.test_daemon import archiving, settings_for, until
 
 LARGEST = 3 * files.PART_BYTES
@@ -304,6 +312,43 @@ async def test_slow_files_keep_neither_others_nor_what_is_said_now_waiting(
     on_their_way[slow].set()
     await until(lambda: len(query(database_url, KEPT)) == 7)
     task.cancel()
+
+
+async def test_files_of_many_accounts_leave_events_a_connection(
+    flowdock, on_their_way, database_url
+):
+    world = flowdock.world
+    [flow] = world.flows
+    other = world.directory.add_flow(flow.organization, slug="other", name="Other")
+    other.members[flowdock.me.id] = True
+    settings = settings_for(flowdock, database_url, private=False)
+    [one] = settings.require_accounts()
+    accounts = tuple(replace(one, name=slug, flows=(f"*/{slug}",)) for slug in (flow.slug, "other"))
+    settings = replace(settings, accounts=accounts)
+    for place in (flow, other):
+        world.upload(place, flowdock.me, file_name="x", content_type="", data=place.slug.encode())
+    async with (
+        connect(database_url, pool_size=2) as engine,
+        daemon.works(settings, engine) as shared,
+        asyncio.TaskGroup() as group,
+    ):
+        sources = []
+        for one in accounts:
+            account = shared.account(one)
+            await account.look_up()
+            await archive(account.source)
+            sources.append(account.source)
+            group.create_task(fetch_all(account.source, partial(shared.downloads, one)))
+        await until(lambda: len(on_their_way) == 2)
+        with psycopg.connect(database_url) as slow:
+            slow.execute("LOCK TABLE store.file_parts")
+            for event in on_their_way.values():
+                event.set()
+            await until(lambda: waits_for_lock(database_url))
+            await asyncio.sleep(0.2)  # for the other to wait as well
+            async with asyncio.timeout(10):
+                await archive(sources[0])
+    assert len(query(database_url, KEPT)) == 2
 
 
 async def test_files_that_are_all_answered_with_one_page_are_told_alike(
