@@ -10,6 +10,7 @@ What comes must be as long as the message says: a proxy's page is no file, and a
 import asyncio
 import hashlib
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
@@ -31,9 +32,12 @@ from archiver.store.files import DueFile
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
-"""How often it is looked what is wanted, while nothing is."""
+"""How often it is looked what is wanted."""
 AT_ONCE = 4
 """Files on their way: storage may be slow."""
+LOOKED_UP = 100
+"""Files at a time, for a look goes through all that are due, and these may be a million. More than
+`AT_ONCE`: one of them at least is not under way."""
 FIRST_REST = timedelta(minutes=1)
 LONGEST_REST = timedelta(days=30)
 IN_MEMORY_BYTES = 1024 * 1024
@@ -110,21 +114,30 @@ class _Fetching:
         self._group = group
         self._by = by
         self._under_way: set[tuple[int, str]] = set()
+        self._waiting: deque[DueFile] = deque()
+        self._looked_at = 0.0
         self._room = asyncio.Semaphore(AT_ONCE)
 
     async def begin_next(self) -> bool:
         """Begin to fetch what is due first, once there is room for it; tells if there was such."""
         await self._room.acquire()
-        # One of them at least is not under way.
-        due = partial(files.due, flow_keys=self._source.ours(), most=AT_ONCE, by=self._by)
-        for one in await self._done(due):
-            key = one.flow_key, one.path
-            if key not in self._under_way:
-                self._under_way.add(key)
-                self._group.create_task(self._fetch(one))
-                return True
-        self._room.release()
-        return False
+        now = asyncio.get_running_loop().time()
+        if not self._waiting or now - self._looked_at >= LOOK_SECONDS:
+            self._waiting = deque(await self._look())
+            self._looked_at = now
+        if not self._waiting:
+            self._room.release()
+            return False
+        one = self._waiting.popleft()
+        self._under_way.add((one.flow_key, one.path))
+        self._group.create_task(self._fetch(one))
+        return True
+
+    async def _look(self) -> list[DueFile]:
+        """What is due first, and not under way."""
+        due = partial(files.due, flow_keys=self._source.ours(), most=LOOKED_UP, by=self._by)
+        found = await self._done(due)
+        return [one for one in found if (one.flow_key, one.path) not in self._under_way]
 
     async def _fetch(self, one: DueFile) -> None:
         try:

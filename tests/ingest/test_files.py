@@ -459,6 +459,27 @@ async def test_more_files_than_are_on_their_way_at_once_are_fetched_one_after_th
     task.cancel()
 
 
+async def test_not_all_that_are_due_are_looked_through_for_each_of_them(
+    flowdock, asked, database_url, monkeypatch
+):
+    source, opened = asked
+    due, looks = files.due, []
+
+    async def look(*told: Any, **also: Any) -> list[files.DueFile]:
+        looks.append(await due(*told, **also))
+        return looks[-1]
+
+    monkeypatch.setattr(files, "due", look)
+    monkeypatch.setattr(keeping, "LOOK_SECONDS", 1000)
+    monkeypatch.setattr(keeping, "LOOKED_UP", 6)
+    for number in range(20):
+        upload(flowdock, b"%d" % number)
+    await archive(source)
+    await fetch_all(source, opened)
+    assert len(query(database_url, KEPT)) == 20
+    assert len(looks) < 10
+
+
 async def test_a_file_that_is_named_again_stays_kept(flowdock, asked, database_url):
     source, opened = asked
     path = upload(flowdock, b"x").attachments[0]["path"]
