@@ -31,7 +31,7 @@ from yarl import URL
 
 from archiver.errors import ArchiverError
 from archiver.flowdock.refusals import AnswerTooLong, Garbled, StatusRefused, TokenRefused
-from archiver.flowdock.retry import DELAYS, Delays, Gate, retry_after, retrying
+from archiver.flowdock.retry import DELAYS, Delays, Gate, is_transient, retry_after, retrying
 from archiver.flowdock.session import QUOTING, authorization, open_session
 
 _FILE = re.compile(
@@ -64,7 +64,7 @@ class DownloadLimits(Struct, frozen=True, kw_only=True):
     most_bytes: int
     """How long it may be."""
     patience_seconds: float = 10.0
-    """How long it is asked for again before its error is raised."""
+    """How long it is asked for again before its error is raised, if the last could be had."""
     answer_seconds: float = 900.0
     """How long it may take."""
     silence_seconds: float = 30.0
@@ -98,6 +98,7 @@ class Downloads:
             sock_read=limits.silence_seconds,
         )
         self._order = asyncio.Lock()
+        self._is_away = False
         self._fence = Fence(str(self._base.raw_host))
         self._session = open_session(self._fence)
 
@@ -127,14 +128,28 @@ class Downloads:
         segments = {*asked[1:].split("/"), *unquote(asked)[1:].split("/")}
         if not _FILE.fullmatch(asked) or segments & {"", ".", ".."}:
             raise NoFile("its path is not that of a file")
-        again = retrying(self._limits.patience_seconds, self._delays, self._chance)
         try:
-            await again(self._fetch_once, quote(asked, safe="/"), sink, size_bytes)
+            await self._fetch_patiently(quote(asked, safe="/"), sink, size_bytes)
         except StatusRefused as refused:
             # Nobody says whether a path is told as it is to be asked for.
             if refused.status != 404 or not _ESCAPED.search(asked):
                 raise
-            await again(self._fetch_once, quote(asked, safe="/%"), sink, size_bytes)
+            await self._fetch_patiently(quote(asked, safe="/%"), sink, size_bytes)
+
+    async def _fetch_patiently(self, path: str, sink: IO[bytes], size_bytes: int | None) -> None:
+        """As `_fetch_once`, and again while errors are transient.
+
+        But each once, after one for which that was in vain, until one is answered: there may be a
+        hundred thousand, and none can be had while storage is away.
+        """
+        patience = 0.0 if self._is_away else self._limits.patience_seconds
+        again = retrying(patience, self._delays, self._chance)
+        try:
+            await again(self._fetch_once, path, sink, size_bytes)
+        except (ArchiverError, aiohttp.ClientError, TimeoutError) as error:
+            self._is_away = is_transient(error)
+            raise
+        self._is_away = False
 
     async def _fetch_once(self, path: str, sink: IO[bytes], size_bytes: int | None) -> None:
         sink.seek(0)

@@ -215,6 +215,25 @@ async def test_a_second_answer_does_not_stand_behind_the_first(server, fetch):
     assert await fetch(held=b"of another file, and longer") == b"whole"
 
 
+async def test_while_storage_is_away_each_file_is_asked_for_once(server, clock):
+    away, there, gone = answer(status=503), answer(b"bytes"), answer(status=404)
+    limits = DownloadLimits(most_bytes=1000, patience_seconds=0.05)
+    async with downloading(server.url, a_gate(), clock, limits) as downloads:
+        server.reply(away)
+        with pytest.raises(StatusRefused):
+            await downloads.fetch(PATH, BytesIO(), size_bytes=5)
+        assert len(server.requests) > 2
+        for reply, is_patient in ((away, False), (away, False), (gone, False), (away, True)):
+            server.requests, server.answers = [], [reply]
+            with pytest.raises(StatusRefused):
+                await downloads.fetch(PATH, BytesIO(), size_bytes=5)
+            assert (len(server.requests) > 1) == is_patient
+        server.requests, server.answers = [], [there]
+        await downloads.fetch(PATH, BytesIO(), size_bytes=5)
+        server.requests, server.answers = [], [away, there]
+        await downloads.fetch(PATH, BytesIO(), size_bytes=5)
+
+
 @pytest.mark.parametrize(
     "path",
     [
