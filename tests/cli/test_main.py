@@ -352,6 +352,20 @@ def test_ctrl_c_before_all_is_imported_ends_without_a_word(environ: dict[str, st
     assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")
 
 
+def interrupted(code: str, environ: dict[str, str]) -> tuple[int, str, str]:
+    """The status of a program that sends itself a signal, and what it says."""
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=environ,
+        check=False,
+        # Whoever runs the tests in the background has them ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    return ended.returncode, ended.stdout, ended.stderr
+
+
 @pytest.mark.parametrize(
     ("number", "status", "told"), [(signal.SIGINT, 130, "\n"), (signal.SIGTERM, 143, "")]
 )
@@ -365,16 +379,7 @@ def test_a_signal_while_the_event_loop_is_made_ends_without_a_traceback(
         "main.cli = click.Command('probe', callback=lambda: asyncio.run(work()))\n"
         "main.main()\n"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env=environ,
-        check=False,
-        # Whoever runs the tests in the background has them ignore SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    assert (ended.returncode, ended.stdout, ended.stderr) == (status, "", told)
+    assert interrupted(code, environ) == (status, "", told)
 
 
 @pytest.mark.parametrize(
@@ -393,16 +398,7 @@ def test_a_signal_that_python_drops_comes_again(
         "main.cli = click.Command('probe', callback=work)\n"
         "main.main()\n"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env=environ,
-        check=False,
-        # Whoever runs the tests in the background has them ignore SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    assert (ended.returncode, ended.stdout, ended.stderr) == (status, "", told)
+    assert interrupted(code, environ) == (status, "", told)
 
 
 def test_the_package_is_the_command_and_ctrl_c_then_ends_it_in_order(
