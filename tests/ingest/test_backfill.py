@@ -170,7 +170,7 @@ async def test_what_is_dense_further_back_is_asked_for_side_by_side():
     lately = range(1_000_000, 1_000_000_000, 10_000_000)
     pages = await filled(Long([*range(1, 20_001), *lately]))
     assert pages.total() < 800
-    assert max(pages.values()) < 60
+    assert max(pages.values()) < pages.total() / 3  # not by one worker after the other
 
 
 async def test_a_flow_that_is_refused_is_set_aside_and_the_others_are_filled():
