@@ -2,11 +2,8 @@
 
 import asyncio
 import random
-import selectors
-from collections.abc import Coroutine
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any
 
 import aiohttp
 import pytest
@@ -26,36 +23,9 @@ from archiver.flowdock.refusals import (
     TokenRefused,
 )
 from archiver.flowdock.retry import Backoff, Delays, Gate, is_transient, retry_after, retrying
+from tests.jumping import run
 
 NOW = datetime(2015, 10, 21, 7, 28, 0, tzinfo=UTC)
-
-
-class _Impatient(selectors.DefaultSelector):
-    """Waits for nothing: tells how long it would have waited."""
-
-    waited = 0.0
-
-    @override
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self.waited += timeout or 0.0
-        return super().select(0)
-
-
-class _JumpingLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock goes only while everybody waits."""
-
-    def __init__(self) -> None:
-        self._impatient = _Impatient()
-        super().__init__(self._impatient)
-
-    @override
-    def time(self) -> float:
-        return self._impatient.waited
-
-
-def run(main: Coroutine[Any, Any, Any]) -> Any:
-    with asyncio.Runner(loop_factory=_JumpingLoop) as runner:
-        return runner.run(main)
 
 
 @pytest.mark.parametrize(
