@@ -28,14 +28,14 @@ from datetime import datetime
 from functools import partial
 from itertools import groupby
 
-from archiver.domain.coverage import Ranges
 from archiver.domain.events import Event, Happening, Rejected, Vanished
 from archiver.domain.model import EventId
 from archiver.flowdock.client import Client
 from archiver.flowdock.decode import decode_listed
 from archiver.ingest.apply import when_possible
 from archiver.ingest.batch import Arrival, vanished
-from archiver.ingest.pages import Objection, at_home
+from archiver.ingest.belonging import Belonging
+from archiver.ingest.pages import Listing, Reading, at_home
 from archiver.store import places
 from archiver.store.connection import Engine
 from archiver.store.places import Place
@@ -56,68 +56,75 @@ Beside = Callable[[Place, bool, bool], Awaitable[Sequence[Place]]]
 """The `MASS` places next to one, the nearest first; of older ones? of inbox items, too?"""
 
 
-async def look_for(
-    client: Client,
-    engine: Engine,
-    *,
-    flow_key: int,
-    path: str,
-    proven: Ranges,
-    listed: Iterable[int],
-    as_of: int,
-    objection: Objection,
-    require: Callable[[], Awaitable[None]],
-    now: datetime,
-) -> list[Arrival]:
-    """Ask for each message in *proven* that the archive holds and that was not *listed*.
+class Absence:
+    """Asks for what an archive holds of an account's flows, and pages lack."""
 
-    What is then shown that there is an *objection* to is rejected. *require* makes sure that the
-    flow is there.
+    def __init__(
+        self,
+        client: Client,
+        engine: Engine,
+        belonging: Belonging,
+        *,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._client = client
+        self._engine = engine
+        self._belonging = belonging
+        self._now = now
 
-    Raises:
-        All that `Client.show` and *require* raise.
-    """
-    if not proven:
-        return []
-    first, last = proven.first, proven.last
-    between = partial(places.between, flow_key=flow_key, first=first, last=last)
-    held = await when_possible(engine, between)
-    unmissed = {*listed, *(one.id for one in held if one.id not in proven)}
+    async def look_for(self, listing: Listing, reading: Reading) -> list[Arrival]:
+        """Ask for each message in what a page proves that the archive holds and the page lacks.
 
-    async def beside(place: Place, older: bool, with_inbox: bool) -> Sequence[Place]:
+        What is then shown that there is an objection to is rejected.
+
+        Raises:
+            FlowRefused: the flow is lost. And all that `Client.page` and `Client.show` raise.
+        """
+        if not reading.proven:
+            return []
+        path, flow_key, now = listing.page.path, listing.flow_key, self._now()
+        first, last = reading.proven.first, reading.proven.last
+        between = partial(places.between, flow_key=flow_key, first=first, last=last)
+        held = await when_possible(self._engine, between)
+        unmissed = {*reading.ids, *(one.id for one in held if one.id not in reading.proven)}
+        show, beside = partial(self._client.show, path), partial(self._beside, flow_key)
+        absent, kept = await sort_out(held, unmissed, show=show, beside=beside)
+        there = {id_: frame for id_ in {*kept[:1], *kept[-1:]} if (frame := await show(id_))}
+        absent |= there
+        if kept and not there:
+            log.warning(
+                "messages vanished in bulk, and are kept as they are",
+                extra={"flow": path, "messages": len(kept), "first": kept[0], "last": kept[-1]},
+            )
+        found = [_arrival(listing, id_, frame, now=now) for id_, frame in absent.items()]
+        if any(isinstance(one.decoded, Vanished) for one in found):
+            # A lost flow answers 404 as well, and another one: then nothing is concluded.
+            await self._belonging.require(self._client, flow_key, path)
+        return found
+
+    async def _beside(
+        self, flow_key: int, place: Place, older: bool, with_inbox: bool
+    ) -> Sequence[Place]:
         near = partial(places.beside, flow_key=flow_key, id_=place.id, older=older)
-        return await when_possible(engine, partial(near, with_inbox=with_inbox, most=MASS))
-
-    show = partial(client.show, path)
-    absent, kept = await sort_out(held, unmissed, show=show, beside=beside)
-    there = {id_: frame for id_ in {*kept[:1], *kept[-1:]} if (frame := await show(id_))}
-    absent |= there
-    if kept and not there:
-        log.warning(
-            "messages vanished in bulk, and are kept as they are",
-            extra={"flow": path, "messages": len(kept), "first": kept[0], "last": kept[-1]},
-        )
-    found = [
-        Arrival(
-            frame=NOT_FOUND if frame is None else frame,
-            decoded=vanished(id_, sent_at=now) if frame is None else _read(frame, id_, objection),
-            flow_key=flow_key,
-            witness="show" if frame is None else "list",
-            origin=f"show {path}",
-            received_at=now,
-            listed_as_of=EventId(as_of),
-        )
-        for id_, frame in absent.items()
-    ]
-    if any(isinstance(one.decoded, Vanished) for one in found):
-        # A lost flow answers 404 as well, and another one: then nothing is concluded.
-        await require()
-    return found
+        return await when_possible(self._engine, partial(near, with_inbox=with_inbox, most=MASS))
 
 
-def _read(frame: bytes, id_: int, objection: Objection) -> Happening | Rejected:
+def _arrival(listing: Listing, id_: int, frame: bytes | None, *, now: datetime) -> Arrival:
+    """The message *id_* as it is shown by itself; None is that it is not."""
+    return Arrival(
+        frame=NOT_FOUND if frame is None else frame,
+        decoded=vanished(id_, sent_at=now) if frame is None else _read(frame, id_, listing),
+        flow_key=listing.flow_key,
+        witness="show" if frame is None else "list",
+        origin=f"show {listing.page.path}",
+        received_at=now,
+        listed_as_of=EventId(listing.as_of),
+    )
+
+
+def _read(frame: bytes, id_: int, listing: Listing) -> Happening | Rejected:
     """What the service shows of the message *id_*."""
-    decoded = at_home(decode_listed(frame), objection)
+    decoded = at_home(decode_listed(frame), listing.objection)
     if isinstance(decoded, Event) and decoded.id != id_:
         return Rejected(reason="it is not the message that was asked for")
     return decoded

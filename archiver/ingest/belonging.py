@@ -8,10 +8,11 @@ from archiver.domain.events import Event
 from archiver.domain.proportion import OUT_OF_PROPORTION, is_far_beyond
 from archiver.flowdock.client import Client
 from archiver.flowdock.decode import decode_listed
+from archiver.flowdock.pages import Page
 from archiver.flowdock.refusals import FlowRefused
 from archiver.ingest.heads import Heads
 from archiver.ingest.names import Names
-from archiver.ingest.pages import Objection
+from archiver.ingest.pages import Listing, Objection
 
 ANOTHER_FLOW = "it names another flow than the one that was asked for"
 
@@ -34,6 +35,11 @@ class Belonging:
             return None
 
         return objection
+
+    def listing(self, page: Page, flow_key: int, *, as_of: int) -> Listing:
+        """*page* of this flow, which was known to have come to *as_of*."""
+        objection = self.to(flow_key, page.path)
+        return Listing(page=page, flow_key=flow_key, as_of=as_of, objection=objection)
 
     async def require(self, client: Client, flow_key: int, path: str) -> None:
         """Make sure that *path* leads to the flow still, as far as its newest message tells.

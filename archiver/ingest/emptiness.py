@@ -7,16 +7,15 @@ what the archive holds there and the service still shows. Where there is none, t
 listed as if nothing were in it, either.
 """
 
-from collections.abc import Awaitable, Callable
 from functools import partial
 
 from archiver.domain.events import Decoded, Event
 from archiver.flowdock.client import Client
 from archiver.flowdock.decode import decode_listed
-from archiver.flowdock.pages import Page
 from archiver.ingest.absence import MASS, MOST_SHOWN, shows_any
 from archiver.ingest.apply import when_possible
-from archiver.ingest.pages import Objection, Reading, bounds
+from archiver.ingest.belonging import Belonging
+from archiver.ingest.pages import Listing, Reading, bounds
 from archiver.store import places
 from archiver.store.connection import Engine
 from archiver.store.coverage import NEWEST_PROVABLE
@@ -27,26 +26,19 @@ NOT_EMPTY = "an empty page was listed where messages are: the service's index ma
 class Emptiness:
     """Holds empty pages against what else a service lists, and against what an archive holds."""
 
-    def __init__(self, client: Client, engine: Engine) -> None:
+    def __init__(self, client: Client, engine: Engine, belonging: Belonging) -> None:
         self._client = client
         self._engine = engine
+        self._belonging = belonging
 
-    async def hold(
-        self,
-        page: Page,
-        reading: Reading,
-        *,
-        flow_key: int,
-        objection: Objection,
-        require: Callable[[], Awaitable[None]],
-    ) -> Reading:
-        """*reading* of *page*, which proves nothing if it is empty and should not be.
-
-        *require* makes sure that the path leads to the flow still.
+    async def hold(self, listing: Listing, reading: Reading) -> Reading:
+        """*reading* of a page, which proves nothing if it is empty and should not be.
 
         Raises:
-            All that `Client.page`, `Client.show` and *require* raise.
+            FlowRefused: the path leads to the flow no more. And all that `Client.page` and
+                `Client.show` raise.
         """
+        page, flow_key = listing.page, listing.flow_key
         if page.frames or not reading.proven:
             return reading
         first, last = bounds(page)
@@ -54,8 +46,8 @@ class Emptiness:
         newest = await self._newest(page.path, None) if below is None else below
         if newest is None:
             lacks = await self._lacks(page.path, flow_key, listed=0, last=NEWEST_PROVABLE)
-        elif not isinstance(newest, Event) or objection(newest):
-            await require()
+        elif not isinstance(newest, Event) or listing.objection(newest):
+            await self._belonging.require(self._client, flow_key, page.path)
             return reading
         elif below is None:
             lacks = await self._lacks(page.path, flow_key, listed=0, last=last)

@@ -14,12 +14,11 @@ from archiver.domain.events import Rejected
 from archiver.domain.proportion import farthest
 from archiver.errors import ArchiverError
 from archiver.flowdock.client import MAX_PAGE, Client
-from archiver.flowdock.pages import Page
 from archiver.flowdock.refusals import AnswerTooLong
 from archiver.ingest.batch import Arrival
-from archiver.ingest.belonging import ANOTHER_FLOW
+from archiver.ingest.belonging import ANOTHER_FLOW, Belonging
 from archiver.ingest.heads import Heads
-from archiver.ingest.pages import Reading
+from archiver.ingest.pages import Reading, read_page
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +26,6 @@ FOREIGN = Rejected(reason=ANOTHER_FLOW)
 
 MORE = (10, MAX_PAGE)
 """Messages to ask for when the newest cannot be read; and then as many as there can be."""
-
-Read = Callable[[Page, int, int], Reading]
-"""Reads a page of a flow, by its key, that is known to have come to an id."""
 
 IsBeyond = Callable[[int], Awaitable[bool]]
 """Tells whether the service lists anything beyond an id, as far as ids are believed."""
@@ -88,13 +84,13 @@ class Ends:
         self,
         client: Client,
         heads: Heads,
+        belonging: Belonging,
         *,
-        read: Read,
         keep: Callable[[Sequence[Arrival]], Awaitable[None]],
     ) -> None:
         self._client = client
         self._heads = heads
-        self._read = read
+        self._belonging = belonging
         self._keep = keep
 
     async def look(self, flow_key: int, path: str) -> int:
@@ -123,7 +119,7 @@ class Ends:
         at = asyncio.get_running_loop().time()
         as_of = self._heads.settled(flow_key, now=at)
         page = await self._client.page(path, newest=True, limit=limit)
-        reading = self._read(page, flow_key, as_of)
+        reading = read_page(self._belonging.listing(page, flow_key, as_of=as_of))
         known = self._heads.newest(flow_key)
         new = [one for one in reading.arrivals if one.id is None or one.id > known]
         if new:

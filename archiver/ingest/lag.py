@@ -7,12 +7,12 @@ itself what a stream told of: a newer message, or one of the range that an event
 
 from functools import partial
 
+from msgspec.structs import replace
+
 from archiver.flowdock.client import Client
-from archiver.flowdock.pages import Page
 from archiver.ingest.absence import MASS, MOST_SHOWN, shows_any
 from archiver.ingest.apply import when_possible
-from archiver.ingest.ends import Read
-from archiver.ingest.pages import Reading, bounds
+from archiver.ingest.pages import Listing, Reading, bounds, read_page
 from archiver.store import places
 from archiver.store.connection import Engine, Transaction
 
@@ -22,46 +22,44 @@ BEHIND = "newer messages are there and not listed: the service's index is behind
 class Lag:
     """How far the index of each flow is known to have come."""
 
-    def __init__(self, client: Client, engine: Engine, read: Read) -> None:
+    def __init__(self, client: Client, engine: Engine) -> None:
         self._client = client
         self._engine = engine
-        self._read = read
         self._come: dict[int, int] = {}
 
-    async def hold(self, page: Page, reading: Reading, flow_key: int, as_of: int) -> Reading:
-        """*reading* of *page*, which proves nothing if the index is behind the end of its range.
+    async def hold(self, listing: Listing, reading: Reading) -> Reading:
+        """*reading* of a page, which proves nothing if the index is behind the end of its range.
 
         Raises:
             All that `Client.page` and `Client.show` raise.
         """
         if not reading.proven:
             return reading
+        flow_key, path = listing.flow_key, listing.page.path
         self._note(flow_key, reading)
         end = reading.proven.last
         if end <= self._come.get(flow_key, 0):
             return reading
-        told_of = partial(_told_of, page=page, reading=reading, flow_key=flow_key, as_of=as_of)
+        told_of = partial(_told_of, listing=listing, reading=reading)
         ids = await when_possible(self._engine, told_of)
         if not ids:
             return reading
-        beyond = await self._client.page(page.path, since=end, newest=True, limit=1)
+        beyond = await self._client.page(path, since=end, newest=True, limit=1)
         if beyond.frames:
-            self._note(flow_key, self._read(beyond, flow_key, as_of))
+            self._note(flow_key, read_page(replace(listing, page=beyond)))
             return reading
-        is_behind = await shows_any(self._client, page.path, ids)
+        is_behind = await shows_any(self._client, path, ids)
         return reading.unproven(BEHIND) if is_behind else reading
 
     def _note(self, flow_key: int, reading: Reading) -> None:
         self._come[flow_key] = max(0, self._come.get(flow_key, 0), *reading.ids[-1:])
 
 
-async def _told_of(
-    tx: Transaction, page: Page, reading: Reading, *, flow_key: int, as_of: int
-) -> list[int]:
-    """What a stream told of that lies beyond all that *page* lists, and should be listed by now."""
-    end = reading.proven.last
-    begin = reading.ids[-1] + 1 if reading.ids else bounds(page)[0]
+async def _told_of(tx: Transaction, listing: Listing, reading: Reading) -> list[int]:
+    """What a stream told of that lies beyond all that a page lists, and should be listed by now."""
+    flow_key, end = listing.flow_key, reading.proven.last
+    begin = reading.ids[-1] + 1 if reading.ids else bounds(listing.page)[0]
     held = await places.beside(tx, flow_key, end, older=False, with_inbox=True, most=MASS)
-    newer = [one.id for one in held if one.id <= as_of and not one.is_deleted]
+    newer = [one.id for one in held if one.id <= listing.as_of and not one.is_deleted]
     changed = await places.unheard_of(tx, flow_key, begin, end, most=MOST_SHOWN)
     return newer[:MOST_SHOWN] + changed

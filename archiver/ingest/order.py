@@ -6,10 +6,10 @@ page that is not full holds the whole range, so order does not matter. Of each f
 page is held against what the service calls the oldest of just these messages.
 """
 
+from msgspec.structs import replace
+
 from archiver.flowdock.client import Client
-from archiver.flowdock.pages import Page
-from archiver.ingest.ends import Read
-from archiver.ingest.pages import Reading, bounds
+from archiver.ingest.pages import Listing, Reading, bounds, read_page
 
 NOT_OLDEST = (
     "the newest messages were listed where the oldest were asked for, as if sort=asc was lost on "
@@ -20,17 +20,17 @@ NOT_OLDEST = (
 class Order:
     """Which flows are known to be listed in the order that is asked for."""
 
-    def __init__(self, client: Client, read: Read) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
-        self._read = read
         self._kept: set[int] = set()
 
-    async def hold(self, page: Page, reading: Reading, flow_key: int, as_of: int) -> Reading:
-        """*reading* of *page*, which proves nothing if it does not hold the oldest messages.
+    async def hold(self, listing: Listing, reading: Reading) -> Reading:
+        """*reading* of a page, which proves nothing if it does not hold the oldest messages.
 
         Raises:
             All that `Client.page` raises.
         """
+        page, flow_key = listing.page, listing.flow_key
         is_whole = page.newest or len(page.frames) < page.limit
         if is_whole or flow_key in self._kept or not reading.ids or not reading.proven:
             return reading
@@ -45,7 +45,7 @@ class Order:
         oldest = await self._client.page(
             page.path, since=first - 1, until=last + 1, newest=False, limit=1
         )
-        if not any(id_ < last for id_ in self._read(oldest, flow_key, as_of).ids):
+        if not any(id_ < last for id_ in read_page(replace(listing, page=oldest)).ids):
             return reading.unproven(NOT_OLDEST)
         self._kept.add(flow_key)
         return reading

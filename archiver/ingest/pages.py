@@ -51,18 +51,29 @@ Objection = Callable[[Event], str | None]
 """Why an event is none of the flow that was asked for; None when it may be one."""
 
 
-def read_page(page: Page, *, flow_key: int, as_of: int, objection: Objection) -> Reading:
-    """Decode *page*, asked for when the flow was known to have come to *as_of*.
+class Listing(Struct, frozen=True, kw_only=True):
+    """A page of a flow, and what was known of the flow when it was asked for."""
 
-    An element that there is an *objection* to is not this flow's, whoever mixed them up: it is
+    page: Page
+    flow_key: int
+    as_of: int
+    """The newest id to which it was known to have come."""
+    objection: Objection
+
+
+def read_page(listing: Listing) -> Reading:
+    """Decode a page.
+
+    An element that there is an objection to is not this flow's, whoever mixed them up: it is
     rejected, and the page proves nothing around it.
     """
-    origin, received_at, listed_as_of = f"list {page.path}", page.answered_at, EventId(as_of)
+    page, listed_as_of = listing.page, EventId(listing.as_of)
+    origin, received_at = f"list {page.path}", page.answered_at
     arrivals = tuple(
         Arrival(
             frame,
-            at_home(decode_listed(frame), objection),
-            flow_key,
+            at_home(decode_listed(frame), listing.objection),
+            listing.flow_key,
             "list",
             origin,
             received_at,
@@ -83,12 +94,10 @@ def at_home(decoded: Happening | Rejected, objection: Objection) -> Happening | 
 
 
 def batch_of(
-    page: Page,
+    listing: Listing,
     reading: Reading,
     absent: Sequence[Arrival] = (),
     *,
-    flow_key: int,
-    as_of: int,
     epoch: int,
     run: str,
     purpose: Purpose,
@@ -96,10 +105,10 @@ def batch_of(
 ) -> Batch:
     """The batch that archives a page, what it showed to be *absent*, and its row in the ledger.
 
-    *as_of* and *epoch* are what was known of the flow when the page was asked for.
+    *epoch* is that of the flow when the page was asked for.
     """
-    first, last = bounds(page)
-    proven = reading.proven
+    first, last = bounds(listing.page)
+    flow_key, proven = listing.flow_key, reading.proven
     row = PageRow(
         flow_key=flow_key,
         run=run,
@@ -107,8 +116,8 @@ def batch_of(
         asked=(first, last),
         proven=(proven.first, proven.last) if proven else None,
         messages=len(reading.arrivals),
-        as_of=as_of,
-        requested_at=page.requested_at,
+        as_of=listing.as_of,
+        requested_at=listing.page.requested_at,
         error=reading.trouble,
     )
     gains = {flow_key: Standing(listed=proven, epoch=epoch)} if proven else {}

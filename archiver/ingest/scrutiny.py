@@ -9,16 +9,14 @@ from msgspec.structs import replace
 from archiver.domain.coverage import Ranges
 from archiver.domain.model import EventId
 from archiver.flowdock.client import Client
-from archiver.flowdock.pages import Page
-from archiver.ingest.absence import look_for
+from archiver.ingest.absence import Absence
 from archiver.ingest.apply import when_possible
 from archiver.ingest.batch import Arrival
 from archiver.ingest.belonging import Belonging
 from archiver.ingest.emptiness import Emptiness
-from archiver.ingest.ends import Read
 from archiver.ingest.lag import Lag
 from archiver.ingest.order import Order
-from archiver.ingest.pages import Reading
+from archiver.ingest.pages import Listing, Reading
 from archiver.ingest.vacancy import Vacancy
 from archiver.store import journal
 from archiver.store.connection import Engine
@@ -34,51 +32,34 @@ class Scrutiny:
         engine: Engine,
         belonging: Belonging,
         *,
-        read: Read,
         now: Callable[[], datetime],
     ) -> None:
-        self._client = client
         self._engine = engine
-        self._belonging = belonging
-        self._order = Order(client, read)
+        self._order = Order(client)
         self._vacancy = Vacancy(engine)
-        self._emptiness = Emptiness(client, engine)
-        self._lag = Lag(client, engine, read)
-        self._now = now
+        self._absence = Absence(client, engine, belonging, now=now)
+        self._emptiness = Emptiness(client, engine, belonging)
+        self._lag = Lag(client, engine)
 
     async def hold(
-        self, page: Page, reading: Reading, *, flow_key: int, as_of: int, purpose: Purpose
+        self, listing: Listing, reading: Reading, *, purpose: Purpose
     ) -> tuple[Reading, list[Arrival]]:
-        """*reading* of *page*, as far as it proves what it says, and what was learned beside it.
+        """*reading* of a page, as far as it proves what it says, and what was learned beside it.
 
         Raises:
             FlowRefused: the flow is lost. And all that `Client.page` and `Client.show` raise.
         """
-        objection = self._belonging.to(flow_key, page.path)
-        require = partial(self._belonging.require, self._client, flow_key, page.path)
-        reading = await self._order.hold(page, reading, flow_key, as_of)
+        flow_key = listing.flow_key
+        reading = await self._order.hold(listing, reading)
         absent: list[Arrival] = []
         if not await self._is_vacant(flow_key, reading.proven, purpose):
-            absent = await look_for(
-                self._client,
-                self._engine,
-                flow_key=flow_key,
-                path=page.path,
-                proven=reading.proven,
-                listed=reading.ids,
-                as_of=as_of,
-                objection=objection,
-                require=require,
-                now=self._now(),
-            )
+            absent = await self._absence.look_for(listing, reading)
             told = await self._placed(flow_key, [*reading.arrivals, *absent])
             listed = len(reading.arrivals)
             reading, absent = replace(reading, arrivals=tuple(told[:listed])), told[listed:]
         reading = reading.beside(absent)
-        reading = await self._emptiness.hold(
-            page, reading, flow_key=flow_key, objection=objection, require=require
-        )
-        return await self._lag.hold(page, reading, flow_key, as_of), absent
+        reading = await self._emptiness.hold(listing, reading)
+        return await self._lag.hold(listing, reading), absent
 
     async def _placed(self, flow_key: int, arrivals: Collection[Arrival]) -> list[Arrival]:
         """*arrivals*, none at an older position than what was listed or imported of it before.

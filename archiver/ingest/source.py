@@ -10,7 +10,6 @@ from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
 from archiver.flowdock.client import MAX_PAGE, Client
-from archiver.flowdock.pages import Page
 from archiver.flowdock.refusals import AnswerTooLong, FlowRefused
 from archiver.flowdock.retry import Gate
 from archiver.ingest.apply import apply_patiently, when_possible
@@ -79,8 +78,8 @@ class Source:
         self._run = run
         self._tally = tally
         self._together = Together(self._archive)
-        self._scrutiny = Scrutiny(client, engine, self._belonging, read=self._read, now=now)
-        self._ends = Ends(client, heads, read=self._read, keep=self._keep)
+        self._scrutiny = Scrutiny(client, engine, self._belonging, now=now)
+        self._ends = Ends(client, heads, self._belonging, keep=self._keep)
         self._large = asyncio.Lock()
         self._now = now
 
@@ -130,11 +129,10 @@ class Source:
         page = await self.client.page(
             self._path(flow_key), since=first - 1, until=last + 1, newest=newest, limit=limit
         )
-        reading = self._read(page, flow_key, as_of)
+        listing = self._belonging.listing(page, flow_key, as_of=as_of)
+        reading = read_page(listing)
         try:
-            reading, absent = await self._scrutiny.hold(
-                page, reading, flow_key=flow_key, as_of=as_of, purpose=purpose
-            )
+            reading, absent = await self._scrutiny.hold(listing, reading, purpose=purpose)
         except FlowRefused:
             raise  # perhaps it is of another flow
         except Exception:
@@ -142,11 +140,9 @@ class Source:
             await self._keep(reading.arrivals)
             raise
         batch = batch_of(
-            page,
+            listing,
             reading,
             absent,
-            flow_key=flow_key,
-            as_of=as_of,
             epoch=epoch,
             run=self._run,
             purpose=purpose,
@@ -276,7 +272,3 @@ class Source:
         if path is None:
             raise FlowRefused("a flow that was lost a moment ago", 404)
         return path
-
-    def _read(self, page: Page, flow_key: int, as_of: int) -> Reading:
-        objection = self._belonging.to(flow_key, page.path)
-        return read_page(page, flow_key=flow_key, as_of=as_of, objection=objection)

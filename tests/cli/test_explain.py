@@ -16,7 +16,7 @@ from archiver.domain.coverage import Ranges
 from archiver.flowdock.pages import Page
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
-from archiver.ingest.pages import batch_of, read_page
+from archiver.ingest.pages import Listing, batch_of, read_page
 from archiver.store.coverage import PageRow, Standing
 from archiver.store.engine import connect
 from tests.cli.conftest import HOSTILE, JsonShown, Run
@@ -147,9 +147,10 @@ async def test_no_page_is_named_for_what_it_left_out(
                 path="acme/main", since=since, until=until, newest=False, limit=100,
                 frames=tuple(frames), requested_at=at, answered_at=at,
             )  # fmt: skip
+            listing = Listing(page=page, flow_key=key, as_of=60, objection=lambda _: None)
             batch = batch_of(
-                page, read_page(page, flow_key=key, as_of=60, objection=lambda _: None),
-                flow_key=key, as_of=60, epoch=0, run=str(UUID(int=1)), purpose="backfill", now=at,
+                listing, read_page(listing), epoch=0, run=str(UUID(int=1)), purpose="backfill",
+                now=at,
             )  # fmt: skip
             await apply(engine, batch)
     describe(await _read(Place(url=archive, pool_size=1, private=False), "acme/main", id_))
@@ -171,9 +172,9 @@ async def test_pages_are_told_in_their_order_whatever_the_clocks(
                 frames=(frame(30, content=content),), requested_at=LATER + ahead,
                 answered_at=LATER + ahead + timedelta(seconds=1),
             )  # fmt: skip
+            listing = Listing(page=page, flow_key=key, as_of=as_of, objection=lambda _: None)
             batch = batch_of(
-                page, read_page(page, flow_key=key, as_of=as_of, objection=lambda _: None),
-                flow_key=key, as_of=as_of, epoch=0, run=str(UUID(int=1)), purpose="audit",
+                listing, read_page(listing), epoch=0, run=str(UUID(int=1)), purpose="audit",
                 now=LATER,
             )  # fmt: skip
             await apply(engine, batch)

@@ -7,7 +7,7 @@ from archiver.domain.coverage import Ranges
 from archiver.domain.events import Event, Rejected
 from archiver.flowdock.pages import Page
 from archiver.ingest.batch import vanished
-from archiver.ingest.pages import read_page
+from archiver.ingest.pages import Listing, read_page
 from tests.ingest.arriving import NOW, frame, listed
 
 UNREADABLE = b'{"event": "message", "content": "no id"}'
@@ -30,7 +30,7 @@ def page(
 
 def reading(*frames: bytes, **asked):
     asked_for = page(*frames, **asked)
-    return read_page(asked_for, flow_key=1, as_of=60, objection=objection)
+    return read_page(Listing(page=asked_for, flow_key=1, as_of=60, objection=objection))
 
 
 def objection(event: Event) -> str | None:
