@@ -16,7 +16,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 class Account:
     """One Flowdock user whose flows are archived."""
 
-    name: Annotated[str, Key(doc="what logs and metrics call it", example='"work"')]
+    name: Annotated[str, Key(doc="the account's name in logs and metrics", example='"work"')]
     token: Annotated[
         str,
         Key(
@@ -27,20 +27,23 @@ class Account:
         ),
     ] = field(repr=False)
     api_url: Annotated[
-        str, Key(doc="the REST API", example='"https://api.flowdock.com"', schemes=WEB)
+        str, Key(doc="the URL of the REST API", example='"https://api.flowdock.com"', schemes=WEB)
     ] = "https://api.flowdock.com"
     stream_url: Annotated[
-        str, Key(doc="the streaming API", example='"https://stream.flowdock.com"', schemes=WEB)
+        str,
+        Key(
+            doc="the URL of the streaming API", example='"https://stream.flowdock.com"', schemes=WEB
+        ),
     ] = "https://stream.flowdock.com"
     flows: Annotated[
         tuple[str, ...],
         Key(
-            doc="which flows: patterns of organization/flow, in which * stands for any letters "
-            "and ? for one; ! excludes, the last match wins",
+            doc="which flows to archive: patterns of organization/flow, in which * stands for any "
+            "letters and ? for one; ! excludes, the last match wins",
             example='["acme/*", "!acme/noise"]',
         ),
     ] = ("*",)
-    private: Annotated[bool, Key(doc="private conversations too", example="true")] = True
+    private: Annotated[bool, Key(doc="archive private conversations too", example="true")] = True
     whence: str = field(default="ARCHIVER_TOKEN", compare=False)
     """Where the token comes from: there it is to be corrected."""
 

@@ -24,7 +24,7 @@ class DatabaseSettings:
     password: Annotated[
         str | None,
         Key(
-            doc="the password of the URL's user, when the URL holds none",
+            doc="the password of the URL's user, if the URL does not hold it",
             example='"correct-horse-battery"',
             secret=True,
             credential="database-password",
@@ -33,7 +33,7 @@ class DatabaseSettings:
     pool_size: Annotated[
         int,
         Key(
-            doc="connections to the server at most, and one more to share flows by",
+            doc="maximum number of connections to the server, besides one that is used to share flows",
             unit="connections",
             example="5",
             least=2,
@@ -43,7 +43,7 @@ class DatabaseSettings:
     postgres_bin: Annotated[
         Path | None,
         Key(
-            doc="the directory of initdb and postgres, for the private server",
+            doc="where the private server's initdb and postgres are",
             example='"/usr/lib/postgresql/17/bin"',
             environ="ARCHIVER_POSTGRES_BIN",
         ),
@@ -62,12 +62,12 @@ class StreamSettings:
     """How streams are followed."""
 
     format: Annotated[
-        Literal["event-stream", "json"], Key(doc="what to ask for", example='"event-stream"')
+        Literal["event-stream", "json"], Key(doc="the format to ask for", example='"event-stream"')
     ] = "event-stream"
     silence_seconds: Annotated[
         float,
         Key(
-            doc="a stream silent for so long counts as cut",
+            doc="a stream that is silent for so long counts as cut, and is opened again",
             unit="seconds",
             example="90",
             least=1,
@@ -77,7 +77,7 @@ class StreamSettings:
     request_line_bytes: Annotated[
         int,
         Key(
-            doc="flows beyond this length of a request line get another connection",
+            doc="maximum length of a request line; flows that do not fit get another connection",
             unit="bytes",
             example="4096",
             least=256,
@@ -88,12 +88,13 @@ class StreamSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestSettings:
-    """How what arrives is written."""
+    """How events are written to the database."""
 
     settling_seconds: Annotated[
         float,
         Key(
-            doc="ids younger than this are not yet claimed",
+            doc="ids younger than this are not yet claimed to be complete, since events may be "
+            "out of order",
             unit="seconds",
             example="3",
             least=0,
@@ -104,7 +105,7 @@ class IngestSettings:
     batch_events: Annotated[
         int,
         Key(
-            doc="events in one transaction at most",
+            doc="maximum number of events in one transaction",
             unit="events",
             example="4000",
             least=1,
@@ -114,7 +115,7 @@ class IngestSettings:
     linger_seconds: Annotated[
         float,
         Key(
-            doc="wait at most so long for a batch to fill; not at all where little comes",
+            doc="how long a batch may wait to fill under load; with little traffic it does not",
             unit="seconds",
             example="0.01",
             least=0,
@@ -124,7 +125,7 @@ class IngestSettings:
     buffer_bytes: Annotated[
         int,
         Key(
-            doc="hold so much while the database is away",
+            doc="how much to keep in memory while the database is away; then reading stops",
             unit="bytes",
             example="33554432",
             least=65536,
@@ -140,7 +141,7 @@ class BackfillSettings:
     requests_per_second: Annotated[
         float,
         Key(
-            doc="how fast pages are asked for, of each host, for all flows and accounts",
+            doc="maximum rate of requests to each host, for all flows and accounts together",
             unit="requests a second",
             example="10",
             least=0.001,
@@ -150,8 +151,8 @@ class BackfillSettings:
     concurrency: Annotated[
         int,
         Key(
-            doc="how many requests to each host are under way at a time; beside them, four files "
-            "of each account may be on their way",
+            doc="maximum number of requests to each host at a time; besides these, up to four "
+            "files of each account may be fetched",
             unit="requests",
             example="4",
             least=1,
@@ -161,7 +162,7 @@ class BackfillSettings:
     head_seconds: Annotated[
         float,
         Key(
-            doc="ask for each flow's newest message so often",
+            doc="how often to ask for each flow's newest message",
             unit="seconds",
             example="45",
             least=1,
@@ -172,12 +173,12 @@ class BackfillSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditSettings:
-    """How what may have changed unseen is listed again."""
+    """How messages are listed again that may have changed unseen."""
 
     requests_per_second: Annotated[
         float,
         Key(
-            doc="how fast, at most, pages are asked for again",
+            doc="maximum rate of requests for what is listed again",
             unit="requests a second",
             example="2",
             least=0.001,
@@ -187,7 +188,7 @@ class AuditSettings:
     cycle_days: Annotated[
         float,
         Key(
-            doc="in quiet times, list everything again so often",
+            doc="how often, in quiet times, to list everything again",
             unit="days",
             example="30",
             least=0,
@@ -203,7 +204,7 @@ class DirectorySettings:
     refresh_seconds: Annotated[
         float,
         Key(
-            doc="list flows and people so often",
+            doc="how often to list flows and people",
             unit="seconds",
             example="300",
             least=1,
@@ -219,8 +220,7 @@ class SignalsSettings:
     retention_days: Annotated[
         float,
         Key(
-            doc="drop them when they are so old by this machine's clock and by the database's; "
-            "0 keeps none",
+            doc="how long to keep them, by this machine's clock and the database's; 0 keeps none",
             unit="days",
             example="30",
             least=0,
@@ -231,16 +231,16 @@ class SignalsSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilesSettings:
-    """Whether the archive keeps what files hold, beside what messages say of them."""
+    """Whether the contents of files are archived, not only what messages say of them."""
 
     enabled: Annotated[
         bool,
-        Key(doc="fetch the files that messages name, into the database", example="true"),
+        Key(doc="fetch the files that messages name into the database", example="true"),
     ] = True
     largest_bytes: Annotated[
         int,
         Key(
-            doc="leave out files that are larger; what was left out is told",
+            doc="larger files are not fetched; archiver files lists them",
             unit="bytes",
             example="268435456",
             least=1,
@@ -260,13 +260,13 @@ Language = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSettings:
-    """How messages are made ready to be searched."""
+    """How messages are made searchable."""
 
     language: Annotated[
         Language,
         Key(
-            doc="whose words are found in all their forms; another one has all messages "
-            "made ready anew, in the background",
+            doc="the language whose words are found in all their forms; after a change, all "
+            "messages are made searchable again, in the background",
             example='"german"',
         ),
     ] = "english"
@@ -279,14 +279,15 @@ class SharingSettings:
     enabled: Annotated[
         bool,
         Key(
-            doc="capture a share, and that of whoever falls silent; otherwise, all that is wanted",
+            doc="capture a share of the flows, and take over that of a daemon that falls silent; "
+            "if false, capture all flows that are wanted",
             example="true",
         ),
     ] = True
     lease_seconds: Annotated[
         float,
         Key(
-            doc="who is not heard of for so long loses its share to the others",
+            doc="a daemon that is silent for so long loses its share to the others",
             unit="seconds",
             example="15",
             least=1,
@@ -296,14 +297,14 @@ class SharingSettings:
     name: Annotated[
         str | None,
         Key(
-            doc="what status and others call this daemon; without it, host:process",
+            doc="the name of this daemon, as in archiver status; without it, host:process",
             example='"left"',
         ),
     ] = None
     processes: Annotated[
         int,
         Key(
-            doc="how many processes the daemon is: one uses one core at most. Each captures a "
+            doc="how many processes the daemon has; one uses at most one core. Each captures a "
             "share of the flows, with an equal part of buffer_bytes, requests_per_second and "
             "concurrency; the metrics of each further one are at the next port",
             unit="processes",
@@ -320,23 +321,27 @@ class LogsSettings:
 
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        Key(doc="the least that is told", example='"info"', environ="ARCHIVER_LOG_LEVEL"),
+        Key(doc="the lowest level that is logged", example='"info"', environ="ARCHIVER_LOG_LEVEL"),
     ] = "info"
     format: Annotated[
         Literal["console", "json"],
-        Key(doc="for people or machines", example='"console"', environ="ARCHIVER_LOG_FORMAT"),
+        Key(
+            doc="the format: console for people, json for machines",
+            example='"console"',
+            environ="ARCHIVER_LOG_FORMAT",
+        ),
     ] = "console"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsSettings:
-    """What the daemon tells of itself, over HTTP: /metrics, /healthz and /readyz."""
+    """What the daemon reports over HTTP: /metrics, /healthz and /readyz."""
 
     listen: Annotated[
         str | None,
         Key(
-            doc="where to listen; without it, nothing does. No password protects what is told "
-            "there: names of flows and counts, never what was said",
+            doc="where to listen; without it, nothing does. No password protects what is "
+            "reported: names of flows and accounts, hosts and counts, never what was said",
             example='"127.0.0.1:9471"',
             is_address=True,
         ),
@@ -344,8 +349,8 @@ class MetricsSettings:
     flows: Annotated[
         int,
         Key(
-            doc="how many flows have figures of their own, those furthest behind first; "
-            "sums and extremes are over all",
+            doc="how many flows have metrics of their own, those furthest behind first; "
+            "sums and extremes are over all flows",
             unit="flows",
             example="500",
             least=0,
@@ -355,7 +360,7 @@ class MetricsSettings:
     heads_seconds: Annotated[
         float,
         Key(
-            doc="not ready when for so long no flow's newest message was found archived",
+            doc="not ready if for so long no flow's newest message was found in the archive",
             unit="seconds",
             example="300",
             least=1,

@@ -28,10 +28,10 @@ from archiver.settings.urls import masked
 MASK = "***"
 WIDTH = 88
 HEAD = """\
-Settings of the archiver. Each stands here with its example value, commented out; what is not
-given has its default. The environment wins over this file. Where a key has a twin ending in
-_file, the secret may stand in a file of its own; systemd's credential of the name told is taken
-last. A relative path begins in the directory of this file; in the environment, in the current one.
+Settings of the archiver. Each is shown with an example value, commented out; what is not
+given has its default. The environment wins over this file. Where a key has a twin that ends in
+_file, the secret may be in a file of its own; the systemd credential that is named comes last. A
+relative path begins in the directory of this file; in the environment, in the current directory.
 """
 
 
