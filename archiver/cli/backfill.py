@@ -70,14 +70,19 @@ class Watcher(Protocol):
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.pass_obj
 def backfill(load: LoadSettings, /, *, as_json: bool) -> int:
-    """Fill the gaps of all flows up to the present, fetch their files, then exit.
+    """Fill the gaps of all flows up to now, fetch their files, then exit.
 
-    The daemon may run at the same time: both read the same ledger, and what both ask for is
-    archived once. A service that is away for a minute is waited for. Exit status 1: some gaps
-    could not be filled, or the service did not tell how far a flow has come, or no account can
-    read one of which nobody ever asked. Exit status 2: an account's token was refused; what the
-    others can read is filled. Why files were not given, archiver files tells.
-    """
+    The daemon may run at the same time: both use the same ledger, and what both fetch is archived
+    once. A service that is away for a minute is waited for. archiver files shows which files could
+    not be fetched, and why.
+
+    \b
+    Exit status
+    0  all gaps are filled
+    1  a gap is left, or it is not known how far a flow goes: the service did not
+       say, or nobody ever asked and no account can read the flow
+    2  an account's token was refused; what the others can read is filled
+    """  # noqa: D301
     settings = load()
     settings.require_accounts()
     with serve_database(settings) as place:

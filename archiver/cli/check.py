@@ -34,19 +34,19 @@ NARROWEST = 30
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 def check(load: LoadSettings, /, *, as_json: bool) -> int:
-    """Try all that the archiver needs, and tell how to mend what does not work.
+    """Test all that the archiver needs, and say how to fix what does not work.
 
     \b
-    settings    taken, and where they come from; who can read the secrets
-    encryption  no token nor password travels in clear
-    token       Flowdock knows it
+    settings    they are valid; where they come from, who can read the secrets
+    encryption  no token and no password travels unencrypted
+    token       Flowdock accepts it
     flows       each flow can be read, each pattern matches one
     streams     they open
-    database    it can be reached, written, and is at this release's schema
+    database    it can be reached and written, and has this release's schema
     clock       ours agrees with Flowdock's and the database's
     disk        there is room for a private database
 
-    Nothing is changed. It may run beside the daemon. Each flow is asked for its
+    Nothing is changed; the daemon may run meanwhile. Each flow is asked for its
     newest message, at the rate that the settings allow.
 
     Exit status: 0 when all works, warnings or not; 1 when something is wrong.

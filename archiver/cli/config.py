@@ -17,18 +17,18 @@ COLUMNS = (Column("setting", is_short=True), Column("value"), Column("from"))
 
 @click.command
 @click.option(
-    "--example", "wants_example", is_flag=True, help="Print a file of all settings, told."
+    "--example", "wants_example", is_flag=True, help="Print a file that explains all settings."
 )
-@click.option("--show", is_flag=True, help="Show each setting as it holds; the default.")
-@click.option("--changed", is_flag=True, help="Of those, only what is not at its default.")
+@click.option("--show", is_flag=True, help="Show the settings in effect; the default.")
+@click.option("--changed", is_flag=True, help="Only settings that are not at their default.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 def config(
     load: LoadSettings, /, *, wants_example: bool, show: bool, changed: bool, as_json: bool
 ) -> None:
-    """Show the settings: where each comes from, secrets masked.
+    """Show the settings in effect and where each comes from, secrets masked.
 
-    With --example, print a TOML file in which every setting is explained and commented out; begin
+    With --example, print a TOML file in which every setting is explained and commented out. Start
     with it:
 
     \b

@@ -72,7 +72,7 @@ def _title(view: View, width: int) -> Text:
     elif view.readiness is not None:
         title.append("● capturing", style="green")
     elif view.is_shared and is_silent(view.look.daemons):
-        title.append("✗ no daemon is heard of", style="bold red")
+        title.append("✗ no daemon reports in", style="bold red")
     elif deaf := unheard_among([one.flow for one in view.look.flows], view.look.daemons):
         title.append(f"✗ {counted(len(deaf), 'flow')} without a stream", style="bold red")
     clock = f"{view.look.at:%H:%M:%S} UTC "

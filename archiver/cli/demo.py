@@ -57,16 +57,16 @@ class Stage:
     type=Number(1, 86_400),
     default=30.0,
     show_default=True,
-    help="About how long it lasts, the comparison included.",
+    help="About how long it takes, with the comparison.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines; the last is the result.")
-@click.option("--flows", type=Whole(1, 200), default=12, show_default=True)
+@click.option("--flows", type=Whole(1, 200), default=12, show_default=True, help="How many flows.")
 @click.option(
     "--history",
     type=Whole(0, 1_000_000),
     default=20_000,
     show_default=True,
-    help="Messages that were there before, to be filled in.",
+    help="Messages that exist before it starts, to be backfilled.",
 )
 @click.option(
     "--rate",
@@ -95,11 +95,13 @@ def demo(
 ) -> int:
     """Archive a simulated Flowdock before your eyes, and compare the archive with the truth.
 
-    That takes about 30 seconds; longer on a slow machine, which has more to catch up with when the
+    It takes about 30 seconds; longer on a slow machine, which has more to catch up with when the
     traffic ends.
 
-    Nothing of yours is touched: it has a database of its own, emptied at each start and kept
-    afterwards, which `archiver sql --demo` reads. Exit status 1: a difference was found.
+    Nothing of yours is touched: the demo has a database of its own, emptied at each start and kept
+    afterwards, so that archiver sql --demo and archiver search --demo can read it.
+
+    Exit status: 0 when the archive equals the truth, 1 when anything differs.
     """
     plan = Plan(seconds=seconds, began=time.monotonic())
     settings = demo_settings(load())

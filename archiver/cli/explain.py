@@ -27,11 +27,11 @@ from archiver.store.engine import see_one_moment
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 def explain(load: LoadSettings, /, *, flow: str, id_: int, as_json: bool) -> int:
-    """Tell all that is known of the event ID of FLOW, and how it is known.
+    """Show all that is known of the event ID of FLOW, and how it is known.
 
-    FLOW is a path as archiver status lists it, or Flowdock's id. Of an event: the forms in which it
-    came, by stream or page, and its payload; of a message also what it is now, its history, its
-    tags, and what changed it. Of an id that is not archived: why not.
+    FLOW is a path as in archiver status, or Flowdock's id. Of any event it shows the forms in which
+    it came, by stream or page, and the payload; of a message also its present state, its history,
+    its tags, and the events that changed it. Of an id that is not archived, it says why not.
 
     Exit status: 0 when it is archived, 1 when it is not.
     """

@@ -72,7 +72,7 @@ def _proof(proof: Proof, id_: int, *, is_held: bool, unread: str | None) -> Iter
         if speaks
     ]
     if witnesses and is_held:
-        yield f"what lies here is proven by {' and '.join(witnesses)}"
+        yield f"proven by {' and '.join(witnesses)}"
     elif witnesses:
         yield f"Flowdock has no message of this id: proven by {' and '.join(witnesses)}"
         yield "(edits, presence and the like take ids as well, and are not listed)"
@@ -96,12 +96,12 @@ def _proof(proof: Proof, id_: int, *, is_held: bool, unread: str | None) -> Iter
 def _form(form: Form, altered: Collection[int]) -> Iterator[str]:
     if form.form in altered:
         yield "altered: this is not what was received"
-    yield f"received {moment(form.received_at)}, tells of the flow up to id {form.as_of}"
+    yield f"received {moment(form.received_at)}, when the flow had come to id {form.as_of}"
     if form.witness == "list":
         yield f"by {_page(form.page)}" if form.page else NOT_NOTED
     if form.seen_again_as_of:
         again = moment(form.seen_again_at) if form.seen_again_at else "by a file"
-        yield f"last shown again {again}, telling of the flow up to id {form.seen_again_as_of}"
+        yield f"last shown again {again}, when the flow had come to id {form.seen_again_as_of}"
     yield from _pretty(form.payload).split("\n")
 
 
@@ -122,7 +122,7 @@ def _page(page: PageTold) -> str:
     proven = "proved nothing" if page.proven is None else f"proved {parts}{_ids(page.proven)}"
     messages = counted(page.messages, "message")
     asked = f"page {page.page} ({page.purpose}, {moment(page.requested_at)})"
-    return f"{asked}: asked for {_ids(page.asked)}, held {messages}, {proven}"
+    return f"{asked}: asked for ids {_ids(page.asked)}, got {messages}, {proven}"
 
 
 def _ids(span: tuple[int, int]) -> str:

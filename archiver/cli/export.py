@@ -110,13 +110,17 @@ class Course:
 @click.option(
     "--format", "style", type=click.Choice(list(FORMATS)), default="jsonl", show_default=True
 )
-@click.option("--events", is_flag=True, help="The journal as received, for archiver import.")
-@click.option("--files", is_flag=True, help="What files hold as well, as far as it is kept.")
-@click.option("--flow", "patterns", multiple=True, metavar="PATTERN", help="Only these: 'acme/*'.")
+@click.option("--events", is_flag=True, help="All events as received, for archiver import.")
+@click.option("--files", is_flag=True, help="Also what files hold, as far as it is archived.")
+@click.option(
+    "--flow", "patterns", multiple=True, metavar="PATTERN", help="Only flows like this: 'acme/*'."
+)
 @click.option("--since", metavar="WHEN", help="Sent then or later: 30d, or a date.")
 @click.option("--until", metavar="WHEN", help="Sent before then.")
 @click.option("--as-of", metavar="WHEN", help="Messages as their flows showed them then.")
-@click.option("--check", "checked", is_flag=True, help="Write nothing: compare with the manifest.")
+@click.option(
+    "--check", "checked", is_flag=True, help="Write nothing; compare DIR with its manifest."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.pass_obj
 def export(
@@ -135,16 +139,17 @@ def export(
     checked: bool,
     as_json: bool,
 ) -> int:
-    """Write messages into files: of one moment, complete or not there.
+    """Write messages to files, as they are at one moment.
 
-    DIR is a directory, new or empty, or a file to be made, NAME.zip. QUERY chooses messages as
-    archiver search does; times in it are UTC.
+    DIR is a directory, new or empty, or NAME.zip. QUERY selects messages as in archiver search, but
+    with times in UTC; without it, all are written.
 
-    An export that was interrupted goes on where it was, by the same command. Its manifest.json
-    tells what it holds, what of that the archive had proven, and the SHA-256 of each file.
+    DIR appears only when it is complete. After an interruption, the same command goes on where the
+    export was. manifest.json says what the export holds, what of that the archive had proven, and
+    the SHA-256 of each file; --check compares an export with it.
 
-    --files writes what the files hold that these messages name, into files/SHA-256/NAME, and tells
-    how many of them are not in the archive.
+    --files also writes the files that these messages name, as files/SHA-256/NAME, and counts those
+    that are not in the archive.
 
     Exit status of --check: 0 when all is as the manifest says, 1 when it is not.
     """

@@ -50,18 +50,20 @@ class Found(Struct, frozen=True, kw_only=True):
 
 @click.group(cls=HelpfulGroup, invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--flow", "patterns", multiple=True, metavar="PATTERN", help="Only these: 'acme/*'.")
 @click.option(
-    "--limit", type=Whole(1, LARGEST), default=50, show_default=True, help="List so many at most."
+    "--flow", "patterns", multiple=True, metavar="PATTERN", help="Only flows like this: 'acme/*'."
+)
+@click.option(
+    "--limit", type=Whole(1, LARGEST), default=50, show_default=True, help="List at most so many."
 )
 @click.pass_context
 def files(
     ctx: click.Context, /, *, as_json: bool, patterns: tuple[str, ...], limit: int
 ) -> int | None:
-    """List the files that messages name and that are not in the archive, and why.
+    """List the files that messages name but the archive does not hold, and why.
 
-    The daemon asks for each as soon as a message names it, and again after ever longer rests, of a
-    month at last; archiver backfill asks for all of them at once.
+    The daemon fetches each file as soon as a message names it. What it does not get, it asks for
+    again, ever more rarely, at last once a month; archiver backfill asks for all of them at once.
 
     Exit status: 0 when all are in the archive, 1 when some are not.
     """
@@ -93,7 +95,7 @@ def files(
 def save(load: LoadSettings, /, *, flow: str, id_: int, to: Path) -> int:
     """Save the files that the message ID of FLOW names into DIRECTORY, or here.
 
-    DIRECTORY is made if it is not there; nothing that is there already is written over.
+    DIRECTORY is created if need be; existing files are never overwritten.
 
     Exit status: 0 when all of them were saved, 1 when some are not in the archive.
     """

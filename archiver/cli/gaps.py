@@ -64,24 +64,32 @@ class Uncertain:
 
 
 @click.command
-@click.option("--flow", "patterns", multiple=True, metavar="PATTERN", help="Only these: 'acme/*'.")
+@click.option(
+    "--flow", "patterns", multiple=True, metavar="PATTERN", help="Only flows like this: 'acme/*'."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 def gaps(load: LoadSettings, /, *, patterns: tuple[str, ...], as_json: bool) -> int:
-    """Show which ids nothing proves yet, and why.
+    """List the ranges of ids that nothing proves yet, and why.
 
-    Below stand the doubts: ids that are proven, but whose messages may have changed while nobody
-    listened; archiver run and archiver verify list them again.
+    Other things that are not certain stand below the gaps:
 
-    And the flows of which the service does not tell what is new; and those not measured yet, of
-    which nobody has asked how far their ids go, as after an import, or since they were disabled.
-    What of all this is of flows that the settings exclude, that are disabled, or that no account
-    can read any more stays so, and is said to. Flows are named that a daemon captures while no
-    stream of them stands: what is edited there is doubted only when one is opened again. Where no
-    daemon is heard of, the last line says so: what nobody hears is no gap until one asks for it.
+    \b
+    - doubts: ranges that are proven, but whose messages may have changed while
+      nobody listened; archiver run and archiver verify list them again
+    - flows of which the service does not say what is new
+    - flows not measured yet: nobody has asked how far their ids go, as after an
+      import, or of a flow that was disabled
+    - of all these, flows where it stays so, because the settings exclude them,
+      they are disabled, or no account can read them any more
+    - flows that a daemon captures but whose stream is not open: what is edited
+      there is doubted only once it is open again
+    - that no daemon reports in: what is missed is not in the gaps until one
+      runs again
 
-    Exit status: 1 when there are gaps or such flows, 0 when there are none, doubts or not.
-    """
+    Exit status: 1 when there is a gap, or a flow of which the service does not
+    say what is new or that is not measured yet; 0 otherwise.
+    """  # noqa: D301
     settings = load()
     require_archive(settings)
     with serve_database(settings) as place:

@@ -53,8 +53,8 @@ class Report:
 
 @click.command("import")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=FileName())
-@click.option("--flow", "path", metavar="ORG/FLOW", help="What the flow is called; for one file.")
-@click.option("--users", "users", type=FileName(), help="Who has which id: JSON or CSV.")
+@click.option("--flow", "path", metavar="ORG/FLOW", help="The flow's name; for one file.")
+@click.option("--users", "users", type=FileName(), help="Names of users by their ids: JSON or CSV.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.pass_obj
 def import_(
@@ -66,14 +66,16 @@ def import_(
     users: Path | None,
     as_json: bool,
 ) -> int:
-    """Archive official Flowdock exports: zips, messages.json, or directories of them.
+    """Archive official Flowdock exports, or what archiver export --events wrote.
 
-    Or what archiver export --events made of another archive: all it had is then here as well.
+    An official export is a zip, a messages.json, or a directory of them. It proves nothing, so the
+    daemon lists the same ranges again. What archiver export --events wrote brings all that the
+    other archive held, what it had proven too.
 
-    Each file is read through before any of it is archived. An import may be repeated, after an
-    interruption too: what the archive has is known again. It may run beside the daemon.
+    Each file is read to its end before any of it is archived. An import may be repeated, and runs
+    beside the daemon.
 
-    Exit status: 0 when all was archived, 1 when something had to be put to the rejects.
+    Exit status: 0 when all was archived, 1 when some input was rejected (archiver rejects).
     """
     archives = {one: require_journal(one) for one in paths if is_own(one)}
     exports = [export for one in paths if one not in archives for export in find_exports(one)]

@@ -32,25 +32,25 @@ log = logging.getLogger("archiver")
 COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Archive": {
         "run": ("archiver.cli.run", "Follow the streams and fill the gaps, until stopped."),
-        "backfill": ("archiver.cli.backfill", "Fill the gaps that are known, then exit."),
-        "import": ("archiver.cli.importing", "Archive what was exported before."),
+        "backfill": ("archiver.cli.backfill", "Fill the gaps up to now, then exit."),
+        "import": ("archiver.cli.importing", "Archive official exports, or another archive."),
     },
     "Query it": {
         "search": ("archiver.cli.search", "Find messages by what they say."),
-        "sql": ("archiver.cli.sql", "Ask the archive's views one SQL query."),
-        "export": ("archiver.cli.export", "Write messages into files that others can read."),
+        "sql": ("archiver.cli.sql", "Answer one SQL query."),
+        "export": ("archiver.cli.export", "Write messages to files: JSON, CSV, HTML, ..."),
     },
     "Look after it": {
         "status": ("archiver.cli.status", "Show what is archived, proven and missing."),
-        "files": ("archiver.cli.files", "Show which files are not kept, or save some."),
-        "gaps": ("archiver.cli.gaps", "Show which ids nothing proves yet, and why."),
-        "verify": ("archiver.cli.verify", "List again what is claimed, compare and repair."),
-        "explain": ("archiver.cli.explain", "Tell all that is known of one message or event."),
-        "rejects": ("archiver.cli.rejects", "Look into input that could not be placed."),
-        "rebuild": ("archiver.cli.rebuild", "Make all derived rows anew from the journal."),
-        "migrate": ("archiver.cli.migrate", "Bring the database to this release's schema."),
-        "check": ("archiver.cli.check", "Try all that is needed, and tell how to mend the rest."),
-        "config": ("archiver.cli.config", "Show the settings, or an example of all of them."),
+        "files": ("archiver.cli.files", "List files that are not archived, or save some."),
+        "gaps": ("archiver.cli.gaps", "List ranges of ids that nothing proves, and why."),
+        "verify": ("archiver.cli.verify", "Compare the archive with Flowdock, and repair it."),
+        "explain": ("archiver.cli.explain", "Show all that is known of one message or event."),
+        "rejects": ("archiver.cli.rejects", "Show input that could not be placed; retry it."),
+        "rebuild": ("archiver.cli.rebuild", "Recreate all derived rows from the journal."),
+        "migrate": ("archiver.cli.migrate", "Upgrade the database to this release's schema."),
+        "check": ("archiver.cli.check", "Test all that is needed; say how to fix the rest."),
+        "config": ("archiver.cli.config", "Show the settings, or an example file of all."),
     },
     "Try it out": {
         "demo": ("archiver.cli.demo", "Archive a simulated Flowdock before your eyes."),
@@ -115,7 +115,7 @@ def _completed(command: click.Command) -> click.Command:
                 type=CONFIG,
                 expose_value=False,
                 callback=_choose_config,
-                help="The TOML file with the settings; also before the command's name.",
+                help="TOML file with the settings; may also stand before the command.",
             )
         )
     return command
@@ -131,7 +131,7 @@ def _choose_config(ctx: click.Context, _option: click.Parameter, config: Path | 
     "--config",
     type=CONFIG,
     envvar="ARCHIVER_CONFIG",
-    help="The TOML file with the settings; else that of ARCHIVER_CONFIG, else none.",
+    help="TOML file with the settings; ARCHIVER_CONFIG names it otherwise.",
 )
 @click.version_option(package_name="flowdock-archiver", message="archiver %(version)s")
 @click.pass_context

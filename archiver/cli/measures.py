@@ -12,7 +12,7 @@ from archiver.store.reading import Count
 COMPLETE = "100%"
 NAMED = 10
 """Flows of which the names are told where there are many."""
-SILENCE = "no daemon is heard of: nobody hears what is said, and it is in no gap until one runs"
+SILENCE = "no daemon reports in: nothing is captured, and what is missed is no gap until one runs"
 
 
 def told_count(count: Count) -> str:

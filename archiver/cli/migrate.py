@@ -14,21 +14,23 @@ from archiver.store.granting import READER, WRITER, Granted
 
 
 @click.command()
-@click.option("--roles", is_flag=True, help="Make the roles of the daemon and of readers as well.")
+@click.option("--roles", is_flag=True, help="Also create the roles of the daemon and of readers.")
 @click.option(
-    "--writer", metavar="NAME", default=WRITER, show_default=True, help="The daemon's role."
+    "--writer", metavar="NAME", default=WRITER, show_default=True, help="Name of the daemon's role."
 )
-@click.option("--reader", metavar="NAME", default=READER, show_default=True, help="The readers'.")
+@click.option(
+    "--reader", metavar="NAME", default=READER, show_default=True, help="Name of the readers' role."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 def migrate(load: LoadSettings, /, *, roles: bool, writer: str, reader: str, as_json: bool) -> None:
-    """Bring the database to this release's schema.
+    """Upgrade the database to this release's schema.
 
-    Safe to repeat, also while the daemon runs. A private database needs none of this: it is
-    migrated when it is used.
+    It may be repeated, and the daemon may run meanwhile. A private database does not need it: the
+    first command that uses it upgrades it.
 
-    With --roles, two roles get their rights, and are made if need be: one with which the daemon can
-    do all that it does and not own the archive, and one that can read its views and nothing else.
+    --roles also creates two roles, or grants them their rights: one for the daemon, which does not
+    own the archive, and one for readers, which can read the views and nothing else.
     """
     if not roles:
         refuse_beside("without --roles none are made", "writer", "reader")

@@ -59,16 +59,18 @@ class Outcome:
 
 @click.command
 @click.option("--check", is_flag=True, help="Compare only, and change nothing.")
-@click.option("--flow", "patterns", multiple=True, metavar="PATTERN", help="Only these: 'acme/*'.")
+@click.option(
+    "--flow", "patterns", multiple=True, metavar="PATTERN", help="Only flows like this: 'acme/*'."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.pass_obj
 def rebuild(load: LoadSettings, /, *, check: bool, patterns: tuple[str, ...], as_json: bool) -> int:
-    """Make messages, revisions and threads anew from the journal.
+    """Recreate messages, revisions and threads from the journal.
 
-    The daemon may go on meanwhile. Rows that are as they should be are not written; those that
-    nothing in the journal calls for are removed. What differed is told.
+    The daemon may run meanwhile. Only rows that differ are written; rows that nothing in the
+    journal accounts for are removed. It prints what differed.
 
-    Exit status of --check: 1 when a row differs, 0 when none does. Without --check: 0.
+    Exit status: 0; with --check, 1 when a row differs.
     """
     settings = load()
     require_archive(settings)

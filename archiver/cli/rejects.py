@@ -54,7 +54,11 @@ class Commands(HelpfulGroup):
 @click.group(cls=Commands, invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
-    "--limit", type=Whole(1, LARGEST), default=50, show_default=True, help="List so many, newest."
+    "--limit",
+    type=Whole(1, LARGEST),
+    default=50,
+    show_default=True,
+    help="List at most so many, the newest.",
 )
 @click.pass_context
 def rejects(ctx: click.Context, /, *, as_json: bool, limit: int) -> None:
@@ -104,13 +108,13 @@ def show(load: LoadSettings, /, *, id_: int, as_raw: bool, as_json: bool) -> Non
 
 @rejects.command(short_help="Read rejects again, and archive what can be placed.")
 @click.argument("ids", metavar="[ID]...", type=Whole(1, LARGEST), nargs=-1)
-@click.option("--all", "of_all", is_flag=True, help="All that there are.")
+@click.option("--all", "of_all", is_flag=True, help="Retry all of them.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 def retry(load: LoadSettings, /, *, ids: tuple[int, ...], of_all: bool, as_json: bool) -> int:
-    """Read rejects again, and archive what can be placed now; those are rejects no more.
+    """Read rejects again; what can be placed now is archived, and no longer a reject.
 
-    Exit status: 0 when each of them found its place, 1 when some did not.
+    Exit status: 0 when all of them were placed, 1 when some were not.
     """
     if bool(ids) == of_all:
         raise click.UsageError("name rejects by their ids, or all of them by --all")

@@ -75,9 +75,10 @@ class Surroundings:
 def run(load: LoadSettings, number: int) -> None:
     """Follow the streams of all flows, and fill every gap, until stopped.
 
-    SIGTERM and SIGINT stop it at once: what was not committed is asked for again next time. SIGHUP
-    has it read again which flows are wanted. With metrics.listen set, it answers /metrics, /healthz
-    and /readyz. Under systemd (Type=notify) it tells when it captures, and feeds the watchdog.
+    It may be killed at any time: what was not committed is fetched again. SIGTERM and SIGINT stop
+    it at once. SIGHUP makes it read again which flows are wanted. With metrics.listen set, it
+    answers /metrics, /healthz and /readyz. Under systemd (Type=notify) it reports when it
+    captures, and feeds the watchdog.
     """
     if number != FIRST:
         end_with_first()

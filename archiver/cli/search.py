@@ -54,15 +54,13 @@ WAIT = ": a daemon or another --refresh is at it; search again in a while"
     default=20,
     show_default=True,
     metavar="N",
-    help="So many messages at most.",
+    help="Show at most so many messages.",
 )
-@click.option("--cursor", type=Cursor(), help="Go on where a search ended: older messages.")
-@click.option("--rank", is_flag=True, help="What fits best first, of the newest 500 found.")
+@click.option("--cursor", type=Cursor(), help="Go on where a search ended, with older messages.")
+@click.option("--rank", is_flag=True, help="Best match first, of the newest 500 found.")
 @click.option("--as-of", metavar="WHEN", help="Search what messages said then: 2w, or a date.")
-@click.option("--refresh", is_flag=True, help="First make searchable all that is archived.")
-@click.option(
-    "--zone", type=Zone(), metavar="NAME", help="Times in this zone; else in this machine's."
-)
+@click.option("--refresh", is_flag=True, help="First make all that is archived searchable.")
+@click.option("--zone", type=Zone(), metavar="NAME", help="Time zone; by default this machine's.")
 @click.option(
     "--timeout",
     type=Number(0.1, FOREVER_SECONDS),
@@ -72,7 +70,7 @@ WAIT = ": a daemon or another --refresh is at it; search again in a while"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a message.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with a header.")
-@click.option("--demo", "of_demo", is_flag=True, help="Search what the demonstration archived.")
+@click.option("--demo", "of_demo", is_flag=True, help="Search what the last demo archived.")
 @click.pass_obj
 def search(
     load: LoadSettings,
@@ -91,11 +89,11 @@ def search(
     as_csv: bool,
     of_demo: bool,
 ) -> int:
-    """Find the messages that QUERY describes, the newest first.
+    """Find the messages that match QUERY, the newest first.
 
     \b
     deploy failed        all of these words, in any of their forms
-    "roll back"          just so; in a shell: archiver search '"roll back"'
+    "roll back"          exactly this; in a shell: archiver search '"roll back"'
     deploy -staging      without this word
     yes OR no            any of these
     C++20 foo_bar() *.png https://example.com/a
@@ -104,9 +102,11 @@ def search(
     before:2024-05 after:2w on:yesterday
     history:yes          also what messages said before they were edited
 
-    Put -- before a query that begins with a minus. docs/search.md tells all of it.
+    Put -- before a query that begins with a minus. docs/search.md describes the
+    whole language.
 
-    Exit status: 0 when something is found, 1 when nothing is, 2 when the query cannot be answered.
+    Exit status: 0 when something is found, 1 when nothing is, 2 when the query
+    cannot be answered.
     """  # noqa: D301  (click's mark of lines that stay as they are)
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")

@@ -47,9 +47,15 @@ SERVING = (
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=PORT, default=8700, show_default=True, help="Of the API; 0 for any.")
 @click.option(
-    "--stream-port", type=PORT, default=8701, show_default=True, help="Of the streams; 0 for any."
+    "--port", type=PORT, default=8700, show_default=True, help="Port of the API; 0 for any."
+)
+@click.option(
+    "--stream-port",
+    type=PORT,
+    default=8701,
+    show_default=True,
+    help="Port of the streams; 0 for any.",
 )
 @click.option(
     "--seed", type=Whole(), default=1, show_default=True, help="The same seed gives the same world."
@@ -63,7 +69,7 @@ SERVING = (
     type=Whole(0, 10_000_000),
     default=300,
     show_default=True,
-    help="Messages stored already, in all flows and private conversations.",
+    help="Messages that exist at the start, in all flows and conversations.",
 )
 @click.option(
     "--history-until",
@@ -118,7 +124,7 @@ SERVING = (
     type=FileName(file_okay=False),
     help="Write official exports of all flows, and users.json, into this directory, and exit.",
 )
-@click.option("--token", help="The API token that is let in; drawn from the seed unless given.")
+@click.option("--token", help="The API token to accept; by default made from the seed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object when ready.")
 def simulate(
     *,
@@ -128,7 +134,10 @@ def simulate(
     export_to: Path | None,
     **settings: Any,
 ) -> None:
-    """Run a Flowdock with a world of its own, until interrupted."""
+    """Serve a simulated Flowdock, until interrupted.
+
+    It prints the settings that point an archiver at it.
+    """
     _check_host(settings["host"])
     if export_to is not None:
         refuse_beside("--export writes files, and serves nothing", *SERVING)

@@ -39,14 +39,14 @@ LINE_ENDS = str.maketrans("\r\n", "  ")
 @click.argument("query")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a row.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with a header.")
-@click.option("--demo", "of_demo", is_flag=True, help="Ask what the last demonstration archived.")
+@click.option("--demo", "of_demo", is_flag=True, help="Query what the last demo archived.")
 @click.option(
     "--zone",
     type=Zone(),
     metavar="NAME",
     default="UTC",
     show_default=True,
-    help="Times, days and hours in this time zone, as Europe/Helsinki.",
+    help="Time zone, as Europe/Helsinki.",
 )
 @click.option(
     "--timeout",
@@ -67,16 +67,16 @@ def sql(
     zone: tzinfo,
     timeout: float,
 ) -> None:
-    """Ask the archive one SQL QUERY, or EXPLAIN one; nothing can be changed.
+    """Answer one SQL QUERY, or EXPLAIN one; nothing can be changed.
 
     The views are flows, users, messages, revisions, events, threads, attachments, files,
     file_parts, signals, coverage, gaps, doubts, rejects, forms, daemons, leases and schema_version;
-    messages_as_of(MOMENT) gives the messages as they were then, newest_messages(COUNT) the newest
-    of each flow. docs/sql.md tells their columns, and answers many questions.
+    messages_as_of(MOMENT) returns the messages as they were then, newest_messages(COUNT) the newest
+    of each flow. docs/sql.md describes their columns, and answers many questions.
 
-    The table is for people: times are to the second, long texts are cut unless a terminal shows
-    them, what is longer than the terminal goes through PAGER, and after 10,000 rows it ends. JSON
-    and CSV hold all of it.
+    The table is for people: it shows times to the second, cuts long texts unless a terminal shows
+    them, goes through PAGER if it is longer than the terminal, and ends after 10,000 rows. JSON and
+    CSV are complete.
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")

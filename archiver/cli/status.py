@@ -56,15 +56,17 @@ NARROWEST = 8
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--flow", "patterns", multiple=True, metavar="PATTERN", help="Only these: 'acme/*'.")
+@click.option(
+    "--flow", "patterns", multiple=True, metavar="PATTERN", help="Only flows like this: 'acme/*'."
+)
 @click.option("--exact", is_flag=True, help="Count every row, however long it takes.")
-@click.option("--watch", "is_watched", is_flag=True, help="A live screen, until Ctrl-C.")
+@click.option("--watch", "is_watched", is_flag=True, help="Keep it on the screen, until Ctrl-C.")
 @click.option(
     "--every",
     type=Number(0.2, 3600),
     default=2.0,
     show_default=True,
-    help="With --watch: seconds between two looks.",
+    help="With --watch: seconds between updates.",
 )
 @click.pass_obj
 def status(
@@ -80,33 +82,32 @@ def status(
     """Show what is archived, proven and missing, flow by flow.
 
     \b
-    events    in the archive; ~ marks an estimate, see --exact
-    messages  as the flow would show them, the deleted ones too
+    events    events in the archive; ~ marks an estimate, see --exact
+    messages  messages in the archive, deleted ones too
     newest    how long ago the newest event happened
-    lag       0s when the newest id known is proven; else for how long the
-              first of those above all that is proven has been known
+    lag       0s when the newest known id is proven; otherwise for how long the
+              first id above all that is proven has been known
     gaps      ranges of ids that nothing proves yet
-    ids       the ids in them; many stand for no event, so that is a bound
-    proven    the share of ids that are proven to be archived in full
+    ids       ids in the gaps: an upper bound, for many stand for no event
+    proven    share of the ids that are proven to be archived in full
 
-    A - says that there is nothing to tell of: no event, no id. A ? says that
-    the flow was not measured yet: how far its ids go is not known, and so
-    neither its gaps; or, of proven alone, that the service does not tell what
-    is new in it. In JSON, null.
+    A - means that there is nothing to show: no event, no id. A ? means that it
+    is not known how far the flow's ids go, and so not what is missing; a ? under
+    proven alone, that the service does not say what is new in the flow. In JSON,
+    both are null.
 
-    Below stand the flows of which that is so, or of which the newest request
-    for a page failed, and why; those with gaps that no account can read;
-    those of which no stream stands, so that edits are doubted only when one
-    is opened again; and where several daemons share the flows, how many each
-    one captures (in JSON, which), all private conversations of a person
-    counting as one. Where no daemon is heard of, the last line says so: what
-    nobody hears is no gap until one asks for it.
+    Below the table are named: flows with a ?, and why; flows of which the newest
+    request for a page failed, and why; flows with gaps that no account can read;
+    flows whose stream is not open, where nobody hears of edits; how many flows
+    each daemon captures, if several share them (all private conversations of a
+    person count as one; JSON lists the flows). The last line says so when no
+    daemon reports in: what is missed is not in the gaps until one runs again.
 
-    With --watch, flows with gaps or a lag above a minute stand first, then those
-    where most is said; new/s is how many events a second. If metrics.listen is
-    set, the daemon there is asked whether it captures. Where no person looks,
-    or the terminal cannot be drawn over (TERM=dumb), the table is printed again
-    and again, or with --json one object a line.
+    --watch puts flows with gaps or a lag above a minute first, then those with
+    the most traffic; new/s is events a second. If metrics.listen is set, it asks
+    the daemon there whether it captures. Where the screen cannot be redrawn (no
+    terminal, TERM=dumb), it prints the table again and again, or with --json one
+    object a line.
     """  # noqa: D301
     if is_watched:
         refuse_beside("--watch looks again and again", "exact")

@@ -55,7 +55,9 @@ class Findings:
 
 
 @click.command
-@click.option("--flow", "patterns", multiple=True, metavar="PATTERN", help="Only these: 'acme/*'.")
+@click.option(
+    "--flow", "patterns", multiple=True, metavar="PATTERN", help="Only flows like this: 'acme/*'."
+)
 @click.option("--since", type=Moment(), help="Only messages since then: 30d, 12h, 2024-05-31.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.pass_obj
@@ -67,27 +69,29 @@ def verify(
     since: datetime | None,
     as_json: bool,
 ) -> int:
-    """List again what the archive claims to hold, compare, and repair what differs.
+    """Compare what the archive claims to hold with Flowdock, and repair what differs.
 
-    The daemon may go on meanwhile. Requests are as many a second as the settings allow.
+    The daemon may run meanwhile. All claimed messages are listed again, or those --since a time, at
+    the rate that the settings allow.
 
     \b
     listed         messages that Flowdock listed
     pages          requests that it took
-    not held       messages that were claimed, and were not there
-    changed        messages that were held otherwise than Flowdock shows them
-    vanished       messages that are gone from Flowdock, and were not marked as
+    not held       messages that were claimed but missing from the archive
+    changed        messages that the archive held otherwise than Flowdock shows
+    vanished       messages that are gone from Flowdock but were not marked as
                    deleted
     two witnesses  the share of what is claimed that both a stream and a listing
                    prove; before → after, where that differs
-    certain        no, where doubt remains; below stands why
+    certain        no, where doubt remains; the reason stands below
 
     \b
     Exit status
-    0  proven: all is claimed, and is as Flowdock lists it
+    0  all is claimed, and is as Flowdock lists it
     1  something differed, and is repaired
-    2  doubt remains: gaps, ranges that may have changed unheard, no answers, or
-       an account whose token is refused; what others can read is verified
+    2  doubt remains: there are gaps, ranges that may have changed unheard,
+       requests without an answer, or an account whose token is refused (what
+       the others can read is verified)
     """  # noqa: D301
     settings = load()
     settings.require_accounts()

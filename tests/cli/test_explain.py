@@ -34,7 +34,7 @@ from tests.ingest.arriving import (
 )
 
 THREAD = {"id": "t", "title": "a thread"}
-PAGE = "page 1 (audit, 2024-01-01 00:00:00Z): asked for 1 to 9, held 1 message, proved 1 to 9"
+PAGE = "page 1 (audit, 2024-01-01 00:00:00Z): asked for ids 1 to 9, got 1 message, proved 1 to 9"
 LATER = NOW + timedelta(minutes=1)
 
 
@@ -99,11 +99,11 @@ def test_a_message_is_explained_with_all_that_made_it_so(archiver: Run, archive:
     lines = [line.strip() for line in told.stdout.split("\n")]
     assert lines[:4] == [
         "acme/main 5: message",
-        "what lies here is proven by an unbroken stream and a listing",
+        "proven by an unbroken stream and a listing",
         f"last listed by {PAGE}",
         "form 0, by the stream",
     ]
-    assert "received 2024-01-01 00:00:00Z, tells of the flow up to id 5" in lines
+    assert "received 2024-01-01 00:00:00Z, when the flow had come to id 5" in lines
     assert '"content": "hel\\u001blo",' in lines
     assert lines[lines.index("form 1, by a listing") + 2] == f"by {PAGE}"
     assert ["content", "changed"] in [line.split() for line in lines]
@@ -236,7 +236,7 @@ async def test_no_time_is_made_up_for_a_file_that_showed_the_same_again(
     assert [(one.seen_again_at, one.seen_again_as_of) for one in told.forms] == [(None, 25)]
     describe(told)
     assert (
-        "last shown again by a file, telling of the flow up to id 25\n" in capsys.readouterr().out
+        "last shown again by a file, when the flow had come to id 25\n" in capsys.readouterr().out
     )
 
 

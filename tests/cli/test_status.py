@@ -261,5 +261,5 @@ def test_a_mistyped_flow_is_not_left_out_for_the_others(archiver: Run, archive: 
 def test_the_help_explains_the_columns_line_by_line(archiver: Run) -> None:
     told = archiver("status", "--help").stdout
     assert "\\b" not in told
-    assert "\n  ids       the ids in them" in told
-    assert "A ? says" in told
+    assert "\n  ids       ids in the gaps" in told
+    assert "A ? means" in told

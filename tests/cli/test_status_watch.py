@@ -133,7 +133,7 @@ def test_that_no_daemon_is_heard_of_is_told(
         readiness=None,
         is_shared=is_shared,
     )
-    assert ("✗ no daemon is heard of" in shown(view, 80, 24)[0]) == told
+    assert ("✗ no daemon reports in" in shown(view, 80, 24)[0]) == told
 
 
 def test_that_flows_have_no_stream_is_told() -> None:
