@@ -33,7 +33,7 @@ class DatabaseSettings:
     pool_size: Annotated[
         int,
         Key(
-            doc="maximum number of connections to the server, besides one that is used to share flows",
+            doc="maximum number of connections to the server; sharing flows takes one more",
             unit="connections",
             example="5",
             least=2,
