@@ -38,10 +38,16 @@ def _head(server: str, *, quick: bool) -> str:
     command = "./run bench --quick --write" if quick else "./run bench --write"
     return f"""# Performance
 
-Written by `{command}`, which anyone can run again; it needs nothing by hand. Every figure is the
-median of its runs, with half of the way from the least to the most beside it. A limit is measured
-in the same run as the value that it is held against, so ratios may be compared between machines,
-and other figures may not.
+Written by `{command}`; anyone can run it again, and nothing is filled in by hand.
+[What was measured](#what-was-measured) has the figures, [How each is
+measured](#how-each-is-measured) what they are, and [What it means](#what-it-means) the reasons.
+
+- A *value* is the median of its runs; `±` is half the distance from the least to the most.
+- A *limit* is what bounds it, such as `\\copy` of the same rows, measured in the same run, or a
+  fixed bound.
+- A *ratio* is the median of each run's value divided by that run's own limit, so it differs from
+  the quotient of the two columns. Ratios may be compared between machines, other figures may not.
+- *Holds* says whether the *target* is met.
 
 | | |
 |---|---|
