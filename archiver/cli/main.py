@@ -59,6 +59,9 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
 }
 """By group: name to module and one line of help."""
 
+HEARS_HANGUPS = frozenset({"run"})
+"""Commands that SIGHUP does not end; each lets it come once it can be heard."""
+
 CONFIG = FileName(dir_okay=False)
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -141,6 +144,8 @@ def cli(ctx: click.Context, config: Path | None) -> None:
     Settings come from a TOML file and from ARCHIVER_* variables; the variables win.
     """
     ctx.obj = LoadSettings(config)
+    if ctx.invoked_subcommand not in HEARS_HANGUPS:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
 
 def main() -> NoReturn:

@@ -116,6 +116,7 @@ def keep_hangups() -> Sequence[int]:
     early: list[int] = []
     if not os.isatty(STDIN):
         signal.signal(signal.SIGHUP, lambda number, _: early.append(number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # it waited while we were imported
     return early
 
 

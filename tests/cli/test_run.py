@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -47,10 +47,17 @@ def settings(
 
 
 @contextmanager
-def running(settings: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+def running(
+    settings: dict[str, str], command: Sequence[str] = (sys.executable, "-m", "archiver")
+) -> Iterator[subprocess.Popen[str]]:
     """The daemon; killed at the end, should it still be there."""
-    command = [sys.executable, "-m", "archiver", "run"]
-    with subprocess.Popen(command, env=settings, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*command, "run"],
+        env=settings,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
         try:
             yield process
         finally:
@@ -68,6 +75,20 @@ def forked(
     os.close(nothing)
     with started:
         yield started
+
+
+def hung_up_at(*modules: str) -> list[str]:
+    """The command line as a command, to which SIGHUP comes when each of *modules* is imported."""
+    code = (
+        "import os, signal, sys; from archiver.__main__ import main\n"
+        "class HangingUp:\n"
+        "    def find_spec(name, path, target=None):\n"
+        f"        if name in {modules}:\n"
+        "            os.kill(os.getpid(), signal.SIGHUP)\n"
+        "sys.meta_path.insert(0, HangingUp)\n"
+        "main()\n"
+    )
+    return [sys.executable, "-c", code]
 
 
 async def archived(flowdock: Simulator, url: str) -> None:
@@ -170,6 +191,31 @@ async def test_a_sighup_while_a_private_database_starts_is_heard_and_does_not_en
             daemon.send_signal(signal.SIGHUP)
             while "settings read again" not in log.read_text():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
+
+
+async def test_a_sighup_while_it_is_imported_is_heard_and_does_not_end_it(settings, database_url):
+    settings |= {"ARCHIVER_DATABASE_URL": database_url}
+    command = hung_up_at("archiver.cli.main", "archiver.cli.run", "archiver.daemon")
+    with running(settings, command) as daemon:
+        async with asyncio.timeout(30):
+            told = ""
+            while "settings read again" not in told:
+                assert daemon.stderr
+                told = await asyncio.to_thread(daemon.stderr.readline)
+                assert told, await asyncio.to_thread(daemon.wait)
+
+
+def test_a_sighup_while_another_command_is_imported_ends_it(environ):
+    command = hung_up_at("archiver.cli.main", "archiver.cli.config")
+    ended = subprocess.run(
+        [*command, "config"],
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGHUP, "", "")
 
 
 async def test_it_says_that_it_stopped_though_a_private_database_takes_longer(
