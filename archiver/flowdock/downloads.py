@@ -17,9 +17,10 @@ import random
 import re
 import socket
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime
 from ipaddress import ip_address
+from tempfile import SpooledTemporaryFile
 from typing import IO, Self
 from urllib.parse import quote, unquote
 
@@ -218,22 +219,44 @@ class Downloads:
         self, response: aiohttp.ClientResponse, sink: IO[bytes], size_bytes: int | None
     ) -> None:
         """Write what *response* gives to *sink*."""
-        unpacker = None
         packing = response.headers.get("Content-Encoding", "identity").strip().lower()
-        if packing != "identity" and (size_bytes is None or response.content_length != size_bytes):
-            if packing not in _PACKED:
-                raise NoFile(PACKED)
-            unpacker = Unpacker()
+        chunks: AsyncIterator[bytes] = response.content.iter_any()
+        length = response.content_length
+        with SpooledTemporaryFile(max_size=PIECE_BYTES) as held:
+            if packing != "identity" and size_bytes is not None and length is None:
+                # How long it is, and so what, is known when all has come.
+                await self._write(response, chunks, held)
+                length = held.tell()
+                chunks = _read(held)
+            unpacker = None
+            if packing != "identity" and (size_bytes is None or length != size_bytes):
+                if packing not in _PACKED:
+                    raise NoFile(PACKED)
+                unpacker = Unpacker()
+            await self._write(response, chunks, sink, unpacker)
+            if unpacker is not None:
+                unpacker.end()
+
+    async def _write(
+        self,
+        response: aiohttp.ClientResponse,
+        chunks: AsyncIterator[bytes],
+        sink: IO[bytes],
+        unpacker: "Unpacker | None" = None,
+    ) -> None:
+        """Write the *chunks* of *response* to *sink*, unpacked if there is an *unpacker*.
+
+        Raises:
+            AnswerTooLong, Garbled: of what is written.
+        """
         length = 0
-        async for chunk in response.content.iter_any():
+        async for chunk in chunks:
             for piece in (chunk,) if unpacker is None else unpacker.feed(chunk):
                 length += len(piece)
                 if length > self._limits.most_bytes:
                     response.close()
                     raise AnswerTooLong(FILE, self._limits.most_bytes)
                 sink.write(piece)
-        if unpacker is not None:
-            unpacker.end()
 
     async def _followed(self, url: URL, location: str) -> URL:
         """Where *location* leads, an answer to *url*.
@@ -251,6 +274,14 @@ class Downloads:
         if not await self._fence.is_open(host):
             raise NoFile(PRIVATE)
         return target
+
+
+async def _read(held: IO[bytes]) -> AsyncIterator[bytes]:
+    """What *held* holds, from its start."""
+    held.seek(0)
+    while chunk := held.read(PIECE_BYTES):
+        yield chunk
+        await asyncio.sleep(0)
 
 
 class Unpacker:

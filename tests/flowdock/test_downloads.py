@@ -48,6 +48,18 @@ def answer(
     return reply
 
 
+def without_length(body: bytes, packing: str) -> Answer:
+    async def reply(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Encoding": packing})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        for at in range(0, len(body), 9):
+            await response.write(body[at : at + 9])
+        return response
+
+    return reply
+
+
 async def cut_short(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Length": "1000"})
     await response.prepare(request)
@@ -161,6 +173,27 @@ async def test_what_was_stored_packed_is_kept_so(server, fetch):
     assert await fetch(size_bytes=len(PACKED)) == PACKED
     server.reply(answer(b"whatever it is", packing="br"))
     assert await fetch(size_bytes=14) == b"whatever it is"
+
+
+async def test_without_a_length_the_file_is_what_is_as_long_as_it_should_be(server, fetch):
+    server.reply(without_length(PACKED, "gzip"))
+    assert await fetch(size_bytes=len(PACKED)) == PACKED
+    server.reply(without_length(PACKED, "gzip"))
+    assert await fetch(size_bytes=16) == b"bytes of a table"
+    server.reply(without_length(PACKED, "gzip"))
+    assert await fetch() == b"bytes of a table"
+
+    much = gzip.compress(bytes(2000))
+    server.reply(without_length(much, "gzip"))
+    assert await fetch(size_bytes=len(much)) == much
+    server.reply(without_length(b"whatever it is", "br"))
+    assert await fetch(size_bytes=14) == b"whatever it is"
+    server.reply(without_length(b"whatever it is", "br"))
+    with pytest.raises(NoFile, match="came packed"):
+        await fetch(size_bytes=15)
+    server.reply(*[without_length(bytes(1001), "gzip")] * 99)
+    with pytest.raises(AnswerTooLong, match="1000 bytes"):
+        await fetch(size_bytes=16)
 
 
 @pytest.mark.parametrize("size_bytes", [16, None])
