@@ -43,6 +43,7 @@ LONGEST_REST = timedelta(days=30)
 IN_MEMORY_BYTES = 1024 * 1024
 """What is larger lies in a temporary file until the archive has it."""
 READ_BYTES = 1024 * 1024
+TOO_LONG = "more than files.largest_bytes allows"
 
 T = TypeVar("T")
 Opened = Callable[[], Downloads]
@@ -64,16 +65,20 @@ class TooLong(ArchiverError):
     kind = "it is longer than files.largest_bytes allows"
 
     def __init__(self, size_bytes: int) -> None:
-        super().__init__(f"it has {size_bytes:,} bytes, more than files.largest_bytes allows")
+        super().__init__(f"it has {size_bytes:,} bytes, {TOO_LONG}")
 
 
 async def keep_files(source: Source, opened: Opened) -> NoReturn:
     """Fetch the files of the account's flows, for ever.
 
+    Those that were too long rest no more, if the settings allow more by now.
+
     Raises:
         TokenRefused: the account is locked out; among others in a group.
     """
     async with opened() as downloads, asyncio.TaskGroup() as group:
+        allow = partial(files.allow, left_as=TOO_LONG, largest_bytes=downloads.most_bytes)
+        await when_possible(source.engine, allow)
         fetching = _Fetching(source, downloads, group)
         while True:
             if not await fetching.begin_next():

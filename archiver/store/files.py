@@ -147,6 +147,23 @@ async def hasten(tx: Transaction, flow_keys: Collection[int]) -> datetime:
     return now
 
 
+async def allow(tx: Transaction, *, left_as: str, largest_bytes: int) -> None:
+    """Have the files asked for now that rest for an error with the end *left_as*.
+
+    But for those that are longer than *largest_bytes*, or of which nobody knows how long they are.
+    """
+    await tx.execute(
+        update(attached)
+        .where(
+            attached.c.sha256.is_(None),
+            attached.c.due_at > func.now(),
+            attached.c.size_bytes <= largest_bytes,
+            attached.c.error.endswith(left_as, autoescape=True),
+        )
+        .values(due_at=func.now())
+    )
+
+
 async def counts(tx: Transaction, flow_keys: Collection[int] | None = None) -> Counts:
     """How many files these flows name, or all."""
     kept = func.count(attached.c.sha256)

@@ -165,6 +165,34 @@ async def test_a_file_that_is_too_long_is_told(flowdock, asked, database_url):
     assert told == f"it has {LARGEST + 1:,} bytes, more than files.largest_bytes allows"
 
 
+async def test_a_file_that_was_too_long_does_not_rest_once_more_is_allowed(
+    flowdock, asked, database_url
+):
+    source, opened = asked
+    path = upload(flowdock, b"gone").attachments[0]["path"]
+    del flowdock.world.files[path]
+    for more in (1, 2):
+        upload(flowdock, bytes(LARGEST + more))
+    await archive(source)
+    await fetch_all(source, opened)
+    assert query(database_url, "SELECT count(*) FROM store.attached WHERE due_at > now()") == [(3,)]
+
+    settings = replace(
+        settings_for(flowdock, database_url, private=False),
+        files=FilesSettings(largest_bytes=LARGEST + 1),
+    )
+    async with connect(database_url) as engine, daemon.works(settings, engine) as shared:
+        wider = partial(shared.downloads, settings.require_accounts()[0])
+        task = asyncio.create_task(keep_files(source, wider))
+        await until(lambda: len(query(database_url, KEPT)) == 1)
+        task.cancel()
+    assert [(row[2], row[3]) for row in query(database_url, NAMED)] == [
+        (1, "the file was answered with status 404"),
+        (None, None),
+        (1, f"it has {LARGEST + 2:,} bytes, more than files.largest_bytes allows"),
+    ]
+
+
 async def test_a_disk_without_room_does_not_stop_the_daemon(
     flowdock, asked, database_url, monkeypatch
 ):
