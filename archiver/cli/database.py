@@ -27,6 +27,7 @@ from archiver.settings.sections import DatabaseSettings
 from archiver.store.connection import Engine
 from archiver.store.engine import (
     FORBIDDEN,
+    RAISED,
     READ_ONLY,
     DatabaseError,
     Fault,
@@ -266,6 +267,12 @@ def _told(error: BaseException) -> ArchiverError | None:
         return ArchiverError(
             f"the database takes no changes: {reason}; name another in ARCHIVER_DATABASE_URL, "
             "as the primary of a standby, or set default_transaction_read_only off there"
+        )
+    if state[:2] == RAISED:
+        # What it says may quote a message.
+        return ArchiverError(
+            f"the database refuses what the archiver does: a trigger or function that is not the "
+            f"archiver's raised an error ({state}); its log tells which: mend it or drop it"
         )
     if isinstance(error, UnicodeError) or fault(error) is not Fault.SERVER:
         return None

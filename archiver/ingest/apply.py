@@ -84,7 +84,8 @@ async def apply(engine: Engine, batch: Batch) -> Applied:
         async with transaction(engine) as tx:
             return await write(tx, batch, commits=True)
     except DatabaseError as error:
-        if fault(error) is not Fault.ROW or not batch.arrivals:
+        is_aside = all(isinstance(one.decoded, Rejected) for one in batch.arrivals)
+        if fault(error) is not Fault.ROW or is_aside:
             raise
         reason = first_line(error)
     return await _apply_halves(engine, batch, reason)

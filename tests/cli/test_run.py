@@ -180,6 +180,27 @@ async def test_a_private_database_that_dies_ends_it_and_the_next_start_mends_all
         await archived(flowdock, private_url(settings))
 
 
+async def test_a_trigger_that_lets_it_keep_nothing_ends_it_in_a_line_that_quotes_nobody(
+    starter, settings, tmp_path, database_url
+):
+    with psycopg.connect(database_url) as db:
+        db.execute(
+            "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE 'secret'; END $$"
+        )
+        db.execute(
+            "CREATE TRIGGER fail BEFORE INSERT OR UPDATE ON store.ledger"
+            " FOR EACH STATEMENT EXECUTE FUNCTION fail()"
+        )
+    log = tmp_path / "log"
+    with forked(starter, settings | {"ARCHIVER_DATABASE_URL": database_url}, log) as daemon:
+        assert await asyncio.to_thread(daemon.wait) == 2
+    told = log.read_text()
+    assert "a trigger or function that is not the archiver's raised an error (P0001)" in told
+    assert "secret" not in told
+    assert "Traceback" not in told
+
+
 async def test_a_sighup_while_a_private_database_starts_is_heard_and_does_not_end_it(
     starter, settings, tmp_path
 ):

@@ -14,6 +14,7 @@ from archiver.domain.model import EventId, Thread, ThreadId, UserId
 from archiver.ingest.apply import apply, without
 from archiver.ingest.batch import Applied, Arrival, Batch
 from archiver.store.coverage import Standing
+from archiver.store.engine import DatabaseError
 from tests.ingest.arriving import (
     NOW,
     edit,
@@ -98,6 +99,30 @@ def test_what_postgres_refuses_is_set_aside_and_the_rest_lands(archive, poison):
     assert reason
     if arrivals[3].id == 4:
         assert archive.standing() == [("stream", 1, 3), ("stream", 5, 7)]
+
+
+def test_what_a_trigger_of_somebody_refuses_is_set_aside_and_the_rest_lands(archive):
+    fail_to_journal(archive.url, 4, state="P0001")
+    arrivals = [archive.streamed(frame(id_)) for id_ in range(1, 8)]
+    gain = Standing(streamed=Ranges(((1, 7),)), due=7)
+
+    applied = archive.apply(*arrivals, gains={archive.flow_key: gain})
+
+    assert (applied.events, applied.rejected) == (6, 1)
+    assert archive.ids("messages") == {1, 2, 3, 5, 6, 7}
+    assert archive.rejects() == [("default 1", "not to be kept", arrivals[3].frame)]
+    assert archive.standing() == [("stream", 1, 3), ("stream", 5, 7)]
+
+
+def test_what_cannot_be_set_aside_either_is_raised(archive):
+    fail_to_journal(archive.url, 4, state="P0001")
+    with psycopg.connect(archive.url) as db:
+        db.execute(
+            "CREATE TRIGGER fail BEFORE INSERT ON store.rejects"
+            " FOR EACH ROW EXECUTE FUNCTION fail()"
+        )
+    with pytest.raises(DatabaseError, match="not to be kept"):
+        archive.apply(archive.streamed(frame(4)))
 
 
 def test_what_is_brought_in_is_doubted_together_with_it_also_where_postgres_refuses_a_part(archive):

@@ -59,6 +59,7 @@ async def raised(engine: Engine, statement: str, **parameters: object) -> Fault:
         ("SELECT '{'::jsonb", Fault.ROW),
         ("SELECT 9223372036854775807 + 1", Fault.ROW),
         ("SELECT repeat('a', 1024 * 1024 * 1024)", Fault.ROW),
+        ("DO $$ BEGIN RAISE 'a trigger of somebody'; END $$", Fault.ROW),
         ("SELECT nothing", Fault.OURS),
         ("SELECT FROM store.nothing", Fault.OURS),
         ("SELEC 1", Fault.OURS),
