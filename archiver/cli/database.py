@@ -27,6 +27,7 @@ from archiver.settings.sections import DatabaseSettings
 from archiver.store.connection import Engine
 from archiver.store.engine import (
     FORBIDDEN,
+    LIMITED,
     RAISED,
     READ_ONLY,
     DatabaseError,
@@ -277,4 +278,5 @@ def _told(error: BaseException) -> ArchiverError | None:
     if isinstance(error, UnicodeError) or fault(error) is not Fault.SERVER:
         return None
     happened = "went away" if not state or state[:2] in AWAY else "cannot go on"
-    return ArchiverError(f"the database {happened}: {reason}")
+    advice = "; raise that limit for its user, or for all" if state == LIMITED else ""
+    return ArchiverError(f"the database {happened}: {reason}{advice}")

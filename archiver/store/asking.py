@@ -18,7 +18,7 @@ from typing_extensions import override
 from archiver.domain.query import pointed
 from archiver.errors import ArchiverError
 from archiver.store.connection import Engine, driver_of
-from archiver.store.engine import CANCELED, READ_ONLY, Fault, fault, first_line, sqlstate
+from archiver.store.engine import CANCELED, LIMITED, READ_ONLY, Fault, fault, first_line, sqlstate
 
 NOT_SQL = "42601"
 NO_RELATION = "42P01"
@@ -214,7 +214,7 @@ def _refusal(error: DBAPIError | psycopg.Error, query: str, seconds: float) -> s
     if state == NOT_SQL:
         more = f"{told}; one query is taken and nothing else: SELECT something"
         return "one query at a time" if source == COUNTS_STATEMENTS else more
-    if not state or state[:2] in SERVER_AWAY:
+    if not state or (state[:2] in SERVER_AWAY and state != LIMITED):
         return None if fault(error) is Fault.SERVER else told
     hint = diag and diag.message_hint
     if state == NO_RELATION and source == OPENS_RELATION:

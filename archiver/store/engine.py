@@ -39,6 +39,8 @@ RAISED = "P0"
 REFUSED_VALUE = frozenset({"22", "54", RAISED})
 SERVER_AWAY = frozenset({"08", "40", "53", "55", "57", "58"})
 READ_ONLY = "25006"
+LIMITED = "53400"
+"""The settings of the session allow no more, as ``temp_file_limit``; a new one may have others."""
 FORBIDDEN = "42501"
 """The role has no right to what it asked for."""
 CANCELED = "57014"
@@ -188,7 +190,8 @@ async def transaction(engine: Engine) -> AsyncIterator[Transaction]:
 
     Who is cancelled inside leaves as cancelled, whatever the database says of a statement that was
     cut off; the connection is in no known state then, and is thrown away. So is one that `carried`
-    a large value, for it would never give back the memory, and one that is read-only.
+    a large value, for it would never give back the memory, and one that is read-only or came to a
+    limit of its own.
     """
     task = asyncio.current_task()
     # Not none always: a task group that failed while it was waited for leaves one behind (3.11).
@@ -210,8 +213,8 @@ async def transaction(engine: Engine) -> AsyncIterator[Transaction]:
             is_cancelled = isinstance(error, asyncio.CancelledError) or (
                 task is not None and task.cancelling() > cancellations
             )
-            # A session that began while a database or a role was read-only stays so.
-            is_lost = is_cancelled or sqlstate(error) == READ_ONLY
+            # A session that began while a database or a role was read-only, or limited, stays so.
+            is_lost = is_cancelled or sqlstate(error) in {READ_ONLY, LIMITED}
             await asyncio.shield(_give_up(tx, is_lost=is_lost))
             if is_cancelled:
                 raise asyncio.CancelledError from None

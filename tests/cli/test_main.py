@@ -10,9 +10,10 @@ from pathlib import Path
 import click
 import psycopg
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 
 from archiver.cli import main
+from archiver.cli.database import Place, connect
 from archiver.errors import ArchiverError
 from tests.cli.conftest import Run
 
@@ -262,6 +263,22 @@ def test_what_a_database_that_takes_no_changes_is_asked_is_told_with_what_to_do(
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("archiver: error: the database takes no changes: cannot execute")
     assert "name another in ARCHIVER_DATABASE_URL, as the primary of a standby" in ended.stderr
+
+
+async def test_a_limit_of_the_database_is_named(
+    database_url: str, admin: psycopg.Connection
+) -> None:
+    admin.execute(f"ALTER DATABASE {admin.info.dbname} SET temp_file_limit = 0")
+
+    async def need_much() -> None:
+        place = Place(url=database_url, pool_size=1, private=False)
+        async with connect(place) as engine, engine.connect() as tx:
+            await tx.execute(text("SET work_mem = '64kB'"))
+            await tx.execute(text("SELECT count(*) FROM generate_series(1, 300000)"))
+
+    told = r'go on: .* exceeds "temp_file_limit" \(0kB\); raise that limit for its user, or for all'
+    with pytest.raises(ArchiverError, match=told):
+        await need_much()
 
 
 def command(job: object) -> click.Command:

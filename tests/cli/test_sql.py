@@ -305,6 +305,18 @@ def test_on_a_private_server_nothing_but_the_archive_is_reached(
             assert db.execute("SELECT FROM pg_replication_slots").rowcount == 0
 
 
+MUCH = "SELECT count(*) FROM (SELECT n FROM generate_series(1, 3000000) AS n OFFSET 0) AS numbers"
+
+
+def test_a_query_that_comes_to_a_limit_is_refused_for_that(
+    archiver: Run, database_url: str, admin: psycopg.Connection
+) -> None:
+    admin.execute(f"ALTER DATABASE {admin.info.dbname} SET temp_file_limit = 0")
+    told = archiver("sql", MUCH, ARCHIVER_DATABASE_URL=database_url)
+    why = 'archiver: error: temporary file size exceeds "temp_file_limit" (0kB)\n'
+    assert (told.returncode, told.stdout, told.stderr) == (2, "", why)
+
+
 @pytest.mark.parametrize(
     ("query", "shown"),
     [
