@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -573,6 +574,30 @@ async def test_an_extension_is_made_where_there_is_no_schema_for_everybody(bare_
         await migrate(engine)
     made = "SELECT count(*) FROM pg_indexes WHERE indexname = 'texts_parts'"
     assert query(bare_database_url, made) == [(1,)]
+
+
+async def test_an_extension_that_was_not_there_gets_its_index_at_the_next_migration(
+    database_url, admin, caplog
+):
+    caplog.set_level(logging.INFO, logger="archiver")
+    made = "SELECT indexdef FROM pg_indexes WHERE indexname = 'texts_parts'"
+    before = query(database_url, made)
+    admin.execute("DROP EXTENSION pg_trgm CASCADE")
+    assert query(database_url, made) == []
+    async with connect(database_url) as engine:
+        await migrate(engine)
+        assert query(database_url, made) == before
+        assert caplog.messages == ["made the index of parts of words"]
+        await migrate(engine)
+    assert len(caplog.messages) == 1
+
+
+async def test_an_index_that_cannot_be_made_stops_no_migration(database_url, admin, caplog):
+    admin.execute("DROP EXTENSION pg_trgm CASCADE")
+    admin.execute("CREATE FUNCTION public.similarity(text, text) RETURNS real RETURN 1")
+    async with connect(database_url) as engine:
+        assert await migrate(engine) == (latest(), latest())
+    assert caplog.messages == ["no index of parts of words"]
 
 
 async def test_the_views_ask_nothing_that_stands_before_postgress_own(bare_database_url):

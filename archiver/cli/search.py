@@ -214,8 +214,9 @@ def _warnings(outcome: Outcome, zone: tzinfo | None, *, advice: str) -> Iterator
         yield f"earlier messages of {told} cannot be found yet{advice}"
     if outcome.lacks_parts:
         yield (
-            "the database lacks the extension pg_trgm: for parts of words every message is looked "
-            "through, which may take longer than --timeout allows"
+            "the database lacks the extension pg_trgm, or its index, which archiver migrate makes: "
+            "for parts of words every message is looked through, which may take longer than "
+            "--timeout allows"
         )
 
 

@@ -20,11 +20,12 @@ from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.util import await_only
 
 from archiver.errors import ArchiverError
-from archiver.store import granting
+from archiver.store import granting, search_parts
 from archiver.store.connection import Engine, Transaction
 from archiver.store.engine import sqlstate
 from archiver.store.revision import current, latest, migrations, refuse_newer
 from archiver.store.schema import SCHEMA
+from archiver.store.search_parts import LOCK_NOT_AVAILABLE
 from archiver.store.sessions import OURS, is_pooled
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,6 @@ NOTICE_SECONDS = 3.0
 
 LOCK_SECONDS = 0.5
 LET_PASS_SECONDS = 1.0
-LOCK_NOT_AVAILABLE = "55P03"
 
 
 class PoolerBetween(ArchiverError):
@@ -55,8 +55,9 @@ class NoPlaceForAnArchive(ArchiverError):
 async def migrate(engine: Engine) -> tuple[str | None, str]:
     """Bring the database to this release's schema; safe to repeat, and to run twice at once.
 
-    Roles that have rights on the archive get theirs on what is new. Returns the revision before
-    (None: the database was empty) and after.
+    Roles that have rights on the archive get theirs on what is new. An index for which the server
+    lacked an extension is made once it has that. Returns the revision before (None: the database
+    was empty) and after.
 
     Raises:
         SchemaMismatch: a newer release has migrated the database.
@@ -73,6 +74,7 @@ async def migrate(engine: Engine) -> tuple[str | None, str]:
             await _require_place(connection, is_new=before is None)
             if before != latest():
                 await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+            if before != latest() or await search_parts.is_wanting(connection):
                 await connection.commit()
                 await _upgrade_and_tell(engine, connection)
             await connection.commit()
@@ -157,6 +159,9 @@ async def _upgrade_between_others(connection: Transaction) -> None:
         await connection.commit()
         try:
             await connection.run_sync(_upgrade, connection)
+            if await search_parts.is_wanting(connection):
+                await search_parts.make(connection)
+            await connection.commit()
         except DBAPIError as error:
             await connection.rollback()
             if sqlstate(error) != LOCK_NOT_AVAILABLE:

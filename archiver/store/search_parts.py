@@ -1,0 +1,56 @@
+"""The index of parts of words: it takes an extension, which a server may be given later.
+
+The migration that makes the table of texts makes it, too, where it can.
+"""
+
+import logging
+
+from sqlalchemy import text
+
+from archiver.store.connection import Transaction
+from archiver.store.engine import DatabaseError, first_line, sqlstate
+
+log = logging.getLogger(__name__)
+
+LOCK_NOT_AVAILABLE = "55P03"
+
+
+async def is_wanting(tx: Transaction) -> bool:
+    """Tell whether there is no such index, and the server has what it takes."""
+    return bool((await tx.execute(_IS_WANTING)).scalar_one())
+
+
+async def make(tx: Transaction) -> None:
+    """Make the index, unless the server refuses: all is found without it, and parts slowly.
+
+    Texts wait to be made searchable meanwhile.
+
+    Raises:
+        DBAPIError: others use the table at the moment.
+    """
+    place = (await tx.execute(_PLACE)).scalar_one()
+    try:
+        async with tx.begin_nested():
+            await tx.execute(text(f"CREATE EXTENSION IF NOT EXISTS pg_trgm SCHEMA {place}"))
+            of = f"spaced {place}.gin_trgm_ops, store.cells(hour)"
+            index = f"CREATE INDEX texts_parts ON store.texts USING gin ({of})"
+            await tx.execute(text(f"{index} WITH (gin_pending_list_limit = 1024)"))
+    except DatabaseError as error:
+        if sqlstate(error) == LOCK_NOT_AVAILABLE:
+            raise
+        log.warning("no index of parts of words", extra={"reason": first_line(error)})
+    else:
+        log.info("made the index of parts of words")
+
+
+_IS_WANTING = text("""
+    SELECT to_regclass('store.texts') IS NOT NULL AND to_regclass('store.texts_parts') IS NULL
+           AND EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_trgm')
+""")
+# Where somebody has put the extension, else where it could be made.
+_PLACE = text("""
+    SELECT coalesce(
+        (SELECT quote_ident(nspname) FROM pg_extension AS extension
+         JOIN pg_namespace AS schema ON schema.oid = extnamespace WHERE extname = 'pg_trgm'),
+        (SELECT nspname FROM pg_namespace WHERE nspname = 'public'), 'store')
+""")
