@@ -16,8 +16,7 @@ import asyncio
 import random
 import re
 import socket
-import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime
 from ipaddress import ip_address
 from tempfile import SpooledTemporaryFile
@@ -34,6 +33,7 @@ from archiver.errors import ArchiverError
 from archiver.flowdock.refusals import AnswerTooLong, Garbled, StatusRefused, TokenRefused
 from archiver.flowdock.retry import DELAYS, Delays, Gate, is_transient, retry_after, retrying
 from archiver.flowdock.session import QUOTING, authorization, open_session
+from archiver.flowdock.unpacking import PACKINGS, PIECE_BYTES, Unpacker
 
 _FILE = re.compile(
     r"/(?:files|flows/[^/]+/[^/]+/files|private/[0-9]+/[0-9]+/files)/[^/].*", re.DOTALL
@@ -48,11 +48,6 @@ PRIVATE = f"{FILE} was answered with a redirect into a private network"
 PACKED = f"{FILE} came packed, and was asked for as it is stored"
 NOT_IN_TIME = f"{FILE} did not come in time"
 _HOLDS = frozenset({429, 503})
-_PACKED = frozenset({"gzip", "x-gzip", "deflate"})
-_HEADER_TELLS = zlib.MAX_WBITS | 32
-"""Which of them it is, is found in the bytes."""
-PIECE_BYTES = 1024 * 1024
-"""Of what is unpacked, in memory."""
 
 
 class NoFile(ArchiverError):
@@ -155,20 +150,20 @@ class Downloads:
     async def _fetch_once(self, path: str, sink: IO[bytes], size_bytes: int | None) -> None:
         sink.seek(0)
         sink.truncate()
-        url: URL | None = URL(f"{self._base}{path}", encoded=True)
+        url = URL(f"{self._base}{path}", encoded=True)
         for _ in range(MOST_REDIRECTS + 1):
-            if url is None:
-                return
             try:
-                url = await self._ask(url, sink, size_bytes)
+                elsewhere = await self._ask(url, sink, size_bytes)
             except QUOTING:
                 raise Garbled(FILE) from None
             except TimeoutError:
                 raise TimeoutError(NOT_IN_TIME) from None  # aiohttp names the signed address
             except ValueError:  # a host that is no name, or a user beside it
                 raise NoFile(NOWHERE) from None
-        if url is not None:
-            raise NoFile(f"{FILE} was answered with more than {MOST_REDIRECTS} redirects")
+            if elsewhere is None:
+                return
+            url = elsewhere
+        raise NoFile(f"{FILE} was answered with more than {MOST_REDIRECTS} redirects")
 
     async def _ask(self, url: URL, sink: IO[bytes], size_bytes: int | None) -> URL | None:
         """As `_get`, and of the API in turn; storage keeps nobody waiting.
@@ -220,38 +215,53 @@ class Downloads:
     ) -> None:
         """Write what *response* gives to *sink*."""
         packing = response.headers.get("Content-Encoding", "identity").strip().lower()
-        chunks: AsyncIterator[bytes] = response.content.iter_any()
-        length = response.content_length
-        with SpooledTemporaryFile(max_size=PIECE_BYTES) as held:
-            if packing != "identity" and size_bytes is not None and length is None:
+        chunks, length = response.content.iter_any(), response.content_length
+        if packing == "identity" or (length is not None and length == size_bytes):
+            await self._write(response, chunks, sink)
+        elif length is not None or size_bytes is None:
+            await self._unpack(response, packing, chunks, sink)
+        else:
+            with SpooledTemporaryFile(max_size=PIECE_BYTES) as held:
                 # How long it is, and so what, is known when all has come.
                 await self._write(response, chunks, held)
-                length = held.tell()
-                chunks = _read(held)
-            unpacker = None
-            if packing != "identity" and (size_bytes is None or length != size_bytes):
-                if packing not in _PACKED:
-                    raise NoFile(PACKED)
-                unpacker = Unpacker()
-            await self._write(response, chunks, sink, unpacker)
-            if unpacker is not None:
-                unpacker.end()
+                if held.tell() == size_bytes:
+                    await self._write(response, _read(held), sink)
+                else:
+                    await self._unpack(response, packing, _read(held), sink)
+
+    async def _unpack(
+        self,
+        response: aiohttp.ClientResponse,
+        packing: str,
+        chunks: AsyncIterator[bytes],
+        sink: IO[bytes],
+    ) -> None:
+        """Write to *sink* what is packed in the *chunks* of *response*.
+
+        Raises:
+            NoFile: it is packed in a way that is not known. And as `_write`.
+        """
+        if packing not in PACKINGS:
+            raise NoFile(PACKED)
+        unpacker = Unpacker(FILE)
+        await self._write(response, chunks, sink, unpacker.feed)
+        unpacker.end()
 
     async def _write(
         self,
         response: aiohttp.ClientResponse,
         chunks: AsyncIterator[bytes],
         sink: IO[bytes],
-        unpacker: "Unpacker | None" = None,
+        unpack: Callable[[bytes], Iterable[bytes]] = lambda chunk: (chunk,),
     ) -> None:
-        """Write the *chunks* of *response* to *sink*, unpacked if there is an *unpacker*.
+        """Write what *unpack* makes of the *chunks* of *response* to *sink*.
 
         Raises:
-            AnswerTooLong, Garbled: of what is written.
+            AnswerTooLong: it is longer than a file may be. And what *unpack* raises.
         """
         length = 0
         async for chunk in chunks:
-            for piece in (chunk,) if unpacker is None else unpacker.feed(chunk):
+            for piece in unpack(chunk):
                 length += len(piece)
                 if length > self._limits.most_bytes:
                     response.close()
@@ -279,41 +289,9 @@ class Downloads:
 async def _read(held: IO[bytes]) -> AsyncIterator[bytes]:
     """What *held* holds, from its start."""
     held.seek(0)
-    while chunk := held.read(PIECE_BYTES):
-        yield chunk
+    while piece := held.read(PIECE_BYTES):
+        yield piece
         await asyncio.sleep(0)
-
-
-class Unpacker:
-    """Unpacks gzip and zlib, as it comes."""
-
-    def __init__(self) -> None:
-        self._zlib = zlib.decompressobj(_HEADER_TELLS)
-
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """Yield what *chunk* goes on with, in pieces of at most `PIECE_BYTES`.
-
-        Raises:
-            Garbled: it is not packed so.
-        """
-        while chunk:
-            if self._zlib.eof:  # gzip may be several, one after the other
-                self._zlib = zlib.decompressobj(_HEADER_TELLS)
-            try:
-                piece = self._zlib.decompress(chunk, PIECE_BYTES)
-                yield piece
-                chunk = self._zlib.unconsumed_tail or self._zlib.unused_data
-            except zlib.error:
-                raise Garbled(FILE) from None
-
-    def end(self) -> None:
-        """Look whether all has come.
-
-        Raises:
-            Garbled: it has not.
-        """
-        if not self._zlib.eof:
-            raise Garbled(FILE)
 
 
 class Fence(AbstractResolver):

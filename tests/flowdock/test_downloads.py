@@ -18,16 +18,15 @@ from typing_extensions import override
 from yarl import URL
 
 from archiver.flowdock.downloads import (
-    PIECE_BYTES,
     DownloadLimits,
     Downloads,
     Fence,
     NoFile,
-    Unpacker,
 )
 from archiver.flowdock.refusals import AnswerTooLong, Garbled, StatusRefused, TokenRefused
 from archiver.flowdock.retry import Gate
 from archiver.flowdock.session import authorization
+from archiver.flowdock.unpacking import PIECE_BYTES, Unpacker
 from tests.flowdock.conftest import QUICK, Server, serving
 
 TOKEN = "s3cret-t0ken"
@@ -232,7 +231,7 @@ async def test_what_cannot_be_unpacked_is_no_file(server, fetch, sent, packing, 
 def test_little_is_in_memory_of_what_unpacks_to_much(at_once: int) -> None:
     content = bytes(3 * PIECE_BYTES) + bytes(range(256))
     sent = gzip.compress(content)
-    unpacker = Unpacker()
+    unpacker = Unpacker("the file")
     pieces = [
         piece
         for at in range(0, len(sent), at_once)
