@@ -41,6 +41,8 @@ class Outcome:
     messages: int = 0
     rows: Counter[str] = field(default_factory=Counter)
     """Of each table: how many differed."""
+    differences: int = 0
+    """In all of them: a row may differ in several fields."""
     first: list[tuple[str, Difference]] = field(default_factory=list)
     """By flow, the first differences."""
 
@@ -48,6 +50,7 @@ class Outcome:
         """Count what a step found."""
         self.messages += step.messages
         self.rows.update(table for table, *_ in {_row(one) for one in step.differences})
+        self.differences += len(step.differences)
         room = TOLD_DIFFERENCES - len(self.first)
         self.first += [(flow, one) for one in step.differences[:room]]
 
@@ -126,8 +129,8 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
 def _describe(outcome: Outcome, done: str) -> None:
     for flow, one in outcome.first:
         click.echo(f"{make_safe(flow)} {_told(one)}")
-    if len(outcome.first) == TOLD_DIFFERENCES:
-        click.echo(f"(the first {TOLD_DIFFERENCES} differences)")
+    if len(outcome.first) < outcome.differences:
+        click.echo(f"(the first {len(outcome.first)} of {outcome.differences:,} differences)")
     told = f"{counted(outcome.flows, 'flow')}, {counted(outcome.messages, 'message')}"
     if not outcome.differing:
         click.echo(f"{told}: every row is the replay of the journal")

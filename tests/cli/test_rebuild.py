@@ -80,6 +80,22 @@ def test_programs_are_told_all_of_it_and_the_first_differences(archiver: Run, ar
     }  # fmt: skip
 
 
+def test_differences_that_are_not_listed_are_told_of(archiver: Run, archive: str) -> None:
+    def listed() -> tuple[int, list[str]]:
+        told = archiver("rebuild", "--check", ARCHIVER_DATABASE_URL=archive).stdout.split("\n")
+        lines = [line for line in told if line.startswith("acme/main message ")]
+        return len(lines), [line for line in told if line.startswith("(")]
+
+    execute(archive, "UPDATE store.messages SET app = 'x'")
+    execute(
+        archive,
+        "UPDATE store.messages SET uuid = 'y' WHERE id IN (SELECT id FROM store.messages LIMIT 6)",
+    )
+    assert listed() == (20, [])
+    execute(archive, "UPDATE store.messages SET uuid = 'y'")
+    assert listed() == (20, ["(the first 20 of 28 differences)"])
+
+
 def test_flows_that_do_not_exist_are_told(archiver: Run, archive: str) -> None:
     told = archiver("rebuild", "--flow", "other/*", ARCHIVER_DATABASE_URL=archive)
     assert told.returncode == 2
