@@ -13,6 +13,7 @@ from archiver.cli.measures import told_bytes, told_count, told_seconds, told_sha
 from archiver.cli.tables import counted
 from archiver.cli.terminal import make_safe
 from archiver.store.leases import Report, is_silent, unheard_among
+from archiver.store.missing import why_unread
 from archiver.store.reading import Count, FlowReport, Totals
 from archiver.store.surveying import LAGGING_SECONDS
 
@@ -53,13 +54,16 @@ class View(Struct, frozen=True, kw_only=True):
 
 def draw(view: View, *, width: int, height: int) -> RenderableType:
     """The whole screen, of at most so many columns and lines."""
+    unread = _unread(view)
+    shown = max(1, height - FIXED_LINES - len(unread))
     return Group(
         _title(view, width),
         _sums(view, width),
         Rule(style="dim"),
-        _table(view, width=width, lines=max(1, height - FIXED_LINES)),
+        _table(view, width=width, lines=shown),
         Rule(style="dim"),
-        _foot(view, shown=max(1, height - FIXED_LINES)),
+        *unread,
+        _foot(view, shown=shown),
     )
 
 
@@ -130,6 +134,19 @@ def _cells(one: FlowReport, view: View) -> Mapping[str, Text]:
         told["newest"] = told_seconds((view.look.at - one.newest_at).total_seconds())
     new = Text(f"{rate:,.1f}", style="green") if rate else Text("-", style="dim")
     return {"new/s": new, **{name: Text(text) for name, text in told.items()}}
+
+
+def _unread(view: View) -> list[Text]:
+    """A line on the flows whose gaps stay, since no account can read them; none without any."""
+    flows = [
+        f"{make_safe(one.flow)} ({reason})"
+        for one in _in_order(view)
+        if one.gaps and (reason := why_unread(one.joined, one.disabled))
+    ]
+    if not flows:
+        return []
+    told = f" the gaps of {counted(len(flows), 'flow')} stay: {', '.join(flows)}"
+    return [Text(told, style="yellow", no_wrap=True, overflow="ellipsis")]
 
 
 def _foot(view: View, *, shown: int) -> Text:

@@ -152,6 +152,22 @@ def test_that_flows_have_no_stream_is_told() -> None:
     assert "✗ 2 flows without a stream" in shown(view, 80, 24)[0]
 
 
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (100, 24), (60, 10)])
+def test_the_gaps_that_stay_are_told_and_why(width: int, height: int) -> None:
+    flows = [flow(f"acme/{number}", gaps=1) for number in range(50)]
+    flows.append(replace(flow("acme/le\x1bft", gaps=3), joined=False))
+    flows.append(replace(flow("acme/old", gaps=2), disabled=True))
+    flows.append(replace(flow("acme/whole"), joined=False))
+    view = View(look=look(*flows), every_seconds=2, rates={}, readiness=None)
+    lines = shown(view, width, height)
+    assert len(lines) == height
+    assert max(map(len, lines)) <= width
+    told = " the gaps of 2 flows stay: acme/le␛ft (no account reads it), acme/old (it is disabled)"
+    assert lines[-2].rstrip() == (told if width > len(told) else f"{told[: width - 1]}…")
+    left = 53 - (height - 7)
+    assert lines[-1].startswith(f" {left} more, {left - 1} behind")
+
+
 async def test_while_the_database_is_away_the_last_view_stays() -> None:
     answers: list[Look | Exception] = [
         look(flow("a")),
