@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
@@ -32,6 +32,7 @@ from archiver.cli.options import FileName, refuse_beside
 from archiver.cli.progress import Tell, shown_progress
 from archiver.cli.searching.finding import refresh
 from archiver.cli.searching.misspelling import told_misspelt
+from archiver.cli.stopping import told_when_stopped
 from archiver.cli.tables import counted, first_of
 from archiver.cli.terminal import make_safe
 from archiver.domain.query import Filter, Query
@@ -186,13 +187,12 @@ def export(
     for told in told_misspelt(chosen.query) if chosen.query else ():
         click.echo(make_safe(told), err=True)
     course = Course()
-    try:
-        with serve_database(settings) as place, shown_progress(quiet=as_json) as tell:
-            manifest = asyncio.run(_run(place, order, partial(course.tell, tell)))
-    except (KeyboardInterrupt, SystemExit):
-        if course.is_begun:
-            _tell_left(to)
-        raise
+    with (
+        told_when_stopped(partial(_left, to, course)),
+        serve_database(settings) as place,
+        shown_progress(quiet=as_json) as tell,
+    ):
+        manifest = asyncio.run(_run(place, order, partial(course.tell, tell)))
     if as_json:
         click.echo(json.dumps(_summary(manifest, to, course.seconds)))
     else:
@@ -217,14 +217,15 @@ async def _run(place: Place, order: Order, tell: Callable[[Progress], None]) -> 
         )
 
 
-def _tell_left(to: Path) -> None:
-    """Tell what an interrupted run has left."""
+def _left(to: Path, course: Course) -> Iterator[str]:
+    """What an interrupted run has left."""
+    if not course.is_begun:
+        return
     if has_left(to):
-        told = f"{to} is complete; {partial_of(to)} is left of its run, and can be removed"
-        click.echo(make_safe(told), err=True)
+        yield f"{to} is complete; {partial_of(to)} is left of its run, and can be removed"
     elif partial_of(to).exists():
         kept = f"what is finished is kept in {partial_of(to)}"
-        click.echo(make_safe(f"{kept}, and the same command goes on from there"), err=True)
+        yield f"{kept}, and the same command goes on from there"
 
 
 def _moment(option: str, told: str | None, now: datetime) -> datetime | None:

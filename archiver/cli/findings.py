@@ -25,6 +25,7 @@ TOLD_DIFFERENCES = 20
 TOLD_DOUBTS = 5
 """Of each flow."""
 TOLD_LETTERS = 60
+MORE = "more differences: --json has them all"
 UNREADABLE = "no account can read this flow now; leave it out with --flow '!{}'"
 
 
@@ -37,8 +38,7 @@ def describe(
     """
     if looks:
         show_table(COLUMNS, [_cells(flow, look) for flow, look in sorted(looks.items())])
-    lines = [line for flow, look in sorted(looks.items()) for line in _differences(flow, look)]
-    for line in first_of(lines, TOLD_DIFFERENCES, more="more differences: --json has them all"):
+    for line in first_of(_all_differences(looks), TOLD_DIFFERENCES, more=MORE):
         click.echo(line)
     for flow, look in sorted(looks.items()):
         for doubt in first_of(list(_doubts(look)), TOLD_DOUBTS, more="more doubts"):
@@ -46,6 +46,21 @@ def describe(
     for flow in unreadable:
         click.echo(f"{make_safe(flow)}: {UNREADABLE.format(make_safe(flow))}")
     click.echo(_conclusion(looks, unreadable, locked_out))
+
+
+def told_by_then(looks: Mapping[str, Look]) -> Iterator[str]:
+    """What was found by a verification that is stopped: what it repaired, no other one finds.
+
+    What streams told of meanwhile is no difference, and is not taken out yet.
+    """
+    lines = _all_differences(looks)
+    yield from first_of(lines, TOLD_DIFFERENCES, more="more differences")
+    listed = sum(look.listed for look in looks.values())
+    found = "no difference found"
+    if lines:
+        found = f"{counted(len(lines), 'difference')} found and repaired"
+        found += ", if no stream told of them meanwhile"
+    yield f"stopped: {counted(listed, 'message')} listed, {found}; the same command begins anew"
 
 
 def summarize(
@@ -119,6 +134,10 @@ def _share(part: int, whole: int) -> str:
 
 def _in_order(look: Look) -> list[Difference]:
     return sorted(look.differences.values(), key=lambda one: one.id)
+
+
+def _all_differences(looks: Mapping[str, Look]) -> list[str]:
+    return [line for flow, look in sorted(looks.items()) for line in _differences(flow, look)]
 
 
 def _differences(flow: str, look: Look) -> Iterator[str]:

@@ -15,7 +15,8 @@ from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, guarded, open_for_changes, serve_database
 from archiver.cli.options import FileName, refuse_beside
 from archiver.cli.progress import Tell, shown_progress
-from archiver.cli.restoration import is_own, require_journal, restore
+from archiver.cli.restoration import Count, is_own, require_journal, restore
+from archiver.cli.stopping import told_when_stopped
 from archiver.cli.tables import counted
 from archiver.cli.terminal import make_safe
 from archiver.domain.model import User
@@ -43,12 +44,12 @@ class Report:
     """Exports of other archives."""
     people: int = 0
     introduced: int = 0
+    total: Imported = field(default_factory=Imported)
+    """Of all files together, and of what is read by now of the next."""
 
-    @property
-    def total(self) -> Imported:
-        """Of all files together."""
-        parts = [imported for _, _, imported in self.files]
-        return sum([*parts, *(imported for _, imported in self.archives)], Imported())
+    def count(self, step: Imported) -> None:
+        """Count what became of a part of a file."""
+        self.total += step
 
 
 @click.command("import")
@@ -88,8 +89,15 @@ def import_(
     people = [] if users is None else read_users(users)
     settings = load()
     began = time.monotonic()
-    with serve_database(settings) as place, shown_progress(quiet=as_json) as tell:
-        report = asyncio.run(_run(place, exports, archives, people=people, path=path, tell=tell))
+    report = Report(people=len(people))
+    with (
+        told_when_stopped(lambda: [_stopped(report.total, "event" if archives else "message")]),
+        serve_database(settings) as place,
+        shown_progress(quiet=as_json) as tell,
+    ):
+        asyncio.run(
+            _run(place, exports, archives, people=people, path=path, report=report, tell=tell)
+        )
     seconds = time.monotonic() - began
     if as_json:
         click.echo(json.dumps(_plain(report, seconds)))
@@ -111,9 +119,9 @@ async def _run(
     *,
     people: Sequence[User],
     path: str | None,
+    report: Report,
     tell: Tell,
-) -> Report:
-    report = Report(people=len(people))
+) -> None:
     collect_rarely()
     async with open_for_changes(place) as engine, guarded(place):
         now = daemon.utc_now()
@@ -124,16 +132,17 @@ async def _run(
         done = 0
         for export in exports:
             start, share = done / whole, export.size_bytes / whole
-            flow, imported = await _import(engine, export, path, _within(tell, start, share))
+            part = _within(tell, start, share)
+            flow, imported = await _import(engine, export, path, report.count, part)
             report.files.append((export, flow, imported))
             done += export.size_bytes
         for archive, manifest in archives.items():
-            report.archives.append((archive, await restore(engine, archive, manifest, tell)))
-    return report
+            imported = await restore(engine, archive, manifest, report.count, tell)
+            report.archives.append((archive, imported))
 
 
 async def _import(
-    engine: Engine, export: ExportFile, path: str | None, tell: Tell
+    engine: Engine, export: ExportFile, path: str | None, count: Count, tell: Tell
 ) -> tuple[str | None, Imported]:
     """Archive one file; returns the flow's path, and what became of it."""
     found = _survey(export, tell)
@@ -148,6 +157,7 @@ async def _import(
     began = time.monotonic()
     async for step in import_export(engine, export, found, destination, now=now):
         imported += step
+        count(step)
         rate = imported.read / max(0.001, time.monotonic() - began)
         share = imported.read / max(1, found.elements)
         tell(
@@ -218,6 +228,14 @@ def _describe(report: Report, seconds: float) -> None:
     rate = report.total.read / max(0.001, seconds)
     things = "event" if report.archives else "message"
     click.echo(f"{counted(report.total.read, things)} in {seconds:,.1f} s, {rate:,.0f}/s")
+
+
+def _stopped(imported: Imported, thing: str) -> str:
+    """What is said of an import that is stopped."""
+    return (
+        f"stopped: {counted(imported.read, thing)} read; what is archived of them stays, "
+        "and the same command takes the rest"
+    )
 
 
 def _told(imported: Imported, things: str = "message") -> str:

@@ -4,8 +4,8 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
@@ -16,6 +16,7 @@ from archiver.cli.choice import choose_flows
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
 from archiver.cli.progress import Tell, shown_progress
+from archiver.cli.stopping import told_when_stopped
 from archiver.cli.tables import clipped, counted
 from archiver.cli.terminal import make_safe
 from archiver.ingest import rebuild as rebuilding
@@ -79,18 +80,26 @@ def rebuild(load: LoadSettings, /, *, check: bool, patterns: tuple[str, ...], as
     require_archive(settings)
     began = time.monotonic()
     walk = rebuilding.check if check else rebuilding.rebuild
-    with serve_database(settings) as place, shown_progress(quiet=as_json) as tell:
-        outcome = asyncio.run(_run(place, walk, patterns, tell))
+    done = "found" if check else "mended"
+    outcome = Outcome()
+    with (
+        told_when_stopped(lambda: _stopped(outcome, done)),
+        serve_database(settings) as place,
+        shown_progress(quiet=as_json) as tell,
+    ):
+        asyncio.run(_run(place, walk, patterns, outcome, tell))
     if as_json:
         seconds = round(time.monotonic() - began, 3)
         click.echo(json.dumps({"check": check, **_plain(outcome), "seconds": seconds}))
     else:
-        _describe(outcome, "found" if check else "mended")
+        for line in [*_first(outcome), _conclusion(outcome, done)]:
+            click.echo(line)
     return 1 if check and outcome.differing else 0
 
 
-async def _run(place: Place, walk: Walk, patterns: Sequence[str], tell: Tell) -> Outcome:
-    outcome = Outcome()
+async def _run(
+    place: Place, walk: Walk, patterns: Sequence[str], outcome: Outcome, tell: Tell
+) -> None:
     collect_rarely()
     async with open_database(place) as engine:
         async with engine.connect() as tx:
@@ -111,7 +120,7 @@ async def _run(place: Place, walk: Walk, patterns: Sequence[str], tell: Tell) ->
         async with asyncio.TaskGroup() as group:
             for _ in range(min(SIDE_BY_SIDE, connections_of(engine))):
                 group.create_task(work())
-    return replace(outcome, first=sorted(outcome.first, key=itemgetter(0)))
+    outcome.first.sort(key=itemgetter(0))
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:
@@ -126,17 +135,34 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _describe(outcome: Outcome, done: str) -> None:
+def _first(outcome: Outcome) -> Iterator[str]:
+    """The first differences."""
     for flow, one in outcome.first:
-        click.echo(f"{make_safe(flow)} {_told(one)}")
+        yield f"{make_safe(flow)} {_told(one)}"
     if len(outcome.first) < outcome.differences:
-        click.echo(f"(the first {len(outcome.first)} of {outcome.differences:,} differences)")
+        yield f"(the first {len(outcome.first)} of {outcome.differences:,} differences)"
+
+
+def _conclusion(outcome: Outcome, done: str) -> str:
     told = f"{counted(outcome.flows, 'flow')}, {counted(outcome.messages, 'message')}"
     if not outcome.differing:
-        click.echo(f"{told}: every row is the replay of the journal")
-        return
+        return f"{told}: every row is the replay of the journal"
+    return f"{told}: {_rows(outcome, done)}"
+
+
+def _rows(outcome: Outcome, done: str) -> str:
     rows = ", ".join(f"{count:,} of {table}" for table, count in sorted(outcome.rows.items()))
-    click.echo(f"{told}: {counted(outcome.differing, 'wrong row')} {done}: {rows}")
+    return f"{counted(outcome.differing, 'wrong row')} {done}: {rows}"
+
+
+def _stopped(outcome: Outcome, done: str) -> Iterator[str]:
+    """What one that is stopped has done: what it has mended, the next one does not find."""
+    yield from _first(outcome)
+    found = f"; {_rows(outcome, done)}" if outcome.differing else ", and no wrong row found"
+    yield (
+        f"stopped: {counted(outcome.messages, 'message')} compared{found}; "
+        "the same command begins anew"
+    )
 
 
 def _told(one: Difference) -> str:

@@ -31,6 +31,9 @@ CHECK_SHARE = 0.1
 LONGEST_LINE_BYTES = 2 * LIMITS.body_bytes + 1_000_000
 """No byte of what was received takes more than two: escaped in a text, or as hexadecimal digits."""
 
+Count = Callable[[Imported], None]
+"""Called with what became of each part."""
+
 
 def is_own(path: Path) -> bool:
     """Tell whether *path* is an export that the archiver made.
@@ -72,7 +75,9 @@ def require_journal(path: Path) -> Manifest:
     return manifest
 
 
-async def restore(engine: Engine, path: Path, manifest: Manifest, tell: Tell) -> Imported:
+async def restore(
+    engine: Engine, path: Path, manifest: Manifest, count: Count, tell: Tell
+) -> Imported:
     """Archive an export of a journal, when all its files are as the manifest says.
 
     Raises:
@@ -100,6 +105,7 @@ async def restore(engine: Engine, path: Path, manifest: Manifest, tell: Tell) ->
                 continue
             async for step in restore_events(engine, lines(file.path), keys, now=now):
                 imported += step
+                count(step)
                 share = imported.read / max(1, manifest.rows)
                 tell(
                     CHECK_SHARE + (1 - CHECK_SHARE) * share,

@@ -20,9 +20,10 @@ from archiver.cli.database import (
     require_archive,
     serve_database,
 )
-from archiver.cli.findings import describe, summarize
+from archiver.cli.findings import describe, summarize, told_by_then
 from archiver.cli.moments import Moment
 from archiver.cli.progress import Tell, shown_progress
+from archiver.cli.stopping import told_when_stopped
 from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.account import Account
 from archiver.ingest.apply import when_possible
@@ -96,8 +97,13 @@ def verify(
     settings = load()
     settings.require_accounts()
     require_archive(settings)
-    with serve_database(settings) as place, shown_progress(quiet=as_json) as tell:
-        found = asyncio.run(_run(settings, place, patterns, since, tell))
+    found = Findings()
+    with (
+        told_when_stopped(lambda: told_by_then(found.looks)),
+        serve_database(settings) as place,
+        shown_progress(quiet=as_json) as tell,
+    ):
+        asyncio.run(_run(settings, place, patterns, since=since, found=found, tell=tell))
     if as_json:
         click.echo(json.dumps(summarize(found.looks, found.unreadable, found.locked_out)))
     else:
@@ -110,9 +116,14 @@ def verify(
 
 
 async def _run(
-    settings: Settings, place: Place, patterns: Sequence[str], since: datetime | None, tell: Tell
-) -> Findings:
-    found = Findings()
+    settings: Settings,
+    place: Place,
+    patterns: Sequence[str],
+    *,
+    since: datetime | None,
+    found: Findings,
+    tell: Tell,
+) -> None:
     async with (
         open_for_changes(place) as engine,
         guarded(place),
@@ -145,7 +156,6 @@ async def _run(
         and (key in refused | unmeasured.keys() or standings.get(key, Standing()).due)
         and settings.wants(path)
     ]
-    return found
 
 
 async def _look_through(

@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import time
 from pathlib import Path
 
 import psycopg
@@ -9,13 +11,15 @@ import pytest
 
 from archiver.cli import database
 from archiver.cli.database import Place
-from archiver.cli.importing import _run
+from archiver.cli.importing import Report, _run
 from archiver.domain.model import User, UserId
 from archiver.errors import ArchiverError, leaves
 from archiver.simulator.official import write_exports
 from archiver.simulator.seeding import HISTORY_ENDS_AT, settle, write_history
 from archiver.simulator.world import World
 from tests.cli.conftest import Run
+from tests.cli.forks import Starter
+from tests.ingest.arriving import waits_for_lock
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +135,41 @@ def test_what_was_rejected_is_told_by_the_exit_status(
     assert "0 placed, 1 left" in retried.stdout
 
 
+def test_who_stops_an_import_is_told_what_became_of_it_and_how_to_go_on(
+    archiver: Run,
+    starter: Starter,
+    environ: dict[str, str],
+    database_url: str,
+    tmp_path: Path,
+) -> None:
+    settings = {"ARCHIVER_DATABASE_URL": database_url}
+    for name, ids in {"a": (1, 2), "b": (3, 4, 5)}.items():
+        said = [{"id": id_, "event": "message", "content": "x", "flow": name} for id_ in ids]
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "messages.json").write_text(json.dumps(said))
+    first, second = str(tmp_path / "a"), str(tmp_path / "b")
+    (tmp_path / "one.json").write_text(
+        '[{"id": 3, "event": "message", "content": "x", "flow": "b"}]'
+    )
+    assert archiver("import", str(tmp_path / "one.json"), **settings).returncode == 0
+    with psycopg.connect(database_url) as other:
+        other.execute("SELECT FROM store.ledger FOR UPDATE")
+        with (tmp_path / "told").open("w+b") as told:
+            files = [told.fileno()] * 3
+            command = ["import", "--json", first, second]
+            with starter.start(command, environ | settings, *files) as importing:
+                while not waits_for_lock(database_url):
+                    time.sleep(0.01)
+                importing.send_signal(signal.SIGINT)
+                assert importing.wait() == 130
+    assert (tmp_path / "told").read_text().rstrip() == (
+        "stopped: 2 messages read; what is archived of them stays, "
+        "and the same command takes the rest"
+    )
+    again = json.loads(archiver(*command, **settings).stdout)
+    assert (again["taken"], again["known"], again["rejected"]) == (2, 3, 0)
+
+
 async def test_an_import_does_not_wait_for_a_private_database_that_is_gone(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,7 +179,9 @@ async def test_an_import_does_not_wait_for_a_private_database_that_is_gone(
     with psycopg.connect(database_url) as other:
         other.execute("LOCK TABLE store.users")
         with pytest.raises(ExceptionGroup) as ended:
-            await _run(place, [], {}, people=[ann], path=None, tell=lambda *_: None)
+            await _run(
+                place, [], {}, people=[ann], path=None, report=Report(), tell=lambda *_: None
+            )
     (told,) = leaves(ended.value)
     assert isinstance(told, ArchiverError)
     assert "the private database has ended" in str(told)

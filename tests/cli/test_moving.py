@@ -107,7 +107,7 @@ def bring_in(url: str, file: Path, steps: list[str] | None = None) -> Any:
             steps.append(where)
 
     with running(url) as (run, engine):
-        return run(restore(engine, file, require_journal(file), tell))
+        return run(restore(engine, file, require_journal(file), lambda _: None, tell))
 
 
 async def gossip(engine: Any, url: str) -> None:
@@ -568,7 +568,11 @@ def test_a_line_without_end_is_not_read_into_memory(
         tracemalloc.start()
         try:
             with pytest.raises(ArchiverError, match=r"flows\.jsonl, line 1: it is longer than any"):
-                run(restore(engine, tmp_path / "out", whole, lambda _done, _where: None))
+                run(
+                    restore(
+                        engine, tmp_path / "out", whole, lambda _: None, lambda _done, _where: None
+                    )
+                )
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()

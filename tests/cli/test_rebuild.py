@@ -138,6 +138,49 @@ def test_a_database_that_goes_away_is_told_and_is_no_difference(begin: Begin, ar
             assert told.read().startswith("archiver: error: the database went away: terminating")
 
 
+def test_who_stops_it_is_told_what_was_mended_by_then(
+    begin: Begin, archiver: Run, starter: Starter, archive: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fill() -> None:
+        async with connect(archive) as engine:
+            await apply(engine, chapter(0, await new_flow(engine)))
+
+    asyncio.run(fill())
+    execute(archive, "UPDATE store.flows SET path = 'acme/next' WHERE path <> 'acme/main'")
+    execute(archive, "UPDATE store.messages SET content = 'forged' WHERE id = 2")
+    monkeypatch.setattr(starter, "constants", {"archiver.cli.rebuild.SIDE_BY_SIDE": 1})
+    with psycopg.connect(archive) as other:
+        other.execute(
+            "SELECT FROM store.ledger JOIN store.flows USING (flow_key)"
+            " WHERE path = 'acme/next' FOR UPDATE OF ledger"
+        )
+        with begin() as (rebuilding, told):
+            wait_for_lock(archive)
+            rebuilding.send_signal(signal.SIGINT)
+            assert rebuilding.wait() == 130
+            found = "14 messages compared; 1 wrong row mended: 1 of messages"
+            assert told.read().rstrip().split("\n") == [
+                "acme/main message 2 content: forged, by the journal sentence 2",
+                f"stopped: {found}; the same command begins anew",
+            ]
+    again = archiver("rebuild", ARCHIVER_DATABASE_URL=archive)
+    assert again.stdout.startswith("acme/next message 2 content: forged, by the journal")
+    assert again.stdout.endswith("1 wrong row mended: 1 of messages\n")
+
+
+def test_who_stops_a_comparison_is_told_how_far_it_came(begin: Begin, archive: str) -> None:
+    with psycopg.connect(archive) as other:
+        other.execute("LOCK TABLE store.messages")
+        with begin("--check") as (checking, told):
+            wait_for_lock(archive)
+            checking.send_signal(signal.SIGTERM)
+            assert checking.wait() == 143
+            assert told.read() == (
+                "stopped: 0 messages compared, and no wrong row found; "
+                "the same command begins anew\n"
+            )
+
+
 def test_one_that_is_stopped_does_not_keep_a_flow_from_the_daemon(
     begin: Begin, starter: Starter, archive: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
 import re
+import signal
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -26,6 +29,8 @@ from archiver.simulator.faults import Fault
 from archiver.simulator.server import Simulator
 from archiver.store.engine import connect
 from tests.cli.conftest import IMPORTED, Run, leading_to
+from tests.cli.forks import Starter
+from tests.ingest.arriving import waits_for_lock
 from tests.test_daemon import Archive, archiving, settings_for, until
 
 FLOW = "acme/main"
@@ -68,7 +73,11 @@ async def verify_here(
     settings = replace(
         settings_for(flowdock, url), ingest=IngestSettings(settling_seconds=settling_seconds)
     )
-    return await command._run(settings, place, patterns, since, lambda _done, _where: None)
+    found = Findings()
+    await command._run(
+        settings, place, patterns, since=since, found=found, tell=lambda _done, _where: None
+    )
+    return found
 
 
 async def verify(
@@ -135,6 +144,56 @@ async def test_what_differs_is_told_and_repaired_and_then_proven(archiver, flowd
         assert archive.differences() == []
     pages = execute(url, "SELECT count(*) FROM store.pages WHERE purpose = 'verify'")
     assert pages[0][0] > result["pages"]
+
+
+NO_SECOND_PAGE = """
+    CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF EXISTS (SELECT FROM store.pages WHERE purpose = 'verify') THEN
+            PERFORM pg_advisory_xact_lock(77);
+        END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER wait BEFORE INSERT ON store.pages FOR EACH ROW
+        WHEN (NEW.purpose = 'verify') EXECUTE FUNCTION wait()
+"""
+
+
+def stop(starter: Starter, settings: dict[str, str], url: str) -> list[str]:
+    """Verify, and stop it when it waits for a lock that is held here; what it tells people."""
+    reader, writer = os.pipe()
+    with psycopg.connect(url) as other, Path(os.devnull).open("r+b") as nothing:
+        other.execute("SELECT pg_advisory_lock(77)")
+        files = (nothing.fileno(), nothing.fileno(), writer)
+        with starter.start(["verify"], settings, *files) as verifying, os.fdopen(reader) as told:
+            os.close(writer)
+            while not waits_for_lock(url):
+                time.sleep(0.01)
+            verifying.send_signal(signal.SIGINT)
+            assert verifying.wait() == 130
+            return told.read().rstrip().split("\n")
+
+
+async def test_who_stops_it_is_told_what_was_repaired_by_then(flowdock, url, starter, environ):
+    execute(url, "UPDATE store.messages SET content = 'forged' WHERE event = 'message'")
+    execute(url, NO_SECOND_PAGE)
+    settings = environ | leading_to(flowdock, url) | {
+        "ARCHIVER_TOKEN": flowdock.token, "ARCHIVER_BACKFILL_CONCURRENCY": "1",
+        "ARCHIVER_INGEST_SETTLING_SECONDS": "0.2", "ARCHIVER_LOG_LEVEL": "error",
+    }  # fmt: skip
+    *differences, last = await asyncio.to_thread(stop, starter, settings, url)
+    found = re.fullmatch(
+        r"stopped: (\d+) messages listed, (\d+) differences found and repaired, "
+        r"if no stream told of them meanwhile; the same command begins anew",
+        last,
+    )
+    assert found, last
+    listed, count = map(int, found.groups())
+    assert 20 < count <= listed < 100
+    assert all(" content changed unheard: forged → " in one for one in differences[:20])
+    assert differences[20:] == [f"… and {count - 20} more differences"]
+    left = execute(url, "SELECT count(*) FROM store.messages WHERE content = 'forged'")
+    whole = execute(url, "SELECT count(*) FROM store.messages WHERE event = 'message'")
+    assert 0 < left[0][0] <= whole[0][0] - count
 
 
 async def test_a_flow_whose_newest_message_is_not_told_is_in_doubt(archiver, flowdock, url):
@@ -214,7 +273,9 @@ async def test_what_a_token_can_read_no_more_is_verified_by_those_who_can(flowdo
         flowdock.world.directory._by_secret.pop(flowdock.token, None)
 
     place = Place(url=url, pool_size=5, private=False)
-    found = await command._run(replace(with_both, accounts=(work, club)), place, (), None, revoke)
+    found = Findings()
+    both = replace(with_both, accounts=(work, club))
+    await command._run(both, place, (), since=None, found=found, tell=revoke)
     assert list(found.locked_out) == ["default"]
     assert found.looks[FLOW].troubles == []
     assert [*found.looks[FLOW].differences] == [lost]

@@ -1,0 +1,19 @@
+"""What is said of work that somebody stops before it is done."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import click
+
+from archiver.cli.terminal import make_safe
+
+
+@contextmanager
+def told_when_stopped(told: Callable[[], Iterable[str]]) -> Iterator[None]:
+    """Print the lines that *told* gives, on standard error, if Ctrl-C or SIGTERM ends the block."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        for line in told():
+            click.echo(make_safe(line), err=True)
+        raise
