@@ -10,12 +10,13 @@ from archiver.cli.choice import nearest
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
 from archiver.cli.explanation import Explanation, describe
+from archiver.cli.measures import FILES_OFF
 from archiver.cli.numbers import Whole
 from archiver.cli.terminal import make_safe, show_json
 from archiver.errors import ArchiverError
 from archiver.ingest.folding import by_message
 from archiver.ingest.tagging import tag_history
-from archiver.store import directory, explaining, journal, leases, missing
+from archiver.store import directory, explaining, files, journal, leases, missing
 from archiver.store.connection import Transaction
 from archiver.store.coverage import NEWEST_PROVABLE
 from archiver.store.engine import see_one_moment
@@ -43,6 +44,8 @@ def explain(load: LoadSettings, /, *, flow: str, id_: int, as_json: bool) -> int
         show_json(msgspec.json.encode(found).decode())
     else:
         describe(found)
+        if any(one.sha256 is None for one in found.files) and not settings.files.enabled:
+            click.echo(FILES_OFF)
     return 0 if found.forms else 1
 
 
@@ -68,6 +71,7 @@ async def _read(place: Place, flow: str, id_: int) -> Explanation:
             message=message,
             revisions=await explaining.revisions(tx, path, id_),
             tags=tag_history(facts),
+            files=await files.of_message(tx, path, id_),
             changed_by=await explaining.targeting(tx, flow_key, id_),
             thread=await explaining.thread(tx, path, thread) if thread else None,
         )

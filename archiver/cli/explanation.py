@@ -9,11 +9,12 @@ import click
 import msgspec
 from msgspec import Struct
 
-from archiver.cli.measures import told_unheard
+from archiver.cli.measures import told_bytes, told_not_kept, told_unheard
 from archiver.cli.tables import counted, moment
 from archiver.cli.terminal import has_colours, make_safe
 from archiver.ingest.tagging import TagStep
 from archiver.store.explaining import Fields, Form, PageTold, Proof, Targeting
+from archiver.store.files import MessageFile
 
 NOT_NOTED = "by a page that is not noted: a look at the newest message proves nothing"
 
@@ -34,6 +35,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     message: Fields | None
     revisions: Sequence[Fields]
     tags: Sequence[TagStep]
+    files: Sequence[MessageFile]
     changed_by: Sequence[Targeting]
     thread: Fields | None
 
@@ -51,6 +53,7 @@ def describe(found: Explanation) -> None:
     _section("message now", _fields(found.message, left_out={"flow", "id"}))
     _section("revisions", map(_revision, found.revisions))
     _section("tags", map(_tag_step, found.tags))
+    _section("files", _files(found.files, unread=found.not_read))
     _section("changed by", map(_change, found.changed_by))
     _section("thread", _fields(found.thread, left_out={"flow", "detail"}))
 
@@ -141,6 +144,20 @@ def _tag_step(step: TagStep) -> str:
     by = f" by user {step.user}" if step.user else ""
     way = " shown by a listing" if step.listed else by
     return f"{step.id}{way}, {moment(step.at)}: {' '.join(changes)}"
+
+
+def _files(files: Sequence[MessageFile], *, unread: str | None) -> Iterator[str]:
+    """Whether what they hold is kept, since when, and why not."""
+    for one in files:
+        name = one.file_name or "file"
+        if one.sha256:
+            yield f"{name}: kept since {moment(one.kept_at)}, {told_bytes(one.size_bytes or 0)}"
+            yield f"  sha256 {one.sha256}"
+        else:
+            asked = f" (asked for {counted(one.attempts, 'time')})" if one.attempts else ""
+            yield f"{name}: not kept: {told_not_kept(one)}{asked}"
+    if unread and any(one.sha256 is None for one in files):
+        yield f"nothing is asked for of this flow: {unread}"
 
 
 def _change(one: Targeting) -> str:

@@ -15,7 +15,7 @@ from msgspec import Struct
 from archiver.cli.choice import choose_flows
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
-from archiver.cli.measures import told_bytes, told_files
+from archiver.cli.measures import FILES_OFF, told_bytes, told_files, told_not_kept
 from archiver.cli.numbers import LARGEST, Whole
 from archiver.cli.options import FileName, HelpfulGroup, refuse_beside
 from archiver.cli.tables import Column, show_table
@@ -34,9 +34,6 @@ COLUMNS = (
     Column("asked", is_number=True),
     Column("why it is not kept"),
 )
-NO_PATH = "the message tells no path of it"
-UNASKED = "nothing asks for it"
-NOT_YET = "not asked for yet"
 NAMELESS = "file"
 LONGEST_NAME_BYTES = 200
 
@@ -83,7 +80,7 @@ def files(
             show_table(COLUMNS, [_cells(one) for one in found.missing])
         click.echo(told_files(found.counts))
         if found.missing and not settings.files.enabled:
-            click.echo("nothing asks for files: files.enabled is off")
+            click.echo(FILES_OFF)
     return 1 if found.missing else 0
 
 
@@ -104,7 +101,7 @@ def save(load: LoadSettings, /, *, flow: str, id_: int, to: Path) -> int:
     with serve_database(settings) as place:
         left = asyncio.run(_save(place, flow, id_, to))
     for one in left:
-        told = f"{one.file_name or NAMELESS} is not in the archive: {_why(one)}"
+        told = f"{one.file_name or NAMELESS} is not in the archive: {told_not_kept(one)}"
         click.echo(make_safe(told), err=True)
     return 1 if left else 0
 
@@ -187,10 +184,4 @@ def _name_of(one: MessageFile) -> str:
 def _cells(one: Missing) -> Sequence[str]:
     size = "-" if one.file_size is None else told_bytes(one.file_size)
     asked = "-" if one.attempts is None else f"{one.attempts:,}"
-    return one.flow, str(one.message_id), one.file_name or NAMELESS, size, asked, _why(one)
-
-
-def _why(one: Missing | MessageFile) -> str:
-    if one.path is None:
-        return NO_PATH
-    return one.last_error or (UNASKED if one.attempts is None else NOT_YET)
+    return one.flow, str(one.message_id), one.file_name or NAMELESS, size, asked, told_not_kept(one)

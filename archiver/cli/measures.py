@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from archiver.cli.tables import counted
 from archiver.cli.terminal import make_safe
-from archiver.store.files import Counts
+from archiver.store.files import Counts, MessageFile, Missing
 from archiver.store.missing import UNTOLD
 from archiver.store.reading import Count
 
@@ -13,6 +13,8 @@ COMPLETE = "100%"
 NAMED = 10
 """Flows of which the names are told where there are many."""
 SILENCE = "no daemon reports in: nothing is captured, and what is missed is no gap until one runs"
+
+FILES_OFF = "nothing asks for files: files.enabled is off"
 
 
 def told_count(count: Count) -> str:
@@ -51,6 +53,15 @@ def told_files(counts: Counts) -> str:
     """How many files are kept, and how many are not."""
     left = f" ({counts.missing:,} not)" if counts.missing else ""
     return f"{counted(counts.kept, 'file')} kept{left}"
+
+
+def told_not_kept(one: Missing | MessageFile) -> str:
+    """Why a file is not in the archive."""
+    if one.path is None:
+        return "the message tells no path of it"
+    return one.last_error or (
+        "nothing asks for it" if one.attempts is None else "not asked for yet"
+    )
 
 
 def told_untold(flow: str, reason: str) -> str:

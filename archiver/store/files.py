@@ -80,6 +80,10 @@ class MessageFile(Struct, frozen=True, kw_only=True):
     position: int
     file_name: str | None
     sha256: str | None
+    size_bytes: int | None
+    """Of what is kept."""
+    kept_at: datetime | None
+    """When the archive got these bytes, which other messages may name as well."""
     path: str | None
     attempts: int | None
     last_error: str | None
@@ -290,8 +294,8 @@ _MISSING = text("""
     ORDER BY flow, message_id, position LIMIT :most
 """)
 _OF_MESSAGE = text("""
-    SELECT position, file_name, sha256, path, attempts, last_error
-    FROM archive.attachments
+    SELECT position, file_name, sha256, size_bytes, kept_at, path, attempts, last_error
+    FROM archive.attachments LEFT JOIN store.files USING (sha256)
     WHERE flow = :flow AND message_id = :id ORDER BY position
 """)
 _WANT = b"""

@@ -19,7 +19,7 @@ from archiver.ingest.batch import Batch
 from archiver.store import files
 from archiver.store.engine import connect, transaction
 from tests.cli.conftest import Run
-from tests.ingest.arriving import NOW, frame, new_flow, streamed
+from tests.ingest.arriving import NOW, frame, new_flow, query, streamed
 
 CONTENT = b"the bytes of it"
 HOSTILE = "..\u202e/../pl\x1b[31man.pdf"
@@ -65,6 +65,35 @@ def test_what_is_not_kept_is_listed_and_why(archiver: Run, archive: str) -> None
     as_json = json.loads(archiver("files", "--json", ARCHIVER_DATABASE_URL=archive).stdout)
     assert as_json["counts"] == {"kept": 1, "missing": 1}
     assert [one["last_error"] for one in as_json["missing"]] == ["the file was answered\x07", None]
+
+
+def test_an_explanation_tells_which_files_are_kept_and_why_others_are_not(
+    archiver: Run, archive: str
+) -> None:
+    def told(id_: int, **settings: str) -> list[str]:
+        settings["ARCHIVER_DATABASE_URL"] = archive
+        lines = archiver("explain", "acme/main", str(id_), **settings).stdout.splitlines()
+        return lines[lines.index("files") + 1 :] if "files" in lines else []
+
+    kept, digest = told(5)
+    kept_at = query(archive, "SELECT to_char(kept_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SSZ')"
+                    " FROM archive.files")[0][0]  # fmt: skip
+    assert kept == f"  ..\ufffd/../pl␛[31man.pdf: kept since {kept_at}, 15 B"
+    assert digest == f"    sha256 {sha256(CONTENT).hexdigest()}"
+    missing = [
+        "  b␛[2J.png: not kept: the file was answered␇ (asked for 1 time)",
+        "  c: not kept: the message tells no path of it",
+    ]
+    assert told(6) == missing
+    assert told(7) == []
+    off = "nothing asks for files: files.enabled is off"
+    assert told(6, ARCHIVER_FILES_ENABLED="false") == [*missing, off]
+    assert told(5, ARCHIVER_FILES_ENABLED="false") == [kept, digest]
+    with psycopg.connect(archive) as db:
+        db.execute("UPDATE store.flows SET joined = false")
+    assert told(6) == [*missing, "  nothing is asked for of this flow: no account reads it"]
+    as_json = archiver("explain", "acme/main", "5", "--json", ARCHIVER_DATABASE_URL=archive)
+    assert [one["sha256"] for one in json.loads(as_json.stdout)["files"]] == [digest.split()[1]]
 
 
 def test_the_list_is_of_the_flows_that_are_asked_for(archiver: Run, archive: str) -> None:
