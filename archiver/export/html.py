@@ -5,7 +5,7 @@ search that loads the texts month by month. Whatever chat holds is text here: te
 scripts put it in as text, and a policy in each page forbids all that the folder does not hold.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -15,7 +15,6 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from archiver.domain.model import is_private
 from archiver.domain.query import show
 from archiver.export.files import Links, inert_place, root_from
 from archiver.export.folder import Shelf
@@ -24,6 +23,7 @@ from archiver.export.html_search import Shard, list_shards
 from archiver.export.messages import Message, in_line, read_messages
 from archiver.export.names import path_of
 from archiver.export.reading import Reading
+from archiver.export.titles import talkers, title_of, titled
 from archiver.store import exporting, exporting_rows
 from archiver.store.exporting import Table
 from archiver.store.exporting_choice import UNDATED, Part, Subject
@@ -80,17 +80,18 @@ class Html:
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
         """Write the pages of one flow, and what its search looks through."""
         home = path_of(part.flow)
-        months = await self._write_days(reading, part, shelf, home)
-        talks = await self._write_threads(reading, part, shelf, home)
+        title = await title_of(reading.tx, part.flow)
+        months = await self._write_days(reading, part, shelf, home, title)
+        talks = await self._write_threads(reading, part, shelf, home, title)
         rows = sum(count for days in months.values() for _, count in days)
         with shelf.file(f"{home}/index.html") as sink:
             page = _PAGES.get_template("flow.html")
             told = {"months": sorted(months.items()), "talks": talks, "rows": rows}
-            sink.write(_page(page, home, part.flow, [], **told))
+            sink.write(_page(page, home, title, [], **told))
         return rows
 
     async def _write_days(
-        self, reading: Reading, part: Part, shelf: Shelf, home: str
+        self, reading: Reading, part: Part, shelf: Shelf, home: str, title: str
     ) -> dict[str, list[tuple[str, int]]]:
         """Write a page for each day; returns days and counts by month."""
         links = _links(reading, home)
@@ -113,10 +114,8 @@ class Html:
                         months[month].append((day, 0))
                         sink = day_open.enter_context(shelf.file(f"{home}/{day}.html"))
                         day_open.callback(sink.write, END)
-                        trail = [(part.flow, "index.html"), (month, f"index.html#{month}")]
-                        sink.write(
-                            _page(self._talk, home, f"{part.flow} {day}", trail, policy=policy)
-                        )
+                        trail = [(title, "index.html"), (month, f"index.html#{month}")]
+                        sink.write(_page(self._talk, home, f"{title} {day}", trail, policy=policy))
                     articles = [article(one, "", _thread_href(one), links) for one in said]
                     sink.write("".join(articles).encode())
                     shard.add(said)
@@ -126,7 +125,7 @@ class Html:
         return months
 
     async def _write_threads(
-        self, reading: Reading, part: Part, shelf: Shelf, home: str
+        self, reading: Reading, part: Part, shelf: Shelf, home: str, title: str
     ) -> list[str]:
         """Write a page for the threads that began in a month; returns these months."""
         links = _links(reading, home)
@@ -144,9 +143,9 @@ class Html:
                         path = f"{home}/threads-{month}.html"
                         sink = page_open.enter_context(shelf.file(path))
                         page_open.callback(sink.write, END)
-                        trail = [(part.flow, "index.html")]
-                        title = f"{part.flow} threads {month}"
-                        sink.write(_page(self._talk, home, title, trail, policy=policy))
+                        trail = [(title, "index.html")]
+                        of_month = f"{title} threads {month}"
+                        sink.write(_page(self._talk, home, of_month, trail, policy=policy))
                     if of_thread != thread:
                         thread = of_thread
                         sink.write(_heading(said[0]))
@@ -161,11 +160,12 @@ class Html:
         proofs = await exporting.coverage(reading.tx, reading.chosen.flows)
         ends = await exporting.unknown_ends(reading.tx, reading.chosen.flows)
         people = await _people(reading)
-        nicks = {one["id"]: one["nick"] for one in people}
+        ids = {id_ for part in reading.parts for id_ in talkers(part.flow)}
+        names = await exporting.names_of(reading.tx, ids)
         flows = [
             {
                 "name": part.flow,
-                "between": _between(part.flow, nicks),
+                "title": titled(part.flow, names),
                 "href": f"{quote(path_of(part.flow))}/index.html",
                 "rows": part.rows,
                 "proof": _proof(part.flow, proofs.get(part.flow), ends),
@@ -254,13 +254,6 @@ def _quoted(thread: str) -> str:
 def _heading(message: Message) -> bytes:
     title = message.thread_title or "a thread"
     return _HEADING.render(id=message.thread_id, title=title).encode()
-
-
-def _between(flow: str, nicks: Mapping[str, str]) -> str:
-    """Between whom a private conversation is, whose path has ids alone; nothing for a flow."""
-    if not is_private(flow):
-        return ""
-    return " and ".join(nicks.get(id_) or id_ for id_ in flow.split("/")[1:])
 
 
 def _moment(at: datetime | None) -> str:

@@ -35,13 +35,15 @@ class Shard:
 
 def list_shards(folder: Folder, flows: list[dict[str, Any]]) -> bytes:
     """Where the texts of each flow and month are, the newest first, at last what is undated."""
-    names = {path_of(flow["name"]): in_line(flow["name"]) for flow in flows}
+    places = {path_of(flow["name"]): flow for flow in flows}
     found = []
     for file in folder.files:
         if file.path.startswith("search/"):
             home, _, month = file.path.removeprefix("search/").removesuffix(".js").rpartition("/")
             data, path = quote(file.path), quote(home)
-            found.append({"flow": names[home], "month": month, "path": path, "data": data})
+            flow = places[home]
+            told = {"flow": in_line(flow["name"]), "title": in_line(flow["title"])}
+            found.append({**told, "month": month, "path": path, "data": data})
     found.sort(key=lambda one: (one["month"] != UNDATED, one["month"], one["flow"]), reverse=True)
     return msgspec.json.encode(found)
 

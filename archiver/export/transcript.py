@@ -23,6 +23,7 @@ from archiver.export.messages import (
 )
 from archiver.export.names import path_of
 from archiver.export.reading import Reading
+from archiver.export.titles import title_of
 from archiver.store import exporting_rows
 from archiver.store.exporting import Table
 from archiver.store.exporting_choice import UNDATED, Part, Subject
@@ -48,7 +49,8 @@ class PlainText:
         home = path_of(part.flow)
         links = Links(reading.files, home) if reading.files else None
         with shelf.file(f"{home}/{part.month}.{self.suffix}") as sink:
-            sink.write(self.title(in_line(f"{part.flow} {part.month}")).encode())
+            title = await title_of(reading.tx, part.flow)
+            sink.write(self.title(in_line(f"{title} {part.month}")).encode())
             async with read_messages(
                 exporting_rows.as_json(reading.tx, self.subject, part, reading.chosen)
             ) as told:

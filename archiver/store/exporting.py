@@ -7,7 +7,7 @@ is newer than the moment in which it was written (by the transaction that wrote 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from typing import Any, Literal
@@ -190,9 +190,20 @@ async def table(tx: Transaction, name: Literal["flows", "users"]) -> list[dict[s
     return [dict(row) for row in rows.scalars()]
 
 
+async def names_of(tx: Transaction, ids: Collection[str]) -> dict[str, str]:
+    """What people are called, by their *ids*: by nick, else by name; without those unknown."""
+    rows = await tx.execute(_CALLED, {"ids": list(ids)}) if ids else ()
+    return {row.user_id: row.name for row in rows}
+
+
 def _name_of(month: datetime | None) -> str:
     return UNDATED if month is None else f"{month.year:04}-{month.month:02}"
 
+
+_CALLED = text("""
+    SELECT user_id, coalesce(nullif(nick, ''), name) AS name FROM store.users
+    WHERE user_id = ANY(:ids) AND coalesce(nullif(nick, ''), name) <> ''
+""")
 
 _MONTH = sql.SQL("date_trunc('month', m.sent, 'UTC')")
 

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, unquote
 import html5lib
 import psycopg
 import pytest
+from markdown_it import MarkdownIt
 
 from archiver.domain.model import Flow, FlowId, User, UserId
 from archiver.export.html_message import article, linked
@@ -180,8 +181,64 @@ def test_a_private_conversation_tells_between_whom_it_is(pages: dict[Path, Any])
     told = ["".join(row.itertext()) for row in roots["index.html"].iter(f"{SPACE}td")]
     offered = [option.text for option in roots["search.html"].iter(f"{SPACE}option")]
 
-    assert {"acme/main", "private/1/2 ann<i> and Bob"} <= set(told)
-    assert {"acme/main", "private/1/2 (ann<i> and Bob)"} <= set(offered)
+    assert {"acme/main", "ann<i> and Bob (private/1/2)"} <= set(told)
+    assert {"acme/main", "ann<i> and Bob (private/1/2)"} <= set(offered)
+
+
+def test_pages_of_a_private_conversation_are_titled_by_the_people_in_it(
+    database_url: str, tmp_path: Path
+) -> None:
+    forged = 'B</title><script>x("'
+    who = {"1": ("ann<i>", None), "2": (None, forged), "3": (None, None), "4": ("", "")}
+    paths = ["private/1/2", "private/1/3", "private/3/4"]
+    titles = [f"ann<i> and {forged} (private/1/2)", "ann<i> and user 3 (private/1/3)", paths[2]]
+
+    async def fill(engine: Any) -> None:
+        people = [User(id=UserId(id_), nick=nick, name=name) for id_, (nick, name) in who.items()]
+        flows = [Flow(id=FlowId(path), path=path) for path in paths]
+        async with transaction(engine) as tx:
+            keys = await directory.see_flows(tx, flows, now=NOW)
+            await directory.see_users(tx, people, now=NOW)
+        told: dict[str, Any] = {"sent": JUNE, "thread_id": "t", "thread": {"title": "T"}}
+        said = [
+            streamed(frame(id_, flow=None, to="2", **told), keys[FlowId(path)])
+            for path in paths
+            for id_ in (1, 2)
+        ]
+        await apply(engine, Batch(now=NOW, arrivals=said))
+
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+    for style in ("html", "markdown", "text"):
+        exporter(database_url)(tmp_path / style, style, flows=paths)
+
+    home = tmp_path / "html"
+    for path, title in zip(paths, titles, strict=True):
+        pages = parsed(*(home / path).glob("*.html"))
+        shown = {page.name: root.find(f".//{SPACE}title").text for page, root in pages.items()}
+        assert shown == {
+            "index.html": title,
+            "2019-06-01.html": f"{title} 2019-06-01",
+            "threads-2019-06.html": f"{title} threads 2019-06",
+        }
+        for page, heading in elements(pages, "h1"):
+            assert heading.text == shown[page.name]
+        links = [link.text for page, link in elements(pages, "a") if page.name != "index.html"]
+        assert links.count(title) == 2
+        text = (tmp_path / "text" / path / "2019-06.txt").read_text()
+        assert text.startswith(f"{title} 2019-06 (times are UTC)\n")
+        (heading,) = (tmp_path / "markdown" / path / "2019-06.md").read_text().splitlines()[:1]
+        assert plain(heading[2:]) == f"{title} 2019-06"
+    script = (home / "assets" / "shards.js").read_text()
+    shards = json.loads(script.partition(" = ")[2].removesuffix(";\n"))
+    assert {one["flow"]: one["title"] for one in shards} == dict(zip(paths, titles, strict=True))
+
+
+def plain(line: str) -> str:
+    """What a line of Markdown shows, all of which must be text."""
+    (token,) = MarkdownIt().parseInline(line)
+    assert {one.type for one in token.children or ()} <= {"text", "text_special"}
+    return "".join(one.content for one in token.children or ())
 
 
 def test_no_flow_is_shown_as_complete_whose_end_is_not_known(

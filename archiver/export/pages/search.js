@@ -28,7 +28,7 @@
     const item = document.createElement("li");
     const link = document.createElement("a");
     link.href = `${shard.path}/${day || "undated"}.html#m-${id}`;
-    link.textContent = `${shard.flow} ${day || ""} ${time}`;
+    link.textContent = `${shard.title} ${day || ""} ${time}`;
     const who = document.createElement("b");
     who.textContent = ` ${nick} `;
     const said = document.createElement("div");
