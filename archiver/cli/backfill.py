@@ -20,6 +20,7 @@ from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, guarded, open_for_changes, serve_database
 from archiver.cli.measures import told_files, told_unmeasured, told_untold, untold_members
 from archiver.cli.progress import shown_bar
+from archiver.cli.stopping import told_when_stopped
 from archiver.cli.tables import counted, first_of
 from archiver.cli.terminal import can_draw, make_safe
 from archiver.ingest.apply import when_possible
@@ -32,6 +33,10 @@ from archiver.store.reading import FlowReport
 TOLD_FLOWS = 20
 NOT_READABLE = "no account can read this flow now"
 NOT_TOLD = "the service gave no answer that proves it"
+STOPPED = (
+    "stopped: what is archived stays, and the same command goes on; archiver status tells what is "
+    "left"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +90,7 @@ def backfill(load: LoadSettings, /, *, as_json: bool) -> int:
     """  # noqa: D301
     settings = load()
     settings.require_accounts()
-    with serve_database(settings) as place:
+    with told_when_stopped(lambda: [STOPPED]), serve_database(settings) as place:
         done = asyncio.run(_run(settings, place, as_json=as_json))
     if as_json:
         click.echo(json.dumps(_summary(done)))

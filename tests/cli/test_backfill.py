@@ -3,9 +3,12 @@
 import asyncio
 import json
 import re
+import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import psycopg
@@ -19,6 +22,7 @@ from archiver.simulator.server import Simulator
 from archiver.store.engine import connect
 from archiver.store.files import Counts
 from tests.cli.conftest import IMPORTED, OnTerminal, Run, leading_to
+from tests.cli.forks import Starter
 from tests.ingest.arriving import waits_for_lock
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -115,6 +119,30 @@ async def test_all_gaps_are_filled(archiver: Run, flowdock: Simulator, database_
         flow.path: len(flow.timeline) for flow in mine
     }
     assert result["messages"] == sum(held.values())
+
+
+async def test_who_stops_it_is_told_how_to_go_on(
+    flowdock: Simulator, database_url: str, starter: Starter, environ: dict[str, str]
+) -> None:
+    settings = environ | leading_to(flowdock, database_url)
+    settings |= {"ARCHIVER_TOKEN": flowdock.token, "ARCHIVER_LOG_LEVEL": "error"}
+
+    def stop() -> list[str]:
+        with psycopg.connect(database_url) as other, TemporaryFile("w+") as told:
+            other.execute("LOCK TABLE store.journal")
+            files = [told.fileno()] * 3
+            with starter.start(["backfill", "--json"], settings, *files) as filling:
+                while not waits_for_lock(database_url):
+                    time.sleep(0.01)
+                filling.send_signal(signal.SIGINT)
+                assert filling.wait() == 130
+            told.seek(0)
+            return told.read().rstrip().split("\n")
+
+    assert (await asyncio.to_thread(stop))[-1] == (
+        "stopped: what is archived stays, and the same command goes on; "
+        "archiver status tells what is left"
+    )
 
 
 async def test_the_gaps_of_others_are_filled_though_a_token_is_refused(
