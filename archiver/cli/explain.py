@@ -32,7 +32,8 @@ def explain(load: LoadSettings, /, *, flow: str, id_: int, as_json: bool) -> int
 
     FLOW is a path as in archiver status, or Flowdock's id. Of any event it shows the forms in which
     it came, by stream or page, and the payload; of a message also its present state, its history,
-    its tags, and the events that changed it. Of an id that is not archived, it says why not.
+    its tags, whether its files are archived, and the events that changed it. Of an id that is not
+    archived, it says why not.
 
     Exit status: 0 when it is archived, 1 when it is not.
     """

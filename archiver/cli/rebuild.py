@@ -72,7 +72,8 @@ def rebuild(load: LoadSettings, /, *, check: bool, patterns: tuple[str, ...], as
     """Recreate messages, revisions and threads from the journal.
 
     The daemon may run meanwhile. Only rows that differ are written; rows that nothing in the
-    journal accounts for are removed. It prints what differed.
+    journal accounts for are removed. It prints what differed; if it is interrupted, what it found
+    by then.
 
     Exit status: 0; with --check, 1 when a row differs.
     """

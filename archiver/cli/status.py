@@ -104,8 +104,9 @@ def status(
     daemon reports in: what is missed is not in the gaps until one runs again.
 
     --watch puts flows with gaps or a lag above a minute first, then those with
-    the most traffic; new/s is events a second. If metrics.listen is set, it asks
-    the daemon there whether it captures. Where the screen cannot be redrawn (no
+    the most traffic; new/s is events a second. A line below names the flows with
+    gaps that no account can read. If metrics.listen is set, it asks the daemon
+    there whether it captures. Where the screen cannot be redrawn (no
     terminal, TERM=dumb), it prints the table again and again, or with --json one
     object a line.
     """  # noqa: D301

@@ -73,7 +73,8 @@ def verify(
     """Compare what the archive claims to hold with Flowdock, and repair what differs.
 
     The daemon may run meanwhile. All claimed messages are listed again, or those --since a time, at
-    the rate that the settings allow.
+    the rate that the settings allow. If it is interrupted, it prints what it found by then: the
+    next run does not find what this one has repaired.
 
     \b
     listed         messages that Flowdock listed
