@@ -15,7 +15,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
@@ -194,6 +194,22 @@ def starter() -> Iterator[Starter]:
     """What starts commands without the time that their imports take."""
     with closing(Starter()) as starter:
         yield starter
+
+
+@pytest.fixture
+def leap(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Puts the clocks of event loops so many seconds forward: what waits for them need not wait.
+
+    So a limit can be far beyond what a busy machine takes, and still be passed at once.
+    """
+    clock, ahead_seconds = asyncio.BaseEventLoop.time, 0.0
+
+    def leaping(seconds: float) -> None:
+        nonlocal ahead_seconds
+        ahead_seconds += seconds
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "time", lambda loop: clock(loop) + ahead_seconds)
+    return leaping
 
 
 @pytest.fixture

@@ -131,19 +131,28 @@ async def test_no_file_hinders_requests_for_pages(server, clock):
     assert gate.passed == 2
 
 
-async def test_many_files_wait_for_their_turn_as_one_does(server, clock):
-    gate = Gate(requests_per_second=20, concurrency=1)
-    limits = DownloadLimits(most_bytes=9)
+async def test_many_files_wait_for_their_turn_as_one_does(server, clock, leap):
+    async def page() -> int:
+        async with gate.request():
+            return gate.passed
+
+    gate = Gate(requests_per_second=0.01, concurrency=1)
+    limits = DownloadLimits(most_bytes=9, answer_seconds=1e6, silence_seconds=1e6)
     server.reply(*[answer(b"bytes")] * 4)
     opened = Downloads(
         server.url, TOKEN, gate=gate, clock=clock, chance=random.Random(1), limits=limits
     )
     async with opened as downloads, asyncio.TaskGroup() as group:
-        for _ in range(4):
-            group.create_task(downloads.fetch(PATH, BytesIO(), size_bytes=None))
+        fetches = [downloads.fetch(PATH, BytesIO(), size_bytes=None) for _ in range(4)]
+        tasks = [group.create_task(fetch) for fetch in fetches]
         await asyncio.sleep(0)
-        async with gate.request():  # a page, behind the one that goes and the one that waits
-            assert gate.passed <= 3
+        behind = group.create_task(page())  # the one that goes and the one that waits
+        await asyncio.sleep(0)
+        while not all(task.done() for task in (*tasks, behind)):
+            leap(100)
+            await asyncio.sleep(0.001)
+    assert gate.passed == 5
+    assert behind.result() <= 3
 
 
 async def test_a_redirect_to_the_api_itself_is_asked_as_the_api(server, fetch):
@@ -250,9 +259,13 @@ async def test_a_second_answer_does_not_stand_behind_the_first(server, fetch):
     assert await fetch(held=b"of another file, and longer") == b"whole"
 
 
-async def test_while_storage_is_away_each_file_is_asked_for_once(server, clock):
-    away, there, gone = answer(status=503), answer(b"bytes"), answer(status=404)
-    limits = DownloadLimits(most_bytes=1000, patience_seconds=0.05)
+async def test_while_storage_is_away_each_file_is_asked_for_once(server, clock, leap):
+    async def away(_request: web.Request) -> web.Response:
+        leap(25)
+        return web.Response(status=503)
+
+    there, gone = answer(b"bytes"), answer(status=404)
+    limits = DownloadLimits(most_bytes=1000, patience_seconds=60)
     async with downloading(server.url, a_gate(), clock, limits) as downloads:
         server.reply(away)
         with pytest.raises(StatusRefused):
