@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from archiver.ingest.intake import Came, Ended, Intake, weight
+from archiver.ingest.intake import Came, Ended, Intake, Item, weight
 from tests.ingest.arriving import frame, streamed
+from tests.jumping import run
 
 ITEM = Came(1, 0.0, [streamed(frame(1, content="x" * 500), 1)])
 WEIGHT = weight(ITEM)
@@ -80,16 +81,20 @@ async def test_what_came_without_an_event_is_taken_as_well():
     assert await asyncio.wait_for(taking, 10) == [Came(1, 0.0, [])]
 
 
-async def test_what_comes_soon_after_is_taken_with_it():
-    intake = Intake(limit_bytes=10 * WEIGHT, settling_seconds=0.05)
-    taking = asyncio.create_task(
-        intake.take(most=1000, enough=1000, linger_seconds=0.05, patience_seconds=5)
-    )
-    await asyncio.sleep(0)
-    await intake.put(ITEM)
-    await asyncio.sleep(0)
-    await intake.put(ITEM)
-    assert await taking == [ITEM, ITEM]
+def test_what_comes_soon_after_is_taken_with_it():
+    async def main() -> list[Item]:
+        intake = Intake(limit_bytes=10 * WEIGHT, settling_seconds=0.05)
+        taking = asyncio.create_task(
+            intake.take(most=1000, enough=1000, linger_seconds=0.05, patience_seconds=5)
+        )
+        await intake.put(ITEM)
+        await asyncio.sleep(0.04)
+        await intake.put(ITEM)
+        await asyncio.sleep(0.02)
+        await intake.put(ITEM)
+        return await taking
+
+    assert run(main()) == [ITEM, ITEM]
 
 
 @pytest.mark.parametrize("limits", [{"most": 5}, {"enough": 5}, {"limit_items": 1}])
@@ -154,12 +159,15 @@ async def test_a_putter_that_is_cancelled_has_put_nothing_and_blocks_nobody():
     assert await taken(intake) == [Ended(2, 0.0)]
 
 
-async def test_all_is_read_while_nobody_waits():
-    intake = filled(0)
-    clock = asyncio.get_running_loop().time
+def test_all_is_read_while_nobody_waits():
+    async def main() -> None:
+        intake = filled(0)
+        clock = asyncio.get_running_loop().time
+        for _ in range(2):
+            assert intake.read_up_to() == intake.written_up_to() == clock()
+            await asyncio.sleep(1)
 
-    assert intake.read_up_to() == pytest.approx(clock(), abs=0.02)
-    assert intake.written_up_to() == pytest.approx(clock(), abs=0.02)
+    run(main())
 
 
 async def test_what_waits_to_be_written_holds_back_what_counts_as_written():
@@ -172,37 +180,45 @@ async def test_what_waits_to_be_written_holds_back_what_counts_as_written():
     assert intake.written_up_to() > 0.0
 
 
-async def test_while_a_putter_waits_and_a_settling_time_after_it_nothing_more_counts_as_read():
-    clock = asyncio.get_running_loop().time
-    intake = Intake(limit_bytes=WEIGHT, settling_seconds=0.05)
-    await intake.put(ITEM)
-    hindered = clock()
-    putting = asyncio.create_task(intake.put(ITEM))
-    await asyncio.sleep(0.03)
-    assert intake.read_up_to() == pytest.approx(hindered, abs=0.02)
+def test_while_a_putter_waits_and_a_settling_time_after_it_nothing_more_counts_as_read():
+    async def main() -> None:
+        clock = asyncio.get_running_loop().time
+        intake = Intake(limit_bytes=WEIGHT, settling_seconds=0.05)
+        await intake.put(ITEM)
+        await asyncio.sleep(1)
+        hindered = clock()
+        putting = asyncio.create_task(intake.put(ITEM))
+        await asyncio.sleep(0.03)
+        assert intake.read_up_to() == hindered
 
-    await taken(intake)
-    await putting
-    assert intake.read_up_to() == pytest.approx(hindered, abs=0.02)
-    while intake.read_up_to() < hindered + 0.03:  # noqa: ASYNC110
-        await asyncio.sleep(0.005)
-    assert clock() - hindered >= 0.08
+        await taken(intake)
+        await putting
+        freed = clock()
+        while clock() < freed + 0.05:
+            assert intake.read_up_to() == hindered
+            await asyncio.sleep(0.01)
+        assert intake.read_up_to() == clock()
+
+    run(main())
 
 
-async def test_who_waits_behind_another_or_once_more_makes_nothing_count_as_read():
-    intake = Intake(limit_bytes=WEIGHT, settling_seconds=60)
-    await intake.put(ITEM)
-    putting, read = [], set()
-    for _ in range(2):
-        putting.append(asyncio.create_task(intake.put(ITEM)))
-        await asyncio.sleep(0.01)
-        read.add(intake.read_up_to())
-    for _ in range(3):  # there is room for one at a time
-        assert await taken(intake) == [ITEM]
-        await asyncio.sleep(0.01)
-        read.add(intake.read_up_to())
-    await asyncio.gather(*putting)
-    assert len(read) == 1
+def test_who_waits_behind_another_or_once_more_makes_nothing_count_as_read():
+    async def main() -> None:
+        intake = Intake(limit_bytes=WEIGHT, settling_seconds=60)
+        await intake.put(ITEM)
+        putting, read = [], set()
+        for _ in range(2):
+            putting.append(asyncio.create_task(intake.put(ITEM)))
+            await asyncio.sleep(0.01)
+            read.add(intake.read_up_to())
+        for _ in range(3):  # there is room for one at a time
+            assert await taken(intake) == [ITEM]
+            await asyncio.sleep(0.01)
+            read.add(intake.read_up_to())
+        await asyncio.gather(*putting)
+        assert len(read) == 1
+
+    run(main())
 
 
 async def test_while_anybody_waits_nothing_counts_as_written_beyond_what_was_read():

@@ -10,6 +10,8 @@ import pytest
 
 from archiver.observing.health import Observed
 from archiver.observing.systemd import HANDED_DOWN, Notifier, keep_telling
+from tests.jumping import run
+from tests.observing.conftest import NOW
 
 
 class Systemd:
@@ -53,27 +55,30 @@ async def told(notifier: Notifier, observed: Observed, systemd: Systemd) -> list
     return systemd.heard()
 
 
-async def test_ready_is_told_once_and_only_when_it_captures(
+def test_ready_is_told_once_and_only_when_it_captures(
     observed: Observed, address: str, systemd: Systemd
 ) -> None:
-    now = asyncio.get_running_loop().time()
-    observed.tally.turned(now=now)
-    account = observed.tally.accounts["work"]
-    account.begin(now=now)
-    account.matched_at = {1: now}
-    account.state = "waiting"
     notifier = Notifier({"NOTIFY_SOCKET": address})
-    states = await told(notifier, observed, systemd)
-    assert "STATUS=not capturing: account work: Flowdock does not answer yet" in states
-    assert "EXTEND_TIMEOUT_USEC=30000000" in states
-    assert "READY=1" not in states
 
-    account.state = "working"
-    states = await told(notifier, observed, systemd)
-    assert states.count("READY=1") == 1
-    assert any(state.startswith("STATUS=capturing 2 flows") for state in states)
-    assert "READY=1" not in await told(notifier, observed, systemd)
+    async def main() -> None:
+        await asyncio.sleep(NOW)
+        observed.tally.turned(now=NOW)
+        account = observed.tally.accounts["work"]
+        account.begin(now=NOW)
+        account.matched_at = {1: NOW}
+        account.state = "waiting"
+        states = await told(notifier, observed, systemd)
+        assert "STATUS=not capturing: account work: Flowdock does not answer yet" in states
+        assert "EXTEND_TIMEOUT_USEC=30000000" in states
+        assert "READY=1" not in states
 
+        account.state = "working"
+        states = await told(notifier, observed, systemd)
+        assert states.count("READY=1") == 1
+        assert any(state.startswith("STATUS=capturing 2 flows") for state in states)
+        assert "READY=1" not in await told(notifier, observed, systemd)
+
+    run(main())
     notifier.reloading()
     notifier.reloaded()
     notifier.stopping()
@@ -82,19 +87,24 @@ async def test_ready_is_told_once_and_only_when_it_captures(
     assert int(at.removeprefix("MONOTONIC_USEC=")) > 0
 
 
-async def test_the_watchdog_hears_only_of_a_writer_that_comes_round(
+def test_the_watchdog_hears_only_of_a_writer_that_comes_round(
     observed: Observed, address: str, systemd: Systemd
 ) -> None:
     environ = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "60000", "WATCHDOG_PID": str(os.getpid())}
     notifier = Notifier(environ)
     assert notifier.watchdog_seconds == 0.06
-    clock = asyncio.get_running_loop().time
-    observed.tally.turned(now=clock())
-    assert "WATCHDOG=1" in await told(notifier, observed, systemd)
-    await asyncio.sleep(0.06)
-    assert "WATCHDOG=1" not in await told(notifier, observed, systemd)
-    observed.tally.writer_failed(now=clock())
-    assert "WATCHDOG=1" in await told(notifier, observed, systemd)
+
+    async def main() -> None:
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(NOW)
+        observed.tally.turned(now=clock())
+        assert "WATCHDOG=1" in await told(notifier, observed, systemd)
+        await asyncio.sleep(0.06)
+        assert "WATCHDOG=1" not in await told(notifier, observed, systemd)
+        observed.tally.writer_failed(now=clock())
+        assert "WATCHDOG=1" in await told(notifier, observed, systemd)
+
+    run(main())
 
 
 def test_whoever_hands_a_socket_down_is_told_instead() -> None:
