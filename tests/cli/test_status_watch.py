@@ -207,9 +207,9 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 
 def read(ours: int, *, until: Callable[[bytes], bool] = lambda _: False) -> bytes:
-    """What was written to a terminal, as far as wanted, or until nothing comes any more."""
-    told, over = b"", time.monotonic() + 30
-    while not until(told) and time.monotonic() < over and select.select([ours], [], [], 5)[0]:
+    """What was written to a terminal, as far as wanted, or until nobody writes to it any more."""
+    told, over = b"", time.monotonic() + 60
+    while not until(told) and select.select([ours], [], [], max(0.0, over - time.monotonic()))[0]:
         try:
             told += os.read(ours, 65536)
         except OSError:  # nobody holds the other side
