@@ -160,7 +160,7 @@ async def test_two_that_migrate_at_once_do_not_hinder_each_other(bare_database_u
 
 async def cut_off_while_it_waits(migrating: asyncio.Task[Any], database_url: str) -> None:
     """Cancel *migrating* as soon as it waits for what somebody else holds."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not waits_for_lock(database_url):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     migrating.cancel()
@@ -186,7 +186,7 @@ async def test_what_ended_a_migration_is_told_also_when_the_database_lets_nobody
         with psycopg.connect(bare_database_url) as blocker:
             blocker.execute("CREATE SCHEMA archive")
             begun = asyncio.create_task(migrate(engine))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not waits_for_lock(bare_database_url):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             name = blocker.info.dbname
@@ -249,7 +249,7 @@ async def test_indexes_are_made_while_others_write(bare_database_url):
             await writing.execute(text("DELETE FROM store.messages WHERE false"))
             migrating_ = asyncio.create_task(upgrade_to(engine, command.upgrade, "0003"))
             held = "SELECT count(*) FROM pg_stat_progress_create_index"
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while query(bare_database_url, held) == [(0,)]:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)  # what is awaited happens in another process
             await apply(other, everything(await new_flow(other)))
@@ -269,10 +269,10 @@ async def test_threads_can_be_read_while_they_are_dated(bare_database_url):
         with psycopg.connect(bare_database_url) as other:
             other.execute("LOCK TABLE store.journal")
             migrating_ = asyncio.create_task(upgrade_to(engine, command.upgrade, "0014"))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not waits_for_lock(bare_database_url):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)  # what is awaited happens in another process
-            with psycopg.connect(bare_database_url, options="-c lock_timeout=2s") as reader:
+            with psycopg.connect(bare_database_url, options="-c lock_timeout=20s") as reader:
                 assert reader.execute("SELECT FROM archive.threads").fetchall()
             assert not migrating_.done()
         await migrating_
@@ -439,10 +439,10 @@ async def test_who_reads_for_long_delays_a_migration_and_nobody_else(bare_databa
             waits = (
                 "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted"
             )
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while query(bare_database_url, waits) == [(0,)]:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
-            impatient = "-c lock_timeout=5s"
+            impatient = "-c lock_timeout=20s"
             with psycopg.connect(bare_database_url, options=impatient) as other:
                 await asyncio.to_thread(other.execute, "TABLE store.revisions")
             assert not migrating_.done()
@@ -457,7 +457,7 @@ async def test_who_keeps_a_migration_waiting_is_told(
     bare_database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(migrating, "NOTICE_SECONDS", 0.0)
-    async with connect(bare_database_url) as engine, asyncio.timeout(30):
+    async with connect(bare_database_url) as engine, asyncio.timeout(60):
         with psycopg.connect(bare_database_url, application_name="somebody") as other:
             other.execute("SELECT pg_advisory_lock(%s)", [migrating.ONE_AT_A_TIME])
             pid = other.info.backend_pid
@@ -475,7 +475,7 @@ async def test_who_began_before_an_index_is_made_is_told_of(
     bare_database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(migrating, "NOTICE_SECONDS", 0.05)
-    async with connect(bare_database_url) as engine, asyncio.timeout(30):
+    async with connect(bare_database_url) as engine, asyncio.timeout(60):
         await make_schema(engine)
         await upgrade_to(engine, command.upgrade, "0002")
         with psycopg.connect(bare_database_url, application_name="pg_dump") as reader:
@@ -512,7 +512,7 @@ def reading(bare_database_url: str) -> Iterator[None]:
 
 @pytest.mark.usefixtures("reading")
 async def test_what_ended_the_making_of_an_index_is_told(bare_database_url):
-    async with connect(bare_database_url) as engine, asyncio.timeout(20):
+    async with connect(bare_database_url) as engine, asyncio.timeout(60):
         migrated = await waiting_for_an_index(engine, bare_database_url)
         with psycopg.connect(bare_database_url, autocommit=True) as admin:
             admin.execute(
@@ -525,7 +525,7 @@ async def test_what_ended_the_making_of_an_index_is_told(bare_database_url):
 
 @pytest.mark.usefixtures("reading")
 async def test_the_making_of_an_index_can_be_interrupted(bare_database_url):
-    async with connect(bare_database_url) as engine, asyncio.timeout(20):
+    async with connect(bare_database_url) as engine, asyncio.timeout(60):
         migrated = await waiting_for_an_index(engine, bare_database_url)
         migrated.cancel()
         with pytest.raises(asyncio.CancelledError):

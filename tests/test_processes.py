@@ -171,7 +171,7 @@ async def test_one_that_is_starting_reads_its_settings_again_when_it_can_hear(
             heard += capfd.readouterr().err
             return tally.is_well and "settings read again" in heard
 
-        await until(is_done, seconds=20)
+        await until(is_done)
         assert tally.starts == 1
         assert heard.count("settings read again") == 1
 
@@ -212,7 +212,7 @@ async def test_one_that_talks_and_does_nothing_is_killed():
     talking = saying(f"tell('X_WELL=1\\nWATCHDOG=1')\nwhile True: tell('{told}'); time.sleep(0.02)")
     async with keeping(talking, Patience(watchdog_seconds=0.3, again_seconds=60)) as (_, tally):
         await until(lambda: tally.status == "talking")
-        await until(lambda: tally.status == "ended with status -9", seconds=20)
+        await until(lambda: tally.status == "ended with status -9")
         assert not tally.is_well
 
 
@@ -235,11 +235,11 @@ async def test_one_that_does_not_stop_is_killed():
 )
 async def test_one_is_started_again_however_it_ended(command, status, caplog):
     async with keeping(command, Patience(again_seconds=0.001)) as (_, tally):
-        await until(lambda: tally.starts > 2, seconds=20)
+        await until(lambda: tally.starts > 2)
         before = open_files()
-        await until(lambda: tally.starts > 30, seconds=20)
+        await until(lambda: tally.starts > 30)
         # Those of the next start may be there, and while it is under way some more.
-        await until(lambda: open_files() <= before + 2, seconds=20)
+        await until(lambda: open_files() <= before + 2)
         assert tally.status == status
         assert not tally.is_well
     assert "process does not run, starting it again" in caplog.text
@@ -255,7 +255,7 @@ def test_one_without_the_first_ends_before_it_takes_anything(settings, tmp_path)
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         check=False,
-        timeout=20,
+        timeout=60,
     )
     assert done.returncode == TERMINATED, done.stderr
     assert not (tmp_path / "postgres" / "data").exists()

@@ -101,7 +101,7 @@ def test_on_a_terminal_it_ends_with_all_it_started(
                     shown += chunk
                 except OSError:
                     break
-            status = process.wait(30)
+            status = process.wait(60)
         finally:
             process.kill()  # it would wait for ever for somebody to read what it shows
     os.close(controller)

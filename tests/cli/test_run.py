@@ -121,7 +121,7 @@ def private_url(settings: dict[str, str]) -> str:
 
 async def flows_known(url: str) -> None:
     """Wait until the archive knows of flows."""
-    async with asyncio.timeout(50):
+    async with asyncio.timeout(100):
         while True:
             with suppress(psycopg.Error):
                 if await asyncio.to_thread(query, url, "SELECT FROM store.flows"):
@@ -205,7 +205,7 @@ async def test_a_sighup_while_a_private_database_starts_is_heard_and_does_not_en
     starter, settings, tmp_path
 ):
     log = tmp_path / "log"
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         with forked(starter, settings, log) as daemon:
             while "using a private database" not in log.read_text():  # noqa: ASYNC110
                 await asyncio.sleep(0.001)

@@ -90,7 +90,7 @@ async def test_it_tells_how_it_is_and_reads_again_which_flows_are_wanted(
     heard: list[str] = []
 
     async def told(state: str) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while state not in heard:
                 heard.extend(systemd())
                 await asyncio.sleep(0.02)
@@ -114,7 +114,7 @@ async def test_it_tells_how_it_is_and_reads_again_which_flows_are_wanted(
         await told("READY=1")
         flowdock.world.post(flowdock.world.flows[1], flowdock.me, "on the flow that was added")
         query = "SELECT count(*) FROM archive.messages WHERE content = 'on the flow that was added'"
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await asyncio.to_thread(count, database_url, query) == 0:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
@@ -138,7 +138,7 @@ async def test_it_ends_with_the_terminal_that_it_runs_in(file, environ):
     terminal, its_side = pty.openpty()
     daemon = started_on(its_side, file, environ)
     assert daemon.stderr is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while "stream opened" not in await asyncio.to_thread(daemon.stderr.readline):
             pass
     os.close(terminal)

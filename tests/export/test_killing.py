@@ -61,7 +61,7 @@ async def _stop(
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not has_begun_another(partial_of(to)):
                 assert process.returncode is None, "it ended before it could be killed"
                 await asyncio.sleep(0.001)
