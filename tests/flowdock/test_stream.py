@@ -5,7 +5,6 @@ import errno
 import random
 import socket
 import ssl
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from aiohttp.client_reqrep import ConnectionKey
 from typing_extensions import override
 
 from archiver.flowdock.breaks import why_unconnected
+from archiver.flowdock.framing import EventStreamFramer
 from archiver.flowdock.refusals import HeadTooLong, Redirected, ShardRefused, TokenRefused
 from archiver.flowdock.retry import Gate
 from archiver.flowdock.shards import Shard
@@ -255,39 +255,35 @@ async def test_silence_is_noticed(listen: Any, begun: bytes) -> None:
 
 @pytest.mark.parametrize(("then", "reason"), [("end", "ended"), ("hang", "silence")])
 async def test_what_came_while_the_process_was_held_up_is_no_silence(
-    listen: Any, then: str, reason: str
+    listen: Any, leap: Any, then: str, reason: str
 ) -> None:
     async def reply(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         await asyncio.sleep(0.05)
         await response.write(b"data: 1\n\n")
-        time.sleep(0.6)  # noqa: ASYNC251  (that is the point)
+        leap(40)
         await asyncio.sleep(0.05)
         if then == "hang":
+            leap(40)
             await asyncio.Event().wait()
         return response
 
-    seen: list[Any] = []
-    async with asyncio.timeout(20), aclosing(listen(reply, silence_seconds=0.5)) as occurrences:
-        async for it in occurrences:
-            seen.append(it)
-            if isinstance(it, Closed):
-                if frames_in(seen):
-                    break
-                seen.clear()  # on a busy machine the first byte may be late
+    seen = await until_closed(listen(reply, silence_seconds=30))
     assert frames_in(seen) == [b"1"]
     assert reasons_in(seen) == [reason]
 
 
-async def test_silence_is_noticed_after_what_came_was_long_in_work(listen: Any) -> None:
+async def test_silence_is_noticed_after_what_came_was_long_in_work(listen: Any, leap: Any) -> None:
     seen: list[Any] = []
-    listening = listen(stream(b"data: 1\n\n", then="hang"), silence_seconds=0.3)
-    async with aclosing(listening) as occurrences, asyncio.timeout(20):
+    listening = listen(stream(b"data: 1\n\n", then="hang"), silence_seconds=30)
+    async with aclosing(listening) as occurrences:
         async for it in occurrences:
             seen.append(it)
             if isinstance(it, Frames):
-                await asyncio.sleep(0.7)
+                leap(70)
+                await asyncio.sleep(0.01)
+                asyncio.get_running_loop().call_soon(leap, 40)  # once more is waited for
             if isinstance(it, Closed):
                 break
 
@@ -295,9 +291,30 @@ async def test_silence_is_noticed_after_what_came_was_long_in_work(listen: Any) 
     assert reasons_in(seen) == ["silence"]
 
 
-async def test_keep_alives_are_no_silence(listen: Any) -> None:
-    chunks = [b"\n"] * 80  # for longer than that in all, each sooner than a busy machine is late
-    seen = await until_closed(listen(stream(*chunks), silence_seconds=0.3))
+async def test_keep_alives_are_no_silence(
+    listen: Any, leap: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came = asyncio.Event()
+
+    class Framer(EventStreamFramer):
+        @override
+        def feed(self, chunk: bytes) -> list[bytes]:
+            came.set()
+            return super().feed(chunk)
+
+    async def reply(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for _ in range(5):
+            await response.write(b"\n")
+            await came.wait()
+            came.clear()
+            leap(20)
+            await asyncio.sleep(0.01)
+        return response
+
+    monkeypatch.setattr("archiver.flowdock.stream.EventStreamFramer", Framer)
+    seen = await until_closed(listen(reply, silence_seconds=30))
 
     assert [type(it) for it in seen] == [Opened, Closed]
     assert reasons_in(seen) == ["ended"]
@@ -387,15 +404,18 @@ async def test_it_is_tried_again_when_the_pause_that_was_told_is_over(listen: An
 
 
 async def test_a_connection_waits_for_its_turn_and_what_was_answered_is_counted(
-    listen: Any,
+    listen: Any, leap: Any
 ) -> None:
     gate = Gate(requests_per_second=1e6, concurrency=1)
-    gate.hold(0.2)
-    seen = await until_closed(listen(stream(), status(500), gate=gate), times=2)
+    gate.hold(60)
+    listening = asyncio.create_task(until_closed(listen(stream(), status(500), gate=gate), times=2))
+    await asyncio.sleep(0)
+    leap(60)
+    seen = await listening
 
     assert reasons_in(seen) == ["ended", "status 500"]
     assert gate.passed == 2
-    assert gate.waited_seconds > 0.1
+    assert gate.waited_seconds > 59
     assert gate.answers == {"200": 1, "500": 1}
 
 
