@@ -44,7 +44,8 @@ from tests.ingest.arriving import (
 )
 from tests.test_daemon import settings_for, until
 
-SETTLING_SECONDS = 0.3
+SETTLING_SECONDS = 20.0
+Leap = Callable[[float], None]
 POSITIONS = "SELECT as_of FROM store.pages UNION SELECT as_of FROM store.journal"
 DOUBTED = "SELECT lower(doubted), upper(doubted) - 1 FROM store.ledger"
 
@@ -71,8 +72,8 @@ async def flowdock() -> AsyncIterator[Flowdock]:
 
 
 @pytest.fixture
-async def source(flowdock: Flowdock, database_url: str) -> AsyncIterator[Source]:
-    """What can be asked for, all of it known to be due."""
+async def source(flowdock: Flowdock, database_url: str, leap: Leap) -> AsyncIterator[Source]:
+    """What can be asked for, all of it known to be due; a clock is put forward from the start."""
     settings = replace(
         settings_for(flowdock.simulator, database_url, private=False),
         ingest=IngestSettings(settling_seconds=SETTLING_SECONDS),
@@ -121,21 +122,23 @@ async def test_a_listing_has_the_position_of_when_it_was_asked_for(flowdock, sou
     assert query(database_url, POSITIONS) == [(head,)]
 
 
-async def test_a_listing_lifts_the_doubts_of_a_stream_that_has_long_been_open(source, database_url):
+async def test_a_listing_lifts_the_doubts_of_a_stream_that_has_long_been_open(
+    source, database_url, leap
+):
     head = source.heads.newest(key(source))
     await open_stream(source)
     assert (await source.wanting())[key(source)].doubted == Ranges()
     await ask(source, head)
     assert query(database_url, DOUBTED) == [(1, head)]  # it may not have been listable yet
 
-    await asyncio.sleep(SETTLING_SECONDS)
+    leap(SETTLING_SECONDS)
     assert (await source.wanting())[key(source)].doubted == Ranges(((1, head),))
     await ask(source, head)
     assert query(database_url, DOUBTED) == [(None, None)]
 
 
 async def test_a_listing_lifts_no_doubt_that_arose_while_it_was_asked_for(
-    flowdock, source, database_url
+    flowdock, source, database_url, leap
 ):
     head = source.heads.newest(key(source))
     faults = flowdock.simulator.faults
@@ -144,19 +147,20 @@ async def test_a_listing_lifts_no_doubt_that_arose_while_it_was_asked_for(
     await until(lambda: faults.fired["silence"] == 1)
     await open_stream(source)
     await source.wanting()
-    await asyncio.sleep(SETTLING_SECONDS)
+    leap(SETTLING_SECONDS)
     assert not asking.done()
+    leap(1.5 * SETTLING_SECONDS)
     await asking
     assert query(database_url, DOUBTED) == [(1, head)]
 
 
-async def test_an_epoch_counts_from_when_it_is_learned(source, database_url, monkeypatch):
+async def test_an_epoch_counts_from_when_it_is_learned(source, database_url, monkeypatch, leap):
     """It began while the database was waited for, so little of it has passed."""
     head = source.heads.newest(key(source))
     read = wanted.wanting
 
     async def late(tx: Transaction) -> dict[int, Wanting]:
-        await asyncio.sleep(SETTLING_SECONDS)
+        leap(SETTLING_SECONDS)
         await open_stream(source)
         return await read(tx)
 
@@ -166,7 +170,7 @@ async def test_an_epoch_counts_from_when_it_is_learned(source, database_url, mon
     assert query(database_url, DOUBTED) == [(1, head)]
 
 
-async def test_a_listing_has_the_position_that_another_daemon_heard_of(source, database_url):
+async def test_a_listing_has_the_position_that_another_daemon_heard_of(source, database_url, leap):
     """Of a flow that it had until a moment ago: nothing newer may ever come on our stream."""
     head = source.heads.newest(key(source))
     await source.wanting()
@@ -174,7 +178,7 @@ async def test_a_listing_has_the_position_that_another_daemon_heard_of(source, d
     await apply(source.engine, Batch(now=NOW, arrivals=[change]))
     await open_stream(source)
     await source.wanting()
-    await asyncio.sleep(SETTLING_SECONDS)
+    leap(SETTLING_SECONDS)
     await ask(source, head)
     assert query(database_url, DOUBTED) == [(head, head)]  # the change may be newer than the page
 
