@@ -36,9 +36,11 @@ def archive(database_url: str, flowdock: Simulator) -> Iterator[Archive]:
         yield it
 
 
-def sharing(flowdock: Simulator, archive: Archive, name: str, **account: Any) -> Settings:
+def sharing(
+    flowdock: Simulator, archive: Archive, name: str, *, lease_seconds: float = 1, **account: Any
+) -> Settings:
     settings = settings_for(flowdock, archive.url, **account)
-    return replace(settings, sharing=SharingSettings(lease_seconds=1, name=name))
+    return replace(settings, sharing=SharingSettings(lease_seconds=lease_seconds, name=name))
 
 
 def followed(flowdock: Simulator) -> Counter[str]:
@@ -92,7 +94,7 @@ async def test_a_daemon_without_a_share_is_ready_and_one_that_shares_nothing_fol
 ):
     flow = flowdock.world.flows[0]
     both = [
-        sharing(flowdock, archive, name, flows=(flow.path,), private=False)
+        sharing(flowdock, archive, name, lease_seconds=60, flows=(flow.path,), private=False)
         for name in ("left", "right")
     ]
     alone = replace(both[1], sharing=SharingSettings(enabled=False))
