@@ -148,7 +148,7 @@ async def test_with_positions_nothing_is_missed_however_often_it_is_cut(
             elif isinstance(occurrence, Frames):
                 events = map(decode, occurrence.frames)
                 seen |= {(it.flow, it.id) for it in events if isinstance(it, Posted)}
-            else:
+            elif occurrence.connection is not None:  # on a busy machine an answer may be late
                 reasons.append(occurrence.reason)
                 if occurrence.reason == "silence" and playing.done():
                     break
