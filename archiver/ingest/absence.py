@@ -1,25 +1,25 @@
-"""What the archive holds and a listing does not show.
+"""Messages that the archive holds and a listing does not show.
 
-Such a message was deleted unheard, or the listing is wrong: after a deletion the service's listings
-were seen to be so for minutes. So each is asked for by itself, and only a 404 counts.
+Such a message was deleted unheard, or the listing is wrong: the service's listings were seen to be
+wrong for minutes after a deletion. So each missing message is requested individually (Show
+Message), and only a 404 counts as a deletion. If one is shown, the listing is wrong: the message is
+returned as shown, and the page proves nothing.
 
-What is shown by itself although the listing lacks it proves the listing wrong: it is handed back as
-it is shown, and the page proves nothing.
+A message may also be gone because the service deletes old messages, as it does when an organization
+has set a retention time. The archive must not follow that. The neighbours tell the two cases apart:
+people delete single messages, and those next to them stay. So from each message that is gone, its
+neighbours in the archive are checked on both sides, as far as they are gone, too. More than `MASS`
+gone in a row are a *bulk*, and none of them is changed, whichever pages lack a part of it. The
+check depends on the archive and the service alone, so it ends the same after a restart or in
+another daemon. An index may have lost so many, too, so the first and the last message of what would
+be kept as a bulk are requested after all.
 
-Or the service has put its own history away, as it does when an organization keeps messages for some
-days only. An archive must not follow. What tells the two apart is the neighbourhood: people take
-out single messages, and those around them live. So from each message that is gone one walks to both
-sides over what the archive holds of the flow, as far as messages are gone, too. A row of more than
-`MASS` is a *bulk*, and all of it is kept as it is, whatever page it was that missed a part of it.
-The walk asks the archive and the service alone, so a restart or a second daemon finds the same. A
-listing may also have lost sight of so many, so the first and the last that it lacks are asked for.
+Inbox items outlive the retention time, so other messages are also judged in a row that leaves the
+inbox items out.
 
-Inbox items outlive what is put away. So a message of a flow is also judged in the row of messages
-without them.
-
-Known limits: a person who takes out more than `MASS` files or items in a row is not followed. When
-the service puts away a few messages at a time, the first ones are taken for deleted until the row
-is long enough; so are those of a flow that never held more.
+Known limits: if a person deletes more than `MASS` files or items in a row, the archive keeps them.
+When the service deletes a few messages at a time, the first ones are taken for deleted by people
+until the row is long enough; so are all messages of a flow that never held more.
 """
 
 import logging
@@ -43,9 +43,9 @@ from archiver.store.places import Place
 log = logging.getLogger(__name__)
 
 MASS = 20
-"""So many messages in a row may be gone and still be deletions by people."""
+"""The most messages in a row that count as deleted by people; more are a bulk."""
 MOST_SHOWN = 5
-"""To be asked for one by one: one may have been deleted unheard, so many rarely are."""
+"""How many messages to request when one is enough: so many are rarely all deleted unheard."""
 
 NOT_FOUND = b'{"message":"not found"}'
 
@@ -53,11 +53,11 @@ Show = Callable[[int], Awaitable[bytes | None]]
 """A message as the service shows it; None when it answers 404."""
 
 Beside = Callable[[Place, bool, bool], Awaitable[Sequence[Place]]]
-"""The `MASS` places next to one, the nearest first; of older ones? of inbox items, too?"""
+"""The `MASS` places next to one, nearest first; the flags: older ones? inbox items, too?"""
 
 
 class Absence:
-    """Asks for what an archive holds of an account's flows, and pages lack."""
+    """Requests messages that the archive holds and that pages of an account's flows lack."""
 
     def __init__(
         self,
@@ -73,9 +73,9 @@ class Absence:
         self._now = now
 
     async def look_for(self, listing: Listing, reading: Reading) -> list[Arrival]:
-        """Ask for each message in what a page proves that the archive holds and the page lacks.
+        """Request each message that the archive holds in a page's proven range and the page lacks.
 
-        What is then shown that there is an objection to is rejected.
+        Returns what the service answered; an event that is not of this flow is rejected.
 
         Raises:
             FlowRefused: the flow is lost. And all that `Client.page` and `Client.show` raise.
@@ -98,7 +98,7 @@ class Absence:
             )
         found = [_arrival(listing, id_, frame, now=now) for id_, frame in absent.items()]
         if any(isinstance(one.decoded, Vanished) for one in found):
-            # A lost flow answers 404 as well, and another one: then nothing is concluded.
+            # A flow that is lost, or whose path is another flow's now, answers 404 as well.
             await self._belonging.require(self._client, flow_key, path)
         return found
 
@@ -110,7 +110,7 @@ class Absence:
 
 
 def _arrival(listing: Listing, id_: int, frame: bytes | None, *, now: datetime) -> Arrival:
-    """The message *id_* as it is shown by itself; None is that it is not."""
+    """The answer of Show Message for *id_* as an arrival; *frame* is None for a 404."""
     return Arrival(
         frame=NOT_FOUND if frame is None else frame,
         decoded=vanished(id_, sent_at=now) if frame is None else _read(frame, id_, listing),
@@ -123,7 +123,7 @@ def _arrival(listing: Listing, id_: int, frame: bytes | None, *, now: datetime) 
 
 
 def _read(frame: bytes, id_: int, listing: Listing) -> Happening | Rejected:
-    """What the service shows of the message *id_*."""
+    """Decode what Show Message returned for *id_*; anything but that message is rejected."""
     decoded = at_home(decode_listed(frame), listing.objection)
     if isinstance(decoded, Event) and decoded.id != id_:
         return Rejected(reason="it is not the message that was asked for")
@@ -133,13 +133,14 @@ def _read(frame: bytes, id_: int, listing: Listing) -> Happening | Rejected:
 async def sort_out(
     held: Sequence[Place], unmissed: Collection[int], *, show: Show, beside: Beside
 ) -> tuple[dict[int, bytes | None], list[int]]:
-    """What is absent by itself of *held*, as it is shown by id, and the ids of what is so in bulk.
+    """Request what a listing lacks of *held*.
 
-    *unmissed* are the ids of what a listing showed, or need not show. What is absent in bulk is
-    not to be touched.
+    Returns, by id, what Show Message answered for single messages (None is a 404), and the ids of
+    those that are gone in bulk, which must not be changed. *unmissed* are the ids that the listing
+    showed, or did not have to show.
     """
     missed = [one for one in held if one.id not in unmissed and not one.is_deleted]
-    # What the listing misses in such numbers need not be asked for one by one.
+    # What the listing lacks in bulk is not requested individually.
     bulk = in_bulk(held, lambda one: one.id not in unmissed)
     shown: dict[int, bytes | None] = {}
 
@@ -157,12 +158,13 @@ async def sort_out(
             kept.append(one.id)
         else:
             absent[one.id] = shown[one.id]
-    # All may have come back, so it counts to be gone before its neighbours were seen, and after.
+    # Ask again: a message counts as gone if it is so both before and after its neighbours were
+    # checked, since all of them may have come back meanwhile.
     return {id_: frame or await show(id_) for id_, frame in absent.items()}, kept
 
 
 def in_bulk(row: Sequence[Place], is_gone: Callable[[Place], bool]) -> set[int]:
-    """The ids of those in *row*, which lie side by side, that are gone in bulk."""
+    """The ids of the places in *row*, which are neighbours, that are gone in bulk."""
     bulk: set[int] = set()
     for lane in (row, [one for one in row if not one.is_inbox]):
         for gone, neighbours in groupby(lane, is_gone):
@@ -175,7 +177,7 @@ def in_bulk(row: Sequence[Place], is_gone: Callable[[Place], bool]) -> set[int]:
 async def _is_of_bulk(
     place: Place, is_gone: Callable[[Place], Awaitable[bool]], beside: Beside
 ) -> bool:
-    """Walk from *place*, which is gone, to both sides, until a message is there or it is a bulk."""
+    """Tell whether *place*, which is gone, is part of a bulk, by its neighbours on both sides."""
     for with_inbox in (True,) if place.is_inbox else (True, False):
         row = 1
         for older in (True, False):
@@ -189,7 +191,7 @@ async def _is_of_bulk(
 
 
 async def shows_any(client: Client, path: str, ids: Iterable[int]) -> bool:
-    """Tell whether the service shows one of these messages by itself.
+    """Tell whether the service shows any of these messages when it is requested individually.
 
     Raises:
         All that `Client.show` raises.

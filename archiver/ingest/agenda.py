@@ -1,15 +1,16 @@
-"""Which part of which gap is asked for next; no I/O.
+"""Which part of which gap is requested next; no I/O.
 
-The ledger says what is missing; the agenda cuts it into *slices* that can be paged side by side,
-hands out the newest first, and forgets them when the ledger is read again. So nothing needs to be
-kept: a slice that failed or was interrupted is still a gap.
+The ledger says what is missing. The agenda cuts it into *slices* that can be paged in parallel,
+hands out the newest first, and replaces them whenever the ledger is read again. So nothing needs to
+be stored: a slice that failed or was interrupted is still a gap.
 
-How wide a slice is follows from how dense the flow is, which is known once a page of it has been
-seen: a private conversation may have ten messages among a billion ids. Until then a gap is one
-slice. What lies further back may be sparser or denser: slices get wider when one held little, and
-what one holds too much of is given back, to be cut anew. Where nothing is paged side by side, only
-the newest of a flow is cut off, so that it comes before what is older in any; how sparse the rest
-is costs nothing then.
+The width of a slice depends on the density of the flow, since a private conversation may have ten
+messages among a billion ids. The density is known once one page has been seen; until then a gap is
+one slice. Further back the flow may be sparser or denser: slices get wider when one held few
+messages, and the rest of a slice that holds too many is given back and cut again.
+
+Without parallel paging, a gap at the newest end of its flow is cut into its newest slice and the
+rest, so that the newest of every flow comes before older ids of any. All other gaps are one slice.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,21 +22,21 @@ from msgspec.structs import replace
 from archiver.domain.coverage import Ranges
 
 SLICE_MESSAGES = 1000
-"""About as many messages as one slice should hold: ten pages."""
+"""About how many messages one slice should hold: ten pages."""
 
 MOST_SLICES = 64
-"""Of one gap: where a flow gets sparser, slices are wider than its newest page tells."""
+"""The most slices of one gap: where a flow gets sparser further back, slices may be wider."""
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 600.0
 
 
 class Slice(Struct, frozen=True, order=True):
-    """A range of ids of one flow; the lesser is asked for first."""
+    """A range of ids of one flow; slices sort in the order in which they are requested."""
 
     age: int
-    """How many ids it lies below the newest that were ever planned of the flow: the newest come
-    first, in all flows."""
+    """How many ids it lies below the newest id ever planned of its flow; so the newest slices of
+    all flows come first."""
     flow_key: int
     first: int
     last: int
@@ -49,7 +50,7 @@ class _Rest(Struct, frozen=True):
 
 
 class Agenda:
-    """The slices to ask for; times are the event loop's seconds."""
+    """The slices to request; times are the event loop's seconds."""
 
     def __init__(self, *, side_by_side: bool = True) -> None:
         self._side_by_side = side_by_side
@@ -62,23 +63,23 @@ class Agenda:
 
     @property
     def has_open(self) -> bool:
-        """Tell whether something is to be asked for now."""
+        """Tell whether a slice can be taken now."""
         return bool(self._open)
 
     @property
     def is_empty(self) -> bool:
-        """Tell whether nothing is left to ask for, and nothing is being asked for."""
+        """Tell whether no slice is open, under way, or done since the last `look`."""
         return not (self._open or self._under_way or self._done)
 
     def look(self) -> None:
-        """Note that the ledger is read from now on."""
+        """Note that the ledger is about to be read."""
         self._done.clear()
 
     def plan(self, gaps: Mapping[int, Ranges], *, now: float) -> None:
-        """Replace what is open by *gaps*, by flow key, as they were at the last `look`.
+        """Replace the open slices by those of *gaps*, by flow key, as of the last `look`.
 
-        What is under way or resting is left out, and so is what was done since that look: the gaps
-        do not tell yet what became of it.
+        Slices under way and ranges in backoff are left out. So are slices done since that look,
+        because *gaps* may not show yet what they proved.
         """
         self._open = [
             one
@@ -89,7 +90,7 @@ class Agenda:
         heapify(self._open)
 
     def take(self) -> Slice | None:
-        """The next slice to ask for, now under way; None when there is none."""
+        """The next slice to request, now under way; None when there is none."""
         if not self._open:
             return None
         taken = heappop(self._open)
@@ -97,16 +98,16 @@ class Agenda:
         return taken
 
     def done(self, taken: Slice) -> None:
-        """Note that nobody asks for *taken* any more."""
+        """Note that work on *taken* has ended, whatever became of it."""
         self._under_way.discard(taken)
         self._done.append(taken)
 
     def rest(self, flow_key: int, missing: Ranges, *, asked_at: float, now: float) -> float:
-        """Let what could not be proven rest, longer each time; returns how long, in seconds.
+        """Leave alone what could not be proven; returns for how many seconds.
 
-        What had been asked for when the same ids failed last counts as the same failure: when the
-        service is away, all that is under way fails. What has not failed again for long after its
-        rest counts no more.
+        The backoff doubles with each failure of the same ids. A request made before their last
+        failure does not count again, since an outage fails all requests under way. A failure is
+        forgotten `LONGEST_PAUSE_SECONDS` after its backoff has ended.
         """
         lately = now - LONGEST_PAUSE_SECONDS
         before = [one for one in self._resting.get(flow_key, ()) if one.until >= lately]
@@ -124,14 +125,14 @@ class Agenda:
         return flow_key in self._widths
 
     def learn(self, flow_key: int, *, ids: int, messages: int) -> None:
-        """Note that *messages* were found among so many *ids*."""
+        """Note the density of a flow: *messages* were found among so many *ids*."""
         if messages:
             self._widths[flow_key] = ids * SLICE_MESSAGES // messages
 
     def widen(self, flow_key: int, *, ids: int, messages: int) -> bool:
-        """Note that a whole slice, so many *ids*, held no more than so many *messages*.
+        """Note that a whole slice of so many *ids* held only so many *messages*.
 
-        Returns whether what is open is cut far too small by what is known now.
+        Returns whether the open slices turn out to be far too narrow.
         """
         known = self._widths[flow_key]
         self._widths[flow_key] = max(known, ids * SLICE_MESSAGES // max(1, messages))
@@ -148,7 +149,7 @@ class Agenda:
     def _slices(self, flow_key: int, missing: Ranges) -> list[Slice]:
         if not missing:
             return []
-        # Not the newest of this plan: else a flow would always have some that is as new as any.
+        # Not the newest of this plan: otherwise every flow would always have a slice of age 0.
         newest = max(missing.last, self._newest.get(flow_key, 0))
         self._newest[flow_key] = newest
         slices = []
@@ -161,7 +162,10 @@ class Agenda:
         return slices
 
     def _cut(self, first: int, last: int, width: int) -> Iterator[tuple[int, int]]:
-        """Cut a range into pieces so wide, the newest first; or into the newest and the rest."""
+        """Cut a range into pieces so wide, newest first.
+
+        Without parallel paging, cut it into its newest piece and the rest.
+        """
         for end in range(last, first - 1, -width):
             start = max(first, end - width + 1)
             yield start, end

@@ -1,14 +1,14 @@
-"""Filling gaps: what no witness proves is asked for, page by page, until it is proven.
+"""Filling gaps: ranges that no witness proves are requested, page by page, until they are proven.
 
-The ledger is the plan: what is wanted is read out of it again and again, and workers ask for slices
-of it, newest first. There are more workers than requests under way: while pages are archived, many
-together, the next ones come. Each is archived and proves its part in one transaction, so a kill
-costs what was in hand. Nothing asks for ids younger than the settling time: they may not be
-listable yet.
+The ledger is the plan: the gaps are read from it again and again, cut into slices, and requested by
+workers, newest first. There are more workers than concurrent requests, so that the next pages
+arrive while earlier ones are archived, many in one transaction. A page is archived and proven in
+the same transaction, so a kill costs only the pages in hand. Ids younger than the settling time are
+not requested: they may not be listable yet.
 
-The audit is the same work on other ids: not on what is missing, but on what is doubted, since it
-may have been edited, tagged or deleted while nobody listened. The service does not list past edits,
-so only the messages themselves can tell.
+The audit does the same work on other ids: not the missing but the doubted ones, whose messages may
+have been edited, tagged or deleted while nobody listened. The service does not list past edits, so
+only the messages themselves show them.
 """
 
 import asyncio
@@ -34,57 +34,61 @@ from archiver.store.wanted import Wanting
 log = logging.getLogger(__name__)
 
 PLAN_SECONDS = 1.0
-"""How often the gaps are read out of the ledger."""
+"""How often the gaps are read from the ledger."""
 
 SHORTEST_PLAN_SECONDS = 0.02
-"""How long a plan holds at least, however soon nothing is left of it."""
+"""How long to keep a plan at least, even if all of it is done sooner."""
 
 LONGEST_WAIT_SECONDS = 60.0
-"""Who wants to be done waits no longer to ask again for what was not given: all in all, an outage
-of a minute or two."""
+"""The longest backoff that a backfill *until_done* waits out; then it leaves the gap as it is.
+
+Since the pauses double, it outlasts an outage of a minute or two."""
 
 HANDS = 4
-"""Workers for each request that may be under way: the others decode, and wait for the archive."""
+"""Workers per concurrent request: while one requests, others decode or await the database."""
 
 MOST_MESSAGES = 2 * SLICE_MESSAGES
-"""Of one slice; the rest of it is cut anew."""
+"""After so many messages of one slice, the rest of it is given back and cut into new slices."""
 
 UNANSWERED = (ArchiverError, aiohttp.ClientError, TimeoutError)
-"""What asking for a page raises when the service does not give one."""
+"""What a request for a page raises when the service does not give one."""
 
 
 class Desk:
-    """Where the planner and the workers meet."""
+    """The state that the planner and the workers share."""
 
     def __init__(self, purpose: Literal["backfill", "audit"]) -> None:
         self.purpose: Literal["backfill", "audit"] = purpose
-        # The audit has one worker, and is in no hurry.
+        # The audit has one worker, so small slices would gain nothing.
         self.agenda = Agenda(side_by_side=purpose == "backfill")
         self._are_early = True
         self.planned = asyncio.Event()
         self.due = asyncio.Event()
-        """Set when what is open should be planned anew."""
+        """Set when the ledger should be read and the agenda planned again at once."""
         self.again_at = 0.0
-        """Until when something rests that may be given then, by the event loop's seconds."""
+        """When the last backoff worth waiting for ends, in the event loop's seconds."""
 
     @property
     def is_doubtful(self) -> bool:
-        """Tell whether something is to be listed, now or soon; what rests may do so for ever."""
+        """Tell whether something is to be listed, now or soon.
+
+        Ranges in backoff do not count: they may stay so for ever.
+        """
         return self._are_early or not self.agenda.is_empty
 
     def choose(self, wanting: Mapping[int, Wanting]) -> dict[int, Ranges]:
-        """By flow key: the ids that are this desk's business."""
+        """By flow key: the ids to request for this desk's purpose."""
         self._are_early = any(one.is_early for one in wanting.values())
         if self.purpose == "backfill":
             return {key: one.missing for key, one in wanting.items()}
-        # What is missing is somebody else's, and doubted no more once it is listed.
+        # The backfill lists what is missing, and that lifts the doubts about it, too.
         return {key: one.doubted - one.missing for key, one in wanting.items()}
 
 
 async def backfill(source: Source, *, workers: int, until_done: bool = False) -> None:
     """Fill the gaps of the account's flows, for ever or until none is left that can be filled.
 
-    *workers* is how many requests may be under way at once, which the client sees to.
+    *workers* is the number of concurrent requests; the client enforces it.
 
     Raises:
         TokenRefused: the account is locked out.
@@ -94,7 +98,7 @@ async def backfill(source: Source, *, workers: int, until_done: bool = False) ->
 
 
 async def audit(source: Source, *, cycle: timedelta) -> NoReturn:
-    """List again what is doubted; in quiet times, what was listed more than a *cycle* ago.
+    """List doubted ranges again; when there are none, what was listed more than a *cycle* ago.
 
     Raises:
         TokenRefused: the account is locked out; among others in a group.
@@ -117,7 +121,7 @@ async def _ask_all(source: Source, desk: Desk, *, workers: int, until_done: bool
 
 
 async def _plan(source: Source, desk: Desk, *, until_done: bool) -> None:
-    """Keep the agenda true; returns when nothing is left to ask for, if that is wanted."""
+    """Keep planning from the ledger; with *until_done*, return when nothing is left to request."""
     clock = asyncio.get_running_loop().time
     while True:
         desk.due.clear()
@@ -171,12 +175,11 @@ async def _work(source: Source, desk: Desk) -> NoReturn:
 
 
 async def _fill(source: Source, desk: Desk, taken: Slice) -> None:
-    """Ask for all that *taken* covers.
+    """Request all pages of *taken*.
 
-    The first page of a flow is the newest: it tells how dense the flow is. If there is more, the
-    rest goes back to the ledger, to be cut into slices that are asked for side by side; so does the
-    rest of a slice that holds far more than one should. The audit has no hurry, and lists what is
-    newest first.
+    The first page of a flow is its newest, which shows how dense the flow is. If that page is full,
+    the rest remains a gap, to be cut into slices that are paged in parallel; so does the rest of a
+    slice that holds far too many messages. The audit pages from the newest message down.
     """
     agenda = desk.agenda
     flow_key, first, last = taken.flow_key, taken.first, taken.last
@@ -211,7 +214,7 @@ async def _fill(source: Source, desk: Desk, taken: Slice) -> None:
 async def _ask(
     source: Source, desk: Desk, flow_key: int, first: int, last: int, *, newest: bool
 ) -> Reading:
-    """Ask for one page; what it should have proven and did not rests for a while."""
+    """Request one page; what it should have proven and did not is left alone for a while."""
     clock = asyncio.get_running_loop().time
     asked_at = clock()
     reading = await source.ask(flow_key, first, last, newest=newest, purpose=desk.purpose)

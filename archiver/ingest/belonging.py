@@ -1,7 +1,7 @@
-"""Whether an event that the API showed may be one of the flow that was asked for.
+"""Whether an event that the API showed may be one of the requested flow.
 
-The API is asked by a flow's path, and that may lead to another flow since the flows were looked up:
-when one was renamed, and its name given to a new one.
+Requests name a flow by its path. Since the flows were looked up, that path may have become another
+flow's: when one was renamed, and its old name was given to a new one.
 """
 
 from archiver.domain.events import Event
@@ -18,14 +18,14 @@ ANOTHER_FLOW = "it names another flow than the one that was asked for"
 
 
 class Belonging:
-    """What is known of flows by their names, and by how far they have come."""
+    """Judges whether events belong to a flow, by the flows' names and newest ids."""
 
     def __init__(self, names: Names, heads: Heads) -> None:
         self._names = names
         self._heads = heads
 
     def to(self, flow_key: int, path: str) -> Objection:
-        """What speaks against an event of this flow."""
+        """A function that returns why an event cannot be one of this flow, or None if it can."""
 
         def objection(event: Event) -> str | None:
             if event.flow is not None and self._names.is_another(event.flow, flow_key):
@@ -37,12 +37,12 @@ class Belonging:
         return objection
 
     def listing(self, page: Page, flow_key: int, *, as_of: int) -> Listing:
-        """*page* of this flow, which was known to have come to *as_of*."""
+        """*page* as a listing of this flow, whose newest settled id was *as_of*."""
         objection = self.to(flow_key, page.path)
         return Listing(page=page, flow_key=flow_key, as_of=as_of, objection=objection)
 
     async def require(self, client: Client, flow_key: int, path: str) -> None:
-        """Make sure that *path* leads to the flow still, as far as its newest message tells.
+        """Make sure that *path* still leads to the flow, judging by the newest message there.
 
         Raises:
             FlowRefused: it leads to another, or nowhere. And all that `Client.page` raises.

@@ -1,10 +1,10 @@
-"""Whether nothing is where a service lists nothing.
+"""Whether a range is really empty when the service lists nothing in it.
 
-An empty page proves its whole range, however long that is, and there is nothing in it to be held
-against what is known. A service whose index is away, or behind, answers with one as well. So the
-newest message below the range's end is asked for: it may not lie in the range, nor be older than
-what the archive holds there and the service still shows. Where there is none, the flow may not be
-listed as if nothing were in it, either.
+An empty page proves its whole range, however long, and has no message that could be checked. But a
+service whose index is missing or behind answers with an empty page, too. So the newest message that
+is listed below the range's end is requested. It must not lie in the range, and the archive must not
+hold a newer one up to the range's end that Show Message still shows. If nothing is listed there,
+nor in the whole flow, the archive must hold no message of the flow that is still shown.
 """
 
 from functools import partial
@@ -24,7 +24,7 @@ NOT_EMPTY = "an empty page was listed where messages are: the service's index ma
 
 
 class Emptiness:
-    """Holds empty pages against what else a service lists, and against what an archive holds."""
+    """Checks empty pages against what else the service lists, and against the archive."""
 
     def __init__(self, client: Client, engine: Engine, belonging: Belonging) -> None:
         self._client = client
@@ -32,7 +32,7 @@ class Emptiness:
         self._belonging = belonging
 
     async def hold(self, listing: Listing, reading: Reading) -> Reading:
-        """*reading* of a page, which proves nothing if it is empty and should not be.
+        """Return *reading*, unproven if its page is empty and should not be.
 
         Raises:
             FlowRefused: the path leads to the flow no more. And all that `Client.page` and
@@ -58,12 +58,15 @@ class Emptiness:
         return reading.unproven(NOT_EMPTY) if lacks else reading
 
     async def _newest(self, path: str, until: int | None) -> Decoded | None:
-        """The newest that is listed below *until*, whatever it is; None if nothing is."""
+        """The newest element listed below *until*, readable or not; None if there is none."""
         page = await self._client.page(path, until=until, newest=True, limit=1)
         return decode_listed(page.frames[-1]) if page.frames else None
 
     async def _lacks(self, path: str, flow_key: int, *, listed: int, last: int) -> bool:
-        """Tell whether a message is there that is newer than the one *listed*, and up to *last*."""
+        """Tell whether the service shows a message that the archive holds after *listed*.
+
+        Only messages up to the id *last* are considered.
+        """
         beside = partial(places.beside, flow_key=flow_key, id_=last + 1, older=True)
         held = await when_possible(self._engine, partial(beside, with_inbox=True, most=MASS))
         known = [one.id for one in held if one.id > listed and not one.is_deleted]

@@ -1,8 +1,9 @@
-"""How far a flow has come, by its newest message: also when that cannot be read.
+"""How far a flow has come, by its newest message, even if that cannot be read.
 
-Such a message must not hide the others, so more are asked for. And it has an id all the same, which
-the service tells by what it lists beyond which id. So there is a gap where it stands, like one amid
-others: else all that was missed below it would be taken for nothing.
+An unreadable message must not hide those before it, so more are requested. It also has an id, which
+a binary search finds: does the service list anything beyond a given id? That id becomes the head,
+so the unreadable message is a gap like any other. Otherwise nothing would show that messages below
+it are missing.
 """
 
 import asyncio
@@ -25,10 +26,10 @@ log = logging.getLogger(__name__)
 FOREIGN = Rejected(reason=ANOTHER_FLOW)
 
 MORE = (10, MAX_PAGE)
-"""Messages to ask for when the newest cannot be read; and then as many as there can be."""
+"""Page sizes to try, one after the other, when the newest message cannot be read."""
 
 IsBeyond = Callable[[int], Awaitable[bool]]
-"""Tells whether the service lists anything beyond an id, as far as ids are believed."""
+"""Tells whether the service lists anything beyond an id, up to the greatest believable id."""
 
 
 class EndUntold(ArchiverError):
@@ -42,7 +43,7 @@ class EndUntold(ArchiverError):
 
 
 class EndElsewhere(ArchiverError):
-    """The newest messages are those of another flow: how far that has come says nothing."""
+    """The newest messages are another flow's, so they say nothing about this one's head."""
 
     def __init__(self, path: str) -> None:
         super().__init__(
@@ -52,13 +53,13 @@ class EndElsewhere(ArchiverError):
 
 
 async def find_end(known: int, last: int, is_beyond: IsBeyond) -> int:
-    """The newest id, from *known* to *last*, that the service lists something of.
+    """The newest id from *known* to *last* at which the service lists something.
 
-    That is *known* when nothing lies beyond. It takes about twice as many questions as the distance
-    has binary digits.
+    That is *known* when it lists nothing beyond. The number of requests is about twice the binary
+    logarithm of the distance.
 
     Raises:
-        EndUntold: what is listed is beyond all.
+        EndUntold: something is listed even beyond *last*.
     """
     if not await is_beyond(known):
         return known
@@ -78,7 +79,7 @@ async def find_end(known: int, last: int, is_beyond: IsBeyond) -> int:
 
 
 class Ends:
-    """Looks at the newest messages of flows, and tells *heads* of them."""
+    """Requests the newest messages of flows, and notes their ids in *heads*."""
 
     def __init__(
         self,
@@ -94,9 +95,9 @@ class Ends:
         self._keep = keep
 
     async def look(self, flow_key: int, path: str) -> int:
-        """Ask for the newest message of a flow, and keep it if it is new.
+        """Request the newest message of a flow, and archive it if it is new.
 
-        Returns the id of the newest that can be read; 0 if there is none.
+        Returns the id of the newest message that can be read; 0 if there is none.
 
         Raises:
             EndUntold, EndElsewhere: nobody can tell how far the flow has come. And all that
@@ -129,7 +130,7 @@ class Ends:
         return reading
 
     async def _look_beyond(self, flow_key: int, path: str) -> None:
-        """Learn how far the flow has come beyond all that can be read of it."""
+        """Find the flow's newest id beyond the newest message that can be read."""
         known = self._heads.newest(flow_key)
         last = farthest(known, path)
 

@@ -1,8 +1,8 @@
-"""Whether a service's index has come as far as a page tells of.
+"""Whether a service's index already covers the end of a page's range.
 
-What the end of an index lacks yet looks like nothing said. So that a page shows nothing above some
-message proves nothing while the service lists nothing newer than the page's range, and yet shows by
-itself what a stream told of: a newer message, or one of the range that an event has changed.
+If the index lags, messages missing at its end look as if nothing had been sent. So a page proves
+nothing if the service lists nothing newer than the page's range, and yet shows individually what a
+stream told of: a newer message, or a message of the range that an event has changed.
 """
 
 from functools import partial
@@ -20,7 +20,7 @@ BEHIND = "newer messages are there and not listed: the service's index is behind
 
 
 class Lag:
-    """How far the index of each flow is known to have come."""
+    """Checks pages against the lag of the index; remembers how far that of each flow reaches."""
 
     def __init__(self, client: Client, engine: Engine) -> None:
         self._client = client
@@ -28,7 +28,7 @@ class Lag:
         self._come: dict[int, int] = {}
 
     async def hold(self, listing: Listing, reading: Reading) -> Reading:
-        """*reading* of a page, which proves nothing if the index is behind the end of its range.
+        """Return *reading*, unproven if the index is behind the end of its page's range.
 
         Raises:
             All that `Client.page` and `Client.show` raise.
@@ -56,7 +56,7 @@ class Lag:
 
 
 async def _told_of(tx: Transaction, listing: Listing, reading: Reading) -> list[int]:
-    """What a stream told of that lies beyond all that a page lists, and should be listed by now."""
+    """Messages that streams told of, above all that a page lists, and should be listed by now."""
     flow_key, end = listing.flow_key, reading.proven.last
     begin = reading.ids[-1] + 1 if reading.ids else bounds(listing.page)[0]
     held = await places.beside(tx, flow_key, end, older=False, with_inbox=True, most=MASS)

@@ -1,9 +1,9 @@
-"""Whether a service lists the oldest messages of a range first, when it is asked to.
+"""Whether a service lists the oldest messages of a range first when it is asked to.
 
-Gaps are filled from their oldest message on. A service, or a proxy, that takes no notice of
-``sort=asc`` answers with the newest, and all that lies before these would seem not to be there. A
-page that is not full holds the whole range, so order does not matter. Of each flow the first full
-page is held against what the service calls the oldest of just these messages.
+Gaps are filled from their oldest message on. A service or proxy that ignores ``sort=asc`` answers
+with the newest messages, and all older ones would seem not to exist. A page that is not full holds
+the whole range, so its order does not matter. The first full page of each flow is checked: the
+service is asked for the oldest of exactly these messages.
 """
 
 from msgspec.structs import replace
@@ -18,14 +18,14 @@ NOT_OLDEST = (
 
 
 class Order:
-    """Which flows are known to be listed in the order that is asked for."""
+    """Checks the order of pages; remembers the flows that are listed in the requested order."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._kept: set[int] = set()
 
     async def hold(self, listing: Listing, reading: Reading) -> Reading:
-        """*reading* of a page, which proves nothing if it does not hold the oldest messages.
+        """Return *reading*, unproven if its page does not hold the oldest messages.
 
         Raises:
             All that `Client.page` raises.

@@ -1,11 +1,11 @@
 """A page of List Messages as a batch: what it brings, and what it proves.
 
-A page asked for between two ids proves the part of that range that it reaches over: from the end it
-was asked from to its last message, or all of it when it is empty. A short page is no proof of more.
-An element that cannot be read leaves a hole, since nobody knows its id; so does a message that is
-shown twice, and not alike: nobody knows which is so. A page that holds what was not asked for
-proves nothing at all, and neither does one that lacks what is there: the service's index may lag
-behind, and then nobody knows what else it leaves out.
+A page requested for a range of ids proves the part of it that it covers: from the end that paging
+starts at to its last message, or the whole range if it is empty. A short page proves no more than
+that. An element that cannot be read leaves a hole, since its id is unknown; so does a message that
+is shown twice with different contents, since either may be right. A page that holds messages
+outside the range proves nothing at all. Neither does a page that lacks an existing message: the
+service's index may lag behind, and nobody knows what else it leaves out.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -24,23 +24,23 @@ from archiver.store.coverage import PageRow, Purpose, Standing
 
 
 class Reading(Struct, frozen=True, kw_only=True):
-    """What a page says."""
+    """What a page holds and proves."""
 
     arrivals: tuple[Arrival, ...]
     ids: tuple[int, ...]
-    """Of the elements that could be read, ascending."""
+    """The ids of the elements that could be read, ascending."""
     reach: Ranges
-    """What it tells of, true or not; nothing, if it holds what was not asked for."""
+    """The range that it covers, proven or not; empty if it holds messages outside the request."""
     proven: Ranges
     trouble: str | None
-    """Why not all that it reaches over is proven; None when it is."""
+    """Why not all of `reach` is proven; None when it is, or when its range has an open end."""
 
     def unproven(self, trouble: str) -> "Reading":
-        """The same of a page that proves nothing, for the *trouble* with it."""
+        """The same reading, but nothing is proven, because of *trouble*."""
         return replace(self, proven=Ranges(), trouble=trouble)
 
     def beside(self, shown: Iterable[Arrival]) -> "Reading":
-        """The same, held against what is *shown* by itself of what the page lacks."""
+        """The same reading, unproven if Show Message has *shown* messages that the page lacks."""
         there = sum(not isinstance(one.decoded, Vanished) for one in shown)
         if not there:
             return self
@@ -48,23 +48,23 @@ class Reading(Struct, frozen=True, kw_only=True):
 
 
 Objection = Callable[[Event], str | None]
-"""Why an event is none of the flow that was asked for; None when it may be one."""
+"""Why an event cannot be one of the requested flow; None if it can."""
 
 
 class Listing(Struct, frozen=True, kw_only=True):
-    """A page of a flow, and what was known of the flow when it was asked for."""
+    """A page of a flow, and what was known of the flow when it was requested."""
 
     page: Page
     flow_key: int
     as_of: int
-    """The newest id to which it was known to have come."""
+    """The newest settled id that the flow was known to have."""
     objection: Objection
 
 
 def read_page(listing: Listing) -> Reading:
     """Decode a page.
 
-    An element that there is an objection to is not this flow's, whoever mixed them up: it is
+    An element to which there is an objection is not of this flow, for whatever reason: it is
     rejected, and the page proves nothing around it.
     """
     page, listed_as_of = listing.page, EventId(listing.as_of)
@@ -88,7 +88,7 @@ def read_page(listing: Listing) -> Reading:
 
 
 def at_home(decoded: Happening | Rejected, objection: Objection) -> Happening | Rejected:
-    """*decoded*, if it may be an event of the flow that was asked for."""
+    """*decoded*, or a reject if it is an event to which there is an *objection*."""
     reason = objection(decoded) if isinstance(decoded, Event) else None
     return decoded if reason is None else Rejected(reason=reason)
 
@@ -103,9 +103,9 @@ def batch_of(
     purpose: Purpose,
     now: datetime,
 ) -> Batch:
-    """The batch that archives a page, what it showed to be *absent*, and its row in the ledger.
+    """The batch that archives a page, the answers about *absent* messages, and its ledger row.
 
-    *epoch* is that of the flow when the page was asked for.
+    *epoch* is that of the flow when the page was requested.
     """
     first, last = bounds(listing.page)
     flow_key, proven = listing.flow_key, reading.proven
@@ -125,7 +125,7 @@ def batch_of(
 
 
 def bounds(page: Page) -> tuple[int, int]:
-    """The ids that *page* was asked for, both included."""
+    """The first and the last id of the range that *page* was requested for."""
     return (page.since or 0) + 1, (page.until or LARGEST_ID) - 1
 
 
@@ -144,7 +144,7 @@ def _proof(page: Page, arrivals: Sequence[Arrival], reach: Ranges) -> tuple[Rang
         return Ranges(), "the page holds messages that were not asked for"
     trouble = f"{unread} messages of the page could not be read" if unread else None
     if page.until is None:
-        # Nobody knows yet what may still come to be listed at the open end.
+        # More may come to be listed at the open end.
         return Ranges(), trouble
     proven = _around_holes(arrivals) if unread else reach
     if in_two_ways := _in_two_ways(arrivals):
@@ -154,7 +154,7 @@ def _proof(page: Page, arrivals: Sequence[Arrival], reach: Ranges) -> tuple[Rang
 
 
 def _in_two_ways(arrivals: Iterable[Arrival]) -> set[int]:
-    """The ids of the messages that a page shows more than once, and not alike."""
+    """The ids of the messages that a page shows more than once, with different contents."""
     frames: dict[int, bytes] = {}
     return {
         one.id
@@ -164,7 +164,7 @@ def _in_two_ways(arrivals: Iterable[Arrival]) -> set[int]:
 
 
 def _around_holes(arrivals: Iterable[Arrival]) -> Ranges:
-    """What is proven between neighbours that both could be read."""
+    """What is proven: the ranges between neighbouring elements that could both be read."""
     spans = []
     before: int | None = None
     for arrival in arrivals:

@@ -1,4 +1,4 @@
-"""What a page is held against before it proves anything: what else is listed, shown and held."""
+"""Checks of a page before it proves anything, against further requests and the archive."""
 
 from collections.abc import Callable, Collection
 from datetime import datetime
@@ -24,7 +24,7 @@ from archiver.store.coverage import Purpose
 
 
 class Scrutiny:
-    """Holds pages of an account's flows against what there is besides."""
+    """Checks pages of an account's flows."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Scrutiny:
     async def hold(
         self, listing: Listing, reading: Reading, *, purpose: Purpose
     ) -> tuple[Reading, list[Arrival]]:
-        """*reading* of a page, as far as it proves what it says, and what was learned beside it.
+        """Return *reading* with what is proven after all checks, and the answers of Show Message.
 
         Raises:
             FlowRefused: the flow is lost. And all that `Client.page` and `Client.show` raise.
@@ -62,9 +62,10 @@ class Scrutiny:
         return await self._lag.hold(listing, reading), absent
 
     async def _placed(self, flow_key: int, arrivals: Collection[Arrival]) -> list[Arrival]:
-        """*arrivals*, none at an older position than what was listed or imported of it before.
+        """*arrivals*, each at a position no older than any earlier listing or import of its event.
 
-        A file may tell of ids that are not listed any more, and then no listing would outweigh it.
+        An imported file may hold ids that are no longer listed; its position would then be beyond
+        that of every listing, and none would ever outweigh it.
         """
         keys = [(flow_key, one.id) for one in arrivals if one.id is not None]
         forms = await when_possible(self._engine, partial(journal.known, keys=keys))
@@ -80,10 +81,10 @@ class Scrutiny:
         ]
 
     async def _is_vacant(self, flow_key: int, proven: Ranges, purpose: Purpose) -> bool:
-        """Whether it is known that the archive holds nothing of what a page proves."""
+        """Tell whether the archive is known to hold no message in the range that a page proves."""
         if not proven:
             return True
-        # What is listed again is nearly all held, and what was missing is not.
+        # Only a gap is worth the question: the archive holds nearly all of what is listed again.
         return purpose == "backfill" and await self._vacancy.is_vacant(
             flow_key, proven.first, proven.last
         )

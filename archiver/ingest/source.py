@@ -1,4 +1,4 @@
-"""Asking an account's API for messages, and archiving what it answers."""
+"""Requesting messages from an account's API, and archiving the answers."""
 
 import asyncio
 import logging
@@ -32,14 +32,16 @@ from archiver.store.wanted import Wanting
 log = logging.getLogger(__name__)
 
 FEW = MAX_PAGE // 10
-"""Messages to ask for when those of a page are too large together; and then one by one."""
+"""Messages to request when a full page is too long an answer; if that still is, one at a time."""
 
 STREAM_FIRST_SECONDS = 2.0
-"""What an open stream proves needs no page: its claims, made every half second, come first."""
+"""How much longer a new id waits before it is noted as due.
+
+Streams write their claims every half second, and what they prove needs no page."""
 
 
 class Source:
-    """The flows of one account that can be asked for, by flow key, and the way to ask."""
+    """The flows of one account that can be read, by flow key, and how to request their messages."""
 
     def __init__(
         self,
@@ -60,16 +62,16 @@ class Source:
         self.engine = engine
         self.heads = heads
         self.paths: dict[int, str] = {}
-        """Those that are ours to ask for."""
+        """The flows that this daemon requests: its share of `visible`."""
         self.visible: dict[int, str] = {}
-        """All that can be asked for, by us or by another daemon."""
+        """All wanted flows that can be read, whether this daemon or another one requests them."""
         self.untold: dict[int, str] = {}
-        """Those of which the newest message was not told when last it was asked for, and why.
+        """Flows whose newest message the service did not give at the last request, and why.
 
-        Those that are listed and refused are among them.
+        Flows that are listed but refused are among them.
         """
         self.filing = filing
-        """Of all accounts: held while the archive is asked for files, or takes one in."""
+        """Shared by all accounts; held during each transaction that finds or stores files."""
         self._belonging = Belonging(names, heads)
         self._account = account
         self._turns = turns
@@ -92,9 +94,9 @@ class Source:
         newest: bool,
         purpose: Purpose,
     ) -> Reading:
-        """Ask for one page of the messages from *first* to *last*, and archive it.
+        """Request one page of the messages from *first* to *last*, and archive it.
 
-        `Reading.proven` says what the archive now has proof of.
+        `Reading.proven` is what is proven in the archive now.
 
         Raises:
             FlowRefused: the flow is lost. And all that `Client.page` raises.
@@ -103,7 +105,7 @@ class Source:
         try:
             return await asked(limit=MAX_PAGE)
         except AnswerTooLong:
-            # One at a time, until it is archived: there may be many such, and memory is small.
+            # One such page at a time, until it is archived: there may be many, and memory is small.
             async with self._large:
                 try:
                     return await asked(limit=FEW)
@@ -134,9 +136,9 @@ class Source:
         try:
             reading, absent = await self._scrutiny.hold(listing, reading, purpose=purpose)
         except FlowRefused:
-            raise  # perhaps it is of another flow
+            raise  # the page may be that of another flow, so nothing of it is kept
         except Exception:
-            # What is listed is there, whatever the service does not tell besides.
+            # The listed messages exist, even if the requests that check the page have failed.
             await self._keep(reading.arrivals)
             raise
         batch = batch_of(
@@ -157,9 +159,9 @@ class Source:
         return replace(reading, proven=reading.proven - refused, trouble=trouble)
 
     async def look_at_head(self, flow_key: int) -> int:
-        """Ask for the newest message of a flow; what is new is archived, and nothing is proven.
+        """Request the newest message of a flow and archive it if it is new; this proves nothing.
 
-        Returns the id of the newest that can be read; 0 if there is none.
+        Returns the id of the newest message that can be read; 0 if there is none.
 
         Raises:
             All that `Ends.look` raises.
@@ -167,10 +169,10 @@ class Source:
         return await self._ends.look(flow_key, self._path(flow_key))
 
     async def wanting(self) -> dict[int, Wanting]:
-        """By flow key: what is missing and what is doubted of the flows that are to be asked for.
+        """By flow key: the missing and the doubted ranges of the flows that this account requests.
 
-        Those are the flows that can be, of which anything is wanted, and that no other account asks
-        for at present. What has become due is noted first, and what others noted is learned.
+        Flows that have neither are left out, and those whose turn is another account's. What has
+        become due is noted in the ledger first; what other daemons noted as due is learned from it.
         """
         clock = asyncio.get_running_loop().time
         dues = self.heads.due(now=clock() - STREAM_FIRST_SECONDS)
@@ -179,8 +181,8 @@ class Source:
             await self._archive(Batch(now=self._now(), gains=gains))
             self.heads.noted(dues)
         wanting = await when_possible(self.engine, wanted.wanting)
-        now = clock()  # not before: an epoch may have begun while the database was waited for
-        # Of a flow that was another daemon's a moment ago, that one may have heard more than we.
+        now = clock()  # read after the wait for the database: an epoch may have begun meanwhile
+        # A daemon that had the flow until a moment ago may have heard more of it than this one.
         self.heads.restore({flow_key: one.due for flow_key, one in wanting.items()})
         self._turns.holds(self._account, self.paths.keys())
         in_their_epochs = {
@@ -195,31 +197,31 @@ class Source:
         }
 
     def _in_its_epoch(self, flow_key: int, one: Wanting, now: float) -> Wanting:
-        """Leave doubts alone until a listing shows what was said just before the epoch began."""
+        """Leave out doubts until a listing can show what was sent just before the epoch began."""
         self._epochs.learned(flow_key, one.epoch, now=now)
         if self._epochs.settled(flow_key, now=now) == UNSETTLED:
             return replace(one, doubted=Ranges(), is_early=bool(one.doubted))
         return one
 
     def ours(self) -> list[int]:
-        """The flows that can be asked for, and that no other account asks for at present."""
+        """The keys of the flows that this account, and no other one, requests at present."""
         self._turns.holds(self._account, self.paths.keys())
         return [key for key in self.paths if self._turns.is_of(self._account, key)]
 
     async def doubt_oldest(self, cycle: timedelta) -> None:
-        """Have the flow listed again that was so longest ago, if that is more than a *cycle*."""
+        """Have a flow listed again: the one free of doubts for longest, if for over a *cycle*."""
         now = self._now()
         again = partial(doubts.doubt_flows, before=now - cycle, now=now, most=1)
         await when_possible(self.engine, partial(again, flow_keys=list(self.paths)))
 
     async def lose(self, flow_key: int, *, reason: str) -> None:
-        """Set a flow aside that cannot be read any more; it comes back when it is listed again."""
+        """Set aside a flow that can no longer be read; it comes back when it is listed again."""
         if path := self.paths.get(flow_key):
             log.warning("flow lost", extra={"flow": path, "reason": reason})
             await self.leave_out(flow_key)
 
     async def leave_out(self, flow_key: int) -> None:
-        """Ask for a flow no more, until it is looked up again."""
+        """Stop requesting a flow until it is looked up again."""
         self.paths.pop(flow_key, None)
         self.visible.pop(flow_key, None)
         self.untold.pop(flow_key, None)
@@ -232,12 +234,12 @@ class Source:
     async def fail(
         self, flow_key: int, first: int, last: int, *, purpose: Purpose, error: str
     ) -> None:
-        """Note in the ledger that a request failed, and why; another account may try."""
+        """Record in the ledger that a request failed, and why; pass the turn to another account."""
         self._turns.pass_on(self._account, flow_key)
         await self._note(flow_key, first, last, purpose=purpose, error=error)
 
     async def note_head(self, flow_key: int, *, error: str | None) -> None:
-        """Note in the ledger why the newest message of a flow is not told, or that it is again."""
+        """Record in the ledger why a flow's newest message is unknown; None means it is known."""
         first = min(self.heads.newest(flow_key) + 1, coverage.NEWEST_PROVABLE)
         await self._note(flow_key, first, coverage.NEWEST_PROVABLE, purpose="head", error=error)
 

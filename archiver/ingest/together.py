@@ -1,7 +1,7 @@
-"""Pages that are archived together: what comes while one batch is written becomes the next.
+"""Archiving pages together: those that arrive while one batch is written become the next batch.
 
-Several pages are asked for side by side. Each alone would be a transaction of its own, and those of
-one flow would wait for each other; so who has the turn writes for all that wait with it.
+Several pages are requested concurrently. With a transaction for each page, those of one flow would
+wait for each other's locks. So one task writes the batches of all tasks that wait.
 """
 
 import asyncio
@@ -16,16 +16,16 @@ from archiver.store.coverage import Standing
 
 MOST_ARRIVALS = 4000
 MOST_BYTES = 16_000_000
-"""Of frames: while so much waits to be written, nobody should ask for more."""
+"""While so many bytes of frames wait to be written, no further page should be requested."""
 
 
 class _Waiting(Struct, eq=False):
-    """A batch that waits to be written, and which events it brings."""
+    """A batch that waits to be written, and the keys of its events."""
 
     batch: Batch
     keys: frozenset[tuple[int | None, int | None]]
     refused: frozenset[tuple[int, int]] | None = None
-    """Those of them that Postgres refused; None while the batch is not written."""
+    """The keys of events that Postgres refused; None until the batch is written."""
 
 
 class Together:
@@ -39,15 +39,16 @@ class Together:
         self._written = asyncio.Event()
 
     async def room(self) -> None:
-        """Wait until so little waits to be written that another page may be asked for."""
+        """Wait until the backlog is small enough for another page to be requested."""
         while self._bytes >= MOST_BYTES:
             self._written.clear()
             await self._written.wait()
 
     async def archive(self, batch: Batch) -> frozenset[tuple[int, int]]:
-        """Archive *batch*, perhaps with others; returns the events of it that Postgres refused.
+        """Archive *batch*, perhaps with others; returns its events that Postgres refused.
 
-        Who is cancelled while it writes for others leaves them waiting, and the next writes.
+        If a task is cancelled while it writes, the other batches stay in the queue, and the next
+        task writes them.
         """
         one = _Waiting(batch, _keys(batch))
         self._waiting.append(one)
@@ -71,7 +72,7 @@ class Together:
         self._waiting = [one for one in self._waiting if one.refused is None]
 
     def _chosen(self) -> list[_Waiting]:
-        """What waits, in its order, as far as it can be written together and is not too much."""
+        """The waiting batches, in order, that can be merged with the first and are not too much."""
         chosen: list[_Waiting] = []
         keys: set[tuple[int | None, int | None]] = set()
         for one in self._waiting:
@@ -85,9 +86,10 @@ class Together:
 
 
 def can_merge(one: Batch, other: Batch) -> bool:
-    """Tell whether two batches of other events may be written as one.
+    """Tell whether two batches without common events may be written as one.
 
-    That is when what they prove is of other ids or flows, too.
+    They may if neither opens streams, and if the ranges that they prove in the same flow do not
+    overlap and are of the same epoch.
     """
     if one.opened or other.opened:
         return False
@@ -99,7 +101,7 @@ def can_merge(one: Batch, other: Batch) -> bool:
 
 
 def _keys(batch: Batch) -> frozenset[tuple[int | None, int | None]]:
-    """Which events it brings, by flow key and id; what could not be read is in no one's way."""
+    """The flow key and id of each event in *batch*; unreadable ones conflict with nothing."""
     keys = ((arrival.flow_key, arrival.id) for arrival in batch.arrivals)
     return frozenset(key for key in keys if key[1] is not None)
 

@@ -1,8 +1,7 @@
-"""Where the archive holds no message: asked for many pages at once.
+"""Which ranges of ids hold no message in the archive, looked up for many pages at once.
 
-A page that fills a gap is not to be held against what is archived of its range when that is
-nothing, which is nearly always. Pages come side by side, so who has the turn asks for all that wait
-with it.
+A page that fills a gap need not be compared with the archive if that holds nothing in its range, as
+is nearly always so. Pages arrive concurrently, so one task asks for all tasks that wait.
 """
 
 import asyncio
@@ -25,9 +24,10 @@ class Vacancy:
         self._turn = asyncio.Lock()
 
     async def is_vacant(self, flow_key: int, first: int, last: int) -> bool:
-        """Tell whether no message of the range is held.
+        """Tell whether the archive holds no message in the range.
 
-        Who is cancelled while it asks for others leaves them waiting, and the next asks.
+        If a task is cancelled while it asks, the other questions stay in the queue, and the next
+        task asks them.
         """
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append(((flow_key, first, last), answer))
