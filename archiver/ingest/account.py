@@ -1,4 +1,4 @@
-"""One account at work: its flows looked up, their streams followed, gaps filled, files kept."""
+"""One account at work: look up its flows, follow their streams, fill gaps, fetch files."""
 
 import asyncio
 import logging
@@ -38,11 +38,11 @@ class Plan(Struct, frozen=True, kw_only=True):
     refresh_seconds: float
     """How often flows and people are listed."""
     head_seconds: float
-    """How often each flow's newest message is asked for."""
+    """How often each flow's newest message is requested."""
     workers: int
-    """How many requests may be under way at once, to fill gaps."""
+    """The number of concurrent requests that fill gaps."""
     audit_cycle: timedelta
-    """How often everything is listed again in quiet times."""
+    """How often everything is listed again when nothing is doubted."""
 
 
 class Account:
@@ -87,7 +87,7 @@ class Account:
         self._connections = Connections(lines, self._roster, self._watch)
 
     async def run(self, me: UserId) -> NoReturn:
-        """Archive the account's flows, for ever; *me* is its user.
+        """Archive the account's flows for ever; *me* is its user.
 
         Raises:
             TokenRefused: the account is locked out; among others in a group.
@@ -108,15 +108,15 @@ class Account:
         raise Corruption("the tasks of an account have ended")
 
     def replan(self, choice: Choice) -> None:
-        """Archive other flows from now on.
+        """Archive the flows of another *choice* from now on.
 
-        A stream that is to carry other flows is opened anew; what is said meanwhile is a gap like
-        any other, and is filled.
+        A stream whose flows change is opened again; what is sent meanwhile is a gap like any other,
+        and is filled.
         """
         self._roster.replan(choice)
 
     async def look_up(self) -> None:
-        """Ask for the account's flows.
+        """Look up the account's flows.
 
         Raises:
             TokenRefused: the account is locked out. And all that `Client` raises.
@@ -125,7 +125,7 @@ class Account:
         self._watch.expect(self.source.paths, now=asyncio.get_running_loop().time())
 
     async def look_at_heads(self) -> None:
-        """Learn how far each flow has come."""
+        """Request the newest message of each flow once."""
         turns = asyncio.Semaphore(HANDS * self._plan.workers)
 
         async def look_in_turn(flow_key: int) -> None:
@@ -137,7 +137,7 @@ class Account:
                 group.create_task(look_in_turn(flow_key))
 
     async def _keep_following(self, me: UserId, group: asyncio.TaskGroup) -> NoReturn:
-        """Follow all flows, and go on doing so as they come and go."""
+        """Look up the flows again and again, and keep their streams open."""
         failures, knows_flows = 0, False
         while True:
             self._roster.stale.clear()
@@ -160,7 +160,7 @@ class Account:
                     await self._roster.stale.wait()
 
     async def _watch_heads(self) -> NoReturn:
-        """Look at the newest message of each flow now and then, and soon after a connection."""
+        """Request the newest message of each flow regularly, and soon after a stream is opened."""
         clock = asyncio.get_running_loop().time
         while True:
             for flow_key in self._watch.due(now=clock()):

@@ -1,22 +1,23 @@
 """What the open connections prove, flow by flow.
 
-Fed in the order in which things are written, so that nothing is claimed which is not kept. A claim
-ends with its connection, with input that could not be placed (it may have been any flow's event),
-with an event that Postgres refused, and when the account leaves or joins the flow: a stream that
-stands brings nothing of it in between.
+`Claims` is fed with what is written, in the same order, so that nothing is claimed that is not
+kept. A claim ends with its connection, with input that could not be placed (it may have been an
+event of any flow), with an event that Postgres refused, and when the account leaves or joins the
+flow: an open stream may bring nothing of the flow in between.
 
-What was not kept may have changed what is there already, and no listing of what is new would show
-that. So its flows are told to be heard anew, as if their streams had been opened. So is the flow
-of a change that does not say of which message it is.
+An event that was not kept may have changed an older message, and no listing of new messages would
+show that. So its flow is reported as *lacking* something, and is doubted as if its stream had been
+opened again. The same holds for a change that does not say which message it is about.
 
-Only of the flows that a connection was opened for, and of private conversations, it is known that
-it brings all. What else comes on it is kept, and proves nothing.
+A connection is known to bring all events only of the flows that it was opened for, and of private
+conversations. Whatever else it brings is kept, but proves nothing.
 
-What is of a kind unknown here is kept, and not claimed: if it is a message, a listing shows it.
+An event of an unknown kind is kept but left out of the claim: if it is a message, a listing shows
+it.
 
-What comes when a connection was opened may be a replay of what was said before, and nobody knows
-how complete that is, nor when it begins. So no claim begins before the settling time is over, nor
-with an event that was sent before the connection stood, by the service's clock.
+What a connection brings at first may be a replay of earlier events, and nobody knows how complete
+that is or where it begins. So a claim begins neither before the settling time is over, nor with an
+event that was sent before the connection was open, by the service's clock.
 """
 
 import math
@@ -35,18 +36,20 @@ MEMBERSHIP = frozenset({"flow-add", "flow-remove"})
 """Signals that say that the account's flows have changed; they come with private messages."""
 
 AGAIN_SECONDS = 600.0
-"""A service that says what cannot be kept all the time must not have all listed for ever."""
+"""How often to report the same flow as lacking something.
+
+If a service keeps sending what cannot be kept, its flows must not be listed again all the time."""
 
 TOLD_TO = timedelta(seconds=1)
-"""How exactly a service tells its time."""
+"""The resolution of the service's clock."""
 
 
 @dataclass(slots=True)
 class _Connection:
     since: float
-    """What came before begins no claim."""
+    """Events that arrived earlier begin no claim."""
     live_from: datetime
-    """Nor does what was sent before."""
+    """Events that were sent earlier begin no claim."""
     flow_keys: frozenset[int]
     """The flows that it was opened for."""
     me: UserId
@@ -61,13 +64,14 @@ class Claims:
         self._connections: dict[int, _Connection] = {}
         self._gained: dict[int, Ranges] = {}
         self._lacking: set[int] = set()
-        """Flows of which something was not kept; nobody was told yet."""
+        """Flows of which something was not kept, and which `lacking` has not returned yet."""
         self._told_at: dict[int, float] = {}
 
     def note(self, items: Iterable[Item]) -> frozenset[int]:
         """Note *items*, in the order in which they came.
 
-        Returns the keys of the flows that are heard anew: something of them may have been missed.
+        Returns the keys of the flows of which something may have been missed before: their streams
+        were opened, or the account has joined or left them.
         """
         anew: set[int] = set()
         for item in items:
@@ -86,7 +90,7 @@ class Claims:
         return frozenset(anew)
 
     def lacking(self, *, now: float) -> frozenset[int]:
-        """The keys of flows of which something was not kept: of each only now and then."""
+        """The keys of flows of which something was not kept, each once in `AGAIN_SECONDS`."""
         if not self._lacking:
             return frozenset()
         before = now - AGAIN_SECONDS
@@ -107,14 +111,14 @@ class Claims:
         return gains
 
     def refuse(self, flow_keys: Iterable[int], *, now: float) -> None:
-        """Begin anew for flows of which something was not kept."""
+        """End the claims of flows of which something was not kept; new ones begin later."""
         keys = set(flow_keys)
         self._lacking |= keys
         self._begin_anew(keys, now=now)
 
     def _begin_anew(self, flow_keys: Iterable[int], *, now: float) -> None:
         for flow_key in flow_keys:
-            # What was proven since the last call may hold the event that was refused just now.
+            # What was proven since the last `take` may include the event that was just refused.
             self._gained.pop(flow_key, None)
             for connection in self._connections.values():
                 if flow_key in connection.flow_keys or flow_key in connection.flows:
@@ -158,7 +162,11 @@ class Claims:
     def _after_reject(
         self, item: Came, connection: _Connection, flow_key: int | None
     ) -> _Connection:
-        """*connection* once something came on it that could not be placed, or only in a flow."""
+        """End the claims of *connection* after a reject; returns it as it goes on.
+
+        What is lacking is the flow of the reject, or, if that is unknown, all flows of the
+        connection.
+        """
         self._settle(item.connection, now=item.at)
         since = item.at + self._settling_seconds
         known = connection.flow_keys | connection.flows.keys()
@@ -179,8 +187,8 @@ class Claims:
 def tells_of_membership(decoded: Decoded, me: UserId | None) -> bool:
     """Tell whether *decoded* says that the user *me* has left or joined its flow.
 
-    What the flow itself is told is all there is where private messages come on no stream, or on one
-    of another daemon.
+    Either a signal says so, or an event in the flow itself. The latter is all there is where no
+    stream brings private messages, or only one of another daemon does.
     """
     if isinstance(decoded, Signal):
         return decoded.kind in MEMBERSHIP

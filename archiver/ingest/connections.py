@@ -1,7 +1,7 @@
 """The streams of an account: each shard of its flows is followed by a task of its own.
 
-When the flows change, or the service refuses a shard, the shards are dealt out anew and only those
-that differ are exchanged: the new stream is opened before the old one is closed.
+When the flows change, or the service refuses a shard, the flows are distributed again, and only the
+shards that differ are replaced: the new stream is opened before the old one is closed.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 FIRST_TRUST_SECONDS = 60.0
 LONGEST_TRUST_SECONDS = 3600.0
 EXCHANGE_SECONDS = 10.0
-"""A stream waits at most so long for the one that replaces it."""
+"""How long to keep a replaced stream at most until the new one is open."""
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 120.0
 
@@ -39,7 +39,7 @@ Follow = Callable[[Shard], AsyncGenerator[Occurrence, None]]
 
 
 class Lines(Struct, frozen=True, kw_only=True):
-    """How an account's streams are followed, and by whom what they bring is taken."""
+    """How an account's streams are followed, and where the events that they bring go."""
 
     request_line_bytes: int
     follow: Follow
@@ -58,7 +58,7 @@ class Connections:
         self._tasks: dict[Shard, asyncio.Task[NoReturn]] = {}
         self._links: dict[Shard, Link] = {}
         self._keys: dict[str, int] = {}
-        """By path: the flows that were dealt out last."""
+        """By path: the keys of the flows that were last distributed."""
         self._one_stands = asyncio.Event()
         self._too_much: set[Shard] = set()
         self._reconnected_at: dict[Shard, float] = {}
@@ -67,7 +67,10 @@ class Connections:
     async def deal_out(
         self, paths: Mapping[int, str], me: UserId, group: asyncio.TaskGroup
     ) -> None:
-        """Follow flows, by key their *paths*, as *me*, by tasks in *group*; keep what fits."""
+        """Follow the flows of *paths*, by key, as the user *me*, by tasks in *group*.
+
+        Streams that still fit are kept.
+        """
         keys = {path: key for key, path in paths.items() if not is_private(path)}
         shards = assign(
             keys,
@@ -86,7 +89,7 @@ class Connections:
         await self._exchange(ending, begun)
 
     def _end_misled(self, keys: dict[str, int]) -> None:
-        """End streams of paths that are another flow's by now: they bring that of before."""
+        """End the streams of paths that have become another flow's: they bring the old flow."""
         misled = {path for path, key in keys.items() if self._keys.get(path, key) != key}
         self._keys = keys
         for shard in [shard for shard in self._tasks if not misled.isdisjoint(shard.flows)]:
@@ -95,9 +98,10 @@ class Connections:
             self._tasks.pop(shard).cancel()
 
     def reconnect(self, path: str) -> None:
-        """Follow the shard of *path* on another connection: this one keeps things back.
+        """Follow the shard of *path* on a new connection, since this one keeps messages back.
 
-        If that does not help, it is done ever more rarely, since each time all is listed again.
+        If that does not help, it is done ever more rarely, because each new connection has all
+        messages of its flows listed again.
         """
         now = asyncio.get_running_loop().time()
         shard = next((shard for shard in self._tasks if path in shard.flows), None)
@@ -116,7 +120,7 @@ class Connections:
     async def _exchange(
         self, ending: Mapping[Shard, asyncio.Task[NoReturn]], begun: Collection[Shard]
     ) -> None:
-        """End streams as soon as those that replace them stand, so that nothing passes unheard."""
+        """End streams as soon as their replacements are open, so that nothing is missed."""
         with suppress(TimeoutError):
             async with asyncio.timeout(EXCHANGE_SECONDS):
                 while any(map(self._stands, ending)) and not all(map(self._stands, begun)):
@@ -184,7 +188,7 @@ class Connections:
             await asyncio.sleep(pause(refusals))
 
     async def _find_lost(self, shard: Shard) -> None:
-        """Ask for each flow of *shard* alone: the service does not say which it refused."""
+        """Request each flow of *shard* individually: the service does not say which it refused."""
         paths = self._roster.source.paths
         keys = {path: key for key, path in paths.items()}
         for path in shard.flows:
@@ -195,22 +199,22 @@ class Connections:
         self._roster.stale.set()
 
     def _split(self, shard: Shard) -> None:
-        """Follow the halves of *shard* from now on, so that one flow does not cost the others.
+        """Follow the halves of *shard* from now on, so that one flow does not take down the others.
 
-        The half of a single flow holds the private messages alone.
+        A shard of one flow and the private messages is split into these two.
         """
         if len(shard.flows) + shard.private > 1:
             self._too_much.add(shard)
             self._roster.stale.set()
 
     def _opened(self, shard: Shard, me: UserId) -> frozenset[int]:
-        """The flows on *shard*; what came before the connection is listable when it has settled."""
+        """Note that the stream of *shard* is open; returns the keys of the flows on it."""
         names = self._lines.names
-        # Also one that a page was refused of a moment ago: it may come back without an opening.
+        # Include flows that were lost a moment ago: they may come back while this stream is open.
         known = (names.known(FlowId(path)) for path in shard.flows)
         keys = frozenset(key for key in known if key is not None)
         if shard.private:
-            # Also those that are left aside: they may come back without another opening.
+            # Include conversations that are set aside, for the same reason.
             keys |= names.under(f"{private_slot(me)}/")
         self._one_stands.set()
         self._watch.opened(keys, now=asyncio.get_running_loop().time())
@@ -223,5 +227,5 @@ class Connections:
 
 
 def pause(failures: int) -> float:
-    """How many seconds to wait after so many failures, one after the other."""
+    """How many seconds to wait after so many failures in a row."""
     return min(FIRST_PAUSE_SECONDS * float(1 << min(failures, 30)), LONGEST_PAUSE_SECONDS)

@@ -1,4 +1,4 @@
-"""The first contact with an account: whether there is such a service, and whose token it is."""
+"""The first request for an account: is there such a service, and whose token is it?"""
 
 import logging
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -15,7 +15,7 @@ from archiver.ingest.backfill import UNANSWERED
 log = logging.getLogger(__name__)
 
 CONTACT_LIMITS = Limits(patience_seconds=2.0, answer_seconds=10.0)
-"""A person who has mistyped a URL is waiting."""
+"""Short limits, since a person who may have mistyped a URL is waiting."""
 
 
 CORRECT = "correct ARCHIVER_API_URL (api_url in the file)"
@@ -23,7 +23,7 @@ MAY_BE_AWAY = f"the service or the network may be away; if not, {CORRECT}, if it
 
 
 class LockedOut(ArchiverError):
-    """The tokens of accounts were refused: by the name of each, where its token comes from."""
+    """Tokens were refused; *accounts* maps the names to where the tokens come from."""
 
     def __init__(self, accounts: Mapping[str, str]) -> None:
         super().__init__(
@@ -36,16 +36,16 @@ class LockedOut(ArchiverError):
 
 
 class Unreachable(ArchiverError):
-    """There is no service where an account is said to be, or it serves nobody now."""
+    """There is no service at the URL of an account, or it serves nobody now."""
 
     def __init__(self, account: str, api_url: str, error: Exception) -> None:
         self.is_there = isinstance(error, StatusRefused) and is_transient(error)
-        """It answered, and asks to be asked later: no setting is to blame."""
+        """The service answered, with an error that may pass: no setting is to blame."""
         if self.is_there:
             super().__init__(f"{api_url} does not serve account {account} now: {error}; try later")
             return
         told = why_unconnected(error) or what_said(error)
-        if not isinstance(error, Redirected):  # that tells what to correct
+        if not isinstance(error, Redirected):  # its text says what to correct
             told += f"; {MAY_BE_AWAY if is_transient(error) else CORRECT}"
         super().__init__(f"no Flowdock answers at {api_url} for account {account}: {told}")
 
@@ -54,9 +54,9 @@ class Unreachable(ArchiverError):
 def locking_out(
     locked_out: MutableMapping[str, str], account: str, *, whence: str, count: int
 ) -> Iterator[None]:
-    """Leave out an account whose token is refused: the others, of *count* in all, go on.
+    """Leave out an account whose token is refused; the others, of *count* in all, go on.
 
-    *locked_out* then holds where its token comes from.
+    Adds the account to *locked_out*, with where its token comes from.
 
     Raises:
         LockedOut: no other account is left; in a group.

@@ -1,8 +1,8 @@
 """Which flows an account reads, and who the people in them are.
 
-The service is asked again and again, since flows are joined, left and renamed; what is wanted of
-its answer is decided by the operator's patterns. Who the people are only says what to call them, so
-nothing waits for that.
+The service is asked again and again, since flows are joined, left and renamed; the operator's
+patterns decide which of them are wanted. The list of people only provides names, so nothing depends
+on it.
 """
 
 import logging
@@ -24,26 +24,28 @@ from archiver.store.connection import Engine
 log = logging.getLogger(__name__)
 
 UNLISTED = timedelta(days=1)
-"""A flow that no account was shown for so long can be read by none. Each lists its flows far more
-often; one that left a flow while it was stopped does not know of it any more."""
+"""A flow that no account has been shown for so long counts as lost.
+
+Each account lists its flows far more often. An account that left a flow while the daemon was
+stopped does not know that it ever had it, so it cannot report the flow as lost."""
 
 
 class Choice(Struct, frozen=True, kw_only=True):
     """What an operator wants of an account."""
 
     is_wanted: Callable[[str], bool]
-    """Tells of a flow's path whether it is to be archived."""
+    """Tells whether the flow of this path is to be archived."""
     private: bool
     """Whether private conversations are wanted."""
     idle_patterns: Callable[[Collection[str]], Sequence[str]]
-    """Tells which of the patterns none of these flows' paths is like."""
+    """Returns the patterns that match none of these paths."""
 
 
 class Readable(Struct, frozen=True, kw_only=True):
     """What an account can read."""
 
     wanted: Mapping[int, str]
-    """The paths of flows that are wanted, private conversations among them, by flow key."""
+    """By flow key: the paths of the wanted flows, including private conversations."""
     joined: Sequence[str]
     """The paths of all flows that its user has joined, wanted or not."""
 
@@ -56,7 +58,7 @@ async def look_up(
     choice: Choice,
     now: Callable[[], datetime],
 ) -> Readable:
-    """Ask which flows there are and who is in them, and store the answers.
+    """Request the flows and the people in them, and store the answers.
 
     Raises:
         TokenRefused: the token is unknown. And all that `Client` raises.
@@ -74,7 +76,7 @@ async def look_up(
 
 
 async def lose_unlisted(engine: Engine, *, now: datetime) -> None:
-    """Note which flows nobody was shown in the day before *now*."""
+    """Mark as lost the flows that no account was shown in the day before *now*."""
     unlisted = partial(directory.lose_unlisted, before=now - UNLISTED)
     for path in await when_possible(engine, unlisted):
         log.warning("flow lost", extra={"flow": path, "reason": "not listed for a day"})

@@ -1,10 +1,10 @@
-"""How far each flow has come, and how far it had come a while ago.
+"""The *head* of each flow, which is the newest id that it is known to have, now and a while ago.
 
-Everything that hears of ids tells it here: streams, pages, the ledger when it is read. Files that
-were imported do not: theirs may be of a time to come, or of no time at all, and what is said later
-would seem proven. Where the service lists nothing, they tell that the flow has begun. What is
-*settled* was known for the settling time, so the service lists it if it ever will: only that is due
-to be proven, and only that bounds what is asked for.
+Ids are noted here by all that learns of them: streams, pages, and readings of the ledger. Imported
+files are an exception, since their ids may be wrong or far ahead, and events sent later would seem
+proven. But where the service lists nothing, they show that the flow has messages. An id is
+*settled* once it has been known for the settling time, so that the service lists it if it ever
+will. Only settled ids are due to be proven, and requests go no further.
 """
 
 import math
@@ -13,12 +13,13 @@ from collections.abc import Collection, Mapping
 from archiver.domain.coverage import Head
 
 BEHIND_SECONDS = 60.0
-"""So long at most is waited for what the streams still have to prove: it may be more for ever than
-can be written."""
+"""How long at most ids wait to become due until the streams have written their claims.
+
+The writer may be behind for ever."""
 
 
 class Heads:
-    """The heads of flows, by flow key; times are seconds of a clock that does not go back."""
+    """The heads of flows, by flow key; times are seconds of a monotonic clock."""
 
     def __init__(self, *, settling_seconds: float) -> None:
         self.settling_seconds = settling_seconds
@@ -29,7 +30,7 @@ class Heads:
         self._claimed_up_to = math.inf
 
     def restore(self, dues: Mapping[int, int]) -> None:
-        """Take over what the ledger knows to be due."""
+        """Take over, by flow key, the ids up to which the ledger says that all is due."""
         for flow_key, due in dues.items():
             self._restored[flow_key] = max(due, self._restored.get(flow_key, 0))
         self.noted(dues)
@@ -42,29 +43,33 @@ class Heads:
         head.seen(id_, at=at)
 
     def begun(self, flow_keys: Collection[int]) -> None:
-        """Note the flows of which the archive holds something, whoever told it."""
+        """Note the flows of which the archive holds anything, whatever it came from."""
         self._begun = flow_keys
 
     def found_empty(self, flow_key: int, *, at: float) -> None:
-        """Note that the service lists nothing of a flow: if it has begun, its first id is due."""
+        """Note that the service lists nothing of a flow.
+
+        If the archive holds something of it, its first id becomes due, so that it is asked for.
+        """
         if not self.newest(flow_key) and flow_key in self._begun:
             self.seen(flow_key, 1, at=at)
 
     def newest(self, flow_key: int) -> int:
-        """The newest id that the flow is known to have; 0 when none is."""
+        """The newest id that the flow is known to have; 0 when none is known."""
         head = self._heads.get(flow_key)
         return max(head.newest if head else 0, self._restored.get(flow_key, 0))
 
     def settled(self, flow_key: int, *, now: float) -> int:
-        """The newest id that was known before the settling time; 0 when none was."""
+        """The newest settled id of the flow; 0 when there is none."""
         head = self._heads.get(flow_key)
         known = head.settled(before=now - self.settling_seconds) if head else 0
         return max(known, self._restored.get(flow_key, 0))
 
     def due(self, *, now: float) -> dict[int, int]:
-        """By flow key: what has become due and was not `noted` in the ledger yet.
+        """By flow key: the id up to which all is now due, where the ledger does not have it yet.
 
-        What the streams brought is not due before they have claimed it: they may be far behind.
+        What the streams brought is not due before they have claimed it, since the writer may be far
+        behind; but see `BEHIND_SECONDS`.
         """
         up_to = min(now, max(self._claimed_up_to, now - BEHIND_SECONDS))
         due = {}
@@ -75,10 +80,10 @@ class Heads:
         return due
 
     def claimed(self, *, up_to: float) -> None:
-        """Note that the ledger has all that the streams prove by what came until *up_to*."""
+        """Note that the ledger has all that the streams prove with what arrived until *up_to*."""
         self._claimed_up_to = up_to
 
     def noted(self, dues: Mapping[int, int]) -> None:
-        """Note that the ledger has *dues*."""
+        """Note that the ledger has these *dues*, by flow key."""
         for flow_key, due in dues.items():
             self._noted[flow_key] = max(due, self._noted.get(flow_key, 0))

@@ -1,12 +1,13 @@
-"""Several daemons on one archive: each captures its share, and that of whoever falls silent.
+"""Several daemons on one archive: each captures its share, and takes over from those that end.
 
-What a daemon may hold is a *slot* (`archiver.domain.sharing`). Every few seconds a daemon tells
-that it is there, what it could capture, and of what it has that no stream stands; looks who else
-is, and takes what falls to it. It takes even what another one has too much of, and that one learns
-of it when it next looks: so a flow is followed by two for a moment, and never by nobody.
+The unit of sharing is a *slot* (`archiver.domain.sharing`). Every few seconds a daemon reports that
+it is running, which slots it could capture, and which of its slots have no open stream. Then it
+reads which other daemons there are, computes its share, and takes it. It takes even slots that
+another daemon has too many of, which that one notices in its next round. So a flow may be followed
+twice for a moment, but is never left alone.
 
-None of this has to work for the archive to be right. A daemon that cannot tell goes on with what it
-has; one that was believed dead goes on until it learns that its share was taken.
+The archive is right even if none of this works. A daemon that cannot renew its leases goes on with
+what it has; one that was believed dead goes on until it learns that its share was taken.
 """
 
 import asyncio
@@ -30,16 +31,16 @@ from archiver.store.sessions import AnotherHistory
 log = logging.getLogger(__name__)
 
 ROUNDS_PER_LEASE = 5
-"""How often a daemon is heard of within its lease, and so how soon a lease that ended is taken."""
+"""How many times per lease a daemon renews it, and looks for leases that have ended."""
 
 GIVING_BACK_SECONDS = 0.4
-"""Who is told to stop has a second for everything."""
+"""The time to give back slots: a daemon that is told to stop has one second for everything."""
 
 NONE: frozenset[str] = frozenset()
 
 
 class Share(Protocol):
-    """What is ours to capture, of all that accounts can see."""
+    """The slots that this daemon captures, of all that its accounts can see."""
 
     def holds(self, slot: str) -> bool:
         """Tell whether *slot* is ours."""
@@ -48,14 +49,14 @@ class Share(Protocol):
         """Call *on_changed* whenever the share changes, until the account is forgotten."""
 
     async def see(self, account: str, slots: Collection[str]) -> None:
-        """Note what an account can capture; `holds` is true of our share of it afterwards."""
+        """Note which slots an account can capture; afterwards `holds` takes them into account."""
 
     def forget(self, account: str) -> None:
         """Note that an account captures nothing any more."""
 
 
 class Everything:
-    """The share of one who shares with nobody."""
+    """The share of a daemon that does not share: all slots."""
 
     def holds(self, _slot: str) -> bool:
         """All is ours."""
@@ -75,7 +76,7 @@ EVERYTHING = Everything()
 
 
 class Leases:
-    """The share of one daemon among several; `keep` must run."""
+    """The share of one daemon among several; `keep` must be running."""
 
     def __init__(
         self,
@@ -107,23 +108,23 @@ class Leases:
         return slot in self._held
 
     async def see(self, account: str, slots: Collection[str]) -> None:
-        """Note what an account can capture; `holds` is true of our share of it afterwards."""
+        """Note which slots an account can capture; afterwards `holds` takes them into account."""
         seen = frozenset(slots)
         if self._sees.get(account) != seen:
             self._sees[account] = seen
             await self._go_round(patiently=True, but=account)
 
     def forget(self, account: str) -> None:
-        """Note that an account captures nothing any more; its slots are freed before long."""
+        """Note that an account captures nothing any more; its slots are freed in the next round."""
         self._sees.pop(account, None)
         self._listeners.pop(account, None)
 
     async def keep(self) -> NoReturn:
-        """Be heard of, and take what falls to us, again and again."""
+        """Renew the leases and take our share, again and again."""
         await self._again_and_again(partial(self._go_round, patiently=False))
 
     async def give_back(self) -> None:
-        """Leave all to the others at once; if the database does not answer, they wait."""
+        """Leave all slots to the other daemons; if this fails, they wait until the lease ends."""
         with suppress(*DatabaseError, AnotherHistory, TimeoutError):
             async with asyncio.timeout(GIVING_BACK_SECONDS), transaction(self._engine) as tx:
                 await leases.leave(tx, [self._me.key])
@@ -133,9 +134,10 @@ class Leases:
         await self._engine.dispose()
 
     async def _go_round(self, *, patiently: bool, but: str = "") -> None:
-        """Renew our share, and tell all accounts *but* one if it has changed.
+        """Renew our share, and notify all accounts *but* one if it has changed.
 
-        Who is gone may have kept something at last of what we had taken from it before.
+        If slots came to us, or a daemon is gone, read from the archive what is known of the flows:
+        even of slots that we took from that daemon earlier, it may have written something since.
         """
         async with self._turn:
             before, is_first = self._held, not self._tally.renewed_at
@@ -157,9 +159,9 @@ class Leases:
                 on_changed()
 
     async def _learn(self) -> None:
-        """Learn what the archive knows by now of all flows, and be heard of meanwhile.
+        """Read what the archive now knows of all flows; renew the leases meanwhile.
 
-        That may take longer than a lease: while the database is slow, or others hold locks.
+        Reading may take longer than a lease, if the database is slow or others hold locks.
         """
 
         async def beat() -> None:
@@ -173,7 +175,7 @@ class Leases:
             beating.cancel()
 
     async def _again_and_again(self, work: Callable[[], Awaitable[None]]) -> NoReturn:
-        """Do *work* several times a lease, as far as the database can."""
+        """Do *work* several times per lease; while the database is away, just try again."""
         while True:
             await asyncio.sleep(self._me.lease_seconds / ROUNDS_PER_LEASE)
             try:
@@ -184,7 +186,7 @@ class Leases:
                 log.debug("leases not renewed, going on", extra={"reason": error})
 
     async def _share(self, tx: Transaction) -> tuple[frozenset[str], frozenset[str]]:
-        """Be heard of, and take our share; returns what is ours now, and who is there."""
+        """Renew the leases and take our share; returns our slots, and the keys of all daemons."""
         mine = await self._beat(tx)
         known = await leases.known(tx)
         gone = [one.key for one in known if self._is_gone(one)]
@@ -212,20 +214,20 @@ class Leases:
         return ours, frozenset(sees)
 
     async def _beat(self, tx: Transaction) -> frozenset[str]:
-        """Be heard of; returns what we could capture."""
+        """Report that this daemon is running; returns the slots that it could capture."""
         sees = NONE.union(*self._sees.values())
         await leases.beat(tx, self._me, sees, unheard=self._held - self._heard())
         return sees
 
     def _is_gone(self, one: Known) -> bool:
-        """Tell whether a daemon has ended: it was not heard of, or its process is not there."""
+        """Tell whether a daemon has ended: its lease ran out, or its process does not exist."""
         if one.key == self._me.key:
             return False
         if one.machine == self._me.machine:
-            is_mine = (one.pid, one.name) == (self._me.pid, self._me.name)  # of before
+            is_mine = (one.pid, one.name) == (self._me.pid, self._me.name)  # from before a restart
             if is_mine or not is_running(one.pid):
                 return True
-        # When the database was away nobody could be heard of: let the others come back, too.
+        # While the database was away, nobody could renew a lease: give the others time to do so.
         now = asyncio.get_running_loop().time()
         silent_seconds = now - self._tally.renewed_at if self._tally.renewed_at else 0.0
         return not one.is_heard and silent_seconds < self._me.lease_seconds

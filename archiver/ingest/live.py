@@ -1,8 +1,8 @@
-"""From streams to the archive: `listen` reads, `write_forever` writes, an `Intake` lies between.
+"""From streams to the archive: `listen` reads, `write_forever` writes, with an `Intake` between.
 
-One writer serves all streams, so that a batch holds what all flows said in a moment. Whatever is
-known of a connection (that it began, that it ended) goes through the same queue as its frames: the
-writer claims only what it has written.
+One writer serves all streams, so that a batch holds the events of all flows at a moment. The
+beginning and the end of a connection go through the same queue as its frames, so that the writer
+claims only what it has written.
 """
 
 import asyncio
@@ -32,41 +32,40 @@ from archiver.store.connection import Engine
 log = logging.getLogger(__name__)
 
 CLAIM_SECONDS = 0.5
-"""How often claims are written: they are late by the settling time anyway."""
+"""How often claims are written; they lag by the settling time anyway."""
 LONGEST_CLAIM_SECONDS = 5.0
-"""The same of very many flows."""
+"""The longest pause between claims, for very many flows."""
 CLAIMS_A_SECOND = 1000
-"""Of how many flows, roughly; each costs what an event costs."""
+"""Roughly how many flows to write claims for per second; each costs as much as an event."""
 
 ENOUGH_EVENTS = 16
-"""In a batch, so that nothing waits for more: it would delay them more than it saves."""
+"""A batch of so many events waits for no more: that would delay them more than it saves."""
 RATE_SECONDS = 0.5
-"""Of which time it is told how fast events come."""
+"""The time over which the rate of events is averaged."""
 
 
 class Pace(Struct, frozen=True, kw_only=True):
-    """When a batch is big enough, and how long it waits to become so."""
+    """How many events a batch may hold, and how long it waits for them."""
 
     batch_events: int
     linger_seconds: float
-    """At most, for enough events. Where they come so rarely that these would be too few, nothing
-    waits."""
+    """The longest wait for `ENOUGH_EVENTS`; where these would take longer, a batch never waits."""
 
     def lingering(self, rate: float) -> float:
-        """For how many seconds a batch fills when so many events come in a second."""
+        """How many seconds a batch waits when *rate* events arrive per second."""
         enough_seconds = ENOUGH_EVENTS / rate if rate else math.inf
         return enough_seconds if enough_seconds <= self.linger_seconds else 0.0
 
 
 class Rate:
-    """How many events come in a second, of late; times are the event loop's seconds."""
+    """How many events have arrived per second lately; times are the event loop's seconds."""
 
     def __init__(self, *, now: float) -> None:
         self.per_second = 0.0
         self._at = now
 
     def note(self, events: int, *, now: float) -> None:
-        """Note that so many have come since the last call."""
+        """Note that so many have arrived since the last call."""
         passed, self._at = now - self._at, now
         if passed >= RATE_SECONDS:
             self.per_second = events / passed
@@ -75,19 +74,19 @@ class Rate:
 
 
 class Listener(Struct, frozen=True, kw_only=True):
-    """Whom what is heard goes to."""
+    """What `listen` needs of the account whose stream it reads, and where it puts what arrives."""
 
     intake: Intake
     names: Names
     me: UserId
     origin: str
-    """The stream, for people."""
+    """A name of the stream, for people."""
     newest: Callable[[int], int]
-    """Tells how far a flow is known to have come, by its key."""
+    """Returns the newest id that a flow, by its key, is known to have."""
     on_opened: Callable[[], frozenset[int]]
-    """Called when a connection stands; tells which flows, by key, are on it."""
+    """Called when a connection is open; returns the keys of the flows on it."""
     on_heard: Callable[[Came], None]
-    """Called with all that comes, before it is written."""
+    """Called with everything that arrives, before it is written."""
     tally: AccountTally
     link: Link
 
@@ -109,7 +108,7 @@ async def listen(occurrences: AsyncIterator[Occurrence], listener: Listener) -> 
                     listener.intake.put_now(began)
                 case Frames(frames=frames, received_at=received_at, truncated=truncated):
                     if truncated:
-                        # Cut, they are no JSON: what there is of them lies with the rejects.
+                        # Cut off, they are not valid JSON, so they are kept among the rejects.
                         log.warning("events too long, cut", extra={**about, "events": truncated})
                     at = clock()
                     arrivals = await receive(frames, listener, received_at=received_at)
@@ -133,9 +132,10 @@ def _tell(closed: Closed, about: Mapping[str, str]) -> None:
 async def receive(
     frames: Iterable[bytes], listener: Listener, *, received_at: datetime
 ) -> list[Arrival]:
-    """Decode *frames* and find their flows; an event that names none is rejected.
+    """Decode *frames* and find their flows.
 
-    So is one with an id out of all proportion; a signal that is not next to what is known loses it.
+    An event is rejected if it names no flow, or if its id is out of all proportion. A signal whose
+    id is not close to the newest known one is kept without its id.
     """
     known, origin = listener.names.known, listener.origin
     arrivals = []
@@ -157,7 +157,7 @@ async def receive(
 
 
 def _believable(decoded: Happening | Signal, newest: int, flow: FlowId) -> Decoded:
-    """*decoded*, if its flow may have come so far from the *newest* id that is known."""
+    """*decoded*, if its id is believable, given the *newest* id known of its flow."""
     if decoded.id is None:
         return decoded
     if is_far_beyond(decoded.id, newest, flow):
@@ -168,12 +168,12 @@ def _believable(decoded: Happening | Signal, newest: int, flow: FlowId) -> Decod
 
 
 def claim_pause(flows: int) -> float:
-    """How many seconds to write no claims after those of so many flows."""
+    """How many seconds to pause after writing the claims of so many flows."""
     return min(max(CLAIM_SECONDS, flows / CLAIMS_A_SECOND), LONGEST_CLAIM_SECONDS)
 
 
 def _tell_back(tally: Tally, *, now: float) -> None:
-    """Tell the end of an outage, for warnings of it have become rare by then."""
+    """Log the end of a database outage, since the warnings about it have become rare by then."""
     if tally.writer_away_since is not None:
         log.info("database back", extra={"away_seconds": round(now - tally.writer_away_since, 1)})
 
@@ -187,7 +187,7 @@ async def write_forever(
     tally: Tally,
     now: Callable[[], datetime],
 ) -> NoReturn:
-    """Archive what comes into *intake*, batch by batch; waits while the database is away."""
+    """Archive what *intake* holds, batch by batch; waits while the database is away."""
     clock = asyncio.get_running_loop().time
     claims = Claims(settling_seconds=heads.settling_seconds)
     claim_at = claimed_up_to = clock()

@@ -1,8 +1,8 @@
-"""Which flow an event belongs to: from what it says to the key of its rows.
+"""Which flow an event belongs to: from the name in the event to the flow's key.
 
-Events name a flow by its id. Old ones say ``organization:flow`` for a flow that has a random id
-now, so both spellings of a path lead to the flow as well. A private event names nobody's flow, but
-its sender and its recipient, one of whom is the account's own user.
+Events name a flow by its id. Old events say ``organization:flow`` where the flow now has a random
+id, so both spellings of a path lead to the flow, too. A private event names no flow, but its sender
+and its recipient, one of whom is the account's own user.
 """
 
 from collections.abc import Iterable
@@ -17,21 +17,22 @@ from archiver.store.connection import Engine
 
 
 class Names:
-    """The flows that an archive knows, by all the names they go by."""
+    """The keys of the flows in an archive, by all names of each."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._keys: dict[str, int] = {}
 
     async def load(self) -> None:
-        """Learn the flows that the archive has."""
+        """Read the ids of the flows in the archive."""
         keys = await when_possible(self._engine, directory.flow_keys)
         self._keys.update((str(name), key) for name, key in keys.items())
 
     async def load_paths(self) -> None:
-        """Learn by which paths the flows go, and how old events write them.
+        """Read the paths of the flows in the archive, and derive how old events write them.
 
-        That may be the id of a flow which was only named so, before the service listed its path.
+        Such an old name may be the id in the archive, too: of a flow that only old events have
+        named, before the service listed its path.
         """
         paths = await when_possible(self._engine, directory.flow_paths)
         for key, path in paths.items():
@@ -48,7 +49,7 @@ class Names:
         return keys
 
     def is_another(self, name: FlowId, flow_key: int) -> bool:
-        """Tell whether *name* is that of another flow than *flow_key*, known or not."""
+        """Tell whether *name* is that of a flow other than *flow_key*, even if it is unknown."""
         return is_another(name, flow_key, known=self._keys.get(name))
 
     def is_same(self, name: FlowId | None, flow_key: int) -> bool:
@@ -60,11 +61,11 @@ class Names:
         return frozenset(key for name, key in self._keys.items() if name.startswith(prefix))
 
     def known(self, name: FlowId) -> int | None:
-        """The key of the flow that goes by *name*; None when it is new."""
+        """The key of the flow called *name*; None when it is new."""
         return self._keys.get(name)
 
     async def key(self, name: FlowId, *, now: datetime) -> int:
-        """The key of the flow that goes by *name*; a row is made for one that is new."""
+        """The key of the flow called *name*; a new flow gets a row."""
         if name not in self._keys:
             name_it = partial(directory.name_flows, named=[name], now=now)
             named = await when_possible(self._engine, name_it)
@@ -73,9 +74,10 @@ class Names:
 
 
 def is_another(name: FlowId, flow_key: int, *, known: int | None) -> bool:
-    """Tell whether *name*, *known* to be that of a flow or of none, is not that of *flow_key*.
+    """Tell whether *name* is that of a flow other than *flow_key*.
 
-    One that nobody knows is, if it is an id; else it is of old, and the flow may have been renamed.
+    *known* is the key of the flow that has this name, if any. An unknown name is that of another
+    flow if it is an id. If it is written the old way, the flow may just have been renamed since.
     """
     return ":" not in name if known is None else known != flow_key
 

@@ -1,4 +1,4 @@
-"""This process, as other daemons are told of it, and whether theirs are still there."""
+"""How this process identifies itself to other daemons, and whether their processes are running."""
 
 import os
 import socket
@@ -8,7 +8,7 @@ from archiver.store.leases import Sharer
 
 
 def this_process(key: str, *, name: str | None, lease_seconds: float) -> Sharer:
-    """This process, under a *key* that no other one ever has."""
+    """This process as a sharer, under a *key* that no other process ever has."""
     host = socket.gethostname()
     return Sharer(
         key=key,
@@ -26,12 +26,12 @@ def is_running(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        pass  # it is there, and somebody else's
+        pass  # it exists, but belongs to another user
     return True
 
 
 def _machine(host: str) -> str:
-    """What only processes share that know the same processes by the same numbers."""
+    """A name shared by all processes that can see each other by process id: boot and namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"

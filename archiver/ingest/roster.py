@@ -1,7 +1,7 @@
 """Which flows of an account are archived: looked up again and again, and set aside when lost.
 
-A flow that cannot be read is left aside for a while and does not take the others down. Of what can
-be read, each daemon that works on the archive has its share.
+A flow that cannot be read is set aside for a while, so that it does not take down the others. The
+flows that can be read are shared among the daemons that work on the archive.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 FRESH_SECONDS = 1.0
 
 UNTOLD_SECONDS = 3600.0
-"""How often it is noted that the newest message of a flow is still not told."""
+"""How often to record in the ledger that the newest message of a flow is still unknown."""
 
 IDLE_PATTERN = "no joined flow is like this pattern of ARCHIVER_FLOWS (flows in the file)"
 NONE_WANTED = "no joined flow is wanted: correct ARCHIVER_FLOWS (flows in the file)"
@@ -54,7 +54,7 @@ class Roster:
     ) -> None:
         self.source = source
         self.stale = asyncio.Event()
-        """Set when the flows are to be looked up anew, or dealt out anew to connections."""
+        """Set when the flows have to be looked up again, or distributed again over connections."""
         self._choice = choice
         self._share = share
         self._me: UserId | None = None
@@ -72,7 +72,7 @@ class Roster:
         self._warnings: list[tuple[str, dict[str, str]]] = []
 
     def replan(self, choice: Choice) -> None:
-        """Archive other flows from now on."""
+        """Archive the flows of another *choice* from now on."""
         self._choice = choice
         self.stale.set()
 
@@ -84,16 +84,16 @@ class Roster:
         return self._share.holds(private_slot(self._me))
 
     def begin(self, me: UserId) -> None:
-        """Note whose flows these are, before they are looked up."""
+        """Note the user whose flows these are, before they are looked up."""
         self._me = me
         self._share.listen(self._tally.name, self.stale.set)
 
     def end(self) -> None:
-        """Leave all to whoever else can read it."""
+        """Leave all flows to the other accounts and daemons that can read them."""
         self._share.forget(self._tally.name)
 
     async def look_up(self) -> None:
-        """Ask for the account's flows, and leave out those that were refused a short while ago."""
+        """Look up the account's flows, and leave out those that were refused a short while ago."""
         clock = asyncio.get_running_loop().time
         self._looked_up_at = clock()
         found = await look_up(
@@ -104,8 +104,8 @@ class Roster:
             now=self._now,
         )
         if self._listed_at is not None:
-            # Since then the other accounts had their turn, too, if nobody could ask for days; and
-            # the clock may have been set back.
+            # By the time of the last lookup, not this one: after days without an answer, the other
+            # accounts have to list their flows first. And the clock may have been set back.
             listed_at = min(self._listed_at, self._now())
             await lose_unlisted(self.source.engine, now=listed_at)
         self._listed_at = self._now()
@@ -115,7 +115,8 @@ class Roster:
             key: path for key, path in found.wanted.items() if self._aside.get(path, 0.0) <= clock()
         }
         untold = partial(missing.untold, flow_keys=self.source.visible)
-        # Noted by another daemon, or before a restart: whoever hears of the flow again says so.
+        # Read from the ledger, where another daemon or an earlier run has noted it, so that this
+        # daemon clears it once the newest message is known again.
         self.source.untold = await when_possible(self.source.engine, untold) | self.source.untold
         unmeasured = partial(missing.unmeasured, flow_keys=self.source.visible)
         self._unmeasured = set(await when_possible(self.source.engine, unmeasured))
@@ -124,7 +125,7 @@ class Roster:
         self.take_share()
 
     def take_share(self) -> None:
-        """Read what is ours of all that can be read."""
+        """Make `Source.paths` our share of all that can be read."""
         visible = self.source.visible
         self.source.paths = {
             key: path for key, path in visible.items() if self._share.holds(slot_of(path))
@@ -132,7 +133,10 @@ class Roster:
         self._tell_followed()
 
     async def look_at_head(self, flow_key: int) -> int | None:
-        """The newest message's id of a flow; None if it is not told. A lost flow is set aside."""
+        """Request the newest message of a flow; set the flow aside if it is lost.
+
+        Returns the message's id, 0 if there is no message, or None if there was no answer.
+        """
         path = self.source.paths.get(flow_key)
         if path is None:
             return None
@@ -155,12 +159,12 @@ class Roster:
         return None
 
     def connected(self) -> None:
-        """Note that a stream was opened: flows may have been joined before it was."""
+        """Note that a stream was opened: flows may have been joined while there was none."""
         if asyncio.get_running_loop().time() - self._looked_up_at > FRESH_SECONDS:
             self.stale.set()
 
     def heard(self, arrivals: Collection[Arrival]) -> None:
-        """Note what a stream told: it may speak of a flow that is not known, or of membership."""
+        """Note what a stream brought; an unknown flow or a change of membership needs a lookup."""
         named = {arrival.flow_key for arrival in arrivals if arrival.flow_key is not None}
         new = [key for key in named if key not in self.source.visible and key not in self._unknown]
         self._unknown.update(new)
@@ -169,7 +173,7 @@ class Roster:
             self.stale.set()
 
     async def _note_untold(self, flow_key: int, reason: str) -> None:
-        """Have it seen that nobody knows what is new in a flow."""
+        """Record that the newest message of a flow is unknown, and why."""
         now = asyncio.get_running_loop().time()
         is_new = self.source.untold.get(flow_key) != reason
         self.source.untold[flow_key] = reason
@@ -178,7 +182,7 @@ class Roster:
             await self.source.note_head(flow_key, error=reason)
 
     async def _note_told(self, flow_key: int) -> None:
-        """Have it seen that what is new in a flow is told, or that it was found empty."""
+        """Record that the newest message of a flow is known again, or that the flow is empty."""
         is_empty = not self.source.heads.newest(flow_key)
         is_news = is_empty and flow_key in self._unmeasured
         if self.source.untold.pop(flow_key, None) is not None or is_news:
@@ -186,10 +190,10 @@ class Roster:
             self._unmeasured.discard(flow_key)
 
     async def _end(self, flow_key: int) -> None:
-        """Read a flow no more that is not wanted, or cannot be read any more."""
+        """Stop reading a flow that is no longer wanted, or can no longer be read."""
         path = self.source.paths.get(flow_key)
         if path is None:
-            return  # it was lost while another was ended
+            return  # it was lost while `look_up` ended another
         if self._choice.is_wanted(path):
             await self.source.lose(flow_key, reason="not listed any more")
         else:
@@ -203,9 +207,9 @@ class Roster:
         return slots
 
     def _warn_of_choice(self, found: Readable) -> None:
-        """Warn, once and again when it changes, of a choice that leads to nothing.
+        """Warn, once and again whenever that changes, of patterns that match no flow.
 
-        It may be mistyped, or speak of a flow that is yet to be joined.
+        A pattern may be mistyped, or mean a flow that is yet to be joined.
         """
         about = {"account": self._tally.name}
         idle = self._choice.idle_patterns(found.joined) if found.joined else []
@@ -217,7 +221,7 @@ class Roster:
         self._warnings = warnings
 
     def _tell_followed(self) -> None:
-        """Tell once, and again when it changes, what is followed."""
+        """Log how many flows are followed, once and again whenever that changes."""
         self._tally.paths = self.source.paths
         self._tally.elsewhere = len(self.source.visible) - len(self.source.paths)
         private = sum(is_private(path) for path in self.source.paths.values())

@@ -1,7 +1,7 @@
-"""What the tasks of a process have done and seen, as plain numbers.
+"""Counters of what the tasks of a process have done and seen.
 
-Whoever watches over the archiver reads them: metrics, readiness, the watchdog. Nothing here knows
-who. Times are the event loop's seconds.
+They are read for metrics, readiness and the watchdog; nothing here depends on their readers. Times
+are the event loop's seconds.
 """
 
 from collections import Counter
@@ -14,16 +14,18 @@ from archiver.ingest.batch import Applied
 
 MOST_KINDS = 100
 OTHER = "other"
-"""What all kinds of events beyond so many are called: a server may make up ever more names."""
+"""The name for all further kinds of events once there are `MOST_KINDS`.
+
+A server may invent any number of kinds, and each would be a metric of its own."""
 PLAIN_REASONS = frozenset({"ended", "silence", "cut", "no answer", "no connection"})
 
 
 @dataclass(slots=True, eq=False)
 class Link:
-    """What carries one shard of flows: a connection, or the attempts to make one."""
+    """The stream of one shard of flows: its connection, or the attempts to make one."""
 
     slots: frozenset[str] = frozenset()
-    """What comes on it, as in `archiver.domain.sharing`."""
+    """The slots that it carries, as in `archiver.domain.sharing`."""
     is_open: bool = False
 
 
@@ -37,15 +39,16 @@ class AccountTally:
     paths: Mapping[int, str] = field(default_factory=dict)
     """The flows that are followed, by flow key."""
     elsewhere: int = 0
-    """Flows that the account could follow, and another daemon does."""
+    """How many flows the account could follow, but another daemon follows."""
     links: set[Link] = field(default_factory=set)
     opened: int = 0
     """Connections that were made."""
     ended: Counter[str] = field(default_factory=Counter)
     """Connections that ended, and attempts that failed, by reason."""
     matched_at: dict[int, float] = field(default_factory=dict)
-    """By flow key: when the newest message that the service listed was one that is archived, and
-    that the stream had brought if it was to bring it."""
+    """By flow key: when the newest listed message was last found to be archived.
+
+    If the stream should have brought that message, it had."""
 
     def begin(self, *, now: float) -> None:
         """Note that the service knows the account, and that its work begins."""
@@ -53,7 +56,7 @@ class AccountTally:
 
     @contextmanager
     def link(self, slots: Iterable[str] = ()) -> Iterator[Link]:
-        """A link that is wanted as long as the block lasts, and what comes on it."""
+        """A link that carries *slots*, and that counts as long as the block lasts."""
         link = Link(frozenset(slots))
         self.links.add(link)
         try:
@@ -62,12 +65,12 @@ class AccountTally:
             self.links.discard(link)
 
     def open(self, link: Link) -> None:
-        """Note that *link* stands."""
+        """Note that the connection of *link* is open."""
         link.is_open = True
         self.opened += 1
 
     def end(self, link: Link, reason: str) -> None:
-        """Note that *link* does not stand any more, or did not come about, and why."""
+        """Note that the connection of *link* has ended, or could not be made, and why."""
         link.is_open = False
         self.ended[reason_kind(reason)] += 1
 
@@ -76,7 +79,7 @@ class AccountTally:
         self.matched_at[flow_key] = now
 
     def unmatched_seconds(self, *, now: float) -> dict[int, float]:
-        """By flow key: how long ago its newest message was last seen to be archived."""
+        """By flow key: the seconds since its newest message was last found to be archived."""
         return {
             key: now - max(self.matched_at.get(key, 0.0), self.working_since) for key in self.paths
         }
@@ -87,18 +90,18 @@ class SharingTally:
     """How the flows are shared with other daemons; slots as in `archiver.domain.sharing`."""
 
     daemons: int = 1
-    """How many share, this one included."""
+    """How many daemons share, including this one."""
     held: int = 0
     elsewhere: int = 0
-    """Slots that this one could capture, and others do."""
+    """Slots that this daemon could capture, but others do."""
     taken: int = 0
-    """How many have come to this one since it began."""
+    """How many slots it has taken since it began."""
     lost: int = 0
     renewed_at: float = 0.0
-    """When the leases were last renewed; 0 when they never were, as when nothing is shared."""
+    """When the leases were last renewed; 0 if they never were, as when nothing is shared."""
 
     def change(self, *, taken: int, lost: int) -> None:
-        """Note that slots came, and went."""
+        """Note that so many slots were taken, and lost."""
         self.taken += taken
         self.lost += lost
 
@@ -110,29 +113,29 @@ class Tally:
     accounts: Mapping[str, AccountTally]
     sharing: SharingTally = field(default_factory=SharingTally)
     events: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Events that were new to the journal, by kind and witness."""
+    """Forms of events that were new to the journal, by kind and witness."""
     repeated: int = 0
     signals: int = 0
     rejected: int = 0
     messages: int = 0
-    """Rows of messages that were made or changed."""
+    """Rows of messages that were added or changed."""
     batches: int = 0
     batch_seconds: float = 0.0
-    """How long all batches took together, waiting for the database included."""
+    """How long all batches took together, including the time waited for the database."""
     database_errors: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By whose fault they were, and by SQLSTATE."""
+    """Errors by fault (`archiver.store.engine.Fault`) and SQLSTATE."""
     writer_turned_at: float = 0.0
-    """When the streams' writer last came round, or was last told by the database why it cannot."""
+    """When the streams' writer last began its loop, or the database last refused to write."""
     writer_away_since: float | None = None
     """Since when the database has refused the streams' writer; None when it does not."""
 
     @classmethod
     def of(cls, accounts: Iterable[str]) -> "Tally":
-        """An empty tally of the accounts of these names."""
+        """An empty tally for accounts of these names."""
         return cls(accounts={name: AccountTally(name=name) for name in accounts})
 
     def heard(self) -> set[str]:
-        """What comes on streams that stand."""
+        """The slots on open streams."""
         links = (link for account in self.accounts.values() for link in account.links)
         return {slot for link in links if link.is_open for slot in link.slots}
 
@@ -148,7 +151,7 @@ class Tally:
         self.batch_seconds += seconds
 
     def turned(self, *, now: float) -> None:
-        """Note that the streams' writer has come round."""
+        """Note that the streams' writer begins its loop again, so the database is not away."""
         self.writer_turned_at, self.writer_away_since = now, None
 
     def failed(self, fault: str, state: str) -> None:
@@ -167,7 +170,7 @@ class Tally:
 
 
 def reason_kind(reason: str) -> str:
-    """One of few words for why a connection ended: no label is to hold what others wrote."""
+    """Reduce *reason* to one of a few words, so that no metric's label has text from outside."""
     told = reason.partition(":")[0]
     if told in PLAIN_REASONS or told.startswith(("status ", "refused ")):
         return told.replace(" ", "_")

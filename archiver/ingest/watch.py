@@ -1,19 +1,20 @@
-"""Whether streams bring what flows hold: the newest message of each flow, looked at now and then.
+"""Checking that streams bring what is sent: the newest message of each flow, requested regularly.
 
-A stream may be connected and bring nothing, and nothing says so. What was said while it was not
-connected shows only here when the flow is quiet afterwards. So each flow's newest message is asked
-for soon after a connection was opened, and from then on again and again; one that is newer than all
-that was heard and known, and still has not been heard of a settling time later, was kept back.
+A stream may be connected and yet bring nothing, without any sign of it. And if a flow is quiet
+after a reconnect, nothing else shows what was sent while the stream was down. So each flow's newest
+message is requested soon after a stream was opened, and regularly from then on. If it is newer than
+all that was known or came on the stream, and has not come one settling time later either, then the
+stream has kept it back.
 
-Where connections do not last as long as that, flows are looked at all the same: it says nothing of
-the stream then, but what is new comes in that way alone.
+Where connections do not even last that long, flows are checked all the same. That says nothing
+about the stream, but it is the only way in which new messages come in.
 """
 
 from collections.abc import Iterable, Mapping
 
 
 class Watch:
-    """When to look at which flow, by flow key; times are the event loop's seconds."""
+    """When to check which flow, by flow key; times are the event loop's seconds."""
 
     def __init__(self, *, every_seconds: float, settling_seconds: float) -> None:
         self._every_seconds = every_seconds
@@ -25,12 +26,15 @@ class Watch:
         self._suspect: dict[int, int] = {}
 
     def expect(self, flow_keys: Iterable[int], *, now: float) -> None:
-        """Have flows looked at; not at once, since their streams are opened first."""
+        """Have flows checked; not at once, since their streams are opened first."""
         for key in flow_keys:
             self._due.setdefault(key, now + self._settling_seconds)
 
     def opened(self, flow_keys: Iterable[int], *, now: float) -> None:
-        """Note that a stream of flows was opened: what came before it is listable when settled."""
+        """Note that a stream of flows was opened, and have them checked a settling time later.
+
+        Only then is what was sent before the opening sure to be listed.
+        """
         settles = now + self._settling_seconds
         for key in flow_keys:
             self._settles[key] = settles
@@ -45,7 +49,7 @@ class Watch:
                 self._heard[flow_key] = id_
 
     def due(self, *, now: float) -> list[int]:
-        """The flows to look at now, the longest due first; each is then due again."""
+        """The flows to check now, the longest due first; schedules the next check of each."""
         ripe = sorted((at, key) for key, at in self._due.items() if at <= now)
         for _, key in ripe:
             settles = self._settles.get(key, now)
@@ -57,9 +61,9 @@ class Watch:
         return flow_key in self._suspect
 
     def looked(self, flow_key: int, newest: int, *, now: float) -> bool:
-        """Note the *newest* message of a flow, asked for at *now*.
+        """Note the *newest* message of a flow, requested at *now*.
 
-        Tells whether its stream kept something back.
+        Returns whether the flow's stream has kept something back.
         """
         if now < self._settles.get(flow_key, now):
             return False
@@ -70,7 +74,7 @@ class Watch:
             return False
         suspect = self._suspect.get(flow_key)
         if suspect is None or suspect <= self._heard.get(flow_key, 0):
-            # It may be on its way: look again when it must have come.
+            # It may be on its way: check again when it must have arrived.
             self._suspect[flow_key] = newest
             self._due[flow_key] = now + self._settling_seconds
             return False
