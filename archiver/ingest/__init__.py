@@ -1,1 +1,1 @@
-"""The only writer: what the wire said becomes journal, rows and coverage."""
+"""The only writer: turns what Flowdock sent into journal, rows and coverage."""

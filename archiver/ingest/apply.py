@@ -1,10 +1,11 @@
 """The one writer: a batch becomes journal, rows and coverage, together or not at all.
 
-In one transaction: lock the flows; find the forms that are new (`archiver.ingest.novelty`); journal
-them, and fold what they tell into the messages they are about (`archiver.ingest.folding`); note
-what is proven.
+One transaction locks the flows, finds the new forms (`archiver.ingest.novelty`), writes these to
+the journal, folds them into the messages they are about (`archiver.ingest.folding`), and updates
+the ledger.
 
-What Postgres refuses is found by halving the batch, set aside with the rejects, and not claimed.
+An event that Postgres refuses is found by halving the batch, put among the rejects, and not
+claimed.
 """
 
 import asyncio
@@ -35,23 +36,25 @@ T = TypeVar("T")
 
 NONE: frozenset[int] = frozenset()
 LARGE = 500
-"""Events: several smaller transactions cost more than they gain."""
+"""How many events make a batch worth splitting: several transactions have their own cost."""
 SIDE_BY_SIDE = 2
 LONGEST_PAUSE_SECONDS = 5.0
 TOLD_FLOWS = 10
 CONTRADICTION_PAUSE = timedelta(minutes=1)
-"""A service that never streams some kind of event must not have its flows listed for ever."""
+"""How long a flow must have been free of doubts before a contradiction doubts it again.
+
+If the service never streams some kind of event, its flows must not be listed again for ever."""
 
 
 async def apply_patiently(engine: Engine, batch: Batch) -> Applied:
-    """`apply`, again and again while the database is away; what else goes wrong is raised."""
+    """`apply`, retried for as long as the database is away; any other error is raised."""
     return await _patiently(partial(apply, engine, batch))
 
 
 async def apply_side_by_side(engine: Engine, batch: Batch) -> Applied:
-    """`apply_patiently`, of a large batch in several transactions, each of other flows.
+    """`apply_patiently`, but a large batch in parallel transactions, each for other flows.
 
-    While the server works on one of them, we work on another.
+    While the database works on one of them, this process works on another.
     """
     if len(batch.arrivals) < LARGE:
         return await apply_patiently(engine, batch)
@@ -65,7 +68,7 @@ async def apply_side_by_side(engine: Engine, batch: Batch) -> Applied:
 
 
 async def when_possible(engine: Engine, work: Callable[[Transaction], Awaitable[T]]) -> T:
-    """Do *work* in a transaction, again and again while the database is away."""
+    """Do *work* in a transaction; retry for as long as the database is away."""
 
     async def once() -> T:
         async with transaction(engine) as tx:
@@ -75,7 +78,7 @@ async def when_possible(engine: Engine, work: Callable[[Transaction], Awaitable[
 
 
 async def apply(engine: Engine, batch: Batch) -> Applied:
-    """Archive *batch*: journal, rows and coverage land together or not at all.
+    """Archive *batch*: journal, rows and coverage are written together or not at all.
 
     Raises:
         DBAPIError, psycopg.Error: the database is away, or a statement of ours is wrong.
@@ -92,7 +95,7 @@ async def apply(engine: Engine, batch: Batch) -> Applied:
 
 
 async def _apply_halves(engine: Engine, batch: Batch, reason: str) -> Applied:
-    """Archive all of *batch* but what Postgres refuses, and then claim what is left to claim."""
+    """Archive all of *batch* except what Postgres refuses, then write its remaining claims."""
     arrivals = batch.arrivals
     if len(arrivals) == 1:
         log.warning("event refused by Postgres", extra={"origin": arrivals[0].origin})
@@ -108,7 +111,7 @@ async def _apply_halves(engine: Engine, batch: Batch, reason: str) -> Applied:
         for part in (arrivals[:half], arrivals[half:]):
             applied += await apply(engine, replace(batch, arrivals=part, gains={}, pages=()))
     proven = without(batch, applied.refused)
-    # What was listed is told once more, as a repetition: it says which doubts are not to be lifted.
+    # Listed events go with the claims, as repetitions: they show which doubts must not be lifted.
     told = [
         one
         for one in arrivals
@@ -119,7 +122,7 @@ async def _apply_halves(engine: Engine, batch: Batch, reason: str) -> Applied:
 
 
 def without(batch: Batch, refused: Iterable[tuple[int, int]]) -> Batch:
-    """*batch* with no claim of the ids *refused*."""
+    """*batch* without claims of the ids *refused*."""
     gains = dict(batch.gains)
     for flow_key, id_ in refused:
         if gain := gains.get(flow_key):
@@ -133,8 +136,8 @@ def without(batch: Batch, refused: Iterable[tuple[int, int]]) -> Batch:
 async def write(tx: Transaction, batch: Batch, *, commits: bool = False) -> Applied:
     """Write *batch* on the caller's transaction.
 
-    If *commits*, that may be committed when this returns: with what is written last, for one wait
-    less. Nothing is to follow then.
+    With *commits*, the transaction may already be committed when this returns, since the commit is
+    sent with the last statements to save a round trip. Nothing may follow in it then.
     """
     carried(tx, [len(arrival.frame) for arrival in batch.arrivals])
     new = await sort_out(tx, batch, await look_before(tx, batch))
@@ -159,9 +162,9 @@ async def write(tx: Transaction, batch: Batch, *, commits: bool = False) -> Appl
 
 
 async def _prove(tx: Transaction, batch: Batch, new: Novelty, *, commits: bool) -> None:
-    """Note what is proven once *batch* is kept, and what is doubtful."""
+    """Write to the ledger what is proven once *batch* is kept, and what is doubtful."""
     unsure = await _unsure(tx, batch.arrivals, new) if batch.gains else {}
-    # A listing shows what a stream should have brought, and did not.
+    # Flows in which a listing shows a new event within a range that a stream claimed.
     contradicted = await coverage.claimed_by_stream(tx, new.listed) if new.listed else NONE
     is_all = not (contradicted or batch.opened or new.unread)
     await coverage.advance(
@@ -186,10 +189,10 @@ async def _tell_contradicted(tx: Transaction, flow_keys: Collection[int]) -> Non
 
 
 async def _unsure(tx: Transaction, arrivals: Iterable[Arrival], new: Novelty) -> dict[int, Ranges]:
-    """By flow key: listed messages of which something newer than the listing is known.
+    """By flow key: listed messages of which a fact newer than the listing is known.
 
-    What comes after the listing's position was heard one by one; an event that was missed among
-    them may have been in the listing, and was outweighed by what was heard before it.
+    The listing cannot lift the doubts about these: it may already show a later change that no
+    stream brought, and yet be outweighed by a fact that is newer than its position.
     """
     listed: dict[tuple[int, int], int] = {
         (arrival.flow_key, arrival.id): arrival.listed_as_of
@@ -235,7 +238,7 @@ def _stored_signal(arrival: Arrival, signal: Signal) -> StoredSignal:
 
 
 def _likely_time(sent_at: datetime | None, received_at: datetime) -> datetime:
-    """When a signal happened, if it may be true: this decides when it is dropped."""
+    """When a signal was sent, if plausible, else when it came; its retention counts from then."""
     if sent_at is None or abs(sent_at - received_at) > timedelta(days=1):
         return received_at
     return sent_at
@@ -246,9 +249,10 @@ def _as_reject(arrival: Arrival, reason: str) -> Arrival:
 
 
 async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
-    """Do *work*; while the database is away, again at once, and then ever more rarely.
+    """Do *work*; while the database is away, retry at once, then with growing pauses.
 
-    The first try goes without tenacity, which takes as long as a good part of a small transaction.
+    The first attempt is made without tenacity, whose overhead is a good part of the time of a small
+    transaction.
     """
     try:
         return await work()

@@ -1,4 +1,4 @@
-"""What one transaction archives."""
+"""What is archived in one transaction."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ from archiver.store.coverage import PageRow, Standing
 from archiver.store.journal import Witness
 
 NOT_FOUND = "not found"
-"""What the journal calls the event that nobody sent: Show Message answered 404."""
+"""The kind of event that the journal records when Show Message answers 404."""
 
 
 class Arrival(Struct, frozen=True, gc=False):
-    """One frame, what it says, and how it came.
+    """One frame, what it was decoded to, and how it came.
 
-    Streams and pages give the fields by position, for speed.
+    Streams and pages pass the fields by position, for speed.
     """
 
     frame: bytes
@@ -31,58 +31,58 @@ class Arrival(Struct, frozen=True, gc=False):
     """None when it names no flow; an event always has one."""
     witness: Witness
     origin: str
-    """The stream, page or file it came by, for people."""
+    """The stream, page or file that it came from, for people."""
     received_at: datetime
     listed_as_of: EventId | None = None
-    """Of a listing or a file, the newest id its flow was known to have; None on the stream."""
+    """In a listing or a file: the newest id its flow was then known to have; None on a stream."""
 
     @property
     def id(self) -> EventId | None:
-        """The id it takes in its flow, if any."""
+        """The id that it has in its flow, if any."""
         return None if isinstance(self.decoded, Rejected) else self.decoded.id
 
     @property
     def shown_at(self) -> datetime | None:
-        """When a listing showed it; None on the stream, and in a file made nobody knows when."""
+        """When a listing showed it; None on a stream, and in an imported file of unknown date."""
         was_asked_for = self.listed_as_of is not None and self.witness != "import"
         return self.received_at if was_asked_for else None
 
 
 class Batch(Struct, frozen=True, kw_only=True):
-    """Frames, and what is proven once they are kept."""
+    """Frames to archive, and what is proven once they are kept."""
 
     now: datetime
     arrivals: Sequence[Arrival] = ()
     gains: Mapping[int, Standing] = {}
     """By flow key: what is proven once `arrivals` are kept."""
     opened: frozenset[int] = frozenset()
-    """Flow keys: their streams were opened anew, after `gains` and before `arrivals`."""
+    """Keys of flows whose streams were opened, after `gains` were proven and before `arrivals`."""
     pages: Sequence[PageRow] = ()
     is_dated: bool = False
-    """Another archive has dated its listings: none is later for being brought in later."""
+    """The listings keep the times that another archive gave them, however late they are written."""
 
     def flow_keys(self) -> set[int]:
-        """The flows that it writes to."""
+        """The keys of the flows that it writes to."""
         named = {arrival.flow_key for arrival in self.arrivals if arrival.flow_key is not None}
         return named | self.gains.keys() | self.opened
 
     def targets(self) -> set[Key]:
-        """The messages that it changes."""
+        """The keys of the messages that it changes."""
         return {
             (arrival.flow_key, decoded.target)
             for arrival in self.arrivals
-            # The first test is the fast one, and spares most of them the other.
+            # The first test is the fast one, and spares most arrivals the second.
             if type(decoded := arrival.decoded) is not Posted and isinstance(decoded, Mutation)
             if arrival.flow_key is not None
         }
 
     def listed(self) -> dict[int, Ranges]:
-        """By flow key: what is proven by pages."""
+        """By flow key: what pages prove."""
         return {flow_key: gain.listed for flow_key, gain in self.gains.items() if gain.listed}
 
 
 def parted(batch: Batch, parts: int) -> list[Batch]:
-    """*batch* in so many parts, each of other flows; what is of no flow is in the first."""
+    """Split *batch* by flow into so many parts; arrivals without a flow go into the first."""
     arrivals: list[list[Arrival]] = [[] for _ in range(parts)]
     for arrival in batch.arrivals:
         arrivals[(arrival.flow_key or 0) % parts].append(arrival)
@@ -102,23 +102,23 @@ class Applied(Struct, frozen=True, kw_only=True):
     """What became of a batch."""
 
     events: int = 0
-    """Events that are new to the journal, in any form."""
+    """Forms of events that were new to the journal."""
     unheard: int = 0
-    """Of these, the events of which it had no form."""
+    """Of these, how many are of events that the journal held in no form."""
     repeated: int = 0
     signals: int = 0
     rejected: int = 0
     messages: int = 0
-    """Messages whose rows were made or changed."""
+    """How many messages' rows were added or changed."""
     kinds: Mapping[tuple[str, str], int] = {}
-    """Of `events`, how many by kind and witness."""
+    """`events`, counted by kind and witness."""
     refused: frozenset[tuple[int, int]] = frozenset()
-    """Flow key and id of events that Postgres refused; they lie with the rejects."""
+    """Flow key and id of events that Postgres refused; they are kept among the rejects."""
     refused_from: frozenset[str] = frozenset()
-    """The origins of what Postgres refused."""
+    """The origins of the events that Postgres refused."""
 
     def __add__(self, other: "Applied") -> "Applied":
-        """Both together."""
+        """The sum of both."""
         return Applied(
             events=self.events + other.events,
             unheard=self.unheard + other.unheard,
@@ -139,10 +139,10 @@ def fact_of(
     shown_at: datetime | None,
     since: tuple[EventId, datetime] | None = None,
 ) -> Fact | None:
-    """What *event* tells of a message; None when it tells of none.
+    """The fact about a message that *event* states; None if it is about no message.
 
-    *position* and *shown_at* are those of the listing that showed it; on the stream they are the
-    event's own id, and None. *since* are those of the first such listing, if it was another.
+    *position* and *shown_at* are those of the listing that showed it; for an event of a stream they
+    are its own id, and None. *since* holds those of the first listing that showed it, if another.
     """
     if isinstance(event, Posted):
         return Showing(event, position, shown_at, since)
@@ -152,5 +152,5 @@ def fact_of(
 
 
 def vanished(id_: int, *, sent_at: datetime) -> Vanished:
-    """What Show Message told at *sent_at*: there is no message of this id any more."""
+    """The event for a 404 of Show Message at *sent_at*: the message of this id is gone."""
     return Vanished(id=EventId(id_), flow=None, to=None, kind=NOT_FOUND, user=None, sent_at=sent_at)

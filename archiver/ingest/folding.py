@@ -1,9 +1,10 @@
 """Facts into rows: messages and their history, brought up to date.
 
-A message whose new facts are newer than its row is folded on from the row. Any other is replayed
-from the journal, so late and repeated facts cost time but never truth; so is one that a listing
-showed again in a form that is known, since that form has moved and no longer counts where it did.
-The new facts are journalled before that, in the same transaction.
+If all new facts are newer than the row of their message, they are folded into that row. Otherwise
+the message is replayed from the journal, so late and repeated facts cost time, but the row is right
+all the same. A message is also replayed if a listing showed a known form of it again, since that
+form now counts at another position. Before a replay, the new facts are journalled in the same
+transaction.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,10 +30,10 @@ NO_HISTORY = History(0, ())
 
 
 async def change_messages(tx: Transaction, new: Novelty, *, commits: bool = False) -> int:
-    """Journal *new*, and bring up to date what it tells of; returns how many messages changed.
+    """Journal *new* and update the messages that it is about; returns how many rows changed.
 
-    Unless some are late, the journal is written together with the messages: for fewer waits. If
-    *commits*, the transaction may be committed when this returns; nothing is to follow then.
+    If no facts are late, the journal is written together with the messages, which saves a round
+    trip. With *commits*, the transaction may be committed when this returns; nothing may follow.
     """
     facts = new.facts
     unwritten = new.entries
@@ -81,9 +82,10 @@ async def change_messages(tx: Transaction, new: Novelty, *, commits: bool = Fals
 
 
 def _late(new: Novelty, held: Mapping[Key, Held]) -> set[Key]:
-    """The messages of which *new* tells what does not belong after all that is known of them.
+    """The messages that have to be replayed: *new* has a fact that is not the newest about them.
 
-    One that is shown now may have been found absent before: then it is known, and not held.
+    A message that is known but not stored is late, too: it may have been found absent before it was
+    shown.
     """
     return {
         key
@@ -101,9 +103,9 @@ def _is_late(held: Held, facts: Iterable[Fact]) -> bool:
 
 
 async def _held(tx: Transaction, new: Novelty) -> dict[Key, Held]:
-    """The stored messages of which *new* tells.
+    """The stored messages that *new* is about.
 
-    One that it shows, and of which the journal held nothing, is not there.
+    A message that is shown now, and that the journal did not hold, is not stored: no need to look.
     """
     held = {key: one for key, one in new.before.held.items() if key in new.facts}
     unseen = [
@@ -117,7 +119,7 @@ async def _held(tx: Transaction, new: Novelty) -> dict[Key, Held]:
 async def _leave_as_stored(
     tx: Transaction, held: Mapping[Key, Held], histories: dict[Key, History]
 ) -> None:
-    """Drop from *histories* what was replayed and is stored just so: nearly all, when verified."""
+    """Drop from *histories* what is already stored the same: on `verify`, that is nearly all."""
     replayed_ = {
         key: one.revisions
         for key, one in histories.items()
@@ -133,13 +135,13 @@ async def _leave_as_stored(
 async def _waiting(
     tx: Transaction, shown: Iterable[Key], marks: Mapping[int, Marks]
 ) -> dict[Key, list[Fact]]:
-    """What came of the messages *shown* before they did."""
+    """The changes of the messages *shown* that arrived before the messages themselves."""
     targeted = [key for key in shown if marks[key[0]].may_change(key[1])]
     return by_message(unaltered(await journal.targeting(tx, targeted))) if targeted else {}
 
 
 def replayed(key: Key, facts: Sequence[Fact], histories: dict[Key, History]) -> Held:
-    """The message *key* as all that is known of it tells, and into *histories* its history.
+    """Replay the message *key* from all known *facts*; put its history into *histories*.
 
     Raises:
         Corruption: nothing in *facts* shows the message.
@@ -166,7 +168,7 @@ def _extended(key: Key, held: Held, facts: Sequence[Fact], histories: dict[Key, 
 def _with_history(
     key: Key, message: Message, revisions: Sequence[Revision], histories: dict[Key, History]
 ) -> Held:
-    """A message with its whole history; none is stored while the row tells all of it."""
+    """*message* with its whole history, which is not stored if the row alone says the same."""
     is_all = len(revisions) == 1 and revisions[0] == original(message)
     kept = () if is_all else tuple(revisions)
     histories[key] = History(0, kept)
@@ -174,7 +176,7 @@ def _with_history(
 
 
 def by_message(entries: Iterable[Entry]) -> dict[Key, list[Fact]]:
-    """What *entries* tell of messages, by the message that each is about."""
+    """The facts that *entries* state, by the message that each is about."""
     facts: dict[Key, list[Fact]] = {}
     for entry in entries:
         if fact := fact_in(entry, read_event(entry)):
@@ -183,7 +185,7 @@ def by_message(entries: Iterable[Entry]) -> dict[Key, list[Fact]]:
 
 
 def unaltered(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Yield *entries*.
+    """Yield *entries*, and check each against its digest.
 
     Raises:
         Corruption: one of them is not as it was received.
@@ -195,7 +197,7 @@ def unaltered(entries: Iterable[Entry]) -> Iterator[Entry]:
 
 
 def alteration(flow_key: int, id_: int) -> Corruption:
-    """What is wrong when the journal holds something else than was received of an event."""
+    """The error to raise when what the journal holds of an event is not what was received."""
     return Corruption(
         f"event {id_} of the flow with key {flow_key} was altered in store.journal: restore it "
         "from a backup, or delete its rows there and have it listed again by archiver verify"
@@ -203,7 +205,7 @@ def alteration(flow_key: int, id_: int) -> Corruption:
 
 
 def fact_in(entry: Entry, event: Decoded) -> Fact | None:
-    """What a journalled event, read by `read_event`, tells of a message; None when of none."""
+    """The fact that a journal entry states, its *event* read by `read_event`; None if none."""
     if not isinstance(event, Event):
         return None
     was_listed = entry.witness != "stream"
@@ -219,7 +221,7 @@ def fact_in(entry: Entry, event: Decoded) -> Fact | None:
 
 
 def read_event(entry: Entry) -> Decoded:
-    """What a journalled payload says, read as the way in which it came asks for."""
+    """Decode a journalled payload in the way that its witness requires."""
     match entry.witness:
         case "stream":
             return decode(entry.payload.encode())
@@ -230,7 +232,7 @@ def read_event(entry: Entry) -> Decoded:
 
 
 def shows(facts: Iterable[Fact]) -> bool:
-    """Tell whether any of *facts* shows the message, so that there is one to speak of."""
+    """Tell whether any of *facts* shows the message: without one, there is no message to store."""
     for fact in facts:  # noqa: SIM110 - a generator costs three times as much, for each message
         if isinstance(fact, Showing):
             return True

@@ -1,9 +1,9 @@
 """What a batch brings that the journal does not hold yet.
 
-Of each event that arrives there are three cases: a form never seen is journalled; a form that is
-known but that a newer listing shows again, or an earlier one than any other, leaves a sighting;
-anything else is a repetition and leaves nothing. The flows are locked, so what is looked up stays
-true until the transaction ends.
+An arriving event is one of three cases. A new form of it is journalled. A known form updates its
+sightings if the listing that shows it again is newer, or older, than all that did before. Anything
+else is a repetition, and nothing is written. The flows are locked, so what is looked up stays true
+until the transaction ends.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,25 +26,25 @@ from archiver.store.marks import Marks, lock_to_write
 from archiver.store.messages import Held, Shown
 
 SHOWS_THREAD = (Posted, ThreadChanged, Rethreaded)
-"""The events that may show a thread; a union written where it is asked for is made each time."""
+"""The events that may show a thread; a tuple, as a union in `isinstance` is built at each call."""
 
 
 FIRST_DATE = datetime(2000, 1, 1, tzinfo=UTC)
-"""Of threads. What is dated before is not dated: exports have one time of 1970 for all of them."""
+"""Earlier dates of threads count as none: exports date all threads with one time in 1970."""
 
 MOMENT = timedelta(microseconds=1)
 LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
 
 
 class Before(Struct, frozen=True):
-    """What is stored before a batch is."""
+    """What is stored before a batch is written."""
 
     marks: Mapping[int, Marks]
     """By flow key: how far the journal goes."""
     targets: AbstractSet[Key]
     """The messages that the batch changes."""
     held: Mapping[Key, Held]
-    """Of these, the stored ones."""
+    """Those of `targets` that are stored."""
 
 
 @dataclass(slots=True)
@@ -53,34 +53,35 @@ class Novelty:
 
     before: Before
     reached: set[Key] = field(default_factory=set)
-    """The events of the batch of which the journal may have held something."""
+    """The events of the batch that the journal may already have held, judging by its marks."""
     known: set[Key] = field(default_factory=set)
-    """Of these, the events of which it did."""
+    """Those of `reached` that it did hold."""
     entries: list[Entry] = field(default_factory=list)
-    """To be journalled."""
+    """The new forms, to be journalled."""
     sightings: list[Sighting] = field(default_factory=list)
     facts: dict[Key, list[Fact]] = field(default_factory=dict)
+    """By message: the facts to fold into it."""
     moved: set[Key] = field(default_factory=set)
-    """Messages of which a form that the journal holds was shown again, as nobody knew yet."""
+    """Events of which a known form has a new sighting, and so another position."""
     threads: list[Shown] = field(default_factory=list)
     listed: list[Key] = field(default_factory=list)
-    """The events that a listing was the first to show."""
+    """New events that came in a listing, not on a stream."""
     unread: list[Key] = field(default_factory=list)
-    """Messages that were changed, or told of otherwise, and no listing has told yet how."""
+    """Messages whose change cannot be read from its event, so that they must be listed."""
     unheard: int = 0
-    """How many of `entries` are of events of which the journal held nothing."""
+    """How many of `entries` are of events that the journal held in no form."""
     repeated: int = 0
     others: list[Arrival] = field(default_factory=list)
-    """What is no event, and does not come into the journal."""
+    """Signals and rejects, which do not go into the journal."""
 
     def is_all(self, key: Key) -> bool:
-        """Tell whether a single fact is all that is known of a message that the batch brings."""
+        """Tell whether all that is known of a message is at most one fact, from this batch."""
         is_known = key in self.reached or self.before.marks[key[0]].may_change(key[1])
         return not is_known and len(self.facts.get(key, ())) <= 1
 
 
 async def look_before(tx: Transaction, batch: Batch) -> Before:
-    """Lock the flows of *batch*, and then see what is stored of them, all with one wait."""
+    """Lock the flows of *batch*, then read what is stored of them, all in one round trip."""
     targets = batch.targets()
     beside = [messages.holding(targets)] if targets else []
     marks, answers = await lock_to_write(tx, batch.flow_keys(), batch.listed(), beside=beside)
@@ -88,9 +89,9 @@ async def look_before(tx: Transaction, batch: Batch) -> Before:
 
 
 async def sort_out(tx: Transaction, batch: Batch, before: Before) -> Novelty:
-    """Say what is new in *batch*, so that it is to be journalled, and what is to be folded.
+    """Determine what of *batch* has to be journalled and folded, and write the new sightings.
 
-    Its flows are locked, and *before* tells what is stored of them.
+    Its flows are locked, and *before* is what is stored of them.
     """
     new = Novelty(before)
     marks = before.marks
@@ -124,7 +125,7 @@ def _place(
     *,
     now: datetime,
 ) -> None:
-    """Decide whether *arrival* is a new form, a newer sighting of a known one, or a repetition."""
+    """Decide whether *arrival* is a new form, a new sighting of a known one, or a repetition."""
     flow_key = key[0]
     was_listed = arrival.listed_as_of is not None
     as_of = event.id if arrival.listed_as_of is None else max(event.id, arrival.listed_as_of)
@@ -153,7 +154,7 @@ def _place(
     else:
         new.repeated += 1
         return
-    # Of a form shown again as well: a listing may tell of a thread what the stream was not asked.
+    # Also for a form shown again: read as listed, it may show a thread that a stream's did not.
     if thread := thread_of(flow_key, event):
         new.threads.append(thread)
     if fact := fact_of(event, position=as_of, shown_at=asked_at):
@@ -164,9 +165,10 @@ def _place(
 
 
 def _is_unread(arrival: Arrival, event: Event, form: KnownForm) -> bool:
-    """Tell whether only a listing can say what *arrival*, of a new *form*, made of a message.
+    """Tell whether only a listing can show what *arrival*, of a new *form*, did to its message.
 
-    Of two forms of one event no id tells which is the newer.
+    That is so for changes of an unknown shape, and where a stream brings another form of a known
+    event, since no id tells which of the two forms is newer.
     """
     if form.form:
         return arrival.witness == "stream"
@@ -176,10 +178,10 @@ def _is_unread(arrival: Arrival, event: Event, form: KnownForm) -> bool:
 def _not_before(
     asked_at: datetime, as_of: int, forms: Iterable[KnownForm], *, now: datetime
 ) -> datetime:
-    """*asked_at*, or the next moment after a listing of that position from what is yet to come.
+    """*asked_at*, or just after the last listing of the same position, if that has a future date.
 
-    That one was dated by a clock that went back since, or by another that is fast: by its time it
-    would outweigh whatever is listed until then, while the head stands still.
+    The clock that dated that one has been set back since, or was another machine's and fast. Until
+    its date comes, it would outweigh every newer listing at this position.
     """
     last = max(
         (form.shown_at for form in forms if form.was_listed and form.as_of == as_of),
@@ -187,7 +189,7 @@ def _not_before(
     )
     if last <= now:
         return asked_at
-    # A file may tell the last moment that there is.
+    # A file may state the latest time that can be represented.
     return last + MOMENT if last < LAST_MOMENT else last
 
 
@@ -204,11 +206,11 @@ def _sighting(key: Key, form: KnownForm) -> Sighting:
 
 
 def _seen_again(known: KnownForm, as_of: int, shown_at: datetime) -> KnownForm:
-    """*known*, once a listing has shown it so."""
+    """*known*, its sightings updated for a listing at that position and time."""
     place = (as_of, shown_at)
     if not known.was_listed or place > (known.as_of, known.shown_at):
         known = replace(known, as_of=as_of, shown_at=shown_at, was_listed=True)
-    # When a file was made nobody knows: what is known to have been seen is dated.
+    # Without a time, as in an imported file, it cannot be the first sighting: that must be dated.
     if shown_at > BEFORE_ALL and (
         known.first_as_of is None
         or known.first_shown_at is None

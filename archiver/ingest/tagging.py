@@ -1,4 +1,4 @@
-"""How the tags of a message came to be what they are."""
+"""The history of a message's tags, computed from its facts."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -15,9 +15,9 @@ class TagStep(Struct, frozen=True, kw_only=True):
     """One step in the history of a message's tags; read receipts are tags as well."""
 
     id: EventId
-    """The event that made it; of a listing, its position."""
+    """The id of the event that made it, or the position of the listing that showed it."""
     listed: bool
-    """Whether only a listing showed it, so that nobody is told who did it."""
+    """Whether only a listing showed it, so that it is unknown who made it."""
     at: datetime | None
     user: str | None
     added: tuple[str, ...]
@@ -25,7 +25,7 @@ class TagStep(Struct, frozen=True, kw_only=True):
 
 
 def tag_history(facts: Iterable[Fact]) -> list[TagStep]:
-    """The steps that *facts*, all of one message, tell; none when nothing shows the message."""
+    """The steps in *facts*, which are all of one message; none if no fact shows the message."""
     in_order = sorted(facts, key=order)
     first = next((fact for fact in in_order if isinstance(fact, Showing)), None)
     if first is None:
