@@ -1,10 +1,11 @@
-"""Keeping what the files hold that messages name.
+"""Fetching the contents of the files that messages name, and storing them.
 
-A file is no event: it cannot be edited, and proves nothing. So files have a pace of their own,
-beside all else, and one that is not given rests ever longer, and is told in `archive.attachments`.
-Whoever captures a flow fetches its files, a few at a time.
+A file is not an event: it cannot be edited, and it proves nothing. So files are fetched separately,
+a few at a time, by the daemon that captures their flow. A file that the service does not give is
+retried with growing pauses, and `archive.attachments` shows why.
 
-What comes must be as long as the message says: a proxy's page is no file, and a part of it neither.
+The contents must be as long as the message says, since a proxy's error page or a part of the file
+is not the file.
 """
 
 import asyncio
@@ -32,26 +33,27 @@ from archiver.store.files import DueFile
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
-"""How often it is looked what is wanted."""
+"""How often to look for files that are due."""
 AT_ONCE = 4
-"""Files on their way: storage may be slow."""
+"""How many files to fetch concurrently: where they are stored may be slow."""
 LOOKED_UP = 100
-"""Files at a time, for a look goes through all that are due, and these may be a million. More than
-`AT_ONCE`: one of them at least is not under way."""
+"""How many due files to look up at once: each look sorts all that are due, maybe a million.
+
+It is more than `AT_ONCE`, so at least one of them is not being fetched already."""
 FIRST_REST = timedelta(minutes=1)
 LONGEST_REST = timedelta(days=30)
 IN_MEMORY_BYTES = 1024 * 1024
-"""What is larger lies in a temporary file until the archive has it."""
+"""Larger contents are held in a temporary file until the archive has them."""
 READ_BYTES = 1024 * 1024
 TOO_LONG = "more than files.largest_bytes allows"
 
 T = TypeVar("T")
 Opened = Callable[[], Downloads]
-"""Opens the way to the files of an account."""
+"""Opens the downloads of an account."""
 
 
 class NotWhole(ArchiverError):
-    """What came is not as long as the service says that the file is."""
+    """The received contents are not as long as the service says that the file is."""
 
     kind = "it is not as long as the service says"
 
@@ -71,7 +73,7 @@ class TooLong(ArchiverError):
 async def keep_files(source: Source, opened: Opened) -> NoReturn:
     """Fetch the files of the account's flows, for ever.
 
-    Those that were too long rest no more, if the settings allow more by now.
+    Files that were too long are due at once if the settings now allow their size.
 
     Raises:
         TokenRefused: the account is locked out; among others in a group.
@@ -86,7 +88,7 @@ async def keep_files(source: Source, opened: Opened) -> NoReturn:
 
 
 async def fetch_all(source: Source, opened: Opened) -> None:
-    """Fetch the files of the account's flows once, those that rest as well.
+    """Fetch the files of the account's flows once, including those that wait to be retried.
 
     Raises:
         TokenRefused: the account is locked out; among others in a group.
@@ -100,10 +102,10 @@ async def fetch_all(source: Source, opened: Opened) -> None:
 
 
 class _Fetching:
-    """Files on their way into the archive, several at a time, of those that were due *by* a time.
+    """Fetches several files concurrently; with *by*, only those that were due by that time.
 
-    Of all accounts, only one is asked of the archive or written into it at a time: events need its
-    connections.
+    All accounts together use one database connection for files at a time, since events need the
+    others.
     """
 
     def __init__(
@@ -124,7 +126,7 @@ class _Fetching:
         self._room = asyncio.Semaphore(AT_ONCE)
 
     async def begin_next(self) -> bool:
-        """Begin to fetch what is due first, once there is room for it; tells if there was such."""
+        """Wait for room, then begin to fetch the file that is due first; tells if there is one."""
         await self._room.acquire()
         now = asyncio.get_running_loop().time()
         if not self._waiting or now - self._looked_at >= LOOK_SECONDS:
@@ -139,7 +141,7 @@ class _Fetching:
         return True
 
     async def _look(self) -> list[DueFile]:
-        """What is due first, and not under way."""
+        """The files that are due first, without those being fetched."""
         due = partial(files.due, flow_keys=self._source.ours(), most=LOOKED_UP, by=self._by)
         found = await self._done(due)
         return [one for one in found if (one.flow_key, one.path) not in self._under_way]
@@ -159,19 +161,19 @@ class _Fetching:
             await _require_token(self._source)
             await self._leave(one, error)
             return
-        except (*UNANSWERED, OSError) as error:  # there may be no room for it, here
+        except (*UNANSWERED, OSError) as error:  # OSError: no room for the temporary file
             await self._leave(one, error)
             return
         try:
             await self._done(partial(files.keep, one=one, content=content, sha256=sha256))
-        except files.NoRoom as error:  # a smaller one may find some; and events need it
+        except files.NoRoom as error:  # not retried: a smaller file may fit, and events need room
             await self._leave(one, error)
 
     async def _leave(self, one: DueFile, error: BaseException) -> None:
         rest = min(FIRST_REST * 2 ** min(one.attempts, 20), LONGEST_REST)
         await self._done(partial(files.fail, one=one, error=what_said(error), rest=rest))
-        # Without the numbers of each: a service that is gone may answer all files with the same
-        # page.
+        # Log a reason without the file's numbers, so that a failure that all files share, such as
+        # a proxy's page, is logged as one.
         reason = getattr(error, "kind", what_said(error))
         about = {"flow": self._source.paths.get(one.flow_key), "reason": reason}
         log.warning("file not given, trying again later", extra=about)
@@ -182,17 +184,17 @@ class _Fetching:
 
 
 async def _require_token(source: Source) -> None:
-    """Find out whether the token is good for nothing, or not for a file alone.
+    """Find out whether the token is refused altogether, or only for a file.
 
     Raises:
-        TokenRefused: it is good for nothing.
+        TokenRefused: it is refused altogether.
     """
     try:
         await source.client.me()
     except TokenRefused:
         raise
     except UNANSWERED:
-        return  # others find out
+        return  # another request will find out
 
 
 @contextmanager
@@ -201,12 +203,12 @@ def _temporary() -> Iterator[IO[bytes]]:
     try:
         yield content
     finally:
-        with suppress(OSError):  # it tries once more to write what there was no room for
+        with suppress(OSError):  # closing retries a write for which there was no room
             content.close()
 
 
 async def _download(downloads: Downloads, one: DueFile, content: IO[bytes]) -> str:
-    """Fetch a file into *content*; returns the digest of it."""
+    """Fetch a file into *content*; returns its SHA-256 digest."""
     if one.size_bytes is not None and one.size_bytes > downloads.most_bytes:
         raise TooLong(one.size_bytes)
     await downloads.fetch(one.path, content, size_bytes=one.size_bytes)

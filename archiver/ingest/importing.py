@@ -1,13 +1,13 @@
-"""Official exports into the archive, by the one writer.
+"""Importing official exports into the archive, by the one writer.
 
-A file is read through before anything is written: so it is known to be whole, how many messages
-there are to come, and how far the flow had come when it was made. That is the position of all it
-shows, as that of a listing; when it was made nobody knows, so any listing of the same position
-outweighs it. What a message is thereby comes out the same, whatever is read first.
+A file is read through before anything is written. This shows that it is complete, how many messages
+it holds, and how far the flow had come when it was made. The newest id in the file is the position
+of all its messages, as if they had been listed. When the file was made is unknown, so any listing
+of the same position outweighs it. So the rows are the same, whichever is read first.
 
-A file proves nothing to the ledger: what it left out cannot be asked for. But the flow is listed
-again afterwards, since what it brought may have been deleted since: it is doubted with each batch,
-for nobody may come back to an import that was interrupted.
+A file proves nothing: what it leaves out cannot be known. But it may show messages that were
+deleted since, so its flow is doubted and will be listed again. That is done with each batch,
+because an import that was interrupted may never be resumed.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -51,7 +51,7 @@ class Survey(Struct, frozen=True, kw_only=True):
     newest: EventId
     """How far the flow had come when the file was made; 0 when it holds no message.
 
-    What is out of all proportion to the others does not count, wherever in the file it stands."""
+    An id out of all proportion to the others does not count, wherever in the file it is."""
     flow: FlowId | None
     """The flow that the messages name."""
 
@@ -62,21 +62,21 @@ class Imported(Struct, frozen=True, kw_only=True):
     taken: int = 0
     """Messages that the archive did not have."""
     known: int = 0
-    """Messages that it had, just as they are shown."""
+    """Messages that it had, and that the file did not change."""
     changed: int = 0
-    """Messages that it had, and that the file showed to be otherwise."""
+    """Messages that it had, and that the file changed."""
     rejected: int = 0
-    """Elements that could not be placed; they lie with the rejects."""
+    """Elements that could not be placed; they are kept among the rejects."""
     lacking: frozenset[int] = frozenset()
-    """Keys of the flows that elements were rejected of, as far as known."""
+    """Keys of the flows of which elements were rejected, as far as known."""
 
     @property
     def read(self) -> int:
-        """How many elements they are."""
+        """How many elements were read."""
         return self.taken + self.known + self.changed + self.rejected
 
     def __add__(self, other: "Imported") -> "Imported":
-        """Both together."""
+        """The sum of both."""
         return Imported(
             taken=self.taken + other.taken,
             known=self.known + other.known,
@@ -87,7 +87,7 @@ class Imported(Struct, frozen=True, kw_only=True):
 
 
 class Destination(Struct, frozen=True, kw_only=True):
-    """The flow that a file is of."""
+    """The flow that a file is imported into."""
 
     flow_key: int
     path: str
@@ -102,10 +102,10 @@ _GLANCE = msgspec.json.Decoder(_Glance)
 
 
 def survey(export: ExportFile) -> Iterator[Survey]:
-    """Read a file through; yields what was found so far now and then, and at the end all of it.
+    """Read a file through; yields what was found so far now and then, and finally all of it.
 
     Raises:
-        ExportUnreadable: it is damaged, or no array of messages.
+        ExportUnreadable: it is damaged, or not an array of messages.
     """
     count, newest, flow = 0, 0, None
     for element in _elements_of(export):
@@ -127,7 +127,7 @@ def survey(export: ExportFile) -> Iterator[Survey]:
 async def find_destination(
     engine: Engine, found: Survey, *, path: str | None, now: datetime
 ) -> Destination:
-    """The flow that the messages of a file belong to; *path* names one that nobody has named yet.
+    """Find the flow that a file's messages belong to; if they name none, *path* has to name it.
 
     Raises:
         ArchiverError: the messages name no flow, or another than *path*, or have ids out of all
@@ -161,10 +161,10 @@ async def find_destination(
 async def import_export(
     engine: Engine, export: ExportFile, found: Survey, destination: Destination, *, now: datetime
 ) -> AsyncIterator[Imported]:
-    """Archive a file; yields what became of each batch of it. It may be done again at any time.
+    """Archive a file; yields what became of each batch. Importing it again does no harm.
 
     Raises:
-        ExportUnreadable: it is not what it was when it was surveyed.
+        ExportUnreadable: it has changed since it was surveyed.
     """
     names = Names(engine)
     await names.load()
@@ -172,7 +172,7 @@ async def import_export(
     for batch in batches(_elements_of(export), lambda one: len(one.raw), most=BATCH_ELEMENTS):
         arrivals = [_arrival(one, found, destination, names, now=now) for one in batch]
         yield await _archive(engine, arrivals, destination.flow_key, now=now)
-    # No gain, but the ledger notes when it was written, however old the messages are.
+    # It proves nothing, but the ledger records the time of this, however old the messages are.
     gains = {destination.flow_key: Standing(epoch=UNSETTLED)}
     await apply_patiently(engine, Batch(now=now, gains=gains))
 
@@ -180,7 +180,7 @@ async def import_export(
 async def _archive(
     engine: Engine, arrivals: list[Arrival], flow_key: int, *, now: datetime
 ) -> Imported:
-    """Archive *arrivals*, and compare what the archive has of them with what it had."""
+    """Archive *arrivals*, and compare the messages in the archive before and after."""
     keys = [(flow_key, one.id) for one in arrivals if one.id is not None]
     before = await _held(engine, keys)
     opened = frozenset({flow_key})
@@ -241,7 +241,7 @@ def _at_home(
 
 
 def batches(found: Iterable[T], size_bytes: Callable[[T], int], *, most: int) -> Iterator[list[T]]:
-    """*found*, so many at a time, or fewer that are large."""
+    """Split *found* into batches of at most *most*, or fewer if they are large."""
     batch: list[T] = []
     size = 0
     for one in found:

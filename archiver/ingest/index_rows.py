@@ -1,4 +1,7 @@
-"""Messages as the rows of `texts`: the texts that they have, and what marks them."""
+"""Turning messages into rows of `texts`, the search index: their texts, and their marks.
+
+A mark is a lexeme that stands for something else to search by: the flow, the sender, a tag.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,18 +23,18 @@ from archiver.store.search_texts import Said, Searched
 T = TypeVar("T")
 
 MOST_MARKS = 10_000
-"""Of one kind that are kept."""
+"""How many marks of one kind to cache."""
 AT_ONCE = 100
-"""Messages made into rows before others of this process have their turn."""
+"""How many messages to process before other tasks of this process have a turn."""
 
 
 def are_found_alike(before: Message, after: Message) -> bool:
-    """Tell whether two states of a message with one history are the same to whoever searches."""
+    """Tell whether a message, whose history is the same, has the same rows *before* and *after*."""
     return _found_by(before) == _found_by(after)
 
 
 def _found_by(message: Message) -> tuple[object, ...]:
-    """All of a message that its rows are made of, as `Said` tells it."""
+    """Everything in a message that its rows are made from: the same as in `Said`."""
     return (
         message.content,
         visible(message.tags),
@@ -58,7 +61,7 @@ class Cut(Struct, frozen=True):
 
 
 class Maker:
-    """Makes rows; whoever makes many keeps it, with what it has learned."""
+    """Makes rows; reuse it for many messages, since it caches the lexemes of words."""
 
     def __init__(self) -> None:
         self._plain = Vocabulary(is_plain=True)
@@ -70,10 +73,10 @@ class Maker:
     async def rows(
         self, tx: Transaction, messages: Iterable[Said], *, language: str
     ) -> list[Searched]:
-        """What is searched of *messages*.
+        """The rows by which *messages* are found.
 
         Raises:
-            psycopg.DataError: a text is found by more than Postgres takes.
+            psycopg.DataError: a text has more lexemes than Postgres takes.
         """
         texts: list[Cut] = []
         for some in batches(messages, most=AT_ONCE):
@@ -98,7 +101,7 @@ class Maker:
 
 def _texts(message: Said) -> Iterator[Cut]:
     marked = _marks(message)
-    # What is deleted says nothing any more: what it said last is what it is found by.
+    # A deleted message has no content, so it is found by its last one.
     now = message.content or message.last
     if message.file_names:
         now = with_names(now, message.file_names)
@@ -144,7 +147,7 @@ def _kept(mark: Callable[[T], str]) -> Callable[[T], bytes]:
 
 
 def _kept_if_short(mark: Callable[[str], str]) -> Callable[[str], bytes]:
-    """As `_kept`, of what others may make as long as they like."""
+    """The same as `_kept`, but for names that others may choose as long as they like."""
     kept = _kept(mark)
     return lambda it: kept(it) if len(it) <= LONGEST_KEPT else mark(it).encode()
 
@@ -165,7 +168,7 @@ _FILE, _LINK, _EDIT, _REACTION, _THREAD, _DELETED = _encoded(
 
 
 def batches(all_: Iterable[T], *, most: int) -> Iterator[list[T]]:
-    """*all_*, so many at a time."""
+    """Split *all_* into batches of at most *most*."""
     rest = iter(all_)
     while batch := list(islice(rest, most)):
         yield batch

@@ -1,12 +1,13 @@
-"""What was written becomes what can be found, in the background and some seconds later.
+"""Keeping the search index up to date, in the background and some seconds late.
 
-Writers note the messages that they write; here the notes are taken, the messages read as they are
-now, and their texts put down for the search, all in one transaction: a kill costs nothing. While
-nobody writes, a second session puts down half of the texts; it commits first, so that of a kill
-there remains what will be done again. Neither takes a lock that a writer waits for.
+Writers note the keys of the messages that they write. Here the notes are taken, the messages are
+read as they are now, and their texts are indexed, all in one transaction, so a kill costs nothing.
+While nobody writes, a second session indexes half of the texts. It commits first, so that after a
+kill between the two commits the notes remain, and the work is repeated. Neither session takes a
+lock that a writer waits for.
 
-Messages that were there before the first note are walked from the newest down; so are all, when
-their words are cut anew or in another language.
+Messages older than the first note are indexed from the newest down. So are all messages after a
+change of the language, or of the way in which texts are split into words.
 """
 
 import asyncio
@@ -30,28 +31,30 @@ log = logging.getLogger(__name__)
 
 BATCH_MESSAGES = 500
 MOST_BYTES = 300_000
-"""Of texts in a batch of several messages: each may take a hundred for a while."""
+"""The texts in a batch of several messages: each byte may take a hundred of memory for a while."""
 ENOUGH_CONNECTIONS = 4
-"""Of the engine's, to use two of them: who writes never waits for one."""
+"""How many connections the engine must have to use two here: writers must never wait for one."""
 STEP_MESSAGES = 2000
-"""To index at least in one transaction, if there are so many."""
+"""How many messages to index in one transaction, if there are so many."""
 LARGE_STEP_MESSAGES = 8000
-"""While nobody writes."""
+"""The same, while nobody writes."""
 IDLE_SECONDS = 1.0
-"""How long to wait for something to do, or for more of it."""
+"""How long to wait when little or nothing is left to index."""
 FEW_MESSAGES = 500
-"""Fewer cost several times as much for each, and wait for others to come."""
+"""After a step with fewer noted messages, wait for more, unless older messages are left to index.
+
+Small steps cost several times as much per message."""
 TICK_SECONDS = 0.05
-"""How often to look how the writers are doing."""
+"""How often to check what the writers are doing."""
 
 
 class Writers(Struct, frozen=True):
-    """How those are doing who come first."""
+    """The state of the writers of this process, which have priority over the indexing."""
 
     written: Callable[[], int]
     """How many messages they have written."""
     are_behind: Callable[[], bool]
-    """Whether more has come than they could write."""
+    """Whether more has arrived than they could write."""
 
 
 class Indexed(Struct, frozen=True):
@@ -59,20 +62,20 @@ class Indexed(Struct, frozen=True):
 
     messages: int
     is_done: bool
-    """Nothing is left, or somebody else is at it."""
+    """Whether nothing is left, or another process is indexing."""
     is_elsewhere: bool = False
-    """Somebody else is at it."""
+    """Whether another process is indexing."""
 
 
 class Lane(Struct, frozen=True):
-    """A session that texts are put down by, and what it has learned of them."""
+    """A session that writes to the index, and the cache of its words."""
 
     tx: Transaction
     maker: Maker
 
 
 async def index_forever(engine: Engine, writers: Writers, *, language: str) -> NoReturn:
-    """Keep what can be searched up to date; waits while the database is away."""
+    """Keep the search index up to date; waits while the database is away."""
     clock = asyncio.get_running_loop().time
 
     async def adopt(tx: Transaction) -> None:
@@ -97,9 +100,9 @@ async def index_forever(engine: Engine, writers: Writers, *, language: str) -> N
 
 
 async def _make_room(writers: Writers, *, after_seconds: float) -> bool:
-    """Leave to *writers* what is theirs of the time, after so many seconds of work.
+    """Pause after so many seconds of work, to leave *writers* their share of the time.
 
-    Tells whether nobody writes any more.
+    Returns whether they have stopped writing.
     """
     clock = asyncio.get_running_loop().time
     began, part = clock(), 0.0
@@ -112,9 +115,9 @@ async def _make_room(writers: Writers, *, after_seconds: float) -> bool:
 
 
 def part_of_time(*, is_quiet: bool, is_behind: bool) -> float:
-    """How much of the time to spend on it: all when nobody writes, little when writers are behind.
+    """The share of the time to spend on indexing: all while nobody writes, little if they lag.
 
-    What they write can wait for the search; what they do not get to write waits in memory.
+    What is written can wait to be indexed, but what waits to be written takes memory.
     """
     if is_behind:
         return 0.1
@@ -122,7 +125,7 @@ def part_of_time(*, is_quiet: bool, is_behind: bool) -> float:
 
 
 async def adopt_lexicon(tx: Transaction, *, language: str) -> None:
-    """Have the texts made as this release makes them, in *language*; anew if they are not."""
+    """Have texts indexed by this release's rules, in *language*; all again if these are new."""
     wanted = Lexicon(VERSION, language)
     made = await search_queue.adopt(tx, wanted)
     if made not in {None, wanted}:
@@ -130,9 +133,10 @@ async def adopt_lexicon(tx: Transaction, *, language: str) -> None:
 
 
 async def catch_up(engine: Engine, *, on_indexed: Callable[[int], None] | None = None) -> bool:
-    """Index all that is not yet, or leave it to whoever is at it, as a daemon that runs.
+    """Index all that is not indexed, unless another process, such as a daemon, does so already.
 
-    *on_indexed* is told how many messages in each step. Tells whether it was left to another.
+    *on_indexed* is called with the number of messages of each step. Returns whether it was left to
+    another process.
     """
     makers = (Maker(), Maker())
     step = None
@@ -148,25 +152,25 @@ async def catch_up(engine: Engine, *, on_indexed: Callable[[int], None] | None =
 
 
 async def index_some(tx: Transaction, maker: Maker) -> Indexed:
-    """Index some of what was noted, and, when that is little, of what is walked."""
+    """Index some of the noted messages, and, if these are few, some of the older ones."""
     return await _step([Lane(tx, maker)], messages=STEP_MESSAGES)
 
 
 async def index_side_by_side(
     tx: Transaction, engine: Engine, makers: tuple[Maker, Maker]
 ) -> Indexed:
-    """`index_some`, more of it and by another session too, which commits first."""
+    """The same as `index_some`, but more, and with a second session, which commits first."""
     async with transaction(engine) as other:
         lanes = [Lane(tx, makers[0]), Lane(other, makers[1])]
         return await _step(lanes, messages=LARGE_STEP_MESSAGES)
 
 
 async def _step(lanes: Sequence[Lane], *, messages: int) -> Indexed:
-    """Index so many messages, or somewhat more; the first of *lanes* takes them."""
+    """Index so many messages, or somewhat more; the first of *lanes* takes the notes."""
     tx = lanes[0].tx
     if not await search_queue.begin(*(lane.tx for lane in lanes)):
         return Indexed(0, is_done=True, is_elsewhere=True)
-    made = await search_queue.lexicon_of(tx)  # from now on nobody changes it
+    made = await search_queue.lexicon_of(tx)  # it cannot change until the transaction ends
     if made is None or made.version != VERSION:
         return Indexed(0, is_done=True)
     keys = list(dict.fromkeys(await search_queue.take_changes(tx, enough=messages)))
@@ -176,7 +180,8 @@ async def _step(lanes: Sequence[Lane], *, messages: int) -> Indexed:
     portion = await search_queue.next_portion(tx, most=messages)
     if portion is None:
         return Indexed(len(keys), is_done=True)
-    # What was noted as well is done; a second session would wait for the first, and that for it.
+    # Leave out what was just indexed: if both lanes wrote the same message, each would wait for the
+    # other, and Postgres would not see the deadlock.
     noted = set(keys)
     walked = [key for id_ in portion.ids if (key := (portion.flow_key, id_)) not in noted]
     await _index_all(lanes, walked, language=made.language)
@@ -185,7 +190,7 @@ async def _step(lanes: Sequence[Lane], *, messages: int) -> Indexed:
 
 
 async def _index_all(lanes: Sequence[Lane], keys: Sequence[Key], *, language: str) -> None:
-    """Index messages; each of *lanes* goes on with the next batch when it is done with one."""
+    """Index messages in batches, shared out among *lanes*."""
     rest = batches(keys, most=BATCH_MESSAGES)
     failed: list[Exception] = []
 
@@ -196,8 +201,9 @@ async def _index_all(lanes: Sequence[Lane], keys: Sequence[Key], *, language: st
                 if failed:
                     return
         except Exception as error:  # noqa: BLE001 - all of them are raised below
-            # When the other is done: to cut off what it does would cost its connection; and a
-            # group that fails inside a transaction may end it as cancelled (Python 3.11).
+            # Raised when the other lane is done, since cancelling that would cost its connection.
+            # Besides, if a task group fails inside a transaction, the transaction may see a
+            # cancellation instead of the error (Python 3.11).
             failed.append(error)
 
     async with asyncio.TaskGroup() as group:
@@ -208,7 +214,7 @@ async def _index_all(lanes: Sequence[Lane], keys: Sequence[Key], *, language: st
 
 
 async def _index(lane: Lane, keys: Sequence[Key], *, language: str) -> None:
-    """Put down what is searched of messages; what Postgres refuses is found without its text."""
+    """Write the rows of messages to the index; a message that Postgres refuses gets none."""
     tx = lane.tx
     if len(keys) > 1 and await search_texts.size_bytes(tx, keys) > MOST_BYTES:
         half = len(keys) // 2

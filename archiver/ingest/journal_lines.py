@@ -1,6 +1,6 @@
-"""What an export of an archive's journal says: its lines, and what arrived by each; its claims.
+"""Reading an export of another archive's journal: its lines, the arrivals in each, its claims.
 
-It is foreign, so what it says is held to its types, and refused with the place.
+It is foreign input, so it is validated against types, and refused with the place of the error.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,14 +27,14 @@ Id = Annotated[int, Meta(ge=0, le=LARGEST_ID)]
 
 
 class Line(Struct, frozen=True):
-    """A line of a file, and where it stands."""
+    """A line of a file; *place* says where it is, for people."""
 
     text: bytes
     place: str
 
 
 class Form(Struct, frozen=True, kw_only=True):
-    """A line of an export of the journal."""
+    """A line of an export of the journal: one form of an event."""
 
     flow: str
     id: Id
@@ -49,7 +49,7 @@ class Form(Struct, frozen=True, kw_only=True):
 
 
 class Reject(Struct, frozen=True, kw_only=True):
-    """A line of what the other archive could not place; *raw* is hexadecimal."""
+    """A line about a reject of the other archive; *raw* is hexadecimal."""
 
     received_at: Moment
     origin: Text
@@ -58,7 +58,7 @@ class Reject(Struct, frozen=True, kw_only=True):
 
 
 class KeptFile(Struct, frozen=True, kw_only=True):
-    """A file of which another archive has what it holds."""
+    """A file whose contents the other archive has."""
 
     flow: str
     path: Text
@@ -66,7 +66,7 @@ class KeptFile(Struct, frozen=True, kw_only=True):
 
 
 class Proven(Struct, frozen=True, kw_only=True):
-    """A range that another archive claims."""
+    """A range that the other archive claims."""
 
     witness: Literal["stream", "list"]
     first: Id = field(name="from")
@@ -74,21 +74,21 @@ class Proven(Struct, frozen=True, kw_only=True):
 
 
 class Claim(Struct, frozen=True, kw_only=True):
-    """What another archive had proven of a flow."""
+    """What the other archive had proven of a flow."""
 
     due: Id
     proven: list[Proven]
 
     def proven_by(self, witness: str) -> Ranges:
-        """What of it one witness proves."""
+        """The ranges that one witness proves."""
         return Ranges.of((one.first, one.last) for one in self.proven if one.witness == witness)
 
 
 def read(line: Line, type_: type[T]) -> T:
-    """What *line* says.
+    """Decode *line*.
 
     Raises:
-        ArchiverError: it is no *type_*.
+        ArchiverError: it is not a *type_*.
     """
     try:
         return msgspec.json.decode(line.text, type=type_)
@@ -97,10 +97,10 @@ def read(line: Line, type_: type[T]) -> T:
 
 
 def read_reject(line: Line) -> tuple[Reject, bytes]:
-    """What *line* says of a reject, and its bytes.
+    """Decode a *line* about a reject; returns it and its bytes.
 
     Raises:
-        ArchiverError: it says nothing of one.
+        ArchiverError: it is not about a reject.
     """
     told = read(line, Reject)
     try:
@@ -110,10 +110,10 @@ def read_reject(line: Line) -> tuple[Reject, bytes]:
 
 
 def read_claims(coverage: Mapping[str, Any]) -> dict[str, Claim]:
-    """What a manifest says that another archive had proven, by the paths of flows.
+    """By the paths of flows: what the other archive had proven, from its manifest's *coverage*.
 
     Raises:
-        ArchiverError: it says nothing that can be understood.
+        ArchiverError: it cannot be understood.
     """
     try:
         return msgspec.convert(coverage, dict[str, Claim])
@@ -122,10 +122,12 @@ def read_claims(coverage: Mapping[str, Any]) -> dict[str, Claim]:
 
 
 def arrivals_of(line: Line, keys: Mapping[str, int]) -> Iterator[Arrival]:
-    """A form as it came, and the first and the newest listing that showed it again.
+    """Yield a form as it first came, then as the first and the newest listing showed it again.
+
+    *keys* has the flows' keys by path.
 
     Raises:
-        ArchiverError: *line* is no form, or of none of the flows that have *keys*, by their paths.
+        ArchiverError: *line* is not a form, or is of a flow that is not in *keys*.
     """
     form = read(line, Form)
     if form.flow not in keys:

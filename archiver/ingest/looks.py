@@ -1,4 +1,4 @@
-"""What a verification saw of a flow, and how what it saw differs from what was stored; no I/O."""
+"""What a verification saw of a flow, and how that differs from what was stored; no I/O."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ FIELDS = {
     "reactions": "reactions",
     "is_deleted": "deleted",
 }
-"""What people call what is compared."""
+"""The compared columns, and what each is called in reports."""
 
 EXPLAINED = {
     "message-edit": {"content", "kind", "tags", "deleted"},
@@ -37,22 +37,22 @@ EXPLAINED = {
     "message-change": {"thread"},
     "message-delete": {"content", "deleted"},
 }
-"""By kind of event: what it changes of a message, in these words."""
+"""By kind of event: what it changes of a message, in the words of `FIELDS`."""
 
 
 class Difference(Struct, frozen=True, kw_only=True):
-    """A message that the archive claimed to know, and did not know so."""
+    """A message of a claimed range that the archive did not hold as the service shows it."""
 
     id: int
     kind: Kind
-    """``not held``: claimed, and not there. ``changed``: other than the service shows it.
-    ``vanished``: there, and gone from the service."""
+    """``not held``: the archive did not have it. ``changed``: the archive had it otherwise.
+    ``vanished``: the archive had it, and the service does not have it any more."""
     fields: tuple[str, ...]
     before: str | None
     """The start of the content."""
     after: str | None
     as_of: int
-    """The newest id that the message reflected before; 0 if there was none."""
+    """The newest id that the stored message reflected before; 0 if there was none."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,27 +61,27 @@ class Look:
 
     flow_key: int
     scope: Ranges
-    """What was to be verified."""
+    """The ids to verify."""
     claimed: Ranges
-    """What is claimed of that."""
+    """Those of `scope` that are claimed."""
     before: Standing
     after: Standing
     looked: Ranges
-    """What has been listed by now."""
+    """The ids listed so far."""
     head_at: float
-    """When the newest message was last asked for, in the event loop's seconds."""
+    """When the newest message was last requested, in the event loop's seconds."""
     pages: int = 0
     listed: int = 0
     """Messages that the service listed."""
     differences: dict[int, Difference] = field(default_factory=dict)
     meanwhile: int = 0
-    """Messages that changed while they were looked at, as a stream told."""
+    """Messages that changed during the verification, as a stream told."""
     troubles: list[str] = field(default_factory=list)
-    """Why not all could be verified."""
+    """Why not everything could be verified."""
 
     @classmethod
     def over(cls, flow_key: int, standing: Standing, first: int, *, now: float) -> Self:
-        """What is to be looked at from the id *first* on, as the ledger stands."""
+        """A look at all ids from *first* up to what the ledger says is due."""
         scope = Ranges.of([(first, standing.due)])
         return cls(
             flow_key=flow_key,
@@ -95,12 +95,12 @@ class Look:
 
     @property
     def gaps(self) -> Ranges:
-        """What nobody proves."""
+        """The ids in scope that no witness proves."""
         return self.scope - self.after.proven
 
     @property
     def doubted(self) -> Ranges:
-        """What may have changed unheard, and was not listed since."""
+        """The proven ids in scope that may have changed unheard and were not listed since."""
         return (self.after.doubted & self.scope) - self.gaps
 
     @property
@@ -109,11 +109,11 @@ class Look:
         return bool(self.troubles or self.gaps or self.doubted)
 
     def excuse(self, heard: Mapping[int, Mapping[str, int]]) -> None:
-        """Take out what is no difference, as a stream told of it meanwhile.
+        """Take out the differences that a stream explains.
 
-        *heard* is by id the newest change of each kind that a stream told. What is newer than what
-        the message reflected before was on its way when it was looked at; what is not was known
-        already, and explains nothing.
+        *heard* is, by message, the id of the newest change of each kind that a stream brought. A
+        change newer than the stored message was on its way when it was compared. An older one was
+        known already and explains nothing.
         """
         for id_, kinds in heard.items():
             difference = self.differences[id_]
@@ -130,7 +130,7 @@ def compare(
     *,
     listed: Collection[int],
 ) -> Iterator[Difference]:
-    """How messages of a claimed range stood otherwise *before* than *after* it was *listed*."""
+    """Yield how messages differ from *before* to *after* their claimed range was *listed*."""
     for id_, is_ in after.items():
         was = before.get(id_)
         kind: Kind = "not held"
@@ -152,10 +152,10 @@ def compare(
 
 
 def kept_otherwise(listed: Iterable[Arrival], stored: Mapping[int, Seen]) -> list[int]:
-    """The ids of what was *listed*, and is *stored* otherwise though nothing newer is known of it.
+    """The ids of *listed* messages that are *stored* otherwise, without a newer fact as a reason.
 
-    That is so when the service dates an edit earlier than one that came before it: which of them is
-    the newer, nobody can tell.
+    That happens when the service dates an edit earlier than the edit before it: nobody can tell
+    which of them is the newer one.
     """
     return [
         event.id

@@ -1,7 +1,7 @@
-"""What is kept for some time only: passing signals, and pages that found all as it was.
+"""Dropping what is kept only for some time: signals, and ledger rows of pages.
 
-A clock far ahead would have all of it dropped at once. So the time is over when it is both by this
-machine's clock and by the database's.
+A clock that is far ahead would have all of it dropped at once. So a time counts as over only when
+it is over by both this machine's clock and the database's.
 """
 
 import asyncio
@@ -16,13 +16,15 @@ from archiver.store.connection import Engine
 
 PRUNE_SECONDS = 3600.0
 PAGES_KEPT = timedelta(days=90)
-"""Of the audit and of `verify`, and of what failed; what first proved a range is kept for good."""
+"""How long to keep rows of the audit, of `verify`, and of failed requests.
+
+Kept for good are the pages that filled a gap, and the last failure at each range."""
 
 
 async def prune(
     engine: Engine, *, signals_kept: timedelta, now: Callable[[], datetime]
 ) -> NoReturn:
-    """Drop signals whose time is over, and what pages proved that nobody asks after any more."""
+    """Keep dropping old signals, and ledger rows of pages that are no longer needed."""
     while True:
         at = min(now(), await when_possible(engine, asides.clock))
         await when_possible(engine, partial(asides.drop_signals, before=at - signals_kept))

@@ -1,14 +1,15 @@
-"""Derived rows made anew of the journal, a stretch of ids at a time.
+"""Rebuilding derived rows from the journal, a stretch of ids at a time.
 
-Messages and their history are replayed as the writer replays them. Of a thread the newest
-state counts that an event shows, and no index leads from a thread to its events; so two passes find
-it. First each stored thread must be as the event shows it that it names: what is not is replaced by
-that. Then no event may show a thread newer than it is stored: what does is stored. Both hold of
-every moment of a sound archive, so the passes need not see the same moment.
+Messages and their history are replayed as the writer replays them. A thread's state is the newest
+that any event shows, but no index leads from a thread to its events, so threads take two passes.
+The first compares each stored thread with the event that its row names; a thread that differs is
+replaced by what that event shows. The second looks for events that show a newer state of a thread
+than the stored one; that state is stored. In a sound archive neither finds anything at any moment,
+so the passes need not see the same snapshot.
 
-Each stretch is a transaction of its own, which keeps the flow from other writers; they go on in
-between. Rows that are as they should be are not written. None is made of a journal that does not
-hold what was received any more: that is told, and left to a person.
+Each stretch is a transaction of its own that locks the flow; other writers go on in between. Rows
+that are right are not written. If the journal no longer holds what was received, nothing is made
+from it: that is reported, and a person has to decide.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -29,40 +30,40 @@ from archiver.store.messages import Held, History, Shown
 from archiver.store.rebuilding import Stretch
 
 SEEN_TWICE = frozenset({"threads", "journal"})
-"""The tables of which both passes see rows."""
+"""The tables whose differences both passes may find."""
 
 _Told = tuple[str, str, int | None]
 
 
 class Step(Struct, frozen=True, kw_only=True):
-    """What one stretch was found to be."""
+    """What was found in one stretch."""
 
     done: float
-    """The share of the flow that is done."""
+    """The share of the flow that is done, from 0 to 1."""
     messages: int
     differences: tuple[Difference, ...]
-    """A thread is told once in a flow, and so is what was altered in the journal."""
+    """What is found twice, in threads or in the journal, is reported once per flow."""
 
 
 class _Look(Struct, frozen=True, kw_only=True):
-    """A stretch, or some threads, as they should be, and how they are otherwise."""
+    """How a stretch, or some threads, should be, and how the stored rows differ from that."""
 
     flow_key: int
     held: dict[Key, Held]
     histories: dict[Key, History]
     threads: list[Shown]
-    """To be stored in place of what is."""
+    """The states to store in place of the stored ones."""
     differences: list[Difference]
 
 
 async def rebuild(engine: Engine, flow_key: int) -> AsyncIterator[Step]:
-    """Make the derived rows of a flow what the journal tells, and say what they were."""
+    """Make the derived rows of a flow what the journal says; yields how they differed."""
     async for step in _walk(engine, flow_key, begin=_keep_others_out, mend=_mend):
         yield step
 
 
 async def check(engine: Engine, flow_key: int) -> AsyncIterator[Step]:
-    """Say how the derived rows of a flow differ from what the journal tells; change nothing."""
+    """Yield how the derived rows of a flow differ from what the journal says; change nothing."""
     async for step in _walk(engine, flow_key, begin=_only_read, mend=_leave):
         yield step
 
@@ -108,7 +109,10 @@ def _step(look: _Look, told: set[_Told], *, done: float) -> Step:
 async def _look_at_threads(
     tx: Transaction, flow_key: int, *, after: str
 ) -> tuple[_Look, str | None]:
-    """Some stored threads, held against the events that they name; and where to go on."""
+    """Compare some stored threads with the events that they name.
+
+    Returns also the thread after which to go on; None when these were the last.
+    """
     in_order = await rebuilding.stored_threads(tx, flow_key, after=after)
     stored = dict(in_order)
     if not stored:
@@ -162,7 +166,7 @@ async def _look_at_stretch(tx: Transaction, stretch: Stretch) -> _Look:
 
 
 def _alterations(entries: Iterable[Entry]) -> Iterator[Difference]:
-    """Those of *entries* that are not what was received."""
+    """Yield those of *entries* that are not what was received."""
     for entry in entries:
         if not journal.is_as_received(entry):
             yield Difference(
@@ -191,14 +195,14 @@ async def _only_read(tx: Transaction, flow_key: int) -> None:  # noqa: ARG001
 
 
 async def _leave(tx: Transaction, look: _Look) -> None:
-    """Leave all as it is."""
+    """Change nothing."""
 
 
 async def _mend(tx: Transaction, look: _Look) -> None:
     """Make stored rows what they should be.
 
     Raises:
-        Corruption: the journal is not as it was received, so nobody knows what they should be.
+        Corruption: the journal is not what was received, so nobody knows what they should be.
     """
     if wrong := [one.id for one in look.differences if one.table == "journal"]:
         raise alteration(look.flow_key, int(wrong[0]))

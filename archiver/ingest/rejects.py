@@ -1,8 +1,9 @@
-"""Rejects read again: what a newer release understands finds its place.
+"""Trying rejects again, since a newer release may understand them.
 
-A reject is archived by the one writer, and taken out of the rejects in the same transaction.
-Nothing is claimed by it: what a page or a stream could not prove at the time is still a gap, or it
-was proven since, without what was rejected. So its flow is listed again: that may be gone by now.
+A reject is archived by the one writer, and removed from the rejects in the same transaction. This
+proves nothing: what the page or the stream could not prove at the time is still a gap, or has been
+proven since without the reject. A message from a reject may have been deleted or changed by now, so
+its flow is doubted and will be listed again.
 """
 
 from collections.abc import Mapping
@@ -24,9 +25,9 @@ from archiver.store.engine import DatabaseError, Fault, fault, first_line, trans
 from archiver.store.rejecting import Kept
 
 IMPORT = "import "
-"""How the origin of what an official export held starts; the path of the flow follows."""
+"""The start of the origin of whatever came in an official export; the flow's path follows."""
 LISTINGS = ("list ", "show ", IMPORT)
-"""How the origin of what an API answered starts, or a file of its answers; the path follows."""
+"""The starts of the origins of what the API answered or an export held; the path follows."""
 MISSING = "there is no such reject"
 
 
@@ -39,13 +40,13 @@ class Retried(Struct, frozen=True, kw_only=True):
     flow: str | None = None
     event_id: int | None = None
     reason: str | None = None
-    """Why it still has no place; None when it has one now."""
+    """Why it still cannot be placed; None if it was archived."""
     is_there: bool = True
     """Whether there was a reject of this id."""
 
 
 class _Unplaced(Exception):
-    """A reject has no place yet; the text says why."""
+    """A reject still cannot be placed; the text says why."""
 
 
 class _Missing(_Unplaced):
@@ -59,7 +60,7 @@ async def retry(engine: Engine, id_: int, *, now: datetime) -> Retried:
             arrival = await _place(tx, await rejecting.kept(tx, id_), now=now)
             await write(tx, Batch(now=now, arrivals=[arrival], opened=_told_late(arrival)))
             if not await rejecting.remove(tx, [id_]):
-                raise _Missing(MISSING)  # another has placed it since it was read
+                raise _Missing(MISSING)  # another process has placed it since it was read
             paths = await directory.flow_paths(tx)
     except _Unplaced as unplaced:
         is_there = not isinstance(unplaced, _Missing)
@@ -74,17 +75,17 @@ async def retry(engine: Engine, id_: int, *, now: datetime) -> Retried:
 
 
 def _told_late(arrival: Arrival) -> frozenset[int]:
-    """The key of the flow of which *arrival* tells an event; nothing is told of it by a signal."""
+    """The key of the flow to doubt, if *arrival* is an event; a signal raises no doubts."""
     if isinstance(arrival.decoded, Event) and arrival.flow_key is not None:
         return frozenset({arrival.flow_key})
     return frozenset()
 
 
 async def _place(tx: Transaction, reject: Kept | None, *, now: datetime) -> Arrival:
-    """What a reject says, and where it belongs.
+    """Decode a reject and find its flow.
 
     Raises:
-        _Unplaced: it still says nothing, or of no flow, or of none that may have come so far.
+        _Unplaced: it still cannot be read, its flow is unknown, or its id is out of proportion.
     """
     if reject is None:
         raise _Missing(MISSING)
@@ -110,7 +111,8 @@ async def _place(tx: Transaction, reject: Kept | None, *, now: datetime) -> Arri
     await _require_proportion(tx, arrival)
     if not was_listed or flow_key is None or arrival.id is None:
         return arrival
-    # Of a listing whose position is not known, no more is sure than that it came after the event.
+    # Where the position of the listing is unknown, all that is certain is that it came after the
+    # event, so the event's own id is its position.
     if was_imported:
         return replace(arrival, listed_as_of=arrival.id)
     at = reject.received_at
@@ -119,7 +121,7 @@ async def _place(tx: Transaction, reject: Kept | None, *, now: datetime) -> Arri
 
 
 async def _require_proportion(tx: Transaction, arrival: Arrival) -> None:
-    """Make sure that the flow may have come as far as *arrival* says."""
+    """Raise `_Unplaced` if the id of *arrival* is out of all proportion to its flow's."""
     if arrival.flow_key is None or arrival.id is None:
         return
     newest = (await coverage.heads(tx, [arrival.flow_key])).get(arrival.flow_key, 0)
@@ -129,7 +131,7 @@ async def _require_proportion(tx: Transaction, arrival: Arrival) -> None:
 
 
 def _flow_asked(origin: str, decoded: Happening | Signal, names: Mapping[str, int]) -> int:
-    """The flow that was asked for when the reject came."""
+    """The key of the flow that was requested when the reject came."""
     path = origin.partition(" ")[2]
     if path not in names:
         raise _Unplaced(f"no flow is named {path} any more")
@@ -142,7 +144,7 @@ def _flow_asked(origin: str, decoded: Happening | Signal, names: Mapping[str, in
 async def _flow_told(
     tx: Transaction, decoded: Happening | Signal, names: Mapping[str, int], *, now: datetime
 ) -> int | None:
-    """The flow that the reject names; None for a signal that names none."""
+    """The key of the flow that the reject names; None for a signal that names none."""
     if decoded.flow is not None:
         if decoded.flow in names:
             return names[decoded.flow]
@@ -157,7 +159,7 @@ async def _flow_told(
 
 
 async def _flow_names(tx: Transaction) -> dict[str, int]:
-    """Every name that flows go by: ids, paths, and the ids of old."""
+    """The keys of all flows, by id, by path, and by the name that old events use."""
     names: dict[str, int] = {}
     for key, path in (await directory.flow_paths(tx)).items():
         names[path] = names[id_of_old(path)] = key

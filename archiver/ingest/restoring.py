@@ -1,13 +1,13 @@
-"""An export of another archive's journal into this one, by the one writer.
+"""Restoring an export of another archive's journal into this one, by the one writer.
 
-Each form of each event is told again as it came: by its witness, at its position and time, and so
-are the listings that showed it later. The rows are then the same, for a row is the replay of its
-journal; and where this archive knew something as well, both together make it.
+Each form of each event is written as it came, with its witness, position and time, and so are the
+listings that showed it later. A row is the replay of its journal, so the rows come out the same;
+where this archive already knew something, a row is the replay of both.
 
-What the other archive had proven is proven here, once all it held of a flow is here. But it is
-doubted too, as is all that this one had proven of a flow of which something came, be it a part:
-nobody knows what was said to change since. Ids, positions and claims out of all proportion to what
-is known of a flow are not believed, as they are of nobody.
+What the other archive had proven of a flow is proven here once all that it held of the flow is
+here. But all that is proven of a flow of which anything came is also doubted, since nobody knows
+what has changed since. Ids, positions and claims out of all proportion to what is known of a flow
+are not believed, just as from any other source.
 """
 
 import logging
@@ -40,7 +40,7 @@ BATCH_LINES = 500
 
 
 class Content(Struct, frozen=True):
-    """What a file holds, in an export."""
+    """The contents of a file in an export."""
 
     size_bytes: int
     opened: Callable[[], IO[bytes]]
@@ -49,7 +49,7 @@ class Content(Struct, frozen=True):
 async def restore_directory(
     engine: Engine, flows: Iterable[Line], users: Iterable[Line]
 ) -> dict[str, int]:
-    """Bring in flows and people, of which the newest state counts; returns keys by path."""
+    """Bring in flows and people, where the newest state of each wins; returns keys by path."""
     told_flows = [read(line, KnownFlow) for line in flows]
     told_users = [read(line, KnownUser) for line in users]
     await when_possible(engine, lambda tx: stored.merge_users(tx, told_users))
@@ -60,10 +60,10 @@ async def restore_directory(
 async def restore_events(
     engine: Engine, lines: Iterable[Line], keys: Mapping[str, int], *, now: datetime
 ) -> AsyncIterator[Imported]:
-    """Archive forms of events; yields what became of each batch. It may be done again.
+    """Archive forms of events; yields what became of each batch. Repeating it does no harm.
 
     Raises:
-        ArchiverError: a line is no form of an event, or of no flow that is known.
+        ArchiverError: a line is not a form of an event, or is of a flow that is not in *keys*.
     """
     heads = partial(coverage.heads, flow_keys=set(keys.values()))
     newest = await when_possible(engine, heads)
@@ -75,7 +75,7 @@ async def restore_events(
         brought = Batch(now=now, arrivals=arrivals, opened=opened, is_dated=True)
         applied = await apply_patiently(engine, brought)
         unread = [one for one in arrivals if isinstance(one.decoded, Rejected)]
-        # Of a line that was shown again Postgres refuses each arrival, and one thing is rejected.
+        # A line may give several arrivals, and Postgres refuses each: count the line only once.
         rejected = len(applied.refused_from | {one.origin for one in unread})
         lacking = {one.flow_key for one in unread} | {key for key, _ in applied.refused}
         yield Imported(
@@ -110,10 +110,10 @@ async def restore_files(
     keys: Mapping[str, int],
     contents: Mapping[str, Content],
 ) -> AsyncIterator[int]:
-    """Keep what files hold, by digest in *contents*; yields how long each was.
+    """Store the contents of files, by digest in *contents*; yields the length of each.
 
     Raises:
-        ArchiverError: a line names what is not there.
+        ArchiverError: a line names a flow or a file that is not in the export.
     """
     for line in lines:
         told = read(line, KeptFile)
@@ -140,9 +140,9 @@ async def restore_claims(
     lacking: Collection[int],
     now: datetime,
 ) -> None:
-    """Claim what the other archive had proven of flows, all of which is here now.
+    """Claim what the other archive had proven of flows, all of whose events are here now.
 
-    Of those that are *lacking* something it is not.
+    Flows that are *lacking* events, because some were rejected, are left out.
     """
     newest = await when_possible(engine, partial(coverage.heads, flow_keys=set(keys.values())))
     gains = {}
@@ -165,14 +165,17 @@ async def restore_claims(
 
 
 def _understood(told: list[Arrival]) -> list[Arrival]:
-    """What of a line *told* can be read; if nothing can, it is rejected once."""
+    """Those arrivals of one line that can be read; if none can, the first, as the line's reject."""
     return [one for one in told if not isinstance(one.decoded, Rejected)] or told[:1]
 
 
 def _in_proportion(
     told: list[Arrival], newest: dict[int, int], paths: Mapping[int, str]
 ) -> list[Arrival]:
-    """What a line *told*, if its flow may have come so far; *newest*, by flow key, grows by it."""
+    """The arrivals of one line, or a reject if an id or a position is out of all proportion.
+
+    Notes the ids in *newest*, by flow key.
+    """
     for arrival in told:
         key, id_ = arrival.flow_key, arrival.id
         if key is None or id_ is None:

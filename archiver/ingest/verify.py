@@ -1,14 +1,14 @@
-"""What is claimed, listed again and held against what the archive has.
+"""Verifying claims: claimed ranges are listed again and compared with the archive.
 
-Each claimed range is asked for page by page, by the source that backfill and audit use: so what a
-page shows is archived and proven by the one writer, and what differed is repaired by being looked
-at. The rows of a page are compared as they stood before with how they stand after, and that with
-what the page says. What changed because a stream told so meanwhile is no difference; before that is
-judged, a daemon that follows the streams is given time to write what they had told by then.
+Each claimed range is requested page by page, through the source that backfill and audit use. So the
+one writer archives what a page shows, which repairs any difference. The rows of a page's range are
+compared before and after that, and with the page itself. A change that a stream brought meanwhile
+is not a difference; before that is judged, a daemon that follows the streams is given time to write
+what they had brought by then.
 
-When a listing shows what a stream claimed and did not bring, the ledger doubts the whole flow. What
-was listed before that was found is then listed once more, so that no doubt is left of what was
-looked at.
+When a listing shows an event that a stream claimed but did not bring, the ledger doubts the whole
+flow. What was listed before this was found is then listed once more, so that the verified ranges
+are left without doubts.
 """
 
 import asyncio
@@ -32,16 +32,16 @@ from archiver.store.coverage import Standing
 from archiver.store.missing import UNTOLD
 
 HEAD_SECONDS = 60.0
-"""A listing tells of everything up to the head that was known; so that must not grow old."""
+"""How often to learn the head of a flow again, as the known head is the position of listings."""
 
 FOLLOW_SECONDS = 0.5
 PATIENCE = 10
-"""So many times the settling time a daemon may be late, on a machine that is busy."""
+"""How many settling times to wait at most for a daemon that writes what streams brought."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """What it takes to verify."""
+    """What a verification uses."""
 
     source: Source
     workers: int
@@ -51,7 +51,7 @@ class Means:
 
 
 async def verify(means: Means, looks: Mapping[int, Look]) -> None:
-    """List again what *looks*, by flow key, say is claimed; repair what differs, and note it.
+    """List the claimed ranges of *looks*, by flow key, again; repair and note what differs.
 
     Raises:
         TokenRefused: the account is locked out; among others in a group.
@@ -78,8 +78,8 @@ async def verify(means: Means, looks: Mapping[int, Look]) -> None:
 async def begin(
     source: Source, flow_keys: Collection[int], *, since: datetime | None
 ) -> dict[int, Look]:
-    """What is claimed of flows, by their keys; with *since*, of messages sent since then."""
-    await source.wanting()  # notes what is due
+    """By flow key: what to look at; with *since*, only at messages sent since then."""
+    await source.wanting()  # for its effect: notes what is due in the ledger
     standings = await when_possible(source.engine, coverage.standings)
     now = asyncio.get_running_loop().time()
     looks = {}
@@ -95,8 +95,8 @@ async def begin(
 
 
 async def _let_doubts_settle(source: Source, looks: Mapping[int, Look]) -> None:
-    """Wait until a listing can lift the doubts that arose: at once after them, it lifts none."""
-    await source.wanting()  # learns in which epochs they arose
+    """If doubts have arisen, wait for the settling time: an earlier listing would lift none."""
+    await source.wanting()  # for its effect: learns the epochs in which they arose
     standings = await when_possible(source.engine, coverage.standings)
     if any(standings[key].doubted & looks[key].claimed for key in looks.keys() & standings):
         await asyncio.sleep(source.heads.settling_seconds)
@@ -128,7 +128,7 @@ async def _list_again(means: Means, look: Look, ranges: Ranges) -> None:
 
 
 async def _list_range(means: Means, look: Look, first: int, last: int) -> None:
-    """List a range that is claimed, as many messages at a time as a page holds."""
+    """List a claimed range, in parts in which the archive has no more messages than fit a page."""
     source, flow_key = means.source, look.flow_key
     engine = source.engine
     while first <= last:
@@ -166,7 +166,7 @@ async def _refresh_head(source: Source, look: Look) -> None:
 
 
 def _reach(reading: Reading, first: int, bound: int) -> int:
-    """The last id that a page asked for from *first* to *bound* tells about."""
+    """The last id that a page for the range from *first* to *bound* covers."""
     if reading.trouble is None:
         return reading.proven.last
     return max((id_ for id_ in reading.ids if first <= id_ <= bound), default=bound)
@@ -183,7 +183,7 @@ def _note_kept_otherwise(look: Look, ids: Collection[int]) -> None:
 async def _note_unlisted(
     means: Means, look: Look, there: Collection[int], *, listed: Collection[int], since: datetime
 ) -> None:
-    """Note what is *there* by the archive, and the service neither lists nor says to be gone."""
+    """Note messages that are *there* in the archive, but neither listed nor answered with 404."""
     unlisted = set(there) - set(listed)
     if not unlisted:
         return
@@ -197,10 +197,10 @@ async def _note_unlisted(
 
 
 async def _let_streams_follow(means: Means, looks: Collection[Look]) -> None:
-    """Wait until what streams told of flows before they were listed has been written.
+    """Wait until a daemon has written what streams brought before the flows were listed.
 
-    That is so when a stream claims the newest message that is there by now. Where no stream claims
-    more than it did in the beginning, nobody follows it.
+    That is so once the streams' claims reach the message that is the newest now. If they have not
+    grown since the verification began, no daemon follows the flow.
     """
     if not looks:
         return
@@ -228,7 +228,7 @@ def _end(ranges: Ranges) -> int:
 
 
 async def _discount(means: Means, look: Look) -> None:
-    """Take out what changed because a stream told so while it was looked at."""
+    """Take out the differences that are changes which a stream brought meanwhile."""
     ids = [one.id for one in look.differences.values() if one.kind != "not held"]
     heard_of = partial(verifying.heard_of, flow_key=look.flow_key, ids=ids)
     look.excuse(await when_possible(means.source.engine, heard_of))

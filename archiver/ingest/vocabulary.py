@@ -1,9 +1,9 @@
-"""What pieces of texts look like when they are spaced, and what they are found by.
+"""A cache of how pieces of texts are spaced for the search, and by which lexemes they are found.
 
-Both can be told of each piece of a text between white space by itself. Most pieces that people say
-are few, so it is found out once for each, and kept in two generations: when the younger one is
-full, what was not met since the older one was is forgotten. The database is asked for stems, of all
-words together that are new in many messages.
+Both depend only on the piece, which is a part of a text between white space. People mostly use the
+same few pieces, so the results are cached in two generations: when the younger one is full, it
+replaces the older one, whose pieces are forgotten if they were not met since. Stems come from the
+database, which is asked once for all new words of many messages.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from archiver.store.connection import Transaction
 
 LONGEST_KEPT = 100
 MOST_LETTERS = 30_000
-"""Of the pieces in one generation; each takes some sixty bytes of memory."""
+"""The most letters of all pieces in one generation; each takes about sixty bytes of memory."""
 
 
 class _Generation(NamedTuple):
-    """Two tables, as each text asks for all its pieces in the one, and then in the other."""
+    """Two tables, since each text looks up all its pieces in the one, and then in the other."""
 
     spaced: dict[str, str]
     lexemes: dict[str, tuple[bytes, ...]]
@@ -33,7 +33,7 @@ class _Spelled(NamedTuple):
 
 
 class Vocabulary:
-    """The pieces of texts that are plain, or of others: they are not folded alike."""
+    """The cache for texts that are plain, or for all others, since these are folded differently."""
 
     def __init__(self, *, is_plain: bool) -> None:
         self._is_plain = is_plain
@@ -43,7 +43,7 @@ class Vocabulary:
         self._long: list[str] = []
 
     async def learn(self, tx: Transaction, pieces: set[str], *, language: str) -> None:
-        """Know all of *pieces* in that language, until others are learned or the rare forgotten."""
+        """Cache all of *pieces* in that language until the next `learn` or `forget_rare`."""
         if language != self._language:
             self._language, self._letters = language, 0
             self._known, self._older = _Generation({}, {}), _Generation({}, {})
@@ -64,9 +64,9 @@ class Vocabulary:
             self._keep(one.piece, one.spaced, tuple(map(str.encode, found)))
 
     def forget_rare(self) -> None:
-        """Give back the memory of what will hardly be met again.
+        """Free the memory of pieces that will hardly be met again.
 
-        Those are long pieces; and all, when there are far more than anybody says twice.
+        Those are long pieces; or all, when there are far more than people would repeat.
         """
         for piece in self._long:
             self._letters -= len(piece)
@@ -85,6 +85,6 @@ class Vocabulary:
         return _Spelled(piece, spaced, words, lexemes(piece, folded, words))
 
     def form(self, pieces: Sequence[str]) -> tuple[str, set[bytes]]:
-        """The spaced form of a text of these *pieces*, all known, and what they are found by."""
+        """The spaced form of a text of *pieces*, which must all be cached, and its lexemes."""
         spaced = put_together(filter(None, map(self._known.spaced.__getitem__, pieces)))
         return spaced, set().union(*map(self._known.lexemes.__getitem__, pieces))
