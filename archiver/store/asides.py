@@ -1,4 +1,4 @@
-"""What was received beside events, as received: signals, and what could not be placed."""
+"""What is received beside events: signals and rejects, kept as received."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,7 +16,7 @@ from archiver.store.schema import rejects, signals
 
 
 class StoredSignal(Struct, frozen=True, kw_only=True):
-    """What the service never stores, as received."""
+    """A signal, which the service never stores, as received."""
 
     flow_key: int | None
     event: str
@@ -42,19 +42,19 @@ async def add_signals(tx: Transaction, received: Sequence[StoredSignal]) -> None
 
 
 async def clock(tx: Transaction) -> datetime:
-    """What time it is for the database."""
+    """The present time by the clock of the database server."""
     told: datetime = (await tx.execute(select(func.clock_timestamp()))).scalar_one()
     return told
 
 
 async def drop_signals(tx: Transaction, *, before: datetime) -> int:
-    """Drop the signals that are older than *before*; returns how many they were."""
+    """Drop signals from *before*; returns how many there were."""
     result = await tx.execute(delete(signals).where(signals.c.at < before))
     return result.rowcount
 
 
 async def add_rejects(tx: Transaction, refused: Sequence[Reject]) -> None:
-    """Keep input that could not be placed, once for each origin."""
+    """Keep input that could not be placed; the same bytes once for each origin."""
     rows = [
         {
             "received_at": one.received_at,

@@ -1,11 +1,12 @@
-"""Many values at once: binary ones for new rows, JSON for changed rows, arrays for keys.
+"""Many values at once: in binary format for new rows, JSON for changed rows, arrays for keys.
 
-New rows are given as that format wants them (`archiver.store.rows`), which costs both sides a
-fraction of text: most values as they are, others by `moment`, `small`, `texts`, `numbers`,
-`tsvector` and `document`, or as bytes.
+New rows are sent in Postgres' binary format (`archiver.store.rows`), which costs both sides a
+fraction of what text costs. Most values need no conversion; the others are converted by `moment`,
+`small`, `texts`, `numbers`, `tsvector` and `document`, or are given as bytes.
 
-Statements that join keys with a table reach into it through its index, whatever the planner knows
-of the table: a plan made while it was empty would else stay, and be slow, as long as a connection.
+Statements that join keys with a table are written so that they must use its index, whatever the
+planner's statistics say. Otherwise a plan made while the table was empty would be kept, and be
+slow, for as long as the connection lives.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -44,7 +45,7 @@ Key = tuple[int, int]
 
 
 class Sent(bytes):
-    """A value in the binary form of whatever type the server takes it for."""
+    """A value in the binary format of whatever type the server infers for it."""
 
     __slots__ = ()
 
@@ -70,9 +71,9 @@ _BIGINT = Struct("!q")
 _INTEGER = Struct("!i")
 _SMALL = Struct("!h")
 _LEXEME_END = b"\0\0\0"
-"""Of the string, and that it has no positions."""
+"""The end of the string, and the number of its positions, which is 0."""
 LEXEME_BYTES = 2**20 - 1
-"""That a ``tsvector`` may have in all."""
+"""The most bytes that all lexemes of a ``tsvector`` may have together."""
 
 
 PACKED: Mapping[type, Callable[[Any], bytes]] = {
@@ -84,16 +85,16 @@ PACKED: Mapping[type, Callable[[Any], bytes]] = {
     Text: str.encode,
     JSON: str.encode,
 }
-"""What makes the bytes of a value of a type; a time is what `moment` gives."""
+"""By type: the function that converts a value to bytes. A time must be as `moment` returns it."""
 
 
 def packer(column: TypeEngine[Any]) -> Callable[[Any], bytes]:
-    """What makes the bytes of a value of a column's type; of others they are bytes already."""
+    """The function that converts values of a column's type to bytes; for others, `bytes` itself."""
     return PACKED.get(type(column), bytes)
 
 
 def moment(at: datetime | None) -> int | None:
-    """A time as COPY takes it: microseconds since 2000."""
+    """A time in the form that COPY takes: microseconds since 2000."""
     if at is None:
         return None
     since = at - _EPOCH
@@ -124,7 +125,7 @@ def bigint(number: int) -> bytes:
 
 
 def numbers(values: Sequence[int], *, bits: Literal[32, 64]) -> Sent:
-    """An array of ``integer`` or ``bigint``, as COPY takes it and as a parameter.
+    """An array of ``integer`` or ``bigint``, for COPY or as a parameter.
 
     Raises:
         psycopg.DataError: one of them is out of range.
@@ -133,7 +134,7 @@ def numbers(values: Sequence[int], *, bits: Literal[32, 64]) -> Sent:
 
 
 def moments(values: Sequence[int]) -> Sent:
-    """An array of ``timestamptz`` as a parameter, of what `moment` gives."""
+    """An array of ``timestamptz`` as a parameter; *values* are what `moment` returns."""
     return _numbers(values, oid=_OID_OF_MOMENT, bits=64)
 
 
@@ -150,10 +151,10 @@ def _numbers(values: Sequence[int], *, oid: int, bits: int) -> Sent:
 
 
 def small(number: int) -> bytes:
-    """A number as COPY takes it for a column of ``smallint``.
+    """A number for a ``smallint`` column in COPY.
 
     Raises:
-        psycopg.DataError: it is none; psycopg itself would cut it off.
+        psycopg.DataError: it is out of range; psycopg itself would truncate it.
     """
     try:
         return _SMALL.pack(number)
@@ -162,15 +163,15 @@ def small(number: int) -> bytes:
 
 
 def texts(values: Sequence[str]) -> Sent:
-    """An array of text, as COPY takes it and as a parameter."""
+    """An array of ``text``, for COPY or as a parameter."""
     return _array([value.encode() for value in values], oid=_OID_OF_TEXT)
 
 
 def tsvector(found: Collection[bytes]) -> bytes:
-    """A ``tsvector`` without positions, as COPY takes it.
+    """A ``tsvector`` without positions, for COPY.
 
     Raises:
-        psycopg.DataError: it would be longer than Postgres lets one be.
+        psycopg.DataError: it is longer than Postgres allows.
     """
     packed = _LEXEME_END.join([*sorted(found), b""])
     if len(packed) - len(_LEXEME_END) * len(found) > LEXEME_BYTES:
@@ -179,7 +180,7 @@ def tsvector(found: Collection[bytes]) -> bytes:
 
 
 def tsvectors(values: Sequence[bytes]) -> Sent:
-    """An array of ``tsvector`` as a parameter, of what `tsvector` gives."""
+    """An array of ``tsvector`` as a parameter; *values* are what `tsvector` returns."""
     return _array(values, oid=_OID_OF_LEXEMES)
 
 
@@ -193,17 +194,17 @@ def _array(values: Sequence[bytes], *, oid: int) -> Sent:
 
 
 def document(value: object) -> bytes | None:
-    """A value as COPY takes it for a column of ``jsonb``; None stands for no value."""
+    """A value for a ``jsonb`` column in COPY; None stands for null."""
     return None if value is None else b"\1" + msgspec.json.encode(value)
 
 
 def records(rows: Sequence[object]) -> bytes:
-    """Rows, as objects named like the columns, for ``json_populate_recordset``."""
+    """Rows for ``json_populate_recordset``; their fields are named like the columns."""
     return msgspec.json.encode(rows)
 
 
 def keys_of(keys: Iterable[Key]) -> dict[str, Sent]:
-    """The parameters of `key_table`; arrays of psycopg's own cost ten times as much.
+    """The parameters of `key_table`; psycopg's own arrays would cost ten times as much.
 
     Raises:
         psycopg.DataError: one of them is out of range.
@@ -216,13 +217,13 @@ def keys_of(keys: Iterable[Key]) -> dict[str, Sent]:
 
 
 def reached(table: Table, *found: ColumnElement[bool]) -> FromClause:
-    """The rows of *table* that are *found* for each row before it, to join with laterally."""
-    # OFFSET keeps the planner from making anything but a look into the index of it.
+    """The rows of *table* that meet the conditions *found*, as a subquery for a lateral join."""
+    # OFFSET keeps the planner from anything but a lookup in the index for each key.
     return select(table).where(*found).offset(0).lateral(f"its_{table.name}")
 
 
 def key_table() -> TableValuedAlias:
-    """Keys as a table ``asked(flow_key, id)`` to join with; its parameters come of `keys_of`."""
+    """Keys as a table ``asked(flow_key, id)`` to join with; `keys_of` gives its parameters."""
     return (
         func.unnest(
             cast(bindparam("flow_keys", type_=NullType()), ARRAY(Integer)),

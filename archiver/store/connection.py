@@ -1,4 +1,4 @@
-"""What the functions of `store` work on, and psycopg's own connection beneath it."""
+"""The types that the functions of `store` work on, and access to the psycopg connection below."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,12 +8,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 Engine = AsyncEngine
 Transaction = AsyncConnection
-"""A connection on which the first statement begins one; what the functions of `store` work on."""
+"""A connection on which the first statement begins a transaction; most functions of `store` take
+one."""
 
 
 def driver_of(tx: Transaction) -> psycopg.AsyncConnection:
-    """Psycopg's own connection of a transaction, to look at; to talk over it there is `driver`."""
-    # Not `get_raw_connection`, which has a greenlet made for what needs none.
+    """The psycopg connection of a transaction, to inspect it; to send statements, use `driver`."""
+    # Not `get_raw_connection`, which starts a greenlet without need.
     connection = tx.sync_connection and tx.sync_connection.connection.driver_connection
     if not isinstance(connection, psycopg.AsyncConnection):
         raise TypeError("this needs a connection of psycopg's")
@@ -22,7 +23,7 @@ def driver_of(tx: Transaction) -> psycopg.AsyncConnection:
 
 @asynccontextmanager
 async def driver(tx: Transaction) -> AsyncIterator[psycopg.AsyncConnection]:
-    """Psycopg's own connection of a transaction, for what SQLAlchemy has no words for."""
+    """The psycopg connection of a transaction, for what SQLAlchemy does not support."""
     connection = driver_of(tx)
     try:
         yield connection

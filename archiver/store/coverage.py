@@ -1,8 +1,8 @@
 """The ledger: what is proven complete, by which witness, and each page that proved it.
 
-Sets of ids only grow, by union, so whoever writes them, in whatever order, the result is the same.
-What streams prove gets another range with each connection: of a flow with very many, those are
-dropped that listings prove as well, which leaves what is proven as it is.
+Sets of ids only grow, by union, so the result is the same whoever writes them, in whatever order.
+Each connection adds a range to what streams prove. Of a flow with very many such ranges, those that
+a listing has proven too are dropped, which does not change what is proven.
 """
 
 import re
@@ -26,10 +26,11 @@ from archiver.store.schema import ledger, pages
 NOTHING: Mapping[int, Ranges] = MappingProxyType({})
 
 NEWEST_PROVABLE = LARGEST_ID - 1
-"""Postgres notes the end of a range as the id after it: of the very last id there is none."""
+"""Postgres stores the end of a range as the id after it, which the very last id does not have."""
 
 MANY_RANGES_BYTES = 4000
-"""Of a set, as it is stored: some hundreds of ranges. The row is written with every claim."""
+"""The stored size from which a set is made smaller: some hundreds of ranges. Each claim rewrites
+the row, so it should not be large."""
 
 ALL_DUE = case(
     (ledger.c.due > 0, func.int8multirange(func.int8range(1, ledger.c.due, "[]"))),
@@ -45,22 +46,22 @@ class Standing(Struct, frozen=True, kw_only=True):
     streamed: Ranges = Ranges()
     listed: Ranges = Ranges()
     due: int = 0
-    """Up to here all is old enough to be proven; 0 when the flow was never seen to hold any."""
+    """Ids up to this are old enough to be proven; 0 if none is, or no id of the flow is known."""
     epoch: int = 0
     """How often a stream of the flow has been opened, by any daemon."""
     doubted: Ranges = Ranges()
-    """What may have changed while nobody listened, and was not listed since."""
+    """Ids whose messages may have changed while nobody listened, and were not listed since."""
 
     @property
     def proven(self) -> Ranges:
-        """What any witness proves."""
+        """The ids that any witness has proven."""
         return self.streamed | self.listed
 
 
 class PageRow(Struct, frozen=True, kw_only=True):
-    """One request for a page: what was asked and what it proved.
+    """One request for a page: the range that was requested, and the range that it proved.
 
-    Bounds are ids, both included. Beside an error not all between those proven is.
+    Both bounds are inclusive ids. If there is an error too, not all of *proven* is proven.
     """
 
     flow_key: int
@@ -75,9 +76,9 @@ class PageRow(Struct, frozen=True, kw_only=True):
 
 
 async def lock(tx: Transaction, flow_keys: Iterable[int]) -> None:
-    """Wait until no other transaction writes to these flows, and keep them until the end of this.
+    """Lock these flows for writing until the end of this transaction; waits for other writers.
 
-    In the order of their keys, so that two writers never wait for each other.
+    They are locked in the order of their keys, so that writers cannot deadlock.
     """
     await send(tx, [Statement(LOCK, [numbers(sorted(set(flow_keys)), bits=32)])])
 
@@ -91,12 +92,12 @@ async def advance(
     now: datetime,
     commits: bool = False,
 ) -> None:
-    """Add to what is proven and due of flows; what a gain leaves out stays as it is.
+    """Add *gains*, by flow key, to what is proven and due; what a gain leaves out stays as it is.
 
-    What was listed is doubted no more, if no stream was opened since it was asked for: the epoch of
-    a gain is the one known at the time. What is *unsure* by flow key stays doubted all the same.
-    Of *pages* it is kept what requests proved, or why they failed. If *commits*, the transaction
-    may be committed when this returns.
+    Doubt about ids that were listed is lifted, unless a stream was opened since the request: the
+    epoch of a gain is the one known when the request was sent. Ids that are *unsure* remain
+    doubted in any case. *pages* are recorded with what they proved, or why they failed. If
+    *commits*, the transaction may be committed when this returns, so nothing may follow.
     """
     rows = [
         {
@@ -117,14 +118,15 @@ async def advance(
 
 
 async def claimed_by_stream(tx: Transaction, keys: Iterable[Key]) -> set[int]:
-    """The flows in which an id among *keys* lies in a range that a stream has proven."""
+    """The keys of flows in which a stream has proven at least one of the ids in *keys*."""
     return {flow_key for (flow_key,) in await fetch(tx, _CLAIMED, keys_of(keys))}
 
 
 async def drop_audits(tx: Transaction, *, before: datetime) -> None:
-    """Drop the rows of pages that were listed again, and found as they were, *before*.
+    """Drop rows of pages from *before* that nobody needs any more.
 
-    And of requests for the same range that failed until then all but the last.
+    These are the pages of audits and verifications that succeeded and, of failed requests for the
+    same range, all but the last.
     """
     again = pages.c.purpose.in_(["audit", "verify"])
     await tx.execute(
@@ -134,7 +136,7 @@ async def drop_audits(tx: Transaction, *, before: datetime) -> None:
 
 
 async def heads(tx: Transaction, flow_keys: Iterable[int]) -> dict[int, int]:
-    """By flow key: the newest id that flows are known to have; 0 where none is."""
+    """By flow key: the newest id that the flow is known to have; 0 if none is known."""
     rows = await tx.execute(_HEADS, {"keys": list(flow_keys)})
     return {row.flow_key: row.newest for row in rows}
 
@@ -160,7 +162,7 @@ def _page(row: PageRow) -> dict[str, object]:
 
 
 def _written(ranges: Ranges) -> str:
-    """*ranges* as Postgres reads them."""
+    """*ranges* as the text of a multirange."""
     return "{" + ",".join([_span(*span) for span in ranges]) + "}"
 
 
@@ -169,7 +171,7 @@ def _span(first: int, last: int) -> str:
 
 
 def read_ranges(multirange: str) -> Ranges:
-    """What Postgres writes as ``{[1,5),[7,9)}``; that costs a tenth of ranges of psycopg's own."""
+    """Parse a multirange as Postgres writes it, ``{[1,5),[7,9)}``, ten times as fast as psycopg."""
     bounds = map(int, _BOUND.findall(multirange))
     return Ranges(tuple((first, end - 1) for first, end in zip(bounds, bounds, strict=True)))
 

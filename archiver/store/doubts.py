@@ -1,7 +1,7 @@
-"""What has to be listed again: messages that may have changed while nobody listened.
+"""Doubts: which messages have to be listed again, since they may have changed unheard.
 
-The ledger holds their ids, flow by flow. What a page showed since is doubted no more; it is
-`store.coverage.advance` that takes it out, with what the page proves.
+The ledger holds their ids, flow by flow. Once a page has shown them again, `store.coverage.advance`
+lifts the doubt, along with recording what the page proves.
 """
 
 from collections.abc import Iterable
@@ -17,11 +17,11 @@ from archiver.store.schema import ledger
 
 
 async def open_streams(tx: Transaction, flow_keys: Iterable[int]) -> None:
-    """Begin an epoch of flows: their streams were opened, and nobody knows what was missed.
+    """Begin a new epoch of flows: their streams were opened, and nobody knows what was missed.
 
-    The service does not list past edits, so all that is due has to be listed again. Where nothing
-    is due yet, nothing was missed: whatever is listed from now on is as good as heard, but for
-    single messages that were doubted before.
+    The service does not list past edits, so all that is due has to be listed again. A flow of which
+    nothing is due yet has missed nothing: all of it will be listed from now on. It is without doubt
+    from now on, except for single messages that were doubted before.
     """
     assured_at = case((ledger.c.due > 0, null()), else_=func.now())
     await tx.execute(
@@ -34,11 +34,12 @@ async def open_streams(tx: Transaction, flow_keys: Iterable[int]) -> None:
 async def doubt_flows(
     tx: Transaction, flow_keys: Iterable[int], *, before: datetime, now: datetime, most: int
 ) -> int:
-    """Have all that is due of flows listed again, if they have been without doubt since *before*.
+    """Have flows listed again, as far as they are due, that have been without doubt for long.
 
-    Or since a time that is yet to come, by a clock that was wrong. Single messages that are doubted
-    do not count. Of these flows, the *most* that have been so for longest; one that is being listed
-    again already is left to it. Returns how many they were.
+    These are flows without doubt since a time before *before* or, because a clock was wrong, since
+    a time after *now*. Doubted single messages do not count. At most *most* flows are chosen, those
+    without doubt for longest first; flows that are being listed again already are left out. Returns
+    how many were chosen.
     """
     chosen = (
         select(ledger.c.flow_key)
@@ -61,10 +62,10 @@ async def doubt_flows(
 
 
 async def doubt_messages(tx: Transaction, keys: Iterable[Key]) -> None:
-    """Have the messages *keys* listed again: they were changed, and nobody knows how.
+    """Have the messages *keys* listed again, since they were changed and nobody knows how.
 
-    Whatever is asked for meanwhile does not lift that, as what changed them is newer. Since when
-    the rest of their flows is without doubt, stays as it is.
+    Requests that are under way cannot lift this doubt, as the change is newer than they are. The
+    time since when the rest of each flow is without doubt does not change.
     """
     await send(tx, [Statement(_DOUBT, list(keys_of(keys).values()))])
 

@@ -1,7 +1,7 @@
-"""Connections to Postgres, and what its errors mean.
+"""Connections and transactions, and what the errors of Postgres mean.
 
-An error is classed by its SQLSTATE, since the classes that drivers raise mislead: a row that
-Postgres refuses may come as an operational error, a server turned standby as an internal one.
+Errors are classified by their SQLSTATE, since the driver's exception classes mislead: a row that
+Postgres refuses may raise an operational error, and a server that became a standby an internal one.
 """
 
 import asyncio
@@ -33,44 +33,46 @@ from archiver.store.pipelining import forget
 from archiver.store.sessions import APPLICATION, DatabaseHistory, begin_session, check_history
 
 RAISED = "P0"
-"""By a function, and none of ours does: somebody has added a trigger, which refuses a row."""
+"""Raised by a PL/pgSQL function. We have none, so a trigger that somebody added refuses a row."""
 
-# Not 23, a violated constraint: under the lock of its flow no foreign value can violate one.
+# Not class 23, constraint violations: under the lock of its flow, no input can cause one.
 REFUSED_VALUE = frozenset({"22", "54", RAISED})
 SERVER_AWAY = frozenset({"08", "40", "53", "55", "57", "58"})
 READ_ONLY = "25006"
 LIMITED = "53400"
-"""The settings of the session allow no more, as ``temp_file_limit``; a new one may have others."""
+"""A limit set for the session was reached, such as ``temp_file_limit``; a new session may have
+other settings."""
 FORBIDDEN = "42501"
-"""The role has no right to what it asked for."""
+"""The role lacks the privilege."""
 CANCELED = "57014"
-"""By whoever may, or since it took longer than `statement_timeout`."""
+"""The statement was cancelled, by somebody who may or because of `statement_timeout`."""
 TOOK_TOO_LONG = frozenset({"25P03", "25P04"})
-"""The server ended a session that did nothing inside a transaction for too long, or whose
-transaction took too long by `transaction_timeout`, which we lift where no pooler is in between."""
+"""The server ended a session that was idle in a transaction for too long, or whose transaction
+exceeded `transaction_timeout`, which we disable where no pooler is in between."""
 
 LARGE_BYTES = 1_000_000
-"""Of one value. What libpq once made room for, a connection holds as long as it lives."""
+"""A value larger than this is large: libpq never shrinks a connection's buffers, so a connection
+that carried one is closed."""
 IS_LARGE = "carried a large value"
 
 
 class Fault(Enum):
-    """Whose fault a database error is, and so what to do about it."""
+    """Whose fault a database error is, which decides what to do about it."""
 
     ROW = "row"
-    """Postgres refuses what a row holds: find the row, set it aside, keep the rest."""
+    """Postgres refuses a value: find the row, set it aside, and write the others."""
     SERVER = "server"
     """The server is away, overloaded, full or read-only: try again until it is back."""
     OURS = "ours"
-    """A statement or a right is wrong: stop."""
+    """A statement is wrong, or a privilege is missing: stop."""
 
 
 DatabaseError = (DBAPIError, psycopg.Error, UnicodeError)
-"""What a statement may raise: SQLAlchemy, or psycopg, where it is handed over past that."""
+"""What a statement may raise: through SQLAlchemy, or through psycopg where it is used directly."""
 
 
 OnError = Callable[[Fault, str], None]
-"""Told of an error of the database: whose fault it is, and its SQLSTATE, if the server gave one."""
+"""Called on a database error, with whose fault it is and the SQLSTATE (empty if there is none)."""
 
 
 def create_engine(
@@ -80,27 +82,28 @@ def create_engine(
     standstill_seconds: float | None = None,
     key: str | None = None,
 ) -> Engine:
-    """An engine of at most *pool_size* connections; nothing is connected yet.
+    """An engine with at most *pool_size* connections; none is opened yet.
 
-    Its sessions are called ``archiver`` and *key*, by which others can tell whose they are.
+    The name of its sessions is ``archiver`` and *key*, so that others can tell whose they are.
 
-    If this process stands still inside a transaction for *standstill_seconds*, the server ends the
-    session, so that nobody else waits for its locks.
+    If this process stops inside a transaction for *standstill_seconds*, as when it is suspended,
+    the server ends the session, so that nobody else waits for its locks.
     """
     key = key or str(uuid4())
     engine = create_async_engine(
         parsed(url),
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=None,  # a slow database slows us down; who waits for a connection waits on
+        pool_timeout=None,  # a slow database slows us down, but waiting for it is no error
         pool_pre_ping=False,
         pool_reset_on_return=None,  # `_reset` does it
         hide_parameters=True,  # chat must not reach logs through error texts
         connect_args={
             "application_name": f"{APPLICATION} {key}",
             "connect_timeout": 10,
-            "client_encoding": "UTF8",  # whatever the database says: drivers give bytes for some
-            # A server that falls silent, as behind a firewall that drops, is noticed in a minute.
+            # Whatever the encoding of the database: with some, drivers return bytes.
+            "client_encoding": "UTF8",
+            # Notice within a minute that the server is silent, as behind a firewall that drops.
             "keepalives_idle": 30,
             "keepalives_interval": 10,
             "keepalives_count": 3,
@@ -118,12 +121,12 @@ def create_engine(
 
 
 def _rolled_back(tx: Connection, *_savepoint: object) -> None:
-    if not tx.invalidated:  # else it has no connection any more
+    if not tx.invalidated:  # an invalidated one has no connection any more
         forget(tx.info)
 
 
 def _reset(connection: DBAPIConnection, record: ConnectionPoolEntry, state: PoolResetState) -> None:
-    """Roll back what a connection was left with; if nothing, psycopg takes long to say so."""
+    """Roll back a transaction that was left open; psycopg's own check for one is slow."""
     ours = record.driver_connection
     if state.asyncio_safe and isinstance(ours, psycopg.AsyncConnection) and _has_begun(ours):
         connection.rollback()
@@ -135,17 +138,20 @@ def _has_begun(connection: psycopg.AsyncConnection) -> bool:
 
 
 def key_of(engine: Engine) -> str:
-    """What the sessions of *engine* have in their name."""
+    """The key in the name of the sessions of *engine*."""
     return str(engine.get_execution_options()["key"])
 
 
 def connections_of(engine: Engine) -> int:
-    """How many connections *engine* has at most."""
+    """The most connections that *engine* opens."""
     return int(engine.get_execution_options()["connections"])
 
 
 def beside(engine: Engine) -> Engine:
-    """An engine of one connection to the same database, which never waits for those of *engine*."""
+    """A second engine for the same database, with one connection of its own.
+
+    So its user never waits for a free connection of *engine*.
+    """
     url = engine.url.render_as_string(hide_password=False)
     return create_engine(url, pool_size=1, key=key_of(engine))
 
@@ -154,11 +160,11 @@ def beside(engine: Engine) -> Engine:
 async def connect(
     url: str, *, pool_size: int = 5, standstill_seconds: float | None = None
 ) -> AsyncIterator[Engine]:
-    """An engine that has been seen to work, as of `create_engine`; disposed of at the end.
+    """An engine from `create_engine` that has reached the database; disposed of at the end.
 
     Raises:
-        DatabaseUnreachable: no connection could be made; the reason is in the text.
-        UrlRefused: *url* cannot be used, whatever the server.
+        DatabaseUnreachable: no connection could be made; the message says why.
+        UrlRefused: *url* cannot be used with any server.
     """
     try:
         engine = create_engine(url, pool_size=pool_size, standstill_seconds=standstill_seconds)
@@ -178,23 +184,23 @@ async def connect(
 
 
 def telling(engine: Engine, on_error: OnError) -> Engine:
-    """*engine*, of which each transaction that fails is told to *on_error* as well."""
+    """*engine*, which also calls *on_error* for each transaction that a database error ends."""
     return engine.execution_options(on_error=on_error)
 
 
 @asynccontextmanager
 async def transaction(engine: Engine) -> AsyncIterator[Transaction]:
-    """A transaction that is committed at the end of the block, or rolled back if it raises.
+    """A transaction that is committed at the end of the block, or rolled back if the block raises.
 
-    It begins with the first statement, as whoever sends that begins it; so nothing is paid twice.
+    Whoever sends the first statement begins it, so that BEGIN costs no round trip of its own.
 
-    Who is cancelled inside leaves as cancelled, whatever the database says of a statement that was
-    cut off; the connection is in no known state then, and is thrown away. So is one that `carried`
-    a large value, for it would never give back the memory, and one that is read-only or came to a
-    limit of its own.
+    If the task is cancelled inside the block, the block raises CancelledError, whatever error the
+    interrupted statement raised. Its connection is in an unknown state then, and is closed. So is a
+    connection that `carried` a large value, since it would never release the memory, and one whose
+    session is read-only or has reached a limit of its own.
     """
     task = asyncio.current_task()
-    # Not none always: a task group that failed while it was waited for leaves one behind (3.11).
+    # May be above 0 already: a task group that failed while it was awaited leaves one (3.11).
     cancellations = task.cancelling() if task else 0
     try:
         tx = await engine.connect()
@@ -202,24 +208,24 @@ async def transaction(engine: Engine) -> AsyncIterator[Transaction]:
             connection = driver_of(tx)
             yield tx
             _require_still(tx, connection)
-            # Not first: how a transaction is isolated must be said before all else.
+            # Not at the beginning: the isolation level must be set before any query.
             await check_history(tx, engine.get_execution_options().get("history"))
             await _commit(tx)
             if tx.info.get(IS_LARGE):
                 await tx.invalidate()
                 give_back()
         except BaseException as error:
-            # It may have been asked to before it came here, as by Ctrl-C in between.
+            # Cancellation may have been requested before the error came here, as by Ctrl-C.
             is_cancelled = isinstance(error, asyncio.CancelledError) or (
                 task is not None and task.cancelling() > cancellations
             )
-            # A session that began while a database or a role was read-only, or limited, stays so.
+            # Settings of the database or role, as read-only or a limit, last as long as a session.
             is_lost = is_cancelled or sqlstate(error) in {READ_ONLY, LIMITED}
             await asyncio.shield(_give_up(tx, is_lost=is_lost))
             if is_cancelled:
                 raise asyncio.CancelledError from None
             raise
-        await tx.close()  # by a task, as at the end of a block of its own, it takes twice as long
+        await tx.close()  # leaving an `async with` starts a task, which takes twice as long
     except DatabaseError as error:
         on_error: OnError | None = engine.get_execution_options().get("on_error")
         if on_error is not None:
@@ -228,22 +234,22 @@ async def transaction(engine: Engine) -> AsyncIterator[Transaction]:
 
 
 async def see_one_moment(tx: Transaction) -> None:
-    """Let this transaction see one moment of the database, and change nothing."""
+    """Make this transaction read-only, with one snapshot of the database for all its statements."""
     await tx.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
 
 
 def _require_still(tx: Transaction, connection: psycopg.AsyncConnection) -> None:
-    """Refuse to go on if *tx* is not on *connection* any more: what was done there is lost.
+    """Refuse to go on if *tx* has lost *connection*, since what was done on that is lost too.
 
     Raises:
-        psycopg.OperationalError: it broke, and whoever was told of it ignored that.
+        psycopg.OperationalError: the connection broke, and the error was ignored.
     """
     if tx.invalidated or driver_of(tx) is not connection:
         raise psycopg.OperationalError("the connection broke, and that was ignored")
 
 
 async def _commit(tx: Transaction) -> None:
-    """Commit what was begun, by SQLAlchemy or past it; `pipelining` may have done so already."""
+    """Commit what SQLAlchemy, or psycopg used directly, began, unless `pipelining` has done so."""
     if tx.in_transaction():
         await tx.commit()
     elif _has_begun(driver_of(tx)):
@@ -258,18 +264,18 @@ async def _give_up(tx: Transaction, *, is_lost: bool) -> None:
 
 
 def carried(tx: Transaction, lengths: Iterable[int]) -> None:
-    """Note that texts of these lengths went to the server, or came from it."""
+    """Note that texts of these lengths were sent to the server, or received from it."""
     if max(lengths, default=0) > LARGE_BYTES:
         tx.info[IS_LARGE] = True
 
 
 def sqlstate(error: BaseException) -> str:
-    """What the server calls *error*; empty when it was not the server that raised it."""
+    """The SQLSTATE of *error*; empty if it did not come from the server."""
     return getattr(_cause(error), "sqlstate", None) or ""
 
 
 def fault(error: DBAPIError | psycopg.Error | UnicodeError) -> Fault:
-    """Tell whose fault *error* is, by its SQLSTATE (PostgreSQL's appendix A)."""
+    """Tell whose fault *error* is, by its SQLSTATE (PostgreSQL documentation, appendix A)."""
     cause: BaseException | None = error
     if isinstance(error, DBAPIError):
         if error.connection_invalidated:
@@ -277,7 +283,7 @@ def fault(error: DBAPIError | psycopg.Error | UnicodeError) -> Fault:
         cause = error.orig
     state = getattr(cause, "sqlstate", None)
     if state is None:
-        # No answer of the server's: the connection broke, or the client could not encode a value.
+        # Not from the server: the connection broke, or the client could not encode a value.
         unencodable = isinstance(cause, psycopg.DataError | UnicodeError)
         return Fault.ROW if unencodable else Fault.SERVER
     if state[:2] in REFUSED_VALUE:
@@ -288,10 +294,10 @@ def fault(error: DBAPIError | psycopg.Error | UnicodeError) -> Fault:
 
 
 def first_line(error: BaseException) -> str:
-    """What *error* says, without the values that Postgres tells of in the lines below."""
+    """The first line of the text of *error*; the lines below may quote values of rows."""
     return str(_cause(error)).strip().partition("\n")[0]
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What the driver raised, if SQLAlchemy has wrapped it; else *error* itself."""
+    """The driver's exception, if *error* wraps one; otherwise *error* itself."""
     return getattr(error, "orig", None) or error

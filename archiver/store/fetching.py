@@ -1,8 +1,8 @@
-"""Questions that every batch asks, some of them about many rows, without a detour.
+"""Queries that every batch runs, some of them for many rows, bypassing SQLAlchemy.
 
-A question is put into words once, when its module is loaded, and sent as `pipelining` sends any
-statement, so that it can go together with others. Psycopg reads the answers, which come in binary:
-SQLAlchemy's own way costs each row as much again, and a small transaction a good part of its time.
+A query is compiled once, when its module is loaded, and sent by `pipelining`, so that it can share
+a round trip with other statements. Psycopg decodes the results, which are in binary format.
+SQLAlchemy would double the cost of each row, and add a good part to that of a small transaction.
 """
 
 import re
@@ -25,33 +25,33 @@ NO_VALUES: Mapping[str, bytes] = MappingProxyType({})
 
 
 class Query(Struct, frozen=True):
-    """A question in words; its parameters have numbers."""
+    """A query in SQL with numbered parameters."""
 
     words: bytes
     names: tuple[str, ...]
     """The names of the parameters, in the order of their numbers."""
     always: Mapping[str, bytes] = NO_VALUES
-    """The values of those that never change."""
+    """The values of the parameters that never change."""
 
     @classmethod
     def of(cls, words: str, always: Mapping[str, bytes] = NO_VALUES) -> "Query":
-        """A question in SQL; its parameters are named like ``%(ids)s``."""
+        """The query *words*, in which parameters are named, as ``%(ids)s``."""
         names = tuple(dict.fromkeys(_PARAMETER.findall(words)))
         numbered = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", words)
         used = {name: always[name] for name in names if name in always}
         return cls(numbered.encode(), names, used)
 
     def about(self, values: Mapping[str, bytes]) -> Statement:
-        """The question about *values*, by name, in the binary form of their types."""
+        """The query with *values*, by parameter name, in the binary format of their types."""
         known = {**self.always, **values}
         return Statement(self.words, [known[name] for name in self.names])
 
 
 def query(statement: Select[Any] | CompoundSelect[Any]) -> Query:
-    """*statement* as `fetch` asks it.
+    """*statement* compiled for `fetch`.
 
     Raises:
-        KeyError: a value in it is of a type that is not in `PACKED`.
+        KeyError: it contains a value of a type that is not in `PACKED`.
     """
     compiled = statement.compile(dialect=dialect())  # type: ignore[no-untyped-call]
     always = {
@@ -63,7 +63,7 @@ def query(statement: Select[Any] | CompoundSelect[Any]) -> Query:
 async def fetch(
     tx: Transaction, asked: Query, values: Mapping[str, bytes] = NO_VALUES
 ) -> list[tuple[Any, ...]]:
-    """The rows that answer *asked*, each in the order of its columns.
+    """Run the query *asked*; returns its rows, with values in the order of its columns.
 
     Raises:
         psycopg.Error: Postgres refused a value, or the connection broke.
@@ -79,7 +79,7 @@ def _packed(bind: BindParameter[Any]) -> bytes:
 
 
 def rows_in(tx: Transaction, answer: Answer) -> list[tuple[Any, ...]]:
-    """The rows of what a `Query` answers, each in the order of its columns."""
+    """The rows of the result of a `Query`, with values in the order of its columns."""
     reader = Transformer.from_context(driver_of(tx))
     reader.set_pgresult(answer)
     return reader.load_rows(0, answer.ntuples, tuple)

@@ -1,9 +1,10 @@
-"""What was received, as received: the journal, and its sightings.
+"""The journal: what was received, as received; and its sightings.
 
-An event may come in several *forms*: the stream's, a listing's, another listing's after an edit.
-Each is kept once. When listings show a form that is here already, the positions of the first and of
-the newest of them are kept: the same words said later can outweigh what came in between, and what a
-form tells has been known since the first.
+An event may come in several *forms*: as the stream sent it, as a listing showed it, as another
+listing showed it after an edit. Each form is kept once. When listings show a form that the journal
+already has, the positions of the first and of the newest of these sightings are kept. The newest
+matters since the same words said again can outweigh what came in between; the first, since it is
+how long the content of the form has been known.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -51,7 +52,7 @@ COLUMNS = (
 )  # fmt: skip
 
 NEWEST_FORMS = 1000
-"""Of a flow, among which the newest that the service told is looked for."""
+"""How many of the newest forms of a flow `newest_told` looks through."""
 
 _PLACES = ("as_of", "shown_at", "first_as_of", "first_shown_at")
 
@@ -64,14 +65,14 @@ _SEEN = reached(
     sightings.c.form == _OWN.c.form,
 )
 _FORMS = _ASKED.join(_OWN, true()).outerjoin(_SEEN, true())
-"""The forms of the keys asked for, each with its sightings, if any."""
+"""The forms of the requested keys, each with its sightings, if any."""
 _CHANGES = reached(
     journal, journal.c.flow_key == _ASKED.c.flow_key, journal.c.target_id == _ASKED.c.id
 )
 
 
 class Newest(NamedTuple):
-    """What counts of a form that a listing may have shown again: the newest sighting."""
+    """The witness, position and time that count for a form: those of its newest sighting."""
 
     witness: ColumnElement[str]
     as_of: ColumnElement[int]
@@ -79,7 +80,7 @@ class Newest(NamedTuple):
 
 
 def newest_of(own: FromClause, seen: FromClause) -> Newest:
-    """What counts of a form, *own*, and of its newest sighting, *seen*, if there is one."""
+    """What counts for a form; *own* is its row in the journal, *seen* that of its sightings."""
     return Newest(
         witness=case(
             (and_(own.c.witness == "stream", seen.c.as_of.is_not(None)), "list"),
@@ -88,7 +89,7 @@ def newest_of(own: FromClause, seen: FromClause) -> Newest:
         as_of=func.coalesce(seen.c.as_of, own.c.as_of),
         shown_at=func.coalesce(
             seen.c.shown_at,
-            # Nobody knows when the file was made: any listing of the same position is newer.
+            # Nobody knows when the file was made, so any listing of the same position is newer.
             case((own.c.witness == "import", BEFORE_ALL), else_=own.c.received_at),
         ),
     )
@@ -97,7 +98,7 @@ def newest_of(own: FromClause, seen: FromClause) -> Newest:
 def first_of(
     own: FromClause, seen: FromClause
 ) -> tuple[ColumnElement[int], ColumnElement[datetime]]:
-    """Position and time of the first listing that showed a form; null if no dated one is known."""
+    """Position and time of the first listing that showed a form; null if none of known time did."""
     was_listed = or_(own.c.witness == "list", own.c.witness == "show")
     was_seen = seen.c.shown_at > BEFORE_ALL
     return (
@@ -117,7 +118,7 @@ _FIRST_AS_OF, _FIRST_SHOWN_AT = first_of(_OWN, _SEEN)
 
 
 class Entry(Struct, frozen=True, gc=False):
-    """One form in which an event was received; the columns of `journal`, in their order here."""
+    """One form in which an event was received; the fields are in the order of `COLUMNS`."""
 
     flow_key: int
     id: int
@@ -144,15 +145,15 @@ class KnownForm(Struct, frozen=True, gc=False):
     as_of: int
     shown_at: datetime
     was_listed: bool
-    """Whether a listing or a file has shown it; if none has, any of them is newer, whatever the
-    position and time at which the stream brought it."""
+    """Whether a listing or an imported file has shown it. If not, the first of them counts as newer
+    than the stream's own position and time, whatever these are."""
     first_as_of: int | None
     first_shown_at: datetime | None
     """None when no listing of a known time has shown it."""
 
 
 class Sighting(Struct, frozen=True, kw_only=True):
-    """Which listings were the newest and the first to show a form that the journal holds."""
+    """The newest and the first listing that showed a form that the journal already had."""
 
     flow_key: int
     id: int
@@ -164,17 +165,17 @@ class Sighting(Struct, frozen=True, kw_only=True):
 
 
 def digest(payload: bytes) -> bytes:
-    """The identity of a payload's bytes."""
+    """The digest that identifies the bytes of a payload."""
     return blake2b(payload, digest_size=16).digest()
 
 
 def is_as_received(entry: Entry) -> bool:
-    """Tell whether the payload of *entry* is what it was when it was journalled."""
+    """Tell whether the payload of *entry* still has the digest that was kept with it."""
     return digest(entry.payload.encode()) == entry.digest
 
 
 async def known(tx: Transaction, keys: Iterable[Key]) -> dict[Key, list[KnownForm]]:
-    """The forms that the journal holds of each of *keys*; none for what is new."""
+    """The forms that the journal holds of each of *keys*; new keys are left out."""
     forms: dict[Key, list[KnownForm]] = {}
     for flow_key, id_, *form in await fetch(tx, _KNOWN, keys_of(keys)):
         forms.setdefault((flow_key, id_), []).append(KnownForm(*form))
@@ -187,7 +188,7 @@ async def append(tx: Transaction, entries: Sequence[Entry]) -> None:
 
 
 def rows_of(entries: Sequence[Entry]) -> Rows:
-    """The rows by which `append` does so."""
+    """The rows that `append` inserts."""
     return Rows(journal, COLUMNS, entries, _row)
 
 
@@ -199,7 +200,7 @@ def _row(one: Entry) -> Row:
 
 
 async def sight(tx: Transaction, seen: Sequence[Sighting]) -> None:
-    """Keep the newest and the first sighting of each form; an older newest one changes nothing."""
+    """Store sightings; one is ignored if the stored newest sighting of its form is newer."""
     new = insert(sightings)
     held = tuple_(sightings.c.as_of, sightings.c.shown_at)
     statement = new.on_conflict_do_update(
@@ -211,10 +212,10 @@ async def sight(tx: Transaction, seen: Sequence[Sighting]) -> None:
 
 
 async def about(tx: Transaction, keys: Collection[Key]) -> list[Entry]:
-    """All that the journal holds of the messages *keys*: their own forms, and what targets them.
+    """All that the journal holds of the messages *keys*: their own forms, and what changes them.
 
-    A form that a listing showed again carries the position and time of its newest sighting, and
-    the listing is its witness.
+    A form that a listing showed again has the position and time of its newest sighting, and
+    the listing as its witness.
     """
     rows = await fetch(tx, _ABOUT, keys_of(keys))
     return _entries(tx, rows) + await targeting(tx, keys)
@@ -237,9 +238,9 @@ async def newest(tx: Transaction) -> dict[int, int]:
 
 
 async def newest_told(tx: Transaction) -> dict[int, int]:
-    """By flow key: the newest id that the service told, and not only a file that was imported.
+    """By flow key: the newest id that came from the service, and not only from an imported file.
 
-    It is looked for among the newest forms: a flow that was imported is not read through.
+    Only the newest forms are looked through, so as not to read all of a flow that was imported.
     """
     forms = _newest_forms(NEWEST_FORMS)
     told = (
@@ -269,7 +270,7 @@ async def _newest(tx: Transaction, last: FromClause) -> dict[int, int]:
 
 
 def entry_of(form: FromClause, *, witness: ColumnElement[str]) -> list[ColumnElement[Any]]:
-    """What an `Entry` tells of a form, but for its position and time."""
+    """The columns for the fields of an `Entry`, except those for positions and times."""
     return [
         form.c.flow_key,
         form.c.id,

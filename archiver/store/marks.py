@@ -1,7 +1,7 @@
-"""How far the journal of a flow goes, told when the flow is locked to be written to.
+"""How far the journal of a flow goes, which is read when the flow is locked for writing.
 
-Nearly all that arrives lies beyond that, or where the journal holds nothing, and so is known to be
-new without another look.
+Nearly all events that arrive are beyond that, or in a range where the journal holds nothing, so
+they are known to be new without another query.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -17,21 +17,22 @@ from archiver.store.pipelining import Answer, Statement, send
 
 
 class Marks(Struct, frozen=True):
-    """What the journal of a flow need not be asked for, since it does not hold it."""
+    """What is known of the journal of a flow, so that it need not be queried for what is new."""
 
     newest: int = 0
-    """The newest id."""
+    """The newest id in the journal."""
     newest_target: int = 0
-    """The newest message that an event changes, be it there or not."""
+    """The newest message that an event in the journal changes, whether that message is there or
+    not."""
     vacant: Ranges = Ranges()
-    """Ids below these of which it holds no event, and none that changes them."""
+    """Ids below those two of which the journal holds neither the event nor a change of it."""
 
     def may_hold(self, id_: int) -> bool:
-        """Tell whether the journal has to be asked for the event *id_*."""
+        """Tell whether the journal has to be queried for the event *id_*."""
         return id_ <= self.newest and id_ not in self.vacant
 
     def may_change(self, id_: int) -> bool:
-        """Tell whether the journal has to be asked for what changes the message *id_*."""
+        """Tell whether the journal has to be queried for changes of the message *id_*."""
         return id_ <= self.newest_target and id_ not in self.vacant
 
 
@@ -42,16 +43,16 @@ async def lock_to_write(
     *,
     beside: Sequence[Statement] = (),
 ) -> tuple[dict[int, Marks], list[Answer]]:
-    """Lock flows as `coverage.lock` does, and then tell how far the journal of each goes.
+    """Lock flows as `coverage.lock` does, and return how far the journal of each of them goes.
 
-    And which of the ranges *listed*, by flow key, are vacant: what fills a gap lies below the
-    newest id, and is new all the same. What stands *beside* is done after that; its answers are
-    returned too. All this, and the begin of the transaction, cost one wait for the server.
+    Of the ranges *listed*, by flow key, it also finds those that are vacant, since what fills a gap
+    is below the newest id and new nevertheless. The statements *beside* are run after that; their
+    results are returned too. All this, including BEGIN, costs one round trip to the server.
     """
     keys = numbers(sorted(flow_keys), bits=32)
     spans = [(key, *span) for key, ranges in listed.items() for span in ranges]
     vacant: dict[int, list[tuple[int, int]]] = {}
-    # Each is one of its own, so that it sees what others wrote while the first waited.
+    # Separate statements, so that those after the lock see what others wrote while it waited.
     asked = [Statement(LOCK, [keys]), Statement(_MARKS, [keys])]
     if spans:
         flows_, firsts, lasts = zip(*spans, strict=True)
@@ -68,7 +69,7 @@ async def lock_to_write(
     return marks, answers
 
 
-# The ends of two indexes, whatever the planner knows of the table.
+# Written so that it reads the ends of two indexes, whatever the planner's statistics say.
 _MARKS = b"""
     SELECT flow_key, own.id, change.target_id
     FROM unnest($1::integer[]) AS asked (flow_key)

@@ -1,6 +1,6 @@
 """Messages as the flow shows them now, their history, and the threads they belong to.
 
-All of it is derived: `archiver.domain.fold` makes it of the journal, and here it is only put down.
+All of it is derived from the journal by `archiver.domain.fold`; here it is only read and written.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -58,14 +58,14 @@ _POSITIONS = query(
 
 
 class Held(Struct, frozen=True, gc=False):
-    """A stored message, and how many revisions are stored of it."""
+    """A stored message, and the number of its stored revisions."""
 
     message: Message
     revisions: int
 
 
 class Shown(Struct, frozen=True):
-    """A thread as the event *as_of* showed it."""
+    """The state of a thread that the event *as_of* showed."""
 
     flow_key: int
     thread: Thread
@@ -92,26 +92,26 @@ async def held(tx: Transaction, keys: Iterable[Key]) -> dict[Key, Held]:
 
 
 def holding(keys: Iterable[Key]) -> Statement:
-    """What asks for the stored messages among *keys*, to be sent beside others."""
+    """The statement that `held` sends, to be sent together with others."""
     return _HELD.about(keys_of(keys))
 
 
 def held_in(tx: Transaction, answer: Answer) -> dict[Key, Held]:
-    """The stored messages that `holding` found."""
+    """The messages in the result of `holding`."""
     rows = rows_in(tx, answer)
     carried(tx, (len(row[CONTENT]) for row in rows))
     return dict(map(_held, rows))
 
 
 async def stored_histories(tx: Transaction, keys: Iterable[Key]) -> dict[Key, tuple[Revision, ...]]:
-    """The revisions stored of each message among *keys* that has any, in their order."""
+    """The stored revisions of each message among *keys* that has any, in order."""
     rows = sorted(await fetch(tx, _HISTORIES, keys_of(keys)), key=itemgetter(0, 1, 2))
     carried(tx, (len(row[REVISION_CONTENT] or "") for row in rows))
     return {key: tuple(map(_revision, its)) for key, its in groupby(rows, key=itemgetter(0, 1))}
 
 
 async def positions(tx: Transaction, keys: Iterable[Key]) -> dict[Key, int]:
-    """The newest id that each stored message among *keys* reflects."""
+    """For each stored message among *keys*, the newest id that it reflects."""
     rows = await fetch(tx, _POSITIONS, keys_of(keys))
     return {(flow_key, id_): as_of for flow_key, id_, as_of in rows}
 
@@ -127,12 +127,13 @@ async def store(
     beside: Rows | None = None,
     commits: bool = False,
 ) -> None:
-    """Store messages none of which is stored, the new state of others, and revisions of both.
+    """Store new messages (*added*), new states of stored ones (*changed*), and their revisions.
 
-    A history that starts at 0 replaces what is stored of its message. Of *threads*, the state that
-    the newest event showed wins. New rows go together, those *beside* them as well, and so does the
-    note for the search, of all but those *found_alike* before. Files that the messages name are
-    wanted from then on. If *commits*, the transaction may be committed when this returns.
+    A history that starts at 0 replaces the stored revisions of its message. Of each thread, the
+    newest state by `thread_rank` is kept. The rows *beside* are inserted along with the others. The
+    search is told of all these messages except *found_alike*, which it would find as before. From
+    now on, the files that the messages name are wanted. If *commits*, the transaction may be
+    committed when this returns, so nothing may follow.
     """
     before = []
     if changed:
@@ -195,7 +196,7 @@ def _thread_record(shown: Shown) -> dict[str, object]:
 
 
 def _row(added: tuple[Key, Held]) -> Row:
-    """A row of `messages` to copy, in the order of `COLUMNS`."""
+    """A row of `messages` to insert, in the order of `COLUMNS`."""
     key, held = added
     one = held.message
     return (
@@ -241,9 +242,9 @@ def _held(row: Sequence[Any]) -> tuple[Key, Held]:
 
 
 def _upsert(table: Table, source: str) -> str:
-    """What stores the rows that *source*, a query, gives in place of those that have their keys.
+    """The statement that stores the rows of *source*, a query, replacing those with the same keys.
 
-    That finds them by the index, whatever the planner knows of the table.
+    ON CONFLICT finds these by the index, whatever the planner's statistics say of the table.
     """
     names = [column.name for column in table.columns if not column.primary_key]
     keys = ", ".join(column.name for column in table.primary_key)
@@ -254,12 +255,15 @@ def _upsert(table: Table, source: str) -> str:
 
 
 def thread_rank(row: str) -> str:
-    """The order in which states of a thread are newer; total, so that any arrival ends the same.
+    """The SQL expression by which states of a thread are ordered, the newest last.
 
-    The service's time comes first: a listing shows an old message with the thread as it is by now.
-    Its exports date all threads to 1970, which tells no more than no time at all: then it is as new
-    as the event. But a thread is dated some milliseconds before the message that changed it is, and
-    of one and the same change the state with a date is the better.
+    It is a total order, so the same state wins whatever the order of arrival.
+
+    The service's date of the thread comes first, since a listing shows an old message with the
+    present state of its thread. Exports of the service date all threads to 1970, which says no more
+    than no date; such a state is as new as its event. But the service dates a thread some
+    milliseconds before the message that changed it, and of the same change, the state with a date
+    is the better one; hence the second that is subtracted.
     """
     told = f"{row}.told_at - interval '1 second'"
     at = f"greatest(coalesce({told}, {row}.updated_at), timestamptz '2000-01-01 00:00Z')"

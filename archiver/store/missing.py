@@ -1,4 +1,4 @@
-"""What the archive does not know for sure: gaps and doubts, range by range, and unknown ends."""
+"""What the archive does not know for sure: gaps, doubts, and flows whose newest id is unknown."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -9,25 +9,25 @@ from sqlalchemy import text
 from archiver.store.connection import Transaction
 
 UNTOLD = "nobody knows what is new in it"
-"""What is said of a flow of which the service does not tell the newest message."""
+"""What is said of a flow if the service does not tell its newest message."""
 
 UNMEASURED = "nobody has asked how far its ids go"
 
 
 class Gap(Struct, frozen=True, kw_only=True):
-    """Ids that nothing proves."""
+    """A range of ids that nothing proves."""
 
     flow: str
     from_id: int
     to_id: int
     found_at: datetime | None
     attempts: int
-    """Requests for it that have failed."""
+    """How many requests for it have failed."""
     last_error: str | None
 
 
 class Doubt(Struct, frozen=True, kw_only=True):
-    """Ids whose messages may have changed while nobody listened."""
+    """A range of ids whose messages may have changed while nobody listened."""
 
     flow: str
     from_id: int
@@ -35,12 +35,12 @@ class Doubt(Struct, frozen=True, kw_only=True):
 
 
 class UnknownEnds(Struct, frozen=True):
-    """The flows whose end is not known, by their paths, and why."""
+    """Flows of which the newest id is not known, by path, with the reason."""
 
     untold: Mapping[str, str]
-    """Nobody knows what is new in them."""
+    """Flows in which there may be newer messages, since the service does not tell the newest."""
     unmeasured: Mapping[str, str]
-    """Of the others, those of which it is not known how far their ids go."""
+    """Of the others, flows for which nobody has found out how far their ids go."""
 
 
 async def gaps(tx: Transaction, flows: Sequence[str]) -> list[Gap]:
@@ -56,23 +56,23 @@ async def doubts(tx: Transaction, flows: Sequence[str]) -> list[Doubt]:
 
 
 async def untold(tx: Transaction, flow_keys: Collection[int]) -> dict[int, str]:
-    """By flow key: why nobody knows what is new in it, of those flows of which that is so."""
+    """By flow key: why nobody knows what is new in it; other flows are left out."""
     rows = await tx.execute(_UNTOLD, {"keys": list(flow_keys)})
     return {row.flow_key: row.not_told for row in rows}
 
 
 async def unmeasured(tx: Transaction, flow_keys: Collection[int]) -> dict[int, str]:
-    """By flow key: why it is not known how far its ids go, of those flows of which that is so.
+    """By flow key: why it is not known how far its ids go; other flows are left out.
 
-    A flow of which nothing is kept is one of them if it was ever listed, and nobody has found it
-    empty: also one that was disabled or left before anybody asked, which may hold years.
+    A flow of which nothing is kept is included if it was ever listed and nobody has found it empty.
+    This may be one that was disabled or left before anybody asked, and holds years of messages.
     """
     rows = await tx.execute(_UNMEASURED, {"keys": list(flow_keys)})
     return {row.flow_key: _why_unmeasured(row.joined, row.disabled) for row in rows}
 
 
 async def unknown_ends(tx: Transaction, paths: Mapping[int, str]) -> UnknownEnds:
-    """Those of the flows of *paths*, by their keys, of which what the ledger says is not all."""
+    """Of the flows in *paths* (paths by key), those that may hold more than the ledger knows of."""
     no_news, no_measure = await untold(tx, paths), await unmeasured(tx, paths)
     return UnknownEnds(
         {path: no_news[key] for key, path in paths.items() if key in no_news},
@@ -85,14 +85,14 @@ async def unknown_ends(tx: Transaction, paths: Mapping[int, str]) -> UnknownEnds
 
 
 async def unread(tx: Transaction, flows: Collection[str]) -> dict[str, str]:
-    """By path: why nothing is asked for, of those flows of which that is so."""
+    """By path: why a flow is not read; flows that may be read are left out."""
     rows = await tx.execute(_STATES, {"flows": list(flows)})
     told = {row.path: why_unread(row.joined, row.disabled) for row in rows}
     return {path: reason for path, reason in told.items() if reason}
 
 
 def why_unread(joined: bool | None, disabled: bool | None) -> str | None:
-    """Why nothing is asked for of a flow that was listed so; None when it may be."""
+    """Why a flow that was listed with these properties is not read; None if it may be."""
     if disabled:
         return "it is disabled"
     return "no account reads it" if joined is False else None
@@ -128,7 +128,8 @@ FOUND_EMPTY = """
         WHERE p.flow_key = f.flow_key AND purpose = 'head' AND error IS NULL
     )
 """
-"""Of a flow of which nothing is kept: somebody asked for its newest message, and there was none."""
+"""The condition that a flow of which nothing is kept is empty: its newest message was requested,
+and there was none."""
 
 _UNMEASURED = text(f"""
     SELECT flow_key, joined, disabled

@@ -1,10 +1,11 @@
-"""Statements in a pipeline: several are one message to the server, and are waited for once.
+"""A pipeline of statements: several are sent as one message, and cost one wait for the server.
 
-What a small transaction costs, here and at the server, is mostly being sent and being waited for.
-Psycopg's own pipeline sends each statement by itself, and spends on handing over three of them what
-three waits would have cost; so this one is built of what libpq gives. Values go in the binary form
-of their types, and so do answers come. A statement is prepared the first time that it is sent on a
-connection, so their number must be small.
+Most of the cost of a small transaction, for both sides, is sending and waiting. Psycopg's own
+pipeline sends each statement separately, and its overhead for three of them is as high as that of
+three round trips. So this pipeline uses libpq directly.
+
+Values and results travel in the binary format of their types. A statement is prepared when a
+connection first sends it, so there must not be many different ones.
 """
 
 import asyncio
@@ -20,23 +21,23 @@ from psycopg.errors import lookup
 from archiver.store.connection import Transaction, driver
 
 PREPARED = "prepared statements"
-"""Under this name a connection keeps what the server knows its statements as, by their words."""
+"""The key in a connection's ``info`` of its prepared statements: their names, by their SQL."""
 BINARY = pq.Format.BINARY
 DONE = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
 
 _numbers = count(1)
-"""Of statements that are prepared; none is used twice, on whichever connection."""
+"""Numbers for the names of prepared statements; no two connections share one."""
 
 
 class Statement(Struct, frozen=True):
-    """A statement in SQL, and its values by number."""
+    """A statement in SQL, and the values of its numbered parameters."""
 
     words: bytes
     values: Sequence[bytes | None] = ()
 
 
 Answer = pq.abc.PGresult
-"""What a statement tells."""
+"""The result of a statement."""
 
 BEGIN, COMMIT = Statement(b"BEGIN"), Statement(b"COMMIT")
 
@@ -44,9 +45,9 @@ BEGIN, COMMIT = Statement(b"BEGIN"), Statement(b"COMMIT")
 async def send(
     tx: Transaction, statements: Sequence[Statement], *, commits: bool = False
 ) -> list[Answer]:
-    """Have *statements* done, one after the other; returns what each of them answers.
+    """Run *statements*, one after the other, and return the result of each.
 
-    If *commits*, the transaction may be committed when this returns; nothing is to follow then.
+    If *commits*, the transaction may be committed when this returns, so nothing may follow.
 
     Raises:
         psycopg.Error: Postgres refused one of them, or the connection broke.
@@ -54,10 +55,11 @@ async def send(
     async with driver(tx) as connection:
         pgconn, is_pooled = connection.pgconn, connection.prepare_threshold is None
         begins = pgconn.transaction_status == pq.TransactionStatus.IDLE
-        # Behind a pooler it is looked afterwards on which server that was.
+        # Behind a pooler, the server's history is still to be checked before the commit.
         commits = commits and not is_pooled
         sent = [*[BEGIN] * begins, *statements, *[COMMIT] * commits]
-        # Left in that mode if cut off: nobody knows then what the server has done, nor asks.
+        # If this is cancelled, the connection stays in pipeline mode: nobody knows what the server
+        # has done, and the connection is discarded.
         pgconn.enter_pipeline_mode()
         known = None if is_pooled else tx.info.setdefault(PREPARED, {})
         new = _hand_over(pgconn, sent, known)
@@ -74,10 +76,10 @@ async def send(
 
 
 def forget(info: MutableMapping[Any, Any]) -> None:
-    """Note in what is known of a connection that the server has forgotten its statements.
+    """Note in the *info* of a connection that it has no prepared statements any more.
 
-    After a rollback psycopg has it forget all of them, ours too, since what they are about may have
-    been made in what was rolled back.
+    After a rollback, psycopg deallocates all of them, ours too, since the tables that they refer to
+    may have been created in the transaction that was rolled back.
     """
     info.pop(PREPARED, None)
 
@@ -85,9 +87,9 @@ def forget(info: MutableMapping[Any, Any]) -> None:
 def _hand_over(
     pgconn: pq.abc.PGconn, statements: Sequence[Statement], known: Mapping[bytes, bytes] | None
 ) -> dict[bytes, tuple[int, bytes]]:
-    """Give libpq all that is to be sent, and first what is to be prepared, as it is not *known*.
+    """Hand *statements* over to libpq; before each that is not *known*, have it prepared.
 
-    Returns that, by its words: the place of the answer to it, and its name. Where *known* is None
+    Returns what it has prepared, by SQL: the index of the result, and the name. If *known* is None,
     nothing can be prepared.
     """
     new: dict[bytes, tuple[int, bytes]] = {}
@@ -107,7 +109,7 @@ def _hand_over(
 
 
 async def _answers(pgconn: pq.abc.PGconn) -> list[Answer]:
-    """All answers up to the end of the pipeline, errors too.
+    """All results up to the end of the pipeline, including errors.
 
     Raises:
         psycopg.Error: the connection broke.
@@ -123,14 +125,14 @@ async def _answers(pgconn: pq.abc.PGconn) -> list[Answer]:
                 await _ready(socket)
                 pgconn.consume_input()
             answer = pgconn.get_result()
-            if answer is None:  # all that one statement answers was told
+            if answer is None:  # the end of the results of one statement
                 _refuse_end(pgconn)
             elif answer.status == pq.ExecStatus.PIPELINE_SYNC:
                 return answers
             else:
                 answers.append(answer)
     except psycopg.OperationalError:
-        _refuse_errors(answers)  # it says more of why the connection broke
+        _refuse_errors(answers)  # an error of the server says more about why the connection broke
         raise
 
 
@@ -140,7 +142,7 @@ def _refuse_end(pgconn: pq.abc.PGconn) -> None:
 
 
 def _refuse_errors(answers: Sequence[Answer]) -> None:
-    """Raise what the first error among *answers* is, without the values that Postgres tells of."""
+    """Raise the first error among *answers*, without the detail, which may quote values of rows."""
     for answer in answers:
         if not _is_done(answer):
             state = (answer.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
@@ -159,7 +161,7 @@ def _is_done(answer: Answer) -> bool:
 
 
 async def _ready(socket: int, *, to_write: bool = False) -> None:
-    """Wait until *socket* can be read, or, if wanted, be written to."""
+    """Wait until *socket* can be read or, if *to_write*, written to."""
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
 

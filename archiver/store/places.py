@@ -1,4 +1,4 @@
-"""Where messages stand in their flow, and next to which; what of them is there and what is not."""
+"""Which messages of a flow are held, in a range or next to an id, and which of them are gone."""
 
 from collections.abc import Sequence
 
@@ -12,18 +12,18 @@ from archiver.store.pipelining import Statement, send
 from archiver.store.schema import messages
 
 INBOX = "influx"
-"""The ``app`` of what integrations put into the team inbox (messages documentation)."""
+"""The ``app`` of messages that integrations put into the team inbox (messages documentation)."""
 
 
 class Place(Struct, frozen=True):
-    """A message that is held, and whether it may be missed."""
+    """A message that is held, and what tells whether a listing may lack it."""
 
     id: int
     is_inbox: bool
     is_deleted: bool
-    """Known to be: by an edit to nothing, by a removal, or because it was not found."""
+    """Known to be deleted: by an edit to nothing, by a removal, or because it was not found."""
     is_removed: bool
-    """By a ``message-delete``: it can be found no more."""
+    """Deleted by a ``message-delete``, so that the service cannot show it any more."""
 
 
 _PLACES = select(
@@ -43,9 +43,9 @@ async def between(tx: Transaction, flow_key: int, first: int, last: int) -> list
 async def occupied(
     tx: Transaction, spans: Sequence[tuple[int, int, int]]
 ) -> set[tuple[int, int, int]]:
-    """Those of *spans*, each a flow key and the first and the last id, that hold a message.
+    """The *spans*, each a flow key with a first and a last id, in which a message is held.
 
-    The transaction may be committed when this returns; nothing is to follow then.
+    The transaction may be committed when this returns, so nothing may follow.
     """
     flow_keys, firsts, lasts = zip(*spans, strict=True)
     bounds = numbers(firsts, bits=64), numbers(lasts, bits=64)
@@ -71,7 +71,7 @@ async def beside(
 async def unheard_of(
     tx: Transaction, flow_key: int, first: int, last: int, *, most: int
 ) -> list[int]:
-    """The newest messages from *first* to *last* that are not held, but changed by an event."""
+    """The newest ids from *first* to *last* of messages that events change but are not held."""
     asked = {"flow_key": flow_key, "first": first, "last": last, "most": most}
     return list(await tx.scalars(_UNHEARD_OF, asked))
 
@@ -85,7 +85,7 @@ _UNHEARD_OF = text("""
     ORDER BY target_id DESC LIMIT :most
 """)
 
-# Through the index, whatever the planner knows of the table.
+# Written so that it uses the index, whatever the planner's statistics say.
 _OCCUPIED = b"""
     SELECT flow_key, first, last
     FROM unnest(CAST($1 AS integer[]), CAST($2 AS bigint[]), CAST($3 AS bigint[]))

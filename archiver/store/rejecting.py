@@ -1,4 +1,4 @@
-"""What could not be placed: to be looked at, and to be taken out once it has its place."""
+"""Reading rejects, and removing them once they have been placed."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -31,7 +31,7 @@ class Kept(Struct, frozen=True, kw_only=True):
 
 
 async def newest(tx: Transaction, *, most: int) -> list[Listed]:
-    """The *most* rejects that came last, the newest first."""
+    """The newest *most* rejects, the newest first."""
     size = func.octet_length(rejects.c.raw).label("size_bytes")
     about = (rejects.c.id, rejects.c.received_at, rejects.c.origin, rejects.c.reason)
     rows = await tx.execute(select(*about, size).order_by(rejects.c.id.desc()).limit(most))
@@ -44,19 +44,19 @@ async def count(tx: Transaction) -> int:
 
 
 async def ids(tx: Transaction) -> list[int]:
-    """All rejects, the oldest first."""
+    """The ids of all rejects, the oldest first."""
     return list((await tx.execute(select(rejects.c.id).order_by(rejects.c.id))).scalars())
 
 
 async def kept(tx: Transaction, id_: int) -> Kept | None:
-    """One reject; None when there is none of this id."""
+    """The reject with this id; None if there is none."""
     columns = [column for column in rejects.columns if column.name != "digest"]
     row = (await tx.execute(select(*columns).where(rejects.c.id == id_))).mappings().first()
     return Kept(**row) if row else None
 
 
 async def listed_as_of(tx: Transaction, flow_key: int, id_: int, *, at: datetime) -> int | None:
-    """Up to which id the page told that showed *id_* at that time; None if that is not known."""
+    """The position of the page that showed *id_* at that time; None if no such page is known."""
     found = await tx.execute(
         select(pages.c.as_of)
         .where(
@@ -72,5 +72,5 @@ async def listed_as_of(tx: Transaction, flow_key: int, id_: int, *, at: datetime
 
 
 async def remove(tx: Transaction, placed: Collection[int]) -> int:
-    """Take out rejects that have been placed; returns how many of them were still there."""
+    """Remove rejects that have been placed; returns how many of them were still there."""
     return (await tx.execute(delete(rejects).where(rejects.c.id.in_(placed)))).rowcount

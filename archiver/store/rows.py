@@ -1,8 +1,8 @@
-"""New rows into their tables: many by COPY, few by INSERTs that are waited for together.
+"""Inserting new rows: many by COPY, few by INSERTs that share one wait for the server.
 
-COPY costs the least for each row, and two waits for each table, which is most of what a few events
-cost. The INSERTs are of some fixed numbers of rows, so that the server knows them after a while.
-Either way the values are given as Postgres' binary format wants them; see `archiver.store.bulk`.
+COPY costs the least per row, but two round trips per table, which would be most of the cost of a
+few events. The INSERTs have fixed numbers of rows, so that there are few statements to prepare.
+Either way, values are given in Postgres' binary format; see `archiver.store.bulk`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,10 +31,10 @@ from archiver.store.connection import Transaction, driver
 from archiver.store.pipelining import Statement, send
 
 FEW_ROWS = 64
-"""Of a table: from here on COPY costs less, in spite of the waits."""
+"""If a table gets more new rows than this, COPY costs less, in spite of its round trips."""
 FEW_BYTES = 64 * 1024
 AT_ONCE = (16, 4, 1)
-"""Rows of one INSERT: more kinds of statements would be kept prepared."""
+"""The numbers of rows that one INSERT may have; each is one more statement to keep prepared."""
 
 _SENT_AS = {
     SmallInteger: "bytea",
@@ -50,7 +50,7 @@ _SENT_AS = {
     ARRAY: "bytea",
     TSVECTOR: "bytea",
 }
-"""How values of a column's type travel by COPY: as what has the same bytes."""
+"""By the type of a column, the type that psycopg encodes its values as: one with the same bytes."""
 
 
 Row = Sequence[object]
@@ -58,28 +58,28 @@ Row = Sequence[object]
 
 
 class Rows(msgspec.Struct, frozen=True):
-    """New rows of a table, each in the order of *columns*.
+    """New rows of a table, with values in the order of *columns*.
 
-    They are made one by one on their way: the server takes in the first while we make the next.
+    Each row is made when it is sent, so that the server processes one while we make the next.
     """
 
     table: Table
     columns: Sequence[str]
     things: Sequence[Any]
-    """What there is a row of."""
+    """The objects that become rows, by *as_row*."""
     as_row: Callable[[Any], Row] = tuple
 
 
 async def add_rows(
     tx: Transaction, *added: Rows, before: Sequence[Statement] = (), commits: bool = False
 ) -> None:
-    """Put new rows into their tables, after what is to be done *before*.
+    """Insert new rows into their tables, after running the statements *before*.
 
-    If *commits*, the transaction may be committed when this returns; nothing is to follow then.
+    If *commits*, the transaction may be committed when this returns, so nothing may follow.
 
     Raises:
         psycopg.Error, UnicodeError: Postgres refused a row, or the connection broke; the
-            transaction is of no more use then.
+            transaction cannot be used any more.
     """
     statements, many = [*before], []
     for one in added:
@@ -94,7 +94,7 @@ async def add_rows(
 
 
 def _inserts_of_few(added: Rows) -> list[Statement]:
-    """The statements that insert rows, if these are few and small; else none."""
+    """The statements that insert rows, if these are few and small; otherwise none."""
     if len(added.things) > FEW_ROWS:
         return []
     inserts = list(_inserts(added))
@@ -106,7 +106,7 @@ def _inserts(added: Rows) -> Iterator[Statement]:
     """The statements that insert rows.
 
     Raises:
-        psycopg.DataError, UnicodeError: a value is none of its column's type.
+        psycopg.DataError, UnicodeError: a value does not fit the type of its column.
     """
     table, columns, first = added.table, tuple(added.columns), 0
     packers = _packers(table, columns)
@@ -131,7 +131,7 @@ def _packers(table: Table, columns: tuple[str, ...]) -> list[Callable[[Any], byt
 
 @cache
 def _statement(table: Table, columns: tuple[str, ...], rows: int) -> bytes:
-    """What inserts so many rows with such columns; the values are numbered."""
+    """The statement that inserts this number of rows; its parameters are numbered."""
     width = len(columns)
     values = ", ".join(
         f"({', '.join(f'${row * width + place}' for place in range(1, width + 1))})"
@@ -141,17 +141,17 @@ def _statement(table: Table, columns: tuple[str, ...], rows: int) -> bytes:
 
 
 async def copy(tx: Transaction, table: Table, columns: Sequence[str], rows: Iterable[Row]) -> None:
-    """Copy *rows*, each in the order of *columns*, into *table*.
+    """Copy *rows*, with values in the order of *columns*, into *table*.
 
     Raises:
-        psycopg.Error, UnicodeError: Postgres refused a row, or the connection broke; nothing is
-            copied then.
+        psycopg.Error, UnicodeError: Postgres refused a row, or the connection broke; no row was
+            copied.
     """
     types = [_SENT_AS[type(table.c[name].type)] for name in columns]
     statement = f"COPY {table.fullname} ({_names(columns)}) FROM STDIN (FORMAT binary)"
     try:
         async with driver(tx) as connection, connection.cursor() as cursor:
-            # What is registered last for bytea is slow: it is Python, and for DB-API.
+            # The dumper that psycopg registers last for bytes, for DB-API, is slow Python.
             cursor.adapters.register_dumper(bytes, BytesBinaryDumper)
             async with cursor.copy(statement.encode()) as target:
                 target.set_types(types)

@@ -1,18 +1,22 @@
-"""The tables, declared once; the migrations must lead to just these (a test compares them).
+"""The tables, declared once; a test checks that the migrations produce exactly these.
 
-Three tables hold what cannot be made again: `journal` (each form in which an event was received,
-verbatim), `sightings` (when listings first and last showed a form that the journal had) and
-`rejects`. So do `files` and `file_parts`, once a service is gone; `attached` tells which of the
-files that messages name are kept, and what became of the others. `messages`, `revisions` and
-`threads` are the replay of the journal and can be dropped and rebuilt. `ledger` and `pages` hold
-what is proven. `texts` is what is searched; it is made of `messages` and `revisions` in the
-background, by what `changes`, `walks` and `lexicon` tell; the arrays in `changes` are stored as
-they are, not compressed, which nothing here can say. `daemons` and `leases` are of the moment: who
-works here, and on what. A flow is a small number in all that is kept of it, since it is in every
-key.
+- `journal` (each form in which an event was received, verbatim), `sightings` (when listings first
+  and last showed a form that the journal already had) and `rejects` cannot be recreated.
+- Neither can `files` and `file_parts`, once the service is gone. `attached` records which of the
+  files that messages name are kept, and what became of the others.
+- `messages`, `revisions` and `threads` are the replay of the journal; they can be dropped and
+  rebuilt.
+- `ledger` and `pages` hold what is proven.
+- `texts` is what searches read. It is built from `messages` and `revisions` in the background;
+  `changes` and `walks` record what is still to be added, and `lexicon` how it was built. (The
+  arrays in `changes` are stored uncompressed, which cannot be declared here.)
+- `daemons` and `leases` describe the present only: who works on the archive, and on which flows.
 
-Whoever writes events of a flow first locks its row of `ledger`: so what a transaction reads of the
-flow stays true until it commits, and rows can be copied in without looking for conflicts again.
+A flow is part of every key, so a small number stands for it in all tables.
+
+A transaction that writes events of a flow first locks the flow's row in `ledger`. So what it reads
+of the flow stays true until it commits, and rows can be copied in without another check for
+conflicts.
 """
 
 from datetime import datetime
@@ -181,7 +185,7 @@ messages = Table(
         nullable=False,
         comment="rows in revisions; 0 while the message is as it was created",
     ),
-    # By these people reach messages; each costs whoever writes.
+    # The ways in which people look up messages; each index makes writing slower.
     Index("messages_sent", "flow_key", "sent_at"),
     Index("messages_user", "user_id", "sent_at"),
     Index("messages_thread", "thread_id", postgresql_where=text("thread_id IS NOT NULL")),
@@ -365,7 +369,7 @@ texts = Table(
     Column("lexemes", TSVECTOR, nullable=False, comment="its words, and marks of the message"),
     Index("texts_hour", "hour"),
     Index("texts_lexemes", "lexemes", text("store.cells(hour)"), postgresql_using="gin"),
-    # Only where the database has pg_trgm.
+    # Exists only where the database has pg_trgm.
     Index(
         "texts_parts",
         "spaced",

@@ -1,8 +1,8 @@
-"""Searching: the newest texts that a query chooses, a page at a time.
+"""Searching: the newest texts that match a query, a page at a time.
 
-A page is found in `texts` alone, window by window (`archiver.store.search_walk`). Where it ends,
-its last row is where the next begins: what arrives meanwhile is newer and comes on no later page,
-so nothing is skipped or repeated.
+A page is found by reading only `texts`, window by window (`archiver.store.search_walk`). The last
+row of a page is the cursor for the next one. Messages that arrive meanwhile are newer, so they are
+on no later page, and nothing is skipped or repeated.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -47,18 +47,18 @@ from archiver.store.search_walk import (
 )
 
 CROWDED = 2_000
-"""A window with more hits is cut, unless more are wanted."""
+"""A window with more hits than this, and than twice as many as are wanted, is cut."""
 HOUR = timedelta(hours=1)
 
 
 class Hit(Struct, frozen=True, order=True):
-    """A message that was found; in the order of age."""
+    """A message that was found; hits are ordered by age."""
 
     said_at: datetime
     flow_key: int
     message_id: int
     ordinal: int = 0
-    """Which of its texts was found: 0 for what it says now."""
+    """Which of its texts was found: 0 for its present text."""
 
 
 class TookTooLong(ArchiverError):
@@ -67,30 +67,30 @@ class TookTooLong(ArchiverError):
     def __init__(self, told: str, searched_from: Hit | None = None) -> None:
         super().__init__(told)
         self.searched_from = searched_from
-        """All that is not older was looked at; None if that is not known."""
+        """Everything that is not older than this was searched; None if that is not known."""
 
 
 class Page(Struct, frozen=True, kw_only=True):
-    """What was found, the newest first."""
+    """The hits of one page, the newest first."""
 
     hits: Sequence[Hit]
     is_last: bool
-    """There is nothing older."""
+    """Whether there are no older hits."""
     searched_from: Hit | None = None
-    """How far back the search came, when its time was up before it was done: what is older than
-    this was not looked at."""
+    """How far back the search came before its time ran out: what is older than this was not
+    searched. None if the search was completed."""
 
 
 @asynccontextmanager
 async def limited(engine: Engine, seconds: float) -> AsyncIterator[Transaction]:
-    """A transaction to read in, each statement of which may take so many *seconds*.
+    """A transaction for reading, in which no statement may take longer than *seconds*.
 
     Raises:
-        TookTooLong: one took longer.
+        TookTooLong: a statement took longer.
     """
     try:
         async with transaction(engine) as tx:
-            # By itself: a statement that waits for a lock has not set its own limit yet.
+            # A statement of its own, since a limit applies only to the statements that follow.
             await fetch(tx, _LIMIT, {"timeout": f"{max(1, seconds * 1000):.0f}".encode()})
             yield tx
     except DatabaseError as error:
@@ -110,10 +110,10 @@ async def search(
     older_than: Hit | None = None,
     seconds: float,
 ) -> Page:
-    """The newest messages that are what is searched.
+    """The newest messages that match, at most *most*, after the cursor *older_than*.
 
     Raises:
-        TookTooLong: nothing was found in so many *seconds*.
+        TookTooLong: nothing was found within *seconds*.
     """
     found: list[Hit] = []
     searched_from: Hit | None = None
@@ -149,7 +149,7 @@ async def search(
 
 
 def advice(seconds: float, searched_from: Hit) -> str:
-    """What is told when nothing was found in so many *seconds*, and how it might be."""
+    """The message for a search that found nothing within *seconds*: how to find something."""
     said_at = searched_from.said_at
     back = f" since {said_at:%Y-%m-%d}" if said_at > EPOCH else ""
     return (
@@ -159,7 +159,7 @@ def advice(seconds: float, searched_from: Hit) -> str:
 
 
 def _spine(node: Node | None) -> Iterator[Node]:
-    """What must hold of everything that is found."""
+    """The conditions that every hit must meet: the terms that the query joins by AND."""
     if node is not None:
         yield from node.terms if isinstance(node, All) else (node,)
 
@@ -193,14 +193,15 @@ def _beginning_of(hour: int) -> datetime:
 
 
 class _Look:
-    """The newest hits in a window, and how many there are; so many that it is crowded at most.
+    """The query for the newest hits in a window, and for how many there are.
 
-    The statement is made once, whatever the windows: to make it takes as long as to run it.
+    It counts no further than to where the window is crowded. The statement is built once for all
+    windows, since building it takes as long as running it.
     """
 
     def __init__(self, meaning: Meaning, *, older_than: Hit | None) -> None:
         t = texts.c
-        # One more than nothing keeps Postgres from an index that has the hours alone.
+        # Adding 0 keeps Postgres from using the index that has only the hours.
         hour = t.hour + 0
         inside = [hour >= _BEGINS, hour < _ENDS, condition(meaning), _OVERLAPS]
         if older_than is not None:
@@ -213,8 +214,8 @@ class _Look:
         self._statement = _NEWEST.add_cte(hits.prefix_with("MATERIALIZED"))
 
     def into(self, window: Window, *, most: int) -> tuple[Select[Any], dict[str, Any]]:
-        """The statement and its parameters, to look into *window* for so many hits at *most*."""
-        # A window that cannot be cut is looked at as a whole.
+        """The statement and its parameters to find at most *most* hits in *window*."""
+        # A window that cannot be cut further is searched completely.
         crowd = max(CROWDED, 2 * most) + 1 if window.hours > 1 else None
         asked = {"begins": window.begin, "ends": window.end, "cells": list(cells(window))}
         return self._statement, {**asked, "crowd": crowd, "most": most}

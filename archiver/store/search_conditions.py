@@ -1,8 +1,8 @@
 """A query as conditions on `texts`.
 
-One function decides what a query means: `condition`. As much of it as can be is one tsquery, which
-an index answers alone. What is left is decided row by row; where an index of lexemes can leave out
-rows beforehand, it is asked as well.
+One function defines what a query matches: `condition`. As much of the query as possible becomes one
+tsquery, which the index answers alone. The rest is checked row by row; where the index of lexemes
+can exclude rows beforehand, a tsquery for that is added.
 """
 
 from collections.abc import Sequence
@@ -41,16 +41,16 @@ HAVING = {
     "thread": marks.HAS_THREAD,
 }
 MOST_FLOWS = 50
-"""More of them are not looked for by an index, but left out when they are found."""
+"""If a filter chooses more flows than this, rows are checked for it instead of using the index."""
 
 
 def condition(meaning: Meaning) -> ColumnElement[bool]:
-    """The condition that a row of `texts` is what is searched."""
+    """The condition that a row of `texts` matches the query."""
     query = meaning.query
     conditions = [_node(query.root, meaning)] if query.root is not None else []
     if not query.history:
         if _asks_for_deleted(query.root):
-            # What is deleted says nothing any more: what it said is what is looked for.
+            # A deleted message has no present text, so its earlier texts are searched.
             conditions.append(or_(texts.c.ordinal == 0, _has(quoted(marks.IS_DELETED))))
         else:
             conditions += [texts.c.ordinal == 0, not_(_has(quoted(marks.IS_DELETED)))]
@@ -58,7 +58,7 @@ def condition(meaning: Meaning) -> ColumnElement[bool]:
 
 
 def finds_deleted(query: Query) -> bool:
-    """Tell whether *query* finds what is deleted as well."""
+    """Tell whether *query* also finds deleted messages."""
     return query.history or _asks_for_deleted(query.root)
 
 
@@ -94,7 +94,7 @@ def _node(node: Node, meaning: Meaning) -> ColumnElement[bool]:
 
 
 def _tsquery(node: Node, meaning: Meaning) -> str | None:
-    """All that *node* says, as a tsquery; None when that cannot say it."""
+    """A tsquery that is exactly equivalent to *node*; None if there is none."""
     match node:
         case Text():
             found = meaning.patterns[node]
@@ -108,12 +108,12 @@ def _tsquery(node: Node, meaning: Meaning) -> str | None:
                 return None
             return _all_of(some) if isinstance(node, All) else _one_of(some)
         case Not():
-            return None  # an index cannot answer for what is not there
+            return None  # an index cannot find rows by what they do not contain
     assert_never(node)
 
 
 def _narrow(node: Node, meaning: Meaning) -> str | None:
-    """A tsquery that all answer to that *node* is true of; None when none is known."""
+    """A tsquery that matches at least all rows that *node* matches; None if none is known."""
     match node:
         case Text():
             return _narrow_text(node, meaning)
@@ -130,7 +130,7 @@ def _narrow(node: Node, meaning: Meaning) -> str | None:
 
 
 def _text(node: Text, meaning: Meaning) -> ColumnElement[bool]:
-    """A text that a tsquery cannot tell: what might hold it is looked into."""
+    """The condition for a text that no tsquery expresses: rows that may contain it are read."""
     found = meaning.patterns[node]
     conditions: list[ColumnElement[bool]] = []
     match found:
@@ -166,7 +166,7 @@ def _lexemes(passage: Passage, meaning: Meaning) -> list[str]:
 
 
 def _tag(node: Text) -> str | None:
-    """The tag that *node* spells: a message may have it and not say it."""
+    """The tsquery for the tag that *node* spells, if any: a tag need not be part of the text."""
     name = node.text[1:]
     is_tag = node.text.startswith("#") and name and not node.is_exact and "*" not in name
     return quoted(marks.of_tag(name)) if is_tag else None
@@ -177,10 +177,10 @@ def _forms(word: str, meaning: Meaning) -> str:
 
 
 def _filter(node: Filter, meaning: Meaning) -> ColumnElement[bool]:
-    """A filter that no mark answers."""
+    """The condition for a filter that marks do not answer."""
     match node:
         case Filter("in" | "is", value):
-            # One more than nothing keeps Postgres from an index that has the flows alone.
+            # Adding 0 keeps Postgres from using an index that has only the flows.
             keys = sorted(meaning.flows[ALL_PRIVATE if node.name == "is" else value])
             return (texts.c.flow_key + 0) == any_(bindparam(None, keys, type_=ARRAY(Integer)))
         case Filter("id", value):
@@ -198,7 +198,7 @@ def _filter(node: Filter, meaning: Meaning) -> ColumnElement[bool]:
 
 
 def _marked(node: Filter, meaning: Meaning) -> str | None:
-    """The tsquery of the marks that *node* asks for; None when none answers it."""
+    """The tsquery for the marks that *node* requires; None if marks do not answer it."""
     value = node.value
     query: str | None
     match node:

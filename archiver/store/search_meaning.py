@@ -1,4 +1,4 @@
-"""What the names and times in a query stand for in this archive, and how its words are stemmed."""
+"""Resolving a query in this archive: what its names and times refer to, and the stems of words."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,42 +20,42 @@ from archiver.store import bulk, fetching
 from archiver.store.connection import Transaction
 
 ALL_PRIVATE = f"{PRIVATE}*"
-"""The pattern of all private conversations, as ``is:private`` asks for them."""
+"""The pattern of all private conversations, for ``is:private``."""
 
 GROUPS = {
     **dict.fromkeys(("everyone", "everybody", "all", "anyone", "anybody"), ":user:everyone"),
     "team": ":user:team",
 }
-"""What is mentioned when no single person is (the service's own marks)."""
+"""By the name of a group, the tag that the service gives to a message that mentions it."""
 
 Span: TypeAlias = tuple[datetime, datetime]
 
 
 class Meaning(Struct, frozen=True, kw_only=True):
-    """What a query is about, as far as this archive decides it."""
+    """A query, and what it refers to in this archive."""
 
     query: Query
     patterns: Mapping[Text, Pattern]
     stems: Mapping[str, tuple[str, ...]]
-    """By word, the lexemes that other forms of it have as well; none of a word without meaning."""
+    """By word, the lexemes that it shares with its other forms; none for a stop word."""
     flows: Mapping[str, frozenset[int]]
-    """By pattern, the keys of the flows that it chooses."""
+    """By pattern, the keys of the flows that match it."""
     senders: Mapping[str, str]
-    """By name, the tsquery of what they sent."""
+    """By name, the tsquery for the messages that these people sent."""
     mentions: Mapping[str, str]
-    """By name, the tsquery of what mentions them; empty when nothing can."""
+    """By name, the tsquery for the messages that mention these people; empty if none can."""
     spans: Mapping[str, Span]
     finds_parts: bool
-    """Whether there is an index of parts of words."""
+    """Whether there is an index for parts of words."""
 
 
 async def understand(
     tx: Transaction, query: Query, *, now: datetime, localize: Localize
 ) -> Meaning:
-    """What *query* stands for; *now* is on the reader's clock.
+    """Resolve *query*; *now* is the reader's local time.
 
     Raises:
-        BadQuery: a flow or a person of that name is not known, or a text is nothing.
+        BadQuery: the query names a flow or a person that is unknown, or a text in it is empty.
     """
     terms = list(leaves(query.root))
     filters = [one for one in terms if isinstance(one, Filter)]
@@ -80,13 +80,13 @@ async def understand(
 
 
 async def stems_of(tx: Transaction, words: Iterable[str]) -> Mapping[str, frozenset[str]]:
-    """The lexemes of each of *words*, as the texts are stemmed."""
+    """The lexemes of each of *words*, in the language in which the texts are stemmed."""
     rows = await tx.execute(_STEMS, {"words": sorted(set(words))})
     return {row.word: frozenset(row.stems) for row in rows}
 
 
 def leaves(node: Node | None) -> Iterable[Text | Filter]:
-    """The texts and filters of which *node* is made."""
+    """All texts and filters in *node*."""
     match node:
         case None:
             pass
@@ -133,7 +133,7 @@ async def _flows(
 
 
 def _chosen(paths: Mapping[int, str], name: str) -> Iterable[int]:
-    """The flows whose path, or whose name in whatever organization, fits *name*."""
+    """The flows whose path matches *name*; without a slash, the name of the flow is enough."""
     fits = _fits(name)
     is_path = "/" in name
     return (
@@ -144,14 +144,14 @@ def _chosen(paths: Mapping[int, str], name: str) -> Iterable[int]:
 
 
 def _fits(name: str) -> Callable[[str], object]:
-    """Whether a text is *name*, in which a star, and no other sign, stands for others."""
-    # Not by a regular expression of ours: many stars would have it try for ever.
+    """A function that tells whether a text matches *name*, in which only ``*`` is a wildcard."""
+    # `translate` makes a regular expression that does not backtrack for ever if there are many.
     plain = re.sub(r"[?[]", r"[\g<0>]", name)
     return re.compile(translate(plain), re.IGNORECASE).match
 
 
 async def _people(tx: Transaction, query: Query, filters: Sequence[Filter]) -> dict[str, str]:
-    """The tsquery of what each person of a filter sent, or is mentioned in."""
+    """By the name in each filter, the tsquery for the messages it asks for: sent or mentioning."""
     users = (await tx.execute(_USERS)).all() if filters else ()
     called = {user_id: {fold(name) for name in names if name} for user_id, *names in users}
     found = {}
@@ -159,7 +159,7 @@ async def _people(tx: Transaction, query: Query, filters: Sequence[Filter]) -> d
         fits = _fits(fold(one.value))
         ids = [id_ for id_, names in called.items() if id_ == one.value or any(map(fits, names))]
         own = _sent_by if one.name == "from" else _mentioning
-        # Whom the service never listed goes by an id alone.
+        # A person whom the service never listed is known only by an id.
         known = own(one.value, ids or [one.value])
         if not ids and not await _is_held(tx, known):
             close = get_close_matches(one.value, [user.nick for user in users if user.nick], n=1)
@@ -181,7 +181,7 @@ def _mentioning(name: str, ids: Sequence[str]) -> str:
 
 
 async def _is_held(tx: Transaction, known: str) -> bool:
-    """Tell whether any message answers to a tsquery."""
+    """Tell whether any message matches the tsquery *known*."""
     return bool(known) and (await tx.execute(_HELD, {"query": known})).first() is not None
 
 
@@ -191,17 +191,17 @@ def any_of(lexemes: Iterable[str]) -> str:
 
 
 def starred(mark: Callable[[str], str], value: str) -> str:
-    """A tsquery for the mark, or for all marks that begin so when a star ends *value*."""
+    """A tsquery for the mark of *value* or, if that ends with a star, for all with its prefix."""
     return quoted(mark(value[:-1])) + ":*" if value.endswith("*") else quoted(mark(value))
 
 
 def escaped(text_: str) -> str:
-    """*text_* as a pattern of LIKE that means just that."""
+    """*text_* escaped for a pattern of LIKE, where it matches only itself."""
     return text_.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
 
 
 def quoted(lexeme: str) -> str:
-    """*lexeme* as a tsquery takes it, whatever it is."""
+    """*lexeme* quoted for a tsquery."""
     return "'" + lexeme.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
@@ -225,7 +225,7 @@ _FLOWS = text("SELECT flow_key, path FROM store.flows ORDER BY path")
 
 _USERS = text("SELECT user_id, nick, name, email FROM store.users ORDER BY nick")
 
-# With the limit alone, Postgres would read text after text until one answers, and mostly none does.
+# With LIMIT alone, Postgres would scan the table for the first match, and mostly there is none.
 _HELD = text("""
     WITH held AS MATERIALIZED (
         SELECT FROM store.texts WHERE lexemes @@ CAST(:query AS tsquery)

@@ -1,6 +1,7 @@
-"""The index of parts of words: it takes an extension, which a server may be given later.
+"""Creating the index for parts of words, which needs the extension pg_trgm.
 
-The migration that makes the table of texts makes it, too, where it can.
+The migration that creates the table of texts also creates this index, if it can. A server may get
+the extension later.
 """
 
 import logging
@@ -16,17 +17,17 @@ LOCK_NOT_AVAILABLE = "55P03"
 
 
 async def is_wanting(tx: Transaction) -> bool:
-    """Tell whether there is no such index, and the server has what it takes."""
+    """Tell whether the index is missing although the server has the extension."""
     return bool((await tx.execute(_IS_WANTING)).scalar_one())
 
 
 async def make(tx: Transaction) -> None:
-    """Make the index, unless the server refuses: all is found without it, and parts slowly.
+    """Create the index, unless the server refuses. Without it, parts of words are found slowly.
 
-    Texts wait to be made searchable meanwhile.
+    New texts wait to become searchable meanwhile.
 
     Raises:
-        DBAPIError: others use the table at the moment.
+        DBAPIError: others are using the table.
     """
     place = (await tx.execute(_PLACE)).scalar_one()
     try:
@@ -47,7 +48,7 @@ _IS_WANTING = text("""
     SELECT to_regclass('store.texts') IS NOT NULL AND to_regclass('store.texts_parts') IS NULL
            AND EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_trgm')
 """)
-# Where somebody has put the extension, else where it could be made.
+# The schema of the extension, or the one in which to create it.
 _PLACE = text("""
     SELECT coalesce(
         (SELECT quote_ident(nspname) FROM pg_extension AS extension

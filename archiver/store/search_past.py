@@ -1,8 +1,8 @@
-"""Searching what messages said at a moment that has passed.
+"""Searching what messages said at a past moment.
 
-All that a message ever said is searched; what is found counts if it is what the message said then.
-What was deleted by then said nothing any more, as now. Who sent it, its tags and what else a query
-asks for beside texts and times are those of now.
+All texts that a message ever had are searched; a hit counts if it is the text that the message had
+at the moment. A message that was deleted by then had none. For all other parts of a query, such as
+sender and tags, the present state of the message counts.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ from archiver.store.search_showing import NEIGHBOUR_LETTERS, Found, Neighbour, a
 
 LARGEST_KEY = 2**31 - 1
 FEWEST = 100
-"""Candidates of a look."""
+"""The fewest candidates that are searched for at once."""
 
 
 async def search_as_of(
@@ -37,10 +37,10 @@ async def search_as_of(
     older_than: Hit | None,
     seconds: float,
 ) -> tuple[Page, list[Found]]:
-    """The newest messages that were what is searched at *moment*, and what they said then.
+    """The newest messages that matched at *moment*, as a page and as they were then.
 
     Raises:
-        TookTooLong: nothing was found in so many *seconds*.
+        TookTooLong: nothing was found within *seconds*.
     """
     whole = of_the_past(meaning)
     until = monotonic() + seconds
@@ -76,21 +76,22 @@ async def search_as_of(
 
 
 def of_the_past(meaning: Meaning) -> Meaning:
-    """What *meaning* chooses of all that messages ever said."""
+    """*meaning*, applied to all texts that messages ever had."""
     return replace(meaning, query=changed(meaning.query, history=True))
 
 
 async def said_then(
     tx: Transaction, meaning: Meaning, hits: Sequence[Hit], moment: datetime
 ) -> list[Found]:
-    """Those of *hits* that said then what *meaning* searches, as they were then."""
+    """The messages of *hits* that matched *meaning* at *moment*, as they were then."""
     now = await read(tx, hits)
     then = await _then(tx, now, moment)
     said = [replace(one, **row) for one in now if (row := then.get((one.flow_key, one.id)))]
     if not finds_deleted(meaning.query):
-        # A file or an inbox item keeps what it says, and so does what vanished.
+        # Files and inbox items keep their text when they are deleted, and so do messages that are
+        # gone from the service.
         said = [one for one in said if one.deleted_at is None]
-    # A text is searched with the names of its files, unless it was edited since.
+    # The names of a message's files are part of its searched text, but not of earlier texts.
     asked = [
         (one.flow_key, one.id, space(fold(told)))
         for one in said
@@ -109,7 +110,7 @@ async def said_then(
 async def _then(
     tx: Transaction, messages: Sequence[Found], moment: datetime
 ) -> dict[Key, Mapping[str, Any]]:
-    """What is known of each of *messages* at *moment*; without those that said nothing then."""
+    """The state of each of *messages* at *moment*; those without a text then are left out."""
     found: dict[Key, Mapping[str, Any]] = {}
     for flow_key, flow in {(one.flow_key, one.flow) for one in messages}:
         ids = [one.id for one in messages if one.flow_key == flow_key]
@@ -122,7 +123,10 @@ async def _then(
 async def around_then(
     tx: Transaction, keys: Iterable[Key], *, count: int, moment: datetime
 ) -> dict[Key, list[Neighbour]]:
-    """Those of the *count* messages around each of *keys* that were there then, as they were."""
+    """Of the *count* messages on either side of each of *keys*, those that existed at *moment*.
+
+    They are returned as they were then.
+    """
     near = await around(tx, keys, count=count)
     then: dict[Key, Mapping[Any, Any]] = {}
     for flow_key in {key[0] for key in near}:

@@ -1,9 +1,9 @@
-"""What is not in `texts` yet: messages that were written, and those that were there before.
+"""The queue of messages that are not in `texts` yet: those just written, and older ones.
 
-Whoever writes messages notes their keys in the same transaction, as one row. So what is not
-committed cannot be seen and not be passed over: there is no mark of how far the search has come
-that a transaction which commits late could fall behind. What was there before the first note is
-walked, flow by flow, from the newest id down.
+A transaction that writes messages adds one row with their keys to the queue. So none is missed: a
+row becomes visible when the messages do, and there is no high-water mark below which a transaction
+could commit late. Messages that were there before the queue are walked through, flow by flow, from
+the newest id down.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,14 +21,15 @@ from archiver.store.rows import Rows, add_rows
 from archiver.store.schema import changes, lexicon, walks
 
 ONE_AT_A_TIME = 0x7365656B
-"""The first advisory lock of whoever fills `texts`: of two, the slower would undo what is newer."""
+"""The first advisory lock of whoever fills `texts`. If two did, the slower one would overwrite
+newer texts with older ones."""
 SESSIONS = 2
-"""By which one may fill it. As one of them may outlive the other, each has a lock of its own."""
+"""How many sessions one filler may use. As one may outlive the other, each has its own lock."""
 MOST_NOTES = 500
 
 
 class Lexicon(Struct, frozen=True):
-    """How the texts that are searched were made."""
+    """How the searched texts were made; if that changes, all are made again."""
 
     version: int
     language: str
@@ -39,36 +40,36 @@ class Portion(Struct, frozen=True):
 
     flow_key: int
     below: int
-    """Where to go on afterwards; 0 when these are the last."""
+    """The id below which to continue; 0 if these are the last."""
     ids: tuple[int, ...]
 
 
 class Backlog(Struct, frozen=True, kw_only=True):
-    """What cannot be found yet."""
+    """How much cannot be found yet."""
 
     changes: int
-    """Messages that were written and still wait; one that was written twice counts twice."""
+    """The number of messages in the queue; one that was written twice counts twice."""
     since: datetime | None
     """When the oldest of them was written."""
     flows: int
-    """Flows whose earlier messages are not all in `texts`."""
+    """The number of flows whose older messages are not all in `texts` yet."""
 
 
 async def note(tx: Transaction, keys: Iterable[Key]) -> None:
-    """Note in the writer's transaction that messages are not in `texts` as they are now."""
+    """Queue messages, in the transaction that writes them, since `texts` is outdated for them."""
     await add_rows(tx, noted(keys))
 
 
 def noted(keys: Iterable[Key]) -> Rows:
-    """The row by which `note` does so."""
+    """The row that `note` inserts; none if there are no *keys*."""
     some = list(keys)
     return Rows(changes, ["flow_keys", "ids"], [tuple(keys_of(some).values())] if some else [])
 
 
 async def begin(*sessions: Transaction) -> bool:
-    """Become the one who fills `texts`, by one or two sessions, until their transactions end.
+    """Try to become the one who fills `texts`, until the transactions of these sessions end.
 
-    Tells whether nobody else is.
+    Returns False if somebody else is filling it. One or two sessions may be given.
     """
     for number in range(SESSIONS):
         tx = sessions[number % len(sessions)]
@@ -79,16 +80,17 @@ async def begin(*sessions: Transaction) -> bool:
 
 
 async def lexicon_of(tx: Transaction) -> Lexicon | None:
-    """How the texts are made; None when there are none yet."""
+    """How the texts are made; None if there are none yet."""
     row = (await tx.execute(select(lexicon))).one_or_none()
     return None if row is None else Lexicon(row.version, row.language)
 
 
 async def adopt(tx: Transaction, wanted: Lexicon) -> Lexicon | None:
-    """Have all texts made as *wanted* says; the old ones are found until they are replaced.
+    """Have all texts made as *wanted* says; the old ones are searched until they are replaced.
 
-    Returns how they were made before; None when there were none yet. Whoever fills `texts` is
-    waited for: what is made as before must not be passed over afterwards. So is whoever adopts.
+    Returns how they were made before; None if there were none. Waits for whoever is filling
+    `texts`, since texts still made in the old way would otherwise not be made again. Also waits for
+    others who call this.
     """
     if (made := await lexicon_of(tx)) == wanted:
         return made
@@ -96,7 +98,7 @@ async def adopt(tx: Transaction, wanted: Lexicon) -> Lexicon | None:
         await tx.execute(_WAIT_FOR_LOCK, {"key": ONE_AT_A_TIME + number})
     if (made := await lexicon_of(tx)) == wanted:  # somebody else was about to do the same
         return made
-    if made is not None:  # else nothing was walked yet but what `pass_over` says
+    if made is not None:  # otherwise `walks` has nothing but the rows of `pass_over`
         await tx.execute(delete(lexicon))
         await tx.execute(delete(walks))
     await tx.execute(insert(lexicon).values(version=wanted.version, language=wanted.language))
@@ -104,22 +106,22 @@ async def adopt(tx: Transaction, wanted: Lexicon) -> Lexicon | None:
 
 
 async def pass_over(tx: Transaction, flow_keys: Iterable[int]) -> None:
-    """Walk to nothing in flows that are new: all that will be written there is noted."""
+    """Mark new flows as walked to the end: all that will be written there is queued."""
     if rows := [{"flow_key": flow_key, "below": 0} for flow_key in flow_keys]:
         await tx.execute(insert(walks).on_conflict_do_nothing(), rows)
 
 
 async def take_changes(tx: Transaction, *, enough: int) -> list[Key]:
-    """So many of the messages noted, or what the last note holds more; they are noted no more.
+    """Take messages from the queue, the newest rows first, until there are *enough*.
 
-    The newest notes come first.
+    Rows are taken whole, so there may be more; but at most `MOST_NOTES` rows are taken.
     """
     taken = (await tx.execute(_TAKE, {"most": MOST_NOTES, "enough": enough})).all()
     return [key for row in taken for key in zip(row.flow_keys, row.ids, strict=True)]
 
 
 async def next_portion(tx: Transaction, *, most: int) -> Portion | None:
-    """The next messages to walk to; None when all flows are walked to the end."""
+    """The next older messages to add to `texts`; None if all flows are walked to the end."""
     while flow := (await tx.execute(_NEXT_FLOW)).one_or_none():
         asked = {"flow_key": flow.flow_key, "below": flow.below, "most": most}
         ids: Sequence[int] = (await tx.execute(_IDS, asked)).scalars().all()
@@ -131,12 +133,12 @@ async def next_portion(tx: Transaction, *, most: int) -> Portion | None:
 
 
 async def advance(tx: Transaction, portion: Portion) -> None:
-    """Note that the messages of *portion* are in `texts`."""
+    """Record that the messages of *portion* are in `texts`."""
     await tx.execute(_ADVANCE, {"flow_key": portion.flow_key, "below": portion.below})
 
 
 async def backlog(tx: Transaction) -> Backlog:
-    """What cannot be found yet."""
+    """How much cannot be found yet."""
     row = (await tx.execute(_BACKLOG)).one()
     return Backlog(changes=int(row.changes), since=row.since, flows=row.flows)
 

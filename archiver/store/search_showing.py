@@ -1,6 +1,7 @@
-"""What was found, as it is shown: messages with flow and sender, and what was said around.
+"""Search results as they are shown: messages with flow and sender, and the messages around them.
 
-A search finds rows of `texts`; between that and this the message may have changed, or be gone.
+A search finds rows of `texts`. By the time the message is read here, it may have changed, or be
+gone.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,7 @@ from archiver.store.connection import Transaction
 from archiver.store.search import Hit
 
 NEIGHBOUR_LETTERS = 500
-"""Of a message that is shown only because it is near."""
+"""How much is shown of a message that is only near one that was found."""
 
 
 class Found(Struct, frozen=True, kw_only=True):
@@ -28,21 +29,21 @@ class Found(Struct, frozen=True, kw_only=True):
     event: str
     user_id: str | None
     nick: str | None
-    """Or the name under which an integration sent it."""
+    """The sender's nick, or the name under which an integration sent the message."""
     sent_at: datetime | None
     content: str
-    """What it says now; nothing when it was deleted."""
+    """Its present text; empty if it is chat that was deleted."""
     tags: Sequence[str]
     thread_id: str | None
     edited_at: datetime | None
     deleted_at: datetime | None
     file_names: Sequence[str]
     said: str = ""
-    """The text that was found: what it says, or what it said once."""
+    """The text that was found: the present one or an earlier one."""
 
     @property
     def says_other(self) -> bool:
-        """Tell whether it does not say any more what was found."""
+        """Tell whether its present text differs from the one that was found."""
         return self.said != self.content
 
 
@@ -53,12 +54,12 @@ class Neighbour(Struct, frozen=True, kw_only=True):
     nick: str | None
     sent_at: datetime | None
     content: str | None
-    """The beginning of it; None when nobody knows what it said at the moment that was asked for."""
+    """The start of its text; None if what it said at the requested moment is not known."""
     is_deleted: bool
 
 
 async def read(tx: Transaction, hits: Sequence[Hit]) -> list[Found]:
-    """The messages of *hits*, in their order; without those that are gone."""
+    """The messages of *hits*, in the same order; those that are gone are left out."""
     asked = keys_of((hit.flow_key, hit.message_id) for hit in hits)
     rows = (await tx.execute(_FOUND, asked)).mappings()
     found = {(row["flow_key"], row["id"]): Found(**row, said=row["content"]) for row in rows}
@@ -71,8 +72,8 @@ async def read(tx: Transaction, hits: Sequence[Hit]) -> list[Found]:
 
 
 def _said(one: Found, ordinal: int, past: Sequence[str]) -> str:
-    """The text with that number among those of `texts`; of what says nothing any more, the last."""
-    # Those that are alike as far as they are searched are one there.
+    """The text that has the number *ordinal* in `texts`; for a deleted message, its last one."""
+    # Texts that are equal as far as they are searched are one row there.
     alike: dict[str, str] = {}
     for text_ in past:
         alike.setdefault(text_[:LONGEST_TEXT], text_)
@@ -89,7 +90,7 @@ async def _past(tx: Transaction, keys: Iterable[Key]) -> dict[Key, list[str]]:
 
 
 async def around(tx: Transaction, keys: Iterable[Key], *, count: int) -> dict[Key, list[Neighbour]]:
-    """Up to *count* messages before and after each of *keys* in its flow, by ids."""
+    """Up to *count* messages on either side of each of *keys*, by id, in the same flow."""
     found: dict[Key, list[Neighbour]] = {}
     asked = {**keys_of(keys), "count": count, "letters": NEIGHBOUR_LETTERS}
     for row in map(dict, (await tx.execute(_AROUND, asked)).mappings()):

@@ -1,4 +1,4 @@
-"""Filling `texts`: what messages say, and what marks them."""
+"""Filling `texts`: the texts of messages and the marks by which filters find them."""
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
@@ -26,16 +26,18 @@ from archiver.store.fetching import Query, fetch
 from archiver.store.rows import Rows, add_rows
 
 MOST_EARLIER_LETTERS = 1_000_000
-"""Of what a message said before its edits; what comes later is found while it is what it says."""
+"""How much of a message's earlier texts is searched, the oldest first. Later ones can be found only
+while they are the present text."""
 LAST_HOUR = 2**27 - 1
 EPOCH = datetime.fromtimestamp(0, UTC)
-"""What tells no time stands here, and is in no span of time; what tells this time, just after."""
+"""The time of messages without one, which are in no span of time. A message that was really sent at
+this time is put just after it."""
 _EPOCH_AT = moment(EPOCH) or 0
 _HOUR = 3_600_000_000
 
 
 class Said(Struct, frozen=True):
-    """A stored message, as far as it matters to whoever looks for it; the columns of `_SAID`."""
+    """What matters of a stored message for the search; the fields are the columns of `_SAID`."""
 
     flow_key: int
     id: int
@@ -52,15 +54,15 @@ class Said(Struct, frozen=True):
     has_reactions: bool
     external_user_name: str | None
     earlier: Sequence[str]
-    """Texts that it had before, each once; the oldest first, as many as are searched."""
+    """Texts that it had, each once, the oldest first; as many as are searched."""
     last: str
-    """Of a deleted message, what it said last; else nothing."""
+    """The last text of a deleted message; empty for others."""
     is_searched: bool | None
-    """Whether `texts` has rows of it."""
+    """Whether `texts` has rows of it; None if not."""
 
 
 class Searched(NamedTuple):
-    """One row of `texts`, as COPY takes it."""
+    """One row of `texts`, with values in the form that COPY takes."""
 
     flow_key: int
     message_id: int
@@ -72,15 +74,15 @@ class Searched(NamedTuple):
 
     @property
     def key(self) -> Key:
-        """Of its message."""
+        """The key of its message."""
         return self.flow_key, self.message_id
 
 
 def searched(message: Said, ordinal: int, spaced: str, found: Collection[bytes]) -> Searched:
-    """The row of a text of *message* that is *spaced* and *found* by these lexemes.
+    """The row for a text of *message*: *spaced* is the text, *found* the lexemes that find it.
 
     Raises:
-        psycopg.DataError: there are more of them than Postgres takes.
+        psycopg.DataError: the lexemes are more than Postgres allows.
     """
     at = moment(message.sent_at or EPOCH) or 0
     if message.sent_at == EPOCH:
@@ -90,13 +92,13 @@ def searched(message: Said, ordinal: int, spaced: str, found: Collection[bytes])
 
 
 async def size_bytes(tx: Transaction, keys: Iterable[Key]) -> int:
-    """How much the stored messages among *keys* say and have said; their texts are not read."""
+    """The total size of the texts, with earlier ones, of the stored messages among *keys*."""
     ((size,),) = await fetch(tx, _SIZE, keys_of(keys))
     return int(size)
 
 
 async def said(tx: Transaction, keys: Iterable[Key]) -> list[Said]:
-    """The stored messages among *keys*; of texts, as much as is searched."""
+    """The stored messages among *keys*, with as much of their texts as is searched."""
     asked = {
         **keys_of(keys),
         "longest": integer(LONGEST_TEXT),
@@ -106,20 +108,19 @@ async def said(tx: Transaction, keys: Iterable[Key]) -> list[Said]:
 
 
 async def stems(tx: Transaction, words: Sequence[str], *, language: str) -> list[Sequence[str]]:
-    """What Postgres finds each of *words* by, in their order."""
-    # A space ends a word for its parser, whatever the word: so what it finds in a text is what it
-    # finds in each word of it.
+    """The lexemes that Postgres makes of each of *words*, in the same order."""
+    # Its parser ends a word at every space, so the lexemes of a text are those of its words.
     found = await fetch(tx, _STEMS, {"words": texts(words), "language": language.encode()})
     return [its for (its,) in found]
 
 
 async def add(tx: Transaction, rows: Sequence[Searched]) -> None:
-    """Put down *rows* of messages of which nothing is searched yet."""
+    """Insert *rows* of messages that have none in `texts` yet."""
     await add_rows(tx, Rows(schema.texts, Searched._fields, rows))
 
 
 async def replace(tx: Transaction, keys: Iterable[Key], rows: Sequence[Searched]) -> None:
-    """Make *rows* all that is searched of the messages *keys*; what stays alike is not written."""
+    """Replace the rows of the messages *keys* by *rows*; rows that stay the same are left alone."""
     columns = {
         "its_flows": numbers([row.flow_key for row in rows], bits=32),
         "its_ids": numbers([row.message_id for row in rows], bits=64),
@@ -136,7 +137,7 @@ async def replace(tx: Transaction, keys: Iterable[Key], rows: Sequence[Searched]
         await tx.execute(_PUT, columns)
 
 
-# Postgres knows how long a text is that it keeps apart, and fetches none for it.
+# Postgres knows the length of a text that it stores out of line (TOAST) without reading it.
 _SIZE = Query.of("""
     SELECT CAST(coalesce(sum(octet_length(m.content) + CASE WHEN m.revisions = 0 THEN 0 ELSE
                (SELECT coalesce(sum(octet_length(r.content)), 0) FROM store.revisions AS r

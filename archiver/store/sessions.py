@@ -1,18 +1,18 @@
-"""What holds for a connection as long as it lasts: whose session it is, and of which history.
+"""The settings of a session, and the check that the database is still the one we have written to.
 
-A standby that is promoted begins another *timeline*. What was not replicated is gone from it, with
-the claims that were written with it; but whoever wrote it knows it still, and would claim it again.
-So an engine works on one timeline, and on another one refuses to work at all. It is the same with a
-backup that takes the place of the database: what a copied server writes on begins before where it
-had come to, and what is loaded from a dump is another database, or its tables are others. Each new
-session looks for that, and one that lasts looks now and then, for how far the server has come.
+A standby that is promoted begins another *timeline*. It lacks what was not replicated, including
+the claims in the ledger; but a process that wrote these remembers them, and would claim them again.
+So an engine works on one timeline, and refuses to work on any other. The same goes for a backup
+that replaces the database: a server restored from a copy goes on from an earlier position in its
+WAL, and a restored dump is another database, or has other tables. Each new session checks all of
+this; a session that lasts repeats the check from time to time.
 
-Behind a pooler as PgBouncer, each transaction may be on another session of the server. There
-nothing outlives a transaction but what a pooler carries over, as the time zone; so no statement is
-kept prepared, and each transaction looks for itself which history it is on.
+Behind a pooler such as PgBouncer, each transaction may run on another session of the server.
+Nothing outlives a transaction there except the settings that the pooler carries over, such as the
+time zone. So no statement is kept prepared, and each transaction makes the check itself.
 
-A database and a role may have settings of their own, made for other programs. What our statements
-and what we read of their answers depend on is set for each session.
+A database or a role may have default settings that were made for other programs. Those that our
+statements, and our reading of their results, depend on are set in each session.
 """
 
 import asyncio
@@ -28,22 +28,22 @@ from archiver.errors import ArchiverError
 from archiver.store.connection import Transaction, driver_of
 
 APPLICATION = "archiver"
-"""What sessions are called, before the key of their engine."""
+"""The first part of the name of our sessions; the key of their engine follows."""
 
 LOOK_SECONDS = 1.0
-"""How often a session that lasts looks how far the server has come."""
+"""How often a session that lasts repeats the check."""
 
 CARRIED: Mapping[str, str] = {
     "DateStyle": "ISO, MDY",
     "TimeZone": "UTC",
     "standard_conforming_strings": "on",
 }
-"""What a pooler carries over as well, for it is told of changes."""
+"""Settings that a pooler carries over too, since the server reports changes of them."""
 
 OURS: Mapping[str, str] = {
-    # All else is named with its schema, so nothing that lies elsewhere is taken for it.
+    # We qualify all other names, so nothing in another schema can be taken for ours.
     "search_path": "pg_catalog",
-    # Under the lock of its flow, a writer sees what others wrote before.
+    # A writer must see, once it has the lock of a flow, what others wrote before.
     "default_transaction_isolation": "read committed",
     "IntervalStyle": "postgres",
     "bytea_output": "hex",
@@ -51,18 +51,18 @@ OURS: Mapping[str, str] = {
     "array_nulls": "on",
     "transform_null_equals": "off",
     "gin_fuzzy_search_limit": "0",
-    # What may not take long has a limit of its own; an export takes as long as it does.
+    # What must not take long sets its own limit; an export takes as long as it needs.
     "statement_timeout": "0",
     "transaction_timeout": "0",
     "lock_timeout": "0",
     "idle_session_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
 }
-"""What is set where no pooler is in between: behind one, others would get such a session."""
+"""Settings for sessions without a pooler; behind one, other clients would get the session too."""
 
 
 class AnotherHistory(ArchiverError):
-    """What was written before may not be there any more; begin anew from what there is."""
+    """What we have written may be gone from the database; start again from what is there."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -72,31 +72,35 @@ class AnotherHistory(ArchiverError):
 
 
 class Whereabouts(NamedTuple):
-    """Where a session finds itself."""
+    """Which history a session is on, and how far that has come."""
 
     timeline: str | None
-    """Of the server and its database; None on a standby, which writes nothing."""
+    """Identifies the server, its timeline and the database; None on a standby, which is
+    read-only."""
     tables: int | None
-    """What the server calls one of our tables; None before they are made."""
+    """The OID of one of our tables; None before they are created."""
     position: int | None
-    """How much the server has ever written; it only grows."""
+    """The position in the WAL: how much the server has ever written, which only grows. None on a
+    standby."""
 
 
 @dataclass(slots=True)
 class DatabaseHistory:
-    """What an engine works on, and how far that has come; None until it is known."""
+    """The history that an engine works on, and the newest position seen; None until known."""
 
     timeline: str | None = None
     tables: int | None = None
     position: int = 0
     looked_at: float = -math.inf
-    """When, in the event loop's seconds."""
+    """When that was last checked, on the event loop's clock."""
 
     def check(self, found: Whereabouts, *, before: int) -> None:
-        """Take *found* to be of our history, which had come to *before* when it was asked for.
+        """Make sure that *found* is on our history, and remember how far that has come.
+
+        *before* is the position that was known when *found* was requested.
 
         Raises:
-            AnotherHistory: it is of another one, or an earlier one of ours.
+            AnotherHistory: it is on another history, or at an earlier position of ours.
         """
         if found.timeline is None or found.position is None:
             return
@@ -116,12 +120,13 @@ async def begin_session(
     history: DatabaseHistory,
     standstill_seconds: float | None,
 ) -> None:
-    """Set what holds for all transactions on *connection*, as far as it is our own.
+    """Set up a new session, as far as it is ours alone, and check its history.
 
-    No startup option says any of this, since poolers refuse those.
+    The settings are not given as startup options, since poolers refuse those.
 
     Raises:
-        AnotherHistory: the server is not where the one before was, or is where it was earlier.
+        AnotherHistory: the server is not on the history of the sessions before, or at an earlier
+            position of it.
     """
     before = history.position
     ours = dict(OURS)
@@ -149,10 +154,12 @@ def is_pooled(tx: Transaction) -> bool:
 
 
 async def check_history(tx: Transaction, history: DatabaseHistory | None) -> None:
-    """Make sure that a transaction is on our history; if no pooler is between, now and then.
+    """Make sure that a transaction is on our history.
+
+    Behind a pooler this is checked each time, otherwise at most every `LOOK_SECONDS`.
 
     Raises:
-        AnotherHistory: it is on another one.
+        AnotherHistory: it is on another history, or at an earlier position of ours.
     """
     if history is None:
         return
@@ -163,7 +170,8 @@ async def check_history(tx: Transaction, history: DatabaseHistory | None) -> Non
         history.check(Whereabouts(*found.one()), before=before)
 
 
-# The first eight digits of the name of a file of WAL, the server that it belongs to, the database.
+# The timeline is the first eight digits of the name of a WAL file; the server and the database are
+# identified beside it.
 _MOMENT = """
     CASE WHEN NOT pg_is_in_recovery() THEN
         (SELECT system_identifier FROM pg_control_system()) || '/'
@@ -177,8 +185,8 @@ _MOMENT = """
     END
 """
 
-# If the process that serves us is not the one that we connected to, a pooler is between. Not all
-# that is set is known to all releases of Postgres.
+# If the server process is not the one that we connected to, a pooler is in between. Some of the
+# settings are unknown to older releases of Postgres.
 _BEGIN_SESSION = f"""
     SELECT pg_backend_pid() <> %(pid)s, {_MOMENT}, (
         SELECT count(set_config(name, value, false))

@@ -1,6 +1,6 @@
-"""What is to be asked for: the gaps of the ledger, and what is doubted of it.
+"""What is to be requested from the service: the gaps in the ledger, and what is doubted.
 
-It is read every second, of all flows, so it is read as cheaply as can be.
+This is read every second for all flows, so the query is as cheap as possible.
 """
 
 from msgspec import Struct
@@ -14,19 +14,19 @@ from archiver.store.schema import ledger
 
 
 class Wanting(Struct, frozen=True, kw_only=True):
-    """What is to be asked for of one flow."""
+    """What is to be requested of one flow."""
 
     missing: Ranges
-    """Due, and proven by nobody."""
+    """The gaps: ids that are due, and that no witness has proven."""
     doubted: Ranges
     due: int
     epoch: int
     is_early: bool = False
-    """There are doubts, which a listing cannot lift yet, and so they are left out."""
+    """Whether there are doubts that are left out here, since no listing can lift them yet."""
 
 
 async def wanting(tx: Transaction) -> dict[int, Wanting]:
-    """By flow key: what is to be asked for, of the flows of which anything is."""
+    """By flow key: what is to be requested; flows of which nothing is are left out."""
     return {
         flow_key: Wanting(
             missing=read_ranges(missing), doubted=read_ranges(doubted), due=due, epoch=epoch
