@@ -1,4 +1,4 @@
-"""Where the database is: its URL, and what is said when that leads nowhere."""
+"""The URL of the database, and the advice to give when no connection can be made."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ CROWDED = (
 
 
 class UrlRefused(ArchiverError):
-    """The URL, or an option in it, cannot be used, whatever the server."""
+    """The URL, or an option in it, cannot be used with any server."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"ARCHIVER_DATABASE_URL is not usable: {reason}")
@@ -30,7 +30,7 @@ class DatabaseUnreachable(ArchiverError):
 
 
 def parsed(url: str) -> URL:
-    """*url* for SQLAlchemy and psycopg.
+    """*url* parsed, for SQLAlchemy with psycopg.
 
     Raises:
         ArchiverError: it is not a PostgreSQL URL.
@@ -49,12 +49,12 @@ def parsed(url: str) -> URL:
 
 
 _REFUSED = re.compile(r"\bFATAL\b|failed: [^\s:]+:  ")
-"""What libpq puts before the answer of a server: how grave it is, in the language of the server."""
+"""Matches an error of the server itself, by its severity, which may be in another language."""
 
 
 def _advice(reason: str) -> str:
     """What to do about a connection that could not be made."""
-    # No SQLSTATE comes with it; what a server answers may be in another language.
+    # There is no SQLSTATE, and what a server says may be in another language.
     for told, advice in _ADVICE.items():
         if told in reason:
             return advice
@@ -88,7 +88,7 @@ _ADVICE: Mapping[str, str] = {
     "certificate": "correct sslmode or sslrootcert in ARCHIVER_DATABASE_URL",
     "sslmode": "correct sslmode in ARCHIVER_DATABASE_URL",
 }
-"""By what libpq says in the reason."""
+"""The advice, by a part of the reason."""
 
 
 def _safe(url: URL) -> str:

@@ -1,4 +1,4 @@
-"""Queries that people write themselves: they can read, and neither change anything nor run on."""
+"""Queries that people write themselves: they can only read, and for a limited time."""
 
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -28,15 +28,16 @@ PROTOCOL = "08P01"
 CHECKS_CHANGES = "transformDeclareCursorStmt"
 COUNTS_STATEMENTS = "exec_parse_message"
 OPENS_RELATION = "parserOpenTable"
-"""Functions of the server, which tell refusals of one code apart in whatever language it speaks."""
+"""Functions in the source of the server that report errors. They distinguish errors with the same
+SQLSTATE, whatever the language of the message."""
 SERVER_AWAY = frozenset({"08", "53", "57", "58"})
-"""Not all that a writer would wait for: what a query is refused for, the query must mend."""
+"""Not all the classes for which a writer waits; for the others, the query must be corrected."""
 CHANGE = re.compile(
     r"\s*(INSERT|UPDATE|DELETE|MERGE|TRUNCATE|CREATE|ALTER|DROP|GRANT|REVOKE|REFRESH|VACUUM)\b",
     re.IGNORECASE,
 )
 AT_ONCE = 1000
-"""Rows that are fetched together: an answer may be larger than memory."""
+"""How many rows are fetched together; the whole result may be larger than memory."""
 EXPLAIN = re.compile(
     r"""\s*EXPLAIN\b\s*
     (?:\( (?!\s*(?:SELECT|VALUES|WITH|TABLE)\b) (?P<options>[\w\s,]+) \)
@@ -44,15 +45,15 @@ EXPLAIN = re.compile(
     (?P<query>.*)""",
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
-"""Options hold nothing that could begin a quote or a comment: behind them is the query."""
+"""The options cannot contain the start of a quote or a comment, so what follows is the query."""
 
 
 class QueryRefused(ArchiverError):
-    """Postgres does not take the query, or it took too long; the text says why."""
+    """Postgres refused the query, or it took too long; the message says why."""
 
 
 class Json(str):
-    """A value of JSON, as Postgres writes it: reading it would lose digits of its numbers."""
+    """A JSON value as Postgres writes it; parsing it would lose digits of numbers."""
 
     __slots__ = ()
 
@@ -62,11 +63,12 @@ class Answer(Struct, frozen=True, kw_only=True):
 
     columns: Sequence[str]
     is_plan: bool = False
-    """Whether it tells how a query would be answered; then each row is some lines of that."""
+    """Whether this is the plan of a query; each row is then some lines of it."""
     rows: AsyncIterator[Sequence[Any]]
-    """Values of Python's; JSON, and times that Python has no value for, as Postgres writes them.
+    """Values of Python's types. JSON, and times that Python cannot represent, are as Postgres
+    writes them.
 
-    They come while they are asked for, of one moment.
+    Rows are fetched as they are consumed, all from one snapshot.
     """
 
 
@@ -76,13 +78,13 @@ async def ask(
 ) -> AsyncIterator[Answer]:
     """The answer to *query*, in which tables of *schema* need not be qualified.
 
-    Before a query may stand ``EXPLAIN``: the answer is its plan.
+    If the query begins with ``EXPLAIN``, the answer is its plan.
 
-    Days and hours are those of the time zone *zone*; so are the times in the answer.
+    Dates and times, in the query and in the answer, are in the time zone *zone*.
 
     Raises:
-        QueryRefused: it is no query, would change something, takes longer than *seconds* until
-            rows come or go on to come, or there is no such zone.
+        QueryRefused: it is not a query, or would change something; it takes longer than *seconds*
+            until the first rows or the next ones come; or there is no such time zone.
     """
     explained = EXPLAIN.fullmatch(query)
     asked = explained["query"] if explained else query
@@ -93,15 +95,15 @@ async def ask(
             limits = {"schema": schema, "timeout": f"{seconds * 1000:.0f}", "zone": zone}
             await tx.execute(_LIMITS, limits)
             connection = driver_of(tx)
-            # A cursor takes a query and nothing else: COPY could write files and run programs.
-            # It must be one statement only, so that nothing can end our transaction before it. The
-            # simple protocol takes several; what wants a binary result is sent by the other one,
-            # behind a pooler too, where nothing is prepared. What is fetched is text nevertheless.
+            # DECLARE takes a query and nothing else: COPY could write files and run programs. It
+            # must be a single statement, so that none before it can end our transaction. The simple
+            # protocol accepts several. Asking for a binary result forces the extended protocol,
+            # also behind a pooler, where nothing is prepared; FETCH returns text nevertheless.
             await connection.execute(f"{before}{asked}", binary=True)
             cursor = _reading_exactly(connection)
             if explained:
-                # By itself it would take, and ANALYZE would run, what makes tables: a transaction
-                # that only reads does not keep it from that. The cursor has.
+                # EXPLAIN alone would accept statements that create tables, and with ANALYZE run
+                # them, which a read-only transaction does not prevent. DECLARE has refused those.
                 before = f"EXPLAIN ({_options(explained)}) "
                 await cursor.execute(f"{before}{asked}", binary=True)
             else:
@@ -119,7 +121,7 @@ async def ask(
 
 
 async def _rows(cursor: psycopg.AsyncCursor, *, is_all: bool) -> AsyncIterator[Sequence[Any]]:
-    """What *cursor* has fetched and, unless that is all, what there is to fetch besides."""
+    """The rows that *cursor* has fetched and, unless *is_all*, those that remain to be fetched."""
     while rows := await cursor.fetchall():
         for row in rows:
             yield row
@@ -129,9 +131,9 @@ async def _rows(cursor: psycopg.AsyncCursor, *, is_all: bool) -> AsyncIterator[S
 
 
 def _place(error: DBAPIError | psycopg.Error, query: str, asked: str, before: str) -> str:
-    """On lines of its own, where in *query* the error is, if the server tells.
+    """Lines that point to the error in *query*, if the server tells its position.
 
-    It was sent *asked*, with which *query* ends, and *before* that.
+    The server was sent *before* and *asked*, which is the end of *query*.
     """
     cause = error.orig if isinstance(error, DBAPIError) else error
     position = cause.diag.statement_position if isinstance(cause, psycopg.Error) else None
@@ -142,12 +144,12 @@ def _place(error: DBAPIError | psycopg.Error, query: str, asked: str, before: st
 
 
 def _options(explained: re.Match[str]) -> str:
-    """The options of an EXPLAIN, as they stand between its parentheses."""
+    """The options of an EXPLAIN, in the form that goes between parentheses."""
     return explained["options"] or ", ".join((explained["words"] or "").split()) or "COSTS"
 
 
 def _reading_exactly(connection: psycopg.AsyncConnection) -> psycopg.AsyncCursor:
-    """A cursor that gives no value otherwise than it is in the database."""
+    """A cursor that returns every value exactly as it is in the database."""
     cursor = connection.cursor()
     set_json_loads(_json, cursor)
     for name in ("date", "time", "timetz", "timestamp", "timestamptz", "interval"):
@@ -160,7 +162,7 @@ def _json(data: str | bytes) -> Json:
 
 
 class _TimeLoader(Loader):
-    """A time or a span of time; as Postgres writes it, where Python has no such value."""
+    """Loads times and intervals; those that Python cannot represent, as Postgres writes them."""
 
     def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
         super().__init__(oid, context)
@@ -171,7 +173,7 @@ class _TimeLoader(Loader):
     def load(self, data: Buffer) -> Any:
         told = bytes(data)
         try:
-            # psycopg makes days of months, and nothing of a span without end.
+            # psycopg converts months to days, and cannot load an infinite interval.
             if self._known is not None and not _VAGUE.search(told):
                 return self._known.load(told)
         except psycopg.DataError:
@@ -187,28 +189,28 @@ _LIMITS = text(
     "SELECT set_config('search_path', :schema, true),"
     " set_config('statement_timeout', :timeout, true),"
     " set_config('TimeZone', :zone, true),"
-    " set_config('cursor_tuple_fraction', '1', true)"  # all rows are wanted, not the first soon
+    " set_config('cursor_tuple_fraction', '1', true)"  # plan for all rows, not the first
 )
 
 
 def in_words(seconds: float) -> str:
-    """So many *seconds*, as a person says it."""
+    """A number of *seconds* in words, such as "30 seconds"."""
     return f"{seconds:g} {'second' if seconds == 1 else 'seconds'}"
 
 
 def _refusal(error: DBAPIError | psycopg.Error, query: str, seconds: float) -> str | None:
-    """What is wrong with the query; None when it is not the query that is wrong."""
+    """What is wrong with the query; None if the error has another cause."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     state, told = sqlstate(error), first_line(error)
     diag = cause.diag if isinstance(cause, psycopg.Error) else None
     severity, source = diag and diag.severity_nonlocalized, diag and diag.source_function
     if state == CANCELED:
         return f"the query took longer than {in_words(seconds)}; allow more with --timeout"
-    # What a WITH would change is told as a cursor's lack of a feature.
+    # A WITH that changes data is refused as a feature that cursors do not support.
     changes = state == NOT_SUPPORTED and source == CHECKS_CHANGES
     if changes or state in {READ_ONLY, NOT_UPDATABLE} or (state == NOT_SQL and CHANGE.match(query)):
         return "the archive can be read here, not changed"
-    # FATAL would be what a pooler says of a connection that it ends.
+    # With FATAL, it would be a pooler that closes the connection.
     if state == PROTOCOL and severity == "ERROR":
         return "nobody gives a value for $1: write the value itself into the query"
     if state == NOT_SQL:

@@ -1,7 +1,7 @@
-"""What is stored held against what should be, row by row and by Postgres itself.
+"""Comparing the stored rows with those that should be stored; Postgres does the comparison.
 
-What should be stored of a stretch of ids is handed over as JSON, of which Postgres makes rows of
-the very table: so values are compared as SQL has them, however they are written in JSON or Python.
+The expected rows of a stretch of ids are sent as JSON, which Postgres converts to rows of the same
+table. So values are compared as SQL values, whatever their form in JSON or Python.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -23,17 +23,18 @@ TOLD_LETTERS = 120
 
 
 class Difference(Struct, frozen=True, kw_only=True):
-    """A derived row that is not the replay of the journal."""
+    """A difference between a derived row and the replay of the journal."""
 
     table: str
     id: str
-    """Of the message or thread."""
+    """The id of the message or thread."""
     revision: int | None
-    """The ordinal of the row, in the history of a message."""
+    """If the row is a revision, its ordinal in the history of the message."""
     field: str | None
-    """None when the row is missing, or should not be there."""
+    """None if the whole row is missing, or should not be there."""
     stored: str | None
-    """The start of the value, as text; of a whole row ``row``, or None when there is none."""
+    """The start of the value, as text; for a whole row, ``row``, or None if there is no such
+    row."""
     expected: str | None
 
     @property
@@ -43,14 +44,14 @@ class Difference(Struct, frozen=True, kw_only=True):
 
     @property
     def is_unfounded(self) -> bool:
-        """Tell whether nothing in the journal calls for the row."""
+        """Tell whether nothing in the journal accounts for the row."""
         return self.field is None and self.expected is None
 
 
 async def compare_messages(
     tx: Transaction, stretch: Stretch, held: Mapping[Key, Held]
 ) -> list[Difference]:
-    """How the messages stored of a stretch differ from *held*, which should be stored."""
+    """How the stored messages of a stretch differ from *held*, which should be stored."""
     if not await _holds_any(tx, messages, "id", stretch):
         return [_missing(messages, key) for key in held]
     rows = [_message_row(key, one) for key, one in held.items()]
@@ -60,7 +61,7 @@ async def compare_messages(
 async def compare_revisions(
     tx: Transaction, stretch: Stretch, histories: Mapping[Key, History]
 ) -> list[Difference]:
-    """How the revisions stored of a stretch differ from *histories*, which should be stored."""
+    """How the stored revisions of a stretch differ from *histories*, which should be stored."""
     if not await _holds_any(tx, revisions, "message_id", stretch):
         return [
             _missing(revisions, key, ordinal)
@@ -80,14 +81,17 @@ async def compare_revisions(
 async def compare_threads(
     tx: Transaction, flow_key: int, asked: Collection[str], shown: Collection[Shown]
 ) -> list[Difference]:
-    """How the threads *asked* for are stored otherwise than *shown*, at most one of each."""
+    """How the stored threads with the ids *asked* differ from *shown*, which should be stored.
+
+    *shown* has at most one state of each thread.
+    """
     rows = [_thread_row(one) for one in shown]
     named = {"flow_key": flow_key, "threads": list(asked)}
     return await _differences(tx, threads, rows, "thread_id = ANY(:threads)", named)
 
 
 async def newest(tx: Transaction, shown: Collection[Shown]) -> list[Shown]:
-    """Of each thread among *shown* the newest state, as Postgres orders them."""
+    """The newest state of each thread among *shown*, as Postgres orders them."""
     in_order = list(shown)
     if len({(one.flow_key, one.thread.id) for one in in_order}) == len(in_order):
         return in_order
@@ -98,7 +102,10 @@ async def newest(tx: Transaction, shown: Collection[Shown]) -> list[Shown]:
 async def outdated_threads(
     tx: Transaction, shown: Collection[Shown]
 ) -> list[tuple[Shown, Difference]]:
-    """Those of *shown*, at most one of each thread, that are newer than what is stored."""
+    """The states in *shown* that are newer than the stored ones, or whose threads are not stored.
+
+    *shown* has at most one state of each thread.
+    """
     in_order = list(shown)
     if not in_order:
         return []
@@ -142,7 +149,7 @@ async def _differences(
 
 
 async def _holds_any(tx: Transaction, table: Table, id_: str, stretch: Stretch) -> bool:
-    """Tell whether *table* has any row of a stretch: what it has none of need not be compared."""
+    """Tell whether *table* has any row of a stretch; without any, there is nothing to compare."""
     of_flow = table.c.flow_key == stretch.flow_key
     within = and_(table.c[id_] > stretch.after, table.c[id_] <= stretch.last)
     return (await tx.execute(select(true()).where(of_flow, within).limit(1))).scalar() is not None
@@ -165,7 +172,10 @@ def _asked(stretch: Stretch) -> dict[str, object]:
 
 @cache
 def _comparison(table: Table, scope: str) -> TextClause:
-    """Each field in which a stored row differs from the expected one; or one row for all of it."""
+    """The query for the fields in which stored and expected rows differ.
+
+    A row that exists on one side only is reported once, as a whole.
+    """
     keys = [column.name for column in table.primary_key]
     values = [column.name for column in table.columns if not column.primary_key]
     fields = ", ".join(
@@ -195,7 +205,7 @@ def _comparison(table: Table, scope: str) -> TextClause:
 
 
 def _message_row(key: Key, held: Held) -> dict[str, object]:
-    """A row of `messages`: made here anew, so that a mistake of the writer's shows."""
+    """A row of `messages`. This does not reuse the writer's code, so that its mistakes show."""
     names = {"user": "user_id", "thread": "thread_id", "parent": "parent_id"}
     message = held.message
     return _named(asdict(message), names) | {

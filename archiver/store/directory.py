@@ -1,7 +1,7 @@
-"""Flows and people: who they are, and when they were first and last seen.
+"""Flows and people: their names and states, and when they were first and last seen.
 
-A flow's row comes into being when the flow is listed, or when the first event names it. Nothing
-here is ever deleted: flows are renamed, left and disabled, and their history stays.
+A flow gets a row when it is listed, or when the first event names it. Nothing here is ever deleted:
+flows are renamed, left and disabled, but their history stays.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,8 @@ from archiver.store.connection import Transaction
 from archiver.store.schema import flows, ledger, users
 
 LONGEST_PATH = 400
-"""Letters of a path that is set aside: with an id they fit into the index, in any script."""
+"""How many letters are kept of a path that is set aside; with an id they fit into the index, in any
+script."""
 
 
 async def flow_keys(tx: Transaction) -> dict[FlowId, int]:
@@ -26,31 +27,31 @@ async def flow_keys(tx: Transaction) -> dict[FlowId, int]:
 
 
 async def paths_of(tx: Transaction, keys: Iterable[int]) -> list[str]:
-    """The paths of flows, in their order."""
+    """The paths of these flows, sorted."""
     statement = select(flows.c.path).where(flows.c.flow_key.in_(keys)).order_by(flows.c.path)
     return list(await tx.scalars(statement))
 
 
 async def flow_paths(tx: Transaction) -> dict[int, str]:
-    """The path of every known flow by its key, in the order of paths."""
+    """By flow key: the path of every known flow, in the order of paths."""
     statement = select(flows.c.flow_key, flows.c.path).order_by(flows.c.path, flows.c.flow_key)
     return {row.flow_key: row.path for row in await tx.execute(statement)}
 
 
 async def path_of(tx: Transaction, flow_key: int) -> str:
-    """The path of a flow; its id while nobody has told the path."""
+    """The path of a flow; its id as long as the path is not known."""
     found = await tx.execute(select(flows.c.path).where(flows.c.flow_key == flow_key))
     return str(found.scalar_one())
 
 
 async def flow_at(tx: Transaction, path: str) -> int | None:
-    """The key of the flow that goes by *path*, if any."""
+    """The key of the flow that has *path*, if any."""
     found = await tx.execute(select(flows.c.flow_key).where(flows.c.path == path))
     return found.scalar()
 
 
 async def name_path(tx: Transaction, flow_key: int, path: str) -> None:
-    """Let a flow go by *path*, unless it has one already."""
+    """Give a flow the path *path*, unless it has one already."""
     nameless = flows.c.path == flows.c.flow_id
     await tx.execute(update(flows).where(flows.c.flow_key == flow_key, nameless).values(path=path))
 
@@ -85,9 +86,9 @@ async def see_flows(tx: Transaction, listed: Sequence[Flow], *, now: datetime) -
 async def name_flows(
     tx: Transaction, named: Iterable[FlowId], *, now: datetime
 ) -> dict[FlowId, int]:
-    """Make sure that flows which events name have rows; returns their keys.
+    """Make sure that the flows that events name have rows; returns their keys.
 
-    Until a listing tells its path, a flow goes by its id.
+    Until a listing tells a flow's path, its id takes that place.
     """
     ids = sorted(set(named))
     rows = [{"flow_id": id_, "path": id_, "first_seen_at": now} for id_ in ids]
@@ -96,14 +97,14 @@ async def name_flows(
 
 
 async def lose_flow(tx: Transaction, *, flow_key: int) -> None:
-    """Note that the flow cannot be read any more: left, disabled or refused."""
+    """Record that the flow cannot be read any more: it was left, disabled or refused."""
     await tx.execute(update(flows).where(flows.c.flow_key == flow_key).values(joined=False))
 
 
 async def lose_unlisted(tx: Transaction, *, before: datetime) -> list[str]:
-    """Note that flows cannot be read any more that were last listed *before*; their paths.
+    """Record that flows last listed *before* cannot be read any more; returns their paths.
 
-    Waits for nobody: what another transaction changes is being listed.
+    It skips rows that are locked, since a flow that another transaction changes is being listed.
     """
     unlisted = (
         select(flows.c.flow_key)
@@ -127,7 +128,7 @@ async def see_users(tx: Transaction, listed: Sequence[User], *, now: datetime) -
 
 
 def as_rows(people: Iterable[User], *, now: datetime) -> list[dict[str, object]]:
-    """The rows of people who are seen for the first time, in the order in which they are locked."""
+    """The rows of people seen for the first time, in the order in which rows are to be locked."""
     return [
         {
             "user_id": user.id,
@@ -143,11 +144,12 @@ def as_rows(people: Iterable[User], *, now: datetime) -> list[dict[str, object]]
 
 
 async def _settle_paths(tx: Transaction, listed: Sequence[Flow]) -> dict[FlowId, str]:
-    """The paths that *listed* flows go by; they are taken from others: flows deleted, or renamed.
+    """The paths of the *listed* flows; other flows lose them, as they were deleted or renamed.
 
-    A path that named two flows would mix their messages in every view. The one that had it goes by
-    its path and id until it is listed again. Of two that are both read, as by two accounts, one
-    would else take it from the other at each listing: the one that has it keeps it.
+    A path shared by two flows would mix their messages in every view. So the flow that had the path
+    is set aside, under its path and id, until it is listed again. Two flows that are both read,
+    as by two accounts, would take the path from each other at each listing; of these, the one that
+    has it keeps it.
     """
     paths = {flow.id: flow.path for flow in listed}
     theirs = {path: flow_id for flow_id, path in paths.items()}
@@ -169,12 +171,12 @@ async def _settle_paths(tx: Transaction, listed: Sequence[Flow]) -> dict[FlowId,
 
 
 def set_aside(path: str, flow_id: str) -> str:
-    """What a flow goes by while another one goes by its path."""
+    """The path of a flow while another flow has its real one."""
     return f"{path[:LONGEST_PATH]}@{flow_id}"
 
 
 async def keys_of(tx: Transaction, ids: Iterable[FlowId]) -> dict[FlowId, int]:
-    """The keys of flows that have rows; what else a new one needs is made."""
+    """The keys of those flows that have rows; creates the other rows that a new flow needs."""
     rows = await tx.execute(
         select(flows.c.flow_id, flows.c.flow_key).where(flows.c.flow_id.in_(ids))
     )

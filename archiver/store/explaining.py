@@ -1,4 +1,4 @@
-"""All that is known of one id of a flow."""
+"""Everything that is known about one id of a flow."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -21,14 +21,14 @@ class PageTold(Struct, frozen=True, kw_only=True):
     run: str
     asked: tuple[int, int]
     proven: tuple[int, int] | None
-    """From the first to the last id; beside an error, not all of them."""
+    """The first and the last id; if there is an error, not all ids between them."""
     messages: int
     requested_at: datetime
     error: str | None
 
 
 class Form(Struct, frozen=True, kw_only=True):
-    """A form in which the event came."""
+    """A form in which the event was received."""
 
     form: int
     witness: str
@@ -37,12 +37,13 @@ class Form(Struct, frozen=True, kw_only=True):
     received_at: datetime
     as_of: int
     seen_again_at: datetime | None
-    """When a listing last showed the same again; None when none did, or a file of any time."""
+    """When a listing last showed the same form again; None if none did, or only an imported file,
+    whose time is not known."""
     seen_again_as_of: int | None
-    """Up to which id that listing or file told; None when nothing showed it again."""
+    """The position of that listing or file; None if nothing showed the form again."""
     payload: str
     page: PageTold | None
-    """The page it came by, if one is known."""
+    """The page that brought it, if known."""
 
 
 class Targeting(Struct, frozen=True, kw_only=True):
@@ -57,23 +58,24 @@ class Targeting(Struct, frozen=True, kw_only=True):
 
 
 class Proof(Struct, frozen=True, kw_only=True):
-    """What the ledger says of the id."""
+    """What the ledger says about the id."""
 
     streamed: bool
     listed: bool
     doubted: bool
     due: int
     newest_id: int
-    """The newest id of the flow that is known."""
+    """The newest known id of the flow."""
     failures: int
-    """Requests for it that have failed."""
+    """How many requests for it have failed."""
     last_error: str | None
     page: PageTold | None
-    """The last page that proved it; one with an error only may have, and none is known that did."""
+    """The last page that proved it. A page with an error is given only if no other is known, and it
+    may not have proven this id."""
 
 
 async def forms(tx: Transaction, flow_key: int, id_: int) -> list[Form]:
-    """The forms in which the event *id_* came."""
+    """The forms in which the event *id_* was received."""
     rows = await tx.execute(_FORMS, {"flow_key": flow_key, "id": id_, "before_all": BEFORE_ALL})
     return [
         Form(**row, page=await _page_of(tx, flow_key, id_, row))
@@ -88,7 +90,7 @@ async def targeting(tx: Transaction, flow_key: int, id_: int) -> list[Targeting]
 
 
 async def proof(tx: Transaction, flow_key: int, id_: int) -> Proof:
-    """What the ledger says of the id."""
+    """What the ledger says about the id."""
     asked = {"flow_key": flow_key, "id": id_}
     row = (await tx.execute(_PROOF, asked)).mappings().one()
     page = (await tx.execute(_LAST_PROOF, asked)).mappings().first()
@@ -96,17 +98,17 @@ async def proof(tx: Transaction, flow_key: int, id_: int) -> Proof:
 
 
 async def message(tx: Transaction, flow: str, id_: int) -> Fields | None:
-    """The row of the message as people query it."""
+    """The message's row in ``archive.messages``."""
     return await _first(tx, _MESSAGE, {"flow": flow, "id": id_})
 
 
 async def thread(tx: Transaction, flow: str, thread_id: str) -> Fields | None:
-    """The row of the thread as people query it."""
+    """The thread's row in ``archive.threads``."""
     return await _first(tx, _THREAD, {"flow": flow, "id": thread_id})
 
 
 async def revisions(tx: Transaction, flow: str, id_: int) -> Sequence[Fields]:
-    """The message's history as people query it."""
+    """The message's rows in ``archive.revisions``."""
     rows = await tx.execute(_REVISIONS, {"flow": flow, "id": id_})
     return [dict(row) for row in rows.mappings()]
 
@@ -181,7 +183,7 @@ _PAGE_FIELDS = """
     FROM store.pages WHERE flow_key = :flow_key
 """
 
-# A form has the position of its page; the clock, when put back, may date another like it.
+# The position must match too: if the clock was put back, another page may have the same time.
 _PAGE = text(f"""
     {_PAGE_FIELDS} AND asked @> CAST(:id AS bigint) AND messages > 0 AND requested_at <= :at
     AND greatest(as_of, CAST(:id AS bigint)) = :as_of

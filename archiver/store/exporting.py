@@ -1,9 +1,9 @@
-"""What an export reads: one moment of the archive, part by part, as a stream.
+"""What an export reads: one snapshot of the archive, part by part, as a stream.
 
-A part is what one flow said in one month, so that each part is a file and a query of its own. All
-is read in one transaction, or in two side by side, which see one moment. An export that is finished
-later sees another one; of each part that was written before, Postgres tells whether any of its rows
-is newer than the moment in which it was written (by the transaction that wrote the row).
+A part is what one flow said in one month, so that each part is a file and a query of its own.
+Everything is read in one transaction, or in two side by side that share a snapshot. An export that
+was interrupted and is resumed later sees another snapshot. For each part that is already written,
+Postgres then tells whether any of its rows was written since, by the row's transaction id.
 """
 
 import asyncio
@@ -30,33 +30,34 @@ from archiver.store.exporting_choice import (
 )
 
 Table = Literal["messages", "revisions", "threads", "journal", "sightings", "texts"]
-"""Of the schema ``store``, with rows of one message each, but for threads."""
+"""Tables of the schema ``store``; each row belongs to one message, except in `threads`."""
 PATIENCE_SECONDS = 3.0
-"""For a second connection: a pooler whose only one is taken would make it wait for minutes."""
+"""How long to wait for a second connection; a pooler whose only one is in use would keep us waiting
+for minutes."""
 
 
 @asynccontextmanager
 async def moment(engine: Engine) -> AsyncIterator[Transaction]:
-    """A transaction that sees one moment of the archive, and changes nothing in it."""
+    """A read-only transaction that sees one snapshot of the archive."""
     async with engine.connect() as tx:
         await see_one_moment(tx)
-        # All rows are wanted, not the first soon.
+        # Plan for all rows, not for getting the first ones soon.
         await tx.execute(text("SET LOCAL cursor_tuple_fraction = 1"))
-        # It keeps nobody waiting, and files take as long as they take.
+        # No limit: it holds no lock that others wait for, and writing files may take long.
         await tx.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         try:
             yield tx
         except BaseException:
-            # In the middle of a COPY, nothing more can be said on it.
+            # In the middle of a COPY, the connection can do nothing else.
             await tx.invalidate()
             raise
 
 
 @asynccontextmanager
 async def same_moment(engine: Engine, tx: Transaction) -> AsyncIterator[Transaction | None]:
-    """Another transaction that sees the moment of *tx*: for both Postgres works at once.
+    """A second transaction with the snapshot of *tx*, so that Postgres can work on both at once.
 
-    None where there is no second connection to be had, or not soon.
+    None if no second connection can be had, or not soon enough.
     """
     name = (await tx.execute(text("SELECT pg_export_snapshot()"))).scalar_one()
     alone = beside(engine)
@@ -84,25 +85,25 @@ async def _moment_of(engine: Engine, name: str) -> AsyncIterator[Transaction]:
 
 
 async def read_by_index(tx: Transaction) -> None:
-    """Have Postgres find each part by the index that begins with its flow.
+    """Have Postgres find each part by the index that begins with the flow.
 
-    Few flows make a table without statistics, and for each of them all messages would be read.
+    A table of few flows has no statistics, so the planner might read all messages for each flow.
     """
     await tx.execute(text("SET LOCAL enable_seqscan = off"))
 
 
 async def snapshot(tx: Transaction) -> str:
-    """The name of the moment that *tx* sees."""
+    """The snapshot that *tx* sees, as Postgres writes it."""
     return str((await tx.execute(text("SELECT CAST(pg_current_snapshot() AS text)"))).scalar_one())
 
 
 async def names_digest(tx: Transaction) -> str:
-    """The digest of all names of people and flows, which stand in every message."""
+    """A digest of all names of people and flows, since these appear in every message."""
     return str((await tx.execute(_NAMES)).scalar_one())
 
 
 async def parts(tx: Transaction, subject: Subject, chosen: Selection) -> list[Part]:
-    """The parts of what is wanted, by flow and month."""
+    """The parts of what is chosen, by flow and month."""
     statement = sql.SQL(
         "SELECT m.flow, {month}, count(*), min(m.id), max(m.id) FROM {source} AS m"
         ' WHERE {wanted} GROUP BY 1, 2 ORDER BY m.flow COLLATE "C", 2'
@@ -130,9 +131,9 @@ def whole_flows(by_month: Sequence[Part]) -> list[Part]:
 
 
 async def has_changed(tx: Transaction, table: Table, part: Part, *, since: str) -> bool:
-    """Tell whether a row of *part* was written after the moment that was called *since*.
+    """Tell whether a row of *part* was written after the snapshot *since*.
 
-    Of threads, a row of its flow.
+    For threads, tell it of any row of the flow.
     """
     inside = _INSIDE.get(table, "t.id BETWEEN :first AND :last")
     statement = _CHANGED.format(table=table, inside=inside)
@@ -141,16 +142,16 @@ async def has_changed(tx: Transaction, table: Table, part: Part, *, since: str) 
 
 
 async def crowded(tx: Transaction, flow: str) -> list[tuple[datetime, int]]:
-    """When each message of a flow was sent, and its id: those of moments with a crowd, in order.
+    """Times and ids of those messages of a flow that were sent in a crowded millisecond, in order.
 
-    A crowd are messages of one millisecond of which two have ids with the same last three digits.
+    A millisecond is crowded if two of its messages have ids with the same last three digits.
     """
     rows = await tx.execute(_CROWDED, {"flow": flow})
     return [(row.sent_at, row.id) for row in rows]
 
 
 async def talkers(tx: Transaction, chosen: Selection) -> dict[str, int]:
-    """How many messages each person sent, by id."""
+    """By id of a person: how many of the chosen messages they sent."""
     statement = sql.SQL(
         "SELECT m.user_id, count(*) FROM {} AS m WHERE {} AND m.user_id IS NOT NULL GROUP BY 1"
     ).format(source("messages", chosen), wanted(chosen))
@@ -159,7 +160,7 @@ async def talkers(tx: Transaction, chosen: Selection) -> dict[str, int]:
 
 
 async def participants(tx: Transaction, chosen: Selection) -> list[str]:
-    """The ids of all who sent a message, reacted to one, or share a private conversation."""
+    """The ids of all who sent a chosen message, reacted to one, or share a private conversation."""
     statement = sql.SQL(
         "WITH m AS MATERIALIZED (SELECT user_id, reactions FROM {} AS m WHERE {})"
         " SELECT user_id FROM m WHERE user_id IS NOT NULL"
@@ -172,26 +173,26 @@ async def participants(tx: Transaction, chosen: Selection) -> list[str]:
 
 
 async def coverage(tx: Transaction, flows: Sequence[str]) -> Mapping[str, Any]:
-    """What the ledger says of *flows*: what is proven by whom, missing, and doubted."""
+    """What the ledger says of *flows*: what is proven by which witness, missing, and doubted."""
     rows = await tx.execute(_COVERAGE, {"flows": list(flows)})
     return {row.flow: row.standing for row in rows}
 
 
 async def unknown_ends(tx: Transaction, flows: Sequence[str]) -> missing.UnknownEnds:
-    """Those of *flows* of which what the ledger says of them is not all."""
+    """Those of *flows* that may hold more than the ledger knows of."""
     chosen = frozenset(flows)
     paths = {key: path for key, path in (await flow_paths(tx)).items() if path in chosen}
     return await missing.unknown_ends(tx, paths)
 
 
 async def table(tx: Transaction, name: Literal["flows", "users"]) -> list[dict[str, Any]]:
-    """All rows of a small table, as JSON has them."""
+    """All rows of a small table, as values of JSON."""
     rows = await tx.execute(_TABLES[name])
     return [dict(row) for row in rows.scalars()]
 
 
 async def names_of(tx: Transaction, ids: Collection[str]) -> dict[str, str]:
-    """What people are called, by their *ids*: by nick, else by name; without those unknown."""
+    """By id: the nick of a person, or the name if there is no nick; unknown people are left out."""
     rows = await tx.execute(_CALLED, {"ids": list(ids)}) if ids else ()
     return {row.user_id: row.name for row in rows}
 
@@ -214,7 +215,8 @@ _NAMES = text("""
                                            ORDER BY flow_id COLLATE "C") FROM store.flows), ''))
 """)
 
-# A row knows the lower 32 bits of the transaction that wrote it; it was not one of the future.
+# A row stores only the lower 32 bits of the id of the transaction that wrote it. The upper bits are
+# those of the largest such id that does not lie in the future.
 _CHANGED = """
     SELECT EXISTS (
         SELECT FROM store.{table} AS t

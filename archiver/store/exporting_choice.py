@@ -1,7 +1,7 @@
-"""What an export is about: which messages or events, as conditions of SQL on them.
+"""What an export contains: which messages or events, as conditions in SQL.
 
-What a query chooses is told by `texts`, as in a search. Of a past moment, texts are compared with
-what each message said then: what never changed is decided by SQL alone, the others here.
+What a query chooses is found in `texts`, as in a search. For a past moment, texts are compared with
+what each message said then: by SQL for messages that never changed, and here for the others.
 """
 
 from datetime import UTC, datetime
@@ -22,32 +22,32 @@ from archiver.store.search_meaning import Meaning, understand
 from archiver.store.search_past import of_the_past, said_then
 
 Subject = Literal["messages", "events"]
-"""What an export is of: messages as they are, or the journal as it was received."""
+"""What an export contains: messages as they are, or the journal as it was received."""
 
 UNDATED = "undated"
-"""Instead of the month of what does not tell when it was sent."""
+"""The "month" of messages that do not tell when they were sent."""
 ALWAYS = "always"
-"""Instead of a month: all that a flow ever said is one part."""
+"""The "month" of a part with all that a flow ever said."""
 LOOKED_AT = 500
-"""Messages that have changed, compared with the past at once."""
+"""How many changed messages are compared with the past at once."""
 
 
 class Selection(Struct, frozen=True, kw_only=True):
-    """Which of what is archived is wanted."""
+    """Which part of the archive is wanted."""
 
     flows: tuple[str, ...]
-    """Paths."""
+    """The paths of the flows."""
     since: datetime | None = None
     until: datetime | None = None
     as_of: datetime | None = None
-    """Messages as their flows showed them then; None for as they are."""
+    """The moment as of which messages are wanted; None for their present state."""
     query: Query | None = None
     asked_at: datetime | None = None
-    """What times in the query are counted back from; in UTC, as all times in it are."""
+    """The time to which relative times in the query refer; in UTC, as all times in it are."""
     files: bool = False
-    """Whether what their files hold is wanted as well."""
+    """Whether the contents of their files are wanted too."""
     by_query: str | None = None
-    """A query of SQL for flows and ids, as `settled` makes it."""
+    """The query as SQL that yields paths and ids, made by `settled`."""
 
 
 class Part(Struct, frozen=True, kw_only=True):
@@ -62,20 +62,20 @@ class Part(Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """What it is called in an export's own books."""
+        """The name by which an export keeps track of it."""
         return name_of(self.flow, self.month)
 
 
 def name_of(flow: str, month: str) -> str:
-    """What that part is called."""
+    """The name of the part for this flow and month."""
     return f"{flow} {month}"
 
 
 async def settled(tx: Transaction, chosen: Selection) -> Selection:
-    """*chosen*, with what its query means in the archive that *tx* sees.
+    """*chosen* with its query resolved in the archive that *tx* sees, as `by_query`.
 
     Raises:
-        BadQuery: the query names what the archive does not know.
+        BadQuery: the query names a flow or a person that the archive does not know.
     """
     if chosen.query is None:
         return chosen
@@ -96,12 +96,12 @@ async def settled(tx: Transaction, chosen: Selection) -> Selection:
 
 
 def in_utc(at: datetime) -> datetime:
-    """A time of a query as a moment: the same on every machine."""
+    """A time in a query, read as UTC, so that it means the same on every machine."""
     return at.replace(tzinfo=UTC)
 
 
 def source(subject: Subject, chosen: Selection) -> sql.Composable:
-    """What is read, as a table of messages or events."""
+    """The SQL for the table of messages or events to read."""
     if subject == "events":
         return _EVENTS
     if chosen.as_of is None:
@@ -110,7 +110,7 @@ def source(subject: Subject, chosen: Selection) -> sql.Composable:
 
 
 def wanted(chosen: Selection, part: Part | None = None) -> sql.Composable:
-    """The condition that a row ``m`` is chosen; and is in *part*, if one is given."""
+    """The condition that a row ``m`` is chosen and, if *part* is given, belongs to that."""
     conditions: list[sql.Composable] = []
     if part is None:
         paths = sql.Literal(list(chosen.flows))
@@ -143,7 +143,7 @@ def _inside(part: Part) -> list[sql.Composable]:
 
 
 def _by_query(by_query: str, part: Part | None) -> sql.Composable:
-    # What was made of the query holds no placeholders; it is the SQL that it is.
+    # The SQL contains its values, so nothing in it is a placeholder.
     found = sql.SQL(by_query)
     narrowed: sql.Composable = sql.SQL("true")
     if part is not None:
@@ -156,7 +156,7 @@ def _by_query(by_query: str, part: Part | None) -> sql.Composable:
 
 
 def _found(holds: ColumnElement[bool]) -> Select[Any]:
-    """The flows and ids of messages of whose texts *holds* is true."""
+    """The query for paths and ids of messages that have a text of which *holds* is true."""
     same = and_(messages.c.flow_key == texts.c.flow_key, messages.c.id == texts.c.message_id)
     return (
         select(flows.c.path, texts.c.message_id)
@@ -167,14 +167,14 @@ def _found(holds: ColumnElement[bool]) -> Select[Any]:
 
 
 def _as_text(tx: Transaction, statement: Select[Any]) -> str:
-    """*statement* with its values in it, since COPY takes none beside it."""
+    """*statement* with its values inserted, since COPY takes no parameters."""
     compiled = statement.compile(dialect=tx.dialect)
     cursor = psycopg.AsyncClientCursor(driver_of(tx))
     return cursor.mogrify(str(compiled), compiled.params)
 
 
 async def _changed(tx: Transaction, meaning: Meaning, moment: datetime) -> list[tuple[int, int]]:
-    """Flow keys and ids of messages that have changed, and said then what is searched."""
+    """Flow keys and ids of messages that have changed at some time and that matched at *moment*."""
     t = texts.c
     key = (t.flow_key, t.message_id)
     same = and_(messages.c.flow_key == t.flow_key, messages.c.id == t.message_id)

@@ -1,4 +1,4 @@
-"""The files that exported messages name, and what is kept of them, in the moment of the export."""
+"""The files that exported messages name, and which of them are kept, in the export's snapshot."""
 
 from collections.abc import AsyncGenerator, Sequence
 
@@ -10,24 +10,25 @@ from archiver.store.exporting_choice import UNDATED, Selection, source, wanted
 
 
 class NamedFile(Struct, frozen=True):
-    """A file, as one message names it."""
+    """A file as a message names it."""
 
     flow: str
     month: str
-    """In which the message was sent, as `Part` has it."""
+    """The month in which the message was sent, as in `Part`."""
     message: int
     file_name: str | None
     content_type: str | None
     sha256: str | None
-    """Of what it holds; None when that is not in the archive."""
+    """The digest of its contents; None if these are not in the archive."""
     size_bytes: int | None
-    """As the archive has noted; None, too, when it has noted nothing of the content."""
+    """The size of its contents; None if these are not in the archive, or nothing is noted of
+    them."""
     is_plain: bool
-    """Whether the message is not deleted, and tells a time and what it said."""
+    """Whether the message is not deleted, and its time and text are known."""
 
 
 class KeptPath(Struct, frozen=True):
-    """Where the service serves a file, and what it holds."""
+    """The path at which the service serves a file, and the digest of its contents."""
 
     flow: str
     path: str
@@ -35,7 +36,7 @@ class KeptPath(Struct, frozen=True):
 
 
 async def named_files(tx: Transaction, chosen: Selection) -> AsyncGenerator[NamedFile]:
-    """Each file that a chosen message names, by flow and id; to be closed by who stops reading."""
+    """Each file that a chosen message names, by flow and id; close it if you stop reading early."""
     statement = _NAMED.format(
         undated=sql.Literal(UNDATED), source=source("messages", chosen), wanted=wanted(chosen)
     )
@@ -46,7 +47,7 @@ async def named_files(tx: Transaction, chosen: Selection) -> AsyncGenerator[Name
 
 
 async def paths(tx: Transaction, flows: Sequence[str]) -> AsyncGenerator[KeptPath]:
-    """Each path of a file of *flows* that is kept, in order; to be closed as well."""
+    """The path of each kept file of *flows*, sorted; close it if you stop reading early."""
     statement = _PATHS.format(flows=sql.Literal(list(flows)))
     async with driver_of(tx).cursor() as cursor, cursor.copy(statement) as copied:
         copied.set_types(["text", "text", "text"])
@@ -54,7 +55,7 @@ async def paths(tx: Transaction, flows: Sequence[str]) -> AsyncGenerator[KeptPat
             yield KeptPath(*row)
 
 
-# Few messages have files: by what they are now, an index finds them.
+# Few messages have files. The join with their present rows lets a partial index find them.
 _NAMED = sql.SQL("""
     COPY (
         SELECT m.flow, coalesce(to_char(m.sent AT TIME ZONE 'UTC', 'YYYY-MM'), {undated}), m.id,

@@ -1,10 +1,10 @@
-"""The rows of an export, as Postgres writes them: lines of JSON and of CSV, in blocks.
+"""The rows of an export, as Postgres writes them: lines of JSON or CSV, in blocks.
 
-What Postgres has written is not read again here: a line goes to its file as it came. Many lines
-come as one value, since what each value costs on its way is more than a line is worth.
+Postgres formats the lines, and they go to the file without being parsed here. Many lines come as
+one value, since the overhead of a value is greater than the cost of a line.
 
-Whoever stops reading closes what it read (`contextlib.aclosing`): else the connection would wait
-for ever to be read on.
+A caller that stops reading early must close the generator (`contextlib.aclosing`). Otherwise the
+connection would wait for ever for the rest to be read.
 """
 
 from collections.abc import AsyncGenerator, Iterable
@@ -18,34 +18,35 @@ from archiver.store.exporting_choice import Part, Selection, Subject, source, wa
 
 BLOCK_BYTES = 256 * 1024
 ROWS_AT_ONCE = 256
-"""How many lines are to come as one value."""
+"""How many lines should come as one value."""
 LARGEST_AT_ONCE = 2_000_000
-"""Bytes. Lines that are longer together come one by one: a value of Postgres has an end."""
+"""The most bytes of lines that come as one value. If they have more, they come one by one, since
+Postgres limits the size of a value."""
 
 COLUMNS = (
     "flow", "id", "event", "user_id", "nick", "sent", "content", "tags", "thread_id", "parent_id",
     "edited_at", "edits", "deleted_at", "attachments", "reactions", "app", "uuid",
     "external_user_name", "detail",
 )  # fmt: skip
-"""Of messages, as ``archive.messages`` has them."""
+"""The exported columns of messages, named as in ``archive.messages``."""
 SHOWN = (
     "id", "event", "user_id", "nick", "sent", "content", "tags", "thread_id", "edited_at",
     "deleted_at", "attachments", "reactions", "app", "external_user_name",
 )  # fmt: skip
-"""Of these, those that a conversation has."""
+"""The columns of messages in a conversation."""
 
 
 class Block(Struct, frozen=True):
-    """Some lines of a stream."""
+    """Some lines, and how many they are."""
 
     data: bytes
     rows: int
 
 
 def as_csv(tx: Transaction, part: Part, chosen: Selection) -> AsyncGenerator[Block]:
-    """The messages of *part* as lines of CSV; lists and objects as JSON, and times in UTC.
+    """The messages of *part* as lines of CSV, with lists and objects as JSON, and times in UTC.
 
-    Texts are in quotes, even empty ones; what is null is nothing at all.
+    Texts are quoted, even empty ones; null is an empty field without quotes.
     """
     return _blocks(tx, _lines("messages", part, chosen, _CSV_LINE))
 
@@ -53,23 +54,24 @@ def as_csv(tx: Transaction, part: Part, chosen: Selection) -> AsyncGenerator[Blo
 def as_json(
     tx: Transaction, subject: Subject, part: Part, chosen: Selection
 ) -> AsyncGenerator[Block]:
-    """What *part* holds as lines, each a JSON object."""
+    """The rows of *part* as lines, each a JSON object."""
     return _blocks(tx, _lines(subject, part, chosen, _JSON_LINE))
 
 
 def conversation(
     tx: Transaction, part: Part, chosen: Selection, *, by_thread: bool = False
 ) -> AsyncGenerator[Block]:
-    """The messages of *part* as people read them, as JSON lines: by day, or by thread.
+    """The messages of *part* as a conversation for people, as JSON lines: by day, or by thread.
 
-    With their histories, and the thread each is in if it is not alone in it; by thread, only such,
-    and those first that began in an earlier month.
+    Each message comes with its history and, if it is not alone in its thread, with that thread. By
+    thread, only messages that are not alone are included; threads that began in an earlier month
+    come first.
     """
     return _blocks(tx, conversation_query(part, chosen, by_thread=by_thread))
 
 
 def conversation_query(part: Part, chosen: Selection, *, by_thread: bool) -> sql.Composed:
-    """The query of `conversation`."""
+    """The query behind `conversation`."""
     return _CONVERSATION.format(
         columns=_of_messages(SHOWN, chosen),
         source=source("messages", chosen),
@@ -82,7 +84,7 @@ def conversation_query(part: Part, chosen: Selection, *, by_thread: bool) -> sql
 
 
 def rejects(tx: Transaction) -> AsyncGenerator[Block]:
-    """All input that could not be placed, as JSON lines; its bytes in hexadecimal."""
+    """All rejects as JSON lines, with their bytes in hexadecimal."""
     rows = sql.SQL(
         "SELECT row_to_json(t)::text, 1::int8 FROM (SELECT received_at, origin, reason,"
         " encode(raw, 'hex') AS raw FROM store.rejects ORDER BY digest) AS t"
@@ -91,13 +93,13 @@ def rejects(tx: Transaction) -> AsyncGenerator[Block]:
 
 
 def _lines(subject: Subject, part: Part, chosen: Selection, line: sql.SQL) -> sql.Composed:
-    """A query for texts of one or more of the lines of *part*, and how many each has."""
+    """A query for the lines of *part*; each row is one or more lines, and their number."""
     columns = _EVENT_COLUMNS if subject == "events" else _of_messages(COLUMNS, chosen)
     ids = part.last_id - part.first_id + 1
     size = max(1, ids * ROWS_AT_ONCE // max(1, part.rows))
     together = chosen.as_of is not None or chosen.by_query is not None
     if together or part.last_id + size > LARGEST_ID:
-        # Rows that are looked for together would be looked for again in every step.
+        # `messages_as_of` or the query would be evaluated again in every step.
         rows = _of_part(subject, part, chosen, columns)
         return sql.SQL("SELECT {}, 1::int8 FROM ({}) AS t").format(line, rows)
     step = sql.Literal(size)
@@ -132,9 +134,9 @@ def _of_part(
 
 
 async def _blocks(tx: Transaction, query: sql.Composed) -> AsyncGenerator[Block]:
-    """The texts that *query* yields, each of so many lines, in blocks that are worth a write."""
+    """The lines that *query* yields, in blocks that are large enough for a write."""
     connection = driver_of(tx)
-    # In binary, a text is its bytes: nothing is escaped that would have to be read again.
+    # In binary format, a text is its bytes, so nothing has to be unescaped.
     statement = sql.SQL("COPY ({}) TO STDOUT WITH (FORMAT binary)").format(query)
     texts: list[bytes] = []
     size = rows = 0
@@ -173,14 +175,14 @@ _CSV_LINE = sql.SQL(f"concat_ws(',', {', '.join(map(_csv_column, COLUMNS))})")
 
 _SIGHTED = sql.SQL("LEFT JOIN store.sightings AS s USING (flow_key, id, form) ")
 
-# The payload as a text: JSON has many spellings, and this one is to be kept.
+# The payload is exported as text, since its exact spelling as JSON is to be kept.
 _EVENT_COLUMNS = sql.SQL(
     "m.flow, m.id, m.form, m.witness, m.event, m.user_id, m.sent, m.received_at, m.as_of,"
     " s.as_of AS shown_as_of, s.shown_at, s.first_as_of AS first_shown_as_of, s.first_shown_at,"
     " m.payload::text AS payload"
 )
 
-# Of what a file holds, with its digest; null when that is not in the archive.
+# Each file with the digest of its contents, or null if these are not in the archive.
 _WITH_DIGESTS = sql.SQL("""
     CASE WHEN jsonb_array_length(m.attachments) > 0 THEN (
         SELECT jsonb_agg(a.file || jsonb_build_object('sha256', k.sha256) ORDER BY a.n)
@@ -191,11 +193,11 @@ _WITH_DIGESTS = sql.SQL("""
 """)
 
 _BY_DAY = sql.SQL("m.day NULLS LAST, m.id")
-# Ids and times do not always go together: a month is to be whole.
+# By month first, since the order of ids may differ from that of times, and months must stay whole.
 _BY_THREAD = sql.SQL("left(t.first_day, 7) NULLS LAST, t.first_id, m.thread_id, m.id")
 
-# Postgres knows nothing of how many messages and threads there are here, and may compare each with
-# each. A full join, which finds what a left join would, is never made so; nor is a union.
+# Postgres cannot estimate how many messages and threads there are here, and may choose a nested
+# loop. It never does so for a full join, which here finds what a left join would, nor for a union.
 _CONVERSATION = sql.SQL("""
     WITH chosen AS (
         SELECT *, to_char(m.sent AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day
@@ -229,7 +231,7 @@ _CONVERSATION = sql.SQL("""
 """)
 
 
-# Ids are walked in steps, each through the index; so rows are neither sorted nor held.
+# Ids are read in steps, each by the index, so rows are neither sorted nor held in memory.
 _STEP = sql.SQL("m.id BETWEEN step.id AND step.id + {step} - 1")
 _TOGETHER = sql.SQL("""
     SELECT found.line, found.rows FROM generate_series({first}::bigint, {last}, {step}) AS step (id)

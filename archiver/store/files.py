@@ -1,8 +1,8 @@
-"""What the files hold that messages name: which are wanted still, and the bytes of the others.
+"""The files that messages name: which of them are still wanted, and the contents of the others.
 
-A file is wanted from the transaction on that writes a message which names it, and is known by its
-flow and the path at which the service serves it. Bytes are kept once, however many messages name a
-file of just these, and in parts, so that neither side ever holds a large file in memory.
+A file is identified by its flow and the path at which the service serves it. It becomes wanted in
+the transaction that writes a message which names it. The same contents are kept once, however many
+messages name them, and in parts, so that neither side ever holds a large file in memory.
 """
 
 import hashlib
@@ -27,13 +27,13 @@ from archiver.store.schema import attached, file_parts, files
 
 PART_BYTES = 1024 * 1024
 LONGEST_PATH_BYTES = 1000
-"""A longer one is no file's, and no index takes it."""
+"""A longer path is not that of a file, and does not fit into an index."""
 UNKNOWN = -1
 DISK_FULL = "53100"
 
 
 class NoRoom(ArchiverError):
-    """The disk of the database is too full for a file."""
+    """The disk of the database has no room for a file."""
 
     kind = "the disk of the database has no room for it"
 
@@ -42,21 +42,21 @@ class NoRoom(ArchiverError):
 
 
 class DueFile(Struct, frozen=True, kw_only=True):
-    """A file that a message names, and that is not kept."""
+    """A file that a message names, and whose contents are not kept yet."""
 
     flow_key: int
     path: str
     size_bytes: int | None
-    """As the service tells; None when it does not."""
+    """The size that the service tells; None if it does not."""
     attempts: int
 
 
 class Counts(Struct, frozen=True, kw_only=True):
-    """How many files messages name; what several messages name by one path counts once."""
+    """How many files messages name; a path that several messages name counts once."""
 
     kept: int
     missing: int
-    """That are not in the archive: not asked for yet, or in vain."""
+    """Those not in the archive: not requested yet, or in vain."""
 
 
 class Missing(Struct, frozen=True, kw_only=True):
@@ -68,31 +68,31 @@ class Missing(Struct, frozen=True, kw_only=True):
     file_name: str | None
     file_size: int | None
     path: str | None
-    """None when the message does not tell it."""
+    """None if the message does not tell it."""
     attempts: int | None
-    """None when nothing asks for it: it has no path, or one that no file's is, or was erased."""
+    """None if the file is not requested: it has no path, or not one of a file, or was erased."""
     last_error: str | None
 
 
 class MessageFile(Struct, frozen=True, kw_only=True):
-    """A file of a message, and whether the archive has it; as in `Missing`."""
+    """A file of a message, and whether the archive has it; other fields are as in `Missing`."""
 
     position: int
     file_name: str | None
     sha256: str | None
     size_bytes: int | None
-    """Of what is kept."""
+    """The size of the kept contents."""
     kept_at: datetime | None
-    """When the archive got these bytes, which other messages may name as well."""
+    """When the archive received these contents, possibly for another message."""
     path: str | None
     attempts: int | None
     last_error: str | None
 
 
 def noting(named: Iterable[tuple[int, Iterable[Attachment]]]) -> Statement | None:
-    """What notes the files that messages name, by flow key; None when none has a path.
+    """The statement that records the files *named* by messages, with their flow keys.
 
-    The size that is told last counts, as long as the file is not kept.
+    None if no file has a path. As long as a file is not kept, the size that was told last counts.
     """
     sizes = {
         (flow_key, file.path): file.size_bytes
@@ -115,10 +115,10 @@ def noting(named: Iterable[tuple[int, Iterable[Attachment]]]) -> Statement | Non
 async def due(
     tx: Transaction, flow_keys: Collection[int], *, most: int, by: datetime | None = None
 ) -> list[DueFile]:
-    """At most so many files of these flows to ask for now, or *by* a time of the database's.
+    """At most *most* files of these flows to request now, or by the time *by* of the database.
 
-    Those go first that were asked for least often, and of them those that were named last: what is
-    said now does not wait behind the files of years.
+    Files with the fewest attempts come first and, of these, those that became due last: files of
+    new messages do not wait behind those of years.
     """
     columns = (attached.c.flow_key, attached.c.path, attached.c.size_bytes, attached.c.attempts)
     rows = await tx.execute(
@@ -137,7 +137,7 @@ async def due(
 
 
 async def hasten(tx: Transaction, flow_keys: Collection[int]) -> datetime:
-    """Have all files of these flows that are not kept asked for now; returns the time."""
+    """Make due now all files of these flows that are not kept; returns the time."""
     now: datetime = (await tx.execute(select(func.now()))).scalar_one()
     await tx.execute(
         update(attached)
@@ -152,9 +152,9 @@ async def hasten(tx: Transaction, flow_keys: Collection[int]) -> datetime:
 
 
 async def allow(tx: Transaction, *, left_as: str, largest_bytes: int) -> None:
-    """Have the files asked for now that rest for an error with the end *left_as*.
+    """Make files due now that are waiting because of an error that ends with *left_as*.
 
-    But for those that are longer than *largest_bytes*, or of which nobody knows how long they are.
+    Files larger than *largest_bytes*, or of unknown size, are left as they are.
     """
     await tx.execute(
         update(attached)
@@ -169,7 +169,7 @@ async def allow(tx: Transaction, *, left_as: str, largest_bytes: int) -> None:
 
 
 async def counts(tx: Transaction, flow_keys: Collection[int] | None = None) -> Counts:
-    """How many files these flows name, or all."""
+    """How many files are named in these flows, or in all."""
     kept = func.count(attached.c.sha256)
     asked = select(kept, func.count() - kept)
     if flow_keys is not None:
@@ -179,25 +179,25 @@ async def counts(tx: Transaction, flow_keys: Collection[int] | None = None) -> C
 
 
 async def missing_count(tx: Transaction) -> int:
-    """How many files of all flows are not in the archive, by an index alone."""
+    """How many files of all flows are not in the archive; an index is enough to answer this."""
     asked = select(func.count(attached.c.due_at)).where(attached.c.sha256.is_(None))
     return (await tx.execute(asked)).scalar_one()
 
 
 async def missing(tx: Transaction, flows: Collection[str], *, most: int) -> list[Missing]:
-    """At most so many of the files of these flows that are not in the archive, by message."""
+    """At most *most* files of these flows that are not in the archive, in the order of messages."""
     rows = await tx.execute(_MISSING, {"flows": list(flows), "most": most})
     return [Missing(**row) for row in rows.mappings()]
 
 
 async def of_message(tx: Transaction, flow: str, id_: int) -> list[MessageFile]:
-    """The files that a message of the flow with this path names, in their order."""
+    """The files that a message of the flow with the path *flow* names, in order."""
     rows = await tx.execute(_OF_MESSAGE, {"flow": flow, "id": id_})
     return [MessageFile(**row) for row in rows.mappings()]
 
 
 async def parts(tx: Transaction, sha256: str) -> AsyncGenerator[bytes]:
-    """What is kept of a file, part by part, whatever that is; to be closed by who stops reading."""
+    """The kept contents of a file, in parts and unchecked; close it if you stop reading early."""
     statement = _CONTENT.format(sha256=sql.Literal(sha256))
     async with driver_of(tx).cursor() as cursor, cursor.copy(statement) as copied:
         copied.set_types(["bytea"])
@@ -206,10 +206,10 @@ async def parts(tx: Transaction, sha256: str) -> AsyncGenerator[bytes]:
 
 
 async def content(tx: Transaction, sha256: str) -> AsyncGenerator[bytes]:
-    """The bytes of a file, as `parts`.
+    """The contents of a file, as from `parts`, checked against their digest.
 
     Raises:
-        Corruption: they are not those that were kept.
+        Corruption: at the end, if they are not what was kept.
     """
     digest = hashlib.sha256()
     async with aclosing(parts(tx, sha256)) as kept:
@@ -223,7 +223,7 @@ async def content(tx: Transaction, sha256: str) -> AsyncGenerator[bytes]:
 
 
 async def keep(tx: Transaction, one: DueFile, content: IO[bytes], *, sha256: str) -> None:
-    """Keep the bytes of a file: all of *content*, of which *sha256* is the digest.
+    """Keep the contents of a file: all of *content*, of which *sha256* is the digest.
 
     Raises:
         NoRoom: the disk of the database is too full.
@@ -235,7 +235,7 @@ async def keep(tx: Transaction, one: DueFile, content: IO[bytes], *, sha256: str
 
 
 async def take_in(tx: Transaction, content: IO[bytes], *, sha256: str, size_bytes: int) -> None:
-    """Keep the bytes of a file, unless they are; what *content* holds is read from here on.
+    """Keep contents, unless they are kept already; *content* is read from its present position.
 
     Raises:
         NoRoom: the disk of the database is too full.
@@ -251,7 +251,10 @@ async def take_in(tx: Transaction, content: IO[bytes], *, sha256: str, size_byte
 
 
 async def name(tx: Transaction, flow_key: int, path: str, *, sha256: str) -> None:
-    """Note that bytes that are kept are those of a file; what is known of it stays."""
+    """Record that the contents *sha256*, which are kept, are those of a file.
+
+    If other contents of this file are kept already, they stay.
+    """
     new = insert(attached).values(flow_key=flow_key, path=path, sha256=sha256)
     known = new.on_conflict_do_update(
         index_elements=[attached.c.flow_key, attached.c.path],
@@ -262,7 +265,7 @@ async def name(tx: Transaction, flow_key: int, path: str, *, sha256: str) -> Non
 
 
 async def fail(tx: Transaction, one: DueFile, *, error: str, rest: timedelta) -> None:
-    """Note why a file was not given; it is not due again before it rested so long."""
+    """Record why a file could not be fetched; it is not due again before *rest* has passed."""
     due_at = func.now() + rest
     await tx.execute(_at(one).values(attempts=one.attempts + 1, error=error, due_at=due_at))
 

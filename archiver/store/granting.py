@@ -1,11 +1,12 @@
-"""The two roles that need not own the archive: the daemon's, and that of those who query.
+"""Two database roles that do not own the archive: one for the daemon, one for people who query.
 
-The *writer* can do what the commands do and no more: it adds to the journal and can neither change
-nor remove what is there, and it makes no tables. The *reader* sees the views of ``archive`` and
-nothing else. Roles belong to the server, rights to the database: several archives on one server
-share the roles or name their own.
+The *writer* can do what the commands do and no more: it can add to the journal, but neither change
+nor remove what is there, and it cannot create tables. The *reader* sees the views of ``archive``
+and nothing else. Roles belong to the server, privileges to the database: several archives on one
+server share the roles or name their own.
 
-Whoever migrates owns all of it. Rights on what a later migration makes are given by `renew`.
+The user that runs the migrations owns everything. `renew` grants the privileges on what later
+migrations create.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,11 +22,11 @@ from archiver.store.engine import FORBIDDEN, first_line, sqlstate, transaction
 WRITER = "archiver_writer"
 READER = "archiver_reader"
 ASKER = "archiver_asker"
-"""Of a private server: in whose name its owner asks."""
+"""The role with which the owner of a private server runs queries."""
 
 WRITES: Mapping[str, str] = {
     "schema_version": "",
-    # What cannot be made again is never changed, and removed only when it has found its place.
+    # What cannot be recreated is never changed; a reject is removed once it has been placed.
     "journal": "INSERT",
     "sightings": "INSERT, UPDATE",
     "rejects": "INSERT, DELETE",
@@ -37,26 +38,26 @@ WRITES: Mapping[str, str] = {
     "pages": "INSERT, DELETE",
     "flows": "INSERT, UPDATE",
     "users": "INSERT, UPDATE",
-    # The replay of the journal: a rebuild removes what nothing in it calls for.
+    # The replay of the journal: a rebuild removes rows that nothing in it accounts for.
     "messages": "INSERT, UPDATE, DELETE",
     "revisions": "INSERT, DELETE",
     "threads": "INSERT, UPDATE, DELETE",
-    # What is searched is made of the messages, and anew when words are cut in another way.
+    # The search is derived from messages, and made again when words are split differently.
     "texts": "INSERT, UPDATE, DELETE",
     "changes": "INSERT, DELETE",
     "walks": "INSERT, UPDATE, DELETE",
     "lexicon": "INSERT, DELETE",
-    # Who works here, and on what; nothing rests on it.
+    # Which daemons work on which flows; nothing depends on it.
     "daemons": "INSERT, UPDATE, DELETE",
     "leases": "INSERT, UPDATE, DELETE",
 }
-"""By table of ``store``: what the writer may do to it, beside reading."""
+"""By table of ``store``: the privileges of the writer, in addition to SELECT."""
 
 READER_DEFAULTS: Mapping[str, str] = {
     "search_path": "archive",
     "default_transaction_read_only": "on",
     "statement_timeout": "60s",
-    # An open transaction keeps the server from clearing away old rows.
+    # An open transaction keeps VACUUM from removing dead rows.
     "idle_in_transaction_session_timeout": "10min",
 }
 
@@ -65,25 +66,25 @@ LONGEST_NAME_BYTES = 63
 
 
 class RolesRefused(ArchiverError):
-    """The roles cannot be made, or not so; the text says what to do."""
+    """The roles cannot be created, or not with these names; the message says what to do."""
 
 
 class Granted(Struct, frozen=True, kw_only=True):
-    """What became of the roles."""
+    """What `grant` has done, and what is left to do."""
 
     made: tuple[str, ...]
-    """Roles that were not on the server."""
+    """Roles that were created, since the server did not have them."""
     left: tuple[str, ...]
-    """Statements that the user was not allowed to run, for somebody who is."""
+    """Statements that the user may not run; somebody else has to."""
 
 
 async def grant(engine: Engine, *, writer: str = WRITER, reader: str = READER) -> Granted:
-    """Make the roles, unless they are there, and give them their rights; safe to repeat.
+    """Create the roles, unless they exist, and grant their privileges; safe to repeat.
 
-    Defaults of the reader's sessions are set once: who changes them keeps the change.
+    The defaults for the reader's sessions are set only once, so changes to them are kept.
 
     Raises:
-        RolesRefused: a name cannot be taken, or the user may not make roles.
+        RolesRefused: a name cannot be used, or the user may not create roles.
     """
     async with transaction(engine) as tx:
         await _check_names(tx, writer, reader)
@@ -95,16 +96,16 @@ async def grant(engine: Engine, *, writer: str = WRITER, reader: str = READER) -
 
 
 async def renew(tx: Transaction) -> None:
-    """Give the roles that have rights on the archive their rights on all that is there now."""
+    """Grant the roles that have privileges on the archive those on all that is there now."""
     found = await tx.execute(_HOLDERS)
     writers, readers = found.one()
     await _give(tx, writers=writers or (), readers=readers or ())
 
 
 async def admit_asker(engine: Engine) -> None:
-    """Make the role in whose name the owner of a private server asks, unless it is there.
+    """Create the role with which the owner of a private server runs queries, unless it exists.
 
-    It reads all that is in the database, and nothing else of the machine.
+    It can read everything in the database, and nothing else on the machine.
     """
     async with transaction(engine) as tx:
         if await _make(tx, [ASKER]):
@@ -128,10 +129,10 @@ async def _check_names(tx: Transaction, writer: str, reader: str) -> None:
 
 
 async def _make(tx: Transaction, names: Sequence[str]) -> tuple[str, ...]:
-    """Make those of the roles that are not there; returns them."""
+    """Create those of the roles that do not exist; returns them."""
     known = set((await tx.execute(text("SELECT rolname FROM pg_roles"))).scalars())
     missing = tuple(name for name in names if name not in known)
-    # Without a password, so nobody logs in before somebody who may has set one.
+    # Without a password, so nobody can log in with one until an administrator has set it.
     statements = [f"CREATE ROLE {quoted(name)} LOGIN" for name in missing]
     refused = await _try_each(tx, statements)
     if refused:
@@ -145,7 +146,7 @@ async def _make(tx: Transaction, names: Sequence[str]) -> tuple[str, ...]:
 
 
 async def _try_each(tx: Transaction, statements: Iterable[str]) -> tuple[str, ...]:
-    """Run *statements*, each alone; returns those that the user may not run."""
+    """Run *statements*, each in a savepoint; returns those that the user may not run."""
     refused = []
     for statement in statements:
         try:
@@ -155,13 +156,13 @@ async def _try_each(tx: Transaction, statements: Iterable[str]) -> tuple[str, ..
             state = sqlstate(error)
             if state == FORBIDDEN:
                 refused.append(statement)
-            elif state not in IS_THERE:  # another made the role meanwhile
+            elif state not in IS_THERE:  # somebody else created the role meanwhile
                 raise RolesRefused(f"{first_line(error)}: {statement}") from error
     return tuple(refused)
 
 
 async def _give(tx: Transaction, *, writers: Sequence[str], readers: Sequence[str]) -> None:
-    """Give the roles just their rights on all that is there, and on views still to come."""
+    """Grant the roles exactly their privileges on all that is there, and on future views."""
     everybody = ", ".join(map(quoted, [*writers, *readers]))
     if not everybody:
         return
@@ -191,7 +192,7 @@ async def _give(tx: Transaction, *, writers: Sequence[str], readers: Sequence[st
 
 
 async def _spare_the_disk(tx: Transaction) -> None:
-    """Let none but the owner make temporary tables, as in a new database all may, of any size."""
+    """Let only the owner create temporary tables; in a new database everybody may, of any size."""
     if await _may_admit(tx):
         database = await _database(tx)
         await tx.exec_driver_sql(f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC")
@@ -206,7 +207,10 @@ async def _database(tx: Transaction) -> str:
 
 
 async def _set_defaults(tx: Transaction, reader: str) -> tuple[str, ...]:
-    """Set the defaults of the reader's sessions, if it has none here; returns what was refused."""
+    """Set the defaults for the reader's sessions, if it has none here.
+
+    Returns the statements that the user may not run.
+    """
     if (await tx.execute(_HAS_DEFAULTS, {"name": reader})).scalar():
         return ()
     database = await _database(tx)
@@ -238,7 +242,8 @@ _HAS_DEFAULTS = text("""
     WHERE rolname = :name AND datname = current_database()
 """)
 
-# A writer can add to the journal. A reader can use the schema of the views and is no writer.
+# A writer is a role that may INSERT into the journal. A reader is any other role that may use the
+# schema of the views.
 _HOLDERS = text("""
     WITH granted AS (
         SELECT rolname, privilege_type = 'INSERT' AS is_writer

@@ -1,4 +1,8 @@
-"""What a file tells of flows and people: it fills in what is unknown, and outweighs nothing."""
+"""Storing the flows and people that an imported file names.
+
+An official export only fills in what is unknown. An export of another archive says when each of
+them was last seen, so the state that was seen last wins.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -15,7 +19,7 @@ from archiver.store.directory import as_rows, keys_of, set_aside
 from archiver.store.schema import flows, users
 
 Text = Annotated[str, Meta(pattern=r"\A[^\0]*\Z")]
-"""What Postgres takes for a text."""
+"""A text that Postgres can store: one without NUL."""
 Moment = Annotated[datetime, Meta(tz=True)]
 
 
@@ -46,9 +50,9 @@ class KnownUser(Struct, frozen=True, kw_only=True):
 
 
 async def introduce_users(tx: Transaction, told: Sequence[User], *, now: datetime) -> int:
-    """Store people whom the service has not listed; of others only what is unknown.
+    """Store people who are not known yet; of those who are, only fill in what is unknown.
 
-    Returns how many were new, or had something unknown.
+    Returns how many people were added or completed.
     """
     new = insert(users)
     names = ["nick", "name", "email"]
@@ -66,12 +70,12 @@ async def introduce_users(tx: Transaction, told: Sequence[User], *, now: datetim
 
 
 async def merge_flows(tx: Transaction, told: Sequence[KnownFlow]) -> dict[FlowId, int]:
-    """Store flows; of one that is known, the state that was seen last. Returns keys by id.
+    """Store flows; if one is known, the state that was seen last wins. Returns keys by id.
 
-    Of flows that share a path, the one that goes by it here stays the one.
+    If flows share a path, the one that has it in this archive keeps it.
     """
     asked = select(flows.c.flow_id, flows.c.path, flows.c.last_seen_at)
-    # A daemon may list them meanwhile, and that is newer.
+    # Locked, since a daemon may list them meanwhile, which is newer.
     found = (await tx.execute(asked.order_by(flows.c.flow_id).with_for_update())).all()
     wanted = _paths_wanted({row.flow_id: (row.path, row.last_seen_at) for row in found}, told)
     owners = {path: id_ for id_, path, _ in found if wanted.get(id_, path) == path}
@@ -95,7 +99,10 @@ async def merge_flows(tx: Transaction, told: Sequence[KnownFlow]) -> dict[FlowId
 def _paths_wanted(
     here: Mapping[str, tuple[str, datetime | None]], told: Sequence[KnownFlow]
 ) -> dict[str, str]:
-    """What each of *told* would go by if it were alone; *here* are path and time, by id."""
+    """The path that each flow of *told* should have, without regard to the others.
+
+    *here* has the path and the time last seen of the flows of this archive, by id.
+    """
     wanted: dict[str, str] = {}
     for flow in told:
         id_, path = flow.flow_id, flow.path
@@ -103,7 +110,7 @@ def _paths_wanted(
         is_newer = flow.last_seen_at is not None and (
             seen_at is None or flow.last_seen_at > seen_at
         )
-        # Its id tells that nobody has named it yet.
+        # A path that is the id stands for one that is not known yet.
         if path == id_ or (known != id_ and not is_newer):
             path = known
         wanted[id_] = path.removesuffix(f"@{id_}")
@@ -111,7 +118,7 @@ def _paths_wanted(
 
 
 async def merge_users(tx: Transaction, told: Sequence[KnownUser]) -> None:
-    """Store people; of one who is known, the state that was seen last."""
+    """Store people; if one is known, the state that was seen last wins."""
     await _merge(tx, users, "user_id", [asdict(user) for user in told])
 
 
@@ -123,15 +130,16 @@ async def _merge(
     *,
     settled: Collection[str] = (),
 ) -> None:
-    """Store *rows*; of one that is known the state seen last, but as told what is *settled*.
+    """Store *rows*; if one is known, the state that was seen last wins.
 
-    What that state leaves unknown, as a list of ids and nicks does, the other fills in.
+    Fields that this state leaves unknown, as a list of ids and nicks does, are taken from the other
+    state. Columns in *settled* are stored as given in any case.
     """
     if not rows:
         return
     new = insert(table)
     seen = ("first_seen_at", "last_seen_at")
-    # A flow that was only named has no time of being listed: any listing is newer.
+    # A flow that was named but never listed has no time, so any listing is newer.
     is_newer = new.excluded.last_seen_at > func.coalesce(table.c.last_seen_at, func.to_timestamp(0))
     fields: dict[str, ColumnElement[Any]] = {
         name: case(

@@ -1,4 +1,4 @@
-"""What kind of server a database is on, and what we may do there."""
+"""What kind of server the database is on, and whether we may write there."""
 
 from datetime import datetime
 from uuid import uuid4
@@ -13,15 +13,15 @@ from archiver.store.schema import rejects
 from archiver.store.sessions import is_pooled
 
 PATIENCE_SECONDS = {"lock_timeout": 3, "statement_timeout": 10}
-"""How long an attempt to write may wait, by the names of Postgres."""
+"""How long an attempt to write may wait, by the name of Postgres' setting."""
 
 
 class TakesNoChanges(ArchiverError):
-    """The database cannot be written; the text says what to do."""
+    """The database cannot be written to; the message says what to do."""
 
 
 class Inspection(Struct, frozen=True, kw_only=True):
-    """What was found of a server and a database."""
+    """What was found out about a server and a database."""
 
     version: str
     version_number: int
@@ -32,13 +32,13 @@ class Inspection(Struct, frozen=True, kw_only=True):
     encoding: str
     is_standby: bool
     is_read_only: bool
-    """Whether it takes no changes, as a standby or for another reason."""
+    """Whether it refuses changes, as a standby or for another reason."""
     encryption: str | None
-    """As TLSv1.3; None when the connection is in clear."""
+    """The protocol, such as TLSv1.3; None if the connection is not encrypted."""
     is_pooled: bool
     """Whether a pooler is between us and the server."""
     at: datetime
-    """What time it is there."""
+    """The time by the server's clock."""
     database_bytes: int
 
 
@@ -49,10 +49,10 @@ async def inspect(tx: Transaction) -> Inspection:
 
 
 async def require_changes(engine: Engine) -> None:
-    """Make sure that the database can be written; now, for nobody knows of later.
+    """Make sure that the database can be written to, at least now.
 
     Raises:
-        TakesNoChanges: it cannot; the text says what to do.
+        TakesNoChanges: it cannot; the message says what to do.
     """
     async with engine.connect() as tx:
         found = (await tx.execute(_CHANGES)).one()
@@ -62,7 +62,7 @@ async def require_changes(engine: Engine) -> None:
 
 
 def to_be_written(user: str, *, is_standby: bool) -> str:
-    """What to do about a database that takes no changes of *user*."""
+    """What to do about a database that refuses changes by *user*."""
     if is_standby:
         return (
             "it is a standby; name the primary in ARCHIVER_DATABASE_URL, "
@@ -75,7 +75,7 @@ def to_be_written(user: str, *, is_standby: bool) -> str:
 
 
 async def unwritable(tx: Transaction) -> list[str]:
-    """The tables of ours to which the user may not do all that the daemon does."""
+    """Our tables on which the user lacks privileges that the daemon needs."""
     asked = {
         "names": [f"store.{table}" for table in WRITES],
         "rights": [f"SELECT,{rights}".rstrip(",") for rights in WRITES.values()],
@@ -84,7 +84,7 @@ async def unwritable(tx: Transaction) -> list[str]:
 
 
 async def try_writing(tx: Transaction, raw: bytes, *, now: datetime) -> None:
-    """Write *raw* among the rejects, without waiting for long, and roll it back."""
+    """Insert *raw* into the rejects, without waiting for long, and roll back."""
     for name, seconds in PATIENCE_SECONDS.items():
         await tx.execute(text(f"SET LOCAL {name} = '{seconds}s'"))
     tried = {
@@ -118,7 +118,8 @@ _CHANGES = text("""
            current_setting('transaction_read_only') = 'on' AS is_read_only
 """)
 
-# Of several rights at once, Postgres tells whether there is any.
+# Given several privileges, has_table_privilege tells whether there is any of them, so each is
+# checked by itself.
 _UNWRITABLE = text("""
     SELECT name
     FROM unnest(CAST(:names AS text[]), CAST(:rights AS text[])) AS asked (name, rights)

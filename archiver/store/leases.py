@@ -1,8 +1,8 @@
 """Leases: which daemon captures which flow, while several work on one archive.
 
-They save work, and nothing rests on them: a daemon that captures what another one holds does no
-harm. So there is no lock to hold. A lease goes from one holder to the next by a statement that
-names both, and is good as long as its holder is heard of, by the server's clock.
+They only save work: nothing breaks if two daemons capture the same flow. So no lock is needed. A
+lease passes from one holder to the next by a statement that names both, and is valid as long as its
+holder keeps reporting, by the server's clock.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -21,15 +21,15 @@ class Sharer(Struct, frozen=True, kw_only=True):
 
     key: str
     name: str
-    """For people."""
+    """Its name for people."""
     machine: str
-    """Where its process is: the same for processes that can tell of each other."""
+    """Identifies where its process runs: the same for processes that can see each other."""
     pid: int
     lease_seconds: float
 
 
 class Known(Struct, frozen=True, kw_only=True):
-    """What the archive tells of a daemon."""
+    """What the archive knows of a daemon."""
 
     key: str
     name: str
@@ -38,7 +38,7 @@ class Known(Struct, frozen=True, kw_only=True):
     sees: frozenset[str]
     """What it could capture: paths of flows, and ``private/<user>`` for private conversations."""
     is_heard: bool
-    """Whether it was heard of within its lease."""
+    """Whether it reported within its lease."""
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -48,32 +48,32 @@ class Report(Struct, frozen=True, kw_only=True):
     started_at: datetime
     heard_at: datetime
     is_heard: bool
-    """Whether what it holds stays its own."""
+    """Whether it reported within its lease, and so keeps what it holds."""
     captures: list[str]
-    """Flows, and ``private/<user>`` for private conversations."""
+    """Paths of flows, and ``private/<user>`` for private conversations."""
     could_capture: int
     unheard: list[str]
-    """Of what it captures: that of which no stream stands."""
+    """What it captures, but has no open stream for."""
 
 
 async def reports(tx: Transaction) -> list[Report]:
-    """What each daemon does that works here, or ended unheard a moment ago."""
+    """What each daemon does, including those that stopped reporting a moment ago."""
     rows = await tx.execute(_REPORTS)
     return [Report(**row) for row in rows.mappings()]
 
 
 def is_silent(daemons: Iterable[Report]) -> bool:
-    """Tell whether no daemon is heard of."""
+    """Tell whether no daemon has reported within its lease."""
     return not any(one.is_heard for one in daemons)
 
 
 def unheard(daemons: Iterable[Report]) -> set[str]:
-    """What is captured and not heard at present, by daemons that are heard of."""
+    """What daemons that report capture, but have no open stream for at present."""
     return {slot for one in daemons if one.is_heard for slot in one.unheard}
 
 
 def unheard_among(flows: Iterable[str], daemons: Iterable[Report]) -> list[str]:
-    """Those of *flows* that a daemon captures, and no stream of them stands."""
+    """Those of *flows* that a daemon captures, but has no open stream for."""
     slots = unheard(daemons)
     return [flow for flow in flows if slot_of(flow) in slots]
 
@@ -81,7 +81,7 @@ def unheard_among(flows: Iterable[str], daemons: Iterable[Report]) -> list[str]:
 async def beat(
     tx: Transaction, me: Sharer, sees: Collection[str], *, unheard: Collection[str]
 ) -> None:
-    """Let all know that *me* is at work, what it could capture, and what it does not hear of it."""
+    """Report that *me* is at work, what it could capture, and for what of it no stream is open."""
     await tx.execute(
         _BEAT,
         {
@@ -97,7 +97,7 @@ async def beat(
 
 
 async def known(tx: Transaction) -> list[Known]:
-    """All daemons that have not left, heard of or not."""
+    """All daemons that have not left, whether they report or not."""
     rows = await tx.execute(_KNOWN)
     return [
         Known(
@@ -119,10 +119,10 @@ async def held(tx: Transaction) -> dict[str, str]:
 
 
 async def bury(tx: Transaction, keys: Collection[str]) -> None:
-    """Free all that these daemons hold, and forget them until they are heard of again.
+    """Free all that these daemons hold, and forget them until they report again.
 
-    Their sessions are ended first: a process that stands still in the midst of a transaction keeps
-    flows locked, and who takes them over would wait for it.
+    Their sessions are ended first: a process that is suspended inside a transaction keeps its flows
+    locked, and whoever takes these over would have to wait.
     """
     await tx.execute(_END_SESSIONS, {"names": [f"{APPLICATION} {key}" for key in keys]})
     await leave(tx, keys)
@@ -134,9 +134,9 @@ async def leave(tx: Transaction, keys: Collection[str]) -> None:
 
 
 async def take(tx: Transaction, key: str, wanted: Mapping[str, str | None]) -> None:
-    """Give the daemon *key* the slots *wanted*, each from the holder that is told, or from nobody.
+    """Give the daemon *key* the slots *wanted*; each must still have the holder given, or none.
 
-    What somebody else has taken meanwhile stays with them.
+    A slot that another daemon has taken meanwhile stays with that one.
     """
     slots = sorted(wanted)
     holders = [wanted[slot] for slot in slots]
@@ -157,7 +157,7 @@ _REPORTS = text("""
     FROM store.daemons AS d ORDER BY name, daemon
 """)
 
-# A list that is as it was is not written again: where flows are many, it is long.
+# A list that has not changed is not written again, since with many flows it is long.
 _BEAT = text("""
     INSERT INTO store.daemons AS known
         (daemon, name, machine, pid, lease_seconds, sees, started_at, beat_at, unheard)
@@ -170,14 +170,14 @@ _BEAT = text("""
         sees = CASE WHEN known.sees = excluded.sees THEN known.sees ELSE excluded.sees END
 """)
 
-# A beat that lies ahead by more than a lease was dated by the clock of another server.
+# A report dated more than a lease ahead, hence abs(), was dated by the clock of another server.
 _KNOWN = text("""
     SELECT daemon::text AS key, name, machine, pid, sees,
            abs(extract(epoch FROM clock_timestamp() - beat_at)) <= lease_seconds AS is_heard
     FROM store.daemons ORDER BY daemon
 """)
 
-# Only those of our own role: others may be none of our business, and are not ours to end.
+# Only sessions of our own role: others may belong to other programs, and we may not end them.
 _END_SESSIONS = text("""
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE application_name = ANY (CAST(:names AS text[])) AND usename = current_user

@@ -1,10 +1,11 @@
-"""Bringing a database to this release's schema; `archiver.store.revision` tells if it is there.
+"""Migrating a database to this release's schema; `archiver.store.revision` checks which it has.
 
-The migrations travel inside the wheel, so that a machine where only that is installed can migrate.
+The wheel contains the migrations, so that a machine where only that is installed can migrate.
 
-Whoever waits for the lock of a table makes all others wait behind it. So a migration waits for no
-longer than `LOCK_SECONDS`, gives up, lets the others pass, and tries again: a dump that reads for
-an hour delays the migration, and nobody else. Each is a transaction, and what is done stays done.
+A session that waits for the lock of a table makes all later ones wait behind it. So a migration
+waits for at most `LOCK_SECONDS`, gives up, lets the others pass, and tries again. A dump that reads
+for an hour thus delays the migration and nobody else. Each migration is a transaction of its own,
+so those that are done stay done.
 """
 
 import asyncio
@@ -39,7 +40,7 @@ LET_PASS_SECONDS = 1.0
 
 
 class PoolerBetween(ArchiverError):
-    """A migration holds a lock beyond transactions, which no pooler lets it."""
+    """A migration holds a lock across transactions, which is not possible behind a pooler."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -49,20 +50,21 @@ class PoolerBetween(ArchiverError):
 
 
 class NoPlaceForAnArchive(ArchiverError):
-    """No archive can be made in this database; the text says why, and what to do."""
+    """No archive can be created in this database; the message says why, and what to do."""
 
 
 async def migrate(engine: Engine) -> tuple[str | None, str]:
-    """Bring the database to this release's schema; safe to repeat, and to run twice at once.
+    """Migrate the database to this release's schema; safe to repeat, and to run twice at once.
 
-    Roles that have rights on the archive get theirs on what is new. An index for which the server
-    lacked an extension is made once it has that. Returns the revision before (None: the database
-    was empty) and after.
+    Roles that have privileges on the archive get those on what is new. The index for which the
+    server lacked an extension is created once the server has it. Returns the revision before (None
+    if the database was empty) and after.
 
     Raises:
         SchemaMismatch: a newer release has migrated the database.
         PoolerBetween: the URL leads to a pooler.
-        NoPlaceForAnArchive: it cannot hold what people write, or what is not ours is in the way.
+        NoPlaceForAnArchive: the encoding cannot hold what people write, or schemas that are not
+            ours have our names.
     """
     async with engine.connect() as connection:
         if is_pooled(connection):
@@ -79,7 +81,8 @@ async def migrate(engine: Engine) -> tuple[str | None, str]:
                 await _upgrade_and_tell(engine, connection)
             await connection.commit()
         except BaseException:
-            # Its lock and its settings end with it; to ask for that may fail, and hide the reason.
+            # Closing the session releases its lock and settings. Statements that do so might fail,
+            # and hide the reason.
             await connection.invalidate()
             raise
         await connection.execute(text(f"SET lock_timeout = {OURS['lock_timeout']}"))
@@ -103,7 +106,8 @@ async def _require_place(connection: Transaction, *, is_new: bool) -> None:
         )
 
 
-# Somebody may have made an empty schema for us, or have gone back to before the first migration.
+# An empty schema is accepted: somebody may have created it for us, or downgraded to before the
+# first migration.
 _PLACE = text("""
     SELECT current_database()::text AS name, current_setting('server_encoding') AS encoding,
            ARRAY(SELECT nspname::text FROM pg_namespace AS schema
@@ -127,9 +131,10 @@ async def _upgrade_and_tell(engine: Engine, connection: Transaction) -> None:
 
 
 async def _tell_who_is_waited_for(engine: Engine, pid: int) -> None:
-    """Tell once of each whom the session *pid* waits for; an index waits for all that began before.
+    """Log, once each, the sessions that the session *pid* waits for.
 
-    While the database lets nobody else in, nobody can look.
+    An index that is created concurrently waits for all transactions that began before. While the
+    database accepts no further connection, nothing can be found out or logged.
     """
     known = set[int]()
     while True:
@@ -143,7 +148,7 @@ async def _tell_who_is_waited_for(engine: Engine, pid: int) -> None:
             known |= {holder["pid"] for holder in holders}
 
 
-# Who looks is waited for as well, for that moment.
+# The session that runs this query is waited for too, for that moment, and is left out.
 _HOLDERS = text("""
     SELECT usename AS "user", pid, application_name AS program
     FROM pg_stat_activity
@@ -152,7 +157,7 @@ _HOLDERS = text("""
 
 
 async def _upgrade_between_others(connection: Transaction) -> None:
-    """Migrate, a lock at a time, in moments when nobody holds it for long."""
+    """Migrate, trying again after a pause whenever a lock is not granted soon."""
     attempt = 1
     while True:
         await connection.execute(text(f"SET lock_timeout = '{LOCK_SECONDS}s'"))
@@ -176,8 +181,8 @@ async def _upgrade_between_others(connection: Transaction) -> None:
 async def _take_turn(connection: Transaction) -> None:
     """Wait until nobody else migrates this database.
 
-    Without waiting inside a statement: an index that is made beside the writers waits for all
-    statements that began before, and the two would wait for each other.
+    It polls, instead of waiting inside a statement: the other one may be creating an index
+    concurrently, which waits for all statements that began before, so the two would deadlock.
     """
     statement, key = text("SELECT pg_try_advisory_lock(:key)"), {"key": ONE_AT_A_TIME}
     tell_at = asyncio.get_running_loop().time() + NOTICE_SECONDS
@@ -191,7 +196,7 @@ async def _take_turn(connection: Transaction) -> None:
     await connection.commit()
 
 
-# Any role may take any advisory lock.
+# Any role may take any advisory lock, so the holder may be another program.
 _HOLDER = text("""
     SELECT usename AS "user", pid, application_name AS program
     FROM pg_locks JOIN pg_stat_activity USING (pid)
@@ -201,10 +206,14 @@ _HOLDER = text("""
 
 
 def _upgrade(connection: Connection, tx: Transaction) -> None:
-    """Migrate on *connection*, which is that of *tx*; the last migration comes with the rights."""
+    """Migrate on *connection*, which is that of *tx*.
+
+    Privileges are granted in the transaction of the last migration.
+    """
 
     def applied(*, heads: Collection[str], **_: object) -> None:
-        # What a cut left without them would never get them: the schema would be this release's.
+        # If granting came later and were interrupted, it would never be done: the schema would be
+        # this release's already.
         if latest() in heads:
             await_only(granting.renew(tx))
 
@@ -214,8 +223,8 @@ def _upgrade(connection: Connection, tx: Transaction) -> None:
     try:
         command.upgrade(config, "head")
     except PendingRollbackError as hiding:
-        # Alembic ends what it does outside a transaction by a commit, which fails when the
-        # connection is lost, and hides why.
+        # Alembic ends what it does outside a transaction with a commit. If the connection is lost,
+        # that fails too, and hides the reason.
         why: BaseException = hiding
         while isinstance(why, PendingRollbackError) and why.__context__ is not None:
             why = why.__context__

@@ -1,8 +1,9 @@
 """What the archive holds, for people: counts, proofs and gaps of each flow.
 
-Built for ten million events in two thousand flows. What the ledger and the ends of indexes tell is
-exact. Counting a big table would read it all, so there the ids of each flow are cut into stretches:
-the first rows of a stretch are counted, and up to the last one they are taken to lie as densely.
+Built for ten million events in two thousand flows. What comes from the ledger and the ends of
+indexes is exact. Counting a large table would read all of it. Instead, the ids of each flow are
+divided into stretches, the first rows of each are counted, and the rest of the stretch is assumed
+to be as dense as these.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,9 +19,10 @@ from archiver.store.surveying import LAG, PROOF
 
 STRETCHES = 16
 COUNTED_ROWS = 32
-"""Of a stretch; a flow with fewer in each is counted exactly."""
+"""How many rows of a stretch are counted; a flow with fewer in each stretch is counted exactly."""
 SMALL_INDEX_BYTES = 100_000_000
-"""Three million rows or so: counted as fast as two thousand flows are estimated."""
+"""The size of the primary key up to which a table is counted exactly: some three million rows.
+Counting these takes as long as estimating two thousand flows."""
 
 
 class Count(Struct, frozen=True):
@@ -30,7 +32,7 @@ class Count(Struct, frozen=True):
     exact: bool = True
 
     def __add__(self, other: "Count") -> "Count":
-        """Both together."""
+        """The sum of both."""
         return Count(self.rows + other.rows, self.exact and other.exact)
 
 
@@ -43,23 +45,24 @@ class FlowReport(Struct, frozen=True, kw_only=True):
     events: Count
     messages: Count
     newest_at: datetime | None
-    """When the newest event happened; of one that does not tell, when it was received."""
+    """When the newest event was sent or, if it does not tell that, received."""
     newest_id: int
-    """The newest id that the flow is known to have; 0 when it never was seen to have any."""
+    """The newest id that the flow is known to have; 0 if none is known."""
     lag_seconds: float | None
-    """0 when the newest id known is proven; else for how long the first of those above all that is
-    proven has been known. None when nothing is known."""
+    """For how long the first id above all that is proven has been known; 0 if all is proven. None
+    if no id is known."""
     gaps: int | None
-    """None while it is not known how far the ids of the flow go."""
+    """None as long as it is not known how far the ids of the flow go."""
     missing_ids: int | None
-    """Ids in gaps; the flow need not hold events of all of them. None as above."""
+    """The number of ids in gaps; not all of them need to be events of the flow. None if *gaps* is
+    None."""
     proven: float | None
-    """The share of ids, among those old enough to be proven, that are. None as above, and while
-    nobody knows what is new."""
+    """Of the ids that are old enough to be proven, the share that is. None if there are none, or as
+    long as nobody knows what is new."""
     not_told: str | None
-    """Why nobody knows what is new in the flow; None when it is known."""
+    """Why nobody knows what is new in the flow; None if that is known."""
     last_error: str | None
-    """Why the newest request for a page failed; None when it did not."""
+    """Why the newest request for a page failed; None if it did not."""
 
 
 class Totals(Struct, frozen=True, kw_only=True):
@@ -70,14 +73,14 @@ class Totals(Struct, frozen=True, kw_only=True):
     files: files.Counts
     database_bytes: int
     written_at: datetime | None
-    """When the ledger of any flow was last written, or the newest event of any was received: an
-    event is kept before anything is proven by it."""
+    """When the ledger was last written, or the newest event of any flow received, whichever is
+    later: an event is stored before it proves anything."""
 
 
 async def flow_reports(
     tx: Transaction, flow_keys: Sequence[int], *, now: datetime, exact: bool
 ) -> list[FlowReport]:
-    """Reports of these flows, in their order; *exact* counts every row, however long it takes."""
+    """Reports on these flows, in this order; *exact* counts every row, however long it takes."""
     keys = {"keys": list(flow_keys)}
     rows = await tx.execute(_STANDINGS, {**keys, "now": now})
     standings = {row["flow_key"]: row for row in rows.mappings()}
@@ -127,7 +130,10 @@ def _report(row: RowMapping, events: Count, messages: Count, not_told: str | Non
 async def _counts(
     tx: Transaction, table: str, keys: Mapping[str, object], *, exact: bool
 ) -> dict[int, Count]:
-    """The rows of *table*, each event once, by flow key; flows without rows may be left out."""
+    """By flow key: the number of rows of *table*, with each event counted once.
+
+    Flows without rows may be left out.
+    """
     once = "AND form = 0" if table == "journal" else ""
     if exact or await _is_small(tx, table):
         counted = text(
@@ -143,7 +149,7 @@ async def _counts(
 
 
 async def _count(tx: Transaction, table: str, *, exact: bool) -> Count:
-    """The rows of *table*; of a big one, what its last ANALYZE found."""
+    """The number of rows of *table*; for a large one, the estimate of its last ANALYZE."""
     if not exact and not await _is_small(tx, table):
         estimate = text("SELECT reltuples FROM pg_class WHERE oid = CAST(:table AS regclass)")
         rows = int((await tx.execute(estimate, {"table": f"store.{table}"})).scalar_one())
@@ -191,7 +197,7 @@ _ESTIMATE = """
     GROUP BY asked.flow_key
 """
 
-# A request of what is yet to come was dated by a clock that was ahead; by a minute some always are.
+# Requests dated in the future, by a clock that was ahead, are ignored; a minute ahead is normal.
 _STANDINGS = text(f"""
     SELECT f.flow_key, path, joined, disabled, newest_at, gaps, missing_ids, last_error,
            coalesce(due, 0) AS due,

@@ -1,4 +1,4 @@
-"""The way through all that is derived: a stretch of ids at a time, and what should not be there."""
+"""Reading and removing derived rows for a rebuild, one stretch of ids at a time."""
 
 from collections.abc import Collection
 
@@ -25,32 +25,33 @@ from archiver.store.schema import journal, messages, sightings, threads
 from archiver.store.search_queue import note
 
 BATCH_IDS = 2000
-"""While they are looked at, no one else writes to their flow: that should be over soon."""
+"""The most ids in a stretch. The flow is locked while they are processed, so this should not take
+long."""
 BATCH_BYTES = 8_000_000
-"""Of payloads; a message with more is a batch of its own."""
+"""The most bytes of payloads in a stretch; a message with more is a stretch of its own."""
 
 
 class Stretch(Struct, frozen=True):
-    """Ids of one flow that are looked at together: those after *after*, up to *last*."""
+    """Ids of one flow that are processed together: those after *after*, up to *last*."""
 
     flow_key: int
     after: int
     last: int
     ids: tuple[int, ...]
-    """Of all that the journal or a derived table has in the stretch."""
+    """All ids that the journal or a derived table has in the stretch."""
     is_end: bool
-    """Whether nothing came after it when it was looked for."""
+    """Whether nothing came after it when it was read."""
 
 
 async def bounds(tx: Transaction, flow_key: int) -> tuple[int, int]:
-    """The first and the last id in the journal of a flow; twice 0 when there is none."""
+    """The first and the last id in the journal of a flow; both 0 if there is none."""
     found = await tx.execute(_BOUNDS, {"flow_key": flow_key})
     first, last = found.one()
     return first or 0, last or 0
 
 
 async def next_stretch(tx: Transaction, flow_key: int, *, after: int) -> Stretch | None:
-    """The ids that come after *after*, as many as fit into memory; None when there are none."""
+    """The next ids after *after*, as many as may be in a stretch; None if there are none."""
     asked = {
         "flow_key": integer(flow_key),
         "after": bigint(after),
@@ -66,9 +67,9 @@ async def next_stretch(tx: Transaction, flow_key: int, *, after: int) -> Stretch
 
 
 async def told_of(tx: Transaction, stretch: Stretch) -> list[Entry]:
-    """What `journal.about` tells of all messages of a stretch, in one walk along two indexes.
+    """What `journal.about` returns for all messages of a stretch, by one scan of two indexes.
 
-    An event that changes a message and lies in the stretch itself is told once.
+    An event that changes a message and lies in the stretch itself is returned only once.
     """
     asked = {
         "flow_key": integer(stretch.flow_key),
@@ -79,13 +80,13 @@ async def told_of(tx: Transaction, stretch: Stretch) -> list[Entry]:
 
 
 async def stored_threads(tx: Transaction, flow_key: int, *, after: str) -> list[tuple[str, int]]:
-    """Threads that come after *after*, and the event that is said to have shown each."""
+    """Threads after *after*, each with the event that, according to its row, showed it."""
     asked = {"flow_key": flow_key, "after": after, "most": BATCH_IDS}
     return [(thread, as_of) for thread, as_of in await tx.execute(_THREADS, asked)]
 
 
 async def remove_messages(tx: Transaction, flow_key: int, ids: Collection[int]) -> None:
-    """Remove rows of messages; the journal stays as it is."""
+    """Remove rows of messages; the journal is not changed."""
     await tx.execute(
         delete(messages).where(messages.c.flow_key == flow_key, messages.c.id.in_(ids))
     )
@@ -93,7 +94,7 @@ async def remove_messages(tx: Transaction, flow_key: int, ids: Collection[int]) 
 
 
 async def remove_threads(tx: Transaction, flow_key: int, ids: Collection[str]) -> None:
-    """Remove rows of threads; the journal stays as it is."""
+    """Remove rows of threads; the journal is not changed."""
     await tx.execute(
         delete(threads).where(threads.c.flow_key == flow_key, threads.c.thread_id.in_(ids))
     )

@@ -1,7 +1,7 @@
-"""Which schema a database has, and whether it is this release's: asked by every command.
+"""Checking that a database has this release's schema, as every command does.
 
-So it is found out without what migrates, `archiver.store.migrating`, which takes long to import. A
-migration's file begins with its revision, and they follow each other by name.
+This does not import `archiver.store.migrating`, which takes long to import. The name of a
+migration's file begins with its revision, and the order of names is that of the migrations.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from sqlalchemy import text
 from archiver.errors import ArchiverError
 from archiver.store.connection import Engine, Transaction
 
-# In a wheel the migrations lie in the package; in a checkout, beside it.
+# In a wheel the migrations are inside the package; in a checkout, beside it.
 _PLACES = (
     Path(__file__).parent.parent / "_migrations",
     Path(__file__).parent.parent.parent / "migrations",
@@ -19,7 +19,7 @@ _PLACES = (
 
 
 class SchemaMismatch(ArchiverError):
-    """The database is not at the schema that this release works with."""
+    """The database does not have the schema that this release needs."""
 
 
 class ViewsOnly(ArchiverError):
@@ -33,10 +33,10 @@ class ViewsOnly(ArchiverError):
 
 
 async def check_schema(engine: Engine) -> None:
-    """Make sure that the database is at this release's schema.
+    """Make sure that the database has this release's schema.
 
     Raises:
-        SchemaMismatch: it is not; the text says what to do.
+        SchemaMismatch: it has not; the message says what to do.
     """
     async with engine.connect() as connection:
         found = await current(connection)
@@ -51,10 +51,10 @@ async def check_schema(engine: Engine) -> None:
 
 
 async def require_tables(engine: Engine) -> None:
-    """Make sure that the user may see the tables behind the views.
+    """Make sure that the user may use the tables behind the views.
 
     Raises:
-        ViewsOnly: a reader may not; the text says what to do.
+        ViewsOnly: it may not, as a reader; the message says what to do.
     """
     async with engine.connect() as connection:
         user, may_use = (await connection.execute(_USER)).one()
@@ -63,8 +63,8 @@ async def require_tables(engine: Engine) -> None:
 
 
 async def current(connection: Transaction) -> str | None:
-    """The revision that the database is at; None when there is no archive in it."""
-    # A reader sees the views alone.
+    """The revision of the database; None if there is no archive in it."""
+    # A reader sees only the views, so it is asked by a view.
     sees_views_alone = await connection.scalar(_MAY_USE) is False
     name, statement = _OF_VIEWS if sees_views_alone else _OF_TABLES
     if await connection.scalar(text("SELECT to_regclass(:name)"), {"name": name}) is None:
@@ -74,7 +74,7 @@ async def current(connection: Transaction) -> str | None:
 
 
 def refuse_newer(found: str | None) -> None:
-    """Raise SchemaMismatch if a newer release has brought a database to *found*."""
+    """Raise SchemaMismatch if *found* is the revision of a newer release."""
     if found is not None and found not in known():
         raise SchemaMismatch(
             f"the database is at schema {found}, which this release does not know; "
@@ -83,12 +83,12 @@ def refuse_newer(found: str | None) -> None:
 
 
 def latest() -> str:
-    """The revision that this release works with."""
+    """The revision that this release needs."""
     return known()[-1]
 
 
 def known() -> list[str]:
-    """The revisions that this release can bring a database to, in their order."""
+    """The revisions that this release knows, in order."""
     files = (migrations() / "versions").glob("[0-9]*.py")
     revisions = sorted(file.name.partition("_")[0] for file in files)
     if not revisions:

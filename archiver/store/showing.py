@@ -1,4 +1,4 @@
-"""What people watch while an archive grows, and what a comparison needs of it."""
+"""What the demo shows while an archive grows, and what it compares with the simulator."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -24,7 +24,7 @@ class FlowShown(Struct, frozen=True, kw_only=True):
 
     @property
     def gaps(self) -> Ranges:
-        """What is due and not proven."""
+        """The ids that are due and not proven."""
         due = self.standing.due
         return Ranges(((1, due),)) - self.standing.proven if due else Ranges()
 
@@ -35,22 +35,22 @@ class FlowShown(Struct, frozen=True, kw_only=True):
 
 
 class Happening(Struct, frozen=True, kw_only=True):
-    """A message that came, or that changed."""
+    """An event that brought a message or changed one."""
 
     flow_key: int
     path: str
     id: int
-    """Of the event; grows within the flow."""
+    """The id of the event, which grows within the flow."""
     event: str
     message_id: int
     nick: str | None
     at: datetime | None
     kind: str
-    """Of the message."""
+    """The kind of the message."""
     content: str
-    """Of the message, as it is now."""
+    """The present text of the message."""
     before: str | None
-    """What the message said before, if it was edited or deleted."""
+    """The text of the message before the event, if the event changed the message."""
     is_deleted: bool
 
 
@@ -77,7 +77,7 @@ async def _counts(tx: Transaction, key: Any, *conditions: Any) -> Sequence[tuple
     return [(flow_key, count) for flow_key, count in rows]
 
 
-# From the newest down, by the primary key: what is older than *after* is never looked at.
+# Reads the primary key from the newest id down, and nothing older than *after*.
 _HAPPENINGS = text(
     """
     SELECT j.flow_key, f.path, j.id, j.event, m.id AS message_id, u.nick, j.sent_at AS at,
@@ -103,7 +103,7 @@ _HAPPENINGS = text(
 
 
 async def happenings(tx: Transaction, after: Mapping[int, int], *, most: int) -> list[Happening]:
-    """What happened to messages after the ids *after*, by flow key; the newest *most* of each."""
+    """The newest *most* events of each flow with ids above that in *after*, by flow key."""
     asked = {"keys": list(after), "after": list(after.values()), "most": most}
     rows = await tx.execute(_HAPPENINGS, asked)
     return [Happening(**row) for row in rows.mappings()]

@@ -1,6 +1,6 @@
-"""How complete the archive is, flow by flow, in figures for whoever watches over it.
+"""How complete the archive is, flow by flow, in figures for monitoring.
 
-Read every few seconds while the daemon works, so only the ledger and the ends of indexes are used.
+Read every few seconds while the daemon runs, so only the ledger and the ends of indexes are used.
 """
 
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ from archiver.store import files
 from archiver.store.connection import Transaction
 
 LAGGING_SECONDS = 60.0
-"""A flow with more lag than this is behind; where something is being said, there is always some,
-the settling time at least."""
+"""A flow with more lag than this is behind. A busy flow always has some lag, at least the settling
+time."""
 
 
 class FlowSurvey(Struct, frozen=True, kw_only=True):
@@ -22,29 +22,28 @@ class FlowSurvey(Struct, frozen=True, kw_only=True):
 
     flow: str
     lag_seconds: float
-    """0 when the newest id known is proven; else for how long the first of those above all that is
-    proven has been known."""
+    """For how long the first id above all that is proven has been known; 0 if all is proven."""
     gaps: int
     unverified_ids: int
-    """Ids that are old enough to be proven, and are not."""
+    """How many ids are old enough to be proven, and are not."""
     doubted_ids: int
-    """Ids whose messages may have changed while nobody listened."""
+    """How many ids have messages that may have changed while nobody listened."""
     oldest_gap_seconds: float
-    """How long ago the oldest gap was found; 0 when there is none."""
+    """How long ago the oldest gap was found; 0 if there is none."""
 
 
 class Survey(Struct, frozen=True, kw_only=True):
     """How complete the archive is."""
 
     flows: list[FlowSurvey]
-    """Those that are read; the furthest behind first."""
+    """The flows that are read; the one with the most lag first."""
     files_missing: int
-    """Files that messages name and that are not in the archive."""
+    """How many files messages name that are not in the archive."""
     database_bytes: int
 
 
 async def survey(tx: Transaction, *, now: datetime) -> Survey:
-    """Look at every flow that is joined, or of which it is not known."""
+    """Survey every flow that is read: all but those known to be left or disabled."""
     rows = await tx.execute(_FLOWS, {"now": now})
     size = await tx.execute(text("SELECT pg_database_size(current_database())"))
     return Survey(
@@ -55,7 +54,7 @@ async def survey(tx: Transaction, *, now: datetime) -> Survey:
 
 
 async def events_beyond(tx: Transaction, heads: Mapping[str, int]) -> dict[str, int]:
-    """By the path of a flow: how many events with ids above its one in *heads* there are."""
+    """By path of a flow: how many events have ids above the one that *heads* gives for it."""
     asked = {"paths": list(heads), "ids": list(heads.values())}
     rows = await tx.execute(_BEYOND, asked)
     return {row.path: row.events for row in rows}
@@ -78,16 +77,16 @@ PROOF = """
         WHERE j.flow_key = f.flow_key AND id > proven_to ORDER BY id, form LIMIT 1
     ) AS unproven ON true
 """
-"""Of a flow ``f`` with its ledger: the last id that anything proves, and since when the first event
-above that has been known."""
+"""Joins for a flow ``f`` with its ledger: the last id that is proven by anything, and the time
+since when the first event above that has been known."""
 
 LAG = """
     CASE WHEN proven_to >= greatest(due, newest_id, 0) THEN 0
          ELSE extract(epoch FROM CAST(:now AS timestamptz) - coalesce(known_at, due_at))
     END
 """
-"""The seconds of it, by `PROOF` and ``newest_id``, the newest in the journal; below 0 when a clock
-went back."""
+"""The lag in seconds, from `PROOF` and ``newest_id``, the newest id in the journal; it is below 0
+if a clock was put back."""
 
 _FLOWS = text(f"""
     SELECT path AS flow, gaps, unverified_ids, doubted_ids,

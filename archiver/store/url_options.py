@@ -1,6 +1,6 @@
-"""The options of a database's URL whose values may be shown.
+"""The options in a database URL whose values may be shown.
 
-All others are taken for secrets: those that are, and what a typing error makes of their names.
+All others are treated as secrets, since a misspelt name may be that of a secret.
 """
 
 # fmt: off
@@ -15,9 +15,9 @@ PLAIN = frozenset({
     "tcp_user_timeout", "user",
 })
 # fmt: on
-"""Those of libpq that hold no secret."""
+"""The options of libpq that contain no secrets."""
 
 
 def is_plain(name: str, value: str) -> bool:
-    """Tell whether *value* may be shown; one with another option in it, by mistake, may not."""
+    """Tell whether *value* may be shown; not if, by mistake, it contains another option."""
     return name in PLAIN and "=" not in value

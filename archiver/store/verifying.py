@@ -1,4 +1,4 @@
-"""What a verification needs to know of messages: how they stand, and what was heard of them."""
+"""What a verification reads: messages as they are stored, and the events that changed them."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -12,25 +12,25 @@ TOLD_LETTERS = 80
 
 
 class Seen(Struct, frozen=True, kw_only=True):
-    """A message as it is stored, as far as people would see a difference."""
+    """A stored message, with all that would make a difference to people."""
 
     content: str
-    """Its start."""
+    """The start of the text."""
     text_digest: str
     """MD5 of the content, in hexadecimal."""
     digest: str
-    """Of the content, what belongs to it, and when it was edited."""
+    """A digest of the content, detail, attachments and time of the last edit."""
     event: str
     user_id: str | None
     sent_at: datetime | None
     external_user_name: str | None
     tags: tuple[str, ...]
-    """Without read receipts; in the order of the alphabet, since the service's own varies."""
+    """The tags without read receipts; sorted, since the service's own order varies."""
     thread_id: str | None
     reactions: str
     is_deleted: bool
     as_of: int
-    """The newest id that it reflects; no difference by itself."""
+    """The newest id that it reflects; does not count as a difference."""
 
 
 async def seen(tx: Transaction, flow_key: int, first: int, last: int) -> dict[int, Seen]:
@@ -44,16 +44,17 @@ async def seen(tx: Transaction, flow_key: int, first: int, last: int) -> dict[in
 
 
 async def nth(tx: Transaction, flow_key: int, first: int, last: int, *, number: int) -> int:
-    """The id of the *number*-th message from *first* on that is there; *last* if there is none."""
+    """The id of the *number*-th message from *first* on that is not deleted; *last* if none is."""
     asked = {"flow_key": flow_key, "first": first, "last": last, "before": number - 1}
     found: int | None = (await tx.execute(_NTH, asked)).scalar()
     return last if found is None else found
 
 
 async def first_since(tx: Transaction, flow_key: int, since: datetime) -> int:
-    """The id after that of the last message before all that may have been sent since then.
+    """The first id from which on messages may have been sent *since* that time.
 
-    When a message was sent is what its sender says: one that is back-dated hides none before it.
+    Senders may back-date messages, so the times need not be in the order of ids: no message with a
+    smaller id was sent since then, or at an unknown time.
     """
     asked = {"flow_key": flow_key, "since": since}
     before: int | None = (await tx.execute(_LAST_BEFORE, asked)).scalar()
@@ -63,7 +64,7 @@ async def first_since(tx: Transaction, flow_key: int, since: datetime) -> int:
 async def heard_of(
     tx: Transaction, flow_key: int, ids: Collection[int]
 ) -> dict[int, dict[str, int]]:
-    """Of each of these messages that a stream told to change: the newest event of each kind."""
+    """By message: the newest event of each kind by which a stream reported a change of it."""
     heard: dict[int, dict[str, int]] = {}
     for row in await tx.execute(_HEARD_OF, {"flow_key": flow_key, "ids": list(ids)}):
         heard.setdefault(row.target_id, {})[row.event] = row.newest
@@ -73,7 +74,10 @@ async def heard_of(
 async def shown(
     tx: Transaction, flow_key: int, ids: Collection[int], *, since: datetime
 ) -> set[int]:
-    """Those messages that the service has shown since then, in a listing or by themselves."""
+    """Those of the messages *ids* that the service has shown since then, listed or individually.
+
+    The witness ``show`` does not count: it records that a request found no such message.
+    """
     asked = {"flow_key": flow_key, "ids": list(ids), "since": since}
     return set((await tx.execute(_SHOWN, asked)).scalars())
 
@@ -96,7 +100,7 @@ _NTH = text("""
     ORDER BY id OFFSET :before LIMIT 1
 """)
 
-# OFFSET 0 keeps the planner from walking up from the oldest id: an index leads to the times.
+# OFFSET 0 keeps the planner from scanning up from the oldest id; there is an index by time.
 _LAST_BEFORE = text("""
     SELECT max(id) FROM store.messages
     WHERE flow_key = :flow_key AND id < coalesce(least(
