@@ -1,7 +1,8 @@
 """Runs the migrations on the connection that `archiver.store.migrating` hands over.
 
-Alembic's own command line (for developers) has none: then ARCHIVER_DATABASE_URL names the database,
-which `archiver migrate` has made; to upgrade one takes more than Alembic does.
+Alembic's own command line, which is for developers, hands over none. Then ARCHIVER_DATABASE_URL
+names the database, which `archiver migrate` must have created. It cannot be upgraded in this way,
+since `archiver migrate` does more than Alembic.
 """
 
 import asyncio

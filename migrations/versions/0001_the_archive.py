@@ -283,7 +283,7 @@ def _create_tables() -> None:
 
 
 def _create_view(name: str, comment: str, columns: Mapping[str, str], query: str) -> None:
-    """A view of the contract; each column with what it means."""
+    """Create a view of the contract, with a comment on each column that says what it means."""
     op.execute(f"CREATE VIEW archive.{name} ({', '.join(columns)}) AS {query}")
     op.execute(f"COMMENT ON VIEW archive.{name} IS {_quoted(comment)}")
     for column, meaning in columns.items():

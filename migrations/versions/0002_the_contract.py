@@ -1,10 +1,10 @@
-"""The contract of ``archive``, complete: state at each revision, the past, and better words.
+"""Complete the contract of ``archive``: the state at each revision, the past, and better comments.
 
-Online-safe at any size: columns are added without a default, which touches no row, and views and
-comments change the catalogue alone. ``ALTER TABLE`` waits for whoever reads ``revisions`` at that
-moment; a daemon that waits behind it buffers and goes on. Histories that were kept before have null
-in the new columns until ``archiver rebuild`` makes them anew; until then ``messages_as_of`` takes
-what the message has now.
+Safe while the daemon runs, at any size: columns are added without a default, which rewrites no row,
+and views and comments change only the catalogue. ``ALTER TABLE`` waits for whoever is reading
+``revisions`` at that moment; a daemon that waits behind it buffers and goes on. Revisions that were
+stored before have null in the new columns until ``archiver rebuild`` computes them again; until
+then, ``messages_as_of`` uses the present state of the message.
 """
 
 from collections.abc import Mapping
@@ -31,8 +31,8 @@ UNREBUILT = "null: not rebuilt since it was first kept here"
 
 
 def upgrade() -> None:
-    # Whoever reads takes the lock of a view before those of its tables. Taken the other way round,
-    # each would have what the other waits for; so the views first, by a change without effect.
+    # A query locks a view before its tables. In the opposite order, this migration and a query
+    # could deadlock, so it locks the views first, by a change without effect.
     for view in ("messages", "revisions", "attachments"):
         op.execute(f"ALTER VIEW archive.{view} RESET (security_barrier)")
     for name, type_ in STATE.items():
@@ -106,7 +106,7 @@ REVISIONS_BEFORE = f"""
     FROM store.messages m JOIN store.flows f USING (flow_key) WHERE m.revisions = 0
 """  # noqa: S608
 
-# The condition is what lets an index of the messages with files be used.
+# The condition lets Postgres use the index of the messages with files.
 ATTACHMENTS = """
     CREATE OR REPLACE VIEW archive.attachments AS
     SELECT f.path AS flow, m.id AS message_id, a.n\\:\\:int AS position,
@@ -117,14 +117,14 @@ ATTACHMENTS = """
     CROSS JOIN jsonb_array_elements(m.attachments) WITH ORDINALITY AS a(file, n) --more
 """
 
-# For those who may not see the schema ``store``.
+# For users who have no access to the schema ``store``.
 SCHEMA_VERSION = """
     CREATE VIEW archive.schema_version AS SELECT version_num AS version FROM store.schema_version
 """
 
-# Of views alone, so that a reader may call it; one statement without SET, STRICT or SECURITY
-# DEFINER, so that Postgres puts it in place of the call and pushes conditions down into it.
-# A message that never changed is as it is now: its history is not looked at.
+# It uses only views, so that a reader may call it. It is one statement without SET, STRICT or
+# SECURITY DEFINER, so that Postgres inlines it and pushes conditions down into it. The history of a
+# message that never changed is not read, since it was always as it is now.
 _STEP = """
     SELECT * FROM archive.revisions r
     WHERE m.revisions > 0 AND r.flow = m.flow AND r.message_id = m.id

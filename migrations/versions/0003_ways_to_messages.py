@@ -1,14 +1,14 @@
-"""Indexes by which people reach messages: a flow's days, a person's messages, threads, tags, files.
+"""Indexes for looking up messages by a flow's days, a person, thread, tag or file.
 
-Made beside the writers (``CONCURRENTLY``), so a table of any size can be written to meanwhile; what
-is cut off leaves an invalid index, which the next run drops and makes again, and keeps what was
-finished.
+They are created with ``CONCURRENTLY``, so a table of any size can be written to meanwhile. If that
+is interrupted, it leaves an invalid index. The next run drops that and creates it again, and keeps
+those that were finished.
 
-Each index costs whoever writes, so there are few. In batches of 1,000 rows on 18.6 a row costs 4 µs
-of Postgres's processor time and 360 bytes of WAL with the primary key alone. To that come for days
-of a flow 3 µs and 86 bytes, for a person's messages 4 µs and 86 bytes, for threads 0.5 µs and 49
-bytes (equal keys are kept once), for tags 1 µs and 180 bytes (merged in the background), for files
-nothing that could be measured. On disk they take 45, 45, 6, 20 and 2 bytes a message.
+Each index makes writing slower, so there are few. With the primary key alone, a row costs 4 µs of
+Postgres' processor time and 360 bytes of WAL, in batches of 1,000 rows on 18.6. The days of a flow
+add 3 µs and 86 bytes, a person's messages 4 µs and 86 bytes, threads 0.5 µs and 49 bytes (equal
+keys are stored once), tags 1 µs and 180 bytes (merged in the background), and files nothing that
+could be measured. On disk they take 45, 45, 6, 20 and 2 bytes per message.
 """
 
 from alembic import op
@@ -34,7 +34,7 @@ INVALID = """
 
 def upgrade() -> None:
     with op.get_context().autocommit_block():
-        # This waits for all who began before, however long, and nobody waits for this.
+        # This waits for all transactions that began before, however long, but blocks nobody.
         patience = op.get_bind().exec_driver_sql("SHOW lock_timeout").scalar_one()
         op.execute("SET lock_timeout = 0")
         for (name,) in op.get_bind().exec_driver_sql(INVALID).all():

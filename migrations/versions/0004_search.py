@@ -1,4 +1,4 @@
-"""What is searched: a table beside the messages, filled in the background."""
+"""The tables of the search, which are filled from the messages in the background."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -86,8 +86,8 @@ def upgrade() -> None:
 
 
 def _create_indexes() -> None:
-    # Cells of time, each level eight times as wide: so a search can walk from the newest backwards
-    # inside the index, however frequent a word is.
+    # Cells of time, each level eight times as wide as the one before, so that a search can walk
+    # backwards from the newest inside the index, however frequent a word is.
     op.execute("""
         CREATE FUNCTION store.cells(hour integer) RETURNS integer[]
         LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -99,9 +99,9 @@ def _create_indexes() -> None:
         CREATE INDEX texts_lexemes ON store.texts USING gin (lexemes, store.cells(hour))
         WITH (gin_pending_list_limit = 1024)
     """)
-    # An extension that is not installed, or may not be made, leaves searches for parts of words
-    # slow, and nothing else. The path leads neither to where somebody has put it nor to where
-    # it could be made.
+    # If the extension is missing, or may not be created, only searches for parts of words are slow.
+    # Names are qualified with its schema, since the search_path includes neither the one where
+    # somebody may have installed it nor the one where it could be created.
     op.execute("""
         DO $$
         DECLARE place text := coalesce(

@@ -1,4 +1,4 @@
-"""Which daemon captures what, while several work on one archive."""
+"""Record which daemon captures which flow, while several work on one archive."""
 
 import sqlalchemy as sa
 from alembic import op

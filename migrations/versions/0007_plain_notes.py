@@ -1,7 +1,7 @@
-"""Keep what waits for the search as it is written.
+"""Store the queue of the search uncompressed.
 
-Postgres tries to compress the numbers of a large batch, which takes a twentieth of the time that
-the server spends on the batch; the rows are gone within seconds.
+Postgres would try to compress the ids of a large batch, which takes a twentieth of the time that
+the server spends on the batch, although the rows are deleted within seconds.
 
 Only the catalogue changes, whatever the size of the archive.
 """

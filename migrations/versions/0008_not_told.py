@@ -1,7 +1,7 @@
-"""Tell in the contract of which flows nobody knows what is new.
+"""Show in the contract for which flows nobody knows what is new.
 
-Where the service does not tell the newest message of a flow, no gap can be told of either: nobody
-knows whether something is missing. Only commands said so.
+If the service does not tell the newest message of a flow, no gap can be shown either: nobody knows
+whether something is missing. So far, only commands said so.
 
 Only the catalogue changes, whatever the size of the archive.
 """
@@ -20,7 +20,7 @@ FLOWS = """
            last_seen_at, flow_key {told}
     FROM store.flows f
 """
-# Few requests fail, and there is an index of those.
+# Few requests fail, and these have an index of their own.
 NOT_TOLD = """, (
     SELECT p.error FROM store.pages p
     WHERE p.flow_key = f.flow_key AND p.purpose = 'head' AND p.error IS NOT NULL AND NOT EXISTS (

@@ -1,7 +1,7 @@
-"""Say in the contract which state of a thread is shown, and of which requests attempts tell.
+"""Say in the contract which state of a thread is shown, and which requests count as attempts.
 
-The newest event decided about a thread, though listings tell on old messages what it is by now. Of
-requests that failed long ago only the last for each range is kept.
+The newest event decided about a thread, although listings show the present state of a thread on old
+messages too. Of requests that failed long ago, only the last for each range is kept.
 
 Only comments change, whatever the size of the archive.
 """

@@ -1,10 +1,10 @@
-"""Keep the first listing that showed a form beside the newest.
+"""Keep the first listing that showed a form, in addition to the newest.
 
-A change that only a listing showed is dated by the listing. Only the newest one was kept, so each
-further one made the change as new as itself. What is kept already has null, and counts as first
-seen when it was journalled; ``archiver rebuild`` brings histories to that.
+A change that only a listing showed is dated by the listing. Only the newest listing was kept, so
+each further one made the change appear newer. Rows that exist already have null, and count as first
+seen when the form was journalled; ``archiver rebuild`` brings histories into line with that.
 
-Columns are added without a default, which touches no row.
+Columns are added without a default, which rewrites no row.
 """
 
 import sqlalchemy as sa

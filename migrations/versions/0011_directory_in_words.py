@@ -1,7 +1,7 @@
-"""Say in the contract what the service tells of flows and people, and what it leaves out.
+"""Say in the contract what the service tells about flows and people, and what it leaves out.
 
-The comments promised the organization as in addresses, and to tell which flows and accounts were
-closed; the service lists the organization's name, and what is closed not at all.
+The comments promised the organization as it appears in URLs, and to show which flows and accounts
+were closed. But the service lists the organization's name, and does not list what is closed.
 
 Only comments change, whatever the size of the archive.
 """

@@ -1,7 +1,7 @@
-"""Say in the contract that people may come of a file, and which time a signal is given.
+"""Say in the contract that people may come from a file, and which time a signal is given.
 
-A list of users that is imported names people whom the service never listed. A signal whose time is
-a day off or more counts as made when it was received, since by that time it is dropped.
+An imported list of users may name people whom the service never listed. Signals are dropped by
+their time; so if that is off by a day or more, the time when the signal was received is used.
 
 Only comments change, whatever the size of the archive.
 """

@@ -1,11 +1,11 @@
-"""Keep when the event was sent that showed a thread which the service does not date.
+"""For threads that the service does not date, keep the time of the event that showed them.
 
-An official export dates no thread, and so do some events of a stream; whatever they showed, a state
-that had a date outweighed it for ever. Now such a state is as new as its event.
+An official export does not date threads, nor do some events of a stream. Whatever they showed, any
+state with a date outweighed it for ever. Now such a state is as new as its event.
 
-The column is added without a default, which touches no row, and by itself, so that nobody waits
-while those of threads without a date are then written, each of one event that an index finds: where
-exports were imported, that is all of theirs.
+The column is added without a default, which rewrites no row, and in a transaction of its own, so
+that nobody waits while the rows of threads without a date are then updated. For each of these, an
+index finds the one event that is needed. Where exports were imported, these are all their threads.
 """
 
 from alembic import op

@@ -1,9 +1,9 @@
-"""Date by the newest message of a file what only the file showed to have changed.
+"""Date changes that only a file showed by the newest message in the file.
 
-Nobody knows when an official export was made, so ``messages_as_of`` took what it showed of tags and
-threads for as old as what was known before, or as the last edit: a message stood at all times with
-the tags that it had when the export was made. It was not made before the newest message in it was
-sent.
+Nobody knows when an official export was made. So ``messages_as_of`` took the tags and threads that
+it showed to be as old as what was known before, or as the last edit. A message thus appeared at all
+times with the tags that it had when the export was made. But an export was not made before the
+newest message in it was sent.
 
 Only the catalogue changes, whatever the size of the archive.
 """
@@ -15,9 +15,9 @@ down_revision = "0014"
 branch_labels = None
 depends_on = None
 
-# Of views alone, so that a reader may call it; one statement without SET, STRICT or SECURITY
-# DEFINER, so that Postgres puts it in place of the call and pushes conditions down into it.
-# A message that never changed is as it is now: its history is not looked at.
+# It uses only views, so that a reader may call it. It is one statement without SET, STRICT or
+# SECURITY DEFINER, so that Postgres inlines it and pushes conditions down into it. The history of a
+# message that never changed is not read, since it was always as it is now.
 STEP = """
     SELECT * FROM archive.revisions r
     WHERE m.revisions > 0 AND r.flow = m.flow AND r.message_id = m.id
@@ -26,7 +26,7 @@ STEP = """
                               AND e.ordinal < r.ordinal), '-infinity') <= moment
     ORDER BY r.ordinal DESC LIMIT 1
 """
-# The step of a file has the id of the newest message in it.
+# The revision that a file showed has the id of the newest message in the file.
 TOLD = """
     CASE WHEN r.kind IN ('listed', 'deleted') THEN (
         SELECT e.sent FROM archive.events e WHERE e.flow = r.flow AND e.id = r.revision
@@ -107,7 +107,7 @@ COLUMNS = {
         ", or for a file the newest in it",
     ),
 }
-"""What a column was said to be, and what is to be said of files besides."""
+"""By column: its comment so far, and what is added to it about files."""
 
 
 def upgrade() -> None:

@@ -1,9 +1,9 @@
-"""Tell which flows are not heard at present, though a daemon captures them.
+"""Show which flows no stream is open for at present, although a daemon captures them.
 
-While no stream of a flow stands, nobody hears of edits there; that was told when one was opened
-again, and until then only by the daemon's own metrics.
+While no stream of a flow is open, edits there go unheard. So far that showed only once a stream was
+opened again and, until then, in the daemon's own metrics.
 
-And say what a date of the ledger means since single messages are doubted.
+Also say what a date of the ledger means, now that single messages can be doubted.
 
 Only the catalogue changes, whatever the size of the archive.
 """

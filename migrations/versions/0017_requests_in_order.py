@@ -1,7 +1,7 @@
-"""Tell whether a flow is told anew by the order of requests, not by the clock that dated them.
+"""Find the newest request about a flow by the order of requests, not by their dates.
 
-A request that was dated while the clock was ahead was the newest until that time came: a flow went
-on as not told, or, worse, as told.
+A request that was dated while the clock was ahead counted as the newest until that time came. So
+the view went on showing that nobody knew what was new in a flow or, worse, that somebody did.
 
 Only the catalogue changes, whatever the size of the archive.
 """
@@ -19,7 +19,7 @@ FLOWS = """
            last_seen_at, flow_key, ({not_told}) AS not_told
     FROM store.flows f
 """
-# Few requests fail, and there is an index of those; the order of all pages is no way to them.
+# Few requests fail, so they are found by their own index, not by the order of all pages.
 BY_ORDER = """
     SELECT p.error FROM (
         SELECT max(page_key) AS page_key, (array_agg(error ORDER BY page_key DESC))[1] AS error

@@ -1,11 +1,12 @@
-"""Keep what files hold, beside what messages say of them.
+"""Keep the contents of files, in addition to what messages say of them.
 
-Each file that a message names is noted when the message is written, and here for those that are
-stored; `archive.attachments` tells which are kept, and why others are not.
+Each file that a message names is recorded when the message is written and, for messages that are
+stored already, by this migration. `archive.attachments` shows which files are kept, and why others
+are not.
 
-And say when a comment names no message.
+Also say in the contract when a comment names no message.
 
-Takes a moment for each hundred thousand files that are named.
+It takes a moment for each hundred thousand files that are named.
 """
 
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ down_revision = "0017"
 branch_labels = None
 depends_on = None
 
-# The condition is what lets an index of the messages with files be used.
+# The condition lets Postgres use the index of the messages with files.
 ATTACHMENTS = """
     CREATE {how} VIEW archive.attachments AS
     SELECT f.path AS flow, m.id AS message_id, a.n\\:\\:int AS position,
