@@ -1,1 +1,1 @@
-"""What is true of chat, whoever asks: no I/O, no clock, no chance."""
+"""The rules of chat as pure code: no I/O, no clock, no randomness."""

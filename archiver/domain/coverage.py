@@ -1,10 +1,10 @@
-"""What is proven complete, as sets of ids.
+"""Which ranges of ids are proven complete.
 
-`Ranges` is a set of event ids kept as disjoint ranges. `Continuity` watches what arrives on one
-stream connection and says which ids an unbroken connection proves: everything between the first and
-the newest id seen in a flow.
-It claims late: events may arrive out of order within `settling` time, and a connection that is cut
-in between must not have claimed what was still to come.
+`Ranges` is a set of event ids, kept as disjoint ranges. `Continuity` watches what arrives on one
+stream connection and computes which ids an unbroken connection proves: everything between the
+first and the newest id seen in a flow. Its claims lag behind by the settling time, since events
+may arrive out of order within that time: if the connection is cut meanwhile, nothing that was
+still to come must have been claimed.
 """
 
 from bisect import bisect_left
@@ -22,7 +22,7 @@ class Ranges(Struct, frozen=True):
 
     @classmethod
     def of(cls, spans: Iterable[tuple[int, int]]) -> Self:
-        """The union of *spans*, in any order, overlapping or not; empty ones are left out."""
+        """The union of *spans*, which may be unsorted, overlapping or empty."""
         merged: list[tuple[int, int]] = []
         for first, last in sorted(span for span in spans if span[0] <= span[1]):
             if merged and first <= merged[-1][1] + 1:
@@ -38,13 +38,13 @@ class Ranges(Struct, frozen=True):
         return Ranges.of((*self.spans, *other.spans))
 
     def __sub__(self, other: "Ranges") -> "Ranges":
-        """What is in this set and not in *other*."""
+        """The ids in this set that are not in *other*."""
         if not (self.spans and other.spans):
             return self
         left: list[tuple[int, int]] = []
         gone, at = other.spans, 0
         for first, last in self.spans:
-            # Both are sorted: what ends before this range ends before those that follow, too.
+            # Both are sorted: a range that ends before this one ends before all later ones, too.
             while at < len(gone) and gone[at][1] < first:
                 at += 1
             start = first
@@ -52,18 +52,18 @@ class Ranges(Struct, frozen=True):
                 left.append((start, gone[at][0] - 1))
                 start = gone[at][1] + 1
                 if start > last:
-                    break  # it may reach into the next range
+                    break  # do not skip it: it may extend into the next range
                 at += 1
             left.append((start, last))
         return Ranges.of(left)
 
     def __and__(self, other: "Ranges") -> "Ranges":
-        """What is in both."""
+        """The ids that are in both sets."""
         return self - (self - other)
 
     def __contains__(self, id_: int) -> bool:
         """Tell whether *id_* belongs to the set."""
-        if len(self.spans) == 1:  # as nearly always where it is asked often
+        if len(self.spans) == 1:  # nearly always, on the hot path
             ((first, last),) = self.spans
             return first <= id_ <= last
         after = bisect_left(self.spans, (id_ + 1,))
@@ -93,11 +93,10 @@ class Ranges(Struct, frozen=True):
 
 
 class Continuity:
-    """What one flow's part of one unbroken connection proves.
+    """What one unbroken connection proves about one flow.
 
-    It is fed in the order of arrival, with the seconds of a clock that does not go back. What
-    arrives before *since* is kept but starts no claim: it may be a replay, of which nobody knows
-    how complete it is.
+    It is fed in the order of arrival, with times in seconds of a monotonic clock. What arrives
+    before *since* does not start a claim: it may belong to a replay that is incomplete.
     """
 
     def __init__(self, *, since: float) -> None:
@@ -113,7 +112,7 @@ class Continuity:
         return self._first is not None
 
     def arrived(self, id_: int, *, at: float) -> None:
-        """Note that the event or signal *id_* arrived and is kept."""
+        """Record that the event or signal *id_* arrived and is kept."""
         if at < self._since:
             return
         if self._first is None:
@@ -123,11 +122,11 @@ class Continuity:
             _append(self._waiting, at, id_)
 
     def leave_out(self, id_: int, *, at: float) -> None:
-        """Claim all but *id_*, which arrived."""
+        """Exclude *id_*, which arrived, from what is claimed."""
         self._left_out.append((at, id_))
 
     def settled(self, *, before: float) -> Ranges:
-        """What is proven by what arrived *before*, but for what earlier calls told."""
+        """The ids proven by arrivals up to *before*, without those that earlier calls returned."""
         if self._first is None:
             self._left_out = [(at, id_) for at, id_ in self._left_out if at > before]
             return Ranges()
@@ -136,7 +135,7 @@ class Continuity:
             last = self._waiting.popleft()[1]
         if last is None:
             return Ranges()
-        # Whenever it came: what is older may come later, and begin the claim.
+        # Whenever they arrived: a lower id may arrive later, and the claim then begins with it.
         left_out = Ranges.of((id_, id_) for _, id_ in self._left_out)
         self._left_out = [(at, id_) for at, id_ in self._left_out if id_ > last]
         first, self._first = self._first, last + 1
@@ -144,10 +143,10 @@ class Continuity:
 
 
 class Head:
-    """The newest id a flow is known to have, and the newest it is known to have had for a while.
+    """The newest known id of a flow, and the newest that has been known for some time.
 
-    A message is listable about a second after it was sent, so what is younger than the settling
-    time is neither due nor proven by a listing.
+    A message becomes listable about a second after it is sent, so ids that have been known for
+    less than the settling time are neither due for a listing nor proven by one.
     """
 
     def __init__(self) -> None:
@@ -156,20 +155,20 @@ class Head:
         self._seen: deque[tuple[float, int]] = deque()
 
     def seen(self, id_: int, *, at: float) -> None:
-        """Note that the flow had reached *id_* at the time *at*."""
+        """Record that the flow had reached *id_* at the time *at*."""
         if id_ > self.newest:
             self.newest = id_
             _append(self._seen, at, id_)
 
     def settled(self, *, before: float) -> int:
-        """The newest id that was known *before*; 0 when none was."""
+        """The newest id that was known by *before*; 0 when none was."""
         while self._seen and self._seen[0][0] <= before:
             self._settled = self._seen.popleft()[1]
         return self._settled
 
 
 def _append(seen: deque[tuple[float, int]], at: float, id_: int) -> None:
-    """Note *id_*, the newest so far; of what came at one time only the last counts."""
+    """Append *id_*, the newest so far; it replaces an entry of the same time."""
     if seen and seen[-1][0] == at:
         seen[-1] = (at, id_)
     else:

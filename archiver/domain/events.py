@@ -1,11 +1,12 @@
 """The closed union of what can happen in a flow.
 
 `archiver.flowdock.decode` makes these from frames; `archiver.domain.fold` makes messages from
-them. Every event has the base `Event`; a type checker counts the cases of `Happening`. Which text
-a kind of message shows is decided once, when it is decoded: here content is text and `detail`.
+them. All are subclasses of `Event`; the type checker verifies that each member of `Happening` is
+handled. The decoder decides once which text a kind of message shows, so content here is plain text,
+and `detail` holds what is not.
 
-The collector of cyclic garbage is told to leave them alone (``gc=False``): none can be part of a
-cycle, and going through thousands of them again and again costs a fifth of all the time.
+The cyclic garbage collector is told to skip these values (``gc=False``): none can be part of a
+cycle, and scanning thousands of them again and again takes a fifth of the total time.
 """
 
 from datetime import datetime
@@ -16,27 +17,27 @@ from archiver.domain.model import Attachment, EventId, FlowId, Json, Thread, Thr
 
 
 class Event(Struct, frozen=True, gc=False):
-    """What every event says of itself.
+    """The fields that all events have in common.
 
-    Read one by one by the hundred thousand: its fields, and those of `Posted`, may be given by
-    position, as names cost msgspec 1.3 µs more.
+    The decoder creates hundreds of thousands of them, so the fields of `Event` and `Posted` may be
+    passed by position: keyword arguments cost 1.3 µs more per instance.
     """
 
     id: EventId
     flow: FlowId | None
     """The flow that the event names; None in a private conversation, and in some listings."""
     to: UserId | None
-    """Who a private message is for; None in a flow."""
+    """The recipient of a private message; None in a flow."""
     kind: str
     """Flowdock's ``event``, as received."""
     user: UserId | None
-    """Who did it; ``"0"`` or None for an integration."""
+    """The author of the event; ``"0"`` or None for an integration."""
     sent_at: datetime | None
-    """None when the event does not tell, or tells a time that does not exist."""
+    """None when the event has no time, or one that is not valid."""
 
 
 class Posted(Event, frozen=True, gc=False):
-    """A message as the service showed it: new on the stream, or as it is now in a listing."""
+    """A message as the service showed it: when new, on a stream, or as it is now, in a listing."""
 
     content: str
     detail: Json
@@ -54,21 +55,21 @@ class Posted(Event, frozen=True, gc=False):
 
 
 class ContentEdited(Event, frozen=True, kw_only=True, gc=False):
-    """Flowdock's ``message-edit``. Editing a chat message to nothing deletes it."""
+    """Flowdock's ``message-edit``. An edit that empties a chat message deletes it."""
 
     target: EventId
     content: str | None
     """None when the edit leaves the text alone."""
     detail: Json
-    """What ``updated_content`` says beside text: a comment's ``{title}``; else None."""
+    """What ``updated_content`` holds besides text, as a comment's ``{title}``; otherwise None."""
     tags: tuple[str, ...] | None
     """``updated_tags``, the full list; None when the edit leaves the tags alone."""
     new_kind: str | None
-    """``updated_event``; None when the message stays of its kind."""
+    """``updated_event``; None when the kind of the message does not change."""
 
 
 class TagsChanged(Event, frozen=True, kw_only=True, gc=False):
-    """Flowdock's ``tag-change``: tags put on or taken off one message, read receipts included."""
+    """Flowdock's ``tag-change``: tags added to or removed from one message; also read receipts."""
 
     target: EventId
     added: tuple[str, ...]
@@ -76,13 +77,13 @@ class TagsChanged(Event, frozen=True, kw_only=True, gc=False):
 
 
 class MessageDeleted(Event, frozen=True, kw_only=True, gc=False):
-    """Flowdock's ``message-delete``: a file or an inbox item is removed, not emptied."""
+    """Flowdock's ``message-delete``, which deletes a file or an inbox item for good."""
 
     target: EventId
 
 
 class ReactionChanged(Event, frozen=True, kw_only=True, gc=False):
-    """Flowdock's ``emoji-reaction``: `Event.user` puts an emoji on a message or takes it off."""
+    """Flowdock's ``emoji-reaction``: `Event.user` adds an emoji to a message or removes it."""
 
     target: EventId
     emoji: str
@@ -90,7 +91,7 @@ class ReactionChanged(Event, frozen=True, kw_only=True, gc=False):
 
 
 class Rethreaded(Event, frozen=True, kw_only=True, gc=False):
-    """Flowdock's ``message-change`` that names ``thread_id``: a message moves to another thread."""
+    """Flowdock's ``message-change`` with a ``thread_id``: a message moves to another thread."""
 
     target: EventId
     thread_id: ThreadId | None
@@ -98,7 +99,7 @@ class Rethreaded(Event, frozen=True, kw_only=True, gc=False):
 
 
 class UnreadChange(Event, frozen=True, kw_only=True, gc=False):
-    """A change of one message, in a form that nobody knows: only a listing tells what it did."""
+    """A change of one message in an unknown form: only a listing can show what it changed."""
 
     target: EventId
 
@@ -112,34 +113,36 @@ class ThreadChanged(Event, frozen=True, kw_only=True, gc=False):
 class Vanished(Event, frozen=True, gc=False):
     """The service no longer has the message of this id: it is not listed, and Show answers 404.
 
-    No event of Flowdock's, but what the archiver found when an event must have been missed.
+    This is not an event of Flowdock's, but a finding of the archiver's: the event that reported the
+    deletion must have been missed.
     """
 
 
 class Noted(Event, frozen=True, kw_only=True, gc=False):
-    """An event that changes no message: of a kind unknown here, or one about flows and people.
+    """An event that is journalled and counted, but changes no message.
 
-    Or one that changes something and cannot be read. It is journalled and counted, not guessed at.
+    It is about flows or people, is of an unknown kind, or is a change that cannot be read; nothing
+    is guessed.
     """
 
     may_be_listed: bool = False
-    """Of a kind unknown here that the service may have stored: then a listing shows a message."""
+    """The kind is unknown, so it may be a message: only a listing can tell."""
     member: UserId | None = None
-    """Who has joined or left the flow, if it tells that."""
+    """The user who joined or left the flow, if the event says so."""
     may_change_any: bool = False
-    """A change of a message or a thread of its flow, and it does not say of which, or to what."""
+    """It changes a message or a thread of its flow, but does not say which one, or how."""
 
 
 Mutation = (
     ContentEdited | TagsChanged | MessageDeleted | ReactionChanged | Rethreaded | UnreadChange
 )
-"""What changes one message that exists already."""
+"""A change of one message that exists already."""
 
 Happening = Posted | Mutation | ThreadChanged | Vanished | Noted
 
 
 class Signal(Struct, frozen=True, kw_only=True, gc=False):
-    """What the service sends and never stores: presence, typing, receipts, read markers."""
+    """What the service sends but never stores: presence, typing, receipts, read markers."""
 
     kind: str
     flow: FlowId | None
@@ -147,7 +150,8 @@ class Signal(Struct, frozen=True, kw_only=True, gc=False):
     user: UserId | None
     sent_at: datetime | None
     id: EventId | None
-    """Signals with an id take it from the flow's sequence: the head moves, nothing is stored."""
+    """Taken from the flow's sequence, if the signal has one: the flow's newest id grows, but no
+    message is stored."""
 
 
 class Rejected(Struct, frozen=True, kw_only=True):

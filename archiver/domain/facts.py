@@ -1,7 +1,7 @@
-"""What is told of a message, by events and by listings, and in which order it counts.
+"""Facts about a message, from events and from listings, and the order in which they are folded.
 
-A fact has a *position*: an event's own id, or for a listing the newest id the flow was known to
-have when the listing was asked for.
+Each fact has a *position*: for an event, its own id; for a listing, the newest id that the flow was
+known to have when the listing was requested.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from archiver.domain.events import Mutation, Posted
 from archiver.domain.model import EventId
 
 BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
-"""Stands for a time that nobody knows: any that is known is later."""
+"""Stands for an unknown time: any known time is later."""
 
 
 class Showing(Struct, frozen=True, gc=False):
@@ -22,29 +22,30 @@ class Showing(Struct, frozen=True, gc=False):
 
     message: Posted
     as_of: EventId
-    """A listing tells of everything up to this id; on the stream it is the message's own."""
+    """The position: a listing reflects everything up to it; on the stream, the message's own id."""
     shown_at: datetime | None = None
-    """When the listing was asked for; None on the stream. Tells apart listings of one position."""
+    """When the listing was requested; None on the stream. Tells listings of one position apart."""
     since: tuple[EventId, datetime] | None = None
     """Position and time of the first listing that showed the same; None when that was this one."""
 
 
 class Absence(Struct, frozen=True, kw_only=True, gc=False):
-    """The service has the message no more, and nobody heard of its deletion."""
+    """The service no longer has the message, and no event reported its deletion."""
 
     id: EventId
     as_of: EventId
-    """As of a listing, which did not show it."""
+    """The position of a listing that did not show the message."""
     shown_at: datetime
 
 
 Fact = Showing | Absence | Mutation
 LISTED = (Showing, Absence)
-"""The facts with a position of their own; a union written where it is asked for is made anew."""
+"""The facts that carry a position. A tuple, since each ``isinstance`` would build the union of
+``Showing | Absence`` again."""
 
 
 def position(fact: Fact) -> EventId:
-    """The id up to which *fact* tells what the message is."""
+    """The id up to which *fact* reflects the state of the message."""
     return fact.as_of if isinstance(fact, LISTED) else fact.id
 
 
@@ -60,21 +61,21 @@ def target(fact: Fact) -> EventId:
 
 
 def order(fact: Fact) -> tuple[int, bool, datetime, bytes]:
-    """Sort facts by position, listings after the event of theirs; the rest breaks ties."""
+    """The sort key of *fact*: by position, then listings after events; the rest breaks ties."""
     shown_at = fact.shown_at if isinstance(fact, LISTED) else None
     return (
         position(fact),
         isinstance(fact, LISTED),
         shown_at or BEFORE_ALL,
-        msgspec.json.encode(fact),  # of any number: MessagePack has none beyond 64 bits
+        msgspec.json.encode(fact),  # not MessagePack, whose integers end at 64 bits
     )
 
 
 def arrange(facts: Iterable[Fact]) -> list[Fact]:
-    """Return *facts* by `order`."""
+    """Return *facts* sorted by `order`."""
     some = list(facts)
     if len(some) > 1:
         positions = {position(fact) for fact in some}
-        # Ties are rare, and what breaks them is dear.
+        # Ties are rare, and the full sort key is expensive.
         some.sort(key=position if len(positions) == len(some) else order)
     return some

@@ -1,20 +1,24 @@
-"""What a message is, given all that is known of it.
+"""Computes a message from all facts that are known about it.
 
-Facts come in any order, repeated, from streams and from listings, and must always give the same
-message. Two things make it so. A fact has a *position*: an event's own id, or for a listing the
-newest id the flow was known to have when the listing was asked for; facts are folded in the order
-of their positions. And content has an *edit time* of the server's: an older edit never replaces a
-newer one, whatever their positions, since a listing may be served from a lagging index.
+Facts arrive from streams and from listings, in any order and repeatedly, and must always give the
+same message. Two rules ensure that. First, each fact has a *position*: for an event, its own id;
+for a listing, the newest id that the flow was known to have when the listing was requested. Facts
+are folded in the order of their positions. Second, content has the server's *edit time*: an older
+edit never replaces a newer one, whatever their positions, since a listing may be served from a
+lagging index.
 
-Nor does a listing come before what it shows already. Its position is a bound: what happened while
-it was under way, or was told late, has a newer id and may be in it. Where a step of the history is
-as a listing has shown it, the event made that step, and the listing comes after it.
+There is one exception to the order. A listing may show changes whose events have newer ids than its
+position: they were made while it was under way, or reported late. Where a listing shows a step of
+the history that such an event made, the step belongs to the event, and the listing is folded after
+it.
 
-A message that is first seen in a listing had a life before: it is folded from a `sketch`, so that
-mutations older than the listing find something to act on, and the listing then has its say.
+A message that is first seen in a listing may have been changed before. So it is folded from a
+`sketch` of what it was when created: changes older than the listing are applied to that, and then
+the listing itself.
 
-`fold` continues from a stored message when a fact is newer than all it holds (nearly always);
-`replay` starts from nothing. Both give the same: that is a law, see ``tests/domain/test_fold.py``.
+`fold` continues from a stored message, if the fact is newer than all that the message holds (as
+nearly always); `replay` starts from nothing. Both must give the same result, as
+``tests/domain/test_fold.py`` verifies.
 """
 
 from collections import deque
@@ -40,26 +44,26 @@ from archiver.domain.model import EventId, Message, Revision, UserId
 from archiver.domain.tags import change_tags, visible
 
 DELETED_BY_EMPTYING = frozenset({"message", "comment"})
-"""Kinds whose deletion is an edit to nothing; others are removed by ``message-delete``."""
+"""Kinds that are deleted by an edit that empties them; others, by ``message-delete``."""
 
 ALWAYS_TITLED = frozenset({"activity", "discussion"})
-"""Kinds that always say something: where one says nothing, as in a file without the fields for it,
-what it says is not told."""
+"""Kinds that always have content: if it is empty, it is unknown, as in an exported file that lacks
+the fields for it."""
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def replay(facts: Iterable[Fact]) -> tuple[Message, tuple[Revision, ...]] | None:
-    """Fold all that is known of one message; order and repeats do not matter.
+    """Fold all facts about one message; order and repeats do not matter.
 
-    None when nothing showed the message yet: mutations alone wait for it.
+    None when no fact has shown the message yet: changes alone wait for it.
     """
     in_order = arrange(facts)
     first = next((fact for fact in in_order if isinstance(fact, Showing)), None)
     if first is None:
         return None
     if in_order[0] is first and first.message.edited_at is None:
-        # It is all that the sketch would be made of, and changes nothing about it.
+        # The sketch would be the same message, and folding *first* into it would change nothing.
         message = _as_sent(first.message, as_of=max(first.message.id, first.as_of))
         return extend(message, [original(message)], in_order[1:])
     message, created = sketch(first)
@@ -67,10 +71,10 @@ def replay(facts: Iterable[Fact]) -> tuple[Message, tuple[Revision, ...]] | None
 
 
 def untouched(facts: Sequence[Fact]) -> Message | None:
-    """What `replay` would make of *facts*, if all that they tell is that a message was sent.
+    """The message of `replay`, if *facts* say only that a message was sent; otherwise None.
 
-    That is nearly all messages when they are new, by a stream or a listing, and costs a fraction.
-    It has no history but its `original`.
+    Nearly all new messages are like that, and this costs a fraction of a replay. Their history
+    consists of the `original` alone.
     """
     if len(facts) != 1:
         return None
@@ -91,7 +95,7 @@ def _once_each(in_order: Iterable[Fact]) -> Iterator[Fact]:
 def extend(
     message: Message, history: Sequence[Revision], facts: Sequence[Fact]
 ) -> tuple[Message, tuple[Revision, ...]]:
-    """Fold *facts*, sorted by `order` and newer than all that *message* holds, into it."""
+    """Fold *facts* into *message*; they are sorted by `order` and newer than all that it holds."""
     revisions = list(history)
     is_known = not revisions or revisions[-1].content is not None
     to_come = deque(_once_each(facts))
@@ -110,9 +114,10 @@ def extend(
 
 
 def _place(message: Message, listed: Showing | Absence, to_come: Iterable[Fact]) -> int:
-    """How many facts *to_come* end with one that the listing of a *message* had seen already.
+    """How many facts of *to_come* must be folded before *listed*, because it shows them already.
 
-    0 if it had seen none. Listings among them show just as much: they had seen it, too.
+    The last of them is an event that makes a step of the history; 0 if there is none. Listings
+    among them show the same state as *listed*, so they show that event as well.
     """
     after = fold(message, listed)
     if step_of(message, after, listed) is None:
@@ -129,7 +134,7 @@ def _place(message: Message, listed: Showing | Absence, to_come: Iterable[Fact])
 
 
 def _deferred(listed: Showing | Absence, to_come: Iterable[Fact], place: int) -> deque[Fact]:
-    """The facts *to_come*, of the first *place* the events, then *listed* and other listings."""
+    """*to_come* with *listed* inserted: of its first *place* facts, events precede listings."""
     facts = list(to_come)
     seen = [fact for fact in facts[:place] if not isinstance(fact, LISTED)]
     listings = [listed, *(fact for fact in facts[:place] if isinstance(fact, LISTED))]
@@ -138,9 +143,10 @@ def _deferred(listed: Showing | Absence, to_come: Iterable[Fact], place: int) ->
 
 
 def _is_seen(before: Message, after: Message, fact: Mutation) -> bool:
-    """Tell whether a listing that made *after* of *before* had seen *fact*.
+    """Tell whether a listing that turned *before* into *after* shows *fact* already.
 
-    By the time of the edit that it shows, if it shows one; else by what *fact* would still change.
+    If it shows an edit, the time of that edit decides; otherwise, whether *fact* would still change
+    anything.
     """
     shown_at = after.edited_at
     if shown_at and shown_at != before.edited_at and fact.sent_at:
@@ -152,9 +158,9 @@ def _is_seen(before: Message, after: Message, fact: Mutation) -> bool:
 
 
 def may_be_seen(message: Message, fact: Fact) -> bool:
-    """Tell whether a listing that *message* holds may have seen *fact*, newer by its position.
+    """Tell whether a listing folded into *message* may show *fact*, whose position is newer.
 
-    Then the listing comes after it, and the message is to be replayed.
+    If so, the listing belongs after *fact*, and the message must be replayed.
     """
     match fact:
         case ContentEdited() | Rethreaded() | MessageDeleted():
@@ -170,7 +176,7 @@ def may_be_seen(message: Message, fact: Fact) -> bool:
 
 def _changes_nothing(message: Message, fact: Mutation) -> bool:
     if isinstance(fact, MessageDeleted) and message.deleted_at is not None:
-        return True  # it tells when, and by whom
+        return True  # it only adds when, and by whom
     return step_of(message, fold(message, fact), fact) is None
 
 
@@ -181,9 +187,9 @@ def _tells_content(before: Message, after: Message, fact: Fact) -> bool:
 
 
 def sketch(first: Showing) -> tuple[Message, Revision]:
-    """The message as it must have been before *first* was said of it.
+    """The message as it was created, and its first revision, as far as *first* shows them.
 
-    Its first content is known only if nobody had edited it by then.
+    The original content is known only if the message had not been edited by then.
     """
     shown = first.message
     message = _as_sent(shown, as_of=shown.id)
@@ -218,7 +224,7 @@ def _as_sent(shown: Posted, *, as_of: EventId) -> Message:
 
 
 def fold(message: Message, fact: Fact) -> Message:
-    """The message after *fact*, which is newer than all that *message* holds."""
+    """Apply *fact*, which is newer than all that *message* holds."""
     match fact:
         case Showing():
             folded = _shown(message, fact.message)
@@ -243,7 +249,7 @@ def fold(message: Message, fact: Fact) -> Message:
 
 
 def _shown(message: Message, shown: Posted) -> Message:
-    """A listing is the whole truth at its position, but for content that was edited later."""
+    """Apply a listing: it replaces everything, except content that was edited later."""
     is_told = shown.content or shown.kind not in ALWAYS_TITLED or not message.content
     folded = replace(
         message,
@@ -268,7 +274,7 @@ def _shown(message: Message, shown: Posted) -> Message:
 
 
 def _edited(message: Message, edit: ContentEdited) -> Message:
-    """An edit that carries no time is taken to be as new as what it replaces."""
+    """Apply *edit*; without a time, it is taken to be as new as the content that it replaces."""
     folded = message if edit.tags is None else replace(message, tags=edit.tags)
     edited_at = edit.sent_at or message.edited_at
     if not _is_current(edited_at, message):
@@ -286,20 +292,23 @@ def _edited(message: Message, edit: ContentEdited) -> Message:
 
 
 def _is_current(edited_at: datetime | None, message: Message) -> bool:
-    """Tell whether content of *edited_at* is at least as new as the message's."""
+    """Tell whether content edited at *edited_at* is at least as new as that of *message*."""
     return (edited_at or BEFORE_ALL) >= (message.edited_at or BEFORE_ALL)
 
 
 def _with_content(
     message: Message, content: str, *, edited_at: datetime | None, emptied_at: datetime | None
 ) -> Message:
-    """*emptied_at* is when an edit made it so, if *content* is nothing; None when none did."""
+    """Set the content of *message*.
+
+    If *content* is empty, *emptied_at* is when an edit emptied it; None if no edit did.
+    """
     emptied = emptied_at is not None and not content and message.event in DELETED_BY_EMPTYING
     is_new_edit = edited_at is not None and edited_at != message.edited_at
     return replace(
         message,
         content=content,
-        # An edit to nothing names no title, and a listing of what is empty may or may not.
+        # An edit that empties a comment names no title; a listing of the comment may name one.
         detail=None if emptied else message.detail,
         edited_at=edited_at,
         edits=message.edits + (is_new_edit and not emptied),

@@ -1,4 +1,4 @@
-"""The history of a message: what each fact changed of it, as far as people would see that."""
+"""The history of a message: what each fact changed about it, as far as people would notice."""
 
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from archiver.domain.tags import visible
 
 
 def original(message: Message) -> Revision:
-    """The first revision of a message that is still as it was created."""
+    """The first revision of *message*, which is still as it was created."""
     return Revision(
         id=message.id,
         kind="created",
@@ -29,10 +29,10 @@ def original(message: Message) -> Revision:
 def revise(
     before: Message, after: Message, fact: Fact, *, last: Revision | None
 ) -> Revision | None:
-    """What *fact* added to the history, of which *last* is the end as far as it is at hand.
+    """The revision that *fact* adds to the history; None when people would see no difference.
 
-    None when people would see no difference. Read receipts (``:unread:`` tags) and reactions are
-    not revisions: they are in the journal.
+    *last* is the newest revision so far, if it is known. Changes of read receipts (``:unread:``
+    tags) and reactions are not revisions; the journal has them.
     """
     kind = step_of(before, after, fact)
     if kind is None:
@@ -67,9 +67,10 @@ def revise(
 def first_shown(
     showing: Showing, *, after: tuple[EventId, datetime] | None
 ) -> tuple[EventId, datetime | None]:
-    """Position and time of the first listing that is known to have shown it so.
+    """Position and time of the first listing that is known to have shown the same state.
 
-    What came before the step *after* tells nothing of what was shown from then on.
+    *after* is the previous step of the history: a listing before it says nothing about the state
+    from then on.
     """
     if showing.since and after and showing.since >= after:
         return showing.since
@@ -77,10 +78,10 @@ def first_shown(
 
 
 def step_of(before: Message, after: Message, fact: Fact) -> RevisionKind | None:
-    """Which step in the history *fact* made, which made *after* of *before*; None for none."""
+    """The kind of revision by which *fact* turned *before* into *after*; None for no revision."""
     if after.deleted_at is not None and (
         before.deleted_at is None
-        # It was found missing, and now it is heard when it was deleted, and by whom.
+        # It had been found missing, and now an event tells when it was deleted, and by whom.
         or (isinstance(fact, MessageDeleted) and before.deleted_at != after.deleted_at)
     ):
         return "deleted"
@@ -91,7 +92,7 @@ def step_of(before: Message, after: Message, fact: Fact) -> RevisionKind | None:
     )
     tagged = before.tags is not after.tags and visible(before.tags) != visible(after.tags)
     if tagged and isinstance(fact, Showing):
-        # In which order a listing has tags, of which some are the service's own, nobody changed.
+        # The order of tags in a listing is the service's: a different one is nobody's change.
         tagged = {*visible(before.tags)} != {*visible(after.tags)}
     moved = before.thread != after.thread
     revived = before.deleted_at is not None and after.deleted_at is None

@@ -1,8 +1,8 @@
-"""The things of chat: flows, people, messages, threads, files.
+"""The entities of chat: flows, people, messages, threads, files.
 
-Values are frozen `msgspec.Struct`s: they behave like frozen dataclasses and are made several times
-faster, which counts on a path that makes a few of them for every event. Ids are types, since a
-message id, an event id and a flow's key are all numbers and must not be mixed.
+Values are frozen `msgspec.Struct`s: they behave like frozen dataclasses, but are created several
+times faster, which matters since every event creates a few of them. Each kind of id has a type of
+its own, so that the type checker finds ids that are confused with each other.
 """
 
 from datetime import datetime
@@ -11,14 +11,14 @@ from typing import Any, Literal, NewType
 from msgspec import Struct
 
 FlowId = NewType("FlowId", str)
-"""Flowdock's id of a flow: a UUID, in old flows ``organization:flow``; for a private conversation,
-which has none, its path."""
+"""Flowdock's id of a flow: a UUID, or ``organization:flow`` in old flows. A private conversation
+has none; its path is used instead."""
 
 EventId = NewType("EventId", int)
-"""Grows within its flow, with holes; unique only there. A message's id is that of its event."""
+"""Grows within a flow, with holes, and is unique only there. A message has the id of its event."""
 
 LARGEST_ID = 2**63 - 1
-"""Of an event: the largest number that a ``bigint`` of Postgres holds."""
+"""The largest id of an event: the maximum of a ``bigint`` in Postgres."""
 
 UserId = NewType("UserId", str)
 """Numeric text; ``"0"`` stands for an integration or an anonymous sender."""
@@ -26,10 +26,10 @@ UserId = NewType("UserId", str)
 ThreadId = NewType("ThreadId", str)
 
 PRIVATE = "private/"
-"""How the path of a private conversation begins: ``private/<me>/<other>``."""
+"""The prefix of the path of a private conversation, ``private/<me>/<other>``."""
 
 Json = Any
-"""What JSON can hold; only Postgres and the people who query it look inside."""
+"""Any JSON value; only Postgres and the people who query it look inside."""
 
 
 def is_private(path: str) -> bool:
@@ -38,17 +38,20 @@ def is_private(path: str) -> bool:
 
 
 def private_path(me: UserId, other: UserId) -> FlowId:
-    """The path of the conversation of *me* with *other*, and its id: Flowdock gives it none."""
+    """The path of *me*'s conversation with *other*; also its id, since Flowdock gives it none."""
     return FlowId(f"{PRIVATE}{me}/{other}")
 
 
 def id_of_old(path: str) -> FlowId:
-    """What old events call the flow at *path*, which has a random id by now: with a colon in it."""
+    """The id ``organization:flow`` by which old events name the flow at *path*.
+
+    Such a flow has been given a random id since.
+    """
     return FlowId(path.replace("/", ":", 1))
 
 
 class Flow(Struct, frozen=True, kw_only=True):
-    """A flow, or a private conversation, as its service lists it (secrets left out)."""
+    """A flow or a private conversation as the service lists it, without secrets."""
 
     id: FlowId
     path: str
@@ -61,14 +64,14 @@ class Flow(Struct, frozen=True, kw_only=True):
 
 
 class User(Struct, frozen=True, kw_only=True):
-    """A person or an integration's account."""
+    """A person, or the account of an integration."""
 
     id: UserId
     nick: str | None = None
     name: str | None = None
     email: str | None = None
     disabled: bool | None = None
-    """None when the service does not tell."""
+    """None when the service does not say."""
 
 
 class Thread(Struct, frozen=True, kw_only=True, gc=False):
@@ -88,20 +91,20 @@ class Thread(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Attachment(Struct, frozen=True, kw_only=True, gc=False):
-    """A file that hangs on a message: what is said about it, not its bytes."""
+    """The metadata of a file that is attached to a message."""
 
     file_name: str | None = None
     content_type: str | None = None
     size_bytes: int | None = None
     path: str | None = None
-    """Where the service serves it, below the API's base URL."""
+    """Where it can be downloaded, relative to the base URL of the API."""
 
 
 class Message(Struct, frozen=True, gc=False):
     """What the flow would show now at one id.
 
-    Made once for nearly every event: its fields may be given by position, as names cost msgspec as
-    much again.
+    Nearly every event creates one, so the fields may be passed by position: keyword arguments
+    double the cost.
     """
 
     id: EventId
@@ -112,25 +115,25 @@ class Message(Struct, frozen=True, gc=False):
     content: str
     """The readable text; empty once a chat message is deleted."""
     tags: tuple[str, ...]
-    """As the service spells and orders them; no two are equal when case is folded."""
+    """In the service's spelling and order; no two are equal when compared without case."""
     thread: ThreadId | None
     parent: EventId | None
-    """The message that a comment is about; it stays, should the tag that told it be taken off."""
+    """The message that a comment is about; kept even if the tag that named it is removed."""
     edited_at: datetime | None
     edits: int
     deleted_at: datetime | None
     attachments: tuple[Attachment, ...]
     reactions: tuple[tuple[str, tuple[UserId, ...]], ...]
-    """Emoji, and who reacted with it."""
+    """Pairs of an emoji and the users who reacted with it."""
     app: str | None
     uuid: str | None
     external_user_name: str | None
     detail: Json
-    """What is not plain text: the content of a file, an activity, an integration's item."""
+    """Content that is not plain text: that of a file, an activity, or an integration's item."""
     removed: bool
-    """Deleted for good by ``message-delete``; an emptied chat message can be edited again."""
+    """Deleted for good, by ``message-delete``; an emptied chat message can be edited again."""
     as_of: EventId
-    """The newest id that this state reflects: older facts need a replay."""
+    """The newest id that this state reflects; folding in an older fact takes a replay."""
 
 
 RevisionKind = Literal["created", "edited", "tagged", "moved", "deleted", "listed"]
@@ -141,21 +144,21 @@ class Revision(Struct, frozen=True, kw_only=True, gc=False):
     """One entry of a message's history."""
 
     id: EventId
-    """The event that made it; of a listing, its position."""
+    """The id of the event that made it, or the position of the listing that showed it."""
     kind: RevisionKind
     at: datetime | None
     user: UserId | None
-    """None when nobody told: a listing shows a change, but not who made it."""
+    """None when unknown: a listing shows a change, but not who made it."""
     content: str | None
-    """None when it was edited before anybody here saw it."""
+    """None when it was edited before the archiver first saw it."""
     tags: tuple[str, ...]
     """Without read receipts."""
     event: str
-    """The kind of the message from then on; so are the fields that follow."""
+    """The kind of the message from then on; likewise the fields that follow."""
     thread: ThreadId | None
     edited_at: datetime | None
     edits: int
     deleted_at: datetime | None
     seen_at: datetime | None
-    """When a listing was asked for that showed it; None when an event told. What is not content
-    may have been so since any time before."""
+    """When the listing that showed it was requested; None when an event reported it. The service
+    dates edits of content only: any other change may have been made at any time before."""

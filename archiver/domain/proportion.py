@@ -1,46 +1,47 @@
-"""Which ids are believed of a flow, by how far it is known to have come.
+"""Which ids are plausible in a flow, given the newest id that is known of it.
 
-An id that was believed and is none would make all that is ever said below it seem proven, and old
-listings newer than what is heard. So whatever way an event comes in, its id is held against the
-newest that is known of its flow, and what is out of all proportion to that lies with the rejects.
+If an absurd id were believed, everything below it would seem proven, and old listings would count
+as newer than what streams report. So the id of each event, however it arrives, is compared with the
+newest known id of its flow; an event whose id is out of all proportion goes to the rejects.
 
-The bounds are as strict as an honest service allows. In a flow ids are counted up, with small
-holes; presence takes some too, so a large flow comes to some millions a year, and years may pass
-unheard. Private conversations share one sequence, which came to ten digits (9492901419 was seen in
-2017), and one may have rested while others filled it. Of the first id of a flow nothing is known.
+The bounds are as strict as an honest service allows. The ids of a flow are consecutive but for
+small holes. Presence takes ids too, so a large flow uses some millions a year, and the archiver may
+not listen for years. Private conversations share one sequence, which has reached ten digits
+(9492901419 was seen in 2017), and one may rest while others advance it. Nothing is known about the
+first id of a flow.
 
-Nobody can ask for a signal again: the service does not store it. So the id of one that is not next
-to what is known is not believed at all, until a message or a listing comes as far.
+Signals cannot be requested again, since the service does not store them. So the id of a signal is
+believed only if it is close to a known id, or once a message or a listing has come as far.
 """
 
 from archiver.domain.model import is_private
 
 FARTHEST_START = 2**53
-"""What numbers of JavaScript can tell: Flowdock's own clients had no others."""
+"""The limit of exact integers in JavaScript, in which Flowdock's own clients were written."""
 
 FARTHEST_JUMP = 10**9
 FARTHEST_PRIVATE_JUMP = 10**11
 FARTHEST_SIGNAL = 1000
-"""An unbroken stream brings nearly every id, so a signal comes close to what came before it."""
+"""A stream brings nearly every id, so the id of a signal is close to the one before it."""
 
 OUT_OF_PROPORTION = "an id out of all proportion to its flow's"
 
 
 def is_far_beyond(id_: int, newest: int, flow: str) -> bool:
-    """Tell whether *id_* can be no id of a flow that has come to *newest* (0: nobody knows).
+    """Tell whether *id_* is implausible in a flow whose newest known id is *newest* (0: unknown).
 
-    *flow* is its path, or any other name that it goes by.
+    *flow* is its path, or any other name of it.
     """
-    return id_ > newest + FARTHEST_JUMP and id_ > farthest(newest, flow)  # the first is quick
+    return id_ > newest + FARTHEST_JUMP and id_ > farthest(newest, flow)  # the first test is fast
 
 
 def farthest(newest: int, flow: str) -> int:
-    """The greatest id that is believed of a flow that has come to *newest*."""
+    """The largest plausible id of a flow whose newest known id is *newest*."""
     if not newest:
         return FARTHEST_START
     return newest + (FARTHEST_PRIVATE_JUMP if is_private(flow) else FARTHEST_JUMP)
 
 
 def is_vouched_for(signal: int, newest: int) -> bool:
-    """Tell whether the id of a *signal* is next to what its flow is known to have come to."""
+    """Tell whether *signal*, an id, is at most a little above the newest known id of its flow."""
     return signal <= newest + FARTHEST_SIGNAL

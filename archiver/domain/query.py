@@ -1,7 +1,7 @@
-"""The language of the search box, as values; `archiver.domain.query_parsing` reads it.
+"""The query language of the search box, as values; `archiver.domain.query_parsing` parses it.
 
-A query is a tree of texts and filters. What it means is decided by whoever asks the archive: here
-is only what was said. `show` writes a query so that reading it gives the same query again.
+A query is a tree of texts and filters. This module only represents it; what it means is up to the
+code that searches the archive. `show` writes a query so that parsing it gives the same query again.
 """
 
 from dataclasses import dataclass, field
@@ -15,30 +15,30 @@ FieldName: TypeAlias = Literal[
 ]
 FIELDS: tuple[FieldName, ...] = get_args(FieldName)
 HISTORY = "history"
-"""Looks like a filter and stands for the whole query."""
+"""Is written like a filter, but applies to the whole query."""
 
 HAVING = ("file", "link", "edit", "reaction", "thread")
 BEING = ("deleted", "edited", "private")
 
 QUOTES = '"“”„'
 SINGLE_QUOTES = "'\u2018\u2019\u201a"
-"""Quotes around the whole value of a filter alone: in words they are apostrophes."""
+"""They quote the whole value of a filter only; anywhere else they are apostrophes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What a message must say."""
+    """A text that a message must contain."""
 
     text: str
     is_exact: bool = False
-    """It was quoted: no other forms of its words, and ``*`` is a star."""
+    """It was quoted: other forms of its words do not match, and ``*`` is an ordinary character."""
     at: int = field(default=0, compare=False)
-    """Where it stands in the query as it was written."""
+    """Its offset in the query as it was written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What must be true of a message beside its text."""
+    """A condition on something other than the text of a message."""
 
     name: FieldName
     value: str
@@ -47,21 +47,21 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """What must not be."""
+    """A term that must not match."""
 
     term: "Node"
 
 
 @dataclass(frozen=True, slots=True)
 class All:
-    """Every one of two or more terms, none of which is an `All`."""
+    """Two or more terms that must all match; none of them is an `All`."""
 
     terms: tuple["Node", ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Either:
-    """At least one of two or more terms, none of which is an `Either`."""
+    """Two or more terms of which at least one must match; none of them is an `Either`."""
 
     terms: tuple["Node", ...]
 
@@ -71,18 +71,18 @@ Node: TypeAlias = Text | Filter | Not | All | Either
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query that was understood."""
+    """A valid query."""
 
     root: Node | None
-    """None for every message."""
+    """None matches every message."""
     history: bool = False
-    """Whether what messages said before they were edited counts as well."""
+    """Whether to search what messages said before they were edited as well."""
     source: str = field(default="", compare=False)
-    """As it was written; what `at` counts in."""
+    """The query as it was written; each `at` is an offset in it."""
 
 
 class BadQuery(ArchiverError):
-    """A query that cannot be answered; the text shows where, with a caret."""
+    """A query that is not valid; the text of the error marks the place with a caret."""
 
     def __init__(self, reason: str, source: str, at: int) -> None:
         self.reason = reason
@@ -92,7 +92,7 @@ class BadQuery(ArchiverError):
 
 
 def pointed(source: str, at: int) -> str:
-    """The part of *source* around *at*, and a caret below it."""
+    """The part of *source* around *at*, with a caret below that place."""
     first = max(0, at - 50)
     shown = "".join(map(_visible, source[first : at + 25]))
     before = "".join(map(_visible, source[first:at]))
@@ -111,7 +111,7 @@ def _cells(letter: str) -> int:
 
 
 def show(query: Query) -> str:
-    """*query* as a person would write it; reading it gives the same query."""
+    """*query* as a person would write it; parsing it gives the same query."""
     root = "" if query.root is None else _show(query.root)
     return f"{root} {HISTORY}:yes".strip() if query.history else root
 
@@ -147,7 +147,7 @@ def _needs_quotes(value: str) -> bool:
 
 
 def texts(node: Node | None) -> tuple[Text, ...]:
-    """The texts that *node* asks for, without those that must not be."""
+    """The texts in *node*, without negated ones."""
     match node:
         case None | Filter() | Not():
             return ()

@@ -1,4 +1,4 @@
-"""What an index holds of a message beside its words: marks, which no word can be mistaken for."""
+"""Marks: what a search index holds of a message besides its words; no word looks like a mark."""
 
 from archiver.domain.query_text import fold
 
@@ -18,12 +18,12 @@ def of_flow(flow_key: int) -> str:
 
 
 def of_user(user_id: str) -> str:
-    """The mark of all that a person or an integration's account sent."""
+    """The mark of all messages that a person or an integration's account sent."""
     return _cut(f"=u{user_id}")
 
 
 def of_stranger(name: str) -> str:
-    """The mark of what came under a name that is no user's."""
+    """The mark of all messages under a name that belongs to no user."""
     return _cut(f"=x{fold(name)}")
 
 

@@ -1,4 +1,4 @@
-r"""How a query is read.
+r"""The parser of queries, and their grammar.
 
 ::
 
@@ -7,11 +7,11 @@ r"""How a query is read.
     group    term ([AND] term)*
     term     -term | (choice) | "phrase" | field:value | word
 
-A word ends at white space, or at a parenthesis that closes a group. Parentheses inside a word are
-letters of it, as in ``foo_bar()``; so is a colon after what is no field, as in ``std::vector``. A
-minus negates only what stands right behind it, and not another minus: ``--force`` is a word. In
-quotes, ``\"`` is a quote and ``\\`` a backslash. A value may stand in single quotes as well, which
-begin and end it, as in ``in:'acme/*'``; any others are apostrophes.
+A word ends at white space, or at a parenthesis that closes a group. Parentheses inside a word
+belong to it, as in ``foo_bar()``; so does a colon after anything but the name of a field, as in
+``std::vector``. A minus negates what directly follows it, unless that is another minus: ``--force``
+is a word. In quotes, ``\"`` is a quote and ``\\`` a backslash. A value may also be enclosed in
+single quotes, as in ``in:'acme/*'``; anywhere else they are apostrophes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -65,10 +65,10 @@ NEEDS: Mapping[str, str] = {
 
 
 def parse(source: str) -> Query:
-    """The query that *source* says.
+    """Parse *source*.
 
     Raises:
-        BadQuery: it is not in the language; it tells where.
+        BadQuery: it is not a valid query; the error shows where.
     """
     if len(source) > LONGEST:
         raise BadQuery(f"a query is at most {LONGEST:,} letters long", source, LONGEST)
@@ -81,7 +81,7 @@ def parse(source: str) -> Query:
 
 
 class _Parser:
-    """Reads one query from left to right."""
+    """Reads one query from left to right (recursive descent)."""
 
     def __init__(self, source: str) -> None:
         self._source = source
@@ -95,7 +95,7 @@ class _Parser:
         return Query(root, self._history, self._source)
 
     def _choice(self) -> Node | None:
-        """Groups between OR, up to the end or the parenthesis that closes this one."""
+        """Read groups separated by OR, up to the end or to the parenthesis that closes them."""
         groups = [self._group()]
         while (at := self._keyword("OR")) is not None:
             groups.append(self._group())
@@ -114,7 +114,7 @@ class _Parser:
         return joined(All, terms)
 
     def _term(self) -> Node:
-        """What stands here; something does."""
+        """Read a term; the caller has made sure that something is left to read."""
         source, at = self._source, self._at
         self._terms += 1
         if self._terms > MOST_TERMS:
@@ -168,7 +168,7 @@ class _Parser:
         return "".join(letters)
 
     def _word(self) -> str:
-        """Everything up to white space, or to what closes the group around it."""
+        """Read up to white space, or to the parenthesis that closes the enclosing group."""
         first, opened = self._at, 0
         while self._at < len(self._source):
             letter = self._source[self._at]
@@ -192,7 +192,7 @@ class _Parser:
         return Filter(field, read, at)
 
     def _mode(self) -> bool:
-        """Note what is said of the whole query, if that stands here."""
+        """Read a setting of the whole query, if one is next; tell whether there was one."""
         at = self._at
         if self._field((HISTORY,)) is None:
             return False
@@ -205,7 +205,7 @@ class _Parser:
         return True
 
     def _field(self, names: Sequence[str]) -> str | None:
-        """One of *names* and its colon, if they stand here; goes on behind them."""
+        """Consume one of *names* and its colon, if they are next; return the name."""
         name, colon, _ = self._source[self._at : self._at + LONGEST_NAME + 1].partition(":")
         if not colon or name.lower() not in names:
             return None
@@ -221,7 +221,7 @@ class _Parser:
         return value.strip()
 
     def _end_of_single_quotes(self) -> int | None:
-        """Where the value that begins here with a single quote ends with one, if it does."""
+        """Where the single-quoted value that begins here has its closing quote, if it has one."""
         for at in range(self._at + 1, len(self._source)):
             behind = self._source[at + 1 : at + 2]
             is_end = not behind or behind.isspace() or (behind == ")" and self._depth > 0)
@@ -242,7 +242,7 @@ class _Parser:
         return self._source[self._at : end] == keyword and is_alone
 
     def _keyword(self, keyword: str) -> int | None:
-        """Where *keyword* stands, if that is here; goes on behind it."""
+        """Consume *keyword*, if it is next; return where it was."""
         at = self._at
         if not self._is_keyword(keyword):
             return None
@@ -254,7 +254,7 @@ class _Parser:
 
 
 def joined(kind: type[All] | type[Either], terms: Sequence[Node]) -> Node | None:
-    """*terms* as one node: those of the same kind are taken out of it, and one stays alone."""
+    """*terms* as one node: nested nodes of its kind are flattened; a single term stays as it is."""
     flat: list[Node] = []
     for term in terms:
         flat.extend(term.terms if isinstance(term, kind) else [term])
@@ -264,7 +264,7 @@ def joined(kind: type[All] | type[Either], terms: Sequence[Node]) -> Node | None
 
 
 def _read_value(field: FieldName, value: str) -> str | None:
-    """*value* as the query holds it; None when it is none of the field's."""
+    """*value* in its normal form; None when the field cannot have this value."""
     match field:
         case "from" | "mentions":
             value = value.removeprefix("@")

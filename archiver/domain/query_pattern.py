@@ -1,7 +1,7 @@
-"""What a text of a query looks for, in the spaced form of `archiver.domain.query_text`.
+"""The pattern of a text in a query, for the spaced form of `archiver.domain.query_text`.
 
-A star in a word stands for any letters, or none, that belong to the same word: ``deploy*``,
-``*ment``, ``foo*bar``; beside punctuation it stands for a word, as in ``https://*.example.com``.
+A star in a word stands for any letters of the same word, or none: ``deploy*``, ``*ment``,
+``foo*bar``; next to punctuation it stands for a word, as in ``https://*.example.com``.
 """
 
 import re
@@ -13,7 +13,7 @@ from archiver.domain.query_text import LONGEST_LEXEME, WORD, fold, signs, space
 
 STAR = re.compile(r"\*+")
 SHORTEST_PART = 3
-"""Letters of a part of a word that an index of substrings can find."""
+"""The fewest letters of a part of a word that an index of substrings can find."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,38 +25,38 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A text that stands there just so: with whole words, but for where it was cut by a star."""
+    """A text that is found literally, at the bounds of words except where a star cut it."""
 
     spaced: str
     lexemes: tuple[str, ...]
-    """All of these must be there; none when nothing in it is indexed."""
+    """A message must have all of these; empty when nothing of the passage is indexed."""
     prefixes: tuple[str, ...] = ()
-    """Of each of these there must be a lexeme."""
+    """For each of these, a message must have a lexeme that begins with it."""
     is_part: bool = False
-    """It holds a part of a word, long enough for an index of substrings."""
+    """It contains a part of a word that is long enough for an index of substrings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wild:
-    """Passages one after the other, with something between them."""
+    """Passages in this order, with a star between each two."""
 
     passages: tuple[Passage, ...]
     regex: str
-    """For the spaced form; read alike by Python and by Postgres."""
+    """Matches the spaced form; Python and Postgres understand it alike."""
 
 
 Pattern: TypeAlias = Word | Passage | Wild
 
 
 def pattern(text: Text) -> Pattern | None:
-    """What *text* looks for; None when nothing of it can be seen."""
+    """The pattern of *text*; None when folding leaves nothing of it."""
     folded = fold(text.text)
     if not folded:
         return None
     parts = [folded] if text.is_exact else STAR.split(folded)
     if len(parts) == 1 or not any(parts):
         is_word = WORD.fullmatch(folded) is not None
-        # A lexeme that is as long as can be may be the beginning of a longer word.
+        # A lexeme of the greatest length may be the beginning of a longer word.
         if is_word and not text.is_exact and len(folded) < LONGEST_LEXEME:
             return Word(folded)
         return _passage(folded)
@@ -72,7 +72,7 @@ def pattern(text: Text) -> Pattern | None:
 
 
 def _passage(folded: str, *, open_before: bool = False, open_behind: bool = False) -> Passage:
-    """*folded*, which may go on as the same word where it is open."""
+    """The passage of *folded*; at an open end, its word may continue."""
     spaced = space(folded)
     found = [match[0] for match in WORD.finditer(folded)]
     lexemes, prefixes = list(found), []
@@ -94,7 +94,7 @@ def _passage(folded: str, *, open_before: bool = False, open_behind: bool = Fals
 
 
 def _regex(parts: list[str]) -> str:
-    """Literal passages and what stars between them stand for."""
+    """A regular expression of the literal *parts*, with what a star stands for between them."""
     inner = [space(part) for part in parts if part]
     last = len(inner) - 1
     regex = ""

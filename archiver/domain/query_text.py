@@ -1,18 +1,19 @@
 """Text as it is searched: without case and accents, and cut into words.
 
-Messages and queries are folded alike, and written in a *spaced* form in which a word stands between
-spaces and nothing else does where a word begins or ends::
+Messages and queries are folded alike and written in a *spaced* form, in which each word has a space
+on either side, and a punctuation mark next to a word is separated from it by that space::
 
     Use C++20, see foo.png   ->   " use c ++ 20 ,  see foo . png "
 
-So whether a text holds another one, whole words and punctuation included, is whether one string is
-part of another: ``C++20`` is `` c ++ 20 ``. No regular expression is needed for it, and no idea of
-the database of what a letter is.
+So a text contains another one, in whole words and with its punctuation, if and only if the spaced
+form of the one is a substring of the other's: ``C++20`` is `` c ++ 20 ``. This takes no regular
+expression, and does not depend on what the database considers to be a letter.
 
-All of this can be told of each *piece* of a text between white space by itself.
+A *piece* is a part of a text between white space. Each piece can be processed by itself.
 
-*Lexemes* are what an index holds of a text: its words; the parts of words as ``fooBar2``; each
-sign and each two neighbours of scripts that put no spaces between words; symbols, so emoji.
+*Lexemes* are what an index holds of a text: its words; the parts of words such as ``fooBar2``; for
+scripts without spaces between words, each sign and each pair of adjacent signs; and symbols, such
+as emoji.
 """
 
 import re
@@ -21,13 +22,13 @@ from operator import add
 from unicodedata import category, combining, name, normalize
 
 VERSION = 2
-"""Of the forms below: an index made with another one must be made anew."""
+"""The version of the forms below: an index that was built with another one must be rebuilt."""
 
 LONGEST_TEXT = 100_000
-"""Letters of a message that are searched; what comes behind is not found."""
+"""How many letters of a message are searched; what comes after them is not found."""
 LONGEST_LEXEME = 60
 MOST_ACCENTS = 30
-"""Of one letter, as many as the Unicode standard thinks of (its annex 15)."""
+"""On one letter: the limit of Unicode's Stream-Safe Text Format (annex 15)."""
 
 APART = "".join(
     f"{chr(first)}-{chr(last)}"
@@ -46,7 +47,7 @@ APART = "".join(
         (0x20000, 0x3FFFF),
     )
 )
-"""Scripts whose words no spaces tell apart."""
+"""The ranges of scripts that do not separate words by spaces."""
 _LETTER = rf"[^\W_{APART}]"
 _MARKS = "\u0300-\u036f\u0900-\u0963\u0966-\u0dff"
 WORD = re.compile(rf"{_LETTER}(?:{_LETTER}|[{_MARKS}])*")
@@ -57,7 +58,7 @@ _LETTERS = re.compile(r"[^\W\d_]{3,}")
 _CAMEL = re.compile(r"(?<![^\W_])[A-Z]*[a-z]+[A-Z][A-Za-z0-9]*(?![^\W_])")
 _PARTS = re.compile(r"[A-Z]?[a-z]{2,}|[A-Z]{3,}(?![a-z])")
 _IS_CAMEL = re.compile("[A-Z](?<=[a-z].)")
-"""``[a-z][A-Z]``, looked for by what is rare of it."""
+"""``[a-z][A-Z]``, written so that the search looks for the rarer letter first."""
 LINK = re.compile(r"\b(?:(?:https?|ftp)://|www\.)[^\s/]", re.IGNORECASE)
 
 _ALIKE = {
@@ -67,18 +68,18 @@ _ALIKE = {
     **dict(zip("øłđðħŋ\u0131\u0451", "olddhni\u0435", strict=True)),
     **{"þ": "th", "æ": "ae", "œ": "oe"},  # noqa: PIE800
 }
-"""Letters that are others with something added, and signs that stand for others."""
+"""Letters and signs, each with the plainer ones that stand for it in a folded text."""
 _TWO_SIGNS = "\u0f73\u0f75\u0f81"
-"""Vowels of Tibetan: no accents by themselves, but made of them."""
+"""Tibetan vowels that are not combining characters themselves, but decompose into such."""
 _DROPPED = re.compile(
     "[\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf-\u05c7\u0640\u064b-\u065f\u0670"
     "\ufe00-\ufe0f\U0001f3fb-\U0001f3ff\U000e0100-\U000e01ef]"
 )
-"""Accents, vowel signs, variants and the colours of skin."""
+"""Accents, vowel signs, variation selectors and skin tones."""
 
 
 class _Folds(dict[int, str]):
-    """What each letter folds to, found out when it is first met."""
+    """Maps each letter to its folded form, computed on first use."""
 
     def __missing__(self, code: int) -> str:
         self[code] = folded = _fold_letter(chr(code))
@@ -98,7 +99,7 @@ def _fold_letter(letter: str) -> str:
     folded = letter.casefold()
     plain = normalize("NFKD", folded)
     if plain.startswith(" "):
-        return folded  # an accent on nothing, as in ¯\_(ツ)_/¯
+        return folded  # an accent without a letter, as in ¯\_(ツ)_/¯
     if name(plain[0], "").startswith(("LATIN", "GREEK")) or plain.isascii():
         plain = _DROPPED.sub("", plain)
     plain = normalize("NFC", plain).casefold()
@@ -106,33 +107,33 @@ def _fold_letter(letter: str) -> str:
 
 
 def with_names(said: str, file_names: Iterable[str]) -> str:
-    """What is searched of a message that says this; of a long one, the names are not cut off."""
+    """The searched text of a message: what it says, cut off if too long, and its files' names."""
     names = "".join(f"\n{name}" for name in file_names if name != said)
     return said[: max(0, LONGEST_TEXT - len(names))] + names
 
 
 def fold(text: str) -> str:
-    """*text* without case, accents, and what cannot be seen; white space is single spaces."""
+    """*text* without case, accents and invisible characters, white space as single spaces."""
     text = text[:LONGEST_TEXT]
     return fold_piece(text, is_plain=is_plain(text))
 
 
 def is_plain(text: str) -> bool:
-    """Tell whether there is little to fold in *text*."""
+    """Tell whether folding *text* only changes its case and white space."""
     return text.isascii() and text.isprintable()
 
 
 def fold_piece(piece: str, *, is_plain: bool) -> str:
-    """What *piece*, which stands between white space, is in a folded text that is plain, or not."""
-    # What is left apart, as a kana of half width and its sign, is put together at the end.
+    """Fold *piece*; *is_plain* tells whether the whole text is plain."""
+    # Composed twice: the translation leaves a half-width kana and its sound mark apart, say.
     folded = piece.lower() if is_plain else _composed(_composed(piece).translate(_FOLDS))
     return " ".join(folded.split())
 
 
 def _composed(text: str) -> str:
-    """*text* in form C, without what more than `MOST_ACCENTS` are on one letter.
+    """*text* in normalization form C, with at most `MOST_ACCENTS` accents on one letter.
 
-    Their order is part of the form, and to find it takes the square of their number.
+    The form sorts the accents of a letter, in time quadratic in their number.
     """
     if len(text) > 8 * MOST_ACCENTS and not text.isascii():
         kept, accents = [], 0
@@ -150,24 +151,24 @@ def space(folded: str) -> str:
 
 
 def words(folded: str) -> list[str]:
-    """The words of a folded text, in their order."""
+    """The words of a folded text, in order."""
     return spell(folded)[1]
 
 
 def spell(folded: str) -> tuple[str, list[str]]:
-    """The spaced form of a folded text, and its words in their order."""
-    # Cut by a group: what stands between words, and the words, by turns.
+    """The spaced form of a folded text, and its words in order."""
+    # The expression has a group, so `split` returns what is between words and the words, in turns.
     pieces = (_ASCII_CUT if folded.isascii() else _CUT).split(folded)
     return put_together([" ".join(pieces)]), pieces[1::2]
 
 
 def put_together(spaced: Iterable[str]) -> str:
-    """The spaced form of a text of which these are the spaced forms of its pieces."""
+    """The spaced form of a text, given the spaced forms of its pieces."""
     return " ".join(spaced).replace("   ", " ")
 
 
 def lexemes(piece: str, folded: str, words: Iterable[str]) -> set[str]:
-    """What an index holds of *piece*, which folds to *folded* and has these *words*."""
+    """The lexemes of *piece*, whose folded form is *folded* and has these *words*."""
     found = {word[:LONGEST_LEXEME] for word in words}
     for word in [word for word in found if not word.isalpha()]:
         found.update(part for part, _ in parts_of_word(word))
@@ -182,14 +183,14 @@ def lexemes(piece: str, folded: str, words: Iterable[str]) -> set[str]:
 
 
 def parts_of_word(word: str) -> Iterator[tuple[str, int]]:
-    """The lexemes that a folded *word* with digits is made of, and where they begin."""
+    """The runs of letters in a folded *word* that is not only letters, and where they begin."""
     if not word.isalpha():
         for match in _LETTERS.finditer(word[:LONGEST_LEXEME]):
             yield match[0], match.start()
 
 
 def parts_of_names(text: str) -> Iterator[tuple[str, int]]:
-    """The lexemes that names like ``fooBar`` are made of in *text*, and where they begin there."""
+    """The parts of names like ``fooBar`` in *text*, as lexemes, and where they begin there."""
     for name_ in _CAMEL.finditer(text):
         for match in _PARTS.finditer(name_[0]):
             if len(match[0]) > 2:
@@ -197,7 +198,7 @@ def parts_of_names(text: str) -> Iterator[tuple[str, int]]:
 
 
 def signs(folded: str) -> set[str]:
-    """The lexemes that a text must have to hold what in *folded* is no word."""
+    """The lexemes that a text must have to contain what in *folded* is not a word."""
     found = _symbols(folded)
     for run in _RUN.findall(folded):
         found.update(_pairs(run) if len(run) > 1 else run)
@@ -213,6 +214,6 @@ def _symbols(folded: str) -> set[str]:
 
 
 def has_link(text: str) -> bool:
-    """Tell whether *text* holds what people would click on."""
-    # Most texts do not, and to see that is quicker so than by the expression.
+    """Tell whether *text* contains a link."""
+    # Most texts contain none, and these tests find that out faster than the expression does.
     return ("://" in text or "www." in text.lower()) and LINK.search(text) is not None

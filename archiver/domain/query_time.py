@@ -1,7 +1,7 @@
-"""Times as a query names them: so long ago, today, or a year, a month, a day or a moment.
+"""Times in queries: an age, ``today``, ``yesterday``, or a year, a month, a day or a moment.
 
-What is named is a span of time: ``2024-05`` is all of May. Without an offset it is in the reader's
-zone, which is handed in as a function, since the offset of a zone changes with the season.
+Each of them means a span of time: ``2024-05`` is all of May. Without a UTC offset, it is in the
+reader's time zone. The zone is passed as a function, since its offset changes with the season.
 """
 
 import re
@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias
 
 Localize: TypeAlias = Callable[[datetime], datetime]
-"""Makes a time on the reader's clock a moment."""
+"""Converts a time without a zone, as the reader's clock shows it, to one with a zone."""
 
 UNITS = {
     "m": timedelta(minutes=1),
@@ -23,7 +23,7 @@ UNITS = {
 LONGEST_AGO = timedelta(days=365 * 100)
 DAYS = {"today": 0, "yesterday": 1}
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-"""What lies before the one, or after the other, in UTC, no clock here tells."""
+"""The bounds of `datetime` in UTC; they stand for times that lie beyond them."""
 
 _AGO = re.compile(r"([0-9]{1,9})([mhdwy])")
 _DATE = re.compile(r"([0-9]{4})(?:[-/]([0-9]{1,2})(?:[-/]([0-9]{1,2}))?)?")
@@ -32,14 +32,14 @@ _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[t ][0-9]{2}:[0-9]{2}.*")
 
 @dataclass(frozen=True, slots=True)
 class Ago:
-    """A moment so long before now."""
+    """The moment *age* before now."""
 
     age: timedelta
 
 
 @dataclass(frozen=True, slots=True)
 class DaysAgo:
-    """The day that was so many days before this one."""
+    """The day *days* before today."""
 
     days: int
 
@@ -49,7 +49,7 @@ class Calendar:
     """A span that begins at *begin*: a year, a month, a day, or a moment."""
 
     begin: datetime
-    """Without an offset, on the reader's clock."""
+    """If it has no zone, it is in the reader's."""
     length: Literal["year", "month", "day", "moment"]
 
 
@@ -57,7 +57,7 @@ Moment: TypeAlias = Ago | DaysAgo | Calendar
 
 
 def read_moment(text: str) -> Moment | None:
-    """What *text* names; None when it names no time."""
+    """Parse *text*; None when it is not a time."""
     if text in DAYS:
         return DaysAgo(DAYS[text])
     if ago := _AGO.fullmatch(text):
@@ -74,7 +74,7 @@ def read_moment(text: str) -> Moment | None:
 
 
 def is_day(moment: Moment) -> bool:
-    """Tell whether *moment* is a day or longer, so that something can be sent on it."""
+    """Tell whether *moment* is a day or longer, so that it can follow ``on:``."""
     match moment:
         case Ago():
             return False
@@ -90,7 +90,7 @@ def _calendar(year: str, month: str | None, day: str | None) -> Calendar:
 
 
 def span(moment: Moment, *, now: datetime, localize: Localize) -> tuple[datetime, datetime]:
-    """The first moment of what is named, and the first after it; *now* is on the reader's clock."""
+    """The first moment of the span, and the first one after it; *now* is in the reader's zone."""
     match moment:
         case Ago(age):
             at = now.astimezone(UTC) - age
@@ -120,7 +120,7 @@ def _end(begin: datetime, length: str, localize: Localize) -> datetime:
 
 
 def _aware(at: datetime, localize: Localize) -> datetime:
-    """A time on the reader's clock as a moment, the nearest that there is."""
+    """*at* in UTC; `FIRST` or `LAST` if it lies beyond them."""
     try:
         return (localize(at) if at.tzinfo is None else at).astimezone(UTC)
     except (OverflowError, ValueError):

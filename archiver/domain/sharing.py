@@ -1,9 +1,9 @@
-"""Who of several captures what: dealt out evenly, and moved little.
+"""Decides which of several sharers captures which flows: evenly, and with few moves.
 
-All who share compute the same deal from the same knowledge, and each takes what falls to it. So
-nobody has to give orders, and whoever is late is only late.
+All sharers compute the same assignment from the same data, and each takes its own share. So no
+coordinator is needed, and a sharer with old data merely acts late.
 
-What is dealt out is a *slot*: a flow by its path, or all private conversations of a user,
+The unit of assignment is a *slot*: a flow, by its path, or all private conversations of a user,
 ``private/<user>``, which come on one stream.
 """
 
@@ -25,10 +25,11 @@ def private_slot(user: str) -> str:
 
 
 def deal(sees: Mapping[str, AbstractSet[str]], held: Mapping[str, str]) -> dict[str, str]:
-    """Tell by slot whose it is to be, of those who can see it.
+    """Assign each slot to one of the sharers that can capture it.
 
-    *sees* tells by sharer which slots it can capture, *held* by slot who has it now. What is held
-    stays where it is as long as nobody has two more than another who could have one of them.
+    *sees* maps each sharer to the slots that it can capture; *held* maps slots to their present
+    holders. A slot stays with its holder unless that one has at least two more than another sharer
+    that could take it.
     """
     shares: dict[str, set[str]] = {sharer: set() for sharer in sees}
     for slot, holder in held.items():
@@ -41,7 +42,7 @@ def deal(sees: Mapping[str, AbstractSet[str]], held: Mapping[str, str]) -> dict[
 
 
 def _give_free(shares: Mapping[str, set[str]], sees: Mapping[str, AbstractSet[str]]) -> None:
-    """Give each slot that nobody has to the one who has least."""
+    """Give each free slot to the sharer with the fewest."""
     taken = set[str]().union(*shares.values())
     free = set[str]().union(*sees.values()) - taken
     for slot in sorted(free):
@@ -51,7 +52,7 @@ def _give_free(shares: Mapping[str, set[str]], sees: Mapping[str, AbstractSet[st
 
 
 def _even_out(shares: Mapping[str, set[str]], sees: Mapping[str, AbstractSet[str]]) -> bool:
-    """Move slots from one who has too many to one who has too few; tell whether there were such."""
+    """Move slots from one sharer with too many to one with too few; tell whether any were moved."""
     by_size = sorted(shares, key=lambda sharer: (len(shares[sharer]), sharer))
     for poor in by_size:
         for rich in reversed(by_size):
@@ -66,7 +67,7 @@ def _even_out(shares: Mapping[str, set[str]], sees: Mapping[str, AbstractSet[str
 
 
 def _dearest(sharer: str, slots: Collection[str], *, most: int) -> list[str]:
-    """The slots that *sharer* would rather have than others: the same ones each time it comes."""
+    """The slots that *sharer* prefers: always the same ones, so few move when it comes back."""
     return sorted(slots, key=lambda slot: _rank(sharer, slot))[:most]
 
 

@@ -1,4 +1,4 @@
-"""Tags: compared without case, and shown in the spelling that came first; receipts are tags too."""
+"""Tags: compared without case, shown in the spelling that came first; read receipts are tags."""
 
 import re
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ _MARK = re.compile(r":|influx:[0-9]+\Z")
 def change_tags(
     tags: tuple[str, ...], added: Iterable[str], removed: Iterable[str]
 ) -> tuple[str, ...]:
-    """*tags* without *removed*, then *added* at the end; compared case-folded, spelling kept."""
+    """*tags* without *removed*, followed by *added*; compared without case, spelling kept."""
     gone = {tag.casefold() for tag in removed}
     kept = {tag.casefold(): tag for tag in tags if tag.casefold() not in gone}
     for tag in added:
@@ -23,11 +23,11 @@ def is_receipt(tag: str) -> bool:
 
 
 def is_mark(tag: str) -> bool:
-    """Tell whether *tag* is the service's: of mentions, links, readers, or what a comment is on."""
+    """Tell whether the service set *tag*: for mentions, links, readers, or a comment's message."""
     return _MARK.match(tag) is not None
 
 
 def visible(tags: tuple[str, ...]) -> tuple[str, ...]:
     """*tags* without read receipts."""
-    # A generator costs three times as much, for each of some texts without receipts.
+    # A generator takes three times as long, for the few tags that a message has.
     return tuple([tag for tag in tags if not is_receipt(tag)]) if tags else tags
