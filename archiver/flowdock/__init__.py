@@ -1,1 +1,1 @@
-"""What Flowdock says, and how to ask it: the wire, and nothing that is stored."""
+"""The wire: how to request data from Flowdock, and how to read it; nothing about storage."""

@@ -1,4 +1,4 @@
-"""Why a connection broke, or did not come about, in words that repeat nothing of the request."""
+"""Why a connection broke or could not be made, in words that repeat nothing of the request."""
 
 import os
 import ssl
@@ -7,7 +7,7 @@ import aiohttp
 
 
 def why_broken(error: BaseException) -> str:
-    """What *error* says of a stream; up to the colon, one of few words."""
+    """Why *error* ended a stream; the part before the colon is one of a few phrases."""
     if isinstance(error, TimeoutError):
         return "no answer"
     if isinstance(error, aiohttp.ClientPayloadError):
@@ -18,13 +18,13 @@ def why_broken(error: BaseException) -> str:
 
 
 def what_said(error: BaseException) -> str:
-    """What *error* says; of one that says nothing, what kind it is."""
+    """The message of *error*, or its type if it has none."""
     return str(error) or type(error).__name__
 
 
 def why_unconnected(error: BaseException) -> str | None:
-    """Why there is no connection at all, as the system says it; None if something else failed."""
-    # What asyncio and aiohttp make of it repeats the address.
+    """Why no connection could be made, as the system says it; None if something else failed."""
+    # The messages of asyncio and aiohttp repeat the address.
     inner = getattr(error, "os_error", None)
     if not isinstance(inner, OSError):
         return None

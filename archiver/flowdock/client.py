@@ -1,7 +1,8 @@
 """Flowdock's REST API, as one account sees it.
 
-Every call is a GET, asked again while errors are transient and patience lasts. The token goes into
-the Authorization header and nowhere else; redirects are not followed, so it stays with its host.
+Every call is a GET, which is retried while errors are transient and patience lasts. The token goes
+into the Authorization header and nowhere else; redirects are not followed, so it is sent to no
+other host.
 """
 
 import logging
@@ -42,21 +43,21 @@ MAX_PAGE = 100
 """The most messages that one page holds (messages documentation)."""
 
 LONG_HOLD_SECONDS = 10.0
-"""How long a host may ask to be left alone without a word of it."""
+"""From this length on, a pause that a host asks for is logged."""
 
 
 class Limits(Struct, frozen=True, kw_only=True):
     """What a call may cost."""
 
     patience_seconds: float = 60.0
-    """How long a call is asked again before its error is raised."""
+    """How long a call is retried before its error is raised."""
     answer_seconds: float = 60.0
-    """How long one request may take, its body included."""
+    """How long one request may take, including its body."""
     connect_seconds: float = 10.0
     body_bytes: int = 256 * 1024 * 1024
-    """How long an answer may be, decompressed."""
+    """The greatest length of an answer, decompressed."""
     page_bytes: int = 8 * 1024 * 1024
-    """How long a page of more than one message may be: those that are too long come in parts."""
+    """The same for a page of more than one message: a longer one is requested in smaller parts."""
 
 
 LIMITS = Limits()
@@ -70,11 +71,11 @@ class _Answer(Struct, frozen=True):
 
 
 class Client:
-    """One account at one API. Its calls may run side by side; the gate says how many do.
+    """One account at one API. Calls may run concurrently; the gate limits how many do.
 
     Every call raises `TokenRefused` when the token is unknown, `Redirected`, `StatusRefused`,
-    `BadAnswer`, `Garbled` or `AnswerTooLong` by the answer, and aiohttp's errors or `TimeoutError`
-    when no answer came in time.
+    `BadAnswer`, `Garbled` or `AnswerTooLong` depending on the answer, and aiohttp's errors or
+    `TimeoutError` when no answer came in time.
     """
 
     def __init__(
@@ -106,16 +107,16 @@ class Client:
             total=limits.answer_seconds, sock_connect=limits.connect_seconds
         )
         self.user_id: UserId | None = None
-        """Whose token it is, as the last answer told."""
+        """The user whose token it is, according to the last answer."""
         self._stopwatch = stopwatch
         self._service_told: tuple[datetime, float] | None = None
-        """What time it was, and what the stopwatch showed then."""
+        """A time by the service's clock, and the reading of the stopwatch that belongs to it."""
 
     def service_time(self) -> datetime:
-        """What time it is by the service's clock, as its last success told; by ours until one did.
+        """The time by the service's clock, from its last successful answer; before one, by ours.
 
-        It is behind by a second at most, which is how exactly a header tells it. Whether our clock
-        was set since then does not matter.
+        It is behind by a second at most, the precision of the header. Setting our clock does not
+        affect it.
         """
         if self._service_told is None:
             return self._clock()
@@ -150,11 +151,13 @@ class Client:
         newest: bool,
         limit: int = MAX_PAGE,
     ) -> Page:
-        """Return messages with ids above *since* and below *until*; at most *limit*, of one end.
+        """Return messages with ids above *since* and below *until*.
+
+        If there are more than *limit*, the newest or the oldest of them, as *newest* says.
 
         Raises:
-            FlowRefused: there is no such flow, or not for this account.
-            AnswerTooLong: the messages are too large together; of a single one, it is.
+            FlowRefused: the flow does not exist, or this account may not read it.
+            AnswerTooLong: the messages together are too large; with a *limit* of 1, a single one.
         """
         asked = {"limit": limit, "since_id": since, "until_id": until}
         query = {name: str(value) for name, value in asked.items() if value is not None}
@@ -186,11 +189,11 @@ class Client:
     async def show(self, flow_path: str, message_id: int) -> bytes | None:
         """Return one message as the server shows it; None when there is none.
 
-        A lost flow looks the same as a lost message: who concludes something from None makes sure
-        that the flow can still be read.
+        The answer is the same if the flow is gone: a caller that draws conclusions from None must
+        make sure that the flow can still be read.
 
         Raises:
-            FlowRefused: the flow is not for this account.
+            FlowRefused: this account may not read the flow.
         """
 
         def read(answer: _Answer) -> bytes | None:
@@ -203,7 +206,7 @@ class Client:
         return await self._ask(path, read, accepted={200, 403, 404})
 
     async def _listed(self, path: str, read: Callable[[Any], T | None]) -> list[T]:
-        """Return what *read* makes of the items listed at *path*, and tell of what it cannot."""
+        """Return what *read* makes of the items at *path*; log how many it does not understand."""
         items = await self._ask(path, _items)
         found = [value for value in map(read, items) if value is not None]
         if left_out := len(items) - len(found):
@@ -219,7 +222,7 @@ class Client:
         accepted: AbstractSet[int] = frozenset({200}),
         most_bytes: int | None = None,
     ) -> T:
-        """Return what *read* makes of the answer; its ValueError says that the answer is bad."""
+        """Return what *read* makes of the answer; a ValueError in *read* means a bad answer."""
 
         async def ask_once() -> T:
             async with self._gate.request():
@@ -265,14 +268,14 @@ class Client:
                 )
             if status not in accepted:
                 raise StatusRefused(path, status)
-            # Not of a refusal: that may be a proxy's, which has a clock of its own.
+            # Not from a refusal: it may come from a proxy, which has a clock of its own.
             if date := made_at(response.headers):
                 self._service_told = date, asked
             body = await self._read(path, response, most_bytes or self._limits.body_bytes)
         return _Answer(status, body, requested_at, self._clock())
 
     def _hold(self, path: str, status: int, seconds: float) -> None:
-        """Leave the host alone as it asks, and say so if somebody may wonder why nothing moves."""
+        """Pause requests as the host asks; log a long pause, since nothing is requested in it."""
         if seconds - self._gate.held_seconds() >= LONG_HOLD_SECONDS:
             about = {"path": path, "status": status, "in_seconds": round(seconds)}
             log.warning("asked to wait: nothing is asked for until then", extra=about)
@@ -298,7 +301,7 @@ def _items(answer: _Answer) -> list[Any]:
 
 
 def _object(answer: _Answer) -> bytes:
-    """The body of an answer that is a JSON object; a proxy's 404 is none, and Flowdock's is."""
+    """The body of an answer, if it is a JSON object: Flowdock's 404 is one, a proxy's is not."""
     body = answer.body.strip()
     if not (body.startswith(b"{") and body.endswith(b"}")):
         raise ValueError("no JSON object")
@@ -312,7 +315,7 @@ def _required(value: T | None) -> T:
 
 
 def _messages(flow_path: str) -> str:
-    """Return where the messages of a flow, or of a private conversation, are listed."""
+    """Return the path at which the messages of a flow or a private conversation are listed."""
     if is_private(flow_path):
         other = flow_path.rpartition("/")[2]
         return f"/private/{quote(other, safe='')}/messages"

@@ -1,4 +1,4 @@
-"""What time it is by a host's clock, and how much of it has passed whatever ours says."""
+"""The time by a host's clock, and a stopwatch that is independent of our clock."""
 
 import time
 from collections.abc import Mapping
@@ -11,25 +11,25 @@ PATIENCE = aiohttp.ClientTimeout(total=10.0)
 
 
 async def host_time(session: aiohttp.ClientSession, url: str) -> datetime | None:
-    """The header Date of any answer, to a request without credentials; None when it has none.
+    """The header Date of the answer to a request without credentials; None when it has none.
 
     Raises:
-        aiohttp.ClientError, TimeoutError: there is no answer.
+        aiohttp.ClientError, TimeoutError: there was no answer.
     """
     async with session.get(url, timeout=PATIENCE, allow_redirects=False) as answer:
         return made_at(answer.headers)
 
 
 def since_boot() -> float:
-    """Seconds since this machine was started; those that it slept count where the system tells.
+    """Seconds since this machine was started, including sleep where the system counts it.
 
-    Setting the clock does not change them.
+    Setting the clock does not affect them.
     """
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def read_date(value: str) -> datetime | None:
-    """Return the time that a header tells (RFC 9110, 5.6.7); None when it tells none."""
+    """Return the time in a header (RFC 9110, 5.6.7); None when it is not a time."""
     try:
         date = parsedate_to_datetime(value)
         return date.replace(tzinfo=UTC) if date.tzinfo is None else date
@@ -38,9 +38,9 @@ def read_date(value: str) -> datetime | None:
 
 
 def made_at(headers: Mapping[str, str]) -> datetime | None:
-    """Return when an answer was made, by the clock of who made it; None when it does not tell.
+    """Return when an answer was made, by its sender's clock; None when it does not say.
 
-    Nor does a time of the last year that there is: nothing can be added to it.
+    A date in the last year that `datetime` can represent is ignored: nothing can be added to it.
     """
     date = read_date(headers.get("Date", ""))
     return None if date is None or date.year == MAXYEAR else date

@@ -1,13 +1,15 @@
-"""Frames to events: typed, total, pure.
+"""Decodes frames to events: typed, total, pure.
 
 `decode` is for what a stream sends, `decode_listed` for the elements of a page of List Messages.
-Both return a value for any bytes: an event, a signal, or the reason why it cannot be placed. They
-check and convert; what an event does to a message is decided in `archiver.domain.fold`.
+Both return a value for any bytes: an event, a signal, or the reason why the frame cannot be placed.
+They check and convert; what an event does to a message is decided in `archiver.domain.fold`.
 
-Nearly every frame is a plain message of chat: it becomes a `Chat`, whose fields need no care. Any
-other becomes an `Envelope`, and its kind chooses the reader: `decode_any` and `decode_listed_any`
-read all frames so, and say the same. An event of unknown kind is `Noted`, and so is a mutation that
-does not say what it changes; one of which not all is understood is an `UnreadChange`.
+Nearly every frame is a plain chat message. It is parsed as a `Chat`, whose fields need no further
+checks. Any other is parsed as an `Envelope`, and its kind selects the reader. `decode_any` and
+`decode_listed_any` read all frames in the second way and must give the same results.
+
+An event of unknown kind becomes `Noted`, and so does a mutation that does not say what it changes;
+a mutation that is understood only in part becomes an `UnreadChange`.
 """
 
 from collections.abc import Callable
@@ -55,13 +57,14 @@ MESSAGES = frozenset(_CHAT | _INBOX | _REPOSITORIES | _TRACKERS)
 """The kinds that are messages: the service streams them, and lists them later."""
 
 SIGNALS = frozenset({"activity.user", "message-receive", "presence", "flow-add", "flow-remove"})
-"""The kinds that the service never stores; so are read markers, known by their content alone."""
+"""The kinds that the service never stores. Read markers are signals too; only their content shows
+what they are."""
 
 JOINS = frozenset({"backend.user.join", "backend.join.user", "backend.rejoin.user"})
-"""The kinds by which a flow is told that its `Event.user` has joined it."""
+"""The kinds that report that `Event.user` has joined the flow."""
 
 _MOVES = ("thread_id", "thread")
-"""What changes of a message that goes to another thread."""
+"""The attributes that change when a message moves to another thread."""
 
 
 def decode(frame: bytes) -> Decoded:
@@ -71,27 +74,28 @@ def decode(frame: bytes) -> Decoded:
 
 
 def decode_any(frame: bytes) -> Decoded:
-    """`decode`, whatever the frame says: it takes twice the time."""
+    """`decode` without the shortcut for plain chat messages, in twice the time."""
     body = read(frame)
     if isinstance(body, Rejected):
         return body
     kind = read_name(body.event)
     if kind in MESSAGES:
-        # "persist: false" is said of what List Messages will never show
+        # "persist: false" marks what List Messages will never show
         return _event(body, kind, _noted if body.persist is False else _posted)
     is_noted = kind not in MUTATIONS
     if kind in SIGNALS or (is_noted and _is_read_marker(body.content)):
         return _signal(body, kind or "read")
     if is_noted and kind is not None and body.id is None:
-        # What takes no id has no place in the history of a flow.
+        # An event without an id has no place in the history of a flow.
         return _signal(body, kind)
     return _event(body, kind, MUTATIONS.get(kind or "", _unknown))
 
 
 def member_of(decoded: Decoded) -> UserId | None:
-    """Who has joined or left the flow, if it was told that; of who was added it tells nicks only.
+    """The user who joined or left the flow, if *decoded* says so.
 
-    The message types document an ``action`` for it, and clients know events of other kinds.
+    The message types document an ``action`` for this, and Flowdock's clients know events of other
+    kinds. An ``action`` about people who were added holds only nicks, so it names no user.
     """
     if isinstance(decoded, Noted):
         return decoded.member
@@ -104,13 +108,13 @@ def member_of(decoded: Decoded) -> UserId | None:
 
 
 def decode_listed(frame: bytes) -> Happening | Rejected:
-    """Read one element of a page of List Messages: it is a message, unless it changes one."""
+    """Read one element of a page of List Messages: a message, unless it is a mutation."""
     chat = read_chat(frame)
     return decode_listed_any(frame) if chat is None else _said(chat)
 
 
 def decode_listed_any(frame: bytes) -> Happening | Rejected:
-    """`decode_listed`, whatever the frame says: it takes twice the time."""
+    """`decode_listed` without the shortcut for plain chat messages, in twice the time."""
     body = read(frame)
     if isinstance(body, Rejected):
         return body
@@ -119,7 +123,7 @@ def decode_listed_any(frame: bytes) -> Happening | Rejected:
 
 
 Head = tuple[EventId, FlowId | None, UserId | None, str, UserId | None, datetime | None]
-"""The fields of `Event`, in their order."""
+"""The fields of `Event`, in order."""
 
 Read = Callable[[Envelope, Head], Happening]
 
@@ -137,7 +141,7 @@ def _event(body: Envelope, kind: str | None, read_as: Read) -> Happening | Rejec
 
 
 def _said(chat: Chat) -> Posted:
-    """As `_posted`, of fields that the parser has checked."""
+    """As `_posted`, but from fields that the parser has checked."""
     tags, thread_id, thread = chat.tags, chat.thread_id, None
     if len(tags) > 1:
         tags = read_tags(list(tags))
@@ -168,7 +172,7 @@ def _said(chat: Chat) -> Posted:
 
 
 def _posted(body: Envelope, head: Head) -> Posted:
-    # Most fields are absent from most messages: a call spared for each saves half of the time.
+    # Most fields are absent from most messages: calling no reader for those saves half of the time.
     kind, content = head[3], body.content
     is_plain = isinstance(content, str) and kind not in TITLED
     tags = read_tags(body.tags) if body.tags else ()
@@ -204,7 +208,7 @@ def _unknown(body: Envelope, head: Head) -> Noted:
 
 
 def _member(body: Envelope, head: Head) -> UserId | None:
-    """Who has joined or left the flow, if it tells that."""
+    """The user who joined or left the flow, if the event says so."""
     if head[3] == "backend.user.block":
         return read_user(body.content)
     return head[4] if head[3] in JOINS else None
@@ -236,7 +240,7 @@ def _object(value: Json) -> dict[str, Json]:
 
 
 def _unread(head: Head, target: EventId | None) -> UnreadChange | Noted:
-    """What changes a message in a way that cannot be read; a change comes after its target."""
+    """A change that cannot be read; *target* is believed only if the change has a larger id."""
     if target is None or target >= head[0]:
         return Noted(*head, may_change_any=True)
     return UnreadChange(*head, target=target)
@@ -288,7 +292,7 @@ def _reaction_changed(body: Envelope, head: Head) -> ReactionChanged | UnreadCha
 
 
 def _rethreaded(body: Envelope, head: Head) -> Rethreaded | UnreadChange | Noted:
-    """Read ``message-change``: the target at top level, attributes in content, names in patch."""
+    """Read ``message-change``: target at top level, attributes in content, their names in patch."""
     content = _object(body.content)
     target = read_id(body.message_id)
     patched = body.patch if isinstance(body.patch, list | dict) else ()
@@ -304,7 +308,7 @@ def _rethreaded(body: Envelope, head: Head) -> Rethreaded | UnreadChange | Noted
 
 def _thread_changed(body: Envelope, head: Head) -> ThreadChanged | Noted:
     thread = read_thread(body.content, read_thread_id(body.thread_id))
-    if thread is None:  # as it is now, the thread is shown with any of its messages
+    if thread is None:  # a listing of any of its messages shows the thread as it is now
         return Noted(*head, may_change_any=True)
     return ThreadChanged(*head, thread=thread)
 
@@ -317,4 +321,4 @@ MUTATIONS: dict[str, Read] = {
     "message-change": _rethreaded,
     "thread-change": _thread_changed,
 }
-"""The kinds that change a message or a thread, and who reads them."""
+"""The kinds that change a message or a thread, and their readers."""

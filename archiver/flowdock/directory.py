@@ -1,6 +1,6 @@
-"""Flows, conversations and people, as the REST API lists them: JSON to values.
+"""Reads flows, conversations and people from the JSON of the REST API.
 
-Only what is named here is taken: flow objects carry a secret ``api_token`` and a ``join_url``.
+Only the fields named here are taken: flow objects hold a secret ``api_token`` and ``join_url``.
 """
 
 from typing import Any
@@ -10,11 +10,11 @@ from archiver.domain.model import Flow, User, UserId, private_path
 from archiver.flowdock.fields import read_flow, read_name, read_text, read_user
 
 _MISLEADING = frozenset("/\\,?#")
-"""What would make a name lead elsewhere in a path or a list of paths."""
+"""Characters by which a name would change the meaning of a path or of a list of paths."""
 
 
 def flow_of(item: Any) -> Flow | None:
-    """Return the flow that a JSON object describes; None without id or path."""
+    """Return the flow that a JSON object describes; None without an id or a path."""
     if not isinstance(item, dict):
         return None
     flow_id = read_flow(item.get("id"))
@@ -36,7 +36,7 @@ def flow_of(item: Any) -> Flow | None:
 
 
 def conversation_of(item: Any, me: UserId) -> Flow | None:
-    """Return the conversation that a JSON object describes, seen by *me*."""
+    """Return the conversation of *me* that a JSON object describes; None without an id."""
     other = read_user(item.get("id")) if isinstance(item, dict) else None
     if other is None or not (other.isascii() and other.isdigit()):
         return None
@@ -45,7 +45,7 @@ def conversation_of(item: Any, me: UserId) -> Flow | None:
 
 
 def user_of(item: Any) -> User | None:
-    """Return the person that a JSON object describes (users documentation); None without id."""
+    """Return the person that a JSON object describes (users documentation); None without an id."""
     user_id = read_user(item.get("id")) if isinstance(item, dict) else None
     if user_id is None:
         return None
@@ -60,7 +60,7 @@ def user_of(item: Any) -> User | None:
 
 
 def _path_of(item: dict[str, Any]) -> str | None:
-    """Return ``organization/flow``: from the flow's URL, its names, or an id of the old form."""
+    """Return ``organization/flow``, from the flow's URL, its names, or an id of the old form."""
     organization = item.get("organization")
     if isinstance(organization, dict):
         organization = organization.get("parameterized_name")

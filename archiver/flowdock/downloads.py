@@ -1,15 +1,17 @@
-"""The files of messages, as the service gives their bytes.
+"""Downloads the files that are attached to messages.
 
-A message tells the path of a file; the API answers a GET of that with a redirect to where the bytes
-are stored, at another host, for a short time. The token is for the API alone and does not go along.
+A message names the path of a file. The API answers a GET of that path with a redirect to the host
+that stores the bytes, which is valid for a short time. The token is for the API alone and is not
+sent to that host.
 
-Both the path and the redirect are foreign. So nothing is asked for but files, whatever a message
-says; and no redirect leads from a service on the internet to an address that is not, since whoever
-made it could have the archive take in what only this machine can see.
+Both the path and the redirect are untrusted input. So only paths of files are requested, whatever a
+message says. And if the service is on the internet, no redirect to a private address is followed:
+its author could otherwise have the archive fetch what only this machine can reach.
 
-Bytes are asked for as they are stored. Storage may say of what was put there packed that it is
-packed for the way, and whoever believes that gets another file; so what is as long as the message
-says is the file, and anything else that is called packed is unpacked.
+Files are requested without compression. Of a file that was compressed before it was uploaded,
+storage may say that it was compressed for transfer; decompressing it would give another file. So a
+body that is as long as the message says is taken as it is, and any other that is declared as
+compressed is decompressed.
 """
 
 import asyncio
@@ -42,7 +44,7 @@ _ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MOST_REDIRECTS = 3
 FILE = "the file"
-"""What errors call it: its name is what somebody wrote, and they are logged."""
+"""What errors call a file: they are logged, and its name is text that somebody wrote."""
 NOWHERE = f"{FILE} was answered with a redirect that leads nowhere"
 PRIVATE = f"{FILE} was answered with a redirect into a private network"
 PACKED = f"{FILE} came packed, and was asked for as it is stored"
@@ -51,24 +53,25 @@ _HOLDS = frozenset({429, 503})
 
 
 class NoFile(ArchiverError):
-    """What cannot be asked for, or leads nowhere; the text says why."""
+    """A file that cannot be requested, or whose answer is of no use; the text says why."""
 
 
 class DownloadLimits(Struct, frozen=True, kw_only=True):
     """What a file may cost."""
 
     most_bytes: int
-    """How long it may be."""
+    """The greatest length of a file."""
     patience_seconds: float = 10.0
-    """How long it is asked for again before its error is raised, if the last could be had."""
+    """How long a file is retried before its error is raised; it is tried once while storage is
+    away."""
     answer_seconds: float = 900.0
-    """How long it may take."""
+    """How long a download may take."""
     silence_seconds: float = 30.0
-    """How long nothing of it may come."""
+    """How long a download may go without any data."""
 
 
 class Downloads:
-    """The files that one account may read; to be used as ``async with``."""
+    """Downloads the files that one account may read; to be used with ``async with``."""
 
     def __init__(
         self,
@@ -100,7 +103,7 @@ class Downloads:
 
     @property
     def most_bytes(self) -> int:
-        """How long a file may be."""
+        """The greatest length of a file."""
         return self._limits.most_bytes
 
     async def __aenter__(self) -> Self:
@@ -110,33 +113,33 @@ class Downloads:
         await self._session.close()
 
     async def fetch(self, path: str, sink: IO[bytes], *, size_bytes: int | None) -> None:
-        """Write into *sink*, from its start, what the file at *path* holds.
+        """Write the file at *path* into *sink*, from its start.
 
-        *size_bytes* is how long the service says that it is; whoever calls looks whether it is.
+        *size_bytes* is the length that the service states; the caller verifies it.
 
         Raises:
-            NoFile: *path* is not that of a file, or the answer leads where it should not.
-            TokenRefused, StatusRefused, AnswerTooLong, Garbled: by the answer. And aiohttp's errors
-                or `TimeoutError` when no answer came in time.
+            NoFile: *path* is not that of a file, or the answer is of no use.
+            TokenRefused, StatusRefused, AnswerTooLong, Garbled: depending on the answer. Also
+                aiohttp's errors or `TimeoutError` when no answer came in time.
         """
         asked = "/" + path.lstrip("/")
-        # Read with and without escapes, it must lead to a file: servers differ in when they look.
+        # It must be a file's path both before and after unescaping: servers differ in which counts.
         segments = {*asked[1:].split("/"), *unquote(asked)[1:].split("/")}
         if not _FILE.fullmatch(asked) or segments & {"", ".", ".."}:
             raise NoFile("its path is not that of a file")
         try:
             await self._fetch_patiently(quote(asked, safe="/"), sink, size_bytes)
         except StatusRefused as refused:
-            # Nobody says whether a path is told as it is to be asked for.
+            # It is not documented whether the paths in messages are escaped already.
             if refused.status != 404 or not _ESCAPED.search(asked):
                 raise
             await self._fetch_patiently(quote(asked, safe="/%"), sink, size_bytes)
 
     async def _fetch_patiently(self, path: str, sink: IO[bytes], size_bytes: int | None) -> None:
-        """As `_fetch_once`, and again while errors are transient.
+        """Call `_fetch_once`, and retry while errors are transient.
 
-        But each once, after one for which that was in vain, until one is answered: there may be a
-        hundred thousand, and none can be had while storage is away.
+        After a file for which all retries have failed, each file is tried only once, until one is
+        answered: there may be a hundred thousand, and none can be had while storage is away.
         """
         patience = 0.0 if self._is_away else self._limits.patience_seconds
         again = retrying(patience, self._delays, self._chance)
@@ -158,7 +161,7 @@ class Downloads:
                 raise Garbled(FILE) from None
             except TimeoutError:
                 raise TimeoutError(NOT_IN_TIME) from None  # aiohttp names the signed address
-            except ValueError:  # a host that is no name, or a user beside it
+            except ValueError:  # an invalid host, or a URL with a user in it
                 raise NoFile(NOWHERE) from None
             if elsewhere is None:
                 return
@@ -166,11 +169,11 @@ class Downloads:
         raise NoFile(f"{FILE} was answered with more than {MOST_REDIRECTS} redirects")
 
     async def _ask(self, url: URL, sink: IO[bytes], size_bytes: int | None) -> URL | None:
-        """As `_get`, and of the API in turn; storage keeps nobody waiting.
+        """Call `_get`; for a request to the API, wait for the gate first.
 
-        Nor does the API, should it give the bytes itself: a large file takes minutes, in which
-        pages are asked for. So it takes none of the slots. And one file waits for its turn at a
-        time, however many are on their way: the others would go before pages.
+        The request takes its turn in the API's rate, but does not occupy one of the gate's slots:
+        should the API send the bytes itself, a large file would take minutes in which pages are
+        needed. Only one file at a time waits for its turn: many would hold up the pages after them.
         """
         if url.origin() != self._base.origin():
             return await self._get(url, sink, size_bytes, is_api=False)
@@ -185,7 +188,7 @@ class Downloads:
     async def _get(
         self, url: URL, sink: IO[bytes], size_bytes: int | None, *, is_api: bool
     ) -> URL | None:
-        """Ask for *url*, and write its body to *sink*; returns where it leads, if elsewhere."""
+        """Request *url* and write its body to *sink*; if it is redirected, return the target."""
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
         if is_api:
             headers["Authorization"] = self._authorization
@@ -213,7 +216,7 @@ class Downloads:
     async def _take(
         self, response: aiohttp.ClientResponse, sink: IO[bytes], size_bytes: int | None
     ) -> None:
-        """Write what *response* gives to *sink*."""
+        """Write the body of *response* to *sink*, decompressed if it must be."""
         packing = response.headers.get("Content-Encoding", "identity").strip().lower()
         chunks, length = response.content.iter_any(), response.content_length
         if packing == "identity" or (length is not None and length == size_bytes):
@@ -222,7 +225,7 @@ class Downloads:
             await self._unpack(response, packing, chunks, sink)
         else:
             with SpooledTemporaryFile(max_size=PIECE_BYTES) as held:
-                # How long it is, and so what, is known when all has come.
+                # Only when all of it is here does its length show whether to decompress it.
                 await self._write(response, chunks, held)
                 if held.tell() == size_bytes:
                     await self._write(response, _read(held), sink)
@@ -236,10 +239,10 @@ class Downloads:
         chunks: AsyncIterator[bytes],
         sink: IO[bytes],
     ) -> None:
-        """Write to *sink* what is packed in the *chunks* of *response*.
+        """Decompress the *chunks* of *response* into *sink*.
 
         Raises:
-            NoFile: it is packed in a way that is not known. And as `_write`.
+            NoFile: the compression is of an unknown kind. Also what `_write` raises.
         """
         if packing not in PACKINGS:
             raise NoFile(PACKED)
@@ -257,7 +260,7 @@ class Downloads:
         """Write what *unpack* makes of the *chunks* of *response* to *sink*.
 
         Raises:
-            AnswerTooLong: it is longer than a file may be. And what *unpack* raises.
+            AnswerTooLong: it is longer than a file may be. Also what *unpack* raises.
         """
         length = 0
         async for chunk in chunks:
@@ -269,10 +272,10 @@ class Downloads:
                 sink.write(piece)
 
     async def _followed(self, url: URL, location: str) -> URL:
-        """Where *location* leads, an answer to *url*.
+        """The target of a redirect to *location* that answered *url*.
 
         Raises:
-            NoFile: nowhere, or where no file of the service can be.
+            NoFile: it is not a valid target, or no file of the service can be there.
         """
         try:
             target = url.join(URL(location, encoded=True))
@@ -287,7 +290,7 @@ class Downloads:
 
 
 async def _read(held: IO[bytes]) -> AsyncIterator[bytes]:
-    """What *held* holds, from its start."""
+    """The contents of *held*, from the start."""
     held.seek(0)
     while piece := held.read(PIECE_BYTES):
         yield piece
@@ -295,9 +298,10 @@ async def _read(held: IO[bytes]) -> AsyncIterator[bytes]:
 
 
 class Fence(AbstractResolver):
-    """Finds the addresses of hosts; of a service on the internet, none that is not there.
+    """Resolves host names; if the service is on the internet, refuses private addresses.
 
-    It is asked when a connection is made, so what a name leads to cannot change after the look.
+    aiohttp connects to the addresses that were checked here, so a name cannot change its address
+    between the check and the use.
     """
 
     def __init__(self, home: str) -> None:
@@ -306,7 +310,7 @@ class Fence(AbstractResolver):
         self._is_home_open: bool | None = None
 
     async def is_open(self, host: str) -> bool:
-        """Tell whether *host* may be asked; of a name, whoever resolves it finds that out."""
+        """Tell whether *host* may be contacted; if it is a name, `resolve` checks its addresses."""
         try:
             address = ip_address(host)
         except ValueError:

@@ -1,9 +1,9 @@
-"""One long JSON array, cut into its elements as its bytes arrive; no I/O.
+"""Cuts one long JSON array into its elements as its bytes arrive; no I/O.
 
-An array of gigabytes cannot be parsed whole. A chunk is cut at what looks like the border of two
-objects, and msgspec tells whether it was one. What msgspec refuses, as it does half characters and
-broken elements, is cut by brackets and quotes alone: whether an element is good JSON is for the
-decoder to say, and one bad message must not hide the others.
+An array of gigabytes cannot be parsed at once. The buffer is cut at what looks like the border
+between two objects, and msgspec confirms that it is one. What msgspec refuses, such as broken
+characters or elements, is cut by brackets and quotes alone: whether an element is valid JSON is for
+the decoder to say, and one bad message must not hide the others.
 """
 
 import re
@@ -28,7 +28,7 @@ _MARK = re.compile(rb'"[^"]*+"|["\[\]{}]')  # a quote alone begins a string that
 
 
 class Element(Struct, frozen=True):
-    """One element of the array, as it stands in the file."""
+    """One element of the array, exactly as it is in the file."""
 
     at: int
     """The offset of its first byte."""
@@ -36,7 +36,7 @@ class Element(Struct, frozen=True):
 
 
 class Misshapen(ValueError):
-    """The bytes are no array of JSON, or not all of one."""
+    """The bytes are not a JSON array, or not a complete one."""
 
     def __init__(self, reason: str, at: int) -> None:
         super().__init__(f"{reason} at byte {at:,}")
@@ -44,7 +44,7 @@ class Misshapen(ValueError):
 
 
 class Elements:
-    """The elements of one array; fed with its bytes, in chunks of any size."""
+    """Cuts one array into elements; it is fed the bytes in chunks of any size."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -55,13 +55,13 @@ class Elements:
         self._worth_a_look = 0
 
     def feed(self, chunk: bytes) -> Iterator[Element]:
-        """Yield elements that *chunk* completes; all of them must be taken.
+        """Yield the elements that *chunk* completes; the iterator must be exhausted.
 
-        What had no end is looked at again when it has doubled: with each chunk, the time that one
-        long element takes would grow with the square of its length.
+        An incomplete element is examined again only when the buffer has doubled: if that were done
+        for each chunk, one long element would take time quadratic in its length.
 
         Raises:
-            Misshapen: what came is no array, or more than one, or an element is too long.
+            Misshapen: the bytes are not an array, or more than one, or an element is too long.
         """
         self._rest += chunk
         if len(self._rest) >= self._worth_a_look:
@@ -72,7 +72,7 @@ class Elements:
         """Yield the elements that are left, and make sure that the array has ended.
 
         Raises:
-            Misshapen: it has not, or as in `feed`.
+            Misshapen: it has not ended. Also as in `feed`.
         """
         yield from self._cut()
         if not self._ended:
@@ -104,7 +104,7 @@ class Elements:
         self._begun = True
 
     def _cut_fast(self) -> Iterator[Element]:
-        """Cut off what ends at one of the last borders, if msgspec agrees that it is one."""
+        """Cut off everything before one of the last borders, if msgspec confirms that border."""
         start = max(0, len(self._rest) - _TAIL_BYTES)
         ends = [found.end() for found in _BORDER.finditer(self._rest, start)]
         for end in islice(reversed(ends), _BORDERS_TRIED):
@@ -119,7 +119,7 @@ class Elements:
                 return
 
     def _whole(self, end: int) -> list[Raw]:
-        """The elements in the first *end* bytes of the buffer; none when these are not whole."""
+        """The elements in the first *end* bytes of the buffer; empty if those end within one."""
         body = self._rest[:end]
         if self._comma_needed:
             body = body.lstrip(b" \t\r\n")
@@ -143,9 +143,9 @@ class Elements:
         self._drop(at)
 
     def _next_element(self, rest: bytes, at: int) -> tuple[int, int] | None:
-        """Where the element after *at* begins and ends; None when it is not all there.
+        """Where the element after *at* begins and ends; None while it is incomplete.
 
-        *rest* is the buffer, but without escapes.
+        *rest* is the buffer as `without_escapes` returns it.
 
         Raises:
             Misshapen: a comma or an element is missing.
@@ -182,7 +182,7 @@ def _end_of(pattern: re.Pattern[bytes], data: bytes, at: int) -> int:
 
 
 def _end_of_nested(data: bytes, at: int) -> int | None:
-    """Where the array or object that begins at *at* ends; None when it does not."""
+    """Where the array or object that begins at *at* ends; None while it is incomplete."""
     depth = 0
     for found in _MARK.finditer(data, at):
         mark = found[0]
@@ -198,7 +198,7 @@ def _end_of_nested(data: bytes, at: int) -> int | None:
 
 
 def _end_of_plain(data: bytes, at: int) -> int | None:
-    """Where a text or number ends; None when more of it may come."""
+    """Where a string or number ends; None when more of it may come."""
     found = _PLAIN.match(data, at)
     if found is None or (found.end() == len(data) and data[at : at + 1] != b'"'):
         return None
@@ -206,10 +206,10 @@ def _end_of_plain(data: bytes, at: int) -> int | None:
 
 
 def elements(chunks: Iterable[bytes]) -> Iterator[Element]:
-    """The elements of the array that *chunks* are together.
+    """The elements of the array that *chunks* form together.
 
     Raises:
-        Misshapen: they are no array.
+        Misshapen: they do not form an array.
     """
     cut = Elements()
     for chunk in chunks:

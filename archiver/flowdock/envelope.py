@@ -1,4 +1,4 @@
-"""A frame to the fields that events share, whatever they hold: JSON read fast, or else carefully.
+"""Parses a frame into the fields that events share: fast, or with a lenient parser if that fails.
 
 Everything in an `Envelope` can be stored: no text holds NUL or a lone surrogate (Postgres has
 neither), no number is too long to be written as JSON again, nothing nests deeper than `MAX_DEPTH`.
@@ -14,13 +14,13 @@ from archiver.domain.events import Rejected
 from archiver.domain.model import LARGEST_ID, EventId, FlowId, ThreadId, UserId
 
 MAX_NAME_LENGTH = 255
-"""Of names and ids: what is longer is none, and no index of Postgres would take it."""
+"""The limit for names and ids: anything longer is not one, and fits into no index of Postgres."""
 
 MAX_TAG_LENGTH = 650
-"""What is longer is no tag: in any script, this many letters fit into an index of Postgres."""
+"""Anything longer is not a tag; in any script, this many letters fit into an index of Postgres."""
 
 EXACT_IN_SECONDS = 4_000_000_000_000
-"""Milliseconds: until 2096 a float of seconds tells each of them."""
+"""Milliseconds since 1970 below this (in 2096) are represented exactly by a float of seconds."""
 
 MAX_DEPTH = 400
 """How deep arrays and objects may nest: well within what Python and Postgres take."""
@@ -31,7 +31,7 @@ _BRACKETS = re.compile(rb'"[^"]*+"|([\[{])|[\]}]')
 
 
 class Envelope(msgspec.Struct, gc=False):
-    """The fields of an event that mean something here, unchecked; None when absent."""
+    """The fields of an event that are of use here, unchecked; None when absent."""
 
     event: Any = None
     id: Any = None
@@ -65,10 +65,10 @@ _TAG = msgspec.Meta(min_length=1, max_length=MAX_TAG_LENGTH)
 
 
 class Chat(msgspec.Struct, gc=False):
-    """A chat message with nothing unusual about it: nearly all that is ever said.
+    """A chat message with nothing unusual about it, as nearly all are.
 
     The parser checks each field as `archiver.flowdock.fields` would, which is several times faster
-    than to do so afterwards; what differs in anything is read as an `Envelope`.
+    than doing so afterwards; a message that differs in any way is read as an `Envelope`.
     """
 
     event: Literal["message"]
@@ -84,7 +84,7 @@ class Chat(msgspec.Struct, gc=False):
     external_user_name: str | None = None
     thread: dict[str, Any] | None = None
     attachments: Annotated[tuple[Any, ...], msgspec.Meta(max_length=0)] = ()
-    # What makes a message unusual when it is there.
+    # Fields that make a message unusual if they are present.
     to: None = None
     edited: None = None
     persist: None = None
@@ -128,13 +128,13 @@ def read(frame: bytes) -> Envelope | Rejected:
 
 
 def _check_text(frame: bytes) -> None:
-    """Raise UnicodeDecodeError if *frame* is not UTF-8: in fields that are skipped nobody looks."""
+    """Raise UnicodeDecodeError if *frame* is not UTF-8: msgspec does not check skipped fields."""
     if not frame.isascii():
         frame.decode()
 
 
 def read_json(frame: bytes) -> Any:
-    """Return the JSON value in *frame*, made storable; numbers too large to keep are text.
+    """Return the JSON value in *frame*, made storable; numbers that are too large become text.
 
     Raises:
         ValueError: *frame* is not UTF-8, not JSON, or nested too deeply.
@@ -169,13 +169,13 @@ def is_too_deep(frame: bytes) -> bool:
 
 
 def without_escapes(text: bytes) -> bytes:
-    """Return JSON as long as *text* in which each quote begins or ends a string."""
-    # A pattern of escapes would take fifty bytes of memory for each of them.
+    """Mask the escapes in *text*, so that each quote begins or ends a string; its length stays."""
+    # A regular expression that knows escapes would take fifty bytes of memory for each of them.
     return text.replace(b"\\\\", b"__").replace(b'\\"', b"__")
 
 
 def _read_carefully(frame: bytes) -> Envelope | Rejected:
-    """Read what msgspec refuses and others may send: lone surrogates, huge numbers."""
+    """Read what msgspec refuses but a service may send: lone surrogates, huge numbers."""
     try:
         value = read_json(frame)
     except ValueError as exc:
@@ -197,13 +197,13 @@ def _float_or_text(literal: str) -> float | str:
 def _int_or_text(literal: str) -> int | str:
     try:
         return int(literal)
-    except ValueError:  # more digits than Python reads, or writes again
+    except ValueError:  # more digits than Python converts
         return literal
 
 
 def storable(value: Any) -> Any:
     """Return *value* with U+FFFD in place of every NUL and lone surrogate, in keys too."""
-    # Loops, not comprehensions: those cost a Python frame each, and nesting goes to MAX_DEPTH.
+    # Loops, not comprehensions: each of those takes a stack frame, and nesting goes to MAX_DEPTH.
     if isinstance(value, str):
         return _UNSTORABLE.sub("\ufffd", value)
     if isinstance(value, list):

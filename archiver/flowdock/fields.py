@@ -1,6 +1,6 @@
-"""Single fields of events: from whatever JSON holds to typed values, or None.
+"""Reads single fields of events: any JSON value becomes a typed value, or None.
 
-Nothing here raises, and nothing is guessed: a value of the wrong shape is no value.
+Nothing here raises, and nothing is guessed: a value of the wrong shape counts as absent.
 """
 
 import re
@@ -66,9 +66,9 @@ def read_text(value: Any) -> str | None:
 
 
 def read_moment(value: Any) -> datetime | None:
-    """Return the time of milliseconds since 1970, or of ISO 8601 text; UTC unless the text says.
+    """Return the time of milliseconds since 1970 or ISO 8601 text; UTC unless it has an offset.
 
-    Text of digits alone is none: of some milliseconds it would make a day centuries ago.
+    Text of digits alone is not a time: milliseconds as text would give a day centuries ago.
     """
     try:
         if type(value) is int:
@@ -86,10 +86,11 @@ def read_moment(value: Any) -> datetime | None:
 
 
 def read_tags(value: Any) -> tuple[str, ...]:
-    """Return tags in their order, the first spelling of each.
+    """Return tags in order, each in its first spelling.
 
-    A list, or text with commas between; numbers in a list are tags too. What is too long for the
-    index is none: an event that waits for its message would else take that to the rejects.
+    *value* is a list, in which numbers are tags too, or text separated by commas. What is too long
+    for the index is not a tag: otherwise a change that waits for its message would cause the
+    message to be rejected.
     """
     if not value:
         return ()
@@ -108,7 +109,7 @@ def read_tags(value: Any) -> tuple[str, ...]:
 
 
 def are_tags(value: Any) -> bool:
-    """Tell whether `read_tags` understands all of *value*, be it too long for a tag or none."""
+    """Tell whether *value* has the form of tags (or is None), even if some of them are too long."""
     if isinstance(value, list):
         return all(type(tag) in {str, int} for tag in value)
     return value is None or isinstance(value, str)
@@ -123,7 +124,7 @@ def _distinct(tags: Iterable[Any]) -> tuple[str, ...]:
 
 
 def parent_of(tags: tuple[str, ...]) -> EventId | None:
-    """Return the message that a comment belongs to: its tag ``influx:ID`` (message types)."""
+    """Return the message that a comment belongs to, from its tag ``influx:ID`` (message types)."""
     for tag in tags:
         if tag.startswith("influx:") and (match := _PARENT.fullmatch(tag)):
             return read_id(int(match[1]))
@@ -131,7 +132,7 @@ def parent_of(tags: tuple[str, ...]) -> EventId | None:
 
 
 def read_attachments(value: Any, kind: str, content: Any) -> tuple[Attachment, ...]:
-    """Return the attachments in the list *value*; without any, the one that a ``file`` is."""
+    """Return the attachments in the list *value*; for a ``file`` without any, its own content."""
     listed = value if isinstance(value, list) else []
     if not listed:
         if kind != "file" or not isinstance(content, dict):
@@ -164,7 +165,7 @@ def read_reactions(value: Any) -> tuple[tuple[str, tuple[UserId, ...]], ...]:
 
 
 def read_thread(value: Any, thread_id: ThreadId | None) -> Thread | None:
-    """Return the thread as the snapshot *value* shows it; None without an id, its own or given."""
+    """Return the thread that *value* shows; None if neither it nor *thread_id* gives an id."""
     if not isinstance(value, dict):
         return None
     known_id = read_thread_id(value.get("id")) or thread_id

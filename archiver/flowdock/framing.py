@@ -1,9 +1,9 @@
-"""Bytes to frames, for both content types of the stream, without I/O.
+"""Cuts bytes into frames, for both content types of the stream, without I/O.
 
 A framer is fed the chunks of one connection and returns the frames that each chunk completes. How
-the bytes are cut into chunks makes no difference. Frames are bytes: decoding comes after cutting,
-since chunks end in the middle of characters. What is held of an unfinished frame is bounded: a
-frame longer than the limit comes out cut at the limit, and the rest of it is dropped.
+the bytes are divided into chunks makes no difference. Frames are bytes, decoded only after cutting,
+since a chunk may end in the middle of a character. The buffer for an unfinished frame is bounded: a
+frame longer than the limit is truncated.
 """
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
@@ -13,7 +13,7 @@ _FIELD_BYTES = len(b"data: ")
 
 
 class _Unfinished:
-    """What has no end yet, up to a limit."""
+    """A buffer for a piece that has no end yet, up to a limit."""
 
     __slots__ = ("_bytes", "_limit", "cut")
 
@@ -21,7 +21,7 @@ class _Unfinished:
         self._limit = limit
         self._bytes = bytearray()
         self.cut = False
-        """Whether more came than the limit lets in."""
+        """Whether more came than the limit allows."""
 
     def __len__(self) -> int:
         return len(self._bytes)
@@ -43,7 +43,7 @@ class _Unfinished:
 class JsonFramer:
     """Frames of the JSON stream: objects ended by a carriage return (streaming documentation).
 
-    White space around an object, keep-alive newlines among it, belongs to no frame.
+    White space around an object, such as keep-alive newlines, does not belong to a frame.
     """
 
     def __init__(self, limit: int = MAX_FRAME_BYTES) -> None:
@@ -69,7 +69,7 @@ class JsonFramer:
         return frames
 
     def _hold(self, piece: bytes) -> None:
-        """Hold *piece*; keep-alives before a frame are not held, however many come."""
+        """Buffer *piece*, without keep-alives before a frame: any number of them may come."""
         self._rest.hold(piece if self._rest else piece.lstrip())
 
     def _take(self) -> bytes:
@@ -85,13 +85,13 @@ class JsonFramer:
 class EventStreamFramer:
     """Frames of the event stream: the data of Server-Sent Events (HTML specification, 9.2.6).
 
-    The data lines of an event are joined by newlines; names of events are ignored, since Flowdock
-    sends none; an event without data, or with blank data, is no frame.
+    The data lines of an event are joined by newlines. Names of events are ignored, since Flowdock
+    sends none. An event without data, or with blank data, is not a frame.
     """
 
     def __init__(self, limit: int = MAX_FRAME_BYTES, *, last_event_id: str = "") -> None:
         self._limit = limit
-        # One byte more than a line of data or an id may hold, so that a longer one shows.
+        # One byte more than a line of data or an id may have, so that a longer one is noticed.
         self._line = _Unfinished(max(limit, MAX_EVENT_ID_BYTES) + _FIELD_BYTES + 1)
         self._data: bytes | bytearray | None = None
         self._cut = False
@@ -100,7 +100,7 @@ class EventStreamFramer:
         self._after_cr = False
         self._start: bytes | None = b""
         self.retry_seconds: float | None = None
-        """How long the server asks to wait before a new connection."""
+        """How long the server asks clients to wait before they connect again."""
         self.truncated = 0
         """How many frames were longer than the limit."""
 
@@ -144,7 +144,7 @@ class EventStreamFramer:
         return frames
 
     def _finish(self, frames: list[bytes]) -> None:
-        """End an event: only now may its id be sent back, since only now its data came whole."""
+        """End an event. Its id may be sent back only from now on, since its data is complete."""
         self._last_event_id = self._id
         data = self._data
         if data is not None:
@@ -155,7 +155,7 @@ class EventStreamFramer:
             self._cut = False
 
     def _add(self, line: bytes) -> None:
-        """Add a line of data, as much as the limit leaves room for."""
+        """Add a line of data, as far as the limit allows."""
         if self._data is None:
             if len(line) > self._limit:
                 self._cut = True
@@ -182,12 +182,12 @@ class EventStreamFramer:
             self.retry_seconds = int(value) / 1000
 
     def _read_id(self, value: bytes) -> None:
-        # Too long for a request's head, it could not be sent back.
+        # A longer id could not be sent back: it would not fit into the headers of a request.
         if b"\0" not in value and len(value) <= MAX_EVENT_ID_BYTES:
             self._id = value
 
     def _without_bom(self, chunk: bytes) -> bytes:
-        """Return what follows a byte order mark; nothing while the mark may still be under way."""
+        """Return what follows a byte order mark; nothing while the mark may be incomplete."""
         start = (self._start or b"") + chunk
         if len(start) < len(_BOM) and _BOM.startswith(start):
             self._start = start

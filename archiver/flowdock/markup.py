@@ -1,6 +1,6 @@
-"""HTML to the text that a person would read.
+"""Converts HTML to the text that a person would read.
 
-Tags are cut by one regular expression in linear time: the parser of the standard library takes
+One regular expression removes tags, in linear time: the parser of the standard library takes
 seconds for a few kilobytes of unclosed tags, and anybody may send those.
 """
 
@@ -21,7 +21,7 @@ def plain_text(markup: str) -> str:
     """Return the text of *markup*: blocks on lines of their own, entities as characters."""
     text = _TAG.sub(_replacement, markup) if "<" in markup else markup
     if "&" in text:
-        with suppress(ValueError):  # an entity of more digits than Python reads
+        with suppress(ValueError):  # an entity with more digits than Python converts
             text = unescape(text)
     lines = [words for line in text.split("\n") if (words := line.split())]
     return "\n".join([" ".join(words) for words in lines])

@@ -1,9 +1,9 @@
-"""Flowdock's official export: of each flow a zip with ``messages.json`` and the uploaded files.
+"""Reads Flowdock's official export: for each flow, a zip of ``messages.json`` and uploaded files.
 
 An export may be given as its zip, unpacked, or as ``messages.json`` alone; a directory may hold
-several. Nothing is ever unpacked to disk. The files that were uploaded are counted, not read: they
-lie in the directory of ``messages.json``, or below it. Around one that is given alone may lie
-anything.
+several. Nothing is ever unpacked to disk. The uploaded files are counted, not read: they are in the
+directory of ``messages.json``, or below it. With a ``messages.json`` that is given alone, none are
+counted, since the files around it may be anything.
 """
 
 import re
@@ -24,31 +24,32 @@ from archiver.errors import ArchiverError
 MESSAGES = "messages.json"
 CHUNK_BYTES = 1_000_000
 MAX_RATIO = 200
-"""How many times smaller than its content a packed file may be: chat comes to about ten."""
+"""The greatest ratio of compression that is believed; that of chat is about ten."""
 HARMLESS_BYTES = 100_000_000
-"""What unpacks to less than this is no bomb, however small it was."""
+"""A file that unpacks to no more than this is not a zip bomb, whatever its ratio."""
 PACKED_BY = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
-"""Of other methods Python unpacks all that was read at once, whatever the zip says of its size."""
+"""The methods of compression that are read. With others, Python decompresses all input that it has
+at once, even if the output is far larger than the zip says."""
 NO_ZIP = (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError)
-"""What opening a file as a zip raises that is none, or is one that nobody packs here."""
+"""The errors of opening a file that is not a zip, or is one with features that no export uses."""
 
 _ZIP_START = b"PK\x03\x04"
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
 class ExportUnreadable(ArchiverError):
-    """A file is no export, or not all of one; the text names it and the place."""
+    """A file is not an export, or not a complete one; the text names the file and the place."""
 
 
 class ExportFile(Struct, frozen=True, kw_only=True):
     """The messages of one flow, in a file of an export."""
 
     path: Path
-    """Of the zip, or of ``messages.json`` itself."""
+    """The path of the zip, or of ``messages.json`` itself."""
     entry: str | None
-    """The name in the zip; None when the file is no zip."""
+    """The name in the zip; None when the file is not a zip."""
     size_bytes: int
-    """Of the JSON."""
+    """The length of the JSON, decompressed."""
     attachments: int
     """How many other files came with it; 0 when it was given alone."""
 
@@ -57,10 +58,10 @@ class ExportFile(Struct, frozen=True, kw_only=True):
         return str(self.path) if self.entry is None else f"{self.path}: {self.entry}"
 
     def chunks(self) -> Iterator[bytes]:
-        """The bytes of ``messages.json``, checked against the sum that the zip has of them.
+        """The bytes of ``messages.json``, verified by the checksum in the zip.
 
         Raises:
-            ExportUnreadable: they cannot be read, or are not what was packed.
+            ExportUnreadable: they cannot be read, or are damaged.
         """
         read = 0
         try:
@@ -84,10 +85,10 @@ class ExportFile(Struct, frozen=True, kw_only=True):
 
 
 def find_exports(path: Path) -> list[ExportFile]:
-    """The exports in *path*: a zip, a ``messages.json``, or a directory that holds such.
+    """The exports in *path*: a zip, a ``messages.json``, or a directory of such files.
 
     Raises:
-        ExportUnreadable: there is none, or a zip is damaged or dangerous.
+        ExportUnreadable: there are none, or a zip is damaged or dangerous.
     """
     try:
         if not path.is_dir():
@@ -105,10 +106,10 @@ def find_exports(path: Path) -> list[ExportFile]:
 
 
 def require_file(path: Path) -> None:
-    """Refuse what is there and no file, as a pipe: opening that waits until somebody writes.
+    """Refuse what exists but is not a file, such as a pipe: opening one blocks until it is written.
 
     Raises:
-        ExportUnreadable: it is.
+        ExportUnreadable: *path* is such.
     """
     if path.exists() and not path.is_file():
         raise _no_file(path)
@@ -172,7 +173,7 @@ def _packed(path: Path, entries: list[zipfile.ZipInfo]) -> list[ExportFile]:
 
 
 def _beside(messages: PurePosixPath, files: Collection[PurePosixPath]) -> int:
-    """How many of *files* came with *messages*: of no other is the directory nearer to them."""
+    """How many of *files* belong to *messages*: those below no nearer ``messages.json``."""
     homes = {one.parent for one in files if one.name == MESSAGES}
     nearest = [
         next((above for above in one.parents if above in homes), None)
@@ -183,10 +184,10 @@ def _beside(messages: PurePosixPath, files: Collection[PurePosixPath]) -> int:
 
 
 def refuse_dangerous(path: Path, entry: zipfile.ZipInfo) -> None:
-    """Refuse a zip of which an entry climbs out of it, or bursts, or may burst.
+    """Refuse an *entry* of a zip whose path leads out of it, or that is or may be a zip bomb.
 
     Raises:
-        ExportUnreadable: it does; the text says what.
+        ExportUnreadable: the entry is refused, or is encrypted; the text says why.
     """
     name = entry.filename
     place = PurePosixPath(name.replace("\\", "/"))

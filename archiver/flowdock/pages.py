@@ -11,14 +11,14 @@ _ELEMENTS = msgspec.json.Decoder(list[Raw])
 
 
 class Page(Struct, frozen=True, kw_only=True):
-    """What one request for messages told: the *frames* above *since* and below *until*.
+    """The answer to one request for messages: the *frames* above *since* and below *until*.
 
-    The server sends at most *limit* of them, ascending by id: the newest, or else the oldest. It
-    had what it shows at some moment between *requested_at* and *answered_at*.
+    The server sends at most *limit* of them, ascending by id: the newest, or else the oldest. They
+    reflect its state at some moment between *requested_at* and *answered_at*.
     """
 
     path: str
-    """Of the flow: ``organization/flow`` or ``private/<me>/<other>``."""
+    """The path of the flow: ``organization/flow`` or ``private/<me>/<other>``."""
     since: int | None
     until: int | None
     newest: bool
@@ -29,13 +29,13 @@ class Page(Struct, frozen=True, kw_only=True):
 
 
 def split(body: bytes) -> tuple[bytes, ...]:
-    """Return the elements of the JSON array in *body*, each as it stands there.
+    """Return the elements of the JSON array in *body*, each verbatim.
 
-    Whether an element is good JSON is for the decoder to say: one bad message must not hide the
+    Whether an element is valid JSON is for the decoder to say: one bad message must not hide the
     others of its page.
 
     Raises:
-        ValueError: *body* is no array, or not all of one.
+        ValueError: *body* is not an array, or not a complete one.
     """
     try:
         return tuple(bytes(element) for element in _ELEMENTS.decode(body))

@@ -1,7 +1,7 @@
-"""A list of people in a file, for sources that tell ids and no names: JSON or CSV.
+"""Reads a list of people from a JSON or CSV file, for sources that have ids but no names.
 
-JSON as ``GET /users`` answers it, a list of objects; or one object, from ids to such objects or to
-nicks. CSV with a header that names ``id`` and any of ``nick``, ``name``, ``email``.
+JSON is a list of objects, as ``GET /users`` returns it, or one object that maps ids to such objects
+or to nicks. CSV must have a header that names ``id`` and any of ``nick``, ``name``, ``email``.
 """
 
 import csv
@@ -19,7 +19,7 @@ COLUMNS = frozenset({"id", "nick", "name", "email"})
 
 
 def read_users(path: Path) -> list[User]:
-    """The people that a file tells of, each once.
+    """The people in a file, each once.
 
     Raises:
         ArchiverError: it cannot be read; the text names the file and the place.

@@ -1,8 +1,8 @@
-"""The text that people read and search in a message, and what it holds beside that text.
+"""Extracts the text that people read and search in a message, and what it holds besides text.
 
-Chat is text as it comes. Activities are HTML; what integrations sent before them is free-form JSON,
-of which the parts worth reading are taken by the names they commonly have. Derived text is bounded
-by `MAX_TEXT_LENGTH`; the whole is in the detail.
+The content of chat is that text. Activities are HTML. What integrations sent before there were
+activities is free-form JSON, of which the members with common names for text are taken. Derived
+text is limited to `MAX_TEXT_LENGTH`; the detail holds all of it.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ _PARTS = frozenset({
     "article", "audit_status", "comment", "commits", "forum", "issue", "kudo", "pull_request",
     "stories", "suggestion", "ticket", "message", "messages", "content",
 })  # fmt: skip
-"""What is entered in search of text: the thing that happened, not who did it or where."""
+"""The members that are searched for text: they are about what happened, not who did it or where."""
 
 
 def text_of(kind: str, body: Envelope) -> str:
@@ -44,9 +44,9 @@ def text_of(kind: str, body: Envelope) -> str:
 
 
 def detail_of(kind: str, body: Envelope) -> Json:
-    """Return what a message of *kind* says beside its text; None when its text is all.
+    """Return what a message of *kind* holds besides its text; None when the text is all.
 
-    Of activities and discussions, whose content is empty: title, body and author, as received.
+    For activities and discussions, whose content is empty: title, body and author, as received.
     """
     content = body.content
     if kind in TITLED:
@@ -72,7 +72,7 @@ def sender_of(kind: str, body: Envelope) -> str | None:
 
 
 def beside_text(content: dict[str, Any]) -> dict[str, Any]:
-    """Return what a comment's ``{title, text}`` says beside the text (message types)."""
+    """Return what a comment's ``{title, text}`` holds besides the text (message types)."""
     return {name: value for name, value in content.items() if name != "text"}
 
 
@@ -87,7 +87,7 @@ def _file(content: Json) -> str:
 
 
 def _action(content: Json) -> str:
-    """Tell an action in words: "add rss feed: http://…"; real ones differ from those documented."""
+    """An action in words: "add rss feed: http://…"; real ones differ from those documented."""
     if not isinstance(content, dict):
         return _text(content)
     kind = content.get("type")
@@ -139,7 +139,7 @@ def _text(value: Json) -> str:
 
 
 def _readable(value: dict[str, Any] | list[Any], *, levels: int) -> Iterator[tuple[str, str]]:
-    """Yield the readable texts by name, those of outer objects first."""
+    """Yield names and readable texts, those of outer objects first."""
     if isinstance(value, list):
         for item in value[:20]:
             if isinstance(item, dict):

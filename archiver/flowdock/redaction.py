@@ -1,11 +1,11 @@
-"""What no archive should hold of a frame: the secrets of a flow.
+"""Masks the secrets of flows in frames, so that they are never archived.
 
-Flow objects carry ``api_token``, with which anybody may post into the flow, and ``join_url``, with
-which anybody may join it (flows documentation). Lists of flows are read field by field, and events
-may hold a flow object as well, as `flow-change` does. So wherever a member of one of these names
-comes in, its value is exchanged, before anything else is done with the frame. All other bytes stay
-as they came. Text that speaks of such names is text: within a string their quotes are escaped.
-JSON lets any letter of a name be spelled as an escape; so spelled, it is the same name.
+Flow objects hold ``api_token``, with which anybody may post into the flow, and ``join_url``, with
+which anybody may join it (flows documentation). Lists of flows are read field by field, but events
+may hold a flow object too, as `flow-change` does. So in every frame, the value of each member with
+one of these names is replaced before anything else is done. All other bytes stay as they came. Text
+that mentions such names is left alone: quotes within a string are escaped, so it does not look like
+a member. JSON allows any letter of a name to be spelled as an escape; such spellings are found too.
 """
 
 import json
@@ -16,11 +16,11 @@ _NAMES = ("api_token", "join_url")
 _TOKEN, _URL = (f'"{name}"'.encode() for name in _NAMES)
 _MOST_TOGETHER = 2**20
 _ESCAPED = re.compile(rb"\\u00(?:5[fF]|[67])")
-"""How a letter of a name begins when it is spelled as an escape."""
+"""The beginning of an escape that may be a letter of one of the names."""
 
 
 def _spelled(name: str) -> str:
-    """A pattern of *name*, each letter of which is itself or an escape."""
+    """A regular expression for *name*, with each letter as itself or as an escape."""
     return "".join(rf"(?:{letter}|\\u00(?i:{ord(letter):02x}))" for letter in name)
 
 
@@ -29,9 +29,9 @@ _PARSE = json.JSONDecoder().raw_decode
 
 
 def redact_all(frames: list[bytes]) -> list[bytes]:
-    """`redact` of each of *frames*.
+    """`redact` each of *frames*.
 
-    Nearly all hold no secret, so all are searched at once, unless they are large.
+    Nearly all frames hold no secret, so they are searched all at once, unless they are large.
     """
     if sum(map(len, frames)) <= _MOST_TOGETHER and not _may_hold_any(b"\n".join(frames)):
         return frames
@@ -39,13 +39,14 @@ def redact_all(frames: list[bytes]) -> list[bytes]:
 
 
 def redact(frame: bytes) -> bytes:
-    """Return *frame* with `MASK` in place of each secret; as it is when it holds none.
+    """Return *frame* with `MASK` in place of each secret; unchanged when it holds none.
 
-    Of a secret whose end cannot be told, since the frame is cut or no JSON, all that follows goes.
+    If the end of a secret cannot be found, because the frame is truncated or not JSON, everything
+    after its beginning is dropped.
     """
     if not _may_hold_any(frame):
         return frame
-    # Of what JSON is made of, nothing looks otherwise in Latin-1, in which a byte is a character.
+    # JSON's own signs are ASCII, so it can be parsed as Latin-1, in which a byte is a character.
     text = frame.decode("latin-1")
     kept, at = [], 0
     while member := _MEMBER.search(frame, at):

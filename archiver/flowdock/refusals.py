@@ -1,6 +1,6 @@
-"""What goes wrong on the wire, by what one can do about it.
+"""Errors on the wire, classed by what can be done about them.
 
-None of these carries a request's headers: aiohttp's own errors about answers do, and with them the
+None of them holds the headers of a request: aiohttp's own errors about answers do, and thereby the
 token.
 """
 
@@ -8,28 +8,28 @@ from archiver.errors import ArchiverError
 
 
 class TokenRefused(ArchiverError):
-    """Flowdock does not know the token (401); whose it is, and where it stands, others know."""
+    """Flowdock does not know the token (401); the caller knows whose it is and where it is set."""
 
     def __init__(self) -> None:
         super().__init__("Flowdock refused the token (401)")
 
 
 class Redirected(ArchiverError):
-    """The host sends elsewhere; credentials do not follow."""
+    """The host answers with a redirect, which is not followed: its target would get the token."""
 
     def __init__(self, path: str, *, status: int, setting: str) -> None:
         super().__init__(f"{path} was answered with a redirect ({status}); correct {setting}")
 
 
 class FlowRefused(ArchiverError):
-    """There is no such flow, or the account may not see it."""
+    """The flow does not exist, or the account may not see it."""
 
     def __init__(self, path: str, status: int) -> None:
         super().__init__(f"Flowdock refused {path} ({status}); join the flow, or leave it out")
 
 
 class ShardRefused(ArchiverError):
-    """At least one flow of a stream is lost; the server does not say which (403, 404)."""
+    """The account lost access to a flow of a stream; the server does not say which (403, 404)."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"Flowdock refused a stream for one of its flows ({status})")
@@ -43,14 +43,14 @@ class HeadTooLong(ArchiverError):
 
 
 class AnswerTooLong(ArchiverError):
-    """An answer is longer than it may be."""
+    """An answer is longer than allowed."""
 
     def __init__(self, path: str, limit_bytes: int) -> None:
         super().__init__(f"the answer to {path} is longer than {limit_bytes} bytes")
 
 
 class StatusRefused(ArchiverError):
-    """Any other status that is no success."""
+    """Any other status that does not mean success."""
 
     def __init__(self, path: str, status: int) -> None:
         super().__init__(f"{path} was answered with status {status}")
@@ -58,9 +58,9 @@ class StatusRefused(ArchiverError):
 
 
 class Garbled(ArchiverError):
-    """An answer broke off, or is no HTTP.
+    """An answer broke off, or is not HTTP.
 
-    Nothing of it is quoted, as in `BadAnswer`; what aiohttp says of it holds a line or all headers.
+    As in `BadAnswer`, none of it is quoted; aiohttp's own error quotes a line, or all headers.
     """
 
     def __init__(self, path: str) -> None:
@@ -68,9 +68,9 @@ class Garbled(ArchiverError):
 
 
 class BadAnswer(ArchiverError):
-    """An answer that is not the API's: a proxy's page, also with 404, or JSON cut short.
+    """An answer that is not the API's: a proxy's page, even with status 404, or truncated JSON.
 
-    Nothing of it is quoted: it may be chat, or a flow's secret ``api_token``.
+    None of it is quoted: it may be chat, or a flow's secret ``api_token``.
     """
 
     def __init__(self, path: str, body: bytes) -> None:

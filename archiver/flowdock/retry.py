@@ -1,8 +1,8 @@
-"""What may succeed when asked again, and when to ask.
+"""Which requests are retried, and when.
 
-`is_transient` decides, `Delays` says how long to wait, `Backoff` counts for one stream and
-`retrying` for one REST call. A `Gate` stands before each host and is shared by all tasks that talk
-to it: it keeps the rate the operator set, and it waits when the host asks for it.
+`is_transient` decides whether to retry, and `Delays` how long to wait; `Backoff` counts attempts
+for one stream, `retrying` for one REST call. Each host has one `Gate`, shared by all tasks that
+send requests to it: it enforces the operator's rate limit, and waits when the host asks for that.
 """
 
 import asyncio
@@ -39,16 +39,16 @@ def is_transient(exc: BaseException) -> bool:
 
 
 def is_transient_status(status: int) -> bool:
-    """Tell whether a status is about now, not about the request."""
-    # 409 is transient on Flowdock's streams: its own client asks again.
+    """Tell whether a status is due to the moment, not to the request."""
+    # 409 is transient on Flowdock's streams: its own client retries.
     return status in {408, 409, 425, 429} or status >= 500
 
 
 def retry_after(headers: Mapping[str, str], *, now: datetime) -> float | None:
     """Return how many seconds the server asks to wait; at most `MAX_RETRY_AFTER_SECONDS`.
 
-    ``Retry-After`` is seconds or a date (RFC 9110, 10.2.3); a date is read by the server's own
-    clock when the answer tells it.
+    ``Retry-After`` is seconds or a date (RFC 9110, 10.2.3); a date is compared with the server's
+    own clock, if the answer states its time.
     """
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
@@ -61,21 +61,21 @@ def retry_after(headers: Mapping[str, str], *, now: datetime) -> float | None:
 
 
 class Delays(Struct, frozen=True, kw_only=True):
-    """How long to wait before asking again: the figures of Flowdock's own Node client."""
+    """How long to wait before a retry, by the figures of Flowdock's own Node client."""
 
     error_step_seconds: float = 0.2
     error_limit_seconds: float = 10.0
     refusal_start_seconds: float = 2.0
     refusal_limit_seconds: float = 120.0
     steady_seconds: float = 5.0
-    """A connection that lasted as long may be followed by another at once."""
+    """A connection that lasted this long may be followed by another at once."""
 
     def after_error(self, errors: int) -> float:
-        """Return the delay after so many errors of the network, one after the other."""
+        """Return the delay after that many consecutive network errors."""
         return min(self.error_step_seconds * errors, self.error_limit_seconds)
 
     def after_refusal(self, refusals: int) -> float:
-        """Return the delay after so many answers without success, one after the other."""
+        """Return the delay after that many consecutive answers without success."""
         doubled = math.ldexp(self.refusal_start_seconds, min(refusals - 1, 30))
         return min(doubled, self.refusal_limit_seconds)
 
@@ -84,7 +84,7 @@ DELAYS = Delays()
 
 
 class Backoff:
-    """The delays of one stream, which is connected for ever; each is jittered downwards by half."""
+    """The delays of one stream, which reconnects forever; jitter shortens each by up to half."""
 
     def __init__(self, delays: Delays, chance: random.Random) -> None:
         self._delays = delays
@@ -92,17 +92,17 @@ class Backoff:
         self._errors = self._refusals = self._breaks = 0
 
     def after_error(self) -> float:
-        """Return the delay after an error of the network before any answer."""
+        """Return the delay after a network error before any answer."""
         self._errors += 1
         return self._jittered(self._delays.after_error(self._errors))
 
     def after_refusal(self) -> float:
-        """Return the delay after an answer that is no stream."""
+        """Return the delay after an answer that is not a stream."""
         self._refusals += 1
         return self._jittered(self._delays.after_refusal(self._refusals))
 
     def after_end(self, lasted_seconds: float) -> float:
-        """Return the delay after a stream that had begun: none, unless it broke off at once."""
+        """Return the delay after the end of a stream: none, unless it ended soon after it began."""
         self._errors = self._refusals = 0
         self._breaks = 0 if lasted_seconds >= self._delays.steady_seconds else self._breaks + 1
         return self._jittered(self._delays.after_error(self._breaks))
@@ -114,7 +114,7 @@ class Backoff:
 def retrying(
     patience_seconds: float, delays: Delays, chance: random.Random
 ) -> tenacity.AsyncRetrying:
-    """Return what asks again while errors are transient and patience lasts; it raises the last."""
+    """Return a retrier for transient errors; when patience runs out, it raises the last error."""
     clock = asyncio.get_running_loop().time
     began = clock()
 
@@ -136,7 +136,7 @@ def retrying(
 
 
 class Gate:
-    """Lets requests to one host pass: in order, not too many at once, not too many a second."""
+    """Admits requests to one host: in order, with limits on their concurrency and rate."""
 
     def __init__(self, *, requests_per_second: float, concurrency: int) -> None:
         self._interval = 1 / requests_per_second
@@ -145,21 +145,21 @@ class Gate:
         self._next_at = 0.0
         self._held_until = 0.0
         self.passed = 0
-        """Requests that were let pass."""
+        """How many requests were admitted."""
         self.waited_seconds = 0.0
-        """How long requests waited for their turn, together."""
+        """How long requests have waited for their turn, in total."""
         self.answers: Counter[str] = Counter()
-        """What became of requests, by status or, without an answer, the kind of error."""
+        """The outcomes of requests: by status, or by type of error if there was no answer."""
 
     @asynccontextmanager
     async def request(self) -> AsyncIterator[None]:
-        """Hold one of the slots while a request is under way, from the moment it may be sent."""
+        """Wait until a request may be sent; keep one of the slots until the block ends."""
         async with self._slots:
             await self.turn()
             yield
 
     async def turn(self) -> None:
-        """Wait until the next request may be sent; those who wait longest go first."""
+        """Wait until the next request may be sent, first come, first served."""
         clock = asyncio.get_running_loop().time
         began = clock()
         async with self._order:
@@ -167,20 +167,20 @@ class Gate:
                 wait = max(self._next_at, self._held_until) - clock()
                 if wait <= 0:
                     break
-                await asyncio.sleep(wait)  # and look again: the host may have asked for more
+                await asyncio.sleep(wait)  # then check again: the host may have asked for more
             self._next_at = clock() + self._interval
         self.passed += 1
         self.waited_seconds += clock() - began
 
     def answered(self, told: int | BaseException) -> None:
-        """Note what became of a request: its status, or the error that came instead."""
+        """Count the outcome of a request: its status, or the error that came instead."""
         self.answers[str(told) if isinstance(told, int) else type(told).__name__] += 1
 
     def held_seconds(self) -> float:
-        """How long the host still asks to be left alone."""
+        """How much is left of the pause that the host has asked for."""
         return max(0.0, self._held_until - asyncio.get_running_loop().time())
 
     def hold(self, seconds: float) -> None:
-        """Let nobody pass for so long: the host asked for it."""
+        """Admit no request for *seconds*, since the host asked for that."""
         until = asyncio.get_running_loop().time() + seconds
         self._held_until = max(self._held_until, until)

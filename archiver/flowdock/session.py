@@ -1,4 +1,4 @@
-"""What sends requests to Flowdock: whom it trusts, and how an account makes itself known."""
+"""The HTTP session for Flowdock: what it trusts, and how an account authenticates itself."""
 
 from base64 import b64encode
 
@@ -8,14 +8,14 @@ from aiohttp.abc import AbstractResolver
 QUOTING = (
     aiohttp.ClientResponseError, aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError,
 )  # fmt: skip
-"""What aiohttp raises with words of the answer in it."""
+"""The errors of aiohttp that quote the answer."""
 
 
 def open_session(resolver: AbstractResolver | None = None) -> aiohttp.ClientSession:
-    """Return what sends requests to Flowdock; with *resolver*, to the addresses that this finds.
+    """Return a session for requests to Flowdock; *resolver*, if given, resolves host names.
 
-    Whom it talks to must prove by TLS who it is. It keeps no cookies, and takes neither proxies nor
-    passwords from the environment. How many requests there are at a time is for a `Gate` to say.
+    It verifies TLS certificates, keeps no cookies, and takes neither proxies nor passwords from the
+    environment. It does not limit concurrency: a `Gate` does.
     """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, resolver=resolver),

@@ -1,8 +1,8 @@
-"""Flows to connections, by bytes of request head; pure.
+"""Distributes flows over connections, by the length of the request line; pure.
 
-A stream's request names its flows in the query, and the server refuses a head longer than 8 KiB. So
-flows are dealt out to shards, one connection each. A flow stays on its shard as long as both exist:
-a change of membership must not break the connections that it does not concern.
+A stream's request names its flows in the query, and the server refuses a request head longer than
+8 KiB. So flows are distributed over shards, with one connection each. A flow stays on its shard as
+long as both exist: joining or leaving a flow must not break the connections of others.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,18 +12,18 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 MAX_LINE_BYTES = 4096
-"""Of a request line: half of what the server takes in the whole head, as headers need room too."""
+"""The limit for a request line: half of what the server takes as a head, for headers need room."""
 
 
 class Shard(Struct, frozen=True, kw_only=True):
-    """The flows of one connection, by path, and whether private messages come on it."""
+    """The flows of one connection, by path, and whether it brings private messages too."""
 
     flows: tuple[str, ...] = ()
     private: bool = False
 
 
 def query_of(shard: Shard) -> str:
-    """Return the query that asks for *shard*, percent-encoded (streaming documentation)."""
+    """Return the query that requests *shard*, percent-encoded (streaming documentation)."""
     parts = []
     if shard.flows:
         parts.append("filter=" + quote(",".join(shard.flows), safe=""))
@@ -33,7 +33,7 @@ def query_of(shard: Shard) -> str:
 
 
 def line_bytes(shard: Shard) -> int:
-    """Return the length of the request line that asks for *shard*."""
+    """Return the length of the request line that requests *shard*."""
     return len(f"GET /flows?{query_of(shard)} HTTP/1.1\r\n")
 
 
@@ -44,10 +44,10 @@ def assign(
     private: bool,
     limit_bytes: int = MAX_LINE_BYTES,
 ) -> list[Shard]:
-    """Deal out *paths* to shards whose request lines fit *limit_bytes*, changing *kept* little.
+    """Assign *paths* to shards whose request lines fit *limit_bytes*, with few changes to *kept*.
 
-    Every path is on one shard. Private messages, when wanted, are on exactly one: they would come
-    once for every connection that asks for them. A path too long for any line has its own shard.
+    Every path is on one shard. Private messages, if wanted, are on exactly one: every connection
+    that requests them brings all of them. A path too long for any line gets a shard of its own.
     """
     wanted = set(paths)
     shards = []
@@ -70,20 +70,20 @@ def assign(
 
 
 def halve(shard: Shard) -> tuple[Shard, Shard]:
-    """Return *shard* as two; the server finds its request too long."""
+    """Split *shard* in two, since the server refuses its request as too long."""
     middle = len(shard.flows) // 2
     return replace(shard, flows=shard.flows[:middle]), Shard(flows=shard.flows[middle:])
 
 
 def _shortened(shard: Shard, limit_bytes: int) -> Shard:
-    """Return *shard* with as many of its flows, at least one, as the limit leaves room for."""
+    """Return *shard* with as many of its flows as the limit allows, but at least one."""
     while len(shard.flows) > 1 and line_bytes(shard) > limit_bytes:
         shard = replace(shard, flows=shard.flows[:-1])
     return shard
 
 
 def _with_private(shards: list[Shard], *, private: bool) -> list[Shard]:
-    """Return *shards* with private messages on one: the first that has them, or else the first."""
+    """Return *shards* with private messages on one: the first that has them, else the first."""
     if private and not shards:
         return [Shard(private=True)]
     first = next((at for at, shard in enumerate(shards) if shard.private), 0)

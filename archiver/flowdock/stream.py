@@ -1,6 +1,6 @@
-"""What happens on the connection of one shard, for ever.
+"""Follows the stream of one shard, connection after connection.
 
-`follow` connects, cuts what comes into frames, notices silence, and connects again::
+`follow` connects, cuts what it receives into frames, notices silence, and reconnects::
 
     async with aclosing(follow(session, url, shard, …)) as occurrences:
         async for occurrence in occurrences:
@@ -9,8 +9,8 @@
                 case Frames(frames=frames): …
                 case Closed(): …
 
-What comes between one `Opened` and the next `Closed` came on one unbroken connection. Nothing is
-read ahead beyond a small buffer: a consumer that is slow slows the server.
+All frames between an `Opened` and the next `Closed` came on one unbroken connection. Only a small
+buffer is read ahead, so a slow consumer slows down the server.
 """
 
 import asyncio
@@ -47,30 +47,30 @@ _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10.0)
 
 
 class Opened(Struct, frozen=True, kw_only=True):
-    """A connection stands: what happens from now on is seen."""
+    """A connection is established: from now on, events are received."""
 
     connection: int
-    """Which one since `follow` began, from 1."""
+    """Its number since `follow` began, from 1."""
     answered_at: datetime
-    """Since when, by the service's own clock, to the second."""
+    """When it was established, by the service's own clock, to the second."""
 
 
 class Frames(Struct, frozen=True, kw_only=True):
-    """Frames, in the order in which they came."""
+    """Frames, in the order of their arrival."""
 
     frames: list[bytes]
     received_at: datetime
     truncated: int = 0
-    """How many of them were too long, and are cut."""
+    """How many of them were too long and are truncated."""
 
 
 class Closed(Struct, frozen=True, kw_only=True):
-    """The connection is no more, or none came about; the next is tried after *retry_in_seconds*."""
+    """A connection has ended or failed; the next attempt is made after *retry_in_seconds*."""
 
     url: str
-    """The service that it led to, or was to lead to."""
+    """The origin of the service that it was made to."""
     connection: int | None
-    """Which one; None when none came about."""
+    """Its number; None when it was never established."""
     reason: str
     retry_in_seconds: float
 
@@ -93,15 +93,16 @@ async def follow(
     delays: Delays = DELAYS,
     frame_limit_bytes: int = MAX_FRAME_BYTES,
 ) -> AsyncGenerator[Occurrence, None]:
-    """Yield what happens on *shard*, connection after connection; ends only by being closed.
+    """Yield what happens on *shard*, connection after connection, until it is closed.
 
-    A connection without a byte for *silence_seconds* is taken as cut: the server sends keep-alives
-    more often (its own IRC gateway waits 90 s). Its streams had no header Date (a capture of 2012),
-    so then *service_time* tells when one was opened; where there are both, the later.
+    A connection that brings no byte for *silence_seconds* is considered cut: the server sends
+    keep-alives more often (its own IRC gateway waits 90 s). A stream counts as opened at the time
+    of its header Date or at *service_time*, whichever is later; Flowdock's streams had no such
+    header (a capture of 2012).
 
     Raises:
         TokenRefused: the token is unknown.
-        ShardRefused: one of the flows at least is lost; list them anew.
+        ShardRefused: at least one of the flows is lost; list them again.
         HeadTooLong: the server takes fewer flows in one request; halve the shard.
         Redirected: the stream is elsewhere.
     """
@@ -132,7 +133,7 @@ async def follow(
 
 
 class _Stream:
-    """What lasts from one connection to the next: the position, the delays, the count."""
+    """The state that outlives a connection: the position, the backoff, the count."""
 
     def __init__(
         self,
@@ -162,7 +163,7 @@ class _Stream:
         self._last_event_id = ""
 
     async def connect(self) -> AsyncGenerator[Occurrence, None]:
-        """Yield what happens on one connection, the last of it a `Closed`."""
+        """Yield what happens on one connection, ending with a `Closed`."""
         await self._gate.turn()
         try:
             async with asyncio.timeout(self._silence_seconds):
@@ -180,7 +181,7 @@ class _Stream:
                 return
             content = _Content(response.content, silence_seconds=self._silence_seconds)
             with closing(content):
-                # Whoever keeps the streams may have a slow clock, and then a replay would seem new.
+                # The host of the streams may have a slow clock, which makes a replay seem new.
                 told = (made_at(response.headers), self._service_time())
                 answered_at = max(moment for moment in told if moment)
                 async with aclosing(self._listen(content, framer, answered_at)) as occurrences:
@@ -220,7 +221,7 @@ class _Stream:
         yield self._closed(received, delay, connection=self._connections)
 
     def _framer(self, response: aiohttp.ClientResponse) -> JsonFramer | EventStreamFramer | None:
-        """Return what cuts the answer; None when the answer is no stream."""
+        """Return the framer for the answer; None when the answer is not a stream."""
         if response.status != 200:
             return None
         match response.content_type:
@@ -233,7 +234,7 @@ class _Stream:
                 return None
 
     def _refusal(self, response: aiohttp.ClientResponse) -> Closed:
-        """Return how an answer that is no stream ends the attempt, or raise what it says."""
+        """Return the `Closed` for an answer that is not a stream, or raise the error it means."""
         status = response.status
         asked = retry_after(response.headers, now=self._clock()) or 0.0
         if status in {429, 503}:
@@ -247,7 +248,7 @@ class _Stream:
         if status in {403, 404}:
             raise ShardRefused(status)
         if self._last_event_id and not is_transient_status(status):
-            self._last_event_id = ""  # perhaps it is the position that the server does not take
+            self._last_event_id = ""  # perhaps the server refused the position
         elif status in {400, 414, 431} and self._flows > 1:
             raise HeadTooLong(status, flows=self._flows)
         reason = f"status {status}" if status != 200 else f"{response.content_type}, not a stream"
@@ -260,10 +261,10 @@ class _Stream:
 
 
 class _Content:
-    """What one answer brings; it may be silent for so long, and no longer.
+    """The body of one answer, with a timeout for silence.
 
-    A timeout for each wait would take as long as to read what came: so there is one timer, which
-    looks, when it comes round, how long has been waited by then.
+    A timeout around each read would cost as much as the read itself. So there is one timer; when it
+    fires, it checks how long the current read has been waiting.
     """
 
     def __init__(self, reader: aiohttp.StreamReader, *, silence_seconds: float) -> None:
@@ -286,7 +287,7 @@ class _Content:
             self._waiting_since = None
 
     def close(self) -> None:
-        """Wait for nothing any more."""
+        """Stop the timer."""
         self._timer.cancel()
 
     def _look(self) -> None:
@@ -296,7 +297,7 @@ class _Content:
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)
         else:
-            # While this process was held up, bytes may have come: let who waits for them run first.
+            # While this process was held up, bytes may have arrived: let their reader run first.
             self._timer = self._loop.call_later(0, self._give_up, since)
 
     def _give_up(self, since: float) -> None:
@@ -307,5 +308,5 @@ class _Content:
 
 
 def _sendable(event_id: str) -> str:
-    """Return *event_id* when a header can hold it."""
+    """Return *event_id* if a header can hold it, otherwise an empty text."""
     return event_id if event_id.isprintable() else ""

@@ -1,4 +1,4 @@
-"""What comes packed by gzip or zlib, unpacked piece by piece, however much that becomes."""
+"""Decompresses gzip and zlib piece by piece, in bounded memory."""
 
 import zlib
 from collections.abc import Iterator
@@ -6,28 +6,28 @@ from collections.abc import Iterator
 from archiver.flowdock.refusals import Garbled
 
 PACKINGS = frozenset({"gzip", "x-gzip", "deflate"})
-"""As Content-Encoding calls them."""
+"""The supported values of Content-Encoding."""
 _HEADER_TELLS = zlib.MAX_WBITS | 32
-"""Which of them it is, is found in the bytes."""
+"""Has zlib detect the format by the header of the data."""
 PIECE_BYTES = 1024 * 1024
-"""Of what is unpacked, in memory."""
+"""The greatest length of a piece of decompressed data."""
 
 
 class Unpacker:
-    """Unpacks *what*, as errors call it, as it comes."""
+    """Decompresses a body as it arrives; errors call it *what*."""
 
     def __init__(self, what: str) -> None:
         self._what = what
         self._zlib = zlib.decompressobj(_HEADER_TELLS)
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """Yield what *chunk* goes on with, in pieces of at most `PIECE_BYTES`.
+        """Decompress *chunk*, in pieces of at most `PIECE_BYTES`.
 
         Raises:
-            Garbled: it is not packed so.
+            Garbled: it is not in a supported format, or is damaged.
         """
         while chunk:
-            if self._zlib.eof:  # gzip may be several, one after the other
+            if self._zlib.eof:  # gzip may have several members in a row
                 self._zlib = zlib.decompressobj(_HEADER_TELLS)
             try:
                 piece = self._zlib.decompress(chunk, PIECE_BYTES)
@@ -37,10 +37,10 @@ class Unpacker:
                 raise Garbled(self._what) from None
 
     def end(self) -> None:
-        """Look whether all has come.
+        """Make sure that the body was complete.
 
         Raises:
-            Garbled: it has not.
+            Garbled: it was not.
         """
         if not self._zlib.eof:
             raise Garbled(self._what)
