@@ -1,8 +1,9 @@
 """Settings: frozen values, each declared in one place.
 
-The field of a dataclass holds a key's name, type, default, range and meaning;
-`archiver.settings.reading` reads, refuses and explains by these declarations alone. An account is
-declared in `archiver.settings.account`, each section of the file in `archiver.settings.sections`.
+Each key is declared by the field of a dataclass: its name, type, default, range and meaning.
+`archiver.settings.reading` reads, refuses and explains keys by these declarations alone. The keys
+of an account are declared in `archiver.settings.account`, those of the sections of the file in
+`archiver.settings.sections`.
 """
 
 from collections.abc import Iterable
@@ -55,7 +56,7 @@ class Settings:
         """The accounts to archive.
 
         Raises:
-            SettingRefused: there is none.
+            SettingRefused: there are none.
         """
         if not self.accounts:
             raise SettingRefused(
@@ -69,11 +70,11 @@ class Settings:
         return any(account.wants(path) for account in self.accounts)
 
     def excluded(self, paths: Iterable[str]) -> list[str]:
-        """Those of *paths* that no account archives; none where no account is given."""
+        """Those of *paths* that no account archives; empty when no account is set."""
         return [path for path in paths if self.accounts and not self.wants(path)]
 
     def secrets(self) -> frozenset[str]:
-        """Every value that no output may hold."""
+        """All values that no output may contain."""
         found = {account.token for account in self.accounts}
         if self.database.full_url:
             found |= secrets_of(self.database.full_url)

@@ -1,4 +1,4 @@
-"""The settings of an account: whose token it is, and which flows are wanted by it."""
+"""The settings of an account: its token, and which flows to archive."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -45,14 +45,14 @@ class Account:
     ] = ("*",)
     private: Annotated[bool, Key(doc="archive private conversations too", example="true")] = True
     whence: str = field(default="ARCHIVER_TOKEN", compare=False)
-    """Where the token comes from: there it is to be corrected."""
+    """Where the token is set, so that errors can say where to correct it."""
 
     def wants(self, path: str) -> bool:
         """Tell whether the flow or private conversation *path* is to be archived."""
         return self.private if is_private(path) else matches(path, self.flows)
 
     def idle_patterns(self, paths: Iterable[str]) -> tuple[str, ...]:
-        """The patterns that none of these flows is like: they may be mistyped."""
+        """The patterns that match none of *paths*: they may be mistyped."""
         known = list(paths)
         return tuple(
             pattern
@@ -71,8 +71,8 @@ class Account:
 def matches(path: str, patterns: Sequence[str]) -> bool:
     """Tell whether *path* is among *patterns*: ``!`` excludes, the last match wins.
 
-    ``*`` stands for any text and ``?`` for one letter, and nothing else for others; case does not
-    matter. A list that starts with an exclusion starts from all.
+    ``*`` matches any text and ``?`` one letter; no other character is special, and case does not
+    matter. If the first pattern excludes, everything else is included.
     """
     chosen = bool(patterns) and patterns[0].startswith("!")
     for pattern in patterns:

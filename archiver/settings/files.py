@@ -1,4 +1,4 @@
-"""Secrets in files of their own: named by a setting, or handed over by systemd."""
+"""Reads secrets from files that are named by a setting or provided by systemd."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ LONGEST_BYTES = 65_536
 
 
 def credential_of(name: str, environ: Mapping[str, str]) -> Path | None:
-    """The file of systemd's credential *name*; None when it hands over none (systemd.exec(5))."""
+    """The file of systemd's credential *name* (systemd.exec(5)); None if there is none."""
     directory = environ.get("CREDENTIALS_DIRECTORY", "")
     if not directory or not name or "/" in name:
         return None
@@ -18,10 +18,10 @@ def credential_of(name: str, environ: Mapping[str, str]) -> Path | None:
 
 
 def read_secret(path: Path, *, named: str) -> str:
-    """The one line that the file holds, without its end; *named* says by what it was named.
+    """The content of the file without the line end; *named* says which setting names the file.
 
     Raises:
-        SettingRefused: it cannot be read, or holds something else.
+        SettingRefused: it cannot be read, is not text, or is empty.
     """
     told = f"{path} ({named})"
     try:

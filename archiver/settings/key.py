@@ -1,4 +1,4 @@
-"""What is to be known of a setting beside its name, type and default."""
+"""The metadata of a setting besides its name, type and default."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from archiver.errors import ArchiverError
 
 WEB = ("http", "https")
-# The second is libpq's other spelling, the third SQLAlchemy's own.
+# libpq accepts the first two spellings; the third is SQLAlchemy's.
 POSTGRES = ("postgresql", "postgres", "postgresql+psycopg")
 
 
@@ -16,22 +16,22 @@ class SettingRefused(ArchiverError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """What a field of the settings is annotated with."""
+    """The annotation of a field of the settings."""
 
     doc: str
     example: str
-    """As it would stand in the file."""
+    """As it would be written in the file."""
     environ: str = ""
-    """ARCHIVER_<SECTION>_<KEY> unless given."""
+    """The environment variable; ARCHIVER_<SECTION>_<KEY> if empty."""
     unit: str = ""
-    """Of a number: what it counts."""
+    """For a number: what it counts."""
     least: float = -math.inf
     most: float = math.inf
     schemes: tuple[str, ...] = ()
-    """Of a URL: those it may have."""
+    """For a URL: the schemes that it may have."""
     is_address: bool = False
     """Whether it is a host and a port to listen on."""
     secret: bool = False
     credential: str = ""
-    """The name under which systemd hands it over (LoadCredential=); such a key may also be given by
-    the path of a file, as <key>_file and <VARIABLE>_FILE."""
+    """The name of its systemd credential (LoadCredential=). The value of such a key may also be in
+    a file, whose path is set as <key>_file or <VARIABLE>_FILE."""

@@ -1,4 +1,4 @@
-"""What each process of a daemon takes of the settings: limits hold for all of them together."""
+"""The settings of each process of a daemon: limits apply to all processes together."""
 
 from dataclasses import replace
 from urllib.parse import urlsplit
@@ -10,10 +10,10 @@ MOST_PORT = 65_535
 
 
 def of_process(settings: Settings, number: int) -> Settings:
-    """The settings of the process of that *number*, the first being 1.
+    """The settings of the process *number*, counted from 1.
 
-    Each has an equal part of the limits, but for one request at a time at least, and a port and a
-    name of its own.
+    Each process has an equal part of the limits, but may always send one request at a time; it has
+    a port and a name of its own.
     """
     count = settings.sharing.processes
     ingest, backfill, audit = settings.ingest, settings.backfill, settings.audit
@@ -33,10 +33,10 @@ def of_process(settings: Settings, number: int) -> Settings:
 
 
 def refuse_processes(settings: Settings) -> None:
-    """Refuse more than one process where they would do the same, or could not be told apart.
+    """Refuse more than one process if they would do the same work, or lack ports of their own.
 
     Raises:
-        SettingRefused: as told.
+        SettingRefused: there is more than one, and the other settings do not allow that.
     """
     if settings.sharing.processes == 1:
         return
@@ -59,6 +59,6 @@ def _named(name: str, number: int) -> str:
 
 
 def _listening(address: str, number: int) -> str:
-    """The address of the process of that *number*; port 0 is any that is free."""
+    """The address of the process *number*; port 0 stands for any free port."""
     host, _, port = address.rpartition(":")
     return f"{host}:{int(port) + number - 1}" if int(port) else address

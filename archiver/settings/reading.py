@@ -1,11 +1,11 @@
-"""Reading settings from a TOML table, the environment, and files that hold secrets.
+"""Reads settings from a TOML table, the environment, and files that hold secrets.
 
-The environment wins over the file; an empty variable counts as unset. A secret may stand in a file
-of its own, which its ``<key>_file`` or ``<VARIABLE>_FILE`` names; last comes what systemd hands
-over (LoadCredential=). What is unknown, of the wrong type or out of range is refused by name.
+The environment takes precedence over the file; an empty variable counts as unset. A secret may be
+in a file of its own, named by ``<key>_file`` or ``<VARIABLE>_FILE``; systemd's credentials
+(LoadCredential=) come last. What is unknown, of the wrong type or out of range is refused by name.
 
-A relative path is taken from where it is written: in the file, from the file's directory; in the
-environment, from the current one.
+A relative path in the file is relative to the file's directory; one in the environment, to the
+current directory.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,24 +29,24 @@ DEFAULT = "default"
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A value, and where it comes from."""
+    """A value that was set, and where it comes from."""
 
     value: Any
     source: str
-    """`FILE`, `DEFAULT`, or in words."""
+    """`FILE`, `DEFAULT`, or a description for people."""
 
 
 Gift = Mapping[str, Given]
-"""The values that are given for some settings, by their names."""
+"""The values that are set for some settings, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gifts:
-    """All that is given."""
+    """All values that are set."""
 
     top: Gift
     first: Gift
-    """What stands at the top for an account: for the only one, or as defaults for all."""
+    """The values of an account at the top of the file: for the only one, or defaults for all."""
     accounts: tuple[Gift, ...]
     sections: Mapping[str, Gift]
 
@@ -54,10 +54,10 @@ class Gifts:
 def read_settings(
     table: Mapping[str, Any], environ: Mapping[str, str], *, directory: Path = Path()
 ) -> Settings:
-    """The settings that *table*, the content of a TOML file in *directory*, and *environ* give.
+    """The settings in *table*, the content of a TOML file in *directory*, and in *environ*.
 
     Raises:
-        SettingRefused: the first key that cannot be taken, or two that do not go together.
+        SettingRefused: a key is not valid, or two contradict each other; it names the first.
     """
     gifts = gather(table, environ, directory)
     settings = Settings(
@@ -70,10 +70,10 @@ def read_settings(
 
 
 def gather(table: Mapping[str, Any], environ: Mapping[str, str], directory: Path) -> Gifts:
-    """What *table*, of a file in *directory*, and *environ* give, checked.
+    """The checked values in *table*, from a file in *directory*, and in *environ*.
 
     Raises:
-        SettingRefused: the first key that cannot be taken.
+        SettingRefused: a key is not valid; it names the first.
     """
     refuse_unknown_variables(environ)
     refuse_unknown_keys(table)
@@ -131,7 +131,7 @@ def _accounts(gifts: Gifts) -> tuple[Account, ...]:
 
 
 def _refuse_two_services(accounts: Iterable[Account]) -> None:
-    """Refuse accounts of several services, each of which numbers people and messages anew."""
+    """Refuse accounts of different services, whose ids of people and messages would collide."""
     first, *others = accounts
     for other in others:
         if other.api_url != first.api_url:
@@ -143,7 +143,7 @@ def _refuse_two_services(accounts: Iterable[Account]) -> None:
 
 
 def _account(gift: Gift, *, in_file: str) -> Account:
-    """The account that *gift* describes; *in_file* is where a token of the file itself stands."""
+    """The account that *gift* describes; *in_file* says where a token in the file is set."""
     source = gift["token"].source
     return Account(**_values(gift), whence=in_file if source == FILE else source)
 
@@ -154,7 +154,7 @@ def _given(
     environ: Mapping[str, str],
     directory: Path,
 ) -> dict[str, Given]:
-    """What is given for *settings*, checked, by their names; of a secret in a file, the secret."""
+    """The checked values of *settings*, by name; for a secret in a file, the secret itself."""
     found: dict[str, Given] = {}
     secret: Setting | None = None
     for setting in settings:
@@ -176,7 +176,7 @@ def _given(
 def _plainly(
     setting: Setting, table: Mapping[str, Any], environ: Mapping[str, str], directory: Path
 ) -> Given | None:
-    """The value of *setting* as the environment has it, else the file."""
+    """The value of *setting* from the environment, or else from the file; paths are absolute."""
     if text := environ.get(setting.environ):
         given = Given(
             checked(setting, parse(setting, text), source=setting.environ), setting.environ
@@ -195,7 +195,7 @@ def _plainly(
 def _of_two(
     secret: Setting, given: Given | None, file: Setting, path: Given | None
 ) -> Given | None:
-    """The value of *secret*, which is given plainly, by the path of a file, or not at all."""
+    """The value of *secret*, which is set directly, by the path of a file, or not at all."""
     if path is None or (given and given.source != FILE and path.source == FILE):
         return given
     if given and (given.source == FILE) == (path.source == FILE):
@@ -218,7 +218,7 @@ def _from_file(secret: Setting, path: Path, source: str, *, named: str) -> Given
 
 
 def _refuse_stray_password(database: Gift) -> None:
-    """Refuse a password that has no server, or another beside it."""
+    """Refuse a password without a URL, or besides one that holds a password itself."""
     if "password" not in database:
         return
     if "url" not in database:
@@ -237,19 +237,19 @@ def _values(gift: Gift) -> dict[str, Any]:
 
 
 def _state_dir(environ: Mapping[str, str]) -> Given:
-    """Where the system lets us keep state: systemd's directory, else the user's."""
+    """The default directory for state: systemd's, or else the user's."""
     # systemd.exec(5): several directories are separated by colons.
     if given := environ.get("STATE_DIRECTORY", "").partition(":")[0]:
         return Given(Path(given), "STATE_DIRECTORY")
     state = environ.get("XDG_STATE_HOME", "")
-    # XDG Base Directory Specification: a relative path is to be ignored.
+    # XDG Base Directory Specification: a relative path must be ignored.
     if state.startswith("/"):
         return Given(Path(state, "archiver"), "XDG_STATE_HOME")
     return Given(_below_home(Path("~/.local/state/archiver"), environ), DEFAULT)
 
 
 def _below_home(path: Path, environ: Mapping[str, str]) -> Path:
-    """*path* with a leading ``~`` exchanged."""
+    """*path* with a leading ``~`` replaced by the home directory."""
     if path.parts[:1] != ("~",):
         return path
     return Path(environ.get("HOME") or Path.home(), *path.parts[1:])

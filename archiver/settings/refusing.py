@@ -1,4 +1,4 @@
-"""Refusing what is no setting, by name, with what may have been meant."""
+"""Refuses unknown settings by name, and suggests what may have been meant."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -11,7 +11,7 @@ NO_SETTINGS = ("ARCHIVER_CONFIG", "ARCHIVER_TEST_")
 
 
 def refuse_unknown_variables(environ: Mapping[str, str]) -> None:
-    """Refuse a variable that looks like a setting of ours, and is none."""
+    """Refuse a variable that looks like one of our settings but is not."""
     known = [setting.environ for setting in SETTINGS]
     for name in environ:
         if name.startswith(PREFIX) and not name.startswith(NO_SETTINGS) and name not in known:
@@ -19,7 +19,7 @@ def refuse_unknown_variables(environ: Mapping[str, str]) -> None:
 
 
 def refuse_unknown_keys(table: Mapping[str, Any]) -> None:
-    """Refuse a key or a section of a TOML file that is none of ours."""
+    """Refuse an unknown key or section of a TOML file."""
     known = [setting.full_name for setting in (*SETTINGS, *ACCOUNT)]
     for name, value in table.items():
         if name in SECTIONS and not isinstance(value, dict):
@@ -38,7 +38,7 @@ def refuse_unknown_keys(table: Mapping[str, Any]) -> None:
 
 
 def _suggestion(name: str, names: Sequence[str], beside: Iterable[str]) -> str:
-    """The end of a sentence that names what of *names* may be meant, or all that is *beside* it."""
+    """The end of an error: which of *names* may be meant, or else all names *beside* it."""
     close = get_close_matches(name, names, n=1, cutoff=0.7)
     by_last_part = {one.rpartition(".")[2]: one for one in names}
     close = close or [

@@ -98,7 +98,7 @@ class IngestSettings:
             unit="seconds",
             example="3",
             least=0,
-            # Nothing is claimed before, and connections that last less claim nothing at all.
+            # Nothing is claimed earlier, and connections that end earlier claim nothing at all.
             most=600,
         ),
     ] = 3.0
@@ -255,7 +255,7 @@ Language = Literal[
     "lithuanian", "nepali", "norwegian", "portuguese", "romanian", "russian", "serbian", "spanish",
     "swedish", "tamil", "turkish", "yiddish",
 ]  # fmt: skip
-"""The languages whose words every PostgreSQL knows the forms of; ``simple`` knows none."""
+"""The languages of which every PostgreSQL knows the forms of words; ``simple`` has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""All keys of the settings, as one table made from their declarations."""
+"""A table of all keys of the settings, made from their declarations."""
 
 import math
 from collections.abc import Mapping
@@ -18,18 +18,18 @@ TEXT = "one line of printable text"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One key as it stands in the file and in the environment."""
+    """One key of the file and the environment."""
 
     section: str
     """Empty for a key at the top of the file."""
     name: str
     kind: Any
-    """The type of its value; that of an optional one, without the None."""
+    """The type of its value; for an optional one, without None."""
     default: Any
     """None when there is none."""
     key: Key
     names_file: bool = False
-    """Whether it is the path of a file that holds the value of the key before it."""
+    """Whether it is the path of a file that holds the value of the preceding key."""
 
     @property
     def full_name(self) -> str:
@@ -43,7 +43,7 @@ class Setting:
 
     @property
     def expected(self) -> str:
-        """What a value must be, for people."""
+        """What a value must be, in words."""
         if self.key.schemes == WEB:
             return "an http:// or https:// URL of a host, without user, query and fragment"
         if self.key.schemes:
@@ -65,7 +65,7 @@ class Setting:
 
 
 def _required(kind: Any) -> Any:
-    """The type without the None of an optional one."""
+    """*kind* without None, if it is optional."""
     options = [one for one in get_args(kind) if one is not NoneType]
     return options[0] if NoneType in get_args(kind) else kind
 
@@ -90,7 +90,7 @@ def settings_of(kind: type[Any], section: str = "") -> tuple[Setting, ...]:
 
 
 def _with_file(setting: Setting) -> tuple[Setting, ...]:
-    """*setting*, and the one that names the file with its value, if it may be given so."""
+    """*setting*; also the one for the path of a file with its value, if that is allowed."""
     if not setting.key.credential:
         return (setting,)
     path = f"/etc/archiver/{setting.key.credential}"
@@ -110,10 +110,10 @@ TOP = settings_of(Settings)
 ACCOUNT = settings_of(Account, ACCOUNTS)
 """The keys of each of ``[[accounts]]``."""
 FIRST = tuple(replace(setting, section="") for setting in ACCOUNT if setting.name != "name")
-"""The keys of an account at the top of the file: of the only one, or defaults for all."""
+"""The keys of an account at the top of the file: for the only one, or defaults for all."""
 SETTINGS = (
     *TOP,
     *FIRST,
     *(it for name, kind in SECTIONS.items() for it in settings_of(kind, name)),
 )
-"""All keys that have a name in the environment."""
+"""All keys that can be set in the environment."""

@@ -1,7 +1,7 @@
-"""Telling settings: an example of all of them, and which hold, from where; never a secret.
+"""Shows settings: an example of all of them, or those in effect and their origins; never a secret.
 
-Both are made from the declarations, so they cannot tell of a setting that does not exist, nor leave
-one out.
+Both are made from the declarations, so they can neither name a setting that does not exist nor
+leave one out.
 """
 
 import json
@@ -37,17 +37,17 @@ relative path begins in the directory of this file; in the environment, in the c
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effective:
-    """A setting as it holds, ready to be shown."""
+    """A setting in effect, ready to be shown."""
 
     name: str
     environ: str
     value: Any
-    """As JSON has it; a secret is masked."""
+    """A JSON value; a secret is masked."""
     source: str
 
 
 def example() -> str:
-    """A TOML file of all settings, each told, commented out and with its example."""
+    """A TOML file of all settings, each explained and commented out, with an example value."""
     lines = [*_comment(HEAD.replace("\n", " "))]
     for setting in (*TOP, *FIRST):
         lines += ["", *_entry(setting)]
@@ -69,10 +69,10 @@ def example() -> str:
 def effective(
     table: Mapping[str, Any], environ: Mapping[str, str], *, directory: Path = Path()
 ) -> list[Effective]:
-    """Every setting as it holds, of what `archiver.settings.reading.read_settings` reads.
+    """Every setting in effect, as `archiver.settings.reading.read_settings` would read it.
 
     Raises:
-        SettingRefused: the first key that cannot be taken.
+        SettingRefused: a key is not valid; it names the first.
     """
     gifts = gather(table, environ, directory)
     found = [*_each(TOP, gifts.top)]

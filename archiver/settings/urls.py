@@ -1,27 +1,27 @@
-"""URLs of databases: their passwords put in, found, and hidden."""
+"""Adds, finds and masks the passwords in the URLs of databases."""
 
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus, urlsplit
 
 from archiver.store.url_options import is_plain
 
 URL_SECRETS = frozenset({"password", "sslpassword", "oauth_client_secret", "scram_client_key"})
-"""Options of libpq that are secret."""
+"""The options of libpq that are secret."""
 
 
 def with_password(url: str, password: str) -> str:
-    """*url* with *password* as an option: a URL need not name a user, or a host, to put it by."""
+    """*url* with *password* as an option, which works even if the URL names no user or host."""
     mark = "&" if urlsplit(url).query else "?"
     return f"{url}{mark}password={quote(password, safe='')}"
 
 
 def password_of(url: str) -> str | None:
-    """The password of the user of *url*, wherever it stands there; None when it holds none."""
+    """The password in *url*, as an option or next to the user; None if there is none."""
     parts = urlsplit(url)
     return dict(parse_qsl(parts.query)).get("password") or parts.password or None
 
 
 def secrets_of(url: str) -> frozenset[str]:
-    """What of *url* no output may hold, in every spelling."""
+    """The secrets in *url*, which no output may contain, in every spelling."""
     return frozenset(
         spelled
         for value in _passwords(url)
@@ -36,7 +36,7 @@ def secrets_of(url: str) -> frozenset[str]:
 
 
 def masked(url: str, mask: str) -> str:
-    """*url* with each of its passwords exchanged for *mask*, and all else that may be one."""
+    """*url* with *mask* in place of each password, and of each option that may hold a secret."""
     place, _, query = url.partition("?")
     if password := urlsplit(url).password:
         place = place.replace(f":{password}@", f":{mask}@", 1)

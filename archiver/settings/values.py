@@ -1,6 +1,6 @@
-"""What a setting's value must be: text or TOML in, the setting's type out, or a refusal.
+"""Converts a setting's value from text or TOML to the setting's type, or refuses it.
 
-The value of a secret is never told.
+A refusal never shows the value of a secret.
 """
 
 import math
@@ -18,7 +18,7 @@ TRUTHS |= {"false": False, "no": False, "off": False, "0": False}
 
 
 def parse(setting: Setting, text: str) -> Any:
-    """What *text* stands for; *text* itself if it stands for nothing."""
+    """*text* as a value of the setting's type; *text* itself if it is not one."""
     try:
         if setting.kind is bool:
             return TRUTHS.get(text.strip().lower(), text)
@@ -28,7 +28,7 @@ def parse(setting: Setting, text: str) -> Any:
 
 
 def checked(setting: Setting, value: Any, *, source: str) -> Any:
-    """*value* as the setting's type; *source* is where it stands, for the refusal."""
+    """*value* as the setting's type; *source* says where it is set, for the refusal."""
     taken = _take(setting, value)
     if taken is None:
         key = setting.key
@@ -41,14 +41,14 @@ def checked(setting: Setting, value: Any, *, source: str) -> Any:
 
 
 def _take(setting: Setting, value: Any) -> Any:
-    """*value* as the setting's type; None if it cannot be."""
+    """*value* as the setting's type; None if it is not valid."""
     kind, key = setting.kind, setting.key
     if get_origin(kind) is Literal:
         return value if value in get_args(kind) else None
     if get_origin(kind) is tuple:
         return _patterns(value)
     if kind is float and type(value) is int:
-        with suppress(OverflowError):  # it stays what no float is
+        with suppress(OverflowError):  # if so, it stays an int, which is refused below
             value = float(value)
     if kind in {int, float}:
         fits = type(value) is kind and math.isfinite(value) and key.least <= value <= key.most
@@ -60,7 +60,7 @@ def _take(setting: Setting, value: Any) -> Any:
 
 
 def _take_text(setting: Setting, text: str) -> Any:
-    """*text* as the setting's type; None if it cannot be."""
+    """*text* as the setting's type; None if it is not valid."""
     key = setting.key
     if key.schemes:
         text = text.rstrip("/") if key.schemes == WEB else text
@@ -71,7 +71,7 @@ def _take_text(setting: Setting, text: str) -> Any:
 
 
 def _patterns(value: object) -> tuple[str, ...] | None:
-    """Patterns of flows, each of which may match something; None if they cannot be."""
+    """Patterns of flows; None if *value* is no such list, or a pattern cannot match any flow."""
     listed = value.split(",") if isinstance(value, str) else value
     if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
         return None
@@ -89,7 +89,7 @@ def _is_url(text: str, schemes: Sequence[str]) -> bool:
         return False
     if schemes == WEB:
         return bool(parts.hostname) and not (parts.query or parts.fragment or "@" in parts.netloc)
-    # What follows such a sign in a password would be taken for the host, and be told in errors.
+    # The part of a password after such a character would count as the host, which errors show.
     return parts.netloc.count("@") < 2 and "@" not in parts.path and not parts.fragment
 
 
