@@ -1,13 +1,13 @@
-"""Logs: lines for people or for machines, and never a secret in either.
+"""Logs: lines for people or for machines, never with a secret in them.
 
-What is logged is a constant phrase; what it is about follows from ``extra``. One record is one
-line, whatever its values hold, but for tracebacks on the console.
+The message of a record is a constant phrase, followed by details that are passed as ``extra``. One
+record is one line, whatever its values hold, except for tracebacks on the console.
 
-No line holds what was said in chat. Errors do: Postgres quotes the row that it refuses, ``int`` the
-text that is no number. So of an error only the text is told that cannot quote foreign data
-(`tell_error`), and of any other its type and where it happened.
+No line holds what was said in chat. The texts of errors may: Postgres quotes the row that it
+refuses, ``int`` the text that is not a number. So the text of an error is logged only if it cannot
+quote foreign data (`tell_error`); for other errors, the type and the place are logged.
 
-Where standard error is systemd's journal, each line begins with its level as the journal wants it.
+If standard error is systemd's journal, each line begins with its level in the journal's notation.
 """
 
 import json
@@ -30,19 +30,19 @@ from archiver.logs.repeating import Repetitions
 
 PACKAGE = "archiver"
 MASK = "***"
-# A value shorter than this is no secret, and hiding it would garble everything else.
+# A shorter value is not treated as a secret: hiding it would garble everything else.
 SHORTEST_SECRET = 4
 USERINFO = re.compile(r"(?<=://)([^\s:/?#@]*):[^\s/?#@]*@")
 JSON_KEYS = frozenset({"time", "level", "logger", "message", "exception"})
 QUOTING_STATES = ("22", "23", "54", "P0")
-"""Classes of SQLSTATE whose errors quote what a row holds."""
+"""The classes of SQLSTATE whose errors quote the values of rows, even in the first line."""
 TELLABLE = (
     ArchiverError, Corruption, OSError, EOFError, ImportError, NameError, AttributeError, TypeError,
     RuntimeError, MemoryError,
 )  # fmt: skip
-"""Errors whose texts name files, hosts, types and states, and never quote a value."""
+"""The errors whose texts name files, hosts, types and states, but never quote a value."""
 PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}
-"""The levels as sd-daemon(3) has them; what is less than INFO is 7."""
+"""The levels in the notation of sd-daemon(3); anything below INFO is 7."""
 COLOURS = {logging.DEBUG: "2", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31"}
 
 
@@ -54,10 +54,10 @@ def configure(
     colours: bool,
     secrets: Iterable[str] = (),
 ) -> None:
-    """Send what this program logs from *level* on, and the warnings of others, to *stream*.
+    """Log to *stream*: this program's records from *level* on, and warnings of other packages.
 
-    Replaces what was configured before. *secrets* appear in no line; nor do passwords in URLs. What
-    is said again and again is told ever more rarely (`archiver.logs.repeating`).
+    This replaces any earlier configuration. *secrets* and passwords in URLs are masked in all
+    lines. Most repetitions are left out (`archiver.logs.repeating`).
     """
     hidden = Secrets(secrets)
     handler = (Journal if is_journal(stream, os.environ) else logging.StreamHandler)(stream)
@@ -66,13 +66,13 @@ def configure(
     logging.basicConfig(handlers=[handler], force=True, level=logging.WARNING)
     logging.captureWarnings(capture=True)
     logging.getLogger(PACKAGE).setLevel(level.upper())
-    # It warns of what goes wrong after what it raises, which we tell; and shows objects for that.
+    # Its warnings show objects, and are about consequences of errors that it raises and we log.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
 @contextmanager
 def passed_on(to: TextIO) -> Iterator[None]:
-    """Have lines that a terminal would show written *to* another place while the block lasts."""
+    """While the block lasts, write lines that would go to a terminal *to* another stream."""
     handlers = [
         one for one in logging.getLogger().handlers if isinstance(one, logging.StreamHandler)
     ]
@@ -87,32 +87,33 @@ def passed_on(to: TextIO) -> Iterator[None]:
 
 
 def hide(text: str) -> str:
-    """*text* as the configured logs would show it: without secrets."""
+    """*text* without secrets, as the configured logs would show it."""
     formatters = [handler.formatter for handler in logging.getLogger().handlers]
     hidden = [one.secrets for one in formatters if isinstance(one, Console | Json)]
     return (hidden[0] if hidden else Secrets(())).hide(text)
 
 
 def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Tell whether *stream* leads to systemd's journal: systemd.exec(5), JOURNAL_STREAM."""
+    """Tell whether *stream* leads to systemd's journal (JOURNAL_STREAM in systemd.exec(5))."""
     try:
         at = os.fstat(stream.fileno())
-    except (OSError, ValueError):  # no file, or a closed one
+    except (OSError, ValueError):  # not a file, or a closed one
         return False
     return environ.get("JOURNAL_STREAM") == f"{at.st_dev}:{at.st_ino}"
 
 
 def leveled(text: str, level: int) -> str:
-    """*text*, each line of which tells the journal its level."""
+    """*text* with *level* at the beginning of each line, in the journal's notation."""
     prefix = f"<{PRIORITIES.get(level, 7)}>"
     return prefix + text.replace("\n", f"\n{prefix}")
 
 
 def tell_error(error: BaseException) -> str:
-    """What *error* says, without anything that others said: its type, and its text if that is safe.
+    """Describe *error* without quoting foreign data: its type, and its text if that is safe.
 
-    Of an error of Postgres the SQLSTATE and the first line, which names no row; the lines below it
-    (DETAIL, CONTEXT) may hold one. If the first line may, too, what was violated is named instead.
+    An error of Postgres is described by its SQLSTATE and first line; the lines below (DETAIL,
+    CONTEXT) may quote a row. If the first line may do so too, the table, column and constraint are
+    named instead.
     """
     kind = type(error).__name__
     cause = getattr(error, "orig", None) or error
@@ -126,7 +127,7 @@ def tell_error(error: BaseException) -> str:
 
 
 def _violated(cause: BaseException) -> str:
-    """The table, column and constraint that an error of Postgres is about; these quote no row."""
+    """The table, column and constraint that an error of Postgres is about: names, not values."""
     diag = getattr(cause, "diag", None)
     told = {
         kind: getattr(diag, f"{kind}_name", None)
@@ -136,7 +137,7 @@ def _violated(cause: BaseException) -> str:
 
 
 class Secrets:
-    """Values that no output may hold, in any of the spellings that outputs give them."""
+    """Values that no output may contain, in any of the spellings that outputs give them."""
 
     def __init__(self, values: Iterable[str]) -> None:
         spellings = {
@@ -146,17 +147,17 @@ class Secrets:
             for inner in (value, quote(value), quote(value, safe=""), _in_json(value))
             for spelling in (inner, _in_json(inner), repr(inner)[1:-1])
         }
-        # The longest first: one secret may hold another.
+        # The longest first: one secret may contain another.
         longest_first = sorted(spellings, key=lambda one: (-len(one), one))
         self._pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
     def hide(self, text: str) -> str:
-        """*text* with each secret, and each password of a URL, exchanged for ``***``."""
+        """*text* with ``***`` in place of each secret and each password in a URL."""
         return USERINFO.sub(rf"\1:{MASK}@", self._pattern.sub(MASK, text))
 
 
 class Journal(logging.StreamHandler[TextIO]):
-    """To systemd's journal, which keeps the level of each line."""
+    """Writes to systemd's journal, with the level of each line."""
 
     @override
     def format(self, record: logging.LogRecord) -> str:
@@ -164,7 +165,7 @@ class Journal(logging.StreamHandler[TextIO]):
 
 
 class Console(logging.Formatter):
-    """For people: time in UTC, level, phrase, then ``key=value``."""
+    """The format for people: time in UTC, level, phrase, then ``key=value``."""
 
     def __init__(self, secrets: Secrets, *, colours: bool) -> None:
         super().__init__("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%SZ")
@@ -194,7 +195,7 @@ class Console(logging.Formatter):
 
 
 class Json(logging.Formatter):
-    """For machines: one object a line, in ASCII."""
+    """The format for machines: one JSON object per line, in ASCII."""
 
     def __init__(self, secrets: Secrets) -> None:
         super().__init__()
@@ -217,9 +218,9 @@ class Json(logging.Formatter):
 
 
 def _quoteless(record: logging.LogRecord) -> logging.LogRecord:
-    """*record*, in which each error is exchanged for what may be told of it."""
+    """A copy of *record* in which each error is replaced by its safe description."""
     told = logging.makeLogRecord(vars(record))
-    told.exc_text = None  # what another formatter may have left there
+    told.exc_text = None  # another formatter may have cached a traceback there
     if isinstance(record.args, tuple):
         told.args = tuple(map(_told, record.args))
     elif isinstance(record.args, Mapping):
@@ -232,16 +233,17 @@ def _quoteless(record: logging.LogRecord) -> logging.LogRecord:
 
 
 def _told(value: object) -> object:
-    """*value*; of an error what may be told. Our own errors are sentences that need no type."""
+    """*value*, or a safe description of an error; our own errors are sentences without a type."""
     if isinstance(value, ArchiverError):
         return str(value)
     return tell_error(value) if isinstance(value, BaseException) else value
 
 
 def _traceback(error: BaseException | None, told: set[int] | None = None) -> Iterator[str]:
-    """Where *error* and its causes happened, the first first; the source's lines, no values.
+    """The traceback of *error* and its causes, first cause first; lines of source, no values.
 
-    Each error is told once, for it may be among its own causes; not again what was *told*, by id.
+    Each error is shown once, since it may be among its own causes: *told* holds the ids of errors
+    that were shown already.
     """
     told = set() if told is None else told
     for number, one in enumerate(reversed(_causes(error, told))):
@@ -255,7 +257,7 @@ def _traceback(error: BaseException | None, told: set[int] | None = None) -> Ite
 
 
 def _causes(error: BaseException | None, told: set[int]) -> list[BaseException]:
-    """*error* and what led to it, the last first, as far as it was not *told*; then it was."""
+    """*error* and its causes, the first cause last, without those in *told*; adds them to that."""
     causes = []
     while error is not None and id(error) not in told:
         told.add(id(error))
@@ -265,7 +267,7 @@ def _causes(error: BaseException | None, told: set[int]) -> list[BaseException]:
 
 
 def _shown(value: object) -> str:
-    """A value on the console: quoted when it holds more than a word; of a list the items."""
+    """*value* for the console: quoted if it is more than one word; a list as its items."""
     text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return text if text and text.isprintable() and not set(text) & set(" \"'=") else repr(text)
 

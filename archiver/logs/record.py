@@ -1,4 +1,4 @@
-"""What a record of a log is about: all that was given as ``extra``."""
+"""The details of a log record: what was passed as ``extra``."""
 
 import logging
 from typing import Any
@@ -7,5 +7,5 @@ OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskN
 
 
 def extras(record: logging.LogRecord) -> dict[str, Any]:
-    """What *record* was given as ``extra``, by name."""
+    """The values that were passed to *record* as ``extra``, by name."""
     return {name: value for name, value in vars(record).items() if name not in OWN}

@@ -1,9 +1,10 @@
-"""What is said again and again is told ever more rarely, so that an outage does not flood a log.
+"""Leaves out most repetitions of a line, so that an outage does not flood a log.
 
-Of lines about the same thing the first `FIRST` are told, and then one in `PAUSE_SECONDS`, with how
-many were not told in between as ``repeated``; that an outage is over is such a line, too. The same
-thing is the same phrase with the same words beside it; numbers, as of attempts and seconds, may
-differ. What brings a traceback is always told, and so is what only the level `debug` asks for.
+Of lines about the same thing, the first `FIRST` are logged, then one in `PAUSE_SECONDS`, with the
+number of those left out in between as ``repeated``. This includes lines that report the end of an
+outage. Lines are about the same thing if they have the same phrase and the same words in ``extra``;
+numbers, such as attempts and seconds, may differ. Lines with a traceback, and those of the level
+`debug`, are always logged.
 """
 
 import logging
@@ -19,23 +20,23 @@ from archiver.logs.record import extras
 FIRST = 10
 PAUSE_SECONDS = 600.0
 REMEMBERED = 1000
-"""Things at most; those that were told of longest ago are forgotten."""
+"""How many things are remembered; those that were logged longest ago are forgotten first."""
 
 
 @dataclass(slots=True)
 class Said:
-    """How often something was said."""
+    """How often lines about one thing were logged and left out."""
 
     told_at: float
     heard_at: float
     told: int = 0
-    """Lines of it that were told, without a pause."""
+    """Lines that were logged since it was last quiet for `PAUSE_SECONDS`."""
     untold: int = 0
-    """Lines that were not told since the last that was."""
+    """Lines that were left out since the last logged one."""
 
 
 class Repetitions(logging.Filter):
-    """Keeps back what was told often enough; *clock* tells seconds."""
+    """Leaves out what was logged often enough; *clock* returns seconds."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -49,7 +50,7 @@ class Repetitions(logging.Filter):
         now, about = self._clock(), _about(record)
         said = self._said.setdefault(about, Said(told_at=now, heard_at=now))
         if now - said.heard_at >= PAUSE_SECONDS:
-            said.told = 0  # quiet for so long, it is news
+            said.told = 0  # after so long a silence, it is news again
         said.heard_at = now
         if said.told >= FIRST and now - said.told_at < PAUSE_SECONDS:
             said.untold += 1

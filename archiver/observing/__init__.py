@@ -1,1 +1,1 @@
-"""Watching over a daemon: is it capturing, what has it done, and whom that is told."""
+"""Observes a daemon: whether it captures, what it has done, and how that is reported."""

@@ -1,4 +1,4 @@
-"""``/metrics``, ``/healthz`` and ``/readyz``, over HTTP, where the operator says."""
+"""Serves ``/metrics``, ``/healthz`` and ``/readyz`` over HTTP."""
 
 import asyncio
 import json
@@ -18,19 +18,19 @@ OK = 200
 UNAVAILABLE = 503
 
 MOST_CONNECTIONS = 32
-"""Each takes a descriptor, of which the streams and the database need theirs."""
+"""The limit of connections: each takes a file descriptor, which streams and database need too."""
 KEPT = MOST_CONNECTIONS // 2
-"""As many again may come in one moment."""
+"""How many are kept when another is made; as many more may arrive in one moment."""
 
 log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
 async def serve(address: str, observed: Observed, metrics: Metrics) -> AsyncIterator[str]:
-    """Answer at *address*, a host and a port, while the block lasts; yields the URL.
+    """Serve at *address*, a host and a port, while the block lasts; yield the URL.
 
     Raises:
-        ArchiverError: nothing can listen there.
+        ArchiverError: it is not possible to listen there.
     """
     app = web.Application()
     clock = asyncio.get_running_loop().time
@@ -62,7 +62,7 @@ async def serve(address: str, observed: Observed, metrics: Metrics) -> AsyncIter
 
 
 async def _listen(address: str, runner: web.AppRunner) -> asyncio.Server:
-    """Let so many connect at *address*; who comes then takes the place of who came first."""
+    """Listen at *address* for a limited number of connections: a new one replaces the oldest."""
     server = runner.server
     if server is None:
         raise RuntimeError("the runner was not set up")
@@ -70,7 +70,7 @@ async def _listen(address: str, runner: web.AppRunner) -> asyncio.Server:
     def admit() -> asyncio.Protocol:
         for one in server.connections[: 1 - KEPT]:
             if isinstance(one.transport, asyncio.Transport):
-                one.transport.abort()  # whether or not it takes what it was told
+                one.transport.abort()  # even if it has not read its answer yet
         return server()
 
     parts = urlsplit(f"//{address}")
@@ -86,7 +86,7 @@ async def _listen(address: str, runner: web.AppRunner) -> asyncio.Server:
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    """Tell whether *record* is of an error of ours, and not of nonsense that somebody asked."""
+    """Tell whether *record* is about an error of ours, not about a malformed request."""
     error = record.exc_info and record.exc_info[1]
     return not isinstance(error, HttpProcessingError | web.RequestPayloadError)
 

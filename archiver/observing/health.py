@@ -1,10 +1,10 @@
-"""Whether a daemon captures: what all who ask are told, be it a probe, a person or systemd.
+"""Whether a daemon captures, as reported to probes, people and systemd.
 
-*Alive* says that the process can do its work: the event loop answers, and the writer comes round,
-or is told by the database why it cannot. *Ready* says that it captures: every account is at work,
-its streams stand, what they bring is written, and newest messages are found archived. A database
-or a Flowdock that is away makes a daemon unready; only a hang makes it dead, since only that is
-mended by starting it anew.
+*Alive* means that the process can do its work: the event loop responds, and the writer comes round,
+or the database tells it why it cannot write. *Ready* means that the daemon captures: every account
+is at work, its streams are open, what they bring is written, and newest messages are found in the
+archive. While the database or Flowdock is away, the daemon is not ready. Only a hang makes it count
+as dead, since only a hang is cured by a restart.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,45 +16,45 @@ from archiver.ingest.tally import AccountTally, Tally
 
 NOT_CAPTURING = "not capturing: "
 STUCK_SECONDS = 120.0
-"""The writer waits for no statement so long, unless something holds the tables locked."""
+"""No statement keeps the writer waiting this long, unless something holds the tables locked."""
 
 
 @dataclass(slots=True, kw_only=True)
 class ProcessTally:
-    """What a further process of the daemon tells of itself."""
+    """What a further process of the daemon reports about itself."""
 
     number: int
     """The first process is 1."""
     starts: int = 0
     is_well: bool = False
-    """Whether nothing ails it."""
+    """Whether nothing is wrong with it."""
     status: str = "starting"
-    """For people."""
+    """A text for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """What there is to see of a daemon; all of it changes while it works."""
+    """What can be observed of a daemon; all of it changes while the daemon works."""
 
     tally: Tally
     intake: Intake
     gates: Mapping[str, Gate]
-    """By host."""
+    """The gates of the hosts, by host."""
     heads_seconds: float
-    """For how long no head has to be found archived until the daemon counts as unready."""
+    """Not ready if no newest message of an account's flows was found archived for this long."""
     began_at: float
-    """When it began, by the event loop's clock."""
+    """When the daemon began, by the event loop's clock."""
     processes: Sequence[ProcessTally] = ()
-    """Those that this one keeps; what ails one of them, ails the daemon."""
+    """The further processes that this one supervises; the daemon is not ready unless all are."""
 
 
 def is_alive(observed: Observed, *, now: float, within_seconds: float = STUCK_SECONDS) -> bool:
-    """Tell whether the writer came round *within_seconds*; who asks proves that the loop does."""
+    """Tell whether the writer came round *within_seconds*; that this runs proves the loop alive."""
     return now - max(observed.tally.writer_turned_at, observed.began_at) < within_seconds
 
 
 def ailments(observed: Observed, *, now: float) -> list[str]:
-    """Why the daemon does not capture all, in words for people; nothing when it does."""
+    """The reasons why the daemon does not capture everything, for people; empty if it does."""
     return _own_ailments(observed, now) + [
         f"process {one.number}: {one.status.removeprefix(NOT_CAPTURING)}"
         for one in observed.processes
@@ -63,7 +63,7 @@ def ailments(observed: Observed, *, now: float) -> list[str]:
 
 
 def captures_any(observed: Observed, *, now: float) -> bool:
-    """Tell whether at least one account is captured, whatever ails the others."""
+    """Tell whether at least one account is captured, whatever is wrong with the others."""
     accounts = observed.tally.accounts.values()
     return not any(_of_writer(observed, now)) and any(
         not any(_of(account, observed, now)) for account in accounts
@@ -71,7 +71,7 @@ def captures_any(observed: Observed, *, now: float) -> bool:
 
 
 def _own_ailments(observed: Observed, now: float) -> list[str]:
-    """Why this process does not capture its share."""
+    """The reasons why this process does not capture its share."""
     found = list(_of_writer(observed, now))
     for account in observed.tally.accounts.values():
         found += [f"account {account.name}: {one}" for one in _of(account, observed, now)]
@@ -79,7 +79,7 @@ def _own_ailments(observed: Observed, now: float) -> list[str]:
 
 
 def _of_writer(observed: Observed, now: float) -> Iterator[str]:
-    """What keeps the streams' writer from writing."""
+    """The reasons why the streams' writer does not write."""
     tally = observed.tally
     if tally.writer_away_since is not None:
         yield f"the database has been away for {now - tally.writer_away_since:.0f} s"
@@ -90,7 +90,7 @@ def _of_writer(observed: Observed, now: float) -> Iterator[str]:
 
 
 def _of(account: AccountTally, observed: Observed, now: float) -> Iterator[str]:
-    """What ails one account."""
+    """The reasons why *account* is not captured."""
     if account.state == "locked out":
         yield "its token is refused"
         return
@@ -116,12 +116,12 @@ def newest_match_seconds(account: AccountTally, *, now: float) -> float | None:
 
 
 def oldest_match_seconds(account: AccountTally, *, now: float) -> float | None:
-    """The same of the flow of which it is longest ago; None without flows."""
+    """How long ago that was for the flow that has waited longest; None without flows."""
     return max(account.unmatched_seconds(now=now).values(), default=None)
 
 
 def summarize(observed: Observed, *, now: float) -> str:
-    """One line: what is captured, or why nothing is; and how further processes are."""
+    """One line: what is captured, or why not all is; and the status of further processes."""
     found = _own_ailments(observed, now)
     own = f"{NOT_CAPTURING}{'; '.join(found)}" if found else _captured(observed)
     return "; ".join([own, *(f"process {one.number}: {one.status}" for one in observed.processes)])

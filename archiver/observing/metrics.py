@@ -1,8 +1,8 @@
 """What a daemon has done, in Prometheus' exposition format.
 
-Figures are read when they are asked for: out of the counters that ingest keeps, and out of the last
-survey of the archive. No label holds what others wrote, but for the names of flows, and of those
-there are no more than the operator allows.
+Figures are computed when they are requested, from the counters that ingest keeps and from the last
+survey of the archive. No label holds what others wrote, except the names of flows, whose number the
+operator limits.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ from archiver.observing.health import (
 from archiver.store.surveying import LAGGING_SECONDS, FlowSurvey, Survey
 
 Value = tuple[tuple[str, ...], float]
-"""The labels of a figure, and the figure."""
+"""The labels of a figure, and its value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +46,18 @@ class Metrics:
         ProcessCollector(registry=self._registry)
 
     def note(self, dated: Dated) -> None:
-        """Tell of this survey from now on."""
+        """Report the figures of this survey from now on."""
         self._figures.dated = dated
 
     def page(self, accept: str, *, now: float) -> tuple[bytes, str]:
-        """All figures in the format that the header *accept* asks for, and its content type."""
+        """All figures in the format that the header *accept* requests, and its content type."""
         self._figures.now = now
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type
 
 
 class Figures(Collector):
-    """All figures of ours, as they are at `now`."""
+    """All our own figures, as of `now`."""
 
     def __init__(self, observed: Observed, *, flows: int) -> None:
         self._observed = observed

@@ -1,4 +1,4 @@
-"""Looking at the archive again and again, so that asking for metrics costs the database nothing."""
+"""Surveys the archive periodically, so that requests for metrics cost the database nothing."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ SURVEY_SECONDS = 15.0
 async def keep_surveying(
     engine: Engine, metrics: Metrics, *, now: Callable[[], datetime]
 ) -> NoReturn:
-    """Tell *metrics* how complete the archive is; while the database is away, the last holds."""
+    """Give *metrics* surveys of the archive; while the database is away, the last one stays."""
     clock = asyncio.get_running_loop().time
     while True:
         try:

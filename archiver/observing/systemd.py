@@ -1,8 +1,9 @@
-"""Telling systemd how the daemon is: sd_notify(3), in the standard library.
+"""Reports the daemon's state to systemd by sd_notify(3), with the standard library alone.
 
-READY is told when the daemon captures, for one account at least: an account whose token is refused
-must not keep the others from counting as started. Until then it is told that it still tries. The
-watchdog is fed only while the writer comes round: a process that merely exists is worth nothing.
+READY is sent when the daemon captures at least one account: an account whose token is refused must
+not make the start fail for the others. Until then, systemd is asked again and again to extend the
+timeout of the start. The watchdog is fed only while the writer comes round: a process that merely
+exists is of no use.
 """
 
 import asyncio
@@ -17,18 +18,18 @@ from archiver.observing.health import Observed, ailments, captures_any, is_alive
 
 ROUND_SECONDS = 1.0
 PATIENCE_SECONDS = 30.0
-"""How long systemd is asked to wait on for READY, each time."""
+"""How much longer systemd is asked to wait for READY each time."""
 OPENING_SECONDS = 900.0
 HANDED_DOWN = "X_NOTIFY_FD"
-"""Of our own: a socket that does not block, on which whoever has started us listens instead."""
+"""Our own variable: an inherited non-blocking socket for reports to the process that started us."""
 OWN = ("NOTIFY_SOCKET", HANDED_DOWN, "WATCHDOG_USEC", "WATCHDOG_PID")
-"""What systemd tells a service of itself, and is no business of the programs that it starts."""
+"""The variables for a supervised process itself, which must not pass them to its children."""
 WELL = "X_WELL"
-"""A state of our own: whether nothing ails us; 1 or 0."""
+"""A state of our own: 1 if nothing is wrong with this process, otherwise 0."""
 
 
 class Notifier:
-    """The way to systemd; without one, nothing is told."""
+    """Sends reports to systemd; without systemd, it does nothing."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         address = environ.get("NOTIFY_SOCKET", "")
@@ -39,11 +40,11 @@ class Notifier:
         pid = environ.get("WATCHDOG_PID", "")
         usec = environ.get("WATCHDOG_USEC", "") if pid in {"", str(os.getpid())} else ""
         self.watchdog_seconds = int(usec) / 1e6 if usec.isdigit() else 0.0
-        """How often it wants to hear of us at least; 0 when it does not."""
+        """The timeout of the watchdog; 0 when there is none."""
         self.is_ready = False
 
     def tell(self, *states: str) -> None:
-        """Tell systemd these states, each as NAME=value."""
+        """Send *states* to systemd, each as NAME=value."""
         told = "\n".join(states).encode()
         with suppress(OSError):  # a systemd that does not listen is no reason to stop
             if self._handed_down is not None:
@@ -54,30 +55,30 @@ class Notifier:
                     way.sendto(told, self._address)
 
     def starting(self) -> None:
-        """Tell that the database is being opened; a recovery after a crash takes a while."""
+        """Report that the database is being opened; a recovery after a crash takes a while."""
         self.tell(_wait(OPENING_SECONDS), "STATUS=opening the database")
 
     def ready(self) -> None:
-        """Tell that the daemon captures."""
+        """Report that the daemon captures."""
         self.is_ready = True
         self.tell("READY=1")
 
     def reloading(self) -> None:
-        """Tell that settings are read again; `reloaded` must follow."""
+        """Report that settings are being read again; `reloaded` must follow."""
         self.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def reloaded(self) -> None:
-        """Tell that the settings have been read."""
+        """Report that the settings have been read."""
         if self.is_ready:
             self.tell("READY=1")
 
     def stopping(self) -> None:
-        """Tell that the daemon ends because it was told to."""
+        """Report that the daemon ends because it was told to."""
         self.tell("STOPPING=1", "STATUS=stopping")
 
 
 async def keep_telling(notifier: Notifier, observed: Observed) -> NoReturn:
-    """Tell systemd when the daemon captures, how it is, and that it is not stuck."""
+    """Report to systemd when the daemon captures, its status, and that it is not stuck."""
     clock = asyncio.get_running_loop().time
     watchdog = notifier.watchdog_seconds
     while True:
