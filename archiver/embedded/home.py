@@ -1,4 +1,4 @@
-"""The directory of a private server: whether it can be one, and who holds it."""
+"""The directory of a private server: whether it can be used, and the lock on it."""
 
 import os
 from errno import EACCES, ENOTDIR
@@ -11,7 +11,7 @@ REMEDY = "set ARCHIVER_DATA_DIR to a directory that can be written"
 
 
 def open_lock(home: Path) -> IO[str]:
-    """The file whose lock the process holds that runs the server of *home*, which is made.
+    """Make *home*, and open the file whose lock is held by the process that runs its server.
 
     Raises:
         ArchiverError: no server can be kept there.
@@ -25,7 +25,7 @@ def open_lock(home: Path) -> IO[str]:
 
 
 def require_usable(home: Path) -> None:
-    """Make sure, and change nothing, that a server can be kept in *home*, there or not.
+    """Make sure that a server can be kept in *home*, which need not exist; change nothing.
 
     Raises:
         ArchiverError: none can, as `open_lock` would find.
@@ -60,7 +60,7 @@ def is_made(home: Path) -> bool:
 
 
 def _require_own(home: Path) -> None:
-    """Refuse what another user made, except to root, who runs a server as the owner of *home*."""
+    """Refuse a *home* of another user, except for root, who runs the server as its owner."""
     if os.geteuid() not in {0, home.stat().st_uid}:
         raise ArchiverError(
             f"{home} belongs to another user, whose server could be taken for yours; "
