@@ -1,6 +1,7 @@
-"""The archiver: every event of many Flowdock flows, in Postgres, for good.
+"""The archiver: keeps every event of many Flowdock flows in Postgres, for good.
 
-The way of the data; each arrow is a module, each word a value::
+The flow of data: the first line says what the data is at each stage, the names below it are the
+modules that turn it into the next::
 
      bytes            frame             event               message          row
      flowdock.stream ─▶ flowdock.framing ─▶ flowdock.decode ─▶ domain.fold ───▶ store
@@ -20,5 +21,5 @@ What must always be true; each is the name of a test:
 4. coverage never claims an id that the archive does not hold and the server would list;
 5. foreign data cannot stop the daemon; our own corruption must;
 6. there is one writer: ``ingest.apply``;
-7. a kill at any instruction costs nothing: what was not committed is asked for again.
+7. a kill at any instruction costs nothing: what was not committed is requested again.
 """

@@ -1,4 +1,4 @@
-"""The command ``archiver``, by that name and as ``python -m archiver``."""
+"""The command ``archiver``, which may also be run as ``python -m archiver``."""
 
 import os
 import signal
@@ -8,11 +8,12 @@ STDIN = 0
 
 
 def main() -> NoReturn:
-    """Run the command line, as `archiver.cli.main.main` tells.
+    """Run the command line, which is described at `archiver.cli.main.main`.
 
-    Until that is imported there is nothing to clean up, so Ctrl-C ends this as any other program.
-    SIGHUP, which would end a daemon that is to read its settings again, waits until the command is
-    known. What a terminal says that is closed ends us.
+    Until that is imported there is nothing to clean up, so Ctrl-C ends the process in the default
+    way. SIGHUP is blocked until the command is known: it would otherwise end a daemon that should
+    reload its settings. At a terminal it is not blocked: there it means that the terminal was
+    closed, which must end the process.
     """
     if not os.isatty(STDIN):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})

@@ -1,7 +1,7 @@
-"""The daemon: one task group of streams, backfill and their writer; cancelling is the way to stop.
+"""The daemon: one task group of streams, backfill and their writer, stopped by cancellation.
 
-Nothing needs to be drained: what was not committed is asked for again. An account that is locked
-out stops alone, and is told; the others go on.
+Nothing needs to be drained: what was not committed is requested again. An account whose token is
+refused stops alone, which is logged; the others go on.
 """
 
 import asyncio
@@ -41,9 +41,9 @@ from archiver.works import Works
 log = logging.getLogger(__name__)
 
 CONTACT_SECONDS = 30.0
-"""How often an account that cannot be reached is tried again while others go on."""
+"""The pause before an account that cannot be reached is tried again while others go on."""
 REFUSED_SECONDS = 10.0
-"""How often a service is asked again that is there and serves nobody yet."""
+"""The pause before a service that answers, but does not serve requests yet, is tried again."""
 
 
 def utc_now() -> datetime:
@@ -53,7 +53,7 @@ def utc_now() -> datetime:
 
 @asynccontextmanager
 async def works(settings: Settings, engine: Engine) -> AsyncIterator[Works]:
-    """What all accounts share, with the archive's knowledge taken over."""
+    """Provide what all accounts share, loaded with what the archive knows."""
     async with open_session() as session:
         shared = Works(settings, engine, session, now=utc_now)
         await shared.load()
@@ -69,7 +69,8 @@ async def archive(shared: Works, *, stop: asyncio.Event) -> None:
     """Archive all accounts of *shared* until *stop* is set.
 
     Raises:
-        LockedOut: the token of an account was refused; at once when no other account is left.
+        LockedOut: the token of an account was refused; raised at once when no account is left,
+            otherwise at the end.
         Unreachable: the only account could not be reached at the start.
     """
     accounts = shared.settings.accounts
@@ -93,12 +94,12 @@ async def archive(shared: Works, *, stop: asyncio.Event) -> None:
 
 
 def _whence(shared: Works, names: Collection[str]) -> dict[str, str]:
-    """By the names of accounts: where their tokens come from."""
+    """Where the tokens of the accounts *names* are set, by name."""
     return {one.name: one.whence for one in shared.settings.accounts if one.name in names}
 
 
 def _writers(shared: Works) -> Writers:
-    """What the search, which can wait, asks of those who write."""
+    """What the indexing for the search, which can wait, needs to know of the writers."""
     batch_events = shared.settings.ingest.batch_events
     return Writers(
         written=lambda: shared.tally.messages,
@@ -108,7 +109,7 @@ def _writers(shared: Works) -> Writers:
 
 @asynccontextmanager
 async def _giving_back(leases: Leases | None) -> AsyncIterator[None]:
-    """Leave what is ours to the others at once, however the block ends."""
+    """Release our leases when the block ends, in whatever way, so that others take over at once."""
     try:
         yield
     finally:
@@ -117,12 +118,12 @@ async def _giving_back(leases: Leases | None) -> AsyncIterator[None]:
 
 
 class Backfilled(Struct, frozen=True, kw_only=True):
-    """What became of a backfill."""
+    """The outcome of a backfill."""
 
     untold: Mapping[str, str]
-    """The flows of which the newest message was not told, by path, and why."""
+    """The reasons why the newest message of a flow is not known, by the flow's path."""
     locked_out: Mapping[str, str]
-    """The accounts whose tokens were refused, by name, and where these come from."""
+    """Where the tokens that were refused are set, by account name."""
 
 
 async def backfill_once(
@@ -130,11 +131,12 @@ async def backfill_once(
 ) -> Backfilled:
     """Fill all gaps of all accounts up to the present, and fetch the files.
 
-    *on_found* is called with the number of flows when their heads are known and filling begins.
+    *on_found* is called with the number of flows once their newest messages are known, before gaps
+    are filled.
 
     Raises:
         LockedOut: the tokens of all accounts were refused.
-        Unreachable: an account cannot be asked.
+        Unreachable: an account cannot be reached.
     """
     accounts = settings.require_accounts()
     locked_out: dict[str, str] = {}
@@ -162,7 +164,7 @@ async def backfill_once(
 
 
 def _untold(sources: Iterable[Source]) -> dict[int, str]:
-    """By flow key: why none of *sources* was told the newest message, where none was."""
+    """The flows whose newest message none of *sources* knows, by key, with the reason."""
     asked = list(sources)
     told = {key for source in asked for key in source.paths.keys() - source.untold.keys()}
     return {
@@ -171,7 +173,7 @@ def _untold(sources: Iterable[Source]) -> dict[int, str]:
 
 
 async def _work(shared: Works, account: AccountSettings, locked_out: set[str]) -> None:
-    """Archive one account; returns if its token is refused and there are others to go on with."""
+    """Archive one account; return if its token is refused and other accounts are left."""
     accounts = shared.settings.accounts
     while account.name not in locked_out:
         try:

@@ -1,4 +1,4 @@
-"""The memory of this process: when garbage is looked for, and when free memory is given back."""
+"""The memory of this process: when garbage is collected, and when free memory is returned."""
 
 import gc
 from contextlib import suppress
@@ -6,10 +6,10 @@ from ctypes import CDLL
 
 
 def collect_rarely() -> None:
-    """Have the collector of cyclic garbage look less often, and not at what is there for good.
+    """Have the cyclic garbage collector run less often, and skip what is permanent.
 
-    A batch holds thousands of values, none of which is part of a cycle: to go through them again
-    and again, and through all modules with them, takes a sixth of the time of ingest.
+    A batch holds thousands of values, none of which is part of a cycle: scanning them again and
+    again, along with all modules, takes a sixth of the time of ingest.
     """
     gc.collect()
     gc.freeze()

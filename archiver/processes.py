@@ -1,11 +1,13 @@
-"""The further processes of a daemon: one alone uses one core, however many there are.
+"""The further processes of a daemon, since one process uses only one core.
 
-Each is a daemon with a share of the flows (`archiver.ingest.leases`): the command line of the first
-again, with a number behind it. What systemd is to the first, that one is to them: it is told in the
-words of sd_notify(3) how they are, kills one that does not feed the watchdog, and starts one anew
-that has ended; until then the others have its flows. Their standard input is a pipe from the first:
-when it closes, however the first has ended, they end as well. The pipe and the socket for words are
-handed down: nothing of them lies anywhere that could be left behind, lost or entered by others.
+Each is a daemon with a share of the flows (`archiver.ingest.leases`), started by the command line
+of the first process with a number appended. The first process supervises them as systemd supervises
+the first: they report their state to it by the protocol of sd_notify(3), it kills one that does not
+feed its watchdog, and it restarts one that has ended; until then the others capture its flows.
+
+The standard input of each is a pipe from the first process: when it closes, however the first has
+ended, they end as well. The pipe and the socket for the reports are inherited, so neither has a
+place in the file system where it could be left behind, lost or used by others.
 """
 
 import asyncio
@@ -28,18 +30,18 @@ log = logging.getLogger(__name__)
 
 ROUND_SECONDS = 1.0
 LEAVE_SECONDS = 0.5
-"""How long one that is told to stop may take."""
+"""How long a process may take to end after it was told to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long each thing may take."""
+    """The timeouts and delays of a further process."""
 
     start_seconds: float = 90.0
-    """Until it is at work, unless it asks for more; as much as systemd gives."""
+    """How long it may take to start, unless it asks for more; the same as systemd's default."""
     watchdog_seconds: float = STUCK_SECONDS
     again_seconds: float = 5.0
-    """How long one that has ended is left alone: its flows are in good hands."""
+    """The pause before one that has ended is restarted: others capture its flows meanwhile."""
 
 
 def same_command() -> tuple[str, ...]:
@@ -63,7 +65,7 @@ class Processes:
 
     @property
     def tallies(self) -> tuple[ProcessTally, ...]:
-        """How each of them is."""
+        """The state of each of them."""
         return tuple(child.tally for child in self._children)
 
     def reload(self) -> None:
@@ -72,7 +74,7 @@ class Processes:
             child.reload()
 
     async def keep(self, *, stop: asyncio.Event) -> None:
-        """Have all of them run until *stop* is set, and end them."""
+        """Keep all of them running until *stop* is set, then end them."""
         async with asyncio.TaskGroup() as group:
             keeping = [group.create_task(self._keep(child)) for child in self._children]
             await stop.wait()
@@ -80,7 +82,7 @@ class Processes:
                 task.cancel()
 
     async def _keep(self, child: "_Child") -> NoReturn:
-        """Start *child*, whenever it does not run."""
+        """Start *child*, and restart it whenever it has ended."""
         command = (*self._command, "--process", f"{child.tally.number}")
         while True:
             await child.run(command)
@@ -90,7 +92,7 @@ class Processes:
 
 
 class _Child:
-    """One process, and the one after it in its place."""
+    """One further process, and in turn its successors."""
 
     def __init__(self, number: int, patience: Patience) -> None:
         self.tally = ProcessTally(number=number)
@@ -101,7 +103,7 @@ class _Child:
         self._reloads = False
 
     async def run(self, command: Sequence[str]) -> None:
-        """Run it until it ends, by itself or because it hangs, if it can be started at all."""
+        """Start it, if that is possible, and wait until it ends; it is killed if it hangs."""
         self._left_seconds = self._patience.start_seconds
         self._is_heard, self._reloads = False, False
         self.tally.starts += 1
@@ -112,21 +114,21 @@ class _Child:
                     stdin=asyncio.subprocess.PIPE,
                     pass_fds=[mouth.fileno()],
                     env=os.environ | self._surroundings(mouth),
-                    start_new_session=True,  # what a terminal signals is for the first to hear
+                    start_new_session=True,  # signals from a terminal go to the first alone
                 )
                 await self._accompany(process)
         except OSError as error:  # as when there are too many processes already
             self.tally.status = f"cannot be started: {error.strerror}"
 
     def _surroundings(self, mouth: socket) -> dict[str, str]:
-        """What it is told of us."""
+        """The environment variables by which it reports to us."""
         return {
             HANDED_DOWN: f"{mouth.fileno()}",
             "WATCHDOG_USEC": f"{self._patience.watchdog_seconds * 1e6:.0f}",
         }
 
     async def _accompany(self, process: asyncio.subprocess.Process) -> None:
-        """Wait until *process* has ended; kill it when it hangs, and end it when we are to end."""
+        """Wait until *process* has ended; kill it if it hangs, and end it if we are cancelled."""
         self._process = process
         try:
             async with asyncio.TaskGroup() as group:
@@ -140,7 +142,7 @@ class _Child:
             self.tally.status = f"ended with status {process.returncode}"
 
     def reload(self) -> None:
-        """Have it read its settings again: at once, or as soon as it can hear that."""
+        """Have it read its settings again, at once or as soon as it handles the signal."""
         self._reloads = True
         if self._is_heard and self._process is not None:
             self._reloads = False
@@ -148,7 +150,7 @@ class _Child:
                 self._process.send_signal(signal.SIGHUP)
 
     def hear(self, states: str) -> None:
-        """Note what it says of itself."""
+        """Take in what it reports of itself."""
         for name, _, value in (line.partition("=") for line in states.split("\n")):
             if name == "STATUS":
                 self.tally.status = value
@@ -163,9 +165,10 @@ class _Child:
             self.reload()
 
     async def _kill_when_stuck(self, process: asyncio.subprocess.Process) -> None:
-        """Kill it when it has not been heard of for too long.
+        """Kill it when it has not reported for too long.
 
-        That is counted in our rounds: while we do not run, nothing can be held against it.
+        The time is counted in our own rounds: time in which we did not run ourselves does not count
+        against it.
         """
         while self._left_seconds > 0:
             round_seconds = min(ROUND_SECONDS, self._left_seconds)
@@ -178,7 +181,7 @@ class _Child:
 
 
 class _Ear(asyncio.DatagramProtocol):
-    """Where a child is heard."""
+    """Receives the reports of a child."""
 
     def __init__(self, child: _Child) -> None:
         self._child = child
@@ -190,7 +193,7 @@ class _Ear(asyncio.DatagramProtocol):
 
 @asynccontextmanager
 async def _hearing(child: _Child) -> AsyncIterator[socket]:
-    """Hear *child*, which is to be given the socket that this yields."""
+    """Receive the reports of *child* by a pair of sockets; yield the one for the child."""
     ours, theirs = socketpair(AF_UNIX, SOCK_DGRAM)
     with theirs:
         ours.setblocking(False)
@@ -205,7 +208,7 @@ async def _hearing(child: _Child) -> AsyncIterator[socket]:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """End it in good order, or else without."""
+    """Terminate *process*; kill it if it does not end in time."""
     for end in (process.terminate, process.kill):
         if process.returncode is not None:
             return

@@ -1,6 +1,7 @@
-"""What the tasks of a process share, and what each account is made of.
+"""What the tasks of a process share, and the factories of the parts of each account.
 
-Made once, of the settings, by `archiver.daemon.works`; what it makes receives only its own part.
+It is created once, from the settings, by `archiver.daemon.works`; each part that it creates gets
+only the settings that concern it.
 """
 
 import asyncio
@@ -36,7 +37,7 @@ from archiver.store.connection import Engine
 from archiver.store.engine import beside, key_of, telling
 
 PAGE_LIMITS = Limits(patience_seconds=10.0)
-"""A page that is not given within this is asked for again later; others have their turn."""
+"""A page that does not come within this time is requested again later; others have their turn."""
 
 
 class Works:
@@ -67,23 +68,23 @@ class Works:
         self.engine = telling(engine, lambda fault, state: self.tally.failed(fault.value, state))
         self.gates: dict[str, Gate] = {}
         self.at_work: dict[str, Account] = {}
-        """The accounts whose tasks run, by name."""
+        """The accounts whose tasks are running, by name."""
         self.leases = self._leases() if settings.sharing.enabled else None
-        """Our share among several daemons; None when nothing is shared."""
+        """Our leases, if several daemons share the flows; None when nothing is shared."""
 
     async def load(self) -> None:
-        """Take over what the archive knows: the flows, and how far each is known to have come."""
+        """Load what the archive knows: the flows, and how far each is known to have come."""
         await self.names.load()
         standings = await when_possible(self.engine, coverage.standings)
         self.heads.restore({key: standing.due for key, standing in standings.items()})
-        # What was kept and not yet claimed when the last process ended is due before long.
+        # What the last process had kept but not claimed becomes due after the settling time.
         now = asyncio.get_running_loop().time()
         for flow_key, id_ in (await when_possible(self.engine, journal.newest_told)).items():
             self.heads.seen(flow_key, id_, at=now)
         self.heads.begun(await when_possible(self.engine, journal.newest))
 
     def gate(self, url: str) -> Gate:
-        """The gate before the host of *url*: one for all accounts."""
+        """The gate of the host of *url*, shared by all accounts."""
         host = urlsplit(url).netloc
         if host not in self.gates:
             backfilling = self.settings.backfill
@@ -94,7 +95,7 @@ class Works:
         return self.gates[host]
 
     def replan(self, settings: Settings) -> None:
-        """Archive the flows that *settings* want, of the accounts that are there."""
+        """Archive the flows that *settings* select, of the accounts that exist already."""
         wanted = {account.name: account for account in settings.accounts}
         for name in self.at_work.keys() & wanted.keys():
             self.at_work[name].replan(_choice(wanted[name]))
@@ -109,7 +110,7 @@ class Works:
         )
 
     def chosen(self, name: str) -> AccountSettings:
-        """The account of that name, with the flows that are wanted by now."""
+        """The settings of the account *name*, with the flows that are selected now."""
         return next(one for one in self.settings.accounts if one.name == name)
 
     def client(self, account: AccountSettings, limits: Limits = PAGE_LIMITS) -> Client:
@@ -125,7 +126,7 @@ class Works:
         )
 
     def source(self, account: AccountSettings) -> Source:
-        """What *account* can be asked for."""
+        """The source of what can be requested as *account*."""
         return Source(
             self.client(account),
             self.engine,
@@ -141,7 +142,7 @@ class Works:
         )
 
     def downloads(self, account: AccountSettings) -> Downloads:
-        """The files that *account* may read."""
+        """The downloads of files that *account* may read."""
         return Downloads(
             account.api_url,
             account.token,
@@ -152,7 +153,7 @@ class Works:
         )
 
     def account(self, account: AccountSettings, *, share: Share = EVERYTHING) -> Account:
-        """*account*, ready to run, or to be asked; of what it can see, *share* is ours."""
+        """*account*, ready to run or to be queried; *share* is our part of what it can see."""
         settings = self.settings
         plan = Plan(
             name=account.name,
@@ -193,7 +194,7 @@ class Works:
         me = this_process(
             key_of(self.engine), name=sharing.name, lease_seconds=sharing.lease_seconds
         )
-        # A connection of their own: leases must be renewed even if all others wait for a lock.
+        # Leases have their own connection: they must be renewed even if all others wait for a lock.
         return Leases(
             beside(self.engine),
             me,
