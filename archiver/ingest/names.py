@@ -32,11 +32,11 @@ class Names:
         """Read the paths of the flows in the archive, and derive how old events write them.
 
         Such an old name may be the id in the archive, too: of a flow that only old events have
-        named, before the service listed its path.
+        named, before the service listed its path. As in `see`, the flow at the path has the name.
         """
         paths = await when_possible(self._engine, directory.flow_paths)
-        for key, path in paths.items():
-            self._keys[path] = self._keys[id_of_old(path)] = key
+        self._keys.update((path, key) for key, path in paths.items())
+        self._keys.update((id_of_old(path), key) for key, path in paths.items() if "/" in path)
 
     async def see(self, flows: Iterable[Flow], *, now: datetime) -> dict[FlowId, int]:
         """Store flows as the service lists them; returns their keys."""

@@ -54,6 +54,19 @@ async def test_an_id_that_nobody_knows_is_of_another_flow_and_a_name_of_old_may_
     assert others == {"ops", "acme:ops", "unknown"}
 
 
+async def test_a_name_of_old_is_that_of_the_flow_at_the_path_after_a_restart_too(database_url):
+    """As an import of old events leaves it that came before the service listed the flow."""
+    async with connect(database_url) as engine:
+        before = await Names(engine).key(FlowId("acme:main"), now=NOW)
+        main = Flow(id=FlowId("main"), path="acme/main")
+        key = (await Names(engine).see([main], now=NOW))[main.id]
+        later = Names(engine)
+        await later.load()
+        await later.load_paths()
+        assert before != key
+        assert later.is_same(FlowId("acme:main"), key)
+
+
 async def test_a_flow_that_events_name_is_known_after_a_restart(database_url):
     async with connect(database_url) as engine:
         key = await Names(engine).key(FlowId("uuid"), now=NOW)
