@@ -1,1 +1,1 @@
-"""Exports: what the archive holds, written into files that others can read; one module a format."""
+"""Exports: what the archive holds, as files for people and other programs; a module a format."""

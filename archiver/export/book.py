@@ -1,8 +1,8 @@
-"""The book of an export that is being written: what is finished, so that a kill costs no more.
+"""The book: the progress file of an unfinished export, from which an interrupted run resumes.
 
-Its first line tells what the export is; each line after it is a unit of work, its files with their
-sizes and digests; of several lines of one unit the last counts. What no line names is not finished,
-and is removed.
+The first line describes the export. Each further line records a finished unit of work: its files,
+with their sizes and digests. If a unit has several lines, the last one counts. Files that no line
+names are not finished, and are removed when the export resumes.
 """
 
 import fcntl
@@ -23,7 +23,7 @@ class File(Struct, frozen=True, kw_only=True):
     """A file that is complete."""
 
     path: str
-    """In the folder, with slashes."""
+    """Relative to the folder, with forward slashes."""
     size_bytes: int
     sha256: str
 
@@ -35,9 +35,9 @@ class Unit(Struct, kw_only=True):
     rows: int = 0
     files: list[File] = []
     seen_at: str = ""
-    """The moment of the archive that it shows."""
+    """The snapshot of the archive that it shows, as `exporting.snapshot` names it."""
     mark: str = ""
-    """Which files its messages name, and where these lie; nothing without any."""
+    """A digest of the files that its messages name, and of their paths; empty without any."""
 
 
 class Heading(Struct, frozen=True, kw_only=True):
@@ -45,13 +45,13 @@ class Heading(Struct, frozen=True, kw_only=True):
 
     arguments: Mapping[str, Any]
     names: str
-    """The digest of the names in the archive: if these have changed, nothing is kept."""
+    """The digest of all names of people and flows: if it has changed, no unit is kept."""
     asked_at: datetime | None = None
-    """What times like 30d are counted back from, the same for all runs."""
+    """The time from which times like 30d count back; the same for all runs."""
 
 
 def asked_before(home: Path) -> datetime | None:
-    """When the export that is unfinished in *home* was first asked for; None if there is none."""
+    """When the unfinished export in *home* was first requested; None if there is none."""
     try:
         with (home / BOOK).open("rb") as book:
             return msgspec.json.decode(book.readline(), type=Heading).asked_at
@@ -60,10 +60,10 @@ def asked_before(home: Path) -> datetime | None:
 
 
 def lock(book: IO[bytes], home: Path) -> None:
-    """Keep other runs away from the book while it is open.
+    """Lock the book against other runs for as long as it is open.
 
     Raises:
-        ArchiverError: one is at it.
+        ArchiverError: another run has locked it.
     """
     try:
         fcntl.flock(book, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,13 +72,14 @@ def lock(book: IO[bytes], home: Path) -> None:
 
 
 def read_book(book: IO[bytes], heading: Heading, home: Path) -> dict[str, Unit]:
-    """The units that an interrupted run finished, as far as its files are there.
+    """The units that an interrupted run finished and whose files are still there.
 
     Raises:
-        ArchiverError: *home* is no such run's, or that of one with other arguments.
+        ArchiverError: *home* is not the folder of an unfinished export, or of one with other
+            arguments, or its book is damaged.
     """
     book.seek(0)
-    # What a kill left of a line is none.
+    # A kill may have cut the last line short: only lines with an end count.
     first, *more = book.read().rpartition(b"\n")[0].split(b"\n")
     if not first:
         if any(one.name != BOOK for one in home.iterdir()):
@@ -109,7 +110,7 @@ def _is_there(unit: Unit, home: Path) -> bool:
 
 
 def go_on(book: IO[bytes], heading: Heading, units: Mapping[str, Unit]) -> None:
-    """Make the book ready for more units; at no moment is there less in it than *units*."""
+    """Prepare the book for more units; a kill in the middle of it loses none of *units*."""
     if units:
         book.seek(0)
         book.truncate(book.read().rfind(b"\n") + 1)
@@ -120,7 +121,7 @@ def go_on(book: IO[bytes], heading: Heading, units: Mapping[str, Unit]) -> None:
 
 
 def tidy(home: Path, units: Mapping[str, Unit]) -> None:
-    """Remove what no finished unit names."""
+    """Remove files that no finished unit names, and directories that are empty."""
     named = {file.path for unit in units.values() for file in unit.files} | {BOOK}
     for place in sorted(home.rglob("*"), reverse=True):
         if place.is_dir() and not place.is_symlink():

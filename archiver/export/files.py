@@ -1,7 +1,8 @@
-"""What files hold, in an export: where it lies, and how it gets there.
+"""The contents of attached files in an export: where they are put, and how they are written.
 
-Each content is one file, however many messages name it, and called as the first of them does:
-``files/SHA-256/NAME``. What people attach is foreign, its name, its type and its bytes.
+Each content is written once, however many messages name it, under the name that the first of them
+gives it: ``files/SHA-256/NAME``. The name, the type and the bytes of a file are foreign, so none of
+them is trusted.
 """
 
 import re
@@ -22,7 +23,7 @@ from archiver.store.exporting_choice import ALWAYS, Selection, name_of
 from archiver.store.exporting_files import NamedFile
 
 NOT_KEPT = "not in the archive"
-"""What is said of a file instead of where it lies."""
+"""Shown instead of the path of a file whose contents the archive does not hold."""
 PICTURES = frozenset({"gif", "jpeg", "jpg", "png", "webp"})
 INERT = PICTURES | frozenset(
     {
@@ -34,22 +35,22 @@ INERT = PICTURES | frozenset(
         "xls", "xlsx", "xz", "yaml", "yml", "zip", "zst",
     }
 )  # fmt: skip
-"""Suffixes by which no browser takes a file for a page, a script or a drawing."""
+"""Suffixes of files that no browser takes for a page, a script or a vector drawing."""
 PACKED = frozenset({"br", "bz2", "gz", "xz", "z", "zst"})
-"""Suffixes of which a server may see that before them."""
+"""Suffixes of compression: a web server may take the type of a file from the suffix before it."""
 _ACTIVE_TYPE = re.compile(
     r"html|[/+]xml\b|svg|script|rfc822|multipart/|mimearchive|flash", re.IGNORECASE
 )
 _SUFFIX = re.compile(r"[A-Za-z0-9]{1,10}")
 _MOST_CLEARED = 4
-"""Suffixes at the end of a name that are looked at."""
+"""How many suffixes are examined, from the end of a name."""
 
 Place = Callable[[NamedFile], str | None]
-"""Where a format puts what a file holds; None when it has no place for the message."""
+"""Returns the path at which a format puts the contents of a file; None if it omits the message."""
 
 
 class DamagedFile(ArchiverError):
-    """What the archive holds of a file is not what the message named."""
+    """The contents of a file, which the archive should hold, are missing or damaged."""
 
     def __init__(self, digest: str, trouble: str) -> None:
         super().__init__(
@@ -60,32 +61,32 @@ class DamagedFile(ArchiverError):
 
 
 class Content(Struct, frozen=True):
-    """What a file holds, once."""
+    """The contents of a file, written once for all files that have them."""
 
     path: str
     """In the export."""
     size_bytes: int | None
-    """None when the archive says that it holds it, and does not."""
+    """None when the archive refers to the contents but does not hold them."""
 
 
 class Found(Struct):
     """The files that the messages of an export name."""
 
     contents: dict[str, Content] = {}
-    """By digest, in the order in which messages name them."""
+    """By digest, in the order in which messages first name them."""
     named: int = 0
     not_kept: dict[str, int] = {}
-    """By flow, how many of those that its messages name are not in the archive."""
+    """By flow: how many of the files that its messages name are not in the archive."""
     marks: dict[str, str] = {}
-    """By name of part: what its messages name, and where it lies, as a digest."""
+    """By name of part: a digest of the files that its messages name, and of their paths."""
 
     @property
     def size_bytes(self) -> int:
-        """How long all contents are together."""
+        """The total size of all contents."""
         return sum(content.size_bytes or 0 for content in self.contents.values())
 
     def counted(self) -> NamedFiles:
-        """What a manifest tells of them."""
+        """The counts of these files for the manifest."""
         missing = sum(self.not_kept.values())
         return NamedFiles(
             named=self.named,
@@ -97,25 +98,25 @@ class Found(Struct):
 
 
 class Links:
-    """Where the files of messages lie, seen from the *folder* of what names them."""
+    """Relative paths to the contents of files, from the *folder* of a page or a transcript."""
 
     def __init__(self, found: Found, folder: str) -> None:
         self._contents = found.contents
         self._root = root_from(folder)
 
     def path(self, file: Mapping[str, Any]) -> str | None:
-        """The path from the folder to what *file* holds; None when that is not in the archive."""
+        """The path from the folder to the contents of *file*; None if the archive has none."""
         content = self._contents.get(file.get("sha256") or "")
         return None if content is None else self._root + content.path
 
 
 def root_from(folder: str) -> str:
-    """The way from *folder*, a path in an export, to the export itself; nothing from there."""
+    """The relative path from *folder*, in an export, to its root; empty for the root itself."""
     return "../" * (folder.count("/") + 1) if folder else ""
 
 
 async def find_files(tx: Transaction, chosen: Selection, place: Place, *, by_month: bool) -> Found:
-    """What the chosen messages name, and where what is kept of it goes."""
+    """Find the files that the chosen messages name, and where the contents will be written."""
     found = Found()
     marks: dict[str, Any] = {}
     async with aclosing(exporting_files.named_files(tx, chosen)) as named:
@@ -139,10 +140,10 @@ async def find_files(tx: Transaction, chosen: Selection, place: Place, *, by_mon
 async def write_content(
     tx: Transaction, digest: str, content: Content, shelf: Shelf, count: Callable[[int, str], None]
 ) -> None:
-    """Write what a file holds, part by part; of each, *count* is told how long it is, and where.
+    """Write the contents of a file in parts; *count* receives the size and the path of each.
 
     Raises:
-        DamagedFile: it is not all in the archive, or something else.
+        DamagedFile: the contents are missing, incomplete or altered.
     """
     if content.size_bytes is None:
         raise DamagedFile(digest, "it is said to be kept, and is not there")
@@ -166,13 +167,13 @@ def plain_place(file: NamedFile) -> str:
 
 
 def inert_place(file: NamedFile) -> str:
-    """The same, where nothing that a browser would run is called as such."""
+    """The same path, but with ``.txt`` at its end if a browser might run what the file holds."""
     path = plain_place(file)
     return path if _is_inert(file) else f"{path}.txt"
 
 
 def _is_inert(file: NamedFile) -> bool:
-    """Tell whether a browser that is led to *file* shows it, or hands it on, and runs nothing."""
+    """Tell whether a browser that opens *file* only shows or downloads it, and runs nothing."""
     if _ACTIVE_TYPE.search(file.content_type or ""):
         return False
     stem = file_name(file.file_name)
@@ -186,19 +187,19 @@ def _is_inert(file: NamedFile) -> bool:
 
 
 def is_picture(path: str) -> bool:
-    """Tell whether what lies at *path* is shown as a picture: of points, which cannot act."""
+    """Tell whether *path* is that of a picture to show; only of pixels, which cannot run."""
     return path.rpartition(".")[2].lower() in PICTURES
 
 
 def file_name(name: str | None) -> str:
-    """*name* as that of one file, safe as `safe_name` makes it, but with its suffix if it is long.
+    """Make *name* safe for one file, as `safe_name` does, but keep the suffix of a long name.
 
-    A path that somebody gave is a name like any other: nothing in it leads anywhere.
+    A name that is a path is no exception: nothing in it leads into another folder.
     """
     name = name or "file"
     safe = safe_name(name)
     stem, dot, suffix = name.rpartition(".")
     if dot and _SUFFIX.fullmatch(suffix) and not safe.endswith(f".{suffix}"):
         safe = f"{safe_name(stem)}.{suffix}"
-    # What begins with a dot is hidden from who looks into the folder.
+    # A leading dot would hide the file from people who look into the folder.
     return f"%2E{safe[1:]}" if safe.startswith(".") else safe

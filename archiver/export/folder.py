@@ -1,9 +1,9 @@
-"""The folder that an export is written into, complete or not there.
+"""The folder that an export is written into: under its own name, it is complete or not there.
 
-While it is being written it is called ``NAME.partial``, and a book in it notes each unit of work
-that is finished: its files, their sizes and digests. After a kill, what the book does not name is
-removed, and the rest may be kept. At the end the manifest is written, the folder, or a zip of it,
-gets its name, and the book is dropped.
+While it is being written it is called ``NAME.partial``, and the book in it (`archiver.export.book`)
+records each finished unit of work: its files, with their sizes and digests. After a kill, files
+that the book does not name are removed, and the others can be kept. At the end, the manifest is
+written, the folder, or a zip of it, gets its own name, and the book is removed.
 """
 
 import errno
@@ -25,19 +25,19 @@ from archiver.export.book import BOOK, File, Heading, Unit, go_on, lock, read_bo
 PARTIAL = ".partial"
 MANIFEST = "manifest.json"
 FILES = "files"
-"""The folder of what the files of messages hold."""
+"""The folder for the contents of attached files."""
 _OF_CONTENT = re.compile(r"(?:files/|__uploads/F)([0-9a-fA-F]{64})/[^/]+")
 PACKED_AT = (1980, 1, 1, 0, 0, 0)
-"""The time of all that is in a zip, so that the same content makes the same bytes."""
+"""The timestamp of every entry of a zip, so that the same content gives the same bytes."""
 SMALL_BYTES = 32 * 1024
 OWN_DIRECTORY, OWN_FILE = 0o700, 0o600
-"""An export may hold private conversations: others read it when its owner lets them."""
+"""Permissions for the owner only, since an export may hold private conversations."""
 
 
 class Sink:
-    """A file being written; it counts and digests what goes in.
+    """A file being written, which computes its own size and digest.
 
-    Pieces that are small are put together first: each costs more than its bytes.
+    Small pieces are buffered, since each write costs more than its few bytes.
     """
 
     def __init__(self, target: IO[bytes]) -> None:
@@ -61,11 +61,11 @@ class Sink:
         return len(data)
 
     def tell(self) -> int:
-        """How much was written."""
+        """The number of bytes written."""
         return self.size_bytes
 
     def flush(self) -> None:
-        """Let what was written be seen by others."""
+        """Pass on what is buffered."""
         self._put_together()
         self._target.flush()
 
@@ -80,7 +80,7 @@ class Sink:
 
 
 class Folder:
-    """An export that is being written; `opened` gives one."""
+    """An export that is being written; made by `opened`."""
 
     def __init__(self, to: Path, book: IO[bytes], units: Mapping[str, Unit]) -> None:
         self._to = to
@@ -89,44 +89,44 @@ class Folder:
 
     @property
     def home(self) -> Path:
-        """Where it is being written."""
+        """The directory in which it is being written."""
         return partial_of(self._to)
 
     @property
     def units(self) -> Mapping[str, Unit]:
-        """What is finished, by name."""
+        """The finished units, by name."""
         return self._units
 
     @property
     def files(self) -> list[File]:
-        """All files that are finished, in the order of their paths."""
+        """The files of all finished units, sorted by path."""
         found = (file for unit in self._units.values() for file in unit.files)
         return sorted(found, key=lambda file: file.path)
 
     def drop(self, name: str) -> None:
-        """Remove a unit that is to be written anew."""
+        """Remove a finished unit that is out of date, with its files."""
         for file in self._units.pop(name).files:
             (self.home / file.path).unlink(missing_ok=True)
 
     @contextmanager
     def unit(self, name: str, *, seen_at: str) -> Iterator["Shelf"]:
-        """Write a unit; it is finished, and stays so, when the block ends without an error."""
+        """Write a unit; when the block ends without an error, the unit is recorded as finished."""
         shelf = Shelf(self, Unit(name=name, files=[], seen_at=seen_at))
         yield shelf
         self._note(shelf.unit)
         self._units[name] = shelf.unit
 
     def finish(self, manifest: bytes) -> None:
-        """Write the manifest, and give the folder its name.
+        """Write the manifest, and give the folder, or a zip of it, its own name.
 
         Raises:
-            ArchiverError: it cannot be done; what was written is kept.
+            ArchiverError: a file cannot be written; what is finished is kept.
         """
         try:
             self._sync(file.path for file in self.files)
             (self.home / MANIFEST).write_bytes(manifest)
             self._sync([MANIFEST])
-            # The book goes last: without it, nothing could be taken up.
+            # The book is removed last: without it, an interrupted run could not be resumed.
             if self._to.suffix.lower() == ".zip":
                 self._pack()
                 shutil.rmtree(self.home)
@@ -143,7 +143,7 @@ class Folder:
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
             for path in sorted([MANIFEST, *(file.path for file in self.files)]):
                 entry = zipfile.ZipInfo(path, PACKED_AT)
-                # Nearly all that people attach is packed already.
+                # Nearly all files that people attach are compressed already.
                 is_packed = digest_in(path) is not None
                 entry.compress_type = zipfile.ZIP_STORED if is_packed else zipfile.ZIP_DEFLATED
                 entry.external_attr = 0o644 << 16
@@ -172,7 +172,7 @@ class Folder:
 
 
 class Shelf:
-    """Where the files of one unit are put; several may be filled at once."""
+    """Takes the files of one unit; several of them may be open at once."""
 
     def __init__(self, folder: Folder, unit: Unit) -> None:
         self.folder = folder
@@ -180,11 +180,11 @@ class Shelf:
 
     @contextmanager
     def file(self, path: str) -> Iterator[Sink]:
-        """Write a file; whoever reads the folder sees it whole, or not at all.
+        """Write a file; it belongs to the unit once the block has ended without an error.
 
         Raises:
-            ArchiverError: there is no room left, or the file cannot be written.
-            ValueError: *path* leads out of the folder; names are to be made by `safe_name`.
+            ArchiverError: the disk is full, or the file cannot be written.
+            ValueError: *path* leads out of the folder; make its names safe with `safe_name`.
         """
         place = self.folder.home / path
         if leads_out(path):
@@ -201,19 +201,19 @@ class Shelf:
 
 
 def digest_in(path: str) -> str | None:
-    """The digest that the path of what a message's file holds tells; None for all other paths."""
+    """The digest in *path*, if this is the path of a file's contents; None for all others."""
     found = _OF_CONTENT.fullmatch(path)
     return found and found[1].lower()
 
 
 def leads_out(path: str) -> bool:
-    """Tell whether *path* is none of a file in the folder."""
+    """Tell whether *path* leads out of the folder, or cannot be a path at all."""
     place = PurePosixPath(path)
     return place.is_absolute() or ".." in place.parts or "\0" in path
 
 
 def hindered(home: Path, path: str, error: OSError) -> ArchiverError:
-    """What is told when *path* of an export that is being written in *home* cannot be written."""
+    """The error to raise when *path*, in the unfinished export *home*, cannot be written."""
     reason = (
         "no room is left"
         if error.errno in {errno.ENOSPC, errno.EDQUOT}
@@ -226,26 +226,26 @@ def hindered(home: Path, path: str, error: OSError) -> ArchiverError:
 
 
 def partial_of(to: Path) -> Path:
-    """What an export that is to be called *to* is called while it is written."""
+    """The path of the export *to* while it is being written."""
     return to.parent / f"{to.name}{PARTIAL}"
 
 
 def is_partial(folder: Path) -> bool:
-    """Tell whether *folder* is called as one that is being written."""
+    """Tell whether *folder* has the name of an unfinished export."""
     return folder.name.endswith(PARTIAL)
 
 
 def has_left(to: Path) -> bool:
-    """Tell whether the zip *to* is there, and beside it what it is made of."""
+    """Tell whether the zip *to* exists, and beside it the unfinished folder of a run for it."""
     return to.suffix.lower() == ".zip" and to.is_file() and partial_of(to).is_dir()
 
 
 @contextmanager
 def opened(to: Path, heading: Heading) -> Iterator[Folder]:
-    """The folder of the export *to*, new or as an interrupted run of the same *heading* left it.
+    """Open the folder of the export *to*: new, or as a run with the same *heading* left it.
 
     Raises:
-        ArchiverError: there is something already, or another run is at it.
+        ArchiverError: *to* exists already, another run is writing it, or it cannot be written.
     """
     home = partial_of(to)
     try:
@@ -268,12 +268,12 @@ def opened(to: Path, heading: Heading) -> Iterator[Folder]:
             raise hindered(home, BOOK, error) from error
         yield Folder(to, book, units)
     finally:
-        with suppress(OSError):  # what of it could not be written was told before
+        with suppress(OSError):  # a write that failed was reported before
             book.close()
 
 
 def _require_own(home: Path) -> None:
-    """Make sure that nobody else made *home*, or what it leads to: they could read the export."""
+    """Make sure that *home*, and what it links to, is nobody else's: they could read the export."""
     if {home.lstat().st_uid, home.stat().st_uid} != {os.geteuid()}:
         raise ArchiverError(
             f"{home} belongs to another user, who could read and change the export: remove it, or "

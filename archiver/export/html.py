@@ -1,8 +1,9 @@
-"""HTML: one folder that opens from disk, without a server and without a word to anybody.
+"""HTML: a folder of pages that open from disk, need no server, and contact none.
 
-A page for each day of each flow, pages of threads by the month in which they began, people, and a
-search that loads the texts month by month. Whatever chat holds is text here: templates escape it,
-scripts put it in as text, and a policy in each page forbids all that the folder does not hold.
+There is a page for each day of each flow, a page of threads for each month in which some began, a
+page of people, and a search, which loads the texts month by month. Whatever people wrote is shown
+as text: templates escape it, scripts insert it as text, and a content security policy in each page
+forbids loading anything that is not in the folder.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -34,7 +35,7 @@ POLICY = (
     "base-uri 'none'; form-action 'none'"
 )
 WITH_PICTURES = POLICY.replace("img-src 'none'", "img-src 'self' file:")
-"""The policy of pages of messages in an export that has what files hold."""
+"""The policy of pages with messages, in an export that includes the contents of files."""
 ASSETS = ("style.css", "page.js", "search.js")
 
 
@@ -43,7 +44,7 @@ def _finalize(value: Any) -> Any:
 
 
 def _counted(count: int, thing: str) -> str:
-    """So many of a *thing*, whose plural ends in s."""
+    """*count* with the name of a *thing* whose plural ends in s."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
@@ -78,7 +79,7 @@ class Html:
         self._talk = _PAGES.get_template("talk.html")
 
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
-        """Write the pages of one flow, and what its search looks through."""
+        """Write the pages of one flow, and the texts for the search."""
         home = path_of(part.flow)
         title = await title_of(reading.tx, part.flow)
         months = await self._write_days(reading, part, shelf, home, title)
@@ -93,7 +94,7 @@ class Html:
     async def _write_days(
         self, reading: Reading, part: Part, shelf: Shelf, home: str, title: str
     ) -> dict[str, list[tuple[str, int]]]:
-        """Write a page for each day; returns days and counts by month."""
+        """Write a page for each day; returns by month: each day, with its number of messages."""
         links = _links(reading, home)
         policy = WITH_PICTURES if links else POLICY
         months: dict[str, list[tuple[str, int]]] = {}
@@ -127,7 +128,7 @@ class Html:
     async def _write_threads(
         self, reading: Reading, part: Part, shelf: Shelf, home: str, title: str
     ) -> list[str]:
-        """Write a page for the threads that began in a month; returns these months."""
+        """Write a page of threads for each month in which some began; returns these months."""
         links = _links(reading, home)
         policy = WITH_PICTURES if links else POLICY
         months: list[str] = []
@@ -156,7 +157,7 @@ class Html:
         return months
 
     async def write_summary(self, reading: Reading, shelf: Shelf) -> None:
-        """Write the first page, people, the search, and what all pages use."""
+        """Write the index, the page of people, the search, and the assets of all pages."""
         proofs = await exporting.coverage(reading.tx, reading.chosen.flows)
         ends = await exporting.unknown_ends(reading.tx, reading.chosen.flows)
         people = await _people(reading)
@@ -214,7 +215,7 @@ def _links(reading: Reading, home: str) -> Links | None:
 async def _runs(
     told: AsyncIterator[list[Message]], key: Callable[[Message], tuple[str, T]]
 ) -> AsyncIterator[tuple[tuple[str, T], list[Message]]]:
-    """Messages that follow each other and have the same *key*; of many, some at a time."""
+    """Group consecutive messages by *key*; a long run comes as several groups of the same key."""
     async for messages in told:
         for same, run in groupby(messages, key):
             yield same, list(run)
@@ -231,12 +232,12 @@ def _thread(message: Message) -> tuple[str, str | None]:
 def _page(
     template: Template, home: str, title: str, trail: list[tuple[str, str]], **told: Any
 ) -> bytes:
-    """A page in the folder *home*; one that messages follow has no end yet."""
+    """Render a page in the folder *home*; where messages follow it, `END` has to close it."""
     return template.render(root=root_from(home), title=title, trail=trail, **told).encode()
 
 
 def _thread_month(message: Message) -> str:
-    """The month in which its thread began; that of the page which has the thread."""
+    """The month in which its thread began, and which names the page with the thread."""
     return message.thread_day[:7] if message.thread_day else UNDATED
 
 
@@ -257,14 +258,14 @@ def _heading(message: Message) -> bytes:
 
 
 def _moment(at: datetime | None) -> str:
-    """A time as people read it, as exact as it is: ``2024-05-31 12:34``."""
+    """A time in UTC for people, with seconds only if there are any: ``2024-05-31 12:34``."""
     if at is None:
         return ""
     return at.astimezone(UTC).isoformat(" ").removesuffix("+00:00").removesuffix(":00")
 
 
 def _proof(flow: str, standing: Any, ends: UnknownEnds) -> str:
-    """How much of a flow is proven; never all of one whose end is not known."""
+    """How much of a flow is proven; never just "all" if its newest id is not known."""
     if not standing or not standing["proven"]:
         return "nothing"
     if flow in ends.unmeasured:
@@ -275,7 +276,7 @@ def _proof(flow: str, standing: Any, ends: UnknownEnds) -> str:
 
 
 async def _people(reading: Reading) -> list[dict[str, Any]]:
-    """People who are listed, and whoever else was heard; by the names that messages have."""
+    """Those who are listed and all who took part, with how many messages they sent."""
     said = await exporting.talkers(reading.tx, reading.chosen)
     listed = {one["user_id"]: one for one in await exporting.table(reading.tx, "users")}
     heard = await exporting.participants(reading.tx, reading.chosen)

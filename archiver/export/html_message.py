@@ -1,8 +1,8 @@
-"""A message as a piece of a page.
+"""A message as HTML, to be inserted into a page.
 
-Pages are templates; what stands in them a million times is written here, since a template takes ten
-times as long. What was said goes through `linked`, every name through `safe`, and there is no other
-way.
+Pages are templates, but there may be millions of messages, so these are formatted in Python, which
+takes a tenth of the time. Nothing is escaped automatically here: every text of a message has to go
+through `linked`, and every name through `safe`.
 """
 
 import re
@@ -20,7 +20,7 @@ LINK = re.compile(
     rf"(https?://(?>{_PARENTHESES}|[^\s<>\"'`])+"
     rf"(?>{_PARENTHESES}|[^\s<>\"'`.,;:!?)\]}}]))"
 )
-"""An address without the signs of the sentence around it; parentheses that it opens are its own."""
+"""A web address without the punctuation around it; parentheses opened in it are part of it."""
 _UNKNOWN = f'<p class="gone">{UNKNOWN}</p>'
 OUTSIDE = 'rel="noopener noreferrer nofollow" target="_blank"'
 
@@ -28,10 +28,10 @@ OUTSIDE = 'rel="noopener noreferrer nofollow" target="_blank"'
 def article(
     message: Message, day_href: str, thread_href: str | None = None, links: Links | None = None
 ) -> str:
-    """*message* with its history; *day_href* leads to its day, *thread_href* to its thread.
+    """*message* with its history; *day_href* links to its day, *thread_href* to its thread.
 
-    On the page of its day, to which no *day_href* leads, the hour says when it was sent, and it
-    stands there what it is about. With *links*, its files lead to what they hold.
+    *day_href* is empty on the page of the day itself. There, the message has the time of day
+    without the date, and says what it is about. With *links*, its files link to their contents.
     """
     m = message
     gone = ' class="deleted"' if m.deleted_at else ""
@@ -50,7 +50,7 @@ def article(
 
 
 def _body(m: Message, links: Links | None) -> str:
-    """What *m* says, and what became of it."""
+    """The text of *m*, with its deletion, files, history, reactions and tags."""
     said = _said(m.content) + "\n" if m.content else ""
     if m.content is None:
         said = _UNKNOWN + "\n"
@@ -68,18 +68,18 @@ def _body(m: Message, links: Links | None) -> str:
 
 
 def safe(text: str) -> str:
-    """*text* as HTML that shows it on one line, between tags and in quotes."""
+    """Escape *text* as one line of HTML, for use between tags and in quoted attributes."""
     return escape(in_line(text))
 
 
-# Names and tags are few, and each stands in many messages.
+# Names and tags are few, and each occurs in many messages.
 @lru_cache(maxsize=4096)
 def _word(text: str) -> str:
     return safe(text)
 
 
 def linked(text: str) -> str:
-    """*text* as HTML that shows it, with the addresses in it as links."""
+    """Escape *text* as HTML, in which web addresses are links."""
     if "://" not in text:
         return escape(visible(text))
     pieces = []

@@ -1,4 +1,7 @@
-"""What the search of the pages looks through: scripts that hand texts over, month by month."""
+"""The texts for the search page, in a file for each flow and month.
+
+The files are scripts, since a browser does not let a page that was opened from disk read others.
+"""
 
 from typing import Any
 from urllib.parse import quote
@@ -14,27 +17,27 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Shard:
-    """What is looked through of one flow and month; without a sink, nothing."""
+    """The texts of one flow and month; without a sink, nothing is written."""
 
     def __init__(self, sink: Sink | None) -> None:
         self._sink = sink
         self._between = b"archive(["
 
     def add(self, messages: list[Message]) -> None:
-        """Hand over what *messages* say."""
+        """Write the texts of *messages*."""
         rows = [_encode(_searched(one)) for one in messages]
         if self._sink is not None and rows:
             self._sink.write(self._between + b"\n" + b",\n".join(rows))
             self._between = b","
 
     def end(self) -> None:
-        """Write the last line."""
+        """Write the last line, without which the script is not valid."""
         if self._sink is not None:
             self._sink.write(b"archive([]);\n" if self._between != b"," else b"]);\n")
 
 
 def list_shards(folder: Folder, flows: list[dict[str, Any]]) -> bytes:
-    """Where the texts of each flow and month are, the newest first, at last what is undated."""
+    """As JSON: where the texts of each flow and month are, newest first and undated ones last."""
     places = {path_of(flow["name"]): flow for flow in flows}
     found = []
     for file in folder.files:

@@ -1,7 +1,8 @@
-"""Formats of one line a row, which Postgres writes and nobody here reads again: JSON and CSV.
+"""Formats with one line for each row, JSON and CSV: Postgres makes the lines, and none is parsed.
 
-``jsonl`` is messages; the journal as it was received is ``jsonl`` too, with what else it takes to
-make the same archive of it: flows and people, what was rejected, what was proven.
+``jsonl`` is for messages, or for the journal as it was received (``--events``). The journal comes
+with all that is needed to make the same archive from it: flows, people and rejects; what was proven
+is in the manifest.
 """
 
 from collections.abc import AsyncGenerator
@@ -19,7 +20,7 @@ from archiver.store.exporting_choice import Part, Subject
 from archiver.store.exporting_rows import COLUMNS, Block
 
 KEPT = "files.jsonl"
-"""Which file, by its path, has which of the contents."""
+"""The file that maps paths of files, as messages name them, to the digests of their contents."""
 
 
 class JsonLines:
@@ -62,7 +63,7 @@ class Csv:
 
 
 class Events:
-    """The journal: every form in which an event was received, and what is needed to repeat it."""
+    """The journal: every form of every event, and what is needed to import it."""
 
     subject: Subject = "events"
     by_month = True
@@ -77,7 +78,7 @@ class Events:
             return await _pour(lines, sink, reading, part)
 
     async def write_summary(self, reading: Reading, shelf: Shelf) -> None:
-        """Write flows and people, whole, the rejects, and what is kept of which file."""
+        """Write the chosen flows, all people, all rejects, and which contents each file has."""
         chosen = set(reading.chosen.flows)
         flows = await exporting.table(reading.tx, "flows")
         tables = {

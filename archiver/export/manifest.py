@@ -1,8 +1,8 @@
-"""What an export says of itself, and whether it still holds.
+"""The manifest of an export, and the check of an export against it.
 
-A manifest tells the arguments, the counts, the size and SHA-256 of each file, and of each flow
-which ranges of ids the archive had proven complete, by which witness, and which not. It tells no
-time of its making: the same archive and arguments give the same bytes.
+A manifest states the arguments, the counts, the size and SHA-256 of each file, and for each flow
+which ranges of ids the archive had proven, by which witness, and which it had not. It does not say
+when it was made, so that the same archive and arguments give the same bytes.
 """
 
 import hashlib
@@ -25,54 +25,56 @@ from archiver.flowdock.official import PACKED_BY, require_file
 KIND = "flowdock-archiver export"
 CHUNK_BYTES = 1 << 20
 LONGEST_BYTES = 1 << 28
-"""Of a manifest, which is read whole: that of an archive of decades has a tenth of this."""
+"""Limit for a manifest, which is read whole; that of an archive of decades has a tenth of this."""
 DAMAGED = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What reading a file may raise that lies in a zip, too: of what is packed as nobody packs here,
-a RuntimeError."""
+"""What reading a damaged file may raise, also from a zip.
+
+An entry that is encrypted, or compressed by another method than ours, raises a RuntimeError.
+"""
 
 
 class NamedFiles(Struct, frozen=True, kw_only=True):
     """The files that exported messages name."""
 
     named: int
-    """Each time that a message names one."""
+    """How often messages name a file."""
     kept: int
-    """Of these, those of which the export has what they hold."""
+    """How many of these have their contents in the export."""
     contents: int
-    """What they hold, each once."""
+    """How many different contents there are."""
     bytes: int
     not_kept: Mapping[str, int]
-    """By flow, how many are not in the archive; ``archive.attachments`` tells each, and why."""
+    """By flow: how many are not in the archive; ``archive.attachments`` shows which, and why."""
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
-    """What an export says of itself."""
+    """What ``manifest.json`` says of an export."""
 
     kind: str = KIND
     version: str
     """Of the archiver."""
     arguments: Mapping[str, Any]
     as_of: str | None
-    """The time whose state it shows; null for that of the archive when it was made."""
+    """The time whose state it shows; null for the state when the export was made."""
     rows: int
     flows: Mapping[str, int]
-    """By path: how many rows are of each."""
+    """By path: the number of rows."""
     files: list[File]
     coverage: Mapping[str, Any]
     """By path: what the archive had proven of the flow, and what not."""
     not_heard: list[str] = []
-    """Flows that a daemon captured, and no stream of them stood: nobody heard of edits."""
+    """Flows that a daemon captured although none of their streams was open: edits go unheard."""
     not_told: Mapping[str, str] = {}
-    """By path, of flows of which nobody knew what is new: why. All may be proven up to ``due``."""
+    """By path: why nobody knew what was new in the flow, even if all is proven up to ``due``."""
     not_measured: Mapping[str, str] = {}
-    """By path, of flows of which nobody knew how far their ids go: why. They are no empty ones."""
+    """By path: why nobody knew how far the ids of the flow go; it need not be empty."""
     named_files: NamedFiles | UnsetType = UNSET
-    """Told when what files hold was asked for."""
+    """Present if the contents of files were requested."""
     left_out: list[str] = []
-    """What of these flows is in the archive and not here, in words: if any, this is a selection."""
+    """In words: what the archive has of these flows, but the export leaves out."""
 
     def encode(self) -> bytes:
-        """Its bytes: the same for the same content."""
+        """Its bytes, which are the same for the same content."""
         return msgspec.json.format(msgspec.json.encode(self, order="deterministic")) + b"\n"
 
 
@@ -84,10 +86,10 @@ class Finding(Struct, frozen=True):
 
 
 def read_manifest(export: Path) -> Manifest:
-    """The manifest of an export, a directory or a zip.
+    """Read the manifest of an export, which is a directory or a zip.
 
     Raises:
-        ArchiverError: there is none that can be read.
+        ArchiverError: there is none, or it cannot be read.
     """
     try:
         require_file(export / MANIFEST if export.is_dir() else export)
@@ -106,7 +108,7 @@ def read_manifest(export: Path) -> Manifest:
 
 
 def check(export: Path, manifest: Manifest) -> Iterator[Finding | File]:
-    """Yield each file that is as it should be, and a finding for each that is not."""
+    """Yield each file that is as the manifest says, and a finding for each that is not."""
     strangers = _strangers(export, manifest)
     found = {one.path for one in strangers}
     with opened(export) as read:
@@ -135,15 +137,15 @@ def check(export: Path, manifest: Manifest) -> Iterator[Finding | File]:
 
 
 def _is_as_named(file: File) -> bool:
-    """Tell whether *file*, if it is what a message's file holds, has the digest in its path."""
+    """Tell whether *file* has the digest that is in its path, as paths of contents have one."""
     return digest_in(file.path) in {None, file.sha256}
 
 
 def _strangers(export: Path, manifest: Manifest) -> list[Finding]:
-    """What is there and should not be: unnamed, no plain file, or there twice."""
+    """What should not be there: not in the manifest, not a plain file, or twice in a zip."""
     named = {MANIFEST, *(file.path for file in manifest.files)}
     if export.is_dir() and not is_partial(export):
-        named.add(BOOK)  # it goes last, and stays where a run is killed just before
+        named.add(BOOK)  # it is removed last, so a run that is killed just before leaves it
     found = {}
     for path, trouble in _in_directory(export) if export.is_dir() else _in_zip(export):
         if trouble or path not in named:
@@ -152,7 +154,7 @@ def _strangers(export: Path, manifest: Manifest) -> list[Finding]:
 
 
 def _in_directory(export: Path) -> Iterator[tuple[str, str]]:
-    """All but its directories, and what is wrong with it; what links lead to is not looked at."""
+    """Paths of all but directories, with what is wrong with them; links are not followed."""
     for one in export.rglob("*"):
         path = one.relative_to(export).as_posix()
         if one.is_symlink():
@@ -177,7 +179,7 @@ def _measure(source: IO[bytes]) -> tuple[int, str]:
 
 @contextmanager
 def opened(export: Path) -> Iterator[Callable[[str], IO[bytes]]]:
-    """A function that opens the files of an export by their paths."""
+    """Provide a function that opens files of an export by their paths."""
     if export.is_dir():
         yield lambda path: (export / path).open("rb")
     else:

@@ -1,4 +1,4 @@
-"""A message as Postgres tells it to the formats that people read, and its texts made visible."""
+"""Messages as Postgres returns them to the formats for people; texts made safe to display."""
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -11,23 +11,23 @@ from msgspec import Struct
 from archiver.store.exporting_choice import UNDATED
 from archiver.store.exporting_rows import Block
 
-# What text must not hold is shown as its picture; others control a terminal, or turn the direction
-# of what comes after them.
+# ASCII control characters, except for tabs and line ends, are shown as their pictures. Others that
+# control a terminal, or change the direction of the text after them, become U+FFFD.
 _PICTURES = {code: chr(0x2400 + code) for code in range(32) if code not in {9, 10, 13}}
 _TURNING = (*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _PICTURES |= {127: "\u2421"} | dict.fromkeys(_TURNING, "\ufffd")
 _UNSEEN = re.compile(f"[{re.escape(''.join(map(chr, _PICTURES)))}]")
 ORDINARY = frozenset({"message", "comment"})
-"""Kinds of messages of which nothing is said."""
+"""Kinds of messages that are not shown beside the sender."""
 UNKNOWN = "changed before the archive saw it"
-"""Instead of what a message said at a time of which nobody knows that."""
+"""Shown where nobody knows what a message said at the time of the export."""
 LINE_ENDS = re.compile(r"\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
 
 
 class Message(Struct, kw_only=True, gc=False):
-    """A message, in the columns of ``archive.messages`` that are shown.
+    """A message, with the columns of ``archive.messages`` that are shown.
 
-    What JSON says has no circles, which Python would look for in each.
+    Python's cyclic garbage collector ignores it: values from JSON have no reference cycles.
     """
 
     id: int
@@ -36,7 +36,7 @@ class Message(Struct, kw_only=True, gc=False):
     nick: str | None
     sent: str | None
     content: str | None
-    """None when nobody knows what it said at the time that an export is of."""
+    """None when nobody knows what it said at the time that the export shows."""
     tags: list[str]
     thread_id: str | None
     edited_at: str | None
@@ -46,24 +46,24 @@ class Message(Struct, kw_only=True, gc=False):
     app: str | None
     external_user_name: str | None
     day: str | None = None
-    """This and what follows is told in a conversation only."""
+    """This field and those below are present only in an `exporting_rows.conversation`."""
     thread_size: int | None = None
     thread_day: str | None = None
     thread_title: str | None = None
     about: str | None = None
-    """The title of what a comment is on, or of the item in another service that it tells of."""
+    """For a comment: the title of what it is on. For an activity or a discussion: its thread's."""
     history: list[dict[str, Any]] | None = None
 
     @property
     def sender(self) -> str:
-        """Who is said to have sent it."""
+        """The name that is shown as its sender."""
         person = self.user_id if self.user_id not in {None, "0"} else None
         known = self.nick or self.external_user_name
         return known or (f"user {person}" if person else self.app or "integration")
 
     @property
     def kind(self) -> str:
-        """What it is, if it is not what somebody said."""
+        """Its kind, as it is shown; empty for chat and comments."""
         return "" if self.event in ORDINARY else self.event
 
     @property
@@ -79,33 +79,33 @@ _DECODER = msgspec.json.Decoder(Message)
 async def read_messages(
     blocks: AsyncGenerator[Block],
 ) -> AsyncIterator[AsyncIterator[list[Message]]]:
-    """The messages of *blocks* of JSON lines, some at a time."""
+    """Decode *blocks* of JSON lines, each to a list of messages."""
     async with aclosing(blocks):
         yield (_DECODER.decode_lines(block.data) async for block in blocks)
 
 
 async def one_by_one(told: AsyncIterator[list[Message]]) -> AsyncIterator[Message]:
-    """All messages of *told*."""
+    """Yield the messages of *told* singly."""
     async for messages in told:
         for message in messages:
             yield message
 
 
 def visible(text: str) -> str:
-    """*text*, in which nothing controls what shows it."""
-    # Whatever is printable is harmless, and found to be so in a third of the time.
+    """Replace whatever in *text* controls a terminal or the direction of text."""
+    # Printable text is harmless, and this check takes a third of the time.
     if text.isprintable() or not _UNSEEN.search(text):
         return text
     return text.translate(_PICTURES)
 
 
 def in_line(text: str) -> str:
-    """*text*, visible and on one line: how names of all kinds are shown, whoever gave them."""
+    """Make *text* `visible` and keep it on one line, as all names need, since they are foreign."""
     if text.isprintable():
         return text
     return visible(LINE_ENDS.sub("⏎", text).replace("\t", "␉"))
 
 
 def minute(at: str) -> str:
-    """A time of JSON as people read it: ``2024-05-31 12:34``."""
+    """A timestamp of JSON, shortened to the minute: ``2024-05-31 12:34``."""
     return at[:16].replace("T", " ")

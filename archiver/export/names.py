@@ -1,6 +1,6 @@
-"""What flows and files are called in an export: names that every file system takes.
+"""Names of flows and files in an export, made so that every file system accepts them.
 
-Names are foreign: none leads out of the folder, or to what is there already.
+The names come from foreign data, so none may lead out of the folder, or to a file of another.
 """
 
 import re
@@ -14,22 +14,22 @@ LONGEST_NAME = 120
 OURS = frozenset(
     {BOOK, FILES, MANIFEST, "assets", "index.html", "people.html", "search", "search.html"}
 )
-"""What stands beside organizations."""
+"""Names in the root of an export that no organization's folder may have."""
 DEVICE = re.compile(r"(aux|con|nul|prn|com\d|lpt\d) *(\..*)?", re.IGNORECASE)
-"""Names that Windows keeps for itself, with whatever suffix."""
+"""Names that Windows reserves for devices, with any suffix."""
 
 
 def path_of(flow: str) -> str:
-    """*flow* as a path in an export, where nothing else is.
+    """The path in an export for *flow*, which nothing else has.
 
-    What a file system may not take is escaped.
+    Characters that a file system may not accept are escaped.
     """
     first, *others = map(safe_name, flow.split("/"))
     return "/".join([_disguised(first) if first in OURS else first, *others])
 
 
 def safe_name(name: str) -> str:
-    """*name* as the name of one file, also if it is empty: a path must not begin with a slash."""
+    """Escape *name* for one file; an empty one too, since a path must not begin with a slash."""
     escaped = quote(name, safe="-_~ ()+,=@")
     if not name:
         escaped = "%"
@@ -43,12 +43,12 @@ def safe_name(name: str) -> str:
 
 
 def shortened(escaped: str, name: str, *, longest: int = LONGEST_NAME) -> str:
-    """What *name* was *escaped* to, if it is not too long; else its beginning, and a digest."""
+    """*escaped*; if it is too long, its beginning and a digest of the *name* it was made from."""
     if len(escaped) <= longest:
         return escaped
     return f"{escaped[: longest - 20]}~{sha256(name.encode()).hexdigest()[:16]}"
 
 
 def _disguised(name: str) -> str:
-    """*name*, which is read as the same and looks like another."""
+    """Escape the first letter of *name*: it becomes another name, but decodes to the same one."""
     return f"%{ord(name[0]):02X}{name[1:]}"

@@ -1,8 +1,8 @@
-"""Parquet: typed columns, partitioned by flow and month as Hive names partitions.
+"""Parquet: typed columns, in Hive-style partitions by flow and month.
 
-``flow=acme%2Fmain/month=2024-05/messages.parquet``; readers that know the naming give each row its
-flow and month. Rows come from Postgres as CSV, which Arrow parses into columns faster than Python
-could; only what CSV has no words for, lists and objects, comes as JSON.
+Paths are like ``flow=acme%2Fmain/month=2024-05/messages.parquet``; readers that know this naming
+give each row its flow and month. Rows come from Postgres as CSV, which Arrow parses into columns
+faster than Python could. Lists and objects, which CSV cannot express, are JSON in it.
 """
 
 from collections.abc import AsyncGenerator
@@ -26,9 +26,9 @@ from archiver.store.exporting_choice import Part, Subject
 from archiver.store.exporting_rows import COLUMNS, Block
 
 GROUP_BYTES = 2_000_000
-"""Of CSV; each such block becomes a row group."""
+"""Size from which a block of CSV becomes a row group."""
 LONGEST_FLOW = 240
-"""Letters of a name as it is escaped: file systems take a few more."""
+"""Limit for the escaped name of a flow, in characters; file systems take a few more."""
 
 _TIME = pa.timestamp("us", tz="UTC")
 _FILE = pa.struct(
@@ -55,12 +55,12 @@ WITH_DIGESTS = SCHEMA.set(
     SCHEMA.get_field_index("attachments"),
     pa.field("attachments", pa.list_(pa.struct([*_FILE, ("sha256", pa.string())]))),
 )
-"""The schema of an export that has what files hold as well."""
+"""The schema of an export that includes the contents of files."""
 _NESTED = {name for name, type_ in TYPES.items() if pa.types.is_nested(type_)}
 _PARSE = pyarrow.csv.ParseOptions(newlines_in_values=True)
 _CONVERT = pyarrow.csv.ConvertOptions(
     column_types={name: pa.string() if name in _NESTED else TYPES[name] for name in COLUMNS},
-    # A null is nothing at all, an empty text is two quotes.
+    # A null is an empty field; an empty text is a pair of quotes.
     null_values=[""],
     strings_can_be_null=True,
     quoted_strings_can_be_null=False,
@@ -79,11 +79,11 @@ class Parquet:
     place = staticmethod(plain_place)
 
     def __init__(self) -> None:
-        # Arrow's own pool keeps what it once had; memory is to stay small.
+        # Arrow's own pool keeps the memory that it frees, and memory use is to stay small.
         pa.set_memory_pool(pa.system_memory_pool())
 
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
-        """Write one file of a partition."""
+        """Write the file of one partition."""
         place = f"{partition_of(part.flow)}/month={part.month}/messages.parquet"
         lines = exporting_rows.as_csv(reading.tx, part, reading.chosen)
         schema = WITH_DIGESTS if reading.chosen.files else SCHEMA
@@ -98,7 +98,7 @@ class Parquet:
                     writer.write_table(table)
                     rows += table.num_rows
                     reading.tally.count(table.num_rows, part)
-                    # Two parts are written at once: what one has freed would lie there unused.
+                    # Two parts may be written at once; memory that one frees is not to lie idle.
                     del table
                     pa.default_memory_pool().release_unused()
         return rows
@@ -108,12 +108,12 @@ class Parquet:
 
 
 def partition_of(flow: str) -> str:
-    """The directory that tells readers the *flow* of all that is in it."""
+    """The name of the directory that tells readers the *flow* of the rows in it."""
     return f"flow={shortened(quote(flow, safe=''), flow, longest=LONGEST_FLOW)}"
 
 
 async def _blocks(blocks: AsyncGenerator[Block]) -> AsyncGenerator[bytes]:
-    """*blocks* in larger ones."""
+    """Join *blocks* into larger ones."""
     block = bytearray()
     async with aclosing(blocks):
         async for one in blocks:
@@ -126,7 +126,7 @@ async def _blocks(blocks: AsyncGenerator[Block]) -> AsyncGenerator[bytes]:
 
 
 def _table(block: bytes, schema: pa.Schema) -> pa.Table:
-    # One block a table: Arrow would cut it where a text goes over several lines.
+    # All in one block: Arrow could otherwise end a block inside a text of several lines.
     read = pyarrow.csv.ReadOptions(
         column_names=list(COLUMNS), use_threads=False, block_size=len(block) + 1
     )
@@ -143,7 +143,8 @@ def _table(block: bytes, schema: pa.Schema) -> pa.Table:
 
 
 def _nested(field: pa.Field, texts: pa.ChunkedArray) -> pa.Array:
-    # Most messages have no file and no reaction, and many the same tags: each text is read once.
+    # Most messages have no files and no reactions, and many share their tags: each different text
+    # is decoded once.
     coded = texts.combine_chunks().dictionary_encode()
     values: list[Any] = [msgspec.json.decode(text) for text in coded.dictionary.to_pylist()]
     if field.name == "reactions":

@@ -1,4 +1,4 @@
-"""What a format writes of: the rows of one moment, and somebody to tell how far it is."""
+"""What a format is given: the rows of one snapshot, and a tally to report progress to."""
 
 from collections.abc import Callable
 
@@ -19,9 +19,9 @@ class Progress(Struct, frozen=True, kw_only=True):
     total: int
     where: str
     kept: int = 0
-    """Of the rows, those that an interrupted run had written."""
+    """How many of the rows an interrupted run had written."""
     bytes: int = 0
-    """Of what files hold, which comes after the rows."""
+    """Bytes of the contents of files, which are written after the rows."""
     total_bytes: int = 0
 
 
@@ -29,7 +29,7 @@ Tell = Callable[[Progress], None]
 
 
 class Tally:
-    """How many rows are written, by all who write, and bytes of files; now and then, it is told."""
+    """Counts the rows, and the bytes of files, of all concurrent writers, and reports progress."""
 
     def __init__(self, total: int, tell: Tell, *, total_bytes: int = 0) -> None:
         self._total = total
@@ -42,7 +42,7 @@ class Tally:
         self._told_bytes = 0
 
     def keep(self, part: Part) -> None:
-        """Count a part that is written already."""
+        """Count a part that an interrupted run has written."""
         self._rows += part.rows
         self._kept += part.rows
         self.tell(part)
@@ -54,12 +54,12 @@ class Tally:
             self.tell(part)
 
     def tell(self, part: Part) -> None:
-        """Tell how far it has come."""
+        """Report progress."""
         self._told = self._rows
         self._say(part.name)
 
     def count_bytes(self, size: int, where: str) -> None:
-        """Count bytes that are written of what files hold."""
+        """Count bytes of the contents of files that were written."""
         self._bytes += size
         if self._bytes - self._told_bytes >= TOLD_BYTES or self._bytes == self._total_bytes:
             self._told_bytes = self._bytes
@@ -79,7 +79,7 @@ class Tally:
 
 
 class Reading:
-    """What is read, and in which transaction."""
+    """What an export reads, and in which transaction."""
 
     def __init__(
         self,
@@ -94,8 +94,8 @@ class Reading:
         self.parts = parts
         self.tally = tally
         self.files = files
-        """What messages name; None when what files hold is not wanted."""
+        """The files that messages name; None when their contents are not wanted."""
 
     def through(self, tx: Transaction) -> "Reading":
-        """The same, read in another transaction that sees the same moment."""
+        """The same, but in another transaction, which has the same snapshot."""
         return Reading(tx, self.chosen, self.parts, self.tally, self.files)

@@ -1,8 +1,8 @@
 """A Slack export, which Slack, Mattermost, Zulip and Rocket.Chat import.
 
-``users.json``, ``channels.json`` and ``dms.json``, and for each channel a directory with a file for
-each day: messages, threads by ``thread_ts``, reactions, and what is known of files. What files hold
-lies where Mattermost looks for it, which is the one of them that takes it from a zip.
+It has ``users.json``, ``channels.json`` and ``dms.json``, and for each channel a directory with a
+file for each day: messages, threads by ``thread_ts``, reactions, and what is known of files. The
+contents of files are where Mattermost looks for them; the other importers take none from a zip.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ from archiver.store.exporting_choice import Part, Subject
 
 
 class Slack:
-    """What importers of Slack's exports read."""
+    """Messages as importers of Slack's exports read them."""
 
     subject: Subject = "messages"
     by_month = False
@@ -42,7 +42,7 @@ class Slack:
     place = staticmethod(slack_place)
 
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
-        """Write the days of one channel, without what is not to be told."""
+        """Write the days of one channel, without messages that Slack has no place for."""
         places = places_of(await exporting.crowded(reading.tx, part.flow))
         threads = await _threads(reading, part, places)
         home = channels_of(reading.chosen.flows)[part.flow]
@@ -68,7 +68,7 @@ class Slack:
         return rows
 
     async def write_summary(self, reading: Reading, shelf: Shelf) -> None:
-        """Write who and what there is."""
+        """Write the lists of users, channels and direct messages."""
         flows = [part.flow for part in reading.parts]
         names = channels_of(reading.chosen.flows)
         known = {flow["path"]: flow for flow in await exporting.table(reading.tx, "flows")}

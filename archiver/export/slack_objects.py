@@ -1,7 +1,7 @@
-"""What a Slack export holds, as Slack's JSON has it: people, channels, messages, files.
+"""The objects of a Slack export in Slack's JSON: users, channels, messages, files.
 
-A channel is named after its flow; a time, which has to be unique in its channel, takes the id into
-its microseconds, or what is free there.
+A channel is named after its flow. In Slack, the timestamp of a message is unique in its channel. So
+the digits below its millisecond are the last three of the message's id, or the next that are free.
 """
 
 import re
@@ -21,17 +21,17 @@ from archiver.store.exporting_files import NamedFile
 TEAM = "T0FLOWDOCK"
 INTEGRATION = "USLACKBOT"
 UPLOADS = "__uploads"
-"""The folder of what files hold, by their ids; no channel is called so."""
+"""The folder for the contents of files, by their ids; no channel has this name."""
 LONGEST_NAME = 80
 _UNFIT = re.compile(r"[^a-z0-9_-]+")
 
 
 class Thread(Struct):
-    """What the messages of a thread tell of one another."""
+    """A thread, with what its messages say of one another."""
 
     author: str
     first: str
-    """When the first message was sent."""
+    """The timestamp of the first message."""
     latest: str = ""
     users: list[str] = []
     replies: list[tuple[str, str]] = []
@@ -39,7 +39,7 @@ class Thread(Struct):
 
 
 def channels_of(flows: Sequence[str]) -> dict[str, str]:
-    """The name of the channel that each flow becomes, unlike that of any other."""
+    """By flow: the name of its channel, which no other has."""
     names = {
         flow: _fit(flow.rpartition("/")[2]) or "flow" for flow in flows if not is_private(flow)
     }
@@ -48,7 +48,7 @@ def channels_of(flows: Sequence[str]) -> dict[str, str]:
 
 
 def distinct(names: Mapping[str, str]) -> dict[str, str]:
-    """The *names* by key, each of which is given once; others with it get a number."""
+    """Make the *names* unique: where several keys have one name, all but the first get a number."""
     taken: dict[str, str] = {}
     for key in sorted(names):
         numbered = chain([names[key]], (f"{names[key]}-{number}" for number in count(2)))
@@ -69,7 +69,7 @@ def _talkers(flow: str) -> list[str]:
 
 
 def as_message(message: Message, at: str, thread: Thread | None) -> dict[str, Any]:
-    """A message, as the file of its day has it; *thread* is the one that it is in."""
+    """A message, as in the file of its day; *thread* is the thread that it is in."""
     user = user_id(message.user_id)
     told: dict[str, Any] = {
         "type": "message",
@@ -122,19 +122,19 @@ def _file(message: Message, number: int, file: dict[str, Any]) -> dict[str, Any]
 
 
 def file_id(sha256: str) -> str:
-    """The id of all files that hold the same."""
+    """The id that all files with the same contents share."""
     return f"F{sha256.upper()}"
 
 
 def slack_place(file: NamedFile) -> str | None:
-    """``__uploads/ID/NAME``; None for what is named by a message that Slack has no place for."""
+    """``__uploads/ID/NAME``; None for a file of a message that Slack has no place for."""
     if not file.is_plain:
         return None
     return f"{UPLOADS}/{file_id(file.sha256 or '')}/{file_name(file.file_name)}"
 
 
 def as_channel(name: str, known: Mapping[str, Any], members: list[str]) -> dict[str, Any]:
-    """A flow, as ``channels.json`` has it."""
+    """A flow, as in ``channels.json``."""
     purpose = f"{known['name'] or known['path']} ({known['path']} at Flowdock)"
     return {
         "id": f"C{sha256(known['flow_id'].encode()).hexdigest()[:16].upper()}",
@@ -150,7 +150,7 @@ def as_channel(name: str, known: Mapping[str, Any], members: list[str]) -> dict[
 
 
 def as_talk(known: Mapping[str, Any]) -> dict[str, Any]:
-    """A private conversation, as ``dms.json`` has it."""
+    """A private conversation, as in ``dms.json``."""
     return {
         "id": _talk_id(known["path"]),
         "created": _seconds(known["first_seen_at"]),
@@ -159,9 +159,9 @@ def as_talk(known: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_users(people: Iterable[Mapping[str, Any]], heard: Iterable[str]) -> list[dict[str, Any]]:
-    """People, as ``users.json`` has them: those who are listed, and whoever else was *heard*.
+    """People, as in ``users.json``: those who are listed, and all others who were *heard*.
 
-    Importers drop what is said by somebody who is not in it.
+    Importers drop messages of anybody who is missing from it.
     """
     listed = {one["user_id"]: one for one in people}
     unlisted = {id_: _UNLISTED | {"user_id": id_} for id_ in heard if id_ not in {*listed, "0"}}
@@ -194,15 +194,15 @@ def _as_user(one: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def user_id(user: str | None) -> str:
-    """Who said something, or the integrations of Slack."""
+    """The Slack id of *user*; for nobody, that of integrations."""
     return INTEGRATION if user in {None, "0"} else "U" + _UNFIT.sub("0", str(user).lower()).upper()
 
 
 def places_of(crowded: Iterable[tuple[datetime, int]]) -> dict[int, int]:
-    """By id: the microsecond that a message has below its millisecond, if not that of its id.
+    """By id: the digits below the millisecond of a message that cannot have those of its id.
 
-    Of messages that have one, those with higher ids take the next that is free. So those that are
-    archived later leave the others where they are.
+    Of messages with the same time and the same digits, the one with the lowest id keeps them, and
+    the others take the next that are free. So newer messages do not move older ones.
     """
     places: dict[int, int] = {}
     taken: set[tuple[datetime, int]] = set()
@@ -216,7 +216,7 @@ def places_of(crowded: Iterable[tuple[datetime, int]]) -> dict[int, int]:
 
 
 def stamp(message: Message, places: Mapping[int, int]) -> str:
-    """When it was sent, in seconds; the microseconds below its millisecond are of its id."""
+    """When it was sent, in seconds; the digits below its millisecond identify it (`places_of`)."""
     at = datetime.fromisoformat(message.sent or "")
     place = places.get(message.id, message.id % 1000)
     microseconds = round(at.timestamp() * 1000) * 1000 + place
@@ -229,5 +229,5 @@ def _seconds(at: str) -> int:
 
 
 def _escaped(text: str) -> str:
-    """*text*, in which nothing is one of Slack's own marks."""
+    """Escape *text*, so that nothing in it is markup of Slack's."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,7 +1,7 @@
-"""What flows are called where people read of them.
+"""Titles of flows, for people.
 
-Of a private conversation the path has ids alone, so the people in it are named before it. Names are
-foreign, and no two people need have different ones: the path stands there as well.
+The path of a private conversation has only ids, so its title begins with the names of the people in
+it. Names are foreign and need not be unique, so the path is in the title as well.
 """
 
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from archiver.store.connection import Transaction
 
 
 async def title_of(tx: Transaction, flow: str) -> str:
-    """What the flow of that path is called."""
+    """The title of the flow with this path."""
     return titled(flow, await exporting.names_of(tx, talkers(flow)))
 
 
 def titled(flow: str, names: Mapping[str, str]) -> str:
-    """The same, when the *names* of people are known by their ids; if none is, the path."""
+    """The same, given the *names* of people by their ids; the path alone, if it names none."""
     people = talkers(flow)
     if not names.keys() & people:
         return flow
@@ -25,5 +25,5 @@ def titled(flow: str, names: Mapping[str, str]) -> str:
 
 
 def talkers(flow: str) -> list[str]:
-    """The ids of those who talk in *flow*, if it is private."""
+    """The ids of the people in *flow*, if it is a private conversation."""
     return flow.split("/")[1:] if is_private(flow) else []

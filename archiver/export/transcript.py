@@ -1,8 +1,8 @@
-"""Transcripts for people: plain text, and Markdown in which chat stays chat.
+"""Transcripts for people: plain text, and Markdown in which chat cannot become markup.
 
-A file for each flow and month, a heading for each day. What a message says over several lines is
-indented below its first, and every name stands on one line; in Markdown the marks of Markdown and
-HTML in them are escaped.
+There is a file for each flow and month, with a heading for each day. The further lines of a message
+are indented below its first, and every name stays on one line. In Markdown, the characters that
+mean something in Markdown or HTML are escaped.
 """
 
 import re
@@ -29,12 +29,12 @@ from archiver.store.exporting import Table
 from archiver.store.exporting_choice import UNDATED, Part, Subject
 
 _MARKS = re.compile(r"([\\`*_{}\[\]()#+!|<>~&-])")
-# At the beginning of a line these make what stands above it a heading, or begin a list.
+# At the beginning of a line, these would make the line above a heading, or begin a list.
 _MARKS_IN_FRONT = re.compile(r"^([0-9]*)([=.])")
 
 
 class PlainText:
-    """``[12:34:56] nick: what was said``; what it is and what became of it stands by the name."""
+    """``[12:34:56] nick: text``; the kind, an edit and a deletion are noted beside the name."""
 
     subject: Subject = "messages"
     by_month = True
@@ -75,7 +75,7 @@ class PlainText:
         return f"\n== {day} ==\n\n"
 
     def entry(self, message: Message, links: Links | None = None) -> str:
-        """The lines of a message; with *links*, they tell where its files lie."""
+        """The lines of a message; with *links*, with the paths of its files."""
         first, *more = _lines(message, links) or [""]
         head = f"[{_time(message)}] {in_line(message.sender)}{_about(message)}:"
         said = f"{head} {first}\n" if first else f"{head}\n"
@@ -83,7 +83,7 @@ class PlainText:
 
 
 class Markdown(PlainText):
-    """``- **nick** 12:34:56 what was said``, and ``- **nick** (status) 12:34:56 …``."""
+    """``- **nick** 12:34:56 text``, or ``- **nick** (status) 12:34:56 text``."""
 
     suffix = "md"
 
@@ -101,7 +101,7 @@ class Markdown(PlainText):
     def entry(self, message: Message, links: Links | None = None) -> str:
         """The lines of a message: an item of a list, with hard breaks."""
         lines = [_escaped(line) for line in _lines(message, links)]
-        # A hard break at the end of a paragraph is none: its backslash would be shown.
+        # At the end of a paragraph there is no hard break: its backslash would be shown.
         while lines and not lines[-1]:
             lines.pop()
         said = "\\\n  ".join(lines)
@@ -111,12 +111,12 @@ class Markdown(PlainText):
 
 
 def _time(message: Message) -> str:
-    """The time of day; dashes when it does not tell."""
+    """The time of day; dashes if the message has no time."""
     return message.sent[11:19] if message.sent else "--:--:--"
 
 
 def _about(message: Message) -> str:
-    """What it is and what became of it, where nothing that is said can stand."""
+    """Its kind, and its edit or deletion, in a place that the text of a message never takes."""
     became = "edited" if message.edited_at else ""
     if message.deleted_at:
         became = f"deleted {minute(message.deleted_at)}"
@@ -126,7 +126,7 @@ def _about(message: Message) -> str:
 
 
 def _lines(message: Message, links: Links | None) -> list[str]:
-    """What it says, and the names of its files; with *links*, where these lie as well."""
+    """The lines of its text, and the names of its files; with *links*, their paths as well."""
     content = message.content or ""
     text = [visible(line) for line in LINE_ENDS.split(content)] if content else []
     for file in message.attachments or ():

@@ -1,8 +1,8 @@
-"""An export from beginning to end: parts into files, a manifest, a name.
+"""An export from beginning to end: the parts, the summary, the manifest.
 
-A format writes each part, and at the end what is about all parts. A run that was interrupted is
-taken up: parts of which no row has changed since they were written are kept, the others are
-written anew, so that in the end all is of one moment: the one in which the last run began.
+A format writes each part, and at the end a summary of all. An interrupted run can be resumed: parts
+of which no row has changed since they were written are kept, and the others are written again. So
+the finished export shows one moment, the one in which the last run began.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ from archiver.store.exporting_choice import Part, Selection, Subject, settled
 from archiver.store.exporting_files import NamedFile
 
 LARGE = 20_000
-"""Rows. Fewer are read before a second connection would help."""
+"""Number of rows from which a second connection is worth opening."""
 SUMMARY = "summary"
-"""The unit of what is about all parts."""
+"""The name of the unit of files that concern all parts."""
 CONTENT = "file "
-"""The name of the unit of what a file holds begins so, and its digest follows."""
+"""Prefix of the name of a unit for the contents of a file; their digest follows."""
 
 
 class Format(Protocol):
@@ -40,18 +40,18 @@ class Format(Protocol):
     by_month: bool
     """Whether a part is a month of a flow; else it is a flow."""
     tables: tuple[Table, ...]
-    """Where that is written of which its parts are made."""
+    """The tables from which its parts are made; a part is outdated if one of its rows is newer."""
     omits: str
-    """Which messages it has no place for, in words."""
+    """In words: the messages that it has no place for."""
 
     def place(self, file: NamedFile) -> str | None:
-        """Where that goes which *file* holds; None when there is no place for its message."""
+        """The path for the contents of *file*; None if it has no place for the message."""
 
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:
         """Write the files of one part; returns how many rows it had."""
 
     async def write_summary(self, reading: Reading, shelf: Shelf) -> None:
-        """Write what is about all parts."""
+        """Write the files that concern all parts."""
 
 
 async def write_export(
@@ -67,7 +67,7 @@ async def write_export(
     """Write an export, or finish one that was interrupted.
 
     Raises:
-        ArchiverError: there is something at *to*, or no room for it; or the query names what the
+        ArchiverError: *to* exists already, the disk is full, or the query names something that the
             archive does not know.
     """
     async with exporting.moment(engine) as tx:
@@ -164,7 +164,7 @@ async def _write_contents(reading: Reading, folder: Folder, seen_at: str) -> Non
 
 
 async def _side_by_side(*works: Coroutine[Any, Any, None]) -> None:
-    """Do *works*; while Postgres makes the rows of one, the others go on."""
+    """Run *works* concurrently: while one waits for Postgres, the others go on."""
     try:
         async with asyncio.TaskGroup() as group:
             for work in works:
@@ -191,12 +191,12 @@ def _mark(reading: Reading, part: Part) -> str:
 
 
 def _is_kept(content: Content | None, unit: Unit) -> bool:
-    """Tell whether *unit* is what a file holds that is still wanted, and called as it was."""
+    """Tell whether *unit* has contents that are still wanted, and under the same path."""
     return content is not None and [file.path for file in unit.files] == [content.path]
 
 
 async def _left_out(tx: Transaction, chosen: Selection, style: Format) -> list[str]:
-    """What of its flows an export does not hold, though the archive does; in words."""
+    """In words: what the archive has of the chosen flows, but the export leaves out."""
     told = []
     if style.subject == "events" and not chosen.files:
         keys = [key for key, path in (await flow_paths(tx)).items() if path in chosen.flows]
@@ -225,5 +225,5 @@ def _by_flow(parts: list[Part]) -> dict[str, int]:
 
 
 def total_bytes(files: list[File]) -> int:
-    """How large *files* are together."""
+    """The total size of *files*."""
     return sum(file.size_bytes for file in files)

@@ -1,4 +1,4 @@
-// Finding in the page: messages that do not hold the text are hidden. On paper, histories are open.
+// Find in the page: messages without the text are hidden. In print, histories are expanded.
 "use strict";
 addEventListener("beforeprint", () => {
   for (const one of document.querySelectorAll("details")) one.open = true;

@@ -1,5 +1,5 @@
-// Search in the whole export: month by month is loaded, the newest first, and looked through.
-// What is found is put in as text, never as HTML.
+// Search in the whole export: the texts are loaded and searched month by month, the newest first.
+// Hits are inserted as text, never as HTML.
 "use strict";
 (() => {
   const form = document.getElementById("search");
@@ -10,7 +10,7 @@
   let take = null;
   window.archive = (rows) => take(rows);
 
-  // Null when there is nothing to be read.
+  // Null if the file cannot be read.
   const load = (path) => new Promise((resolve) => {
     const script = document.createElement("script");
     let rows = null;
@@ -43,7 +43,7 @@
     const q = form.elements.q.value.trim().toLowerCase();
     const from = form.elements.from.value.trim().toLowerCase();
     const flow = form.elements.in.value;
-    // Whoever comes from the list of people asks for one of them; several may have one nick.
+    // A link from the list of people asks for one person by id, since several may share a nick.
     const by = told().get("by");
     const words = q.split(/\s+/).filter(Boolean);
     hits.replaceChildren();
@@ -66,7 +66,7 @@
       for (const row of (rows || []).filter(fits).reverse()) {
         month.push({ shard, row, at: `${row[1]} ${row[2]}` });
       }
-      // What several flows said in a month is told in the order of its times.
+      // The hits of several flows in one month are sorted by time.
       month.sort((a, b) => (a.at < b.at) - (a.at > b.at));
       month.length = Math.min(month.length, most - found);
       if (shard.month === wanted[number + 1]?.month) continue;
