@@ -1,1 +1,1 @@
-"""One module a command; settings are read here, and handed down as plain values."""
+"""One module for each command; settings are read here, and passed on as plain values."""

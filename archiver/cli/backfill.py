@@ -46,14 +46,14 @@ class Progressed:
     reports: Sequence[FlowReport]
     messages: int
     proven: float
-    """The share of ids that is proven, every flow counting alike."""
+    """The proven share of ids, as an average over the flows."""
     files: files.Counts
     untold: Mapping[str, str] = field(default_factory=dict)
-    """The flows of which nobody knows what is new in them, and why."""
+    """By flow: why nobody knows what is new in it."""
     unmeasured: Mapping[str, str] = field(default_factory=dict)
-    """The other flows of which it is not known how far their ids go, and why."""
+    """By flow, without those above: why it is not known how far its ids go."""
     locked_out: Mapping[str, str] = field(default_factory=dict)
-    """The accounts whose tokens were refused, and where these come from."""
+    """By account whose token was refused: where the token comes from."""
 
     @property
     def gaps(self) -> int:
@@ -62,13 +62,13 @@ class Progressed:
 
 
 class Watcher(Protocol):
-    """Who is told how far it has come."""
+    """Shows the progress."""
 
     every_seconds: float
-    """How often: looking takes time of the server, which has better things to do."""
+    """The time between updates; each takes time of the server, which has better things to do."""
 
     def show(self, progressed: Progressed) -> None:
-        """Show it."""
+        """Show how far it has come."""
 
 
 @click.command
@@ -120,7 +120,7 @@ async def _run(settings: Settings, place: Place, *, as_json: bool) -> Progressed
 
 
 def _note_found(flows: int) -> None:
-    # Asked for standard error, click would pass by the bar, which stands before it.
+    # With err=True, click would bypass the bar, which has replaced standard error.
     click.echo(f"filling the gaps of {counted(flows, 'flow')}", file=sys.stderr)
 
 
@@ -131,7 +131,7 @@ async def _watch(settings: Settings, engine: Engine, watcher: Watcher) -> None:
 
 
 async def _look(settings: Settings, engine: Engine) -> Progressed:
-    """How far the flows have come that the settings ask for; waits as who fills the gaps does."""
+    """How far the wanted flows have come; like the backfill, waits while the database is away."""
     return await when_possible(engine, partial(_read, settings))
 
 
@@ -155,7 +155,7 @@ async def _unmeasured(settings: Settings, tx: Transaction) -> dict[str, str]:
 
 
 async def _wanted(settings: Settings, tx: Transaction) -> dict[int, str]:
-    """The paths of the flows that the settings ask for, by key."""
+    """The paths of the flows that the settings want, by key."""
     return {
         key: path for key, path in (await directory.flow_paths(tx)).items() if settings.wants(path)
     }
@@ -194,7 +194,7 @@ def _describe(done: Progressed) -> None:
 
 
 def _tell_some(lines: Sequence[str], *, whence: str) -> None:
-    """Print *lines*, one for each of some flows, as far as they are not too many."""
+    """Print *lines*, one for each flow; of too many, only the first, and where the others are."""
     for line in first_of(lines, TOLD_FLOWS, more=f"more flows: {whence}"):
         click.echo(f"  {line}")
 
@@ -251,7 +251,7 @@ class Bar:
 
 
 class Lines:
-    """A line now and then."""
+    """A line now and then, where there is no terminal."""
 
     every_seconds = 10.0
 
@@ -269,13 +269,13 @@ class Lines:
 
 
 class Pace:
-    """How fast a count has grown since it was last asked about."""
+    """Measures how fast a count grows from one call to the next."""
 
     def __init__(self) -> None:
         self._last: tuple[float, int] | None = None
 
     def rate(self, count: int) -> float:
-        """The growth of *count*, a second."""
+        """The growth of *count* per second since the last call."""
         now = time.monotonic()
         before, self._last = self._last, (now, count)
         if before is None:

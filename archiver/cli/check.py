@@ -1,4 +1,4 @@
-"""``archiver check``: does all that the archiver needs work, and how is the rest mended?"""
+"""``archiver check``: test what the archiver needs, and say how to fix what does not work."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ UNBOUNDED = 10_000
 VERDICT_CELLS = 9
 SUBJECT_CELLS = 12
 NARROWEST = 30
-"""Texts are not broken into less than this."""
+"""The least width to which texts are wrapped."""
 
 
 @click.command
@@ -92,11 +92,11 @@ def _describe(results: Sequence[Result]) -> None:
 
 
 def lines(one: Result, columns: int) -> Iterator[str]:
-    """What was found, and below it what to do, in so many columns."""
+    """What was found, and below it what to do, wrapped to *columns*."""
     margin = VERDICT_CELLS + SUBJECT_CELLS
     verdict = click.style(one.verdict.ljust(VERDICT_CELLS), fg=COLOURS[one.verdict])
     head = f"{verdict}{one.subject.ljust(SUBJECT_CELLS)}"
-    if columns - margin < NARROWEST:  # what is told stands below
+    if columns - margin < NARROWEST:  # no room beside the head: the text goes below it
         yield head.rstrip()
         head, margin = "", 2
     room = max(NARROWEST, columns - margin)

@@ -14,7 +14,7 @@ async def choose_flows(tx: Transaction, patterns: Sequence[str]) -> dict[int, st
     """The paths of the flows that *patterns* choose, by key; of all when there are none.
 
     Raises:
-        ArchiverError: there are patterns, and together or one by one they choose no flow.
+        ArchiverError: a pattern matches no flow, or all of them together choose none.
     """
     paths = await directory.flow_paths(tx)
     if not patterns:
@@ -34,6 +34,6 @@ def _no_flow(named: str, paths: Iterable[str]) -> ArchiverError:
 
 
 def nearest(flow: str, paths: Iterable[str]) -> str:
-    """Which of *paths* may have been meant by *flow*, which is none of them, or where to look."""
+    """A hint about *flow*, which is none of *paths*: the most similar one, or where to look."""
     close = get_close_matches(flow.casefold(), [path.casefold() for path in paths], n=1)
     return f"did you mean {make_safe(close[0])}?" if close else "archiver status lists them"

@@ -1,4 +1,4 @@
-"""``archiver config``: which settings there are, and which hold."""
+"""``archiver config``: which settings there are, and their values in effect."""
 
 import json
 from collections.abc import Sequence
@@ -58,5 +58,5 @@ def _source(one: Effective, load: LoadSettings) -> str:
 
 
 def _value(value: Any) -> str:
-    """*value* as it would stand in the file; ``-`` for none."""
+    """*value* as it would be written in the file; ``-`` for none."""
     return "-" if value is None else json.dumps(value, ensure_ascii=False)

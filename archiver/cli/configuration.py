@@ -31,28 +31,28 @@ def configure_logs(settings: LogsSettings, *, secrets: frozenset[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class LoadSettings:
-    """The way to the settings, the click object of each command; called, it reads them."""
+    """Reads the settings when it is called; the click object of every command."""
 
     config: Path | None
     """The file that the command line names."""
     process: int | None = None
-    """Of a daemon: which of its processes this is; the limits are then its part of them."""
+    """The number of this process of a daemon, which then gets its part of the limits."""
 
     def __call__(self) -> Settings:
-        """Read the settings, and log as they say.
+        """Read the settings, and configure the logs as they say.
 
         Raises:
-            ArchiverError: the file cannot be read, or a setting cannot be taken.
+            ArchiverError: the file cannot be read, or a setting is refused.
         """
         settings = self.read()
         configure_logs(settings.logs, secrets=settings.secrets())
         return settings
 
     def read(self) -> Settings:
-        """Read the settings, and log as before.
+        """Read the settings, and leave the logs as they are.
 
         Raises:
-            ArchiverError: the file cannot be read, or a setting cannot be taken.
+            ArchiverError: the file cannot be read, or a setting is refused.
         """
         settings = self._whole()
         return settings if self.process is None else of_process(settings, self.process)
@@ -65,21 +65,21 @@ class LoadSettings:
         except SettingRefused as exc:
             if self.config is None:
                 raise
-            read_settings({}, os.environ)  # what the environment holds was refused: nothing to add
+            read_settings({}, os.environ)  # raises if the environment, not the file, is to blame
             raise SettingRefused(f"{self.config}: {exc}") from exc
 
     def tell(self) -> list[Effective]:
-        """Every setting as it holds, and where it comes from; no secret.
+        """Every setting in effect, and where it comes from; secrets are masked.
 
         Raises:
-            ArchiverError: the file cannot be read, or a setting cannot be taken.
+            ArchiverError: the file cannot be read, or a setting is refused.
         """
         self.read()
         return effective(self._table(), os.environ, directory=self._directory)
 
     @property
     def _directory(self) -> Path:
-        """Where relative paths in the file begin."""
+        """The directory to which paths in the file are relative."""
         return self.config.parent if self.config else Path()
 
     def _table(self) -> dict[str, Any]:

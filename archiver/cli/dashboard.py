@@ -1,4 +1,4 @@
-"""The screen of ``archiver status --watch``: what there is to see, drawn into the room there is."""
+"""The screen of ``archiver status --watch``, fitted to the size of the terminal."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -25,7 +25,7 @@ COLUMNS = (
     (72, ("events", "new/s", "newest", "lag", "gaps", "proven")),
     (0, ("new/s", "lag", "gaps", "proven")),
 )
-"""By how many cells there are at least: the columns beside the name of the flow."""
+"""By least width of the terminal, in cells: the columns beside the name of the flow."""
 
 
 class Look(Struct, frozen=True, kw_only=True):
@@ -43,17 +43,17 @@ class View(Struct, frozen=True, kw_only=True):
     look: Look
     every_seconds: float
     rates: Mapping[str, float]
-    """By flow: how many events a second have been new at its head since the look before."""
+    """By flow: new events per second at its head since the last look."""
     readiness: str | None
-    """What the daemon says of itself: empty when it captures; None when nobody was asked."""
+    """Why the daemon does not capture; empty when it does, None when no daemon was asked."""
     is_shared: bool = True
-    """Whether a daemon tells the archive that it is there: one that shares with nobody does not."""
+    """Whether daemons report in to the archive; without sharing, they do not."""
     trouble: str = ""
-    """Why this view is not of now."""
+    """Why this view is out of date; empty when it is not."""
 
 
 def draw(view: View, *, width: int, height: int) -> RenderableType:
-    """The whole screen, of at most so many columns and lines."""
+    """Draw the whole screen, within *width* and *height*."""
     unread = _unread(view)
     shown = max(1, height - FIXED_LINES - len(unread))
     return Group(
@@ -113,13 +113,13 @@ def _table(view: View, *, width: int, lines: int) -> Table:
     for one in _in_order(view)[:lines]:
         cells = _cells(one, view)
         style = "yellow" if _is_behind(one) else ""
-        # As text: what is handed over as str may hold marks that rich obeys.
+        # As Text: in a str, rich would interpret markup.
         table.add_row(Text(make_safe(one.flow)), *(cells[name] for name in names), style=style)
     return table
 
 
 def _cells(one: FlowReport, view: View) -> Mapping[str, Text]:
-    """What each column tells of a flow."""
+    """The cells of a flow, by column."""
     rate = view.rates.get(one.flow, 0.0)
     told = {
         "events": told_count(one.events),
@@ -137,7 +137,7 @@ def _cells(one: FlowReport, view: View) -> Mapping[str, Text]:
 
 
 def _unread(view: View) -> list[Text]:
-    """A line on the flows whose gaps stay, since no account can read them; none without any."""
+    """A line about the flows whose gaps stay since no account can read them, if there are any."""
     flows = [
         f"{make_safe(one.flow)} ({reason})"
         for one in _in_order(view)
@@ -159,7 +159,7 @@ def _foot(view: View, *, shown: int) -> Text:
 
 
 def _in_order(view: View) -> list[FlowReport]:
-    """What is behind first, then what grows, then by name: what needs a look is on the screen."""
+    """Flows that are behind first, then the busiest, then by name: what matters stays visible."""
     return sorted(
         view.look.flows,
         key=lambda one: (

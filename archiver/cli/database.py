@@ -1,4 +1,4 @@
-"""The database of a command: the one of the settings, or a private one.
+"""The database of a command: the one that the settings name, or a private one.
 
 A private server must be started from the main thread and before the event loop, so a command uses
 two blocks::
@@ -44,10 +44,13 @@ from archiver.store.revision import check_schema, require_tables
 log = logging.getLogger(__name__)
 
 STANDSTILL_SECONDS = 60.0
-"""After so long a command that stands still, as by Ctrl-Z, lets go of what it had locked."""
+"""How long a suspended command (Ctrl-Z) may hold locks, before the server ends its transaction."""
 GUARD_SECONDS = 1.0
 MISSES = 60
-"""So often a command asks in vain: who restarts a daemon restarts the server that both use."""
+"""After how many failed looks a command gives up on a private server.
+
+A daemon that uses the same server may be restarted meanwhile, and restarts the server.
+"""
 AWAY = frozenset({"08", "57"})
 
 
@@ -57,20 +60,20 @@ class Place:
 
     url: str = field(repr=False)
     asking_url: str = field(default="", repr=False)
-    """The same for somebody who only reads, on a server of ours."""
+    """On a private server: the same database, for a role that can only read."""
     pool_size: int
     private: bool
-    """Whether it is on a server of ours, which nobody else looks after."""
+    """Whether it is on a private server, which nobody else looks after."""
     answers: Callable[[], bool] = field(default=lambda: True, repr=False)
-    """Tells whether a server of ours is still there; it blocks for a moment."""
+    """Tells whether a private server still answers; it blocks for a moment."""
 
 
 @contextmanager
 def serve_database(settings: Settings, *, told_at: int = logging.DEBUG) -> Iterator[Place]:
-    """Run a private server while the block lasts, unless the settings name one.
+    """Run a private server while the block lasts, unless the settings name a server.
 
-    Blocks until the server answers. Where it is, is logged at the level *told_at*, and at INFO
-    when it is made now.
+    Blocks until the server answers. Its directory is logged at the level *told_at*, or at INFO if
+    it is only now created.
     """
     database = settings.database
     if database.full_url:
@@ -98,7 +101,7 @@ def private_home(settings: Settings) -> Path:
 
 
 def demo_settings(settings: Settings) -> Settings:
-    """The settings of the demonstration's archive: never a server that the user has named."""
+    """The settings of the demonstration's archive, which is never on a server of the user's."""
     binaries = settings.database.postgres_bin
     return replace(
         settings,
@@ -108,10 +111,10 @@ def demo_settings(settings: Settings) -> Settings:
 
 
 def require_archive(settings: Settings) -> None:
-    """Refuse to make an archive where a command is only to read one.
+    """Make sure that there is an archive: a command that only reads must not create one.
 
     Raises:
-        ArchiverError: no server is named, and no private database was made yet that can be read.
+        ArchiverError: no server is named, and there is no private database that can be read.
     """
     home = private_home(settings)
     if not settings.database.url and not is_made(home):
@@ -140,10 +143,10 @@ def require_demo(settings: Settings) -> Settings:
 async def open_database(
     place: Place, *, standstill_seconds: float | None = None
 ) -> AsyncIterator[Engine]:
-    """As `open_views`; and the user may see the tables, too, and lock them.
+    """Like `open_views`, for a user who may also read and lock the tables.
 
     Raises:
-        ArchiverError: as there; or the user is one who only reads the views.
+        ArchiverError: as there; or the user may only read the views.
     """
     within = standstill_seconds or STANDSTILL_SECONDS
     async with open_views(place, standstill_seconds=within) as engine:
@@ -154,12 +157,12 @@ async def open_database(
 
 @asynccontextmanager
 async def open_for_changes(place: Place) -> AsyncIterator[Engine]:
-    """As `open_database`; and it can be written.
+    """Like `open_database`, for a database that can be written.
 
-    What writes waits while it cannot; so it would wait for ever at a standby that somebody named.
+    This is checked here, since a writer waits while it cannot write: on a standby, for ever.
 
     Raises:
-        ArchiverError: as there; or the database takes no changes.
+        ArchiverError: as there; or the database is read-only.
     """
     async with open_database(place) as engine:
         await require_changes(engine)
@@ -168,10 +171,10 @@ async def open_for_changes(place: Place) -> AsyncIterator[Engine]:
 
 @asynccontextmanager
 async def guarded(place: Place) -> AsyncIterator[None]:
-    """Look after a private database while the block lasts, which waits for it.
+    """Watch a private database during the block, which would wait for it for ever.
 
     Raises:
-        ArchiverError: as `guard`; in a group, as all that the block raises.
+        ArchiverError: as `guard`, but in an exception group, like all that the block raises.
     """
     async with asyncio.TaskGroup() as group:
         looking = group.create_task(guard(place, misses=MISSES))
@@ -180,10 +183,10 @@ async def guarded(place: Place) -> AsyncIterator[None]:
 
 
 async def guard(place: Place, *, misses: int) -> NoReturn:
-    """Look after a private database, which nobody else restarts.
+    """Watch a private database, which nobody else restarts.
 
     Raises:
-        ArchiverError: it is gone; whoever starts the archiver again starts it, too.
+        ArchiverError: it has ended; when the archiver is started again, so is the database.
     """
     missed = 0
     while True:
@@ -197,16 +200,16 @@ async def guard(place: Place, *, misses: int) -> NoReturn:
 async def open_views(
     place: Place, *, standstill_seconds: float | None = None
 ) -> AsyncIterator[Engine]:
-    """An engine on an archive of this release's schema, as of `archiver.store.engine.connect`.
+    """An engine on an archive with this release's schema, made by `connect`.
 
-    A private database is migrated to it. One of somebody's server is not touched.
+    A private database is migrated to this schema; one on another server is left as it is.
 
     Raises:
-        ArchiverError: it cannot be reached, or is not at this release's schema.
+        ArchiverError: it cannot be reached, or does not have this release's schema.
     """
     async with connect(place, standstill_seconds=standstill_seconds) as engine:
         if place.private:
-            # With what it needs, this would take a third of the time that other commands begin in.
+            # Imported late: with its dependencies, it takes a third of other commands' start-up.
             from archiver.store.migrating import migrate  # noqa: PLC0415
 
             await migrate(engine)
@@ -217,9 +220,10 @@ async def open_views(
 
 @asynccontextmanager
 async def open_for_questions(place: Place) -> AsyncIterator[Engine]:
-    """As `open_views`, for what a person asks: of a private server, as one who only reads.
+    """Like `open_views`, for queries of a person: on a private server, as a role that only reads.
 
-    Its superuser could read files, end sessions and fill the disk by a query that changes no row.
+    As its superuser, a query that changes no row could still read files, end sessions and fill the
+    disk.
 
     Raises:
         ArchiverError: as there.
@@ -240,7 +244,7 @@ async def connect(
     """An engine on the database, whatever it holds.
 
     Raises:
-        ArchiverError: it cannot be reached, goes away, or gives us no right to what we need.
+        ArchiverError: it cannot be reached, goes away, or does not grant us the rights we need.
     """
     try:
         async with connect_to(
@@ -255,7 +259,7 @@ async def connect(
 
 
 def _told(error: BaseException) -> ArchiverError | None:
-    """*error* of the database in words for people; None when it is another, or our own fault."""
+    """Explain a database *error* to people; None for any other error, or one that is our fault."""
     if not isinstance(error, DatabaseError):
         return None
     reason, state = first_line(error), sqlstate(error)
@@ -270,7 +274,7 @@ def _told(error: BaseException) -> ArchiverError | None:
             "as the primary of a standby, or set default_transaction_read_only off there"
         )
     if state[:2] == RAISED:
-        # What it says may quote a message.
+        # The error's own text is left out, since it may quote a message.
         return ArchiverError(
             f"the database refuses what the archiver does: a trigger or function that is not the "
             f"archiver's raised an error ({state}); its log tells which: mend it or drop it"

@@ -1,7 +1,7 @@
-"""``archiver demo``: everything at once, for half a minute, judged at the end.
+"""``archiver demo``: the whole system for half a minute, with a verdict at the end.
 
 A private Postgres, the simulator and the daemon are started as a user would start them. This
-process only watches them, cuts the streams once, and in the end holds the archive against the
+process only watches them, cuts the streams once, and in the end compares the archive with the
 simulator's truth.
 """
 
@@ -37,12 +37,12 @@ DAEMON = {
     "ARCHIVER_INGEST_SETTLING_SECONDS": "2",
     "ARCHIVER_LOG_FORMAT": "json",
 }
-"""A Flowdock on this machine need not be spared as the real one is."""
+"""Settings of the daemon, which need not spare a simulator as it does the real service."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """What is there when the demonstration begins."""
+    """What has been set up when the demonstration begins."""
 
     plan: Plan
     place: Place
@@ -119,7 +119,7 @@ def demo(
         except KeyboardInterrupt:
             click.echo("stopped; nothing was compared", err=True)
             raise
-        # Before the programs are stopped, which takes a few seconds.
+        # Printed before the programs are stopped, which takes a few seconds.
         if as_json:
             click.echo(json.dumps(summarize(verdict)))
         else:
@@ -129,7 +129,7 @@ def demo(
 
 @contextmanager
 def empty_directory(home: Path) -> Iterator[Path]:
-    """*home*, made empty, and nobody else's while the block lasts.
+    """Create or empty *home*, and lock it against other demonstrations while the block lasts.
 
     Raises:
         ArchiverError: another demonstration runs there, or it cannot be written.
@@ -160,7 +160,7 @@ def _unusable(home: Path, error: OSError) -> ArchiverError:
 
 
 def _discard(old: Path) -> None:
-    """Remove *old* at once; a server that still shuts down in it cannot come in between."""
+    """Remove *old*; renamed first, since a server that is still stopping in it could interfere."""
     doomed = old.with_name(f"{old.name}.old")
     shutil.rmtree(doomed, ignore_errors=True)
     old.rename(doomed)
@@ -172,7 +172,7 @@ def _discard(old: Path) -> None:
 
 @contextmanager
 def simulator(home: Path, world: Mapping[str, Any]) -> Iterator[Program]:
-    """A simulated Flowdock on ports that are free, with a history that ends now."""
+    """Run a simulated Flowdock on free ports, with a history that ends now."""
     options = {"port": 0, "stream-port": 0, "users": USERS, "history-until": "now", **world}
     arguments = [f"--{name}={value}" for name, value in options.items()]
     log = home / "simulator.log"
@@ -182,7 +182,7 @@ def simulator(home: Path, world: Mapping[str, Any]) -> Iterator[Program]:
 
 @contextmanager
 def daemon(home: Path, told: Mapping[str, Any]) -> Iterator[Program]:
-    """The daemon, archiving what the simulator that *told* of itself serves."""
+    """Run the daemon against the simulator that announced *told*."""
     settings = DAEMON | {
         "ARCHIVER_API_URL": told["api_url"],
         "ARCHIVER_STREAM_URL": told["stream_url"],
@@ -197,7 +197,7 @@ async def _perform(stage: Stage) -> Verdict:
     try:
         told = json.loads(stage.simulated.announcement())
     except ProgramEnded:
-        await asyncio.sleep(0)  # Ctrl-C ends both: then it is no fault, and cancels us here
+        await asyncio.sleep(0)  # after Ctrl-C, which ends both and is no error, we end here
         raise
     async with open_database(stage.place) as engine, reach_simulator(told["api_url"]) as simulation:
         with daemon(stage.home, told) as archiving, stage.display:

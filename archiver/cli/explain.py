@@ -79,10 +79,10 @@ async def _read(place: Place, flow: str, id_: int) -> Explanation:
 
 
 async def _find(tx: Transaction, flow: str, paths: Mapping[int, str]) -> int:
-    """The key of the flow that goes by this path or id.
+    """The key of the flow with this path or id.
 
     Raises:
-        ArchiverError: none does.
+        ArchiverError: there is none.
     """
     by_path = {path.casefold(): key for key, path in paths.items()}
     by_id = {str(name): key for name, key in (await directory.flow_keys(tx)).items()}

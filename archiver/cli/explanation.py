@@ -26,12 +26,12 @@ class Explanation(Struct, frozen=True, kw_only=True):
     id: int
     proof: Proof
     not_heard: bool
-    """Whether a daemon captures the flow, and no stream of it stands."""
+    """Whether a daemon captures the flow although no stream of it is open."""
     not_read: str | None
-    """Why nothing is asked for of the flow; None when it may be."""
+    """Why nothing of the flow is requested; None when it may be."""
     forms: Sequence[Form]
     altered: Sequence[int]
-    """The numbers of those whose payload is not what was received."""
+    """The numbers of the forms whose payload is not what was received."""
     message: Fields | None
     revisions: Sequence[Fields]
     tags: Sequence[TagStep]
@@ -41,7 +41,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
 
 
 def describe(found: Explanation) -> None:
-    """Print it; nothing in it has power over the terminal."""
+    """Print the explanation, made safe for the terminal."""
     kind = found.forms[0].event if found.forms else "not archived"
     title = f"{found.flow} {found.id}: {kind}"
     unheard = [told_unheard([found.flow])] if found.not_heard else []
@@ -68,7 +68,7 @@ def _section(title: str, lines: Iterable[str]) -> None:
 
 
 def _proof(proof: Proof, id_: int, *, is_held: bool, unread: str | None) -> Iterator[str]:
-    """Which witness speaks for the id; and of one that is not held, what follows."""
+    """Which witnesses prove the id, and what that means if it is not archived."""
     witnesses = [
         name
         for name, speaks in (("an unbroken stream", proof.streamed), ("a listing", proof.listed))
@@ -147,7 +147,7 @@ def _tag_step(step: TagStep) -> str:
 
 
 def _files(files: Sequence[MessageFile], *, unread: str | None) -> Iterator[str]:
-    """Whether what they hold is kept, since when, and why not."""
+    """Since when the contents of each file are archived, or why they are not."""
     for one in files:
         name = one.file_name or "file"
         if one.sha256:

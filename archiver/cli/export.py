@@ -1,4 +1,4 @@
-"""``archiver export``: what the archive holds, into files that others can read."""
+"""``archiver export``: write what the archive holds to files for people and other programs."""
 
 import asyncio
 import json
@@ -58,28 +58,28 @@ FORMATS = {
 }
 EVENTS = ("archiver.export.lines", "Events")
 BYTES_OF_A_ROW = 1_000
-"""As many bytes of files take about as long as one row."""
+"""This many bytes of files take about as long as one row."""
 CHOOSING = ("words", "patterns", "since", "until", "as_of")
 """The parameters that choose messages."""
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """An export that was asked for."""
+    """An export that was requested."""
 
     style: Format
     chosen: Selection
-    """But for its flows, which the archive tells."""
+    """Still without flows, which are read from the archive."""
     patterns: Sequence[str]
-    """Of flows."""
+    """Patterns of flows."""
     to: Path
     arguments: Mapping[str, Any]
-    """As the manifest tells them."""
+    """As the manifest states them."""
     language: str
-    """Of the search, for an archive that was never made searchable."""
+    """The language of the search, for an archive that was never made searchable."""
 
 
 class Course:
-    """How far a run has come, and for how long it has been at it."""
+    """How far a run has come, and how long it has taken."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -88,11 +88,11 @@ class Course:
 
     @property
     def seconds(self) -> float:
-        """Since it began."""
+        """The time since it began."""
         return time.monotonic() - self._began
 
     def tell(self, tell: Tell, progress: Progress) -> None:
-        """Have people told of *progress*."""
+        """Show *progress* to people, by *tell*."""
         self.is_begun = True
         done = progress.rows + progress.bytes / BYTES_OF_A_ROW
         total = progress.total + progress.total_bytes / BYTES_OF_A_ROW
@@ -238,7 +238,7 @@ def _moment(option: str, told: str | None, now: datetime) -> datetime | None:
 
 
 def _arguments(chosen: Selection, patterns: Sequence[str]) -> dict[str, Any]:
-    """What was asked for, as a manifest tells it: so that it is the same whenever it is asked."""
+    """The arguments for the manifest, with the time of the run only if the query depends on it."""
     told: dict[str, Any] = {
         "flows": list(patterns),
         "since": _plain_time(chosen.since),
@@ -254,7 +254,7 @@ def _arguments(chosen: Selection, patterns: Sequence[str]) -> dict[str, Any]:
 
 
 def _counts_back(query: Query) -> bool:
-    """Tell whether a time in *query* depends on when it is asked."""
+    """Tell whether a time in *query*, as 30d, depends on when the query is asked."""
     times = (
         read_moment(leaf.value)
         for leaf in leaves(query.root)
@@ -279,7 +279,7 @@ def _plain_time(at: datetime | None) -> str | None:
 
 
 def _unproven(manifest: Manifest) -> list[str]:
-    """The flows of which not all that was said is proven to be there."""
+    """The flows that are not proven to be archived completely."""
     return sorted(
         flow
         for flow, standing in manifest.coverage.items()

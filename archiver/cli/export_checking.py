@@ -1,4 +1,4 @@
-"""``archiver export --check``: whether an export is still as its manifest says."""
+"""``archiver export --check``: check whether an export is still as its manifest says."""
 
 import json
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ TOLD_FINDINGS = 20
 
 
 def check_export(export: Path, *, as_json: bool) -> int:
-    """Compare *export* with its manifest and tell; returns the exit status.
+    """Compare *export* with its manifest and print the findings; returns the exit status.
 
     Raises:
-        ArchiverError: there is no export, or none that is finished.
+        ArchiverError: there is no export, or it is not finished.
     """
     manifest = read_manifest(export)
     good: list[File] = []

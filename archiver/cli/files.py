@@ -1,4 +1,4 @@
-"""``archiver files``: which files of messages are not in the archive, and the others saved."""
+"""``archiver files``: list the files of messages that are not archived, and save those that are."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -131,7 +131,7 @@ async def _save(place: Place, flow: str, id_: int, to: Path) -> list[MessageFile
 
 
 async def _write(tx: Transaction, sha256: str, target: Path) -> str:
-    """Write a file's bytes to *target*; whole or not at all."""
+    """Write a file's bytes to *target*, completely or not at all."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _becoming(target) as sink:
@@ -148,7 +148,7 @@ async def _write(tx: Transaction, sha256: str, target: Path) -> str:
 
 @contextmanager
 def _becoming(target: Path) -> Iterator[IO[bytes]]:
-    """What is *target* once the block has ended well; nothing else may be it before."""
+    """A file that becomes *target* when the block ends without an error; *target* must be new."""
     target.touch(exist_ok=False)
     partial = target.with_name(f".{uuid4()}.part")
     try:
@@ -162,7 +162,7 @@ def _becoming(target: Path) -> Iterator[IO[bytes]]:
 
 
 def _names_of(named: Sequence[MessageFile]) -> list[str]:
-    """What the files of a message are called here: by position, too, where one was called so."""
+    """The names under which to save the files of a message; repeated ones begin with a position."""
     names: list[str] = []
     for one in named:
         name = _name_of(one)
@@ -173,7 +173,7 @@ def _names_of(named: Sequence[MessageFile]) -> list[str]:
 
 
 def _name_of(one: MessageFile) -> str:
-    """What a file is called here: as its message calls it, if that can be no other place."""
+    """The name under which to save a file: its own, made safe so that it leads nowhere else."""
     told = "".join(
         "_" if letter in "/\\" or category(letter).startswith("C") else letter
         for letter in one.file_name or ""

@@ -23,7 +23,7 @@ COLUMNS = (
 )
 TOLD_DIFFERENCES = 20
 TOLD_DOUBTS = 5
-"""Of each flow."""
+"""For each flow."""
 TOLD_LETTERS = 60
 MORE = "more differences: --json has them all"
 UNREADABLE = "no account can read this flow now; leave it out with --flow '!{}'"
@@ -32,7 +32,7 @@ UNREADABLE = "no account can read this flow now; leave it out with --flow '!{}'"
 def describe(
     looks: Mapping[str, Look], unreadable: Sequence[str], locked_out: Collection[str] = ()
 ) -> None:
-    """Tell a person what was found in each flow, and what follows.
+    """Print what was found in each flow, and the conclusion.
 
     *locked_out* are the accounts whose tokens were refused.
     """
@@ -49,9 +49,9 @@ def describe(
 
 
 def told_by_then(looks: Mapping[str, Look]) -> Iterator[str]:
-    """What was found by a verification that is stopped: what it repaired, no other one finds.
+    """What an interrupted verification found: the next one does not find what this one repaired.
 
-    What streams told of meanwhile is no difference, and is not taken out yet.
+    Changes that streams reported meanwhile are not differences, but may still be among these.
     """
     lines = _all_differences(looks)
     yield from first_of(lines, TOLD_DIFFERENCES, more="more differences")

@@ -1,4 +1,4 @@
-"""The whole terminal, drawn over again and again; and what Ctrl-Z does to whoever draws."""
+"""Drawing on the whole terminal, and giving it back on Ctrl-Z."""
 
 import os
 import signal
@@ -15,9 +15,9 @@ GIVE_SCREEN, TAKE_SCREEN = b"\x1b[?1049l", b"\x1b[?1049h\x1b[H"
 
 @contextmanager
 def full_screen(console: Console) -> Iterator[Live]:
-    """What draws over all of the terminal while the block lasts.
+    """A live display that takes up the whole terminal while the block lasts.
 
-    What stood there before, and the cursor, come back at the end; and for as long as Ctrl-Z holds.
+    The earlier contents and the cursor come back at the end, and while Ctrl-Z suspends us.
     """
     live = Live(console=console, screen=True, auto_refresh=False)
     with (
@@ -31,20 +31,20 @@ def full_screen(console: Console) -> Iterator[Live]:
 def letting_go(
     console: Console, release: bytes = SHOW_CURSOR, resume: bytes = HIDE_CURSOR
 ) -> Iterator[None]:
-    """While the block lasts, Ctrl-Z writes *release* before it holds us, and *resume* after it.
+    """On Ctrl-Z during the block, write *release* before we are suspended and *resume* after it.
 
-    Past the console and its buffer, which may be in the middle of writing.
+    Both bypass the console and its buffer, which may be in the middle of writing.
     """
 
     def hold(number: int, _frame: FrameType | None) -> None:
         os.write(console.file.fileno(), release)
         signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)  # until somebody has us go on
+        os.kill(os.getpid(), number)  # suspended here, until SIGCONT
         signal.signal(number, hold)
         os.write(console.file.fileno(), resume)
 
     before = signal.getsignal(signal.SIGTSTP)
-    if before is signal.SIG_DFL:  # a shell that knows no jobs has it ignored
+    if before is signal.SIG_DFL:  # a shell without job control has it ignored
         signal.signal(signal.SIGTSTP, hold)
     try:
         yield

@@ -1,4 +1,4 @@
-"""``archiver gaps``: what is missing or doubted, range by range."""
+"""``archiver gaps``: list what is missing or doubted, range by range."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -46,20 +46,20 @@ class Uncertain:
     gaps: Sequence[Gap]
     doubts: Sequence[Doubt]
     untold: Mapping[str, str]
-    """The flows of which nobody knows what is new in them, and why."""
+    """By flow: why nobody knows what is new in it."""
     unmeasured: Mapping[str, str]
-    """The other flows of which it is not known how far their ids go, and why."""
+    """By flow, without those above: why it is not known how far its ids go."""
     unread: Mapping[str, str]
-    """The flows with gaps or doubts that stay, because no account can read them, and why."""
+    """By flow: why no account can read it, so that its gaps or doubts stay."""
     excluded: Sequence[str]
-    """Those of all these that the settings leave out: it stays so."""
+    """Those of the flows above that the settings leave out, so that nothing changes for them."""
     unheard: Sequence[str]
-    """The flows that a daemon captures, and no stream of them stands."""
+    """The flows that a daemon captures although no stream of them is open."""
     daemons: Sequence[Report]
 
     @property
     def is_proof_lacking(self) -> bool:
-        """Tell whether anything is missing, or may be without being a gap."""
+        """Tell whether there are gaps, or flows that may miss something that is not a gap yet."""
         return bool(self.gaps or self.untold or self.unmeasured)
 
 
@@ -109,7 +109,7 @@ def gaps(load: LoadSettings, /, *, patterns: tuple[str, ...], as_json: bool) -> 
         show_json(msgspec.json.encode(told).decode())
     else:
         _describe(found)
-        # One that shares with nobody tells nobody that it is there.
+        # A daemon that does not share its flows does not report in either.
         if settings.sharing.enabled and is_silent(found.daemons):
             click.echo(SILENCE)
     return 1 if found.is_proof_lacking else 0

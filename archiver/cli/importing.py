@@ -1,4 +1,4 @@
-"""``archiver import``: what was exported before, into the archive."""
+"""``archiver import``: archive official exports, or the exported journal of another archive."""
 
 import asyncio
 import json
@@ -31,21 +31,21 @@ from archiver.store.connection import Engine
 from archiver.store.importing import introduce_users
 
 SURVEY_SHARE = 0.1
-"""Of the time that a file takes, what reading it through takes."""
+"""The share of a file's time that it takes to read it through before archiving it."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What became of everything."""
+    """What became of all input."""
 
     files: list[tuple[ExportFile, str | None, Imported]] = field(default_factory=list)
-    """With the path of the flow; None where nothing names it, since nothing was said in it."""
+    """With the path of the flow; None if nothing names it, since the file has no messages."""
     archives: list[tuple[Path, Imported]] = field(default_factory=list)
     """Exports of other archives."""
     people: int = 0
     introduced: int = 0
     total: Imported = field(default_factory=Imported)
-    """Of all files together, and of what is read by now of the next."""
+    """The sum over all files, including what has been read of the current one."""
 
     def count(self, step: Imported) -> None:
         """Count what became of a part of a file."""
@@ -231,7 +231,7 @@ def _describe(report: Report, seconds: float) -> None:
 
 
 def _stopped(imported: Imported, thing: str) -> str:
-    """What is said of an import that is stopped."""
+    """What to say when an import is interrupted."""
     return (
         f"stopped: {counted(imported.read, thing)} read; what is archived of them stays, "
         "and the same command takes the rest"

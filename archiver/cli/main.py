@@ -1,9 +1,8 @@
-"""The command line: which commands there are, and what becomes of errors.
+"""The command line: which commands there are, and how errors are reported.
 
-A command is the click command of the same name in a module of its own, which is imported when it is
-invoked and not before (``import_`` for the one whose name Python keeps for itself). Its click
-object is a `archiver.cli.configuration.LoadSettings`; what it returns is the exit status, None for
-0.
+Each command is a click command of the same name in a module of its own, which is imported only when
+the command is invoked (``import_`` is the one whose name is a keyword of Python). Its click object
+is a `archiver.cli.configuration.LoadSettings`. It returns the exit status, or None for 0.
 """
 
 import logging
@@ -60,17 +59,17 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
 """By group: name to module and one line of help."""
 
 HEARS_HANGUPS = frozenset({"run"})
-"""Commands that SIGHUP does not end; each lets it come once it can be heard."""
+"""Commands that SIGHUP does not end; each unblocks the signal once it can handle it."""
 
 CONFIG = FileName(dir_okay=False)
 
 INTERRUPTED = 128 + signal.SIGINT
 UNREAD = 128 + signal.SIGPIPE
-"""As of a program that does not survive it when nobody reads its output."""
+"""The status of a program that SIGPIPE has ended, since nobody reads its output any more."""
 TERMINATED = 128 + signal.SIGTERM
 
 DROPPED = {SystemExit: signal.SIGTERM, KeyboardInterrupt: signal.SIGINT}
-"""By what its handler raises: the signal that is sent again."""
+"""By the exception that the signal's handler raises: the signal, which is sent again."""
 AGAIN_SECONDS = 0.01
 
 
@@ -101,9 +100,9 @@ class Commands(HelpfulGroup):
 
 
 def _completed(command: click.Command) -> click.Command:
-    """*command*, of which each text is a text, and which takes --config as well.
+    """Make *command* refuse texts that are not UTF-8, and accept --config.
 
-    Before or after the command's name is one to a person.
+    To a user it makes no difference whether --config comes before or after the command's name.
     """
     if isinstance(command, click.Group):
         for one in command.commands.values():
@@ -149,7 +148,7 @@ def cli(ctx: click.Context, config: Path | None) -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line and exit: 0 done, 1 our fault, 2 what the operator can mend."""
+    """Run the command line and exit: as the command says, 1 for a bug, 2 if the user can fix it."""
     signal.signal(signal.SIGTERM, _terminate)
     sys.unraisablehook = _signal_again
     open_standard_streams()
@@ -157,7 +156,7 @@ def main() -> NoReturn:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command that *arguments* name; returns the exit status and tells what went wrong."""
+    """Run the command that *arguments* name; prints what went wrong, returns the exit status."""
     try:
         try:
             status = cli.main(list(arguments), prog_name="archiver", standalone_mode=False)
@@ -181,9 +180,9 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _leave_quietly() -> None:
-    """Have Python say nothing of what an interruption left half made, as an event loop.
+    """Keep Python quiet about objects that an interruption left half made, as an event loop.
 
-    It says so when that goes, as a traceback, and there is nothing to mend.
+    It would print a traceback when it frees them, although there is nothing to fix.
     """
     warnings.simplefilter("ignore", RuntimeWarning)
     sys.unraisablehook = _say_nothing
@@ -194,7 +193,7 @@ def _say_nothing(_: "sys.UnraisableHookArgs") -> None:
 
 
 def _tell(error: Exception) -> int:
-    """Print what went wrong, as fits the one who can mend it; returns the exit status."""
+    """Print an error that the user can fix, or log a bug; returns the exit status."""
     causes = list(leaves(error))
     if any(isinstance(one, ReaderGone) for one in causes):
         return UNREAD
@@ -207,7 +206,7 @@ def _tell(error: Exception) -> int:
 
 
 def _tell_line(told: str) -> None:
-    # It may quote what others said; only the line ends in it are ours.
+    # It may quote foreign text, so each line is made safe; only the line ends are ours.
     lines = map(make_safe, logs.hide(told).split("\n"))
     line = "archiver: error: " + "\n".join(lines)
     if logs.is_journal(sys.stderr, os.environ):
@@ -216,7 +215,7 @@ def _tell_line(told: str) -> None:
 
 
 def _hint(error: click.ClickException) -> str:
-    """Where to read how to use what was used wrongly, in parentheses; empty if it was not that."""
+    """For wrong usage: where to read about the right one, in parentheses; otherwise empty."""
     ctx = error.ctx if isinstance(error, click.UsageError) else None
     if ctx is None:
         return ""
@@ -227,10 +226,10 @@ def _hint(error: click.ClickException) -> str:
 
 
 def _signal_again(told: "sys.UnraisableHookArgs") -> None:
-    """Have the signal come once more that Python dropped; tell of anything else.
+    """Send a signal again that Python has dropped; report everything else as usual.
 
-    What its handler raises is lost in a callback of a weak reference, as imports make them, or
-    while an object goes.
+    What the handler of a signal raises is lost in the callback of a weak reference, as imports use
+    them, and in a finalizer.
     """
     number = DROPPED.get(told.exc_type)
     if number is None:

@@ -11,19 +11,19 @@ from archiver.store.reading import Count
 
 COMPLETE = "100%"
 NAMED = 10
-"""Flows of which the names are told where there are many."""
+"""How many flows are named where there are many."""
 SILENCE = "no daemon reports in: nothing is captured, and what is missed is no gap until one runs"
 
 FILES_OFF = "nothing asks for files: files.enabled is off"
 
 
 def told_count(count: Count) -> str:
-    """A count; of an estimate two digits, marked so."""
+    """A count; an estimate has two significant digits and the mark ``~``."""
     return f"{count.rows:,}" if count.exact else f"~{int(float(f'{count.rows:.2g}')):,}"
 
 
 def told_share(share: float | None) -> str:
-    """Rounded down: only what is complete reads 100%."""
+    """A share, rounded down so that only what is complete reads 100%."""
     if share is None:
         return "?"
     return COMPLETE if share == 1 else f"{math.floor(share * 10_000) / 100:.2f}%"
@@ -85,12 +85,12 @@ def told_unread(flow: str, reason: str) -> str:
 
 
 def told_unheard(flows: Sequence[str]) -> str:
-    """That no stream of some flows stands."""
+    """That no stream of some flows is open."""
     named = ", ".join(flows[:NAMED])
     more = f" and {len(flows) - NAMED:,} more" if len(flows) > NAMED else ""
     return make_safe(f"no stream stands, so nobody hears of edits: {named}{more}")
 
 
 def untold_members(untold: Mapping[str, str]) -> list[dict[str, str]]:
-    """The same of several flows, for JSON."""
+    """Flows and reasons, as JSON has them."""
     return [{"flow": flow, "reason": reason} for flow, reason in untold.items()]

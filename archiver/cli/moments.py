@@ -1,4 +1,4 @@
-"""Times as people give them: so long ago, or a date."""
+"""Times as people write them: how long ago, or a date."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -11,9 +11,9 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 class Moment(click.ParamType[datetime]):
-    """``30d``, ``2w``, ``12h`` or ``90m`` ago; or a date, or a date and time; UTC unless told.
+    """``30d``, ``2w``, ``12h`` or ``90m`` ago, a date, or a date and time; UTC by default.
 
-    What is yet to come is refused: of nothing, anything can be proven.
+    A time in the future is refused: it selects no messages, and a check of none always succeeds.
     """
 
     name = "when"
@@ -36,7 +36,7 @@ def parse(text: str, *, now: datetime) -> datetime:
     """The moment that *text* names, in UTC.
 
     Raises:
-        ValueError, OverflowError: it names none, or one that UTC has no year for.
+        ValueError, OverflowError: it names none, or one whose year in UTC is out of range.
     """
     if ago := re.fullmatch(r"(\d+)([mhdw])", text.strip()):
         return now - timedelta(**{UNITS[ago[2]]: int(ago[1])})
@@ -45,5 +45,5 @@ def parse(text: str, *, now: datetime) -> datetime:
 
 
 def refusal(text: str) -> str:
-    """What is told of *text* that names no moment."""
+    """What to say of a *text* that names no moment."""
     return f"{text!r} is neither like 30d, 2w, 12h nor a date like 2024-05-31"

@@ -1,4 +1,4 @@
-"""Numbers as options and arguments take them; what is none is refused in words."""
+"""Types of options and arguments that are numbers, with plain error messages."""
 
 import math
 from typing import Any
@@ -7,17 +7,17 @@ import click
 from typing_extensions import override
 
 LARGEST = 2**63 - 1
-"""Of what Postgres can count."""
+"""The largest integer of Postgres (bigint)."""
 
 
 class Whole(click.IntRange):
-    """A whole number; both of its bounds are given, or none."""
+    """A whole number, with both bounds or none."""
 
     name = "number"
 
     @override
     def _describe_range(self) -> str:
-        # What click makes of no bounds is none, and of what Postgres can count no help.
+        # Without bounds, click would show a range all the same; and `LARGEST` would help nobody.
         if self.min is None:
             return ""
         return f"x>={self.min}" if self.max == LARGEST else super()._describe_range()
@@ -31,7 +31,7 @@ class Whole(click.IntRange):
 
 
 class Number(click.FloatRange):
-    """Any number; both of its bounds are given, or none."""
+    """Any number, with both bounds or none."""
 
     name = "number"
 
@@ -43,7 +43,7 @@ class Number(click.FloatRange):
             found = super().convert(value, param, ctx)
         except click.BadParameter:
             found = math.nan
-        if math.isnan(found):  # which is out of no range
+        if math.isnan(found):  # NaN passes every check of a range
             self.fail(f"{value!r} is no number{_bounds(self)}", param, ctx)
         return found
 

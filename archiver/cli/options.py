@@ -1,4 +1,4 @@
-"""What commands share: their nearest names, which options exclude others, how files are named."""
+"""What commands share: types of parameters, hints on mistyped commands, exclusive options."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing_extensions import override
 
 
 class FileName(click.Path):
-    """The name of a file or a directory; the empty one, as of a variable not set, is none."""
+    """The name of a file or a directory; an empty one, as of an unset variable, is refused."""
 
     def __init__(self, *, file_okay: bool = True, dir_okay: bool = True) -> None:
         super().__init__(path_type=Path, file_okay=file_okay, dir_okay=dir_okay)
@@ -23,7 +23,7 @@ class FileName(click.Path):
 
 
 class Words(click.types.StringParamType):
-    """A text: bytes that are not UTF-8 are none, and neither a database nor a host takes them."""
+    """A text; bytes that are not UTF-8 are refused, as any database or host would refuse them."""
 
     @override
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -35,7 +35,7 @@ class Words(click.types.StringParamType):
 
 
 class HelpfulGroup(click.Group):
-    """Commands, of which it tells the nearest to who mistypes one."""
+    """A group that suggests the most similar command when one is mistyped."""
 
     @override
     def resolve_command(
@@ -52,10 +52,10 @@ class HelpfulGroup(click.Group):
 
 
 def refuse_beside(reason: str, *names: str) -> None:
-    """Refuse those of the command's parameters *names* that were given, for this *reason*.
+    """Refuse the parameters *names* if any is on the command line, for this *reason*.
 
     Raises:
-        click.UsageError: some were; it tells which.
+        click.UsageError: some are; it says which.
     """
     ctx = click.get_current_context()
     given = [
@@ -68,7 +68,7 @@ def refuse_beside(reason: str, *names: str) -> None:
 
 
 def _called(parameter: click.Parameter) -> str:
-    """What people call *parameter*: ``--format``, ``QUERY``."""
+    """The name of *parameter* for people: ``--format``, ``QUERY``."""
     if isinstance(parameter, click.Option):
         return max(parameter.opts, key=len)
     return parameter.make_metavar(click.get_current_context()).strip("[]")

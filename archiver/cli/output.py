@@ -1,7 +1,7 @@
-"""Standard output and error, for whatever writes to them: click, rich, csv, the logs.
+"""Standard output and standard error, for all that writes to them: click, rich, csv, the logs.
 
-What standard output does not take ends a command, by an error that nothing takes for one of a file
-or a socket. Standard error is for whoever listens: if nobody does, the work goes on.
+If standard output cannot be written, the command ends, with an error that nothing mistakes for that
+of a file or a socket. If standard error cannot be written, that is ignored, and the work goes on.
 """
 
 import io
@@ -19,21 +19,21 @@ STDIN, STDOUT, STDERR = range(3)
 
 
 class OutputLost(ArchiverError):
-    """Standard output takes no more: its disk is full, or it was closed from the start."""
+    """Standard output cannot be written: its disk is full, or it was closed from the start."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(f"cannot write the output: {error.strerror}")
 
 
 class ReaderGone(Exception):
-    """Whoever read standard output has left."""
+    """The reader of standard output has closed it."""
 
 
 class _Output(io.BufferedWriter):
-    """Standard output. It fails once; what is left to be written then goes nowhere."""
+    """Standard output. Only its first failure raises; all that is written later is discarded."""
 
-    # The buffer, not the file below it: were that one ours, a signal could come after it has
-    # written and before it says so, and the buffer would write the same again.
+    # A subclass of the buffer, not of the raw file below it: a signal could interrupt a raw file in
+    # Python after it has written and before it returns, and the buffer would write the same again.
 
     _has_failed = False
 
@@ -62,7 +62,7 @@ class _Output(io.BufferedWriter):
 
 
 class _Notes(io.BufferedWriter):
-    """Standard error, which seems to take everything."""
+    """Standard error; failures to write to it are ignored."""
 
     @override
     def write(self, buffer: Buffer, /) -> int:
@@ -77,13 +77,13 @@ class _Notes(io.BufferedWriter):
 
 
 def open_standard_streams() -> None:
-    """Put the streams of this module in the place of Python's own.
+    """Replace Python's standard streams with those of this module.
 
-    One that was closed when we were started is opened, to nowhere: else the next file or socket
-    would take its number, and what is printed would go there.
+    One that was closed when we were started is opened on /dev/null: otherwise the next file or
+    socket would get its number, and what is printed would go there.
     """
     _keep(STDIN, os.O_RDONLY)
-    _keep(STDOUT, os.O_RDONLY)  # so what is written fails, as it would on a closed one
+    _keep(STDOUT, os.O_RDONLY)  # so that writing fails, as it would on a closed one
     _keep(STDERR, os.O_WRONLY)
     out, notes = (io.FileIO(number, "w", closefd=False) for number in (STDOUT, STDERR))
     sys.stdout = _text(_Output(out), sys.stdout, errors="strict")
@@ -91,7 +91,7 @@ def open_standard_streams() -> None:
 
 
 def _keep(number: int, flags: int) -> None:
-    """Open the file *number* if it is not; those below it must be."""
+    """Open the file descriptor *number* if it is closed; all lower ones must be open."""
     try:
         os.fstat(number)
     except OSError:
@@ -99,10 +99,10 @@ def _keep(number: int, flags: int) -> None:
 
 
 def _text(stream: io.BufferedWriter, before: TextIO | None, *, errors: str) -> TextIO:
-    """Text into *stream*, with what cannot be encoded as for what was there *before*."""
+    """A text stream into *stream*, which handles encoding errors like the one *before* it."""
     return io.TextIOWrapper(
         stream,
-        # Whatever the locale says, as Python itself from 3.15 on: chat is said in all scripts.
+        # Whatever the locale says, as Python itself does from 3.15 on: chat may be in any script.
         encoding="utf-8",
         errors=before.errors if before else errors,
         newline="\n",

@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on a terminal, else a line now and then; on standard error."""
+"""Progress of long work, on standard error: a bar on a terminal, otherwise a line now and then."""
 
 import sys
 import time
@@ -23,7 +23,7 @@ Tell = Callable[[float, str], None]
 
 @contextmanager
 def shown_progress(*, quiet: bool) -> Iterator[Tell]:
-    """Show what is told while the block lasts; nothing if *quiet*."""
+    """A function that shows progress while the block lasts; if *quiet*, it shows nothing."""
     if quiet:
         yield lambda _done, _where: None
     elif can_draw(sys.stderr):
@@ -44,7 +44,7 @@ def shown_progress(*, quiet: bool) -> Iterator[Tell]:
 
 @contextmanager
 def shown_bar(*columns: ProgressColumn, console: Console) -> Iterator[Progress]:
-    """A bar of *columns* at the bottom of a terminal; what is logged meanwhile stands above it."""
+    """A bar of *columns* at the bottom of a terminal; logs are printed above it."""
     with (
         Progress(
             *columns,
@@ -60,7 +60,7 @@ def shown_bar(*columns: ProgressColumn, console: Console) -> Iterator[Progress]:
 
 
 class Above(StringIO):
-    """Prints what is written to it above the bar that *console* shows, which is cleared for it."""
+    """Prints what is written to it above the bar of *console*, which makes room for it."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Above(StringIO):
 
     @override
     def write(self, text: str) -> int:
-        """Print *text*, of whole lines."""
+        """Print *text*, which consists of whole lines."""
         self._console.out(text.removesuffix("\n"), highlight=False)
         return len(text)
 

@@ -1,4 +1,4 @@
-"""``archiver rebuild``: all derived rows from the journal, or only compared with it."""
+"""``archiver rebuild``: recreate all derived rows from the journal, or compare them with it."""
 
 import asyncio
 import json
@@ -41,11 +41,11 @@ class Outcome:
     flows: int = 0
     messages: int = 0
     rows: Counter[str] = field(default_factory=Counter)
-    """Of each table: how many differed."""
+    """By table: how many rows differed."""
     differences: int = 0
-    """In all of them: a row may differ in several fields."""
+    """In all tables; a row may differ in several fields."""
     first: list[tuple[str, Difference]] = field(default_factory=list)
-    """By flow, the first differences."""
+    """The first differences, each with its flow."""
 
     def add(self, flow: str, step: Step) -> None:
         """Count what a step found."""
@@ -157,7 +157,7 @@ def _rows(outcome: Outcome, done: str) -> str:
 
 
 def _stopped(outcome: Outcome, done: str) -> Iterator[str]:
-    """What one that is stopped has done: what it has mended, the next one does not find."""
+    """What an interrupted run has done: the next one does not find what this one has mended."""
     yield from _first(outcome)
     found = f"; {_rows(outcome, done)}" if outcome.differing else ", and no wrong row found"
     yield (

@@ -1,4 +1,4 @@
-"""``archiver rejects``: input that could not be placed; to be listed, shown, and tried again."""
+"""``archiver rejects``: list, show and retry input that could not be placed."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ TOLD = 20
 
 
 class Commands(HelpfulGroup):
-    """Commands, beside what is done without any."""
+    """A group that says, when a command is mistyped, what it does without a command."""
 
     @override
     def resolve_command(

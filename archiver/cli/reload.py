@@ -1,4 +1,4 @@
-"""SIGHUP: which flows are wanted, and what is logged, read again while the daemon goes on."""
+"""SIGHUP: read again which flows are wanted and what is logged, while the daemon goes on."""
 
 import asyncio
 import logging
@@ -15,15 +15,15 @@ from archiver.works import Works
 log = logging.getLogger(__name__)
 
 TAKEN = frozenset({"flows", "private"})
-"""Of an account: what takes effect at once."""
+"""The settings of an account that take effect at once."""
 
 
 async def reload_when_told(
     told: asyncio.Event, load: LoadSettings, works: Works, notifier: Notifier
 ) -> NoReturn:
-    """Read the settings again each time that *told* is set, and do what they say.
+    """Read the settings again each time that *told* is set, and apply them.
 
-    Settings that cannot be taken are told, and those before go on to hold.
+    If they are refused, that is logged, and the earlier ones stay in effect.
     """
     while True:
         await told.wait()

@@ -1,4 +1,4 @@
-"""Bringing in another archive's journal, as ``archiver export --events`` wrote it."""
+"""The import of another archive's journal, as ``archiver export --events`` wrote it."""
 
 import zipfile
 from collections.abc import Callable, Iterator
@@ -27,9 +27,9 @@ from archiver.ingest.restoring import (
 from archiver.store.connection import Engine
 
 CHECK_SHARE = 0.1
-"""Of the time that it takes, what comparing the files with the manifest takes."""
+"""The share of the time that it takes to compare the files with the manifest."""
 LONGEST_LINE_BYTES = 2 * LIMITS.body_bytes + 1_000_000
-"""No byte of what was received takes more than two: escaped in a text, or as hexadecimal digits."""
+"""A byte of what was received takes at most two: escaped in a text, or as hexadecimal digits."""
 
 Count = Callable[[Imported], None]
 """Called with what became of each part."""
@@ -39,7 +39,7 @@ def is_own(path: Path) -> bool:
     """Tell whether *path* is an export that the archiver made.
 
     Raises:
-        ArchiverError: it is a zip that is dangerous.
+        ArchiverError: it is a dangerous zip.
     """
     try:
         if path.is_dir():
@@ -58,10 +58,10 @@ def is_own(path: Path) -> bool:
 
 
 def require_journal(path: Path) -> Manifest:
-    """The manifest of an export that can be brought in.
+    """The manifest of an export that can be imported.
 
     Raises:
-        ArchiverError: it is one of messages, which do not tell how they came to be, or not whole.
+        ArchiverError: it is an export of messages, without their journal, or not complete.
     """
     manifest = read_manifest(path)
     missing = {"flows.jsonl", "users.jsonl", "rejects.jsonl"} - {one.path for one in manifest.files}
@@ -78,7 +78,7 @@ def require_journal(path: Path) -> Manifest:
 async def restore(
     engine: Engine, path: Path, manifest: Manifest, count: Count, tell: Tell
 ) -> Imported:
-    """Archive an export of a journal, when all its files are as the manifest says.
+    """Archive an export of a journal, after checking that all its files are as the manifest says.
 
     Raises:
         ArchiverError: a file is not; nothing is archived then.
@@ -124,7 +124,7 @@ async def restore(
 
 
 def _lines(path: Path, read: Callable[[str], IO[bytes]], name: str) -> Iterator[Line]:
-    """The lines of a file of the export; one is refused that has no end."""
+    """The lines of a file of the export; one that is too long is refused."""
     with read(name) as source:
         number = 0
         while text := source.readline(LONGEST_LINE_BYTES + 1):
@@ -136,7 +136,7 @@ def _lines(path: Path, read: Callable[[str], IO[bytes]], name: str) -> Iterator[
 
 
 def _contents(manifest: Manifest, read: Callable[[str], IO[bytes]]) -> dict[str, Content]:
-    """What files hold, by digest; that each is just that, the manifest has been asked."""
+    """The contents of files, by digest; they have been compared with the manifest before."""
     return {
         file.sha256: Content(file.size_bytes, partial(read, file.path))
         for file in manifest.files

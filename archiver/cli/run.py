@@ -1,7 +1,7 @@
-"""`archiver run`: the daemon, and those who watch over it.
+"""``archiver run``: the daemon, and what watches over it.
 
-With ``sharing.processes`` this is the first of several, and keeps the others: each of those is this
-command again, which is told its number (`archiver.processes`).
+With ``sharing.processes``, this is the first of several processes, and supervises the others. Each
+of those runs this command too, with its number as an option (`archiver.processes`).
 """
 
 import asyncio
@@ -42,14 +42,14 @@ FIRST = 1
 STDIN = 0
 MISSES = 3
 STANDSTILL_SECONDS = 15.0
-"""After so long a daemon that hangs lets go of the flows that it had locked; others may write."""
+"""How long a daemon that hangs may keep its flows locked; then others can write to them."""
 STOP_SECONDS = 0.7
-"""How long the tasks have to leave when told to stop; they wait for nothing but a slow database."""
+"""How long the tasks may take to stop; they wait for nothing but a slow database."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signals:
-    """What whoever runs us wants; set by signals."""
+    """What the operator or supervisor wants; set by signals."""
 
     stop: asyncio.Event
     reload: asyncio.Event
@@ -57,16 +57,16 @@ class Signals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What a process of the daemon runs in."""
+    """The environment in which a process of the daemon runs."""
 
     load: LoadSettings
     settings: Settings
     place: Place
     notifier: Notifier
     processes: Processes
-    """Those that this one keeps."""
+    """The processes that this one supervises."""
     early: Sequence[int]
-    """Signals that came before they could be heard."""
+    """Signals that came before they could be handled."""
 
 
 @click.command
@@ -90,7 +90,7 @@ def run(load: LoadSettings, number: int) -> None:
         settings.sharing.processes if number == FIRST else 1, command=same_command()
     )
     notifier = Notifier(os.environ)
-    for name in OWN:  # a private database would tell systemd of itself
+    for name in OWN:  # a private database would report its own state to systemd
         os.environ.pop(name, None)
     notifier.starting()
     told_at = logging.INFO if number == FIRST else logging.DEBUG
@@ -104,26 +104,27 @@ def run(load: LoadSettings, number: int) -> None:
             early=early,
         )
         asyncio.run(_run(surroundings))
-        # Not after a private database, which may take longer to stop than we wait for it.
+        # Logged before a private database stops, which may take longer than we wait for it.
         log.log(told_at, "stopped")
 
 
 def keep_hangups() -> Sequence[int]:
-    """Keep SIGHUP, which would end us, until it is heard: a database may take long to start.
+    """Collect SIGHUP, which would end us, until it can be handled: a database may start slowly.
 
-    What a terminal says that is closed ends us.
+    On a terminal, it does end us, since it says that the terminal was closed.
     """
     early: list[int] = []
     if not os.isatty(STDIN):
         signal.signal(signal.SIGHUP, lambda number, _: early.append(number))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # it waited while we were imported
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # blocked while we were imported
     return early
 
 
 def end_with_first() -> None:
-    """End, whatever we are at, when the process that keeps us has ended: our input is its pipe.
+    """End this process as soon as its supervisor has ended: standard input is a pipe from it.
 
-    A thread watches: that also holds while the database is opened, and when the event loop hangs.
+    A thread watches the pipe, so this also works while the database is being opened, and when the
+    event loop hangs.
     """
 
     def watch() -> None:
@@ -138,15 +139,15 @@ def end_with_first() -> None:
 
 
 async def _run(given: Surroundings) -> None:
-    """Archive until told to stop; begin anew where the database has gone back to an earlier moment.
+    """Archive until told to stop; start afresh if the database has gone back to an earlier state.
 
-    All that this process knew of it may be wrong then, so nothing is kept but the orders to it.
+    All that this process knew of it may be wrong then, so nothing is kept but the signals.
     """
     signals = Signals(stop=asyncio.Event(), reload=asyncio.Event())
     _hear_signals(signals, given)
     if not given.place.private:
         async with open_for_changes(given.place):
-            pass  # from now on, whatever the database does is waited for
+            pass  # a database that cannot be used fails here; from now on, it is waited for
     while not signals.stop.is_set():
         try:
             await _archive(given, signals)
@@ -174,13 +175,13 @@ async def _archive(given: Surroundings, signals: Signals) -> None:
 
 
 def _hear_signals(signals: Signals, given: Surroundings) -> None:
-    """Have signals heard."""
+    """Install the handlers of signals."""
     loop = asyncio.get_running_loop()
 
     def told_to_stop() -> None:
         signals.stop.set()
         given.notifier.stopping()
-        # A database that does not answer must not hold us; a private one ends with this process.
+        # A database that does not answer must not delay us; a private one ends with this process.
         last_resort = threading.Timer(STOP_SECONDS, os._exit, [0])
         last_resort.daemon = True
         last_resort.start()
@@ -188,7 +189,7 @@ def _hear_signals(signals: Signals, given: Surroundings) -> None:
     had_terminal = os.isatty(STDIN)
 
     def hung_up() -> None:
-        # Also what a terminal says that is closed: then there is nobody left to stop us.
+        # A terminal that is closed sends it too; then there is nobody left to stop us.
         if had_terminal and not os.isatty(STDIN):
             told_to_stop()
         else:
@@ -204,10 +205,10 @@ def _hear_signals(signals: Signals, given: Surroundings) -> None:
 
 @asynccontextmanager
 async def _observing(works: Works, processes: Processes) -> AsyncIterator[Observed]:
-    """What there is to see of the daemon; shown over HTTP while the block lasts, if that is wanted.
+    """The observable state of the daemon; served over HTTP during the block, if that is wanted.
 
     Raises:
-        ArchiverError: nothing can listen where the settings say.
+        ArchiverError: the address in the settings cannot be listened on.
     """
     settings = works.settings.metrics
     observed = Observed(

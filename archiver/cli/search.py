@@ -1,4 +1,4 @@
-"""``archiver search``: the messages that people remember."""
+"""``archiver search``: find messages by what people remember of them."""
 
 import asyncio
 import logging
@@ -33,7 +33,7 @@ FOREVER_SECONDS = 86_400
 REFRESH = " (--refresh)"
 """What to do about messages that cannot be found yet."""
 WAIT = ": a daemon or another --refresh is at it; search again in a while"
-"""What to do when that was done already."""
+"""What to do about them when --refresh was given already."""
 
 
 @click.command(short_help="Find messages by what they say.")
@@ -127,7 +127,7 @@ def search(
         seconds=timeout,
     )
     settings = load()
-    # The answer is all that is wanted, as in archiver sql.
+    # Nothing but the answer is wanted, as in archiver sql.
     logging.getLogger("archiver").setLevel(logging.WARNING)
     if of_demo:
         settings = require_demo(settings)
@@ -150,9 +150,9 @@ def _moment(told: str, *, now: datetime, local: Localize) -> datetime:
 
 
 async def _find(place: Place, asked: Asked, *, language: str | None) -> tuple[Outcome, str]:
-    """What comes of a search, and what to do about what cannot be found yet.
+    """Search; returns the outcome, and what to do about messages that cannot be found yet.
 
-    With a *language*, what is not searchable yet is made so before.
+    With a *language*, all that is archived is made searchable first.
     """
     advice = REFRESH
     async with open_database(place) as engine:
@@ -167,7 +167,7 @@ async def _find(place: Place, asked: Asked, *, language: str | None) -> tuple[Ou
 def _print(
     outcome: Outcome, asked: Asked, zone: tzinfo | None, *, as_json: bool, as_csv: bool
 ) -> None:
-    """Print what was found; what a program does not expect, on standard error."""
+    """Print what was found; for programs, remarks go to standard error."""
     if as_json:
         print_json(outcome.shown, zone)
     elif as_csv:
@@ -200,7 +200,7 @@ def _last(outcome: Outcome, asked: Asked, zone: tzinfo | None) -> Iterator[str]:
 
 
 def _warnings(outcome: Outcome, zone: tzinfo | None, *, advice: str) -> Iterator[str]:
-    """What may be missing in the answer, and why; of what cannot be found yet with *advice*."""
+    """What the answer may lack, and why; with *advice* about messages that cannot be found yet."""
     if not outcome.is_made:
         yield "nothing is searchable yet: archiver run makes it so, or --refresh"
         return

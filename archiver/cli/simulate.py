@@ -1,4 +1,4 @@
-"""``archiver simulate``: a Flowdock on this machine, to develop, demonstrate and judge against."""
+"""``archiver simulate``: a Flowdock on this machine, to develop, demonstrate and test against."""
 
 import asyncio
 import gc
@@ -35,14 +35,14 @@ PORT = Whole(0, 65_535)
 
 
 class Misasked(ArchiverError):
-    """What the options ask for cannot be had: a taken port, a file that holds no faults."""
+    """The options ask for the impossible: a port that is taken, a file that holds no faults."""
 
 
 SERVING = (
     *("host", "port", "stream_port", "rate", "listing_delay", "keepalive", "replay"),
     *("replay_window", "faults_file", "as_json"),
 )
-"""The parameters that say how it is served."""
+"""The parameters that say how the simulated service is served."""
 
 
 @click.command()
@@ -149,10 +149,10 @@ def simulate(
 
 
 def _check_host(host: str) -> None:
-    if not host:  # to a socket that is every address of the machine
+    if not host:  # a socket would take it for every address of the machine
         raise Misasked("--host is empty: name an address to listen on, 0.0.0.0 for all")
     try:
-        host.encode("idna")  # as it is before it is looked up
+        host.encode("idna")  # as a look-up of the address does
     except UnicodeError:
         raise Misasked(f"--host {host!r} is no address to listen on") from None
 
@@ -170,7 +170,7 @@ def _export(settings: Mapping[str, Any], *, until: int, to: Path) -> None:
 
 
 def read_faults(path: Path) -> list[Fault]:
-    """Return the faults of a JSON file; raise `Misasked` that says what is wrong."""
+    """Return the faults of a JSON file; raise `Misasked` with what is wrong in it."""
     try:
         document = json.loads(path.read_bytes())
     except OSError as error:
@@ -190,7 +190,7 @@ async def _run(
     settings: Mapping[str, Any], *, until: int, faults: list[Fault], as_json: bool
 ) -> None:
     stop = asyncio.Event()
-    # A history takes long to make, and all the while the loop hears nothing.
+    # Making a history takes long and blocks the loop, so Python itself has to handle Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         async with Simulator.start(
@@ -216,7 +216,7 @@ async def _run(
                 flowdock.go_live(seed=settings["seed"], rate=settings["rate"])
             _announce(flowdock, as_json=as_json)
             await stop.wait()
-            # Else the interpreter, before it ends, frees a long history message by message.
+            # Otherwise, the interpreter would free a long history message by message at exit.
             gc.freeze()
     except OSError as error:
         where = f"{settings['host']}, ports {settings['port']} and {settings['stream_port']}"

@@ -30,9 +30,9 @@ from archiver.store.asking import Answer, Json, ask
 
 SCHEMA = "archive"
 MOST_ROWS = 10_000
-"""Of a table, for it is made when all of it is there: more than a person reads."""
+"""Limit for a table, which is made only when all rows are there; more than a person reads."""
 LINE_ENDS = str.maketrans("\r\n", "  ")
-"""In JSON they stand between values alone, and mean no more than a space."""
+"""In JSON, line ends occur only between values, and mean no more than a space."""
 
 
 @click.command
@@ -81,7 +81,7 @@ def sql(
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
     settings = load()
-    # Where the answer comes from is clear to who asks; the answer is all that is wanted.
+    # Nothing but the answer is wanted: the user knows which database it comes from.
     logging.getLogger("archiver").setLevel(logging.WARNING)
     if of_demo:
         settings = require_demo(settings)
@@ -102,7 +102,7 @@ async def _tell(
     zone: str,
     seconds: float,
 ) -> str | None:
-    """The answer in its *form*, unless that prints it while it comes."""
+    """The answer in its *form*; None if the form has printed it row by row."""
     async with (
         open_for_questions(place) as engine,
         ask(engine, query, schema=SCHEMA, seconds=seconds, zone=zone) as answer,
@@ -118,7 +118,7 @@ async def _print_json(answer: Answer) -> None:
 
 
 def _distinct(names: Sequence[str]) -> Iterator[str]:
-    """*names*, of which those that were there before get a number: a, a_2."""
+    """Make *names* unique: repeated ones get a number, as in a, a_2."""
     taken: set[str] = set()
     for name in names:
         numbered = (f"{name}_{number}" for number in count(2))
@@ -177,17 +177,17 @@ def _is_all(rows: Sequence[Sequence[Any]], at: int, kinds: tuple[type, ...]) -> 
 
 
 def _cell(value: Any) -> str:
-    """*value* in a table."""
+    """*value* as a cell of a table."""
     if isinstance(value, datetime):
         return value.isoformat(" ", "seconds").replace("+00:00", "Z")
     return _json(value) if isinstance(value, Json) else _text(value)
 
 
 def _text(value: Any) -> str:
-    """All of *value*, in the words of Postgres."""
+    """All of *value*, as Postgres writes it."""
     match value:
         case timedelta() if value < timedelta():
-            # Behind a day a plain hour would be one after it, to Python as to Postgres.
+            # Days and hours each have their own sign: without one, the hours would be positive.
             return f"-{-value}".replace(", ", ", -")
         case bool() | list() | tuple():
             return _json(value)
@@ -202,7 +202,7 @@ def _text(value: Any) -> str:
 
 
 def _json(value: Any) -> str:
-    """*value* in one line of JSON, with all its digits; what JSON has no word for as text."""
+    """*value* on one line of JSON, with all its digits; types that JSON does not have, as text."""
     match value:
         case Json():
             return value.translate(LINE_ENDS)

@@ -1,4 +1,4 @@
-"""``archiver status``: what is archived, proven and missing."""
+"""``archiver status``: show what is archived, proven and missing."""
 
 import asyncio
 import json
@@ -182,7 +182,7 @@ def _tell(found: Look, *, as_json: bool, is_shared: bool) -> None:
         click.echo(json.dumps(_plain(found)))
         return
     _print(found)
-    # One that shares with nobody tells nobody that it is there.
+    # A daemon that does not share its flows does not report in either.
     if is_shared and leases.is_silent(found.daemons):
         click.echo(SILENCE)
 
@@ -234,9 +234,9 @@ def _cells(one: FlowReport, *, at: datetime) -> Sequence[str]:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    """A table; on a terminal, names of flows are broken to what it has room for.
+    """A table; on a terminal, names of flows are wrapped to fit its width.
 
-    Where they would be less than `NARROWEST`, each flow becomes a block of lines.
+    If they would get less than `NARROWEST` cells, each flow becomes a block of lines.
     """
     widest, *widths = (max(map(cell_len, column)) for column in zip(NAMES, *rows, strict=True))
     room = widest

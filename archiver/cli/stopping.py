@@ -1,4 +1,4 @@
-"""What is said of work that somebody stops before it is done."""
+"""What to say when work is interrupted."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager

@@ -1,8 +1,8 @@
 """Tables for people.
 
-On a terminal, a table is as wide as there is room: texts are broken, and when even that does not
-help, each row becomes a block of lines. Elsewhere it is as wide as it needs to be, and long texts
-are cut: whoever wants all of them asks for JSON or CSV. COLUMNS says how much room there is.
+On a terminal, a table fits its width: texts are wrapped, and if that is not enough, each row
+becomes a block of lines. Elsewhere, a table is as wide as it needs to be, and long texts are cut;
+JSON and CSV have all of them. The environment variable COLUMNS overrides the width.
 """
 
 import shutil
@@ -22,15 +22,15 @@ from archiver.cli.terminal import has_colours, is_terminal, make_safe
 
 UNBOUNDED_CELLS = 10_000
 CUT_CELLS = 60
-"""Of a text where no terminal breaks it."""
+"""Limit for a text where there is no terminal to wrap it for."""
 BROKEN_CELLS = 12
-"""Texts are not broken into less than this."""
+"""The least width to which texts are wrapped."""
 GAP_CELLS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """How a column is shown; what is neither a number nor short gives way to the others."""
+    """How a column is shown; those that are neither numbers nor short may be wrapped or cut."""
 
     name: str
     is_number: bool = False
@@ -38,12 +38,12 @@ class Column:
 
     @property
     def is_whole(self) -> bool:
-        """Tell whether its cells are neither broken nor cut."""
+        """Tell whether its cells are neither wrapped nor cut."""
         return self.is_number or self.is_short
 
 
 def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-    """Print *rows*, whatever they hold; numbers are never broken nor cut."""
+    """Print *rows*, whatever they hold; numbers are never wrapped or cut."""
     click.echo(table_text(columns, rows), nl=False)
 
 
@@ -95,7 +95,7 @@ def _cut(column: Column, cell: str) -> str:
 
 
 def _least_cells(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> int:
-    """How much room a table needs at least."""
+    """The least width of a table."""
     least = (_least(column, [row[at] for row in rows]) for at, column in enumerate(columns))
     return sum(least) + GAP_CELLS * (len(columns) - 1)
 
@@ -119,20 +119,20 @@ def clipped(text: str, letters: int) -> str:
 
 
 def first_of(lines: Sequence[str], most: int, *, more: str = "more") -> Iterator[str]:
-    """The first of *lines*, and if those are not all, how many *more* there are, in such words."""
+    """The first of *lines*; if there are others, then also how many, in the words *more*."""
     yield from lines[:most]
     if len(lines) > most:
         yield f"… and {len(lines) - most:,} {more}"
 
 
 def counted(count: int, thing: str) -> str:
-    """So many of a *thing*, whose plural ends in s."""
+    """*count* with the name of a *thing* whose plural ends in s."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def moment(at: datetime | None) -> str:
-    """A time to the second, in UTC, as Z says; a dash when it is not known."""
+    """A time in UTC, to the second, with a Z at the end; a dash when it is not known."""
     if at is None:
         return "-"
     told = at.astimezone(UTC)
-    return f"{told.date()} {told:%H:%M:%S}Z"  # %Y would tell the year 1 by one digit
+    return f"{told.date()} {told:%H:%M:%S}Z"  # %Y would write the year 1 with one digit

@@ -1,4 +1,4 @@
-"""``archiver verify``: what is claimed, held against what Flowdock lists."""
+"""``archiver verify``: compare what is claimed with what Flowdock lists."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ from archiver.store.coverage import Standing
 from archiver.works import Works
 
 Unfinished = dict[str, dict[int, Difference]]
-"""By the paths of flows that are still to be verified: what was found of them by then."""
+"""By path of a flow that still has to be verified: what was found in it so far."""
 
 
 @dataclass(slots=True)
@@ -50,9 +50,9 @@ class Findings:
 
     looks: dict[str, Look] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
-    """Flows that were to be verified, and that no account can read now."""
+    """Flows that should be verified, but that no account can read now."""
     locked_out: dict[str, str] = field(default_factory=dict)
-    """Accounts whose tokens were refused, and where these come from."""
+    """By account whose token was refused: where the token comes from."""
 
 
 @click.command
@@ -167,10 +167,10 @@ async def _look_through(
     since: datetime | None,
     account: str,
 ) -> None:
-    """Verify what the account of that name can read, and no other has finished before.
+    """Verify the flows that *account* can read and that no other account has finished.
 
     Raises:
-        TokenRefused: it is locked out, in a group; its flows are *unfinished* then.
+        TokenRefused: its token is refused (in an exception group); its flows are *unfinished* then.
     """
     source = means.source
     mine = {
@@ -200,11 +200,11 @@ def _locking_out(
 
 
 async def _meet(works: Works, settings: AccountSettings, patterns: Sequence[str]) -> Account:
-    """An account that knows its flows, those that are to be verified, and how far they have come.
+    """An account with those of its flows that are to be verified, and their newest ids looked up.
 
     Raises:
-        TokenRefused: the service does not know the token; perhaps in a group.
-        Unreachable: it gives no answer.
+        TokenRefused: the service does not accept the token; perhaps in an exception group.
+        Unreachable: the service does not answer.
     """
     account = works.account(settings)
     try:
@@ -222,7 +222,7 @@ async def _meet(works: Works, settings: AccountSettings, patterns: Sequence[str]
 
 
 def _tell(tell: Tell, found: Findings) -> None:
-    # Flows count alike: a private conversation has few messages among very many ids.
+    # All flows have the same weight: a private conversation has few messages among very many ids.
     shares = [
         look.looked.size() / look.claimed.size() for look in found.looks.values() if look.claimed
     ]

@@ -1,4 +1,4 @@
-"""``archiver status --watch``: the archive read again and again, on one screen."""
+"""``archiver status --watch``: read the archive again and again, and show it on one screen."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -19,7 +19,7 @@ PATIENCE = aiohttp.ClientTimeout(total=1.0)
 Read = Callable[[], Awaitable[Look]]
 """Reads the archive once."""
 Count = Callable[[Look], Awaitable[Mapping[str, int]]]
-"""Counts, by flow, the events that have come at its head since a look."""
+"""Counts, by flow, the events that are new at its head since a look."""
 
 
 async def watch(
@@ -27,8 +27,8 @@ async def watch(
 ) -> NoReturn:
     """Show what *read* and *count* give, until cancelled.
 
-    With *listen*, where the daemon tells of itself, whether it captures is shown as well; else, if
-    *is_shared*, that none is heard of.
+    With *listen*, the address of the daemon's endpoints, it is shown whether the daemon captures;
+    otherwise, if *is_shared*, whether any daemon reports in.
     """
     console = Console(highlight=False, color_system="auto" if has_colours() else None)
     with full_screen(console) as live:
@@ -43,10 +43,10 @@ async def watch(
 async def views(
     read: Read, count: Count, *, every_seconds: float, listen: str | None, is_shared: bool = True
 ) -> AsyncIterator[View]:
-    """What is to be shown, again and again; while the database is away, what was shown last.
+    """Yield what to show, again and again; while the database is away, what was shown last.
 
     Raises:
-        DatabaseError: it is away from the beginning.
+        DatabaseError: the database is away from the beginning.
     """
     last: View | None = None
     async with aiohttp.ClientSession(timeout=PATIENCE) as session:
@@ -74,7 +74,7 @@ async def views(
 
 
 async def ask_readiness(session: aiohttp.ClientSession, listen: str) -> str:
-    """Why the daemon that tells of itself at *listen* does not capture; empty when it does."""
+    """Why the daemon whose endpoints are at *listen* does not capture; empty when it does."""
     try:
         async with session.get(f"http://{listen}/readyz") as answer:
             told = await answer.json()

@@ -1,4 +1,4 @@
-"""The clock of whoever reads: a time zone as people name it."""
+"""The time zone of the reader, as people name it."""
 
 from datetime import UTC, datetime, tzinfo
 from typing import Any
@@ -30,25 +30,25 @@ class Zone(click.ParamType[tzinfo]):
 
 
 def on_clock(at: datetime, zone: tzinfo | None) -> datetime:
-    """The moment *at* on the clock of *zone*; on that of this machine, if none is given.
+    """The moment *at* in *zone*, or in the time zone of this machine if none is given.
 
-    Where a clock does not go so far, as in the year 9999, as it is.
+    A time that the zone cannot express, as at the end of the year 9999, is returned as it is.
     """
     try:
         return at.astimezone(zone)
-    except (OverflowError, ValueError):  # the latter from the clock of the machine
+    except (OverflowError, ValueError):  # the latter from the machine's time zone
         return at
 
 
 def localize(at: datetime, zone: tzinfo | None) -> datetime:
-    """The moment that *at* names on the clock of *zone*, or of this machine.
+    """The moment that the local time *at* means in *zone*, or in this machine's time zone.
 
-    An hour that a clock leaves out is told by the clock as it was before; so a day that begins with
-    one begins when the clock is put forward.
+    A time that does not exist, since clocks were put forward, has the offset from before the
+    change. So a day that begins with such an hour begins when clocks are put forward.
     """
     if zone is not None:
         return at.replace(tzinfo=zone)
-    # astimezone() would take the offset of after, and come to an hour before. To the microsecond,
-    # as whole seconds are exact.
+    # astimezone() would use the offset from after the change, and be an hour early. Microseconds
+    # are put back afterwards, since only whole seconds are exact as a float.
     seconds = at.replace(microsecond=0).timestamp()
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=at.microsecond)

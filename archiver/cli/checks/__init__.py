@@ -1,1 +1,1 @@
-"""What ``archiver check`` looks at, one module a subject; each tells results and raises nothing."""
+"""The checks of ``archiver check``, one module for each subject; they return results, no errors."""

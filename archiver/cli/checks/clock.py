@@ -1,16 +1,16 @@
-"""Do the clocks agree? Times of events come from several."""
+"""Do the clocks agree? The times of events come from several."""
 
 from datetime import datetime, timedelta
 
 from archiver.cli.checks.result import Result, ok, warning, wrong
 
 SLIGHT = timedelta(seconds=3)
-"""The header Date tells whole seconds, and an answer takes a while."""
+"""Allowed, since the header Date has whole seconds, and an answer takes a while."""
 GRAVE = timedelta(seconds=60)
 
 
 def check_clock(whose: str, told: datetime, began: datetime, ended: datetime) -> Result:
-    """Hold the time *told* between *began* and *ended* against our own."""
+    """Compare the time *told*, which was read between *began* and *ended*, with our own."""
     ahead = told - ended if told > ended else min(told - began, timedelta())
     if abs(ahead) <= SLIGHT:
         return ok("clock", f"agrees with that of {whose}")

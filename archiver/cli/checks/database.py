@@ -1,4 +1,4 @@
-"""Can the archive be written, is it at this release's schema, does its clock agree?"""
+"""Can the archive be written, does it have this release's schema, does its clock agree?"""
 
 import asyncio
 import os
@@ -25,11 +25,11 @@ from archiver.store.revision import check_schema, latest, require_tables
 
 OLDEST = 150_000
 TRIED_BYTES = 100_000
-"""More than a table that is full has room for."""
+"""More than the free space in a table's pages, so that the server has to use more of the disk."""
 
 
 def check_database(settings: Settings) -> list[Result]:
-    """Tell what there is to know of the database; a private one is started for that."""
+    """Check the database; a private one is started for that."""
     home = private_home(settings)
     try:
         if not settings.database.full_url and not is_made(home):
@@ -82,7 +82,7 @@ async def _of_rights(engine: Engine, user: str) -> AsyncIterator[Result]:
 
 
 async def _of_writing(engine: Engine) -> AsyncIterator[Result]:
-    """Whether the server takes something; it is rolled back."""
+    """Whether the server lets us write; what is written is rolled back."""
     try:
         async with engine.connect() as tx:
             await try_writing(tx, os.urandom(TRIED_BYTES), now=datetime.now(UTC))

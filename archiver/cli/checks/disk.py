@@ -13,9 +13,9 @@ NONE_BYTES = 200_000_000
 
 
 def check_disk(settings: Settings) -> Iterator[Result]:
-    """Look at the disk of a private database; that of a server of yours is out of sight.
+    """Check the disk of a private database; that of another server cannot be seen from here.
 
-    Of what is no directory nothing is told here: no database can be kept there anyway.
+    A place that is not a directory gives no result: no database can be kept there anyway.
     """
     if settings.database.full_url:
         return

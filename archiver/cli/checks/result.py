@@ -1,4 +1,4 @@
-"""What a check found, and how to mend it."""
+"""What a check found, and how to fix it."""
 
 from typing import Literal
 
@@ -23,7 +23,7 @@ def ok(subject: str, told: str) -> Result:
 
 
 def warning(subject: str, told: str, mend: str) -> Result:
-    """It works, and is not as it should be."""
+    """It works, but is not as it should be."""
     return Result(subject=subject, verdict="warning", told=told, mend=mend)
 
 

@@ -33,7 +33,7 @@ STREAM_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """What it takes to ask for one account."""
+    """What is needed for the requests of one account."""
 
     session: aiohttp.ClientSession
     settings: Settings
@@ -120,7 +120,7 @@ def _of_patterns(account: Account, joined: list[str], wanted: list[str]) -> Iter
 
 
 async def _unreadable(client: Client, paths: list[str], tell: Tell) -> list[Result]:
-    """Ask each flow for its newest message; what cannot be read is told."""
+    """Request the newest message of each flow; returns a result for each that cannot be read."""
     found: dict[str, Result] = {}
     done = 0
 

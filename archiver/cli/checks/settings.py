@@ -1,4 +1,4 @@
-"""Are the settings what somebody meant, and do only those read the secrets who should?"""
+"""Are the settings what was meant, and can only the right people read the secrets?"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ SAFE_MODES = frozenset({"verify-full", "verify-ca"})
 def check_settings(
     settings: Settings, told: Sequence[Effective], config: Path | None
 ) -> Iterator[Result]:
-    """Tell what was given, by whom it can be read, and what travels in clear."""
+    """Check which settings are given, who can read the secrets, and what travels unencrypted."""
     if settings.accounts:
         yield ok("settings", _given(told, config))
     else:

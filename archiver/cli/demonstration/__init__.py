@@ -1,1 +1,1 @@
-"""What ``archiver demo`` is made of: what it starts, what is seen of that, and how it is judged."""
+"""The parts of ``archiver demo``: what it starts, what it shows, and how it is judged."""

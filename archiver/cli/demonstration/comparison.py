@@ -1,8 +1,8 @@
-"""An archive against a statement of the truth, row by row; no I/O.
+"""Comparing an archive with a statement of the truth, row by row; no I/O.
 
 The truth is what the simulator tells under ``/_simulator/truth``: records whose ``kind`` is
 ``flow``, ``conversation``, ``thread``, ``message``, ``gone`` or ``file``. The archive is what its
-views show. Both are brought into one shape, and what differs is named: flow, id, field, and both
+views show. Both are converted to one shape; a difference has a flow, an id, a field, and both
 values.
 """
 
@@ -24,11 +24,11 @@ MISSING = "(missing)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """One value that the archive does not have as the service has it."""
+    """A value that is not the same in the archive as in the service."""
 
     flow: str
     id: str
-    """Of a message its number, of a thread ``thread …``; empty for the flow itself."""
+    """The id of a message, or ``thread …`` for a thread; empty for the flow itself."""
     field: str
     expected: Json
     found: Json
@@ -50,13 +50,13 @@ class FlowTruth:
 
     @property
     def threads_in_use(self) -> set[str]:
-        """The threads that messages name: of others the service never says a word."""
+        """The threads that messages name; the service never mentions others."""
         used = {message["thread_id"] for message in self.messages.values()}
         return used & self.threads.keys()
 
 
 def read_truth(records: Iterable[Row], *, me: int) -> dict[str, FlowTruth]:
-    """By the archive's name: what the user *me* can see of the truth."""
+    """By the archive's name of each flow: what the user *me* can see of the truth."""
     truth: dict[str, FlowTruth] = {}
     names: dict[str, str] = {}
     for record in records:
@@ -81,7 +81,7 @@ def read_truth(records: Iterable[Row], *, me: int) -> dict[str, FlowTruth]:
 
 
 def _name(record: Row, me: int) -> str | None:
-    """What the archive calls a flow or conversation; None when *me* is no member of it."""
+    """The archive's name of a flow or conversation; None when *me* is not a member of it."""
     members = record["members"]
     if me not in members:
         return None
@@ -127,7 +127,7 @@ def expected_message(record: Row) -> dict[str, Json]:
 
 def archived_message(row: Row) -> dict[str, Json]:
     """A row of ``archive.messages`` in the shape of `expected_message`."""
-    # Only of these is the text the whole content; that of others is drawn from their detail.
+    # Only in these is the text all of the content; in others it is derived from the detail.
     plain = row["detail"] is None or row["event"] in {"comment", "file"}
     return {
         "event": row["event"],
@@ -185,13 +185,13 @@ def compare(
 
 
 def read_contents(records: Iterable[Row]) -> dict[str, str]:
-    """The digest of what each file holds, by the path in messages."""
+    """The digest of each file's contents, by its path in messages."""
     contents = {one["path"]: one["sha256"] for one in records if one["kind"] == "file"}
     return {_storable(path): digest for path, digest in contents.items()}
 
 
 def compare_files(contents: Mapping[str, str], attachments: Iterable[Row]) -> Iterator[Difference]:
-    """Yield every file of ``archive.attachments`` that is not kept as it is."""
+    """Yield every file of ``archive.attachments`` whose contents are missing or wrong."""
     for row in attachments:
         expected = contents.get(row["path"])
         if expected is not None and row["sha256"] != expected:

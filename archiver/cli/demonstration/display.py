@@ -1,4 +1,4 @@
-"""Where the demonstration shows itself: on a terminal, as plain lines, as JSON, as a picture."""
+"""The displays of the demonstration: a terminal, plain lines, JSON, a picture."""
 
 import json
 import re
@@ -28,7 +28,7 @@ FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 
 class Display(Protocol):
-    """What shows scenes; a context, within which it has the terminal."""
+    """Shows scenes; as a context manager, it has the terminal while the block lasts."""
 
     def announce(self, told: str) -> None:
         """Say something before the first scene."""
@@ -47,7 +47,7 @@ class Display(Protocol):
 
 
 def choose_display(*, as_json: bool, picture: Path | None) -> Display:
-    """The display that fits whoever reads our output."""
+    """Choose the display for whoever or whatever reads our output."""
     if picture is not None:
         return Picture(picture)
     if as_json:
@@ -56,18 +56,18 @@ def choose_display(*, as_json: bool, picture: Path | None) -> Display:
 
 
 class Screen:
-    """A terminal: one screen, drawn again and again, and gone at the end."""
+    """A terminal: one screen, which is drawn again and again, and removed at the end."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False)
         self._screen = full_screen(self._console)
 
     def announce(self, told: str) -> None:
-        """Say it above."""
+        """Print it before the screen is drawn."""
         click.echo(told)
 
     def show(self, scene: Scene) -> None:
-        """Draw *scene* into the window as it is now."""
+        """Draw *scene* to fit the window's present size."""
         width, height = self._console.size
         self._live.update(draw(scene, width=width, height=height), refresh=True)
 
@@ -93,7 +93,7 @@ class PlainLines:
         self._shown: tuple[str, float] | None = None
 
     def announce(self, told: str) -> None:
-        """Say it in a line."""
+        """Print it as a line."""
         click.echo(told)
 
     def show(self, scene: Scene) -> None:
@@ -156,7 +156,7 @@ def _has_wide_letters(one: Happening) -> bool:
 
 
 class Picture(PlainLines):
-    """The liveliest scene of all, as an SVG file; without wide letters, which fonts make narrow."""
+    """The liveliest scene, as an SVG file; none with wide letters, which fonts draw too narrow."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -184,5 +184,5 @@ class Picture(PlainLines):
             )
             console.print(draw(scene, width=width, height=height))
             svg = console.export_svg(title="archiver demo")
-        # No fonts from other hosts: whoever looks at the picture is nobody else's business.
+        # No fonts from other hosts, which would learn who looks at the picture.
         self._path.write_text(FONTS.sub("", svg))

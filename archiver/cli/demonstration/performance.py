@@ -26,25 +26,25 @@ from archiver.store.showing import FlowShown
 
 LOOK_SECONDS = 0.5
 ENDING_SECONDS = 9.0
-"""What settling and comparing take, of the time that was asked for."""
+"""The part of the requested time that settling and comparing take."""
 SHORTEST_LIVE_SECONDS = 5.0
 PATIENCE_SECONDS = 60.0
 """How long the archive may take to prove everything after the last event."""
 LAST_SECONDS = 5.0
-"""How long differences may still go away when nothing is to be listed again: edits on their way."""
+"""How long differences may remain when nothing is to be listed again: edits may be on their way."""
 NEWS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How long the demonstration lasts, from when (by the monotonic clock)."""
+    """How long the demonstration lasts, and when it began, by the monotonic clock."""
 
     seconds: float
     began: float
 
 
 class Performance:
-    """One demonstration, its programs running."""
+    """One demonstration, whose programs are running."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Performance:
         self._news_after: dict[int, int] = {}
 
     async def run(self) -> Verdict:
-        """Let it all happen; returns what the comparison found."""
+        """Run the demonstration; returns what the comparison found."""
         began = self._now()
         ends = max(self._plan.seconds - ENDING_SECONDS, began + SHORTEST_LIVE_SECONDS)
         await self._watch("archiving", until=began + (ends - began) / 3)
@@ -89,14 +89,14 @@ class Performance:
             await asyncio.sleep(min(LOOK_SECONDS, max(0.0, until - self._now())))
 
     async def _look(self) -> None:
-        """See how the archive stands, and show it."""
+        """Read the present state of the archive, and show it."""
         for program in self._programs:
             program.require_running()
         streams = await self._simulation.streams()
         async with self._engine.connect() as tx:
             self._shown = await showing.flows_shown(tx)
             for flow in self._shown:
-                # What is older than the first look is history, and no news.
+                # What is older than the first look is history, not news.
                 if flow.standing.due:
                     self._news_after.setdefault(flow.flow_key, flow.standing.due)
             news = await showing.happenings(tx, self._news_after, most=NEWS)
@@ -107,7 +107,7 @@ class Performance:
         self._display.show(self._scene)
 
     async def _judge(self) -> Verdict:
-        """Wait until the archive has settled, and compare it; once more if it had not."""
+        """Compare the archive once it has settled, and again until it is right or time is up."""
         until = self._now() + PATIENCE_SECONDS
         was_listed = False
         records = await self._simulation.truth()
@@ -132,13 +132,13 @@ class Performance:
         return is_known and not any(flow.gaps for flow in self._shown)
 
     def _has_doubts(self) -> bool:
-        """Tell whether anything is still to be listed again, since a stream was opened."""
+        """Tell whether anything is still to be listed again after a stream was opened."""
         return any(flow.standing.doubted for flow in self._shown)
 
     async def _compare(
         self, truth: dict[str, FlowTruth], contents: dict[str, str]
     ) -> tuple[list[Difference], int]:
-        """What differs; and how many files of messages are kept, all of them compared."""
+        """The differences, and how many files are archived, all of which were compared."""
         async with self._engine.connect() as tx:
             messages = await showing.messages_shown(tx)
             threads = await showing.threads_shown(tx)

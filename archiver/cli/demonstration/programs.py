@@ -1,4 +1,4 @@
-"""Commands of ours as processes of their own, started as a user would start them."""
+"""Commands of the archiver in processes of their own, started as a user would start them."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ PREFIX = "ARCHIVER_"
 
 
 class ProgramEnded(ArchiverError):
-    """A program ended that should have gone on; the text holds the end of its log."""
+    """A program that should have gone on has ended; the text holds the end of its log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +28,10 @@ class Program:
     process: subprocess.Popen[str]
 
     def announcement(self) -> str:
-        """The first line that it prints; waits for it.
+        """Wait for the first line that it prints.
 
         Raises:
-            ProgramEnded: it ended without a word.
+            ProgramEnded: it ended without printing any.
         """
         line = self.process.stdout.readline() if self.process.stdout else ""
         if not line:
@@ -40,10 +40,10 @@ class Program:
         return line
 
     def require_running(self) -> None:
-        """Make sure that it runs.
+        """Make sure that it is still running.
 
         Raises:
-            ProgramEnded: it does not.
+            ProgramEnded: it is not.
         """
         status = self.process.poll()
         if status is not None:
@@ -60,7 +60,7 @@ def run_program(
 ) -> Iterator[Program]:
     """Run ``archiver NAME ARGUMENTS`` while the block lasts, with these settings and no others.
 
-    What it logs goes to the file *log*.
+    Its logs go to the file *log*.
     """
     kept = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
     with log.open("w") as sink:
@@ -87,7 +87,7 @@ def run_program(
 
 
 def _dying_with_us() -> list[str]:
-    """What asks Linux to stop a child when this process is killed; nothing elsewhere."""
+    """A command that has Linux stop a child when this process is killed; empty elsewhere."""
     prefix = ["setpriv", "--pdeathsig", "TERM"]
     try:
         asked = subprocess.run([*prefix, "true"], capture_output=True, check=False)  # noqa: S603

@@ -1,4 +1,4 @@
-"""What the demonstration has seen so far: the archive as it grows, from one look to the next."""
+"""What the demonstration has seen of the growing archive, updated by each look at it."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,7 +8,7 @@ from archiver.domain.model import is_private
 from archiver.store.showing import FlowShown, Happening
 
 RATE_SECONDS = 2.5
-"""Over how long the rate is an average."""
+"""The rate is the average over this time."""
 KEPT_HAPPENINGS = 60
 CLOSED_SECONDS = 4.0
 """How long a gap that was closed is still shown."""
@@ -78,7 +78,7 @@ class Scene:
 
     @property
     def proven(self) -> float:
-        """The share of all ids that is proven, every flow counting alike."""
+        """The proven share of ids, as an average over the flows."""
         return sum(line.proven for line in self.lines) / max(1, len(self.lines))
 
     @property
@@ -92,7 +92,7 @@ class Scene:
     def look(
         self, shown: Sequence[FlowShown], happened: Iterable[Happening], *, now: float
     ) -> None:
-        """Take note of the archive as it is at the time *now*."""
+        """Update the scene with the archive as it is at the time *now*."""
         self.now = now
         self.lines = tuple(_lines(shown))
         self._follow_gaps(shown)
@@ -103,7 +103,7 @@ class Scene:
             self._totals.popleft()
 
     def _follow_gaps(self, shown: Sequence[FlowShown]) -> None:
-        """A gap that shrinks is one gap: it is told from others by its ends overlapping."""
+        """Find out which gaps are new or closed; a gap that overlaps an earlier one is the same."""
         before = self.open_gaps
         after: dict[Span, GapShown] = {}
         met: set[Span] = set()

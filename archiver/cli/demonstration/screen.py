@@ -1,4 +1,4 @@
-"""The demonstration's screen: a scene, drawn into the lines and columns that there are."""
+"""The demonstration's screen: a scene, drawn to fit the size of the terminal."""
 
 from collections.abc import Iterator
 from datetime import UTC
@@ -46,7 +46,7 @@ def draw(scene: Scene, *, width: int, height: int) -> RenderableType:
 def _title(scene: Scene, width: int) -> Text:
     title = Text(" Flowdock archiver ", style="bold")
     title.append("demo", style="dim")
-    # The time was chosen for the traffic; what is then left to do takes as long as it takes.
+    # The requested time is for the traffic; what is left to do after it may take longer.
     clock = "" if scene.phase == SETTLING else f" {scene.now:3.0f} of {scene.seconds:.0f} s"
     phase = "closing the last gaps" if scene.phase == SETTLING else scene.phase
     title.append(f"{phase} {clock} ".rjust(width - title.cell_len))

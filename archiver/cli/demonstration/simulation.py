@@ -1,4 +1,4 @@
-"""The simulator's control endpoints, asked from another process."""
+"""A client of the simulator's control endpoints."""
 
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -39,7 +39,7 @@ class Simulation:
         return int(told["fired"].get("refuse", 0))
 
     async def stop_traffic(self) -> None:
-        """Let nothing more happen."""
+        """Stop the simulated traffic."""
         await self._ask("POST", "stop_traffic")
 
     async def _ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
@@ -51,10 +51,10 @@ class Simulation:
 
 @asynccontextmanager
 async def reach_simulator(api_url: str) -> AsyncIterator[Simulation]:
-    """The simulator at *api_url*, while the block lasts.
+    """A client of the simulator at *api_url*, while the block lasts.
 
     Raises:
-        ArchiverError: it stops answering.
+        ArchiverError: the simulator does not answer.
     """
     try:
         async with aiohttp.ClientSession(timeout=PATIENCE) as session:

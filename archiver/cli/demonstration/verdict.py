@@ -34,20 +34,20 @@ QUERIES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The archive held against the truth."""
+    """How the archive compares with the truth."""
 
     differences: tuple[Difference, ...]
     flows: int
     conversations: int
     events: int
-    """Archived, edits and the like included."""
+    """All that were archived, including edits and the like."""
     messages: int
-    """Compared, field by field."""
+    """Those that were compared, field by field."""
     threads: int
     edited: int
     deleted: int
     files: int
-    """Of messages, whose bytes were compared."""
+    """Files of messages whose bytes were compared."""
     gaps_left: int
     gaps_closed: int
     disconnections: int
@@ -56,12 +56,12 @@ class Verdict:
 
     @property
     def is_equal(self) -> bool:
-        """Tell whether the archive is what it should be, and knows it."""
+        """Tell whether the archive is what it should be, and proves it."""
         return not self.differences and not self.gaps_left
 
     @property
     def is_good(self) -> bool:
-        """Tell whether it is equal, and was put to the test."""
+        """Tell whether it is equal, and the streams were cut to put it to the test."""
         return self.is_equal and self.disconnections > 0
 
 
@@ -78,7 +78,7 @@ def summarize(verdict: Verdict) -> dict[str, Any]:
 
 
 def describe(verdict: Verdict) -> None:
-    """Tell the verdict to a person, and how to look further."""
+    """Print the verdict for people, and how to look further."""
     for line in _lines(verdict):
         click.echo(line)
     differences = [make_safe(str(one))[:LONGEST_LINE] for one in verdict.differences]
@@ -122,7 +122,7 @@ def _headline(verdict: Verdict) -> str:
 
 
 def command_name() -> str:
-    """How to call this very program from the shell that called it."""
+    """The command by which the user's shell can run this same program."""
     program = Path(sys.prefix, "bin", "archiver")
     if not program.exists():
         return f"{quote(sys.executable)} -m archiver"

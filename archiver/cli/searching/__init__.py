@@ -1,1 +1,1 @@
-"""What ``archiver search`` is made of: the search itself, and how its answers are shown."""
+"""The parts of ``archiver search``: the search itself, and how its results are shown."""

@@ -1,4 +1,4 @@
-"""A search from the query to all that is shown of its answer."""
+"""A search, from the query to all that is shown of the result."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -21,7 +21,7 @@ from archiver.store.search_queue import Backlog
 from archiver.store.search_showing import Found, Neighbour
 
 RANKED = 500
-"""The newest messages, among which those that fit best are chosen."""
+"""How many of the newest matches are ranked, to choose the best."""
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -29,7 +29,7 @@ class Asked(Struct, frozen=True, kw_only=True):
 
     query: Query
     now: datetime
-    """On the reader's clock."""
+    """In the reader's time zone."""
     localize: Localize
     most: int
     older_than: Hit | None = None
@@ -40,7 +40,7 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 
 class Shown(Struct, frozen=True, kw_only=True):
-    """A message that was found, and where it says what was searched."""
+    """A message that was found, and where in it the matches are."""
 
     hit: Hit
     message: Found
@@ -49,7 +49,7 @@ class Shown(Struct, frozen=True, kw_only=True):
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """What came of a search."""
+    """The result of a search."""
 
     shown: Sequence[Shown]
     page: Page
@@ -59,21 +59,21 @@ class Outcome(Struct, frozen=True, kw_only=True):
     lacks_parts: bool
     """Whether the query asks for parts of words, and the database has no index of them."""
     next_hit: Hit | None
-    """What comes next is older than this; None when nothing does."""
+    """The next page has what is older than this; None when there is no next page."""
 
 
 class Refreshed(Struct, frozen=True):
-    """What came of making messages searchable."""
+    """The result of making messages searchable."""
 
     messages: int
     is_elsewhere: bool
-    """Whether what is left is left to another, who is at it."""
+    """Whether the rest is left to another process, which is already at it."""
 
 
 async def refresh(engine: Engine, *, language: str) -> Refreshed:
-    """Make searchable what is not yet, unless another is at it.
+    """Make all messages searchable, unless another process is already at it.
 
-    The *language* is for an archive of which nothing is: else it stays what the daemon made it.
+    The *language* only counts if none is searchable yet; otherwise the archive keeps its own.
     """
     made = 0
 
@@ -147,7 +147,7 @@ async def _search(engine: Engine, meaning: Meaning, asked: Asked) -> tuple[Page,
 
 def _next(page: Page) -> Hit | None:
     if page.searched_from is not None:
-        # All that is newer was looked at: the time need not be spent on it again.
+        # All that is newer was searched, so no time need be spent on it again.
         return page.searched_from
     return None if page.is_last else page.hits[-1]
 

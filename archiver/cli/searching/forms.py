@@ -1,4 +1,4 @@
-"""Answers of a search for programs, and the texts by which a search goes on."""
+"""Results of a search for programs, and the cursors with which a search is continued."""
 
 import csv
 import json
@@ -32,16 +32,16 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def write_cursor(hit: Hit) -> str:
-    """*hit* as a text for whoever goes on behind it."""
+    """A cursor with which a search goes on after *hit*."""
     place = ((hit.said_at - _EPOCH) // _MICROSECOND, hit.flow_key, hit.message_id)
     return b32encode(_CURSOR.pack(*place, _check(*place))).decode().lower().rstrip("=")
 
 
 def read_cursor(told: str) -> Hit:
-    """The hit that `write_cursor` wrote.
+    """The hit of a cursor.
 
     Raises:
-        ValueError, OverflowError: *told* is nothing that it wrote.
+        ValueError, OverflowError: *told* is not a cursor that `write_cursor` has written.
     """
     try:
         padded = told.strip().upper() + "=" * (-len(told.strip()) % 8)
@@ -58,7 +58,7 @@ def _check(*place: int) -> int:
 
 
 class Cursor(click.ParamType[Hit]):
-    """Where a search goes on, as the search before it told."""
+    """A cursor as an option: where to go on, as the previous search has printed it."""
 
     name = "cursor"
 
@@ -71,10 +71,10 @@ class Cursor(click.ParamType[Hit]):
 
 
 def link(message: Found) -> str | None:
-    """Where Flowdock showed the message; None where that is not known.
+    """The address at which Flowdock showed the message; None where that is not known.
 
-    Nobody else shares the place of a private one; and a flow may go by its id, which leads nowhere,
-    until it is listed, or while another one goes by its path.
+    A private message has none that others can open. A flow has its id instead of its path until it
+    is listed, or while another flow has that path, and the id makes no address.
     """
     path = message.flow
     if is_private(path) or path.count("/") != 1 or "@" in path:
@@ -83,14 +83,14 @@ def link(message: Found) -> str | None:
 
 
 def print_json(shown: Sequence[Shown], zone: tzinfo | None) -> None:
-    """Print one object a line."""
+    """Print one object for each message, each on a line."""
     for one in shown:
         line = json.dumps(_object(one, zone), ensure_ascii=False)
         show_json(line.encode(errors="backslashreplace").decode())
 
 
 def print_csv(shown: Sequence[Shown], zone: tzinfo | None) -> None:
-    """Print a header, and one row a message; tags as a JSON list."""
+    """Print a header, and one row for each message; tags are a JSON list."""
     writer = csv.writer(sys.stdout)
     writer.writerow(COLUMNS)
     for one in shown:

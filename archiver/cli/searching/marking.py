@@ -1,7 +1,7 @@
-"""Where in a message what is searched stands, and how well the message fits.
+"""Where in a message the matches of a query are, and how well the message fits.
 
-Texts are searched folded and spaced (`archiver.domain.query_text`), so a message is folded once
-more, letter by letter, to know from which of its letters each folded one came.
+Texts are searched in a folded and spaced form (`archiver.domain.query_text`). To find the matches
+in the message itself, it is folded again, letter by letter, noting where each letter came from.
 """
 
 import re
@@ -25,13 +25,13 @@ from archiver.domain.query_text import (
 from archiver.store.search_meaning import Meaning
 
 Span: TypeAlias = tuple[int, int]
-"""Letters of a message, from the first up to the last, without it."""
+"""A range of letters of a message; its end is exclusive."""
 Stems: TypeAlias = Mapping[str, frozenset[str]]
 
 MOST_MARKS = 500
-"""For each text of a query, in one message."""
-# A letter with what changes it when it is folded: accents, the voicing of kana, colours of skin,
-# the vowel and the end of a syllable of Hangul.
+"""Limit for each text of a query, in one message."""
+# A letter with the characters that change how it is folded: accents, voicing marks of kana, skin
+# tones, the vowel and the final consonant of a Hangul syllable.
 _LETTER = re.compile(
     r"[\s\S][\u0300-\u036f\u0653-\u0655\u1160-\u11ff\u3099\u309a\ufe00-\ufe0f\uff9e\uff9f"
     r"\U0001f3fb-\U0001f3ff]*"
@@ -40,7 +40,7 @@ _BLANK = "   "
 
 
 class _Folded(Struct, frozen=True):
-    """A folded text, and from which letters each of its letters came."""
+    """A folded text, and the letters of the original from which each of its letters came."""
 
     text: str
     origins: Sequence[Span]
@@ -50,7 +50,7 @@ class _Folded(Struct, frozen=True):
 
 
 class _Said(Struct, frozen=True):
-    """What a message says, in all forms in which it is looked through."""
+    """The text of a message, in all forms in which it is searched."""
 
     text: str
     folded: _Folded
@@ -58,7 +58,7 @@ class _Said(Struct, frozen=True):
 
 
 def marks(text: str, meaning: Meaning, stems: Stems) -> list[list[Span]]:
-    """For each text that a message must say, where *text* says it."""
+    """For each text that the query requires: where *text* contains it."""
     folded = _folded(text)
     said = _Said(text[:LONGEST_TEXT], folded, _spaced(folded))
     return [
@@ -68,12 +68,12 @@ def marks(text: str, meaning: Meaning, stems: Stems) -> list[list[Span]]:
 
 
 def words_of(said: Iterable[str]) -> set[str]:
-    """The words whose stems tell where words of a query stand in other forms."""
+    """All words in these texts, whose stems show where words of a query occur in other forms."""
     return {word for text in said for word in words(fold(text))}
 
 
 def merged(found: Iterable[Sequence[Span]]) -> list[Span]:
-    """All spans in their order; those that touch are one."""
+    """All spans in order; those that touch or overlap are merged into one."""
     told: list[Span] = []
     for begin, end in sorted(span for spans in found for span in spans):
         if told and begin <= told[-1][1]:
@@ -84,7 +84,7 @@ def merged(found: Iterable[Sequence[Span]]) -> list[Span]:
 
 
 def fitness(text: str, found: Sequence[Sequence[Span]]) -> float:
-    """How well a message fits: it says all, often, close together, and little else."""
+    """How well a message fits: best if it says all, often, close together, and little else."""
     said = [spans for spans in found if spans]
     if not said:
         return 0.0
@@ -93,7 +93,7 @@ def fitness(text: str, found: Sequence[Sequence[Span]]) -> float:
 
 
 def _narrowest(found: Sequence[Sequence[Span]]) -> int:
-    """The letters from the first to the last of one span of each."""
+    """The length of the shortest passage that contains a span of each text."""
     stops = sorted((begin, end, of) for of, spans in enumerate(found) for begin, end in spans)
     last: dict[int, Span] = {}
     best = stops[-1][1]
@@ -120,7 +120,7 @@ def _found(pattern: Pattern, said: _Said, meaning: Meaning, stems: Stems) -> Ite
 
 
 def _words(wanted: set[str], folded: _Folded, stems: Stems) -> Iterator[Span]:
-    """Words of which a lexeme is *wanted*, or parts of them."""
+    """Words with a lexeme that is *wanted*, or else the parts of them that are."""
     for match in WORD.finditer(folded.text):
         if match[0] in wanted or not wanted.isdisjoint(stems.get(match[0], ())):
             yield folded.span(*match.span())
@@ -131,7 +131,7 @@ def _words(wanted: set[str], folded: _Folded, stems: Stems) -> Iterator[Span]:
 
 
 def _chains(wanted: Sequence[str], within: _Folded) -> Iterator[Span]:
-    """Where all *wanted* stand one after the other, with what a star stands for between them."""
+    """Where all *wanted* follow one another, with only what a star matches between them."""
     text = within.text
     at = text.find(wanted[0])
     for _ in range(MOST_MARKS):
@@ -150,13 +150,13 @@ def _chains(wanted: Sequence[str], within: _Folded) -> Iterator[Span]:
             for place, one in chain:
                 begin = place + len(one) - len(one.lstrip())
                 yield within.span(begin, begin + len(one.strip()))
-            # The space behind this word may be the one before the next.
+            # The space after this word may also be the one before the next match.
             at = end - 1 - wanted[-1].endswith(" ")
         at = text.find(wanted[0], at + 1)
 
 
 def _is_of_a_star(gap: str, before: str, behind: str) -> bool:
-    """Tell whether a star stands for *gap*: letters of one word, which may begin or end in it."""
+    """Tell whether a star matches *gap*: letters of one word, which may begin or end in it."""
     if not WORD.match(before):
         gap = gap.removeprefix(" ")
     if not WORD.match(behind):
@@ -165,7 +165,7 @@ def _is_of_a_star(gap: str, before: str, behind: str) -> bool:
 
 
 def _parts(wanted: str, within: _Folded) -> Iterator[Span]:
-    """Where *wanted* stands; the spaces around it are not marked."""
+    """Where *wanted* occurs; the spaces around it are not marked."""
     lead = len(wanted) - len(wanted.lstrip())
     letters = wanted.strip()
     at = within.text.find(wanted) if letters else -1
@@ -189,7 +189,7 @@ def _folded(text: str) -> _Folded:
 
 
 def _spaced(folded: _Folded) -> _Folded:
-    """The spaced form; the spaces that it adds come from nowhere."""
+    """The spaced form; the spaces that it adds have no letters in the original."""
     letters: list[str] = []
     origins: list[Span] = []
     at = 0

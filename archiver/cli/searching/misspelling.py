@@ -1,4 +1,4 @@
-"""Words of a query that were perhaps meant as a filter."""
+"""Words of a query that may have been meant as a filter."""
 
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -8,15 +8,15 @@ from archiver.store.search_meaning import leaves
 
 SHORTEST = 3
 NEARLY = 0.75
-"""As difflib measures it: *form* is just so near to *from*."""
+"""The least similarity, as difflib measures it: *form* and *from* have just this."""
 NAMES = tuple(name for name in (*FIELDS, HISTORY) if len(name) >= SHORTEST)
-"""The shorter ones are near to too many words."""
+"""Without the shorter ones, which are similar to too many words."""
 
 
 def told_misspelt(query: Query) -> Iterator[str]:
-    """Lines about words that begin nearly as a filter does.
+    """Hints about words that begin almost like a filter.
 
-    They are words nevertheless: people search for ``std::vector`` and ``http://host``.
+    They are still searched for as words: people search for ``std::vector`` and ``http://host``.
     """
     for one in leaves(query.root):
         if not isinstance(one, Text) or one.is_exact:

@@ -1,7 +1,7 @@
-"""Answers of a search for people: each message with its flow, time and sender, and what is near.
+"""Results of a search for people: each message with its flow, time, sender and neighbours.
 
-On a terminal, texts are broken to its width; elsewhere each line of a message is one line. Nothing
-that a message says has power over the terminal. A long message is shown around its first mark.
+On a terminal, texts are wrapped to its width; elsewhere, each line of a message is one line.
+Messages are made safe for the terminal. A long message is shown in part, around its first mark.
 """
 
 import re
@@ -23,7 +23,7 @@ from archiver.store.search_showing import Found, Neighbour
 MARK = "bold black on yellow"
 MOST_LETTERS = 900
 LETTERS_BEFORE = 250
-"""Of a long message, before its first mark."""
+"""How many letters of a long message are shown before its first mark."""
 MOST_LINES = 12
 LINES_BEFORE = 3
 NEIGHBOUR_CELLS = 160
@@ -34,7 +34,7 @@ _LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 
 
 def show(shown: Sequence[Shown], zone: tzinfo | None, *, last: Sequence[str]) -> None:
-    """Print *shown* and the lines *last*, by a pager if that is more than a terminal shows."""
+    """Print *shown* and the lines *last*, through a pager if they do not fit on the terminal."""
     room = shutil.get_terminal_size((80 if is_terminal() else UNBOUNDED_CELLS, 24)).columns
     console = Console(
         width=max(20, room),
@@ -55,7 +55,7 @@ def show(shown: Sequence[Shown], zone: tzinfo | None, *, last: Sequence[str]) ->
 
 
 def _broken(line: Text, console: Console) -> Iterator[Text]:
-    """*line* in the room that there is; what goes on below looks like no line of its own."""
+    """Wrap *line* to the console; its further lines are indented, to look like parts of it."""
     if line.cell_len <= console.width:
         yield line
         return
@@ -73,7 +73,7 @@ def _lines(one: Shown, zone: tzinfo | None, width: int) -> Iterator[Text]:
             yield _neighbour(near, at, zone, width)
     lead = Text("▌ ", style="yellow") if one.around else Text("  ")
     for line in _said(message.said, one.marks):
-        # Each piece of a broken line stands below the others.
+        # Wrapped here, so that all pieces of a line have the same lead.
         for piece in line.wrap(_PLAIN, max(10, width - 2), overflow="fold"):
             piece.rstrip()
             yield Text.assemble(lead, piece)
@@ -119,7 +119,7 @@ def _neighbour(near: Neighbour, at: datetime | None, zone: tzinfo | None, width:
         told.append(f"{then:%H:%M:%S} " if is_same_day else f"{then.date()} {then:%H:%M:%S} ")
     told.append(f"{make_safe(near.nick or '-')}: ")
     if near.is_deleted:
-        # A file or an inbox item keeps what it says.
+        # A file or an inbox item keeps its text when it is deleted.
         told.append("deleted: " if near.content else "deleted", style="red")
     room = min(width, NEIGHBOUR_CELLS) - told.cell_len
     said = "(not known)" if near.content is None else near.content
@@ -127,7 +127,7 @@ def _neighbour(near: Neighbour, at: datetime | None, zone: tzinfo | None, width:
 
 
 def _said(said: str, spans: Sequence[tuple[int, int]]) -> Iterator[Text]:
-    """What a message says, with its marks: all of it, or what is around the first."""
+    """The lines of a message, with its marks: all of them, or those around the first mark."""
     begin, end = _excerpt(said, spans[0][0] if spans else 0)
     ends = [*_LINE_END.finditer(said, begin, end)]
     starts = [begin, *(match.end() for match in ends)]
@@ -146,7 +146,7 @@ def _said(said: str, spans: Sequence[tuple[int, int]]) -> Iterator[Text]:
 
 
 def _excerpt(said: str, mark: int) -> tuple[int, int]:
-    """The letters to show of *said*, so that the one at *mark* is among them."""
+    """The range of letters of *said* to show, which includes the one at *mark*."""
     earliest = max(0, mark - LETTERS_BEFORE)
     if earliest == 0 or len(said) <= MOST_LETTERS:
         earliest = 0
