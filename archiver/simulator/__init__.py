@@ -1,1 +1,1 @@
-"""A Flowdock to develop, demonstrate and judge against; it shares no code with what it judges."""
+"""A Flowdock to develop, demonstrate and test against; it shares no code with what it tests."""

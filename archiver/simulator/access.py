@@ -1,4 +1,4 @@
-"""Who asks, and with which parameters; how answers and refusals look."""
+"""Who makes a request, and with which parameters; the form of answers and of refusals."""
 
 import json
 import math
@@ -19,7 +19,7 @@ MAX_HEAD_BYTES = 8192
 """A request whose head is longer is answered with 400."""
 
 ID = "[0-9]{1,19}"
-"""A pattern of ids in addresses; what is longer is nobody's."""
+"""A pattern of ids in addresses; a longer number is no id."""
 
 MAX_DEPTH = 100
 """How deep the JSON of a request may nest."""
@@ -43,7 +43,7 @@ class Refused(Exception):
 
 
 def invalid(**errors: str) -> Refused:
-    """Return the refusal of wrong parameters: 400, each with what is wrong about it."""
+    """Return the refusal (400) of wrong parameters, with what is wrong with each."""
     named = {name: [problem] for name, problem in errors.items()}
     return Refused(400, "Validation error", named)
 
@@ -51,7 +51,7 @@ def invalid(**errors: str) -> Refused:
 def answer(
     body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """Return *body* (JSON, or bytes of it already) as an answer of the API."""
+    """Return *body* (a value, or JSON that is encoded already) as an answer of the API."""
     encoded = body if isinstance(body, bytes) else wire.encode(body)
     return web.Response(
         body=encoded, status=status, headers=headers,
@@ -95,7 +95,7 @@ async def _answered(request: web.Request, handler: Endpoint) -> web.StreamRespon
 
 
 def authenticated(endpoint: Endpoint) -> Endpoint:
-    """Let only users in."""
+    """Make *endpoint* refuse requests without a user's credentials."""
 
     async def guarded(request: web.Request) -> web.StreamResponse:
         asker(request)
@@ -105,7 +105,7 @@ def authenticated(endpoint: Endpoint) -> Endpoint:
 
 
 def asker(request: web.Request) -> User:
-    """Return the user whose credentials a request carries; refuse it (401) when nobody's."""
+    """Return the user whose credentials a request carries; refuse it (401) if they are nobody's."""
     user = user_of(request, request.app[WORLD].directory)
     if user is None:
         raise Refused(401, "unauthorized")
@@ -113,10 +113,10 @@ def asker(request: web.Request) -> User:
 
 
 def user_of(request: web.Request, directory: Directory) -> User | None:
-    """Return whose credentials a request carries; None when they are nobody's, or disabled.
+    """Return the user whose credentials a request carries; None if there is none, or disabled.
 
-    A token as the Basic user name (whatever the password), e-mail address and password, a Bearer
-    token, or ``access_token`` in the address.
+    Credentials are a token as the Basic user name (whatever the password), e-mail address and
+    password, a Bearer token, or ``access_token`` in the address.
     """
     user = _holder(request, directory)
     return None if user is None or user.disabled else user
@@ -145,7 +145,7 @@ def organization_of(request: web.Request) -> Organization:
 
 
 def readable_flow(request: web.Request, name: str) -> Flow:
-    """Return a flow that the asker has joined; else refuse: 403, or 404 when it is hidden."""
+    """Return a flow that the asker has joined; refuse others with 403, or 404 if it is hidden."""
     directory = request.app[WORLD].directory
     flow = visible_flow(request, name)
     if asker(request).id not in flow.members:
@@ -169,7 +169,7 @@ async def parameters(request: web.Request) -> dict[str, Any]:
         return given
     try:
         return given | await _body(request)
-    # All that comes of a wrong charset, coding or boundary as well.
+    # Including all errors that a wrong charset, encoding or boundary causes.
     except (ValueError, LookupError, RuntimeError, web.RequestPayloadError):
         raise Refused(400, "malformed body") from None
 
@@ -202,12 +202,12 @@ def text_of(given: Mapping[str, Any], name: str) -> str:
 
 
 def truth_of(given: Mapping[str, Any], name: str) -> bool:
-    """Return a parameter that says yes or no; refuse anything else."""
+    """Return a boolean parameter; refuse anything else."""
     if str(given[name]).lower() not in {"1", "true", "0", "false"}:
         raise invalid(**{name: "is invalid"})
     return is_true(given[name])
 
 
 def is_true(value: object) -> bool:
-    """Tell whether a boolean parameter says yes, as JSON or as text."""
+    """Tell whether a boolean parameter is true, as JSON or as text."""
     return str(value).lower() in {"1", "true"}

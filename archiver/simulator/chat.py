@@ -1,7 +1,7 @@
 """What is said in flows and conversations: messages, comments, files, and passing signals.
 
-Each takes an id of its flow's own sequence and is told to the streams. Ids are taken by ephemeral
-events and by mutations as well, so the stored ones have holes.
+Each gets an id from the sequence of its flow, and is sent to the streams. Ephemeral events and
+mutations take ids as well, so the ids of stored messages have holes.
 """
 
 from base64 import urlsafe_b64encode
@@ -26,14 +26,14 @@ from archiver.simulator.entities import (
 from archiver.simulator.log import StreamLog
 
 FIRST_PRIVATE_ID = 9_492_900_000
-"""Private messages share one sequence of ten-digit ids, over all conversations."""
+"""Private messages of all conversations share one sequence of ten-digit ids."""
 
 
 class Chat:
-    """All that is said, and where. *clock* says the time of what happens, in milliseconds.
+    """All that is said, and where. *clock* gives the time of all that happens, in milliseconds.
 
-    A message is listed from *listing_delay_ms* after it was sent. *seed* settles every id that is
-    drawn; the last *replay_window* events of the streams are kept.
+    A message is listed once *listing_delay_ms* have passed since it was sent. *seed* determines
+    every random id. The last *replay_window* events of the streams are kept for replay.
     """
 
     def __init__(
@@ -45,12 +45,12 @@ class Chat:
         self.directory = Directory(self.chance)
         self.log = StreamLog(replay_window)
         self.files: dict[str, tuple[str, bytes]] = {}
-        """Path of an attachment to its content type and bytes."""
+        """By path of an attachment: its content type and bytes."""
         self._private_head = FIRST_PRIVATE_ID
 
     @property
     def flows(self) -> list[Flow]:
-        """Every flow, in the order of foundation."""
+        """Every flow, in the order in which they were created."""
         return list(self.directory.flows.values())
 
     @property
@@ -60,7 +60,7 @@ class Chat:
 
     @contextmanager
     def at(self, clock: Clock) -> Iterator[None]:
-        """Let what is done inside happen at the times that *clock* says."""
+        """Give all that is done in the block the times of *clock*."""
         usual, self.clock = self.clock, clock
         try:
             yield
@@ -69,7 +69,7 @@ class Chat:
 
     @contextmanager
     def unheard(self) -> Iterator[None]:
-        """Let what is done inside change the truth without a word on the streams."""
+        """Send nothing of what is done in the block to the streams; it still changes the truth."""
         usual, self.log.muted = self.log.muted, True
         try:
             yield
@@ -100,8 +100,8 @@ class Chat:
     ) -> Message:
         """Store a message and stream it. *user* None is an integration.
 
-        The text of a ``message`` and of a ``comment`` is searched for tags. In a flow, each chat
-        message without *thread* begins a thread of its own.
+        The text of a ``message`` and of a ``comment`` is searched for tags. In a flow, each
+        ``message`` or ``file`` without *thread* begins a thread of its own.
         """
         sent = self.clock()
         message = Message(
@@ -168,7 +168,7 @@ class Chat:
         uuid: str | None = None,
         external_user_name: str = "",
     ) -> Message:
-        """Upload a file: event ``file``, its description both content and only attachment."""
+        """Upload a file: an event ``file``, with a description as content and only attachment."""
         folder = self._folder(place)
         described: Json = {
             "path": f"{folder}/{file_name}",
@@ -197,7 +197,7 @@ class Chat:
     def signal(
         self, place: Place, user: User | None, event: str, content: Any, **fields: Any
     ) -> int:
-        """Stream an event that is never stored; return the id that it took nevertheless."""
+        """Stream an event that is never stored; return its id, since it takes one all the same."""
         sent = self.clock()
         body: Json = {
             "event": event,
@@ -221,7 +221,7 @@ class Chat:
         return int(body["id"])
 
     def inject(self, place: Place, raw: bytes) -> None:
-        """Put *raw* in the streams of *place* as if it were an event; it takes no id."""
+        """Send *raw* to the streams of *place* as if it were an event; it takes no id."""
         self._tell(place, raw)
 
     def normalized(self, tags: Iterable[str]) -> list[str]:

@@ -12,7 +12,7 @@ from archiver.simulator.faults import How
 from archiver.simulator.log import Published
 
 HOLD_SECONDS = 0.1
-"""How long an event is held back at most for others to overtake it."""
+"""How long an event is held back at most, for others to overtake it."""
 
 
 class Connection:
@@ -63,7 +63,7 @@ class Connection:
 
 
 async def drop(transport: asyncio.BaseTransport | None, how: How) -> None:
-    """End a connection, once what was written has left; ``end`` leaves that to the answer."""
+    """Drop a connection once all that was written is sent; with ``end``, the response ends it."""
     if not isinstance(transport, asyncio.Transport) or how == "end":
         return
     with suppress(TimeoutError):
@@ -77,7 +77,7 @@ async def drop(transport: asyncio.BaseTransport | None, how: How) -> None:
 
 
 async def keep_silent(connection: Connection, seconds: float | None) -> None:
-    """Write nothing for *seconds*; what is for ever silent loses what it should have sent."""
+    """Write nothing for *seconds*; with None, for ever, and drop what should have been sent."""
     try:
         async with asyncio.timeout(seconds):
             while True:
@@ -91,7 +91,7 @@ async def keep_silent(connection: Connection, seconds: float | None) -> None:
 
 
 async def next_frames(connection: Connection, count: int) -> list[bytes]:
-    """Wait a moment for *count* more frames to be queued, and take what there is."""
+    """Wait a moment until *count* more frames are queued, and take those that are."""
     with suppress(TimeoutError):
         async with asyncio.timeout(HOLD_SECONDS):
             while len(connection.queue) < count:
@@ -104,7 +104,7 @@ async def next_frames(connection: Connection, count: int) -> list[bytes]:
 
 
 def keepalive(connection: Connection) -> bytes:
-    """Return what tells an idle client that the connection lives."""
+    """Return what shows an idle client that the connection is alive."""
     return b":\n" if connection.event_stream else b"\n"
 
 

@@ -1,4 +1,4 @@
-"""``/_simulator/…``: the truth, the faults and the traffic, for tests that run elsewhere."""
+"""``/_simulator/…``: the truth, the faults and the traffic, for tests in other processes."""
 
 from itertools import chain
 from typing import Any, Protocol
@@ -19,14 +19,14 @@ from archiver.simulator.schedule import Faults
 from archiver.simulator.streaming import FAULTS, Streams
 
 LATEST = 4_000_000_000_000
-"""Milliseconds, in 2096: traffic is played at times before."""
+"""Limit for the times of traffic, in milliseconds: in the year 2096."""
 
 BATCH = 500
 """How many lines of the truth are written at a time."""
 
 MOST_EVENTS = 10_000_000
 MOST_RATE = 10_000
-"""More would be played for ever, or as fast as can be."""
+"""Limits of traffic: more events would take for ever, and no machine keeps up a higher rate."""
 
 
 class Playing(Protocol):
@@ -38,20 +38,20 @@ class Playing(Protocol):
     async def play(
         self, *, seed: int, events: int, rate: float = ..., at: int | None = ...
     ) -> None:
-        """Let operations happen."""
+        """Perform so many operations."""
 
     async def disconnect_streams(self) -> None:
         """Cut all streams."""
 
     def go_live(self, *, seed: int, rate: float) -> None:
-        """Let operations happen until stopped."""
+        """Perform operations until stopped."""
 
     def stop_live(self) -> None:
-        """Stop them."""
+        """Stop the operations that `go_live` began."""
 
 
 def add_routes(router: web.UrlDispatcher, simulator: Playing) -> None:
-    """Serve the control endpoints; they ask for no credentials, and answer no page of elsewhere."""
+    """Serve the control endpoints, which need no credentials, and refuse requests of web pages."""
 
     async def play(request: web.Request) -> web.StreamResponse:
         given = await parameters(request)
@@ -93,7 +93,7 @@ def add_routes(router: web.UrlDispatcher, simulator: Playing) -> None:
 
 
 def _for_programs(endpoint: Endpoint) -> Endpoint:
-    """Let no page steer that a browser of this machine shows: it names where it is from."""
+    """Refuse web pages in a browser on this machine; their requests have the header Origin."""
 
     async def guarded(request: web.Request) -> web.StreamResponse:
         if "Origin" in request.headers:
@@ -106,7 +106,7 @@ def _for_programs(endpoint: Endpoint) -> Endpoint:
 async def tell_truth(request: web.Request) -> web.StreamResponse:
     """Answer with the records of the truth, one JSON object a line; ``flow`` asks for one flow.
 
-    What files hold, of whichever flow, is told when all is.
+    Records of files belong to no flow, and are only included without ``flow``.
     """
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request)

@@ -1,4 +1,4 @@
-"""Who and what there is: organizations, users, flows, conversations; and who may see what."""
+"""All organizations, users, flows and conversations, and who may see what."""
 
 from collections.abc import Mapping
 from random import Random
@@ -24,7 +24,7 @@ class Directory:
         self._chance = chance
 
     def add_organization(self, slug: str, name: str) -> Organization:
-        """Found an organization."""
+        """Add an organization."""
         organization = Organization(id=len(self.organizations) + 8, slug=slug, name=name)
         self.organizations[slug] = organization
         return organization
@@ -72,7 +72,7 @@ class Directory:
         return flow
 
     def move_flow(self, flow: Flow, slug: str) -> None:
-        """Give *flow* another address; the old one is free."""
+        """Give *flow* another address; the old one becomes free."""
         del self._by_path[flow.path]
         flow.slug = slug
         self._by_path[flow.path] = flow
@@ -85,7 +85,7 @@ class Directory:
         return flow
 
     def flow_with_token(self, api_token: str) -> Flow | None:
-        """Return the flow that an integration's token stands for."""
+        """Return the flow to which an integration's token belongs."""
         found = (flow for flow in self.flows.values() if flow.api_token == api_token)
         return next(found, None)
 
@@ -103,15 +103,15 @@ class Directory:
         ]
 
     def is_visible(self, flow: Flow, user: User) -> bool:
-        """Tell whether *user* may know of *flow*: else it answers as if it did not exist."""
+        """Tell whether *user* may know of *flow*; to others, it does not seem to exist."""
         return not flow.disabled and (user.id in flow.members or self._may_join(flow, user))
 
     def user_of_secret(self, secret: str) -> User | None:
-        """Return whose API token or OAuth access token *secret* is."""
+        """Return the user whose API token or OAuth access token *secret* is."""
         return self._by_secret.get(secret)
 
     def user_of_login(self, email: str, password: str) -> User | None:
-        """Return whose e-mail address and password these are."""
+        """Return the user with this e-mail address and password."""
         folded = email.casefold()
         for user in self.users.values():
             if user.email.casefold() == folded:
@@ -127,11 +127,11 @@ class Directory:
         return self._nicks
 
     def forget_nicks(self) -> None:
-        """Look the nicks up anew: someone came, was disabled, or has another."""
+        """Drop the cached nicks, since a user was added, disabled or renamed."""
         self._nicks = None
 
     def conversation(self, one: User, other: User) -> Conversation:
-        """Return what both say to each other; it begins when first asked for."""
+        """Return the conversation of both users; it is created when first requested."""
         low, high = sorted((one, other), key=lambda user: user.id)
         key = (low.id, high.id)
         if key not in self.conversations:

@@ -8,12 +8,12 @@ from typing import Any
 Json = dict[str, Any]
 
 INTEGRATION = "0"
-"""The ``user`` of what no user of the organization sent."""
+"""The ``user`` of a message that no user of the organization sent."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class User:
-    """One account; its secrets too, since a simulator hands them out."""
+    """One account, with its secrets, since a simulator gives them out."""
 
     id: int
     nick: str
@@ -31,7 +31,7 @@ class User:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Organization:
-    """Who owns flows and users; *slug* is the ``parameterized_name`` of addresses."""
+    """The owner of flows and users; *slug* is the ``parameterized_name`` in addresses."""
 
     id: int
     slug: str
@@ -41,7 +41,7 @@ class Organization:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Thread:
-    """What messages hang together by. *encoded* keeps its JSON until it changes."""
+    """A thread of messages. *encoded* caches its JSON until it changes."""
 
     id: str
     flow: str
@@ -61,7 +61,7 @@ class Thread:
     encoded: bytes | None = field(default=None, repr=False)
 
     def count(self, message: "Message") -> None:
-        """Take note of a message that was posted in the thread."""
+        """Count a message that was posted in the thread."""
         self.updated_at = message.sent
         if message.event == "activity":
             self.activities += 1
@@ -74,7 +74,7 @@ class Thread:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Message:
-    """A stored event as it is now. *encoded* keeps its listed JSON until it changes.
+    """A stored event as it is now. *encoded* caches its JSON, as listed, until it changes.
 
     Times are milliseconds. *listable_at* is when List Messages begins to show it; *extra* holds the
     top-level fields that only some kinds have (``title``, ``body``, ``author``).
@@ -100,14 +100,14 @@ class Message:
     encoded: bytes | None = field(default=None, repr=False)
 
     def text(self) -> str | None:
-        """Return its plain text, of a comment the ``text``; None for what is not text."""
+        """Return its plain text (the ``text`` of a comment); None if its content is not text."""
         content = self.content
         if self.event == "comment" and isinstance(content, dict):
             content = content["text"]
         return content if isinstance(content, str) else None
 
     def title(self) -> str:
-        """Return what a comment on it is told to be on: its title, subject or name, or its text."""
+        """Return the title that comments on it show: its title, subject or name, or its text."""
         described = self.content if isinstance(self.content, dict) else {}
         named = (self.extra | described).get
         found = named("title") or named("subject") or named("file_name") or named("ref")
@@ -125,11 +125,11 @@ class Timeline:
 
     def __init__(self) -> None:
         self.head = 0
-        """The newest id that was given out, whatever became of it."""
+        """The newest id that was given out, whether its event was stored or not."""
         self.gone: dict[int, Message] = {}
-        """What was stored once and can be found no more."""
+        """Messages that were stored once and have been removed."""
         self.concealed: dict[int, Message] = {}
-        """What cannot be found at present."""
+        """Messages that are hidden at present."""
         self._ids: list[int] = []
         self._messages: dict[int, Message] = {}
 
@@ -149,32 +149,32 @@ class Timeline:
         self._messages[message.id] = message
 
     def remove(self, id_: int) -> None:
-        """Take a message away: it is neither listed nor shown from now on."""
+        """Remove a message: from now on, it is neither listed nor shown."""
         self.gone[id_] = self._messages.pop(id_)
         del self._ids[bisect_left(self._ids, id_)]
 
     def conceal(self, id_: int) -> None:
-        """Show a message to nobody, until `reveal`: the service has lost sight of it."""
+        """Hide a message from everybody until `reveal`, as if the service had lost it."""
         self.concealed[id_] = self._messages.pop(id_)
         del self._ids[bisect_left(self._ids, id_)]
 
     def reveal(self) -> None:
-        """Show again what was concealed."""
+        """Show all hidden messages again."""
         for message in self.concealed.values():
             self.add(message)
         self.concealed.clear()
 
     def nth_newest(self, back: int) -> Message | None:
-        """Return the message that *back* others follow; None when there are not so many."""
+        """Return the message with *back* newer ones after it; None when there are not so many."""
         return self._messages[self._ids[-1 - back]] if back < len(self._ids) else None
 
     def newest_first(self, since: int | None, until: int | None) -> Iterator[Message]:
-        """Yield what lies between both ids, neither included, from the newest on."""
+        """Yield the messages between both ids (exclusive), newest first."""
         low, high = self._between(since, until)
         return (self._messages[self._ids[place]] for place in range(high - 1, low - 1, -1))
 
     def oldest_first(self, since: int | None, until: int | None) -> Iterator[Message]:
-        """Yield what lies between both ids, neither included, from the oldest on."""
+        """Yield the messages between both ids (exclusive), oldest first."""
         low, high = self._between(since, until)
         return (self._messages[self._ids[place]] for place in range(low, high))
 
@@ -186,7 +186,7 @@ class Timeline:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Flow:
-    """A team's chat. *members* maps who joined to whether they keep it open."""
+    """A team's chat. *members* maps the ids of its members to whether they keep it open."""
 
     id: str
     organization: Organization
@@ -222,12 +222,12 @@ class Conversation:
         return f"private/{self.users[0].id}/{self.users[1].id}"
 
     def other(self, user: User) -> User:
-        """Return whom *user* talks to."""
+        """Return the user to whom *user* talks."""
         return self.users[1] if user is self.users[0] else self.users[0]
 
 
 Place = Flow | Conversation
-"""Where a message can stand."""
+"""Where a message can be."""
 
 Clock = Callable[[], int]
-"""Says the time, in milliseconds since 1970."""
+"""Returns the time, in milliseconds since 1970."""

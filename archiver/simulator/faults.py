@@ -1,8 +1,8 @@
-"""What shall go wrong, as data; `archiver.simulator.schedule` lets it happen and counts it.
+"""Faults to be injected, as data; `archiver.simulator.schedule` makes them happen and counts them.
 
-A fault fires when all of its ``after_…`` are reached, *times* times. Bytes and events are counted
-on each connection, from when it was opened or the fault was added, whichever is later; requests and
-seconds from when the fault was added. The newline that opens a stream does not count.
+A fault fires when all of its ``after_…`` are reached, up to *times* times. Bytes and events are
+counted on each connection, since it was opened or the fault was added, whichever is later; requests
+and seconds are counted since the fault was added. The newline that opens a stream does not count.
 """
 
 from dataclasses import dataclass, fields
@@ -21,7 +21,7 @@ _OPTIONAL = frozenset(
 )  # fmt: skip
 
 _MOST = 10**9
-"""Of any number: of seconds some thirty years."""
+"""Limit for any number; in seconds, it is about thirty years."""
 
 ON_STREAMS = frozenset(
     {"cut_inside_character", "repeat", "drop", "reorder", "replay_late", "replay_early"}
@@ -31,15 +31,15 @@ ON_PAGES = frozenset({"short", "hollow"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One thing that shall go wrong, where and when.
+    """One fault to be injected: what goes wrong, where and when.
 
     ========================  ================================================================
-    ``cut``                   the connection ends after so many bytes or events, *how* as told
+    ``cut``                   the connection ends after so many bytes or events, as *how* says
     ``cut_inside_character``  the same, between two bytes of the next wide character
     ``silence``               nothing more comes for *seconds*, or ever; it stays connected
     ``status``                the answer is *status*, with *retry_after*, *body* (HTML)
     ``repeat``                the last *frames* events come once more
-    ``drop``                  one event is not told, and nothing shows it
+    ``drop``                  one event is not sent, and nothing shows it
     ``reorder``               one event comes only after *frames* that follow it
     ``replay_late``           a replay (``Last-Event-ID``) leaves out its first *frames* events
     ``replay_early``          a replay begins *frames* events too early
@@ -51,10 +51,10 @@ class Fault:
 
     kind: Kind
     name: str = ""
-    """By what its firings are counted; its kind unless told."""
+    """The name under which its firings are counted; by default, its kind."""
     on: Side = "stream"
     path: str = "*"
-    """A pattern of the shell that the path of the request must match."""
+    """A pattern, as in a shell, that the path of the request must match."""
     after_bytes: int | None = None
     after_events: int | None = None
     after_requests: int | None = None
@@ -64,7 +64,7 @@ class Fault:
     seconds: float | None = None
     frames: int = 1
     how: How = "abort"
-    """``abort`` drops the connection, ``reset`` resets it, ``end`` ends it in good order."""
+    """``abort`` drops the connection, ``reset`` resets it, ``end`` ends the response properly."""
     status: int = 503
     retry_after: str | None = None
     body: str | None = None
@@ -103,7 +103,7 @@ def _check(name: str, value: Any) -> None:
 
 
 def from_json(value: object) -> Fault:
-    """Read one fault; raise ValueError that says what is wrong with it."""
+    """Read one fault; raise ValueError with what is wrong with it."""
     if not isinstance(value, dict) or "kind" not in value:
         raise ValueError("fault: an object with a kind is expected")
     unknown = value.keys() - {each.name for each in fields(Fault)}

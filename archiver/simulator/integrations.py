@@ -1,4 +1,4 @@
-"""What arrives from other services: activities and discussions, each about a thread of its own."""
+"""What other services send: activities and discussions, each in a thread of its own subject."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ EVENTS = frozenset({"activity", "discussion"})
 def integrate(world: World, flow: Flow, given: Mapping[str, Any]) -> Message:
     """Post what an integration sends with the flow's token; raise `Refused` when it is incomplete.
 
-    The thread is found, or begun, by ``external_thread_id``; ``thread`` sets its fields.
+    ``external_thread_id`` names the thread, created if need be; ``thread`` sets its fields.
     """
     event = str(given.get("event") or "")
     if event == "message":

@@ -17,7 +17,7 @@ _WHOLE = re.compile("-?[0-9]{1,19}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """What was asked for. Both ids are left out of the answer themselves."""
+    """What a request asks for. Both ids are exclusive."""
 
     limit: int = USUAL
     ascending: bool = False
@@ -49,7 +49,7 @@ def parse(world: World, parameters: Mapping[str, object], *, thread: Thread | No
     return Query(
         limit=limit,
         ascending=sort == "asc",
-        # A search knows no ids; only a search can be skipped into.
+        # A search ignores ids, and nothing else has ``skip``.
         since_id=None if words else _number(parameters, "since_id"),
         until_id=None if words else _number(parameters, "until_id"),
         events=frozenset(event.strip() for event in events if event.strip()),
@@ -62,7 +62,7 @@ def parse(world: World, parameters: Mapping[str, object], *, thread: Thread | No
 
 
 def size_of_page(parameters: Mapping[str, object]) -> int:
-    """Return how many at most are asked for; raise ValueError with the parameter's name."""
+    """Return the limit of a request; raise ValueError with the parameter's name if it is wrong."""
     limit = _number(parameters, "limit")
     if limit is not None and not 1 <= limit <= MOST:
         raise ValueError("limit")
@@ -79,7 +79,7 @@ def select(place: Place, query: Query, *, now: int) -> list[Message]:
 
 
 def _as_stored(world: World, tag: str) -> str:
-    """Return a tag as messages carry it; a mention of nobody as it is, which none carries."""
+    """Return a tag as messages carry it; an unknown mention as it is, which no message carries."""
     return next(iter(world.normalized([tag])), tag)
 
 

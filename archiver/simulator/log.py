@@ -1,4 +1,4 @@
-"""What the streams tell, in order: each event encoded once, the newest kept for replay."""
+"""What is sent to the streams, in order: each event is encoded once, the newest kept for replay."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ _PREFIX = "flo-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """One event on its way to whoever listens.
+    """One event on its way to the listeners.
 
     It is for the streams that follow *flow*, for those with ``user=1`` of one of *users*, and, when
     *presence*, for those that asked for ``presence=1``.
@@ -43,7 +43,7 @@ class StreamLog:
         users: frozenset[int] = frozenset(),
         presence: bool = False,
     ) -> None:
-        """Give *body* (one JSON object; or any bytes, to poison a stream) to all who listen."""
+        """Give *body* (one JSON object; or any bytes, to poison a stream) to all listeners."""
         if self.muted:
             return
         self.published += 1
@@ -66,7 +66,7 @@ class StreamLog:
 
 
 def event_id(cursor: int) -> str:
-    """Return the event-stream id of an event: opaque text that nobody takes for a number."""
+    """Return the event-stream id of an event: opaque text that cannot be taken for a number."""
     return f"{_PREFIX}{cursor * 0x9E3779B1 % 2**32:08x}.{cursor:x}"
 
 

@@ -1,4 +1,4 @@
-"""How flows and people come, change and go; what the streams hear of it."""
+"""Changes of flows, their members and profiles, with the events that the streams send of them."""
 
 import re
 from typing import Any
@@ -9,7 +9,7 @@ from archiver.simulator.world import World
 
 
 def found(world: World, organization: Organization, name: str, founder: User) -> Flow:
-    """Found a flow with one member; its address is made from its name."""
+    """Create a flow with one member; its address is made from its name."""
     wanted = re.sub(r"[^a-z0-9]+", "-", name.casefold()).strip("-") or "flow"
     taken = {flow.slug for flow in world.flows if flow.organization is organization}
     slug, count = wanted, 1
@@ -33,7 +33,7 @@ def add(world: World, flow: Flow, user: User, by: User) -> Message:
     """Let somebody add *user*: an ``action`` in the flow, ``flow-add`` to the user's streams."""
     flow.members[user.id] = True
     _tell_user(world, "flow-add", flow, user)
-    # The page "Message types" has the nicks as text, what the service sent had them as a list.
+    # The page "Message types" has the nicks as text; the service sent them as a list.
     content = {"type": "add_people", "description": user.nick, "message": [user.nick]}
     return world.post(flow, by, content, event="action")
 
@@ -41,7 +41,7 @@ def add(world: World, flow: Flow, user: User, by: User) -> Message:
 def leave(world: World, flow: Flow, user: User, by: User | None = None) -> None:
     """Let *user* leave, or be blocked *by* another.
 
-    An ``action`` and ``backend.user.block`` in the flow, ``flow-remove`` to the user.
+    It sends an ``action`` and ``backend.user.block`` to the flow, ``flow-remove`` to the user.
     """
     content = {"type": "block", "description": {"user": user.id}}
     world.post(flow, by or user, content, event="action")
@@ -60,7 +60,7 @@ def set_open(world: World, flow: Flow, user: User, *, is_open: bool) -> None:
 
 
 def change(world: World, flow: Flow, user: User | None, **changes: Any) -> None:
-    """Set name, access mode, description or ``disabled`` of a flow, and tell ``flow-change``."""
+    """Set name, access mode, description or ``disabled`` of a flow, and send ``flow-change``."""
     for name, value in changes.items():
         setattr(flow, name, value)
     told = {"id": flow.id, "name": flow.name, "disabled": flow.disabled,
@@ -69,7 +69,7 @@ def change(world: World, flow: Flow, user: User | None, **changes: Any) -> None:
 
 
 def change_user(world: World, user: User, **changes: Any) -> None:
-    """Change a profile: one ``user-edit`` in each flow of the user, each with an id of its own."""
+    """Change a profile; each flow of the user gets a ``user-edit`` with an id of its own."""
     for name, value in changes.items():
         setattr(user, name, value)
     world.directory.forget_nicks()
@@ -78,7 +78,7 @@ def change_user(world: World, user: User, **changes: Any) -> None:
 
 
 def show_presence(world: World, user: User, state: int) -> None:
-    """Tell streams with ``presence=1`` a state: 0 offline, 1000000 idle, 2000000 active."""
+    """Send a state to streams with ``presence=1``: 0 offline, 1000000 idle, 2000000 active."""
     content = {"user_id": user.id, "state": state, "updated_at": wire.iso(world.clock())}
     body = {"event": "presence", "content": content, "user_id": user.id}
     world.log.publish(wire.encode(body), flow=None, presence=True)

@@ -1,8 +1,9 @@
-"""The official export of a world: of each flow a zip with ``messages.json`` and the files.
+"""The official export of a world: for each flow, a zip with ``messages.json`` and the files.
 
-One array, ascending by id, a message on each line. It has fewer fields than a listing (neither
-``created_at`` nor names), and threads as they were when a message was posted, with counters that
-may be stale and times that are. Private conversations are in none of it.
+The JSON is one array, ascending by id, with a message on each line. Messages have fewer fields than
+in a listing (neither ``created_at`` nor names). The threads in them have no usable times; in the
+service's own exports, the counters of threads may be out of date as well. Private conversations are
+left out.
 """
 
 import zipfile

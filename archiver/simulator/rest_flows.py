@@ -30,7 +30,7 @@ ACCESS_MODES = frozenset({"invitation", "link", "organization"})
 
 
 def add_routes(router: web.UrlDispatcher) -> None:
-    """Serve the flows resources that no stream shares, and ``POST /messages`` and ``/comments``."""
+    """Serve ``POST /messages`` and ``/comments``, and flows at addresses that no stream shares."""
     router.add_get("/flows/all", list_flows)
     router.add_get("/flows/find", find_flow)
     router.add_get("/flows/{organization}", list_flows)
@@ -44,9 +44,9 @@ def add_routes(router: web.UrlDispatcher) -> None:
 
 @authenticated
 async def list_flows(request: web.Request) -> web.StreamResponse:
-    """Answer with the flows that the asker joined; at ``/flows/all``, or may join.
+    """Answer with the flows that the asker has joined; at ``/flows/all``, or may join.
 
-    An organization in the address leaves out the others' (docs/rest).
+    With an organization in the address, only its flows are listed (docs/rest).
     """
     given, user = await parameters(request), asker(request)
     directory = request.app[WORLD].directory
@@ -75,7 +75,7 @@ async def get_flow(request: web.Request) -> web.StreamResponse:
 
 @authenticated
 async def create_flow(request: web.Request) -> web.StreamResponse:
-    """Found a flow whose only member is the asker."""
+    """Create a flow whose only member is the asker."""
     world, user = request.app[WORLD], asker(request)
     organization = organization_of(request)
     name = _name(await parameters(request))

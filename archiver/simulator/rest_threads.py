@@ -19,7 +19,7 @@ def add_routes(router: web.UrlDispatcher) -> None:
     """Serve threads and files."""
     router.add_get("/flows/{organization}/{flow}/threads", list_threads)
     router.add_get("/flows/{organization}/{flow}/threads/{thread}", show_thread)
-    # More than one slash in front: a client that joins addresses carelessly gets its file too.
+    # A second slash in front is accepted: a client that joins addresses carelessly may send it.
     router.add_get("/{folder:/?files}/{rest:.+}", find_file)
     router.add_get(r"/{folder:/?private/\d+/\d+/files}/{rest:.+}", find_file)
     router.add_get("/_storage/{path:.+}", download)
@@ -63,7 +63,7 @@ async def show_thread(request: web.Request) -> web.StreamResponse:
 
 @authenticated
 async def find_file(request: web.Request) -> web.StreamResponse:
-    """Send whoever may read a file on to where it is stored: 302, to an address without secrets."""
+    """Redirect (302) those who may read a file to where it is stored; that needs no credentials."""
     path = "/" + request.path.lstrip("/")
     if path not in request.app[WORLD].files or not _may_read(
         request.app[WORLD], path, asker(request)
@@ -82,7 +82,7 @@ async def download(request: web.Request) -> web.StreamResponse:
 
 
 def _page(found: list[Thread], limit: int) -> list[Thread]:
-    """Return the first of *found*; the next page begins at a time, so no time stands on both."""
+    """Return the first page of *found*; the next one begins at a time, so none is on two pages."""
     if len(found) <= limit or found[limit].updated_at != found[limit - 1].updated_at:
         return found[:limit]
     border = found[limit].updated_at

@@ -1,4 +1,4 @@
-"""How faults reach requests: answered with an error, held back, cut short, dropped."""
+"""How faults affect requests: answered with an error, held back, cut short, dropped."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ CONTROL = "/_simulator"
 
 @web.middleware
 async def sabotage(request: web.Request, handler: Endpoint) -> web.StreamResponse:
-    """Let a request meet the fault that waits for it, if any."""
+    """Apply the fault that is due for a request, if any."""
     if request.path.startswith(CONTROL):
         return await handler(request)
     side: Side = "stream" if is_stream(request) else "rest"
@@ -38,7 +38,7 @@ async def sabotage(request: web.Request, handler: Endpoint) -> web.StreamRespons
 
 
 def _thinned(request: web.Request, whole: web.StreamResponse) -> web.StreamResponse:
-    """Leave out of a page of messages what a fault takes away."""
+    """Remove from a page of messages what a fault takes away."""
     faults = request.app[FAULTS]
     is_page = request.method == "GET" and request.path.endswith("/messages")
     is_page = is_page and faults.concern_pages(request.path)

@@ -1,4 +1,4 @@
-"""The schedule of faults: lets each happen when it is due, and counts its firings."""
+"""The schedule of faults: makes each happen when it is due, and counts its firings."""
 
 import asyncio
 from collections import Counter, deque
@@ -40,23 +40,24 @@ class _Armed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What becomes of one frame: *chunk* is written, then *fault* happens, if any."""
+    """What happens to one frame: *chunk* is written, then *fault* happens, if any."""
 
     chunk: bytes
     fault: Fault | None = None
 
 
 class Faults:
-    """The schedule. *now* says the time in seconds.
+    """The schedule. *now* returns the time in seconds.
 
-    Who closes a side for some seconds (``refuse``), and who waits for new faults, sets ``on_…``.
+    Functions in ``on_refuse`` are called to close a side for some seconds; those in ``on_change``,
+    when the schedule has changed or a fault may be due.
     """
 
     def __init__(self, *, now: Callable[[], float]) -> None:
         self.on_change: list[Callable[[], None]] = []
         self.on_refuse: list[Callable[[Side, float], None]] = []
         self.withheld: list[bytes] = []
-        """What was kept from a client without a sign: frames, elements of pages."""
+        """What was silently withheld from clients: frames, elements of pages."""
         self._armed: list[_Armed] = []
         self._history: Counter[str] = Counter()
         self._now = now
@@ -90,19 +91,19 @@ class Faults:
         return [asdict(armed.fault) | {"fired": armed.fired} for armed in self._armed]
 
     def concern_stream(self, path: str) -> bool:
-        """Tell whether any fault waits for what is written to a stream at *path*."""
+        """Tell whether any fault can affect what is written to a stream at *path*."""
         return any(armed.concerns("stream", path) for armed in self._armed)
 
     def concern_pages(self, path: str) -> bool:
-        """Tell whether any fault waits for a page of messages at *path*."""
+        """Tell whether any fault can affect a page of messages at *path*."""
         return any(
             armed.concerns("rest", path) and armed.fault.kind in ON_PAGES for armed in self._armed
         )
 
     def on_request(self, side: Side, path: str) -> Fault | None:
-        """Count a request; return the fault that it meets at once, if any.
+        """Count a request; return the fault that affects it at once, if any.
 
-        On a stream only ``status`` and ``refuse`` happen to the request itself.
+        On a stream, only ``status`` and ``refuse`` affect the request itself.
         """
         for armed in [armed for armed in self._armed if armed.concerns(side, path)]:
             armed.requests += 1
@@ -116,7 +117,7 @@ class Faults:
         return None
 
     def on_replay(self, path: str, missed: int) -> int:
-        """Tell how many events too late (below 0: too early) a replay of *missed* events starts."""
+        """Return by how many events a replay of *missed* events starts late; negative for early."""
         for armed in self._armed:
             fault = armed.fault
             if not armed.concerns("stream", path) or fault.kind not in REPLAYS:
@@ -127,7 +128,7 @@ class Faults:
         return 0
 
     def on_page(self, path: str, page: Sequence[bytes], *, ascending: bool) -> list[bytes] | None:
-        """Tell what is left of *page*, when a fault that waits for it can take something away."""
+        """Return what a fault leaves of *page*; None if no fault takes anything away."""
         for armed in self._armed:
             fault = armed.fault
             if not armed.concerns("rest", path) or fault.kind not in ON_PAGES:
@@ -144,7 +145,7 @@ class Faults:
         return None
 
     def on_stream(self, connection: object, path: str, frame: bytes) -> Verdict:
-        """Tell what becomes of *frame*, the next to be written to *connection*."""
+        """Decide what happens to *frame*, the next one to be written to *connection*."""
         verdict = Verdict(chunk=frame)
         for armed in self._waiting(path):
             progress = armed.progress.get(connection)
@@ -161,7 +162,7 @@ class Faults:
         return verdict
 
     def forget(self, connection: object) -> None:
-        """Drop what was counted for a connection that is gone."""
+        """Drop the counts of a connection that is closed."""
         for armed in self._armed:
             armed.progress.pop(connection, None)
 
@@ -206,7 +207,7 @@ class Faults:
 
 
 def _happening(fault: Fault, frame: bytes, first: int, recent: Iterable[bytes]) -> Verdict | None:
-    """Tell what *fault*, due from byte *first* of *frame* on, makes of it; None: nothing."""
+    """Decide what *fault*, due from byte *first* of *frame* on, does to it; None for nothing."""
     match fault.kind:
         case "cut" if fault.after_bytes is not None:
             return Verdict(chunk=frame[:first], fault=fault)

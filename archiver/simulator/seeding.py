@@ -7,12 +7,12 @@ from archiver.simulator.traffic import Traffic
 from archiver.simulator.world import World
 
 HISTORY_ENDS_AT = 1_690_000_000_000
-"""When the history of a world ends unless told otherwise; fixed, so that a seed fixes all bytes."""
+"""When the history of a world ends by default; fixed, so that a seed determines every byte."""
 
 DAY = 86_400_000
 HISTORY_DAYS = 30
 EARLIEST_END = -62_135_596_800_000 + HISTORY_DAYS * DAY
-"""A history that ends before would begin before the year 1, of which no calendar tells."""
+"""A history that ended earlier would begin before the year 1, which `datetime` does not have."""
 LATEST_END = 253_402_300_799_999
 """The last moment of the year 9999."""
 
@@ -49,9 +49,9 @@ _FLOWS = (
 
 
 def settle(world: World, *, flows: int, users: int, token: str | None) -> User:
-    """Found the organization ``acme`` and return its first user, who has joined every flow.
+    """Create the organization ``acme`` and return its first user, who has joined every flow.
 
-    That user's API token is *token* when given. The others join most flows, drawn from the seed.
+    That user's API token is *token*, if given. The others have joined most flows, by the seed.
     """
     chance = world.chance
     acme = world.directory.add_organization("acme", "Acme")
@@ -78,14 +78,15 @@ def settle(world: World, *, flows: int, users: int, token: str | None) -> User:
 
 
 def write_history(world: World, *, seed: int, messages: int, until: int = HISTORY_ENDS_AT) -> None:
-    """Let so many messages have been stored in all, over the days that end before *until*.
+    """Create a history of *messages* in all, over the `HISTORY_DAYS` before *until*.
 
-    Edits, deletions and all other traffic happen in between; the streams hear nothing of it.
+    It includes edits, deletions and all other traffic; nothing of it is sent to the streams.
     """
     if not messages or not world.flows:
         return
     now = until - HISTORY_DAYS * DAY
-    # Some four operations in five store a message; a little less, so as not to be late.
+    # About four operations in five store a message. The pause is a little shorter than that allows,
+    # so that all messages are stored before *until*.
     pause = HISTORY_DAYS * DAY * 7 // (messages * 10)
     chance = Random(f"{seed}/history")
     traffic = Traffic(world, seed)
@@ -97,7 +98,7 @@ def write_history(world: World, *, seed: int, messages: int, until: int = HISTOR
 
 
 def stored(world: World) -> tuple[int, int]:
-    """How many messages there are in all flows, and in all private conversations."""
+    """Count the messages in all flows, and in all private conversations."""
     directory = world.directory
     return (
         sum(len(flow.timeline) for flow in directory.flows.values()),

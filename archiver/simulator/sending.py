@@ -24,7 +24,7 @@ _CONTENT_TYPE = re.compile(r"[!-.0-~]+/[!-.0-~]+(?: *;[ -~]*)?")
 
 POSTABLE = frozenset({"message", "status", "line", "file", "action"})
 COMMENTS = frozenset({"comment", "file"})
-"""What may be posted where comments are; and comments nowhere else (docs/messages)."""
+"""Events that may be posted as comments; a ``comment`` only there (docs/messages)."""
 
 
 def thread_of(flow: Place, thread_id: object) -> Thread | None:
@@ -80,7 +80,7 @@ def _event(given: Mapping[str, Any], allowed: AbstractSet[str]) -> str:
 def _sender(
     place: Place, user: User, given: Mapping[str, Any]
 ) -> tuple[User | None, dict[str, Any]]:
-    """Who sends, None under another name; and what any kind of message may be given."""
+    """The sender (None under another name), and the parameters that all kinds of messages share."""
     name = text_of(given, "external_user_name") if isinstance(place, Flow) else ""
     tags, uuid = checked_tags(given.get("tags")), text_of(given, "uuid") or None
     return None if name else user, {"tags": tags, "uuid": uuid, "external_user_name": name}
@@ -120,7 +120,7 @@ def _file(content: object) -> dict[str, Any]:
         kind = str(content.get("content_type") or "application/octet-stream")
     else:
         raise invalid(content="can't be blank")
-    # Both become part of an answer: the one of its address, the other of its head.
+    # Both become part of answers: the name of an address, the type of a header.
     name = name.rpartition("/")[2]
     if not _FILE_NAME.fullmatch(name) or not _CONTENT_TYPE.fullmatch(kind):
         raise invalid(content="is invalid")

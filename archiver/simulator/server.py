@@ -38,7 +38,7 @@ class Simulator:
         self.faults = faults
         self.streams = streams
         self.me = me
-        """Whose token `token` is: the first user, member of every flow."""
+        """The owner of `token`: the first user, who is in every flow."""
         self.token = me.token
         self.api_url = ""
         self.stream_url = ""
@@ -71,7 +71,7 @@ class Simulator:
         token: str | None = None,
         clock: Clock = wall_clock,
     ) -> "AsyncIterator[Simulator]":
-        """Run a Flowdock while the context lasts; OSError when a port is taken."""
+        """Run a Flowdock while the context lasts; raises OSError when a port is taken."""
         delay = round(listing_delay_seconds * 1000)
         world = World(seed=seed, clock=clock, listing_delay_ms=delay, replay_window=replay_window)
         me = settle(world, flows=flows, users=users, token=token)
@@ -101,7 +101,7 @@ class Simulator:
     async def play(
         self, *, seed: int, events: int, rate: float = 0.0, at: int | None = None
     ) -> None:
-        """Let *events* operations happen, so many a second (0: as fast as the streams follow).
+        """Perform *events* operations, *rate* a second (0: as fast as the streams keep up).
 
         With *at*, the operations happen at that time (ms) and the seconds after it, whatever the
         clock says; then the same seed gives the same bytes.
@@ -121,7 +121,7 @@ class Simulator:
                     traffic.step()
 
     def go_live(self, *, seed: int, rate: float) -> None:
-        """Let things happen at *rate* a second, until stopped."""
+        """Perform operations at *rate* a second, until stopped."""
         self.stop_live()
         endless = 10**12
         playing = self.play(seed=seed, events=endless, rate=rate)
@@ -134,7 +134,7 @@ class Simulator:
             self._live = None
 
     async def disconnect_streams(self) -> None:
-        """Cut all streams now; return when none is left of them."""
+        """Cut all streams now, and wait until they are gone."""
         doomed = set(self.streams.connections)
         self.streams.abort_all()
         await self._until(lambda: not doomed & self.streams.connections)
@@ -146,7 +146,7 @@ class Simulator:
     async def delivered(self) -> None:
         """Wait until all that was published has been written to the streams that are open.
 
-        What a fault takes away is not waited for, nor whether the client has read the rest.
+        It does not wait for what a fault takes away, nor for clients to read the rest.
         """
         await self._until(self.streams.are_idle)
 
@@ -217,7 +217,7 @@ class Simulator:
         return task
 
     async def _refuse(self, side: Side, seconds: float) -> None:
-        """Close *side* for so long; one that is closed already stays so until the later of both."""
+        """Close *side* for *seconds*; if it is closed already, until the later of both ends."""
         clock = asyncio.get_running_loop().time
         was_closed = side in self._closed_until
         self._closed_until[side] = max(clock() + seconds, self._closed_until.get(side, 0.0))
@@ -228,7 +228,7 @@ class Simulator:
             self._abort(side)
             while (left := self._closed_until[side] - clock()) > 0:  # noqa: ASYNC110
                 await asyncio.sleep(left)
-            await self._listen(side)  # meanwhile it may be closed for longer
+            await self._listen(side)  # meanwhile, it may have been closed for longer
         del self._closed_until[side]
 
     def _abort(self, side: Side) -> None:

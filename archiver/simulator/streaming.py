@@ -42,7 +42,7 @@ def is_stream(request: web.Request) -> bool:
 
 
 async def undated(_request: web.Request, response: web.StreamResponse) -> None:
-    """Take Date out of the head of a stream: the service's streams did not tell the time."""
+    """Remove Date from the headers of a stream, as the service's streams did not have it."""
     if not isinstance(response, web.Response):
         del response.headers["Date"]
 
@@ -50,8 +50,8 @@ async def undated(_request: web.Request, response: web.StreamResponse) -> None:
 class Streams:
     """All stream connections.
 
-    Newlines (or comments) keep an idle one alive each *keepalive_seconds*; a client that lets more
-    than *max_lag_bytes* pile up is cut off. *replays* tells whether ``Last-Event-ID`` is honoured.
+    Newlines (or comments) keep an idle one alive every *keepalive_seconds*. A client that lets more
+    than *max_lag_bytes* pile up is cut off. *replays* says whether ``Last-Event-ID`` is honoured.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Streams:
         faults.on_change.append(self.wake_all)
 
     def backlog_bytes(self) -> int:
-        """Return how much the connection that lags most has still to be sent."""
+        """Return the size of the longest queue that any connection has."""
         return max((connection.queued_bytes for connection in self.connections), default=0)
 
     def are_idle(self) -> bool:
@@ -92,7 +92,7 @@ class Streams:
             connection.abort()
 
     def wake_all(self) -> None:
-        """Let every connection look at the faults anew."""
+        """Have every connection look at the faults again."""
         for connection in self.connections:
             connection.wake.set()
 
@@ -101,7 +101,7 @@ class Streams:
         connection = self._connect(request)
         response = web.StreamResponse(headers=head(connection))
         if "Origin" in request.headers:
-            # The page "Streaming API" has a browser listen, from whichever page it shows.
+            # The page "Streaming API" lets a browser listen, from any web page.
             response.headers["Access-Control-Allow-Origin"] = "*"
         await response.prepare(request)
         connection.transport = request.transport
@@ -128,7 +128,7 @@ class Streams:
         return Connection(
             path=request.path,
             user=asker(request),
-            # One flow that cannot be read refuses the whole stream.
+            # If one flow cannot be read, the whole stream is refused.
             flows=[readable_flow(request, name) for name in named],
             private=private,
             presence=is_true(query.get("presence")),
@@ -173,7 +173,7 @@ class Streams:
     async def _write_badly(
         self, connection: Connection, response: web.StreamResponse, frames: list[bytes]
     ) -> bool:
-        """Write *frames* as the faults have it; tell whether the response ends here."""
+        """Write *frames* as the faults demand; returns whether the response ends here."""
         waiting, held_back = deque(frames or [b""]), list[bytes]()
         while waiting:
             frame = waiting.popleft()
@@ -204,11 +204,12 @@ class Streams:
         listening = self._elsewhere if event.flow is None else self._by_flow.get(event.flow, set())
         members = None if event.flow is None else self._directory.flows[event.flow].members
         for connection in list(listening):
-            # Nobody knows whether the service did so: it is the harder case for a client.
+            # Those who have left a flow get no more of it. Nobody knows whether the service did so;
+            # it is the harder case for a client.
             if connection.concerns(event) if members is None else connection.user.id in members:
                 connection.offer(event)
                 if connection.queued_bytes > self._max_lag_bytes:
-                    # The page "Streaming API" names lag of the client among the reasons.
+                    # The page "Streaming API" names lag of the client as a reason to disconnect.
                     self.lagged += 1
                     self._leave(connection)
                     connection.abort()

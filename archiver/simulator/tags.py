@@ -1,6 +1,7 @@
-"""Tags as Flowdock took them from texts and from lists, and how it stored them.
+"""Tags: how Flowdock took them from texts and from lists, and how it stored them.
 
-Stored without ``#``, spelling kept, compared without regard to case, in order, each once.
+They are stored without ``#``, in order, each once, compared without regard to case; the first
+spelling is kept.
 """
 
 import re
@@ -10,7 +11,7 @@ EVERYONE = ":user:everyone"
 TEAM = ":user:team"
 _WORDS_FOR_EVERYONE = frozenset({"everyone", "everybody", "all", "anyone", "anybody"})
 
-# Letters, digits, underscore, and the marks that stand upon letters; \w alone leaves these out.
+# Letters, digits, underscore, and combining marks, which \w alone leaves out.
 _WORD = r"\w\u0300-\u036f\u093e-\u094d\u0e31-\u0e3a\u0e47-\u0e4e"
 _HASHTAG = re.compile(
     rf"(?<![{_WORD}/&#\uff03@])[#\uff03](?!https?://)([{_WORD}](?:[{_WORD}\-]*[{_WORD}])?)"
@@ -49,7 +50,7 @@ def hashtags(text: str) -> list[str]:
 
 
 def mentions(text: str) -> list[str]:
-    """Return whom a text mentions, in order, without ``@`` (a group keeps one ``@``)."""
+    """Return the names that a text mentions, in order, without ``@`` (a group keeps one ``@``)."""
     return _MENTION.findall(outside_quotes(text)) if "@" in text else []
 
 

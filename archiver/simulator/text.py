@@ -122,11 +122,11 @@ _EXTRAS: tuple[tuple[float, str, tuple[str, ...]], ...] = (
     (0.97, "{text} {extra}", _ODD),
     (1.00, "@{extra} {text}", ("all", "team", "everyone")),
 )
-"""Up to which draw a sentence is formed how, with which additions."""
+"""By the upper bound of a draw: the form of a sentence, and the additions to choose from."""
 
 
 def sentence(chance: Random, nicks: tuple[str, ...]) -> str:
-    """Return a short text: mostly plain, sometimes with what makes texts hard."""
+    """Return a short text: mostly plain, sometimes with something that is hard to handle."""
     pick = chance.random()
     lines = _ENGLISH if pick < 0.6 else _LANGUAGES[int(pick * 1000) % len(_LANGUAGES)]
     text = chance.choice(lines)

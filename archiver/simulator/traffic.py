@@ -1,4 +1,4 @@
-"""What goes on in a world, drawn from a seed: one operation after the other."""
+"""The traffic in a world: one operation after the other, drawn from a seed."""
 
 from bisect import bisect
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from archiver.simulator.integrations import integrate
 from archiver.simulator.world import CHAT, World
 
 RECENT = 200
-"""How far back people still change what was said, in messages of one flow."""
+"""How many of the newest messages of a flow people still change."""
 
 
 class Traffic:
@@ -49,7 +49,7 @@ class Traffic:
         self._weights = list(accumulate(weight for weight, _ in happenings))
 
     def step(self) -> None:
-        """Let one thing happen somewhere."""
+        """Perform one operation, somewhere."""
         flow = self._chance.choice(self._flows)
         user = self._chance.choice(self._members[flow.id])
         drawn = self._chance.randrange(self._weights[-1])
@@ -200,7 +200,7 @@ class Traffic:
     def _private(self, flow: Flow, user: User) -> None:
         if len(self._users) < 2:
             return self._chat(flow, user)
-        # The first user is who the archiver archives for: most that it can see is theirs.
+        # An archiver acts for the first user, and sees no other user's conversations.
         one = self._users[0] if self._chance.random() < 0.8 else user
         other = self._chance.choice([each for each in self._users if each is not one])
         place = self._world.directory.conversation(one, other)

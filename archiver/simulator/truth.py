@@ -1,4 +1,4 @@
-"""What is true, stated: for each flow and conversation what List Messages would show in the end.
+"""The truth: for each flow and conversation, what List Messages would show in the end.
 
 A record is a JSON object whose ``kind`` is ``user``, ``file``, ``flow``, ``conversation``,
 ``thread``, ``message`` or ``gone``; all but users and files name their ``flow``
@@ -14,7 +14,7 @@ from archiver.simulator.entities import Flow, Json, Message, Place
 
 
 def records(directory: Directory, path: str | None = None) -> Iterator[Json]:
-    """Yield every record; those of one flow or conversation alone when *path* names it."""
+    """Yield every record, or only those of the flow or conversation that *path* names."""
     if path is None:
         for user in directory.users.values():
             yield {"kind": "user"} | wire.user_object(user) | {"disabled": user.disabled}
@@ -25,7 +25,7 @@ def records(directory: Directory, path: str | None = None) -> Iterator[Json]:
 
 
 def contents(files: Mapping[str, tuple[str, bytes]]) -> Iterator[Json]:
-    """Yield a record of the kind ``file`` for what each file holds, by the path in messages."""
+    """Yield a record of the kind ``file`` for each file: its path in messages, size and digest."""
     for path, (_, data) in files.items():
         digest = sha256(data).hexdigest()
         yield {"kind": "file", "path": path, "file_size": len(data), "sha256": digest}
@@ -35,7 +35,7 @@ def statement(directory: Directory) -> Json:
     """Return the whole truth as one object.
 
     ``{"users": [record], "flows": {path: {…head, "messages": [record], "threads": [record],
-    "gone": [record]}}}``; conversations stand among the flows.
+    "gone": [record]}}}``; conversations are among the flows.
     """
     users: list[Json] = []
     flows: dict[str, Json] = {}

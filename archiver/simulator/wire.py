@@ -19,7 +19,7 @@ WEB = "https://www.flowdock.com"
 
 
 def encode(value: Any) -> bytes:
-    """Return *value* as JSON in UTF-8; only what UTF-8 cannot say (lone surrogates) is escaped."""
+    """Return *value* as JSON in UTF-8; if that is impossible (lone surrogates), in ASCII."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     try:
         return text.encode()
@@ -34,7 +34,7 @@ def iso(milliseconds: int) -> str:
 
 
 def stream_message(message: Message) -> bytes:
-    """Return a new message as the stream tells it: with its thread, without ``edited``."""
+    """Return a new message as the stream sends it: with its thread, without ``edited``."""
     return _with_thread(encode(_fields(message)), message.thread)
 
 
@@ -177,7 +177,7 @@ def flow_object(flow: Flow, me: User, *, users: bool) -> Json:
 
 
 def conversation_object(conversation: Conversation, me: User) -> Json:
-    """Return a private conversation as *me* sees it: its id is the other one's."""
+    """Return a private conversation as *me* sees it: its id is that of the other user."""
     other = conversation.other(me)
     return {
         "id": other.id,

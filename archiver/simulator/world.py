@@ -1,6 +1,7 @@
 """The world: what is true of every flow, and the operations that change it.
 
-Each changes the truth, takes an id as a message does, and tells the streams; none is ever listed.
+Each operation changes the truth, takes an id as a message does, and is sent to the streams; none is
+ever listed.
 """
 
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ from archiver.simulator.chat import Chat
 from archiver.simulator.entities import Flow, Json, Message, Place, Thread, User
 
 CHAT = frozenset({"message", "comment"})
-"""What a deletion empties instead of removing (docs/messages, "Delete Message")."""
+"""Events that a deletion empties instead of removing them (docs/messages, "Delete Message")."""
 
 
 class World(Chat):
@@ -28,10 +29,10 @@ class World(Chat):
         tags: Iterable[str] | None = None,
         event: str | None = None,
     ) -> None:
-        """Give a message another text; *event* makes it of another kind.
+        """Change the text of a message; *event* also changes its kind.
 
-        Without *tags*, those that the old text had and the new one has not go, and those of the new
-        one come. ``message-edit`` tells the full list when it changed, and is never stored.
+        Without *tags*, the tags in the old text are replaced by those in the new one. If its tags
+        have changed, ``message-edit`` has the full list. It is never stored.
         """
         message = self.find(place, message_id)
         before = message.tags
@@ -55,7 +56,7 @@ class World(Chat):
         self._mutate(place, "message-edit", told, message, user=user, persist=False, **when)
 
     def delete(self, place: Place, message_id: int, *, user: User | None = None) -> None:
-        """Delete a message: chat is edited to nothing, anything else is gone for good."""
+        """Delete a message: chat is edited to nothing, anything else is removed for good."""
         message = self.find(place, message_id)
         if message.event in CHAT:
             self.edit(place, message_id, "", user=user)
@@ -72,7 +73,7 @@ class World(Chat):
         remove: Iterable[str] = (),
         user: User | None = None,
     ) -> None:
-        """Put tags on a message and take others off; both may be there, or not, already."""
+        """Add tags to a message and remove others, whether it has them already or not."""
         message = self.find(place, message_id)
         added, removed = self.normalized(add), self.normalized(remove)
         message.tags = tagging.changed(message.tags, add=added, remove=removed)
@@ -82,7 +83,7 @@ class World(Chat):
     def react(
         self, place: Place, message_id: int, user: User, emoji: str, *, present: bool = True
     ) -> None:
-        """Put an emoji of *user* on a message, or take it off."""
+        """Add an emoji of *user* to a message, or remove it."""
         message = self.find(place, message_id)
         people = [id_ for id_ in message.reactions.get(emoji, ()) if id_ != str(user.id)]
         message.reactions[emoji] = [*people, str(user.id)] if present else people
@@ -105,7 +106,7 @@ class World(Chat):
         )  # fmt: skip
 
     def change_thread(self, flow: Flow, thread: Thread, **changes: Any) -> None:
-        """Set fields of a thread and tell its new state."""
+        """Set fields of a thread, and stream its new state."""
         for name, value in (changes | {"updated_at": self.clock()}).items():
             setattr(thread, name, value)
         thread.encoded = None
