@@ -38,9 +38,10 @@ def _head(server: str, *, quick: bool) -> str:
     command = "./run bench --quick --write" if quick else "./run bench --write"
     return f"""# Performance
 
-Written by `{command}`; anyone can run it again, and nothing is filled in by hand.
-[What was measured](#what-was-measured) has the figures, [How each is
-measured](#how-each-is-measured) what they are, and [What it means](#what-it-means) the reasons.
+Written by `{command}`; anyone can run it again, and nothing in the tables of this
+run is filled in by hand. [What was measured](#what-was-measured) has the figures, [How each is
+measured](#how-each-is-measured) what they are. [What it means](#what-it-means) sums up, with the
+targets that are missed, and [Experiments](#experiments) is what was tried; both are kept by hand.
 
 - A *value* is the median of its runs; `±` is half the distance from the least to the most.
 - A *limit* is what bounds it, such as `\\copy` of the same rows, measured in the same run, or a
