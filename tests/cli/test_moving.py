@@ -363,6 +363,22 @@ def change_first_line(to: Path, file: str, fields: dict[str, Any]) -> str:
     return str(told["path"])
 
 
+def test_keys_of_another_release_are_passed_over(
+    database_url: str, second_url: str, tmp_path: Path
+) -> None:
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+    export(database_url, tmp_path / "out")
+    for file in ("events/", "flows.jsonl", "users.jsonl", "rejects.jsonl"):
+        change_first_line(tmp_path / "out", file, {"of_another_release": [1]})
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    for name in ("not_heard", "not_told", "not_measured", "left_out"):
+        del manifest[name]
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest | {"newer": {}}))
+    bring_in(second_url, tmp_path / "out")
+    assert shown(second_url) == shown(database_url)
+
+
 def test_an_export_that_is_not_as_its_manifest_says_is_refused(
     database_url: str, second_url: str, tmp_path: Path
 ) -> None:
