@@ -48,6 +48,7 @@ def test_alone_it_lists_its_commands_each_with_a_line(run: ModuleType) -> None:
     assert known <= set(run.COMMANDS)
     for name in run.COMMANDS:
         assert re.search(rf"^  {name} +\S", told, re.MULTILINE)
+    assert list(run.COMMANDS)[:3] == ["check", "test", "demo"]
 
 
 def test_an_unknown_command_is_refused_before_anything_is_set_up() -> None:
