@@ -196,14 +196,17 @@ async def _work(shared: Works, account: AccountSettings, locked_out: set[str]) -
                 del shared.at_work[account.name]
     shared.tally.accounts[account.name].state = "locked out"
     refused = {"account": account.name, "whence": account.whence}
-    log.error("token refused: account stopped", extra=refused)
+    log.error("Flowdock refused the token: account stopped", extra=refused)
     if len(locked_out) == len(accounts):
         raise LockedOut(_whence(shared, locked_out))
 
 
 async def _contact(shared: Works, account: AccountSettings) -> UserId:
     for url in account.cleartext_urls():
-        log.warning("token travels unencrypted", extra={"account": account.name, "url": url})
+        log.warning(
+            "the token is sent unencrypted: use https://",
+            extra={"account": account.name, "url": url},
+        )
     client = shared.client(account, CONTACT_LIMITS)
     return await make_contact(client, account=account.name, api_url=account.api_url)
 

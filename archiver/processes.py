@@ -87,7 +87,7 @@ class Processes:
         while True:
             await child.run(command)
             told = {"number": child.tally.number, "reason": child.tally.status}
-            log.error("process does not run, starting it again", extra=told)
+            log.error("a process is not running: restarting it", extra=told)
             await asyncio.sleep(self._patience.again_seconds)
 
 
@@ -175,7 +175,7 @@ class _Child:
             self._left_seconds -= round_seconds
             await asyncio.sleep(round_seconds)
         if process.returncode is None:
-            log.error("process hangs, killing it", extra={"number": self.tally.number})
+            log.error("a process hangs: killing it", extra={"number": self.tally.number})
             with suppress(ProcessLookupError):
                 process.kill()
 

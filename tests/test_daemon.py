@@ -642,9 +642,13 @@ async def test_a_refused_token_stops_the_daemon_and_names_the_setting(flowdock, 
 async def test_a_token_that_would_travel_in_clear_is_told(flowdock, archive, caplog):
     elsewhere = settings_for(flowdock, archive.url, stream_url="http://chat.example")
     async with archiving(elsewhere):
-        await until(lambda: "token travels unencrypted" in caplog.messages)
+        await until(lambda: "the token is sent unencrypted: use https://" in caplog.messages)
 
-    told = next(one for one in caplog.records if one.message == "token travels unencrypted")
+    told = next(
+        one
+        for one in caplog.records
+        if one.message == "the token is sent unencrypted: use https://"
+    )
     assert told.__dict__["url"] == "http://chat.example"
 
 

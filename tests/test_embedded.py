@@ -271,7 +271,7 @@ def test_a_server_that_will_not_start_tells_why(home: Path) -> None:
         pass
     assert str(raised.value) == (
         'PostgreSQL did not start: invalid value for parameter "shared_buffers": "much"; '
-        f"its log is {home}/postgres.log"
+        f"see its log, {home}/postgres.log"
     )
 
 
@@ -289,7 +289,7 @@ def test_what_an_earlier_server_said_is_not_told_as_the_reason(home: Path, tmp_p
     with pytest.raises(ArchiverError) as raised, run_server(home, binaries=tmp_path):
         pass
     assert str(raised.value) == (
-        f"PostgreSQL did not start: postgres: {library}; its log is {home}/postgres.log"
+        f"PostgreSQL did not start: postgres: {library}; see its log, {home}/postgres.log"
     )
 
 

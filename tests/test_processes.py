@@ -132,7 +132,7 @@ async def test_each_captures_a_share_and_all_end_together(flowdock, archive, set
         await flowdock.play(seed=5, events=200)
         await archive.completed()
         first.send_signal(signal.SIGHUP)
-        await until(lambda: log.read_text().count("settings read again") == 2)
+        await until(lambda: log.read_text().count("settings reloaded") == 2)
         (second,) = further_processes(first.pid)
         first.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(first.wait) == 0
@@ -161,8 +161,8 @@ async def test_one_that_hangs_is_killed_and_one_that_ended_is_started_again(
         assert not runs(second)
         told = [(one.getMessage(), vars(one).get("reason")) for one in caplog.records]
         assert told == [
-            ("process hangs, killing it", None),
-            ("process does not run, starting it again", "ended with status -9"),
+            ("a process hangs: killing it", None),
+            ("a process is not running: restarting it", "ended with status -9"),
         ]
         await until(lambda: tally.is_well)
         (third,) = further_processes(os.getpid())
@@ -181,11 +181,11 @@ async def test_one_that_is_starting_reads_its_settings_again_when_it_can_hear(
         def is_done() -> bool:
             nonlocal heard
             heard += capfd.readouterr().err
-            return tally.is_well and "settings read again" in heard
+            return tally.is_well and "settings reloaded" in heard
 
         await until(is_done)
         assert tally.starts == 1
-        assert heard.count("settings read again") == 1
+        assert heard.count("settings reloaded") == 1
 
 
 async def test_one_that_cannot_start_is_tried_again_and_told(settings, monkeypatch, capfd):
@@ -263,7 +263,7 @@ async def test_one_is_started_again_however_it_ended(command, status, caplog):
         await until(lambda: open_files() <= before + 2)
         assert tally.status == status
         assert not tally.is_well
-    assert "process does not run, starting it again" in caplog.text
+    assert "a process is not running: restarting it" in caplog.text
 
 
 def test_one_without_the_first_ends_before_it_takes_anything(settings, tmp_path):

@@ -45,7 +45,11 @@ async def test_what_passes_while_a_flow_is_excluded_is_heard_and_the_flow_is_sai
 
     assert tally.ended == {}
     assert len(heard) == sent
-    told = [one for one in caplog.records if one.message in {"flow excluded", "flow lost"}]
+    told = [
+        one
+        for one in caplog.records
+        if one.message in {"flow excluded by the settings", "flow can no longer be read"}
+    ]
     assert [(one.message, one.__dict__["flow"]) for one in told] == [
-        ("flow excluded", excluded.path)
+        ("flow excluded by the settings", excluded.path)
     ]

@@ -82,7 +82,7 @@ def serve_database(settings: Settings, *, told_at: int = logging.DEBUG) -> Itera
     home = private_home(settings)
     log.log(
         told_at if is_made(home) else logging.INFO,
-        "using a private database; set ARCHIVER_DATABASE_URL to use a server of yours",
+        "using a private database; set ARCHIVER_DATABASE_URL to use your own server",
         extra={"home": str(home)},
     )
     with run_server(home, binaries=database.postgres_bin) as server:

@@ -33,7 +33,8 @@ async def reload_when_told(
             settings = load.read()
             settings.require_accounts()
         except ArchiverError as refusal:
-            log.error("settings not taken: those before hold", extra={"reason": refusal})  # noqa: TRY400
+            about = {"reason": refusal}
+            log.error("new settings are not valid: the old ones stay in effect", extra=about)  # noqa: TRY400
         else:
             _take(settings, works)
         notifier.reloaded()
@@ -43,9 +44,11 @@ def _take(settings: Settings, works: Works) -> None:
     before = works.settings
     configure_logs(settings.logs, secrets=settings.secrets() | before.secrets())
     works.replan(settings)
-    log.info("settings read again")
+    log.info("settings reloaded")
     if waiting := list(waiting_for_restart(before, settings)):
-        log.warning("settings changed that wait for a restart", extra={"settings": waiting})
+        log.warning(
+            "some changed settings take effect only after a restart", extra={"settings": waiting}
+        )
 
 
 def waiting_for_restart(before: Settings, after: Settings) -> Iterator[str]:

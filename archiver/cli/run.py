@@ -152,7 +152,7 @@ async def _run(given: Surroundings) -> None:
         try:
             await _archive(given, signals)
         except* AnotherHistory:
-            log.warning("the database goes on from an earlier moment: beginning anew")
+            log.warning("the database went back to an earlier state: starting afresh")
             signals.reload.set()
 
 
@@ -224,7 +224,7 @@ async def _observing(works: Works, processes: Processes) -> AsyncIterator[Observ
         return
     metrics = Metrics(observed, flows=settings.flows)
     async with serve(settings.listen, observed, metrics) as url, asyncio.TaskGroup() as group:
-        log.info("telling metrics", extra={"url": f"{url}/metrics"})
+        log.info("serving metrics", extra={"url": f"{url}/metrics"})
         surveying = group.create_task(keep_surveying(works.engine, metrics, now=daemon.utc_now))
         yield observed
         surveying.cancel()

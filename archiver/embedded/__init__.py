@@ -160,7 +160,9 @@ def _left_out(names: Iterable[str]) -> Iterator[None]:
 
 def _lock_or_share(home: Path, lock: IO[str]) -> Server | None:
     """Wait until we get the lock (None), or until the server of its holder answers."""
-    for _ in _waits(f"another process holds {home / 'lock'} and its server does not answer"):
+    for _ in _waits(
+        f"another process holds {home / 'lock'}, but its PostgreSQL server does not answer"
+    ):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -185,7 +187,7 @@ def _described(home: Path) -> Server | None:
 def _end_leftovers(home: Path) -> None:
     """End the processes that an earlier run left in *home*; we must hold the lock."""
     data = home / "data"
-    for _ in _waits(f"processes of an earlier server still work in {data}"):
+    for _ in _waits(f"processes of an earlier PostgreSQL server still run in {data}"):
         pids = _at_work_in(data)
         if not pids:
             break
@@ -222,10 +224,10 @@ def _waits(what: str) -> Iterator[None]:
         yield
         if waited > NOTICE_SECONDS and not told:
             told = True
-            log.warning("waiting for postgres", extra={"reason": what})
+            log.warning("waiting for PostgreSQL", extra={"reason": what})
         # A server that recovers for minutes logs each attempt that it refuses.
         time.sleep(0.02 if waited < NOTICE_SECONDS else 1)
-    raise ArchiverError(f"{what}, for {START_SECONDS} seconds")
+    raise ArchiverError(f"gave up after {START_SECONDS} seconds: {what}")
 
 
 @contextmanager
@@ -281,16 +283,18 @@ def _child(command: Sequence[str], output: Path) -> Iterator[tuple[subprocess.Po
             with suppress(subprocess.TimeoutExpired):
                 process.wait(patience)
                 break
-            log.warning("postgres does not stop", extra={"signal": order.name, "pid": process.pid})
+            log.warning(
+                "PostgreSQL does not stop", extra={"signal": order.name, "pid": process.pid}
+            )
 
 
 def _await_ready(server: Server, process: subprocess.Popen[bytes], begin: int) -> None:
     """Wait until *server* answers; its own output begins at the byte *begin* of its log."""
     output = server.home / "postgres.log"
-    for _ in _waits(f"the server in {server.home} is still not ready; its log is {output}"):
+    for _ in _waits(f"the PostgreSQL server in {server.home} is not ready; see its log, {output}"):
         if process.poll() is not None:
             why = reason(output.read_bytes()[begin:].decode(errors="replace"))
-            raise ArchiverError(f"PostgreSQL did not start: {why}; its log is {output}")
+            raise ArchiverError(f"PostgreSQL did not start: {why}; see its log, {output}")
         if server.answers("postgres"):
             break
 

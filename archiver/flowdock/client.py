@@ -210,7 +210,10 @@ class Client:
         items = await self._ask(path, _items)
         found = [value for value in map(read, items) if value is not None]
         if left_out := len(items) - len(found):
-            log.warning("listed, but not understood", extra={"path": path, "items": left_out})
+            log.warning(
+                "some listed items cannot be read: left out",
+                extra={"path": path, "items": left_out},
+            )
         return found
 
     async def _ask(
@@ -278,7 +281,7 @@ class Client:
         """Pause requests as the host asks; log a long pause, since nothing is requested in it."""
         if seconds - self._gate.held_seconds() >= LONG_HOLD_SECONDS:
             about = {"path": path, "status": status, "in_seconds": round(seconds)}
-            log.warning("asked to wait: nothing is asked for until then", extra=about)
+            log.warning("Flowdock asked for a pause: no requests until then", extra=about)
         self._gate.hold(seconds)
 
     async def _read(self, path: str, response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
@@ -304,13 +307,13 @@ def _object(answer: _Answer) -> bytes:
     """The body of an answer, if it is a JSON object: Flowdock's 404 is one, a proxy's is not."""
     body = answer.body.strip()
     if not (body.startswith(b"{") and body.endswith(b"}")):
-        raise ValueError("no JSON object")
+        raise ValueError("not a JSON object")
     return body
 
 
 def _required(value: T | None) -> T:
     if value is None:
-        raise ValueError("nothing to be known by")
+        raise ValueError("it has no id")
     return value
 
 

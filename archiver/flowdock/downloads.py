@@ -45,10 +45,10 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MOST_REDIRECTS = 3
 FILE = "the file"
 """What errors call a file: they are logged, and its name is text that somebody wrote."""
-NOWHERE = f"{FILE} was answered with a redirect that leads nowhere"
+NOWHERE = f"{FILE} was answered with a redirect without a usable address"
 PRIVATE = f"{FILE} was answered with a redirect into a private network"
-PACKED = f"{FILE} came packed, and was asked for as it is stored"
-NOT_IN_TIME = f"{FILE} did not come in time"
+PACKED = f"{FILE} arrived compressed, which was not requested"
+NOT_IN_TIME = f"{FILE} did not arrive in time"
 _HOLDS = frozenset({429, 503})
 
 
@@ -126,7 +126,7 @@ class Downloads:
         # It must be a file's path both before and after unescaping: servers differ in which counts.
         segments = {*asked[1:].split("/"), *unquote(asked)[1:].split("/")}
         if not _FILE.fullmatch(asked) or segments & {"", ".", ".."}:
-            raise NoFile("its path is not that of a file")
+            raise NoFile("its path is not a path of a file")
         try:
             await self._fetch_patiently(quote(asked, safe="/"), sink, size_bytes)
         except StatusRefused as refused:

@@ -25,21 +25,25 @@ class FlowRefused(ArchiverError):
     """The flow does not exist, or the account may not see it."""
 
     def __init__(self, path: str, status: int) -> None:
-        super().__init__(f"Flowdock refused {path} ({status}); join the flow, or leave it out")
+        super().__init__(
+            f"Flowdock refused {path} ({status}); join the flow, or exclude it in the settings"
+        )
 
 
 class ShardRefused(ArchiverError):
     """The account lost access to a flow of a stream; the server does not say which (403, 404)."""
 
     def __init__(self, status: int) -> None:
-        super().__init__(f"Flowdock refused a stream for one of its flows ({status})")
+        super().__init__(f"Flowdock refused a stream because of one of its flows ({status})")
 
 
 class HeadTooLong(ArchiverError):
     """A stream's request names more flows than the server takes in one head (400, 414, 431)."""
 
     def __init__(self, status: int, *, flows: int) -> None:
-        super().__init__(f"Flowdock refused a stream of {flows} flows as too long ({status})")
+        super().__init__(
+            f"Flowdock refused a request for a stream of {flows} flows as too long ({status})"
+        )
 
 
 class AnswerTooLong(ArchiverError):
@@ -64,7 +68,7 @@ class Garbled(ArchiverError):
     """
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"the answer to {path} broke off, or is no HTTP")
+        super().__init__(f"the answer to {path} is incomplete or is not HTTP")
 
 
 class BadAnswer(ArchiverError):
@@ -76,6 +80,4 @@ class BadAnswer(ArchiverError):
     def __init__(self, path: str, body: bytes) -> None:
         kinds = {b"<": "HTML", b"[": "JSON", b"{": "JSON", b"": "nothing"}
         kind = kinds.get(body.strip()[:1], "text")
-        super().__init__(
-            f"{path} was answered with what is not asked for: {kind}, {len(body)} bytes"
-        )
+        super().__init__(f"the answer to {path} is not the API's: {kind}, {len(body)} bytes")

@@ -93,7 +93,7 @@ class Absence:
         absent |= there
         if kept and not there:
             log.warning(
-                "messages vanished in bulk, and are kept as they are",
+                "many messages vanished in bulk: not marked as deleted",
                 extra={"flow": path, "messages": len(kept), "first": kept[0], "last": kept[-1]},
             )
         found = [_arrival(listing, id_, frame, now=now) for id_, frame in absent.items()]
@@ -126,7 +126,7 @@ def _read(frame: bytes, id_: int, listing: Listing) -> Happening | Rejected:
     """Decode what Show Message returned for *id_*; anything but that message is rejected."""
     decoded = at_home(decode_listed(frame), listing.objection)
     if isinstance(decoded, Event) and decoded.id != id_:
-        return Rejected(reason="it is not the message that was asked for")
+        return Rejected(reason="it is another message than the one requested")
     return decoded
 
 

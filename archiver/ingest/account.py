@@ -147,7 +147,10 @@ class Account:
             except TokenRefused:
                 raise
             except UNANSWERED as error:
-                log.warning("flows not listed", extra={"account": self._plan.name, "reason": error})
+                log.warning(
+                    "cannot list flows, trying again",
+                    extra={"account": self._plan.name, "reason": error},
+                )
                 failures += 1
                 wait_seconds = min(wait_seconds, pause(failures))
                 self._roster.take_share()

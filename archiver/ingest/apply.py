@@ -98,7 +98,9 @@ async def _apply_halves(engine: Engine, batch: Batch, reason: str) -> Applied:
     """Archive all of *batch* except what Postgres refuses, then write its remaining claims."""
     arrivals = batch.arrivals
     if len(arrivals) == 1:
-        log.warning("event refused by Postgres", extra={"origin": arrivals[0].origin})
+        log.warning(
+            "PostgreSQL refused an event: kept as a reject", extra={"origin": arrivals[0].origin}
+        )
         refused = _as_reject(arrivals[0], reason)
         applied = await apply(engine, replace(batch, arrivals=[refused], gains={}, pages=()))
         applied = replace(applied, refused_from=frozenset({refused.origin}))
@@ -185,7 +187,7 @@ async def _tell_contradicted(tx: Transaction, flow_keys: Collection[int]) -> Non
     about: dict[str, object] = {"flows": paths[:TOLD_FLOWS]}
     if len(paths) > TOLD_FLOWS:
         about["more_flows"] = len(paths) - TOLD_FLOWS
-    log.warning("a stream did not bring what it should have", extra=about)
+    log.warning("a stream missed messages: listing its flows again", extra=about)
 
 
 async def _unsure(tx: Transaction, arrivals: Iterable[Arrival], new: Novelty) -> dict[int, Ranges]:

@@ -165,7 +165,7 @@ async def _work(source: Source, desk: Desk) -> NoReturn:
                 taken.flow_key, taken.first, taken.last, purpose=desk.purpose, error=reason
             )
             log.warning(
-                "page not given, trying again",
+                "cannot fetch a page, trying again",
                 extra={"flow": source.paths.get(taken.flow_key), "in_seconds": pause},
             )
         finally:
@@ -223,7 +223,7 @@ async def _ask(
     missing = (reading.reach or Ranges(((first, last),))) - reading.proven
     pause = desk.agenda.rest(flow_key, missing, asked_at=asked_at, now=clock())
     log.warning(
-        "page proves less than it should",
+        "a page proves less than it should, trying again",
         extra={
             "flow": source.paths.get(flow_key),
             "reason": reading.trouble,

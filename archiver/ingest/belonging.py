@@ -14,7 +14,7 @@ from archiver.ingest.heads import Heads
 from archiver.ingest.names import Names
 from archiver.ingest.pages import Listing, Objection
 
-ANOTHER_FLOW = "it names another flow than the one that was asked for"
+ANOTHER_FLOW = "it names another flow than the one requested"
 
 
 class Belonging:

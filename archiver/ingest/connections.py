@@ -94,7 +94,7 @@ class Connections:
         self._keys = keys
         for shard in [shard for shard in self._tasks if not misled.isdisjoint(shard.flows)]:
             renamed = sorted(misled.intersection(shard.flows))
-            log.info("flows renamed: reconnecting", extra={"flows": renamed})
+            log.info("flows were renamed: reconnecting", extra={"flows": renamed})
             self._tasks.pop(shard).cancel()
 
     def reconnect(self, path: str) -> None:
@@ -110,7 +110,7 @@ class Connections:
         trust = self._trust_seconds.get(shard, 0.0)
         if now - self._reconnected_at.get(shard, -math.inf) < trust:
             return
-        log.warning("stream keeps messages back: reconnecting", extra={"flow": path})
+        log.warning("a stream withholds messages: reconnecting", extra={"flow": path})
         self._lines.tally.ended["kept_back"] += 1
         self._reconnected_at[shard] = now
         self._trust_seconds[shard] = min(max(2 * trust, FIRST_TRUST_SECONDS), LONGEST_TRUST_SECONDS)

@@ -19,7 +19,7 @@ CONTACT_LIMITS = Limits(patience_seconds=2.0, answer_seconds=10.0)
 
 
 CORRECT = "correct ARCHIVER_API_URL (api_url in the file)"
-MAY_BE_AWAY = f"the service or the network may be away; if not, {CORRECT}, if it is set"
+MAY_BE_AWAY = f"Flowdock or the network may be down; if not, {CORRECT}, if it is set"
 
 
 class LockedOut(ArchiverError):
@@ -29,7 +29,7 @@ class LockedOut(ArchiverError):
         super().__init__(
             "; ".join(
                 f"Flowdock refused the token of account {account} (401), "
-                f"which comes from {whence}: put a personal API token there"
+                f"which comes from {whence}: put a valid personal API token there"
                 for account, whence in sorted(accounts.items())
             )
         )
@@ -42,12 +42,14 @@ class Unreachable(ArchiverError):
         self.is_there = isinstance(error, StatusRefused) and is_transient(error)
         """The service answered, with an error that may pass: no setting is to blame."""
         if self.is_there:
-            super().__init__(f"{api_url} does not serve account {account} now: {error}; try later")
+            super().__init__(
+                f"{api_url} cannot serve account {account} now: {error}; try again later"
+            )
             return
         told = why_unconnected(error) or what_said(error)
         if not isinstance(error, Redirected):  # its text says what to correct
             told += f"; {MAY_BE_AWAY if is_transient(error) else CORRECT}"
-        super().__init__(f"no Flowdock answers at {api_url} for account {account}: {told}")
+        super().__init__(f"cannot reach Flowdock at {api_url} for account {account}: {told}")
 
 
 @contextmanager
@@ -68,7 +70,7 @@ def locking_out(
         if len(locked_out) == count:
             raise LockedOut(locked_out) from None
         told = {"account": account, "whence": whence}
-        log.error("token refused: account left out", extra=told)  # noqa: TRY400
+        log.error("Flowdock refused the token: account left out", extra=told)  # noqa: TRY400
 
 
 async def make_contact(client: Client, *, account: str, api_url: str) -> UserId:

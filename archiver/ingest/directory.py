@@ -79,7 +79,10 @@ async def lose_unlisted(engine: Engine, *, now: datetime) -> None:
     """Mark as lost the flows that no account was shown in the day before *now*."""
     unlisted = partial(directory.lose_unlisted, before=now - UNLISTED)
     for path in await when_possible(engine, unlisted):
-        log.warning("flow lost", extra={"flow": path, "reason": "not listed for a day"})
+        log.warning(
+            "flow can no longer be read",
+            extra={"flow": path, "reason": "Flowdock has not listed it for a day"},
+        )
 
 
 async def _people(client: Client) -> Sequence[User]:
@@ -88,5 +91,5 @@ async def _people(client: Client) -> Sequence[User]:
     except TokenRefused:
         raise
     except UNANSWERED as error:
-        log.warning("people not listed", extra={"reason": error})
+        log.warning("cannot list people, trying again later", extra={"reason": error})
         return ()

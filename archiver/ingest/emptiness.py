@@ -20,7 +20,7 @@ from archiver.store import places
 from archiver.store.connection import Engine
 from archiver.store.coverage import NEWEST_PROVABLE
 
-NOT_EMPTY = "an empty page was listed where messages are: the service's index may be behind"
+NOT_EMPTY = "the page is empty where there are messages: Flowdock's index may be behind"
 
 
 class Emptiness:

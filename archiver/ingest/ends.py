@@ -37,8 +37,8 @@ class EndUntold(ArchiverError):
 
     def __init__(self, last: int) -> None:
         super().__init__(
-            "the newest messages cannot be read, and the service lists them whatever it is asked "
-            f"for, even beyond {last}: what is new in the flow cannot be told"
+            "the newest messages cannot be read, and Flowdock lists them for any range of ids, "
+            f"even beyond {last}: new messages of this flow cannot be found"
         )
 
 
@@ -47,8 +47,8 @@ class EndElsewhere(ArchiverError):
 
     def __init__(self, path: str) -> None:
         super().__init__(
-            f"the newest messages of {path} name another flow: what is new cannot be told until "
-            "the flows are looked up again"
+            f"the newest messages of {path} name another flow: new messages cannot be found until "
+            "the flows are listed again"
         )
 
 
@@ -139,5 +139,7 @@ class Ends:
             return bool(page.frames)
 
         end = await find_end(known, last, is_beyond)
-        log.error("newest messages cannot be read", extra={"flow": path, "up_to": end})
+        log.error(
+            "the newest messages of a flow cannot be read", extra={"flow": path, "up_to": end}
+        )
         self._heads.seen(flow_key, end, at=asyncio.get_running_loop().time())

@@ -55,10 +55,10 @@ Opened = Callable[[], Downloads]
 class NotWhole(ArchiverError):
     """The received contents are not as long as the service says that the file is."""
 
-    kind = "it is not as long as the service says"
+    kind = "its length is not what Flowdock says"
 
     def __init__(self, *, came: int, told: int) -> None:
-        super().__init__(f"{came:,} bytes came of a file of {told:,}")
+        super().__init__(f"{came:,} bytes arrived, but Flowdock says {told:,}")
 
 
 class TooLong(ArchiverError):
@@ -176,7 +176,7 @@ class _Fetching:
         # a proxy's page, is logged as one.
         reason = getattr(error, "kind", what_said(error))
         about = {"flow": self._source.paths.get(one.flow_key), "reason": reason}
-        log.warning("file not given, trying again later", extra=about)
+        log.warning("cannot fetch a file, trying again later", extra=about)
 
     async def _done(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         async with self._source.filing:

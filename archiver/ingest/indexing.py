@@ -129,7 +129,7 @@ async def adopt_lexicon(tx: Transaction, *, language: str) -> None:
     wanted = Lexicon(VERSION, language)
     made = await search_queue.adopt(tx, wanted)
     if made not in {None, wanted}:
-        log.info("texts for the search are made anew", extra={"language": language})
+        log.info("making all messages searchable again", extra={"language": language})
 
 
 async def catch_up(engine: Engine, *, on_indexed: Callable[[int], None] | None = None) -> bool:
@@ -237,5 +237,8 @@ async def _index(lane: Lane, keys: Sequence[Key], *, language: str) -> None:
             for key in keys:
                 await _index(lane, [key], language=language)
             return
-        log.warning("a text cannot be searched", extra={"flow": keys[0][0], "id": keys[0][1]})
+        log.warning(
+            "PostgreSQL refused a text: it cannot be searched",
+            extra={"flow": keys[0][0], "id": keys[0][1]},
+        )
         await search_texts.replace(tx, keys, [])

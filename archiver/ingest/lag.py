@@ -16,7 +16,7 @@ from archiver.ingest.pages import Listing, Reading, bounds, read_page
 from archiver.store import places
 from archiver.store.connection import Engine, Transaction
 
-BEHIND = "newer messages are there and not listed: the service's index is behind"
+BEHIND = "Flowdock does not list newer messages that exist: its index is behind"
 
 
 class Lag:

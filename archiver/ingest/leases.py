@@ -183,7 +183,7 @@ class Leases:
             except DatabaseError as error:
                 if fault(error) is not Fault.SERVER:
                     raise
-                log.debug("leases not renewed, going on", extra={"reason": error})
+                log.debug("cannot renew leases, trying again", extra={"reason": error})
 
     async def _share(self, tx: Transaction) -> tuple[frozenset[str], frozenset[str]]:
         """Renew the leases and take our share; returns our slots, and the keys of all daemons."""
@@ -191,7 +191,10 @@ class Leases:
         known = await leases.known(tx)
         gone = [one.key for one in known if self._is_gone(one)]
         if gone:
-            log.info("daemon gone", extra={"daemons": [o.name for o in known if o.key in gone]})
+            log.info(
+                "another daemon is gone",
+                extra={"daemons": [o.name for o in known if o.key in gone]},
+            )
             await leases.bury(tx, gone)
         held = await leases.held(tx)
         sees = {one.key: one.sees for one in known if one.key not in gone}

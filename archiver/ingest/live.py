@@ -109,7 +109,10 @@ async def listen(occurrences: AsyncIterator[Occurrence], listener: Listener) -> 
                 case Frames(frames=frames, received_at=received_at, truncated=truncated):
                     if truncated:
                         # Cut off, they are not valid JSON, so they are kept among the rejects.
-                        log.warning("events too long, cut", extra={**about, "events": truncated})
+                        log.warning(
+                            "events were too long: cut, and kept as rejects",
+                            extra={**about, "events": truncated},
+                        )
                     at = clock()
                     arrivals = await receive(frames, listener, received_at=received_at)
                     came = Came(connection, at, arrivals)

@@ -12,8 +12,8 @@ from archiver.flowdock.client import Client
 from archiver.ingest.pages import Listing, Reading, bounds, read_page
 
 NOT_OLDEST = (
-    "the newest messages were listed where the oldest were asked for, as if sort=asc was lost on "
-    "the way: see where ARCHIVER_API_URL leads to"
+    "the page has the newest messages, not the oldest as requested, as if a proxy dropped "
+    "sort=asc: check ARCHIVER_API_URL"
 )
 
 

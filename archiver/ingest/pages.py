@@ -44,7 +44,7 @@ class Reading(Struct, frozen=True, kw_only=True):
         there = sum(not isinstance(one.decoded, Vanished) for one in shown)
         if not there:
             return self
-        return self.unproven(f"the page lacks {there} messages that are there")
+        return self.unproven(f"the page lacks {there} messages that exist")
 
 
 Objection = Callable[[Event], str | None]
@@ -141,7 +141,7 @@ def _reach(page: Page, ids: Sequence[int]) -> Ranges:
 def _proof(page: Page, arrivals: Sequence[Arrival], reach: Ranges) -> tuple[Ranges, str | None]:
     unread = sum(isinstance(one.decoded, Rejected) for one in arrivals)
     if not reach:
-        return Ranges(), "the page holds messages that were not asked for"
+        return Ranges(), "the page has messages that were not requested"
     trouble = f"{unread} messages of the page could not be read" if unread else None
     if page.until is None:
         # More may come to be listed at the open end.
@@ -149,7 +149,7 @@ def _proof(page: Page, arrivals: Sequence[Arrival], reach: Ranges) -> tuple[Rang
     proven = _around_holes(arrivals) if unread else reach
     if in_two_ways := _in_two_ways(arrivals):
         proven -= Ranges.of((id_, id_) for id_ in in_two_ways)
-        trouble = trouble or f"{len(in_two_ways)} messages of the page are shown in two ways"
+        trouble = trouble or f"{len(in_two_ways)} messages of the page appear twice and differ"
     return proven, trouble
 
 

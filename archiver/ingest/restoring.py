@@ -119,9 +119,11 @@ async def restore_files(
         told = read(line, KeptFile)
         content = contents.get(told.sha256)
         if told.flow not in keys or content is None:
-            raise ArchiverError(f"{line.place}: its flow or its file is not in the export")
+            raise ArchiverError(
+                f"{line.place}: the flow or the file that it names is not in the export"
+            )
         if len(told.path.encode()) > files.LONGEST_PATH_BYTES:
-            raise ArchiverError(f"{line.place}: its path is longer than any that is kept")
+            raise ArchiverError(f"{line.place}: its path is too long")
         await when_possible(engine, partial(_restore_file, told, keys[told.flow], content))
         yield content.size_bytes
 
@@ -155,9 +157,14 @@ async def restore_claims(
         )
         farthest = max([gain.due, *(last for _, last in gain.proven)])
         if is_far_beyond(farthest, newest.get(keys[path], 0), path):
-            log.error("claims out of all proportion", extra={"flow": path, "up_to": farthest})
+            log.error(
+                "an export claims impossibly high ids: claims ignored",
+                extra={"flow": path, "up_to": farthest},
+            )
         elif keys[path] in lacking:
-            log.warning("nothing claimed, since events were rejected", extra={"flow": path})
+            log.warning(
+                "some events were rejected: claims of the export ignored", extra={"flow": path}
+            )
         else:
             gains[keys[path]] = gain
     opened = frozenset(gains)

@@ -33,9 +33,9 @@ FRESH_SECONDS = 1.0
 UNTOLD_SECONDS = 3600.0
 """How often to record in the ledger that the newest message of a flow is still unknown."""
 
-IDLE_PATTERN = "no joined flow is like this pattern of ARCHIVER_FLOWS (flows in the file)"
-NONE_WANTED = "no joined flow is wanted: correct ARCHIVER_FLOWS (flows in the file)"
-NONE_JOINED = "no flow is joined: join flows in Flowdock"
+IDLE_PATTERN = "no joined flow matches this pattern of ARCHIVER_FLOWS (flows in the file)"
+NONE_WANTED = "ARCHIVER_FLOWS (flows in the file) selects no joined flow: correct it"
+NONE_JOINED = "the user of the token has joined no flow: join flows in Flowdock"
 
 
 class Roster:
@@ -151,7 +151,9 @@ class Roster:
             self.source.untold[flow_key] = str(refusal)
             self.stale.set()
         except UNANSWERED as error:
-            log.warning("head not told", extra={"flow": path, "reason": error})
+            log.warning(
+                "cannot fetch the newest message of a flow", extra={"flow": path, "reason": error}
+            )
             await self._note_untold(flow_key, what_said(error))
         else:
             await self._note_told(flow_key)
@@ -195,9 +197,9 @@ class Roster:
         if path is None:
             return  # it was lost while `look_up` ended another
         if self._choice.is_wanted(path):
-            await self.source.lose(flow_key, reason="not listed any more")
+            await self.source.lose(flow_key, reason="Flowdock no longer lists it")
         else:
-            log.info("flow excluded", extra={"flow": path})
+            log.info("flow excluded by the settings", extra={"flow": path})
             await self.source.leave_out(flow_key)
 
     def _slots(self) -> set[str]:

@@ -154,7 +154,7 @@ class Source:
         if not keys:
             return reading
         refused = Ranges.of((id_, id_) for _, id_ in keys)
-        trouble = f"Postgres refused {len(keys)} of the page's messages"
+        trouble = f"PostgreSQL refused {len(keys)} of the page's messages"
         await self.fail(flow_key, *bounds(page), purpose=purpose, error=trouble)
         return replace(reading, proven=reading.proven - refused, trouble=trouble)
 
@@ -217,7 +217,7 @@ class Source:
     async def lose(self, flow_key: int, *, reason: str) -> None:
         """Set aside a flow that can no longer be read; it comes back when it is listed again."""
         if path := self.paths.get(flow_key):
-            log.warning("flow lost", extra={"flow": path, "reason": reason})
+            log.warning("flow can no longer be read", extra={"flow": path, "reason": reason})
             await self.leave_out(flow_key)
 
     async def leave_out(self, flow_key: int) -> None:

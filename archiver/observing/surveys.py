@@ -26,5 +26,5 @@ async def keep_surveying(
             async with transaction(engine) as tx:
                 metrics.note(Dated(await survey(tx, now=now()), clock()))
         except DatabaseError as error:
-            log.debug("archive not surveyed", extra={"reason": error})
+            log.debug("cannot read how complete the archive is", extra={"reason": error})
         await asyncio.sleep(SURVEY_SECONDS)

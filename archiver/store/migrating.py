@@ -44,7 +44,7 @@ class PoolerBetween(ArchiverError):
 
     def __init__(self) -> None:
         super().__init__(
-            "the database is behind a pooler, and a migration must reach it directly: "
+            "a migration cannot run through a pooler: "
             "run archiver migrate with ARCHIVER_DATABASE_URL set to the PostgreSQL server itself"
         )
 
@@ -96,13 +96,13 @@ async def _require_place(connection: Transaction, *, is_new: bool) -> None:
     if found.encoding != "UTF8":
         raise NoPlaceForAnArchive(
             f"the database {found.name} has the encoding {found.encoding}, which cannot hold all "
-            "that people write: make one with ENCODING 'UTF8' and TEMPLATE template0, and name it "
-            "in ARCHIVER_DATABASE_URL"
+            "characters: create one with ENCODING 'UTF8' and TEMPLATE template0, and set "
+            "ARCHIVER_DATABASE_URL to it"
         )
     if is_new and found.strange:
         raise NoPlaceForAnArchive(
             f"the database {found.name} has a schema {' and one '.join(found.strange)} already, "
-            "and it is no archive's: name a database of its own in ARCHIVER_DATABASE_URL"
+            "which is not the archiver's: set ARCHIVER_DATABASE_URL to a database of its own"
         )
 
 
@@ -144,7 +144,10 @@ async def _tell_who_is_waited_for(engine: Engine, pid: int) -> None:
                 holders = (await connection.execute(_HOLDERS, {"waits": pid})).mappings().all()
             for holder in holders:
                 if holder["pid"] not in known:
-                    log.warning("a migration waits for who began before", extra=dict(holder))
+                    log.warning(
+                        "the migration waits for a transaction that began earlier",
+                        extra=dict(holder),
+                    )
             known |= {holder["pid"] for holder in holders}
 
 
@@ -173,7 +176,7 @@ async def _upgrade_between_others(connection: Transaction) -> None:
                 raise
         else:
             return
-        log.warning("a migration waits for others to end what they do", extra={"attempt": attempt})
+        log.warning("the migration waits for a lock, trying again", extra={"attempt": attempt})
         attempt += 1
         await asyncio.sleep(LET_PASS_SECONDS)
 
@@ -190,7 +193,7 @@ async def _take_turn(connection: Transaction) -> None:
         await connection.commit()
         if asyncio.get_running_loop().time() >= tell_at:
             holder = (await connection.execute(_HOLDER, key)).mappings().first()
-            log.warning("waiting for who holds the lock of migrations", extra=dict(holder or {}))
+            log.warning("waiting for another migration to end", extra=dict(holder or {}))
             tell_at = math.inf
         await asyncio.sleep(PAUSE_SECONDS)
     await connection.commit()

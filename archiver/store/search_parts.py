@@ -39,9 +39,11 @@ async def make(tx: Transaction) -> None:
     except DatabaseError as error:
         if sqlstate(error) == LOCK_NOT_AVAILABLE:
             raise
-        log.warning("no index of parts of words", extra={"reason": first_line(error)})
+        log.warning(
+            "cannot create the index for parts of words", extra={"reason": first_line(error)}
+        )
     else:
-        log.info("made the index of parts of words")
+        log.info("created the index for parts of words")
 
 
 _IS_WANTING = text("""

@@ -246,7 +246,7 @@ async def test_a_message_that_is_never_listed_holds_up_its_page_alone(
         ((first, last, error),) = gaps
     assert first <= lost.id <= last
     assert sum(first <= id_ <= last for id_ in ids) <= 101
-    assert error == "the page lacks 1 messages that are there"
+    assert error == "the page lacks 1 messages that exist"
 
 
 async def test_a_newest_message_that_cannot_be_read_is_a_gap(
@@ -301,7 +301,7 @@ async def test_a_pattern_that_no_flow_is_like_is_told(
     assert told.returncode == 0, told.stderr
     assert (
         told.stderr.count(
-            "no joined flow is like this pattern of ARCHIVER_FLOWS (flows in the file)"
+            "no joined flow matches this pattern of ARCHIVER_FLOWS (flows in the file)"
             " account=default pattern=nosuch/*\n"
         )
         == 1

@@ -85,7 +85,7 @@ async def test_what_is_wrong_is_told_with_what_to_do(archiver, settings, databas
     done = await asyncio.to_thread(partial(archiver, "check", **settings))
     assert done.returncode == 1
     assert "wrong    token" in done.stdout
-    assert "which comes from ARCHIVER_TOKEN: put a personal API token there" in done.stdout
+    assert "which comes from ARCHIVER_TOKEN: put a valid personal API token there" in done.stdout
     assert "wrong    schema" in done.stdout
     assert "marker" not in done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].startswith("2 wrong")
@@ -136,7 +136,7 @@ async def test_a_service_that_sends_elsewhere_is_told_once_with_what_to_correct(
 
 async def test_a_service_that_is_not_there_and_streams_that_are_not(flowdock):
     found = await found_of(account(flowdock, api_url="http://127.0.0.1:9"))
-    assert "the service or the network may be away" in found["service", "wrong"]
+    assert "Flowdock or the network may be down" in found["service", "wrong"]
     found = await found_of(account(flowdock, api_url=f"{flowdock.api_url}/elsewhere"))
     assert found["service", "wrong"].endswith("; correct ARCHIVER_API_URL (api_url in the file) ")
     found = await found_of(account(flowdock, stream_url="http://127.0.0.1:9"))
@@ -266,7 +266,9 @@ def test_a_place_that_cannot_be_looked_into_is_told(archiver: Run, tmp_path: Pat
 @pytest.mark.parametrize("columns", [60, 80, 120])
 def test_what_is_told_fits_into_the_columns_that_there_are(columns: int) -> None:
     one = wrong(
-        "flows", "acme/\x1b[2J secret is refused " * 9, "join the flow, or leave it out " * 5
+        "flows",
+        "acme/\x1b[2J secret is refused " * 9,
+        "join the flow, or exclude it in the settings " * 5,
     )
     shown = [click.unstyle(line) for line in lines(one, columns)]
     assert shown[0].startswith("wrong    flows       acme/␛[2J secret")
@@ -275,7 +277,9 @@ def test_what_is_told_fits_into_the_columns_that_there_are(columns: int) -> None
 
 
 def test_where_there_is_little_room_what_is_told_stands_below() -> None:
-    one = wrong("flows", "acme/secret is refused " * 9, "join the flow, or leave it out " * 5)
+    one = wrong(
+        "flows", "acme/secret is refused " * 9, "join the flow, or exclude it in the settings " * 5
+    )
     shown = [click.unstyle(line) for line in lines(one, 40)]
     assert shown[0] == "wrong    flows"
     assert shown[1].startswith("  acme/secret")

@@ -81,7 +81,7 @@ def test_what_others_keep_in_a_database_is_left_alone(
     ended = archiver("migrate", ARCHIVER_DATABASE_URL=bare_database_url)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert told in ended.stderr
-    assert "name a database of its own in ARCHIVER_DATABASE_URL" in ended.stderr
+    assert "set ARCHIVER_DATABASE_URL to a database of its own" in ended.stderr
     assert ended.stderr.count("\n") == 1
 
 

@@ -48,7 +48,8 @@ async def test_of_accounts_the_one_is_named_and_whence_its_token_comes(
     assert told.returncode == status
     refused = (
         "Flowdock refused the token of account club (401), "
-        f"which comes from {tmp_path}/tok (accounts.token_file): put a personal API token there"
+        f"which comes from {tmp_path}/tok (accounts.token_file): "
+        "put a valid personal API token there"
     )
     assert f"{refused}\n" in told.stdout + told.stderr
     assert "ARCHIVER_TOKEN" not in told.stdout + told.stderr
@@ -67,7 +68,7 @@ async def test_a_token_that_is_refused_later_is_told_in_the_same_words(
     assert told.returncode == 2
     assert told.stderr.endswith(
         "archiver: error: Flowdock refused the token of account default (401), "
-        "which comes from ARCHIVER_TOKEN: put a personal API token there\n"
+        "which comes from ARCHIVER_TOKEN: put a valid personal API token there\n"
     )
 
 

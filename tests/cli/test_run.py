@@ -210,7 +210,7 @@ async def test_a_sighup_while_a_private_database_starts_is_heard_and_does_not_en
             while "using a private database" not in log.read_text():  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
             daemon.send_signal(signal.SIGHUP)
-            while "settings read again" not in log.read_text():  # noqa: ASYNC110
+            while "settings reloaded" not in log.read_text():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
 
@@ -220,7 +220,7 @@ async def test_a_sighup_while_it_is_imported_is_heard_and_does_not_end_it(settin
     with running(settings, command) as daemon:
         async with asyncio.timeout(30):
             told = ""
-            while "settings read again" not in told:
+            while "settings reloaded" not in told:
                 assert daemon.stderr
                 told = await asyncio.to_thread(daemon.stderr.readline)
                 assert told, await asyncio.to_thread(daemon.wait)

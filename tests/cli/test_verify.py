@@ -250,7 +250,7 @@ async def test_what_others_read_is_verified_though_a_token_is_refused(
     )
     status, told = await verify(archiver, flowdock, url, config=config)
     assert status == 2
-    assert "token refused: account left out account=club" in told
+    assert "Flowdock refused the token: account left out account=club" in told
     assert "doubt remains in what only account club can read" in told
     assert f"{FLOW} " in told
     status, told = await verify(archiver, flowdock, url, "--json", config=config)

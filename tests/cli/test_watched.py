@@ -129,7 +129,7 @@ async def test_it_tells_how_it_is_and_reads_again_which_flows_are_wanted(
         assert daemon.returncode == 0
         await told("STOPPING=1")
     assert "settings=metrics.flows" in log
-    assert "settings not taken" in log
+    assert "new settings are not valid" in log
     assert flowdock.token not in log
     assert json.dumps(flowdock.world.flows[0].path) not in log
 

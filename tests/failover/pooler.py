@@ -41,7 +41,7 @@ async def pool(home: Path, postgres: Postgres, *, rate: float) -> None:
             pgbouncer(home / "pooler", postgres),
             scene(home / "scene", url_at(home / "pooler", name), rate=rate) as it,
         ):
-            await told(it, "migrate", status=2, words="behind a pooler")
+            await told(it, "migrate", status=2, words="through a pooler")
             it.start("left")
             await until(lambda: it.is_shared(SLOTS))
             right = it.start("right")

@@ -45,7 +45,7 @@ async def promote(home: Path, *, rate: float, is_synchronous: bool) -> None:
             lost = await fail_over(it, primary, standby)
             assert bool(lost) != is_synchronous, f"{lost} events lost"
             said = daemon.log.read_text(errors="replace")
-            assert "beginning anew" in said, "the daemon did not notice"
+            assert "starting afresh" in said, "the daemon did not notice"
             await asyncio.sleep(LOAD_SECONDS)
             it.flowdock.stop_live()
             say(f"archive = truth after {await it.converge():.1f} s")

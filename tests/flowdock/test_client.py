@@ -216,7 +216,10 @@ async def test_flows_are_read_without_their_secrets(
     ]  # fmt: skip
     assert "secret" not in repr(flows)
     (told,) = caplog.records
-    assert (told.message, told.__dict__["items"]) == ("listed, but not understood", len(bad))
+    assert (told.message, told.__dict__["items"]) == (
+        "some listed items cannot be read: left out",
+        len(bad),
+    )
 
 
 async def test_people_and_conversations_are_read(server: Any, make: Any) -> None:

@@ -266,4 +266,4 @@ def test_what_is_not_transient_is_asked_once() -> None:
 
 def test_a_bad_answer_is_not_quoted():
     told = str(BadAnswer("/flows", b'[{"api_token": "f00d"'))
-    assert told == "/flows was answered with what is not asked for: JSON, 21 bytes"
+    assert told == "the answer to /flows is not the API's: JSON, 21 bytes"

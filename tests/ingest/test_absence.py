@@ -207,7 +207,7 @@ async def test_a_page_that_lacks_what_is_there_proves_nothing(database_url):
         flowdock.faults.add(HOLLOW)
         wrong = await source.ask(flow_key, 1, ids[-1], newest=False, purpose="backfill")
         assert flowdock.faults.fired == {"hollow": 1}
-        assert wrong.trouble == "the page lacks 5 messages that are there"
+        assert wrong.trouble == "the page lacks 5 messages that exist"
         assert not wrong.proven
         held = query(database_url, "SELECT from_id, to_id FROM archive.coverage")
         assert held == [(1, ids[4])]
@@ -225,7 +225,7 @@ async def test_a_listing_that_lost_sight_of_many_that_are_there_lifts_no_doubt(
         flowdock.faults.add(HOLLOW)
         wrong = await source.ask(flow_key, 1, ids[-1], newest=True, purpose="audit")
         assert flowdock.faults.fired == {"hollow": 1}
-        assert wrong.trouble == "the page lacks 2 messages that are there"
+        assert wrong.trouble == "the page lacks 2 messages that exist"
         assert not wrong.proven
         assert deleted(database_url) == set()
         assert "vanished in bulk" not in caplog.text

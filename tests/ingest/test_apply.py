@@ -396,7 +396,7 @@ def test_a_stream_that_did_not_bring_what_it_should_have_is_told_by_paths(archiv
     archive.apply(streamed(frame(1), key), gains={key: streams})
     archive.apply(listed(frame(3), key, as_of=9))
     ((path,),) = query(archive.url, "SELECT path FROM store.flows")
-    (told,) = [one for one in caplog.records if "did not bring" in one.message]
+    (told,) = [one for one in caplog.records if "missed messages" in one.message]
     assert vars(told)["flows"] == [path]
 
 

@@ -14,8 +14,8 @@ REFUSED = aiohttp.ClientConnectorError(
 )
 
 
-NO_ANSWER = f"no Flowdock answers at {URL} for account work: "
-BUSY = f"{URL} does not serve account work now: /user was answered with status 503; try later"
+NO_ANSWER = f"cannot reach Flowdock at {URL} for account work: "
+BUSY = f"{URL} cannot serve account work now: /user was answered with status 503; try again later"
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ async def test_that_nobody_can_tell_how_far_a_flow_has_come_is_noted(look):
     look.source.client.page = stubborn
     for _ in range(2):
         assert await look.roster.look_at_head(look.flow_key) is None
-    assert "what is new in the flow cannot be told" in look.source.untold[look.flow_key]
+    assert "new messages of this flow cannot be found" in look.source.untold[look.flow_key]
     assert look.source.heads.newest(look.flow_key) == look.ids[-2]
     assert look.errors() == [("head", look.source.untold[look.flow_key])]
 

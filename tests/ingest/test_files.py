@@ -150,7 +150,7 @@ async def test_what_is_not_as_long_as_the_message_says_is_not_the_file(
     await archive(source)
     flowdock.world.files[said] = "text/plain", b"a proxy's page"
     await fetch_all(source, opened)
-    told = "14 bytes came of a file of 15"
+    told = "14 bytes arrived, but Flowdock says 15"
     assert query(database_url, NAMED) == [(said, None, 1, told)]
     assert query(database_url, KEPT) == []
 
@@ -388,7 +388,7 @@ async def test_files_that_are_all_answered_with_one_page_are_told_alike(
         flowdock.world.files[path] = "text/html", b"a page"
     await archive(source)
     await fetch_all(source, opened)
-    told = [one.reason for one in caplog.records if one.msg.startswith("file not given")]
+    told = [one.reason for one in caplog.records if one.msg.startswith("cannot fetch a file")]
     assert (len(told), len(set(told))) == (4, 2)
     assert len({row[3] for row in query(database_url, NAMED)}) == 4
 
@@ -460,10 +460,10 @@ async def test_what_is_told_of_its_length_is_what_a_file_is_held_against(
         assert query(database_url, change) == [(1,)]
     await fetch_all(source, opened)
     assert [row[3] for row in query(database_url, NAMED)] == [
-        None, "4 bytes came of a file of 0", "4 bytes came of a file of 3",
+        None, "4 bytes arrived, but Flowdock says 0", "4 bytes arrived, but Flowdock says 3",
     ]  # fmt: skip
     assert [row[2] for row in query(database_url, KEPT)] == [b"all"]
-    flows = [one.flow for one in caplog.records if one.msg.startswith("file not given")]
+    flows = [one.flow for one in caplog.records if one.msg.startswith("cannot fetch a file")]
     assert flows == [*source.paths.values()] * 2
 
 

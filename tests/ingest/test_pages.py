@@ -124,7 +124,7 @@ def test_a_message_that_is_shown_in_two_ways_is_not_proven():
     told = reading(frame(20), frame(25), frame(30), frame(25, content="otherwise"))
     assert told.proven == Ranges(((11, 24), (26, 30)))
     assert told.reach == Ranges(((11, 30),))
-    assert told.trouble == "1 messages of the page are shown in two ways"
+    assert told.trouble == "1 messages of the page appear twice and differ"
 
 
 def test_an_element_of_another_flow_is_rejected_and_proves_nothing_around_it():

@@ -221,7 +221,7 @@ async def test_what_postgres_refuses_of_a_page_is_not_reported_as_proven(
     refused = next(message.id for message in flow.timeline)
     fail_to_journal(database_url, refused, state="22023")
     reading = await source.ask(key(source), 1, head, newest=False, purpose="backfill")
-    assert reading.trouble == "Postgres refused 1 of the page's messages"
+    assert reading.trouble == "PostgreSQL refused 1 of the page's messages"
     assert refused not in reading.proven
     assert query(database_url, "SELECT reason FROM archive.rejects") == [("not to be kept",)]
     proven = query(database_url, "SELECT from_id, to_id FROM archive.coverage ORDER BY 1")

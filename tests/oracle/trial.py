@@ -34,7 +34,7 @@ SETTINGS = {
 
 EXCUSES = (
     "cannot reach the database",
-    "no Flowdock answers at",
+    "cannot reach Flowdock at",
     "refused the token",
 )
 """Why the daemon may end by itself, and be started again, as its supervisor would."""

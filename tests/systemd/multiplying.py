@@ -50,7 +50,7 @@ def reload_both(it: Subject) -> None:
     since = it.service.now()
     before = it.service.further_pids()
     it.service.reload()
-    told = "settings read again"
+    told = "settings reloaded"
     wait_until(lambda: it.service.journal(since).count(told) >= 2, seconds=30)
     it.found.claim("a reload reaches both", it.service.further_pids() == before)
 
