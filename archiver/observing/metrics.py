@@ -72,7 +72,7 @@ class Figures(Collector):
             "build_info", "This release.", [((version("flowdock-archiver"),), 1)], "version"
         )
         is_ready = not ailments(observed, now=now)
-        yield _gauge("ready", "1 when capturing: as /readyz tells.", [((), is_ready)])
+        yield _gauge("ready", "1 when capturing, as /readyz says.", [((), is_ready)])
         yield from _of_writing(observed.tally, now)
         yield from _of_queue(observed)
         yield from _of_sharing(observed.tally.sharing, now)
@@ -86,16 +86,20 @@ class Figures(Collector):
 
 def _of_writing(tally: Tally, now: float) -> Iterator[Metric]:
     yield _counter(
-        "events", "Events that were new to the journal.", tally.events.items(), "event", "witness"
+        "events",
+        "Events archived that were new to the journal.",
+        tally.events.items(),
+        "event",
+        "witness",
     )
     plain = {
-        "repeated_events": ("Events that the journal held already.", tally.repeated),
-        "signals": ("Passing signals, as presence and typing.", tally.signals),
+        "repeated_events": ("Events that the journal already had.", tally.repeated),
+        "signals": ("Signals, such as presence and typing.", tally.signals),
         "rejects": ("Input that could not be placed, kept as it came.", tally.rejected),
-        "message_changes": ("Rows of messages made or changed.", tally.messages),
+        "message_changes": ("Messages created or changed.", tally.messages),
         "batches": ("Transactions that archived something.", tally.batches),
         "batch_seconds": (
-            "How long batches took, waiting for the database too.",
+            "Time spent on batches, including waits for the database.",
             tally.batch_seconds,
         ),
     }
@@ -104,33 +108,39 @@ def _of_writing(tally: Tally, now: float) -> Iterator[Metric]:
     errors = tally.database_errors.items()
     yield _counter("database_errors", "Transactions that failed.", errors, "fault", "sqlstate")
     away = 0.0 if tally.writer_away_since is None else now - tally.writer_away_since
-    yield _gauge("database_away_seconds", "How long the writer has been refused.", [((), away)])
+    yield _gauge(
+        "database_away_seconds", "For how long the database has refused the writer.", [((), away)]
+    )
     turned = now - tally.writer_turned_at if tally.writer_turned_at else 0.0
-    yield _gauge("writer_idle_seconds", "Since when the writer has not come round.", [((), turned)])
+    yield _gauge(
+        "writer_idle_seconds", "Time since the writer's loop last came round.", [((), turned)]
+    )
 
 
 def _of_queue(observed: Observed) -> Iterator[Metric]:
     intake = observed.intake
-    yield _gauge("queue_items", "What is read and not yet written.", [((), intake.held_events)])
-    yield _gauge("queue_bytes", "The memory that the queue takes.", [((), intake.held_bytes)])
+    yield _gauge(
+        "queue_items", "Events that are read but not yet written.", [((), intake.held_events)]
+    )
+    yield _gauge("queue_bytes", "Memory of the queue.", [((), intake.held_bytes)])
     limit = [((), intake.limit_bytes)]
-    yield _gauge("queue_limit_bytes", "The queue's memory at which reading stops.", limit)
+    yield _gauge("queue_limit_bytes", "Memory of the queue at which reading stops.", limit)
 
 
 def _of_sharing(sharing: SharingTally, now: float) -> Iterator[Metric]:
     plain = {
         "daemons": ("Daemons that share the flows, this one included.", sharing.daemons),
-        "leases_held": ("Flows that are this daemon's to capture.", sharing.held),
-        "leases_elsewhere": ("Flows that it sees and others capture.", sharing.elsewhere),
+        "leases_held": ("Flows that this daemon captures.", sharing.held),
+        "leases_elsewhere": ("Flows that it can see but others capture.", sharing.elsewhere),
         "leases_age_seconds": (
-            "Since its leases were last renewed.",
+            "Time since its leases were last renewed.",
             now - sharing.renewed_at if sharing.renewed_at else 0.0,
         ),
     }
     for name, (told, value) in plain.items():
         yield _gauge(name, told, [((), value)])
     moved = [(("taken",), sharing.taken), (("lost",), sharing.lost)]
-    yield _counter("leases_moved", "Flows that came from others, and went.", moved, "how")
+    yield _counter("leases_moved", "Flows that this daemon took over and gave up.", moved, "how")
 
 
 def _of_accounts(accounts: list[AccountTally], now: float) -> Iterator[Metric]:
@@ -140,23 +150,27 @@ def _of_accounts(accounts: list[AccountTally], now: float) -> Iterator[Metric]:
         return _gauge(name, told, found, "account")
 
     working = [account.state == "working" for account in accounts]
-    yield gauge("account_working", "1 when Flowdock knows the account.", working)
+    yield gauge("account_working", "1 when the account works.", working)
     refused = [account.state == "locked out" for account in accounts]
     yield gauge("account_locked_out", "1 when its token is refused.", refused)
     yield gauge("flows", "Flows that are followed.", [len(one.paths) for one in accounts])
-    yield gauge("streams", "Streams that are wanted.", [len(one.links) for one in accounts])
+    yield gauge("streams", "Streams that should be open.", [len(one.links) for one in accounts])
     standing = [sum(link.is_open for link in account.links) for account in accounts]
-    yield gauge("streams_open", "Streams that stand.", standing)
+    yield gauge("streams_open", "Streams that are open.", standing)
     newest = [newest_match_seconds(account, now=now) for account in accounts]
     yield gauge(
-        "heads_matched_seconds", "Since the newest message of any flow was found archived.", newest
+        "heads_matched_seconds",
+        "Time since the newest message of any flow was found in the archive.",
+        newest,
     )
     oldest = [oldest_match_seconds(account, now=now) for account in accounts]
-    yield gauge("heads_unmatched_seconds", "The same of the flow for which it is longest.", oldest)
+    yield gauge("heads_unmatched_seconds", "The same, for the flow where it is longest.", oldest)
     opened = [((one.name,), one.opened) for one in accounts]
-    yield _counter("streams_opened", "Connections that were made.", opened, "account")
+    yield _counter("streams_opened", "Stream connections that were opened.", opened, "account")
     ended = [((one.name, why), n) for one in accounts for why, n in one.ended.items()]
-    yield _counter("streams_ended", "Connections that ended or failed.", ended, "account", "reason")
+    yield _counter(
+        "streams_ended", "Stream connections that ended or failed.", ended, "account", "reason"
+    )
 
 
 def _of_hosts(observed: Observed) -> Iterator[Metric]:
@@ -165,15 +179,13 @@ def _of_hosts(observed: Observed) -> Iterator[Metric]:
     yield _counter("requests", "Requests that were sent.", passed, "host")
     waited = [((host,), gate.waited_seconds) for host, gate in gates.items()]
     yield _counter(
-        "request_wait_seconds", "How long requests waited for their turn.", waited, "host"
+        "request_wait_seconds", "Time that requests waited for their turn.", waited, "host"
     )
     answers = [((host, how), n) for host, gate in gates.items() for how, n in gate.answers.items()]
-    yield _counter(
-        "answers", "What became of requests, by status or error.", answers, "host", "status"
-    )
+    yield _counter("answers", "Answers to requests, by status or error.", answers, "host", "status")
     held = [((host,), gate.held_seconds()) for host, gate in gates.items()]
     yield _gauge(
-        "host_held_seconds", "For how long yet the host asks to be left alone.", held, "host"
+        "host_held_seconds", "For how much longer the host asks not to be called.", held, "host"
     )
 
 
@@ -188,19 +200,19 @@ def _of_archive(dated: Dated, now: float) -> Iterator[Metric]:
             sum(one.lag_seconds > LAGGING_SECONDS for one in flows),
         ),
         "oldest_gap_seconds": (
-            "The age of the oldest gap.",
+            "Age of the oldest gap.",
             max((one.oldest_gap_seconds for one in flows), default=0.0),
         ),
         "lag_seconds": (
-            "The greatest lag of a flow.",
+            "Greatest lag of a flow.",
             max((one.lag_seconds for one in flows), default=0.0),
         ),
-        "database_bytes": ("The size of the database.", dated.survey.database_bytes),
+        "database_bytes": ("Size of the database.", dated.survey.database_bytes),
         "files_missing": (
-            "Files that messages name and that are not in the archive.",
+            "Files that messages name but the archive does not hold.",
             dated.survey.files_missing,
         ),
-        "survey_age_seconds": ("How old these figures are.", now - dated.at),
+        "survey_age_seconds": ("Age of the figures read from the database.", now - dated.at),
     }
     for name, (told, value) in plain.items():
         yield _gauge(name, told, [((), value)])
@@ -208,7 +220,9 @@ def _of_archive(dated: Dated, now: float) -> Iterator[Metric]:
 
 def _of_flows(flows: list[FlowSurvey]) -> Iterator[Metric]:
     lags = [((one.flow,), one.lag_seconds) for one in flows]
-    yield _gauge("flow_lag_seconds", "Since when what is known is not proven.", lags, "flow")
+    yield _gauge(
+        "flow_lag_seconds", "For how long something known has not been proven.", lags, "flow"
+    )
     ids = [((one.flow,), float(one.unverified_ids)) for one in flows]
     yield _gauge("flow_unverified_ids", "Ids in gaps.", ids, "flow")
 
@@ -221,7 +235,7 @@ def _of_heads(observed: Observed, flows: list[FlowSurvey], now: float) -> Iterat
             if (path := account.paths[key]) in chosen:
                 waited[path] = min(seconds, waited.get(path, seconds))
     values = [((path,), seconds) for path, seconds in waited.items()]
-    told = "Since its newest message was found archived."
+    told = "Time since its newest message was found in the archive."
     yield _gauge("flow_head_matched_seconds", told, values, "flow")
 
 
