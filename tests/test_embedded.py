@@ -314,14 +314,14 @@ def test_a_disk_without_room_for_a_cluster_is_told_in_a_line(swift_path: Path) -
     with pytest.raises(ArchiverError) as raised, run_server(home, binaries=binaries):
         pass
     assert str(raised.value) == (
-        f'no database could be made in {home}: could not extend file "base/1/2691": '
-        "No space left on device; make room there"
+        f'cannot create a database in {home}: could not extend file "base/1/2691": '
+        "No space left on device; free some space there"
     )
 
 
 def test_a_cluster_of_another_version_is_refused(home: Path) -> None:
     (home / "data/PG_VERSION").write_text("12\n")
-    with pytest.raises(ArchiverError, match=r"made by PostgreSQL 12.*ARCHIVER_POSTGRES_BIN"):
+    with pytest.raises(ArchiverError, match=r"needs PostgreSQL 12.*ARCHIVER_POSTGRES_BIN"):
         choose_binaries(home)
 
 

@@ -85,8 +85,12 @@ def test_data_lies_where_the_system_keeps_state(environ: dict[str, str], expecte
     ("table", "environ", "told"),
     [
         ({"stream": {"silence_second": 3}}, {}, "did you mean stream.silence_seconds?"),
-        ({"silence_seconds": 3}, {}, "silence_seconds is no setting; did you mean stream.silence"),
-        ({"strem": {}}, {}, "strem is no setting; did you mean stream?"),
+        (
+            {"silence_seconds": 3},
+            {},
+            "silence_seconds is not a setting; did you mean stream.silence",
+        ),
+        ({"strem": {}}, {}, "strem is not a setting; did you mean stream?"),
         (
             {"zzz": 1},
             {},
@@ -95,7 +99,7 @@ def test_data_lies_where_the_system_keeps_state(environ: dict[str, str], expecte
         (
             {"logs": {"zzz": 1}},
             {},
-            "logs.zzz is no setting; there are: logs.level, logs.format",
+            "logs.zzz is not a setting; the settings are: logs.level, logs.format",
         ),
         ({"accounts": [{"nam": "a"}]}, {}, "did you mean accounts.name?"),
         ({"stream": 3}, {}, "write [stream]"),
@@ -103,7 +107,7 @@ def test_data_lies_where_the_system_keeps_state(environ: dict[str, str], expecte
         (
             {},
             {"ARCHIVER_TOKENS": "x"},
-            "ARCHIVER_TOKENS is no setting; did you mean ARCHIVER_TOKEN?",
+            "ARCHIVER_TOKENS is not a setting; did you mean ARCHIVER_TOKEN?",
         ),
         (
             {"stream": {"format": "xml"}},
@@ -154,7 +158,7 @@ def test_data_lies_where_the_system_keeps_state(environ: dict[str, str], expecte
         (
             {"accounts": [{"name": "a", "token": "t"}, {"name": "a", "token": "u"}]},
             {},
-            "accounts.name is 'a' twice",
+            "two accounts have the accounts.name 'a'",
         ),
         (
             {
@@ -166,7 +170,7 @@ def test_data_lies_where_the_system_keeps_state(environ: dict[str, str], expecte
                 ],
             },
             {},
-            "accounts.api_url of 'c' is another service's than that of 'a'",
+            "accounts.api_url of 'c' is another service than that of 'a'",
         ),
         ({"accounts": [{"name": "a", "token": "t"}]}, {"ARCHIVER_TOKEN": "u"}, "none at the top"),
     ],
@@ -387,33 +391,33 @@ def test_an_account_knows_whence_its_token_comes(handed: Path) -> None:
         (
             {"accounts": [{"name": "club", "token_file": "/dev/null"}]},
             {},
-            "the file /dev/null (accounts.token_file) is to hold a secret, and is empty",
+            "the file /dev/null (accounts.token_file) should hold a secret, but is empty",
         ),
-        ({"token": "t", "token_file": "/x"}, {}, "token is given, and so is token_file"),
+        ({"token": "t", "token_file": "/x"}, {}, "token and token_file"),
         (
             {},
             {"ARCHIVER_TOKEN": "t", "ARCHIVER_TOKEN_FILE": "/x"},
-            "ARCHIVER_TOKEN is given, and so is ARCHIVER_TOKEN_FILE",
+            "ARCHIVER_TOKEN and ARCHIVER_TOKEN_FILE",
         ),
         (
             {"database": {"url": "postgresql://a:b@host/db", "password": "c"}},
             {},
-            "database.url holds a password, and database.password is given",
+            "database.url has a password, but database.password is given",
         ),
         (
             {"database": {"url": "postgresql://a@host/db?password=b", "password": "c"}},
             {},
-            "database.url holds a password, and database.password is given",
+            "database.url has a password, but database.password is given",
         ),
         (
             {"database": {"password": "c"}},
             {},
-            "database.password is given, and no database.url that it belongs to",
+            "database.password is given without database.url",
         ),
         (
             {},
             {"ARCHIVER_DATABASE_PASSWORD": "c"},
-            "database.password is given, and no database.url that it belongs to",
+            "database.password is given without database.url",
         ),
         ({"metrics": {"listen": "9471"}}, {}, "expected host:port"),
         ({"metrics": {"listen": "127.0.0.1"}}, {}, "expected host:port"),

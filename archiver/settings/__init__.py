@@ -60,7 +60,7 @@ class Settings:
         """
         if not self.accounts:
             raise SettingRefused(
-                "no account is given: set ARCHIVER_TOKEN to a personal API token "
+                "no account is configured: set ARCHIVER_TOKEN to a personal API token "
                 "(flowdock.com/account/tokens)"
             )
         return self.accounts

@@ -31,7 +31,7 @@ def read_secret(path: Path, *, named: str) -> str:
     except OSError as error:
         raise SettingRefused(f"cannot read the secret in {told}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise SettingRefused(f"the secret in {told} is no text") from error
+        raise SettingRefused(f"the secret in {told} is not text") from error
     if not text.strip():
-        raise SettingRefused(f"the file {told} is to hold a secret, and is empty")
+        raise SettingRefused(f"the file {told} should hold a secret, but is empty")
     return text

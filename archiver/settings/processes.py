@@ -42,15 +42,15 @@ def refuse_processes(settings: Settings) -> None:
         return
     if not settings.sharing.enabled:
         raise SettingRefused(
-            f"sharing.processes is {settings.sharing.processes}, and sharing.enabled is false: "
-            "each of them would capture everything"
+            f"sharing.processes is {settings.sharing.processes}, but sharing.enabled is false, so "
+            "each process would capture everything: set sharing.enabled to true"
         )
     if settings.metrics.listen:
         port = urlsplit(f"//{settings.metrics.listen}").port or 0
         if port + settings.sharing.processes - 1 > MOST_PORT:
             raise SettingRefused(
                 "metrics.listen leaves no ports for the other processes (sharing.processes): "
-                "give a lower one"
+                "choose a lower port"
             )
 
 

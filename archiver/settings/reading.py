@@ -117,14 +117,16 @@ def _accounts(gifts: Gifts) -> tuple[Account, ...]:
     if "token" in first:
         raise SettingRefused(
             "a token is given at the top (token or ARCHIVER_TOKEN, their files, or systemd's "
-            "credential token) and so are [[accounts]]: "
+            "credential token) as well as [[accounts]]: "
             "give each account its own token, and none at the top"
         )
     found: dict[str, Account] = {}
     for given in gifts.accounts:
         account = _account({**first, **given}, in_file="its token in [[accounts]]")
         if account.name in found:
-            raise SettingRefused(f"accounts.name is {account.name!r} twice: names must differ")
+            raise SettingRefused(
+                f"two accounts have the accounts.name {account.name!r}: names must differ"
+            )
         found[account.name] = account
     _refuse_two_services(found.values())
     return tuple(found.values())
@@ -136,9 +138,9 @@ def _refuse_two_services(accounts: Iterable[Account]) -> None:
     for other in others:
         if other.api_url != first.api_url:
             raise SettingRefused(
-                f"accounts.api_url of {other.name!r} is another service's than that of "
-                f"{first.name!r}: their people and messages would be mixed up; give each service "
-                "an archive of its own"
+                f"accounts.api_url of {other.name!r} is another service than that of "
+                f"{first.name!r}, and their people and messages would be mixed up: give each "
+                "service an archive of its own"
             )
 
 
@@ -200,8 +202,8 @@ def _of_two(
         return given
     if given and (given.source == FILE) == (path.source == FILE):
         raise SettingRefused(
-            f"{secret.full_name if given.source == FILE else secret.environ} is given, and so is "
-            f"{file.full_name if path.source == FILE else file.environ}: give one of them"
+            f"{secret.full_name if given.source == FILE else secret.environ} and "
+            f"{file.full_name if path.source == FILE else file.environ} are both given: give one"
         )
     name = file.full_name if path.source == FILE else path.source
     return _from_file(secret, path.value, f"{path.value} ({name})", named=name)
@@ -223,12 +225,12 @@ def _refuse_stray_password(database: Gift) -> None:
         return
     if "url" not in database:
         raise SettingRefused(
-            "database.password is given, and no database.url that it belongs to: give that too "
-            "(ARCHIVER_DATABASE_URL), or leave the password out for a private server"
+            "database.password is given without database.url (ARCHIVER_DATABASE_URL): give both, "
+            "or leave the password out to use a private server"
         )
     if password_of(database["url"].value) is not None:
         raise SettingRefused(
-            "database.url holds a password, and database.password is given: give one of them"
+            "database.url has a password, but database.password is given, too: give only one"
         )
 
 

@@ -15,7 +15,7 @@ def refuse_unknown_variables(environ: Mapping[str, str]) -> None:
     known = [setting.environ for setting in SETTINGS]
     for name in environ:
         if name.startswith(PREFIX) and not name.startswith(NO_SETTINGS) and name not in known:
-            raise SettingRefused(f"{name} is no setting{_suggestion(name, known, known)}")
+            raise SettingRefused(f"{name} is not a setting{_suggestion(name, known, known)}")
 
 
 def refuse_unknown_keys(table: Mapping[str, Any]) -> None:
@@ -34,7 +34,7 @@ def refuse_unknown_keys(table: Mapping[str, Any]) -> None:
             names = [*known, *SECTIONS, ACCOUNTS]
             section, _, _ = name.rpartition(".")
             beside = [one for one in names if one.rpartition(".")[0] == section]
-            raise SettingRefused(f"{name} is no setting{_suggestion(name, names, beside)}")
+            raise SettingRefused(f"{name} is not a setting{_suggestion(name, names, beside)}")
 
 
 def _suggestion(name: str, names: Sequence[str], beside: Iterable[str]) -> str:
@@ -45,7 +45,7 @@ def _suggestion(name: str, names: Sequence[str], beside: Iterable[str]) -> str:
         by_last_part[last]
         for last in get_close_matches(name.rpartition(".")[2], by_last_part, n=1, cutoff=0.8)
     ]
-    return f"; did you mean {close[0]}?" if close else f"; there are: {', '.join(beside)}"
+    return f"; did you mean {close[0]}?" if close else f"; the settings are: {', '.join(beside)}"
 
 
 def _is_list_of_tables(value: object) -> bool:

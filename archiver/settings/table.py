@@ -48,9 +48,9 @@ class Setting:
             return "an http:// or https:// URL of a host, without user, query and fragment"
         if self.key.schemes:
             return (
-                f"a URL as {self.key.schemes[0]}://user@host:5432/database, "
-                "with what is special in a name or a password percent-encoded, as @ by %40; "
-                "several servers as ?host=one,two&port=5432,5432 behind it, and none before"
+                f"a URL such as {self.key.schemes[0]}://user@host:5432/database, "
+                "with special characters in a name or a password percent-encoded (@ as %40); "
+                "for several servers, no host there, but ?host=one,two&port=5432,5432 at the end"
             )
         if self.key.is_address:
             return "host:port, as 127.0.0.1:9471 or [::1]:9471"

@@ -10,8 +10,8 @@ from archiver.errors import ArchiverError
 from archiver.store.url_options import is_plain
 
 CROWDED = (
-    "the server answers: let fewer connect to it, or more (its max_connections, "
-    "CONNECTION LIMIT of the role and of the database)"
+    "the server has no connection left: close some, or raise the limit (its max_connections, "
+    "CONNECTION LIMIT of the role or of the database)"
 )
 
 
@@ -72,19 +72,18 @@ def _advice(reason: str) -> str:
 
 
 _ADVICE: Mapping[str, str] = {
-    "no password supplied": "set ARCHIVER_DATABASE_PASSWORD, or give it in ARCHIVER_DATABASE_URL",
+    "no password supplied": "set ARCHIVER_DATABASE_PASSWORD, or put it into ARCHIVER_DATABASE_URL",
     "password authentication failed": (
         "the server answers: correct the user in ARCHIVER_DATABASE_URL, or the password there or "
         "in ARCHIVER_DATABASE_PASSWORD"
     ),
     "does not support SSL": (
-        "have the server take encrypted connections, or ask for none by sslmode in "
-        "ARCHIVER_DATABASE_URL"
+        "enable encryption on the server, or disable it with sslmode in ARCHIVER_DATABASE_URL"
     ),
     "too many": CROWDED,
     "connection slots": CROWDED,
-    "the database system is": "the server answers: try again when it is up, or look into its log",
-    "is read-only": "name the primary, or set default_transaction_read_only off there",
+    "the database system is": "the server is not ready: try again later, or look at its log",
+    "is read-only": "use the primary, or turn default_transaction_read_only off",
     "certificate": "correct sslmode or sslrootcert in ARCHIVER_DATABASE_URL",
     "sslmode": "correct sslmode in ARCHIVER_DATABASE_URL",
 }

@@ -209,12 +209,12 @@ def _refusal(error: DBAPIError | psycopg.Error, query: str, seconds: float) -> s
     # A WITH that changes data is refused as a feature that cursors do not support.
     changes = state == NOT_SUPPORTED and source == CHECKS_CHANGES
     if changes or state in {READ_ONLY, NOT_UPDATABLE} or (state == NOT_SQL and CHANGE.match(query)):
-        return "the archive can be read here, not changed"
+        return "a query can only read the archive, not change it"
     # With FATAL, it would be a pooler that closes the connection.
     if state == PROTOCOL and severity == "ERROR":
-        return "nobody gives a value for $1: write the value itself into the query"
+        return "$1 has no value: write the value itself into the query"
     if state == NOT_SQL:
-        more = f"{told}; one query is taken and nothing else: SELECT something"
+        more = f"{told}; expected one query, such as SELECT ..."
         return "one query at a time" if source == COUNTS_STATEMENTS else more
     if not state or (state[:2] in SERVER_AWAY and state != LIMITED):
         return None if fault(error) is Fault.SERVER else told

@@ -119,11 +119,11 @@ async def _check_names(tx: Transaction, writer: str, reader: str) -> None:
         if not 0 < len(name.encode()) <= LONGEST_NAME_BYTES or "\0" in name:
             raise RolesRefused(f"a role cannot be called {name!r}: use 1 to 63 letters")
         if name.startswith("pg_") or name in {"public", "none"}:
-            raise RolesRefused(f"a role cannot be called {name!r}: Postgres keeps that name")
+            raise RolesRefused(f"a role cannot be called {name!r}: PostgreSQL reserves that name")
         mighty = (await tx.execute(_MIGHTY, {"name": name})).scalar()
         if mighty:
             raise RolesRefused(
-                f"the role {name!r} {mighty}, so rights mean nothing to it; name another one "
+                f"the role {name!r} {mighty}, so rights cannot restrict it; choose another "
                 "with --writer and --reader"
             )
 
@@ -139,7 +139,7 @@ async def _make(tx: Transaction, names: Sequence[str]) -> tuple[str, ...]:
         user = (await tx.execute(text("SELECT current_user"))).scalar()
         told = "".join(f"\n  {statement};" for statement in refused)
         raise RolesRefused(
-            f"the user {user!r} may not make roles: let somebody who may run{told}\n"
+            f"the user {user!r} may not create roles: have a user who may run{told}\n"
             "in any database of the server, and then repeat: archiver migrate --roles"
         )
     return missing

@@ -58,19 +58,19 @@ async def require_changes(engine: Engine) -> None:
         found = (await tx.execute(_CHANGES)).one()
     if found.is_read_only:
         advice = to_be_written(found.user, is_standby=found.is_standby)
-        raise TakesNoChanges(f"the database {found.database} takes no changes: {advice}")
+        raise TakesNoChanges(f"the database {found.database} is read-only: {advice}")
 
 
 def to_be_written(user: str, *, is_standby: bool) -> str:
     """What to do about a database that refuses changes by *user*."""
     if is_standby:
         return (
-            "it is a standby; name the primary in ARCHIVER_DATABASE_URL, "
+            "it is a standby; set ARCHIVER_DATABASE_URL to the primary, "
             "or with several hosts add target_session_attrs=read-write"
         )
     return (
-        "default_transaction_read_only is on; set it off for the database, "
-        f"or name another user than {user} in ARCHIVER_DATABASE_URL"
+        "default_transaction_read_only is on; turn it off for the database, "
+        f"or use another user than {user} in ARCHIVER_DATABASE_URL"
     )
 
 

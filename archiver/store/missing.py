@@ -8,10 +8,10 @@ from sqlalchemy import text
 
 from archiver.store.connection import Transaction
 
-UNTOLD = "nobody knows what is new in it"
+UNTOLD = "its newest message is not known"
 """What is said of a flow if the service does not tell its newest message."""
 
-UNMEASURED = "nobody has asked how far its ids go"
+UNMEASURED = "its newest message was never requested"
 
 
 class Gap(Struct, frozen=True, kw_only=True):
@@ -94,8 +94,8 @@ async def unread(tx: Transaction, flows: Collection[str]) -> dict[str, str]:
 def why_unread(joined: bool | None, disabled: bool | None) -> str | None:
     """Why a flow that was listed with these properties is not read; None if it may be."""
     if disabled:
-        return "it is disabled"
-    return "no account reads it" if joined is False else None
+        return "the flow is disabled"
+    return "no account can read it" if joined is False else None
 
 
 def _why_unmeasured(joined: bool | None, disabled: bool | None) -> str:

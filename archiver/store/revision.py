@@ -27,8 +27,8 @@ class ViewsOnly(ArchiverError):
 
     def __init__(self, user: str) -> None:
         super().__init__(
-            f"the user {user!r} may only read the views, by archiver sql or any SQL client; "
-            "for all else, name another one in ARCHIVER_DATABASE_URL, as archiver_writer"
+            f"the user {user!r} may only read the views, with archiver sql or any SQL client; for "
+            "everything else, use another in ARCHIVER_DATABASE_URL, such as archiver_writer"
         )
 
 
@@ -45,7 +45,7 @@ async def check_schema(engine: Engine) -> None:
         raise SchemaMismatch("the database has no archive yet; run: archiver migrate")
     if found != latest():
         raise SchemaMismatch(
-            f"the database is at schema {found}, this release needs {latest()}; "
+            f"the database is at schema {found}, but this release needs {latest()}; "
             "run: archiver migrate"
         )
 
@@ -92,7 +92,9 @@ def known() -> list[str]:
     files = (migrations() / "versions").glob("[0-9]*.py")
     revisions = sorted(file.name.partition("_")[0] for file in files)
     if not revisions:
-        raise ArchiverError("no migrations were found beside the package: reinstall it")
+        raise ArchiverError(
+            "the migrations are missing from the installation: reinstall the package"
+        )
     return revisions
 
 

@@ -97,8 +97,8 @@ async def limited(engine: Engine, seconds: float) -> AsyncIterator[Transaction]:
         if sqlstate(error) != CANCELED:
             raise
         raise TookTooLong(
-            f"the archive did not answer in {in_words(seconds)}: another may have locked it; "
-            "wait, or allow more with --timeout"
+            f"the archive did not answer in {in_words(seconds)}: another session may have locked "
+            "it; wait, or allow more with --timeout"
         ) from error
 
 

@@ -102,7 +102,7 @@ def leaves(node: Node | None) -> Iterable[Text | Filter]:
 def _pattern(query: Query, text_: Text) -> Pattern:
     found = pattern(text_)
     if found is None:
-        raise BadQuery("there is nothing to be seen in this", query.source, text_.at)
+        raise BadQuery("this has no visible letters to search for", query.source, text_.at)
     return found
 
 
@@ -127,8 +127,8 @@ async def _flows(
         found[name] = frozenset(_chosen(paths, name))
         if not found[name]:
             close = get_close_matches(name, paths.values(), n=1, cutoff=0.5)
-            meant = f"did you mean {close[0]}?" if close else "archiver status lists them"
-            raise BadQuery(f"no flow is named {name}: {meant}", query.source, one.at)
+            meant = f"did you mean {close[0]}?" if close else "archiver status lists all flows"
+            raise BadQuery(f"there is no flow {name}: {meant}", query.source, one.at)
     return found
 
 
@@ -164,7 +164,7 @@ async def _people(tx: Transaction, query: Query, filters: Sequence[Filter]) -> d
         if not ids and not await _is_held(tx, known):
             close = get_close_matches(one.value, [user.nick for user in users if user.nick], n=1)
             meant = f": did you mean {close[0]}?" if close else ""
-            raise BadQuery(f"nobody is called {one.value}{meant}", query.source, one.at)
+            raise BadQuery(f"there is no person named {one.value}{meant}", query.source, one.at)
         found[one.value] = known
     return found
 

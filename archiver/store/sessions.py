@@ -66,8 +66,8 @@ class AnotherHistory(ArchiverError):
 
     def __init__(self) -> None:
         super().__init__(
-            "the database goes on from an earlier moment, as a standby does that was promoted, or "
-            "a backup: start the archiver again"
+            "the database went back to an earlier state, as when a standby is promoted or a backup "
+            "is restored: start the archiver again"
         )
 
 

@@ -172,8 +172,8 @@ def test_the_commands_that_query_work_for_a_reader_and_the_others_say_no(
     asked = command("sql", "--json", "SELECT content FROM messages WHERE id = 5", url=url)
     assert (asked.status, json.loads(asked.out)) == (0, {"content": "changed"}), asked.err
     told = (
-        f"the user {roles.reader!r} may only read the views, by archiver sql or any SQL client; "
-        "for all else, name another one in ARCHIVER_DATABASE_URL, as archiver_writer"
+        f"the user {roles.reader!r} may only read the views, with archiver sql or any SQL client; "
+        "for everything else, use another in ARCHIVER_DATABASE_URL, such as archiver_writer"
     )
     monkeypatch.setenv("ARCHIVER_TOKEN", "t")
     for other in NOT_FOR_READERS:
@@ -204,16 +204,16 @@ def checked(
 
 
 def test_a_right_that_the_daemon_will_need_is_missed_by_check(checked, admin, roles):
-    assert checked().keys() == {"settings"}  # no account is given
+    assert checked().keys() == {"settings"}  # no account is configured
     admin.execute(f'REVOKE DELETE ON store.signals FROM "{roles.writer}"')
-    assert checked()["rights"].endswith("may not do all that is needed with store.signals")
+    assert checked()["rights"].endswith("lacks rights on store.signals")
 
 
 def test_a_database_that_takes_nothing_is_told_by_check_and_left_as_it_was(
     checked, database_url, admin, monkeypatch
 ):
     monkeypatch.setitem(inspecting.PATIENCE_SECONDS, "lock_timeout", 0.1)
-    assert checked().keys() == {"settings"}  # no account is given
+    assert checked().keys() == {"settings"}  # no account is configured
     with psycopg.connect(database_url) as other:
         other.execute("LOCK TABLE store.rejects IN EXCLUSIVE MODE")
         assert "due to lock timeout" in checked()["database"]
@@ -230,7 +230,7 @@ def test_who_has_no_right_at_all_is_told_whom_to_name(
     finally:
         postgres_admin.execute(f"DROP ROLE {nobody}")
     assert refused.status == 2
-    assert "permission denied for schema archive; name a user in ARCHIVER_DATABASE_URL who may" in (
+    assert "permission denied for schema archive; use a user in ARCHIVER_DATABASE_URL" in (
         refused.err
     )
 
@@ -381,8 +381,11 @@ REFUSED = {
     "one name for both": ({"writer": "same", "reader": "same"}, "must be two roles"),
     "no name": ({"writer": "", "reader": "r"}, "use 1 to 63 letters"),
     "a name that Postgres would cut": ({"writer": "w" * 64, "reader": "r"}, "use 1 to 63 letters"),
-    "a name of Postgres's own": ({"writer": "pg_w", "reader": "r"}, "Postgres keeps that name"),
-    "everybody": ({"writer": "w", "reader": "public"}, "Postgres keeps that name"),
+    "a name of Postgres's own": (
+        {"writer": "pg_w", "reader": "r"},
+        "PostgreSQL reserves that name",
+    ),
+    "everybody": ({"writer": "w", "reader": "public"}, "PostgreSQL reserves that name"),
 }
 
 
@@ -414,7 +417,7 @@ def test_who_may_not_make_roles_is_told_what_to_let_others_do(
         url = names.of(bare_database_url, owner)
         refused = command(*arguments, url=url)
         assert refused.status == 2
-        assert f"the user '{owner}' may not make roles" in refused.err
+        assert f"the user '{owner}' may not create roles" in refused.err
         statements = [line.strip() for line in refused.err.splitlines() if "CREATE ROLE" in line]
         assert len(statements) == 2
 
@@ -431,8 +434,8 @@ def test_who_may_not_make_roles_is_told_what_to_let_others_do(
         postgres_admin.execute(f"ALTER ROLE {names.reader} PASSWORD '{PASSWORD}'")
         assert query(names.of(bare_database_url, names.reader), "SELECT * FROM messages") == []
         again = command(*arguments, url=url)
-        assert "was there" in again.out
-        assert "for somebody who may run them" not in again.out
+        assert "existed already" in again.out
+        assert "to be run by a user who may" not in again.out
     finally:
         postgres_admin.execute(f"ALTER DATABASE {database} OWNER TO CURRENT_USER")
         with psycopg.connect(bare_database_url, autocommit=True) as admin:
@@ -450,8 +453,8 @@ def test_the_command_makes_roles_and_says_so(command: Command, database_url, rol
         assert told.status == 0, told.err
         assert told.out.splitlines() == [
             f"schema already at {latest()}",
-            f"role {names[1]} writes: made now, without a password",
-            f"role {names[3]} reads: made now, without a password",
+            f"role {names[1]} writes: created, without a password",
+            f"role {names[3]} reads: created, without a password",
         ]
     finally:
         with psycopg.connect(database_url, autocommit=True) as admin:

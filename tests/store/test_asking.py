@@ -49,7 +49,7 @@ async def test_nothing_can_end_the_transaction_that_only_reads(engine, end):
         ("SELECT 1; SELECT 2", "one query at a time"),
         (
             "WITH gone AS (DELETE FROM public.kept RETURNING what) SELECT * FROM gone",
-            "the archive can be read here, not changed",
+            "a query can only read the archive, not change it",
         ),
         ("SELECT * FROM nowhere", "Fehler; archiver sql --help names the views"),
     ],

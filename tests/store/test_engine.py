@@ -280,7 +280,7 @@ async def test_a_server_that_is_not_there_is_told_without_its_password(url):
 @pytest.mark.parametrize(
     ("user", "advice"),
     [
-        ("guest", "set ARCHIVER_DATABASE_PASSWORD, or give it in ARCHIVER_DATABASE_URL"),
+        ("guest", "set ARCHIVER_DATABASE_PASSWORD, or put it into ARCHIVER_DATABASE_URL"),
         (
             "guest:wr0ng",
             "the server answers: correct the user in ARCHIVER_DATABASE_URL, or the pass",
@@ -311,7 +311,7 @@ def choosy(swift_module_path):
 @pytest.mark.parametrize(
     ("said", "advice"),
     [
-        ("server does not support SSL, but SSL was required", "have the server take encrypted"),
+        ("server does not support SSL, but SSL was required", "enable encryption on the server"),
         ('root certificate file "/x.pem" does not exist', "correct sslmode or sslrootcert in"),
         ('invalid sslmode value: "bogus"', "correct sslmode in ARCHIVER_DATABASE_URL"),
         ('FATAL:  no pg_hba.conf entry for host "::1"', "the server answers: correct the user"),
@@ -321,10 +321,10 @@ def choosy(swift_module_path):
             "the server answers: correct the user or the database in ARCHIVER_DATABASE_URL, or",
         ),
         ('… failed: ВАЖНО:  роль "me" не существует', "the server answers: correct the user or"),
-        ("FATAL:  sorry, too many clients already", "the server answers: let fewer connect"),
-        ("FATAL:  remaining connection slots are reserved", "the server answers: let fewer"),
-        ("FATAL:  the database system is starting up", "the server answers: try again"),
-        ("session is read-only", "name the primary, or set default_transaction_read_only off"),
+        ("FATAL:  sorry, too many clients already", "the server has no connection left"),
+        ("FATAL:  remaining connection slots are reserved", "the server has no connection left"),
+        ("FATAL:  the database system is starting up", "the server is not ready: try again"),
+        ("session is read-only", "use the primary, or turn default_transaction_read_only off"),
         ("Connection refused", "set ARCHIVER_DATABASE_URL to a PostgreSQL server that can be"),
     ],
 )
@@ -337,7 +337,7 @@ async def test_a_server_that_is_full_is_not_taken_for_one_with_other_rules(admin
     admin.execute("CREATE ROLE crowded LOGIN PASSWORD 'many' CONNECTION LIMIT 0")
     url = parsed(database_url).set(username="crowded", password="many")
     try:
-        with pytest.raises(DatabaseUnreachable, match="; the server answers: let fewer connect"):
+        with pytest.raises(DatabaseUnreachable, match="; the server has no connection left"):
             async with connect(url.render_as_string(hide_password=False)):
                 pass
     finally:
@@ -349,7 +349,7 @@ async def test_a_server_that_takes_no_changes_is_not_taken_for_one_that_is_away(
 ):
     admin.execute(f"ALTER DATABASE {admin.info.dbname} SET default_transaction_read_only = on")
     url = parsed(database_url).update_query_dict({"target_session_attrs": "read-write"})
-    with pytest.raises(DatabaseUnreachable, match="; name the primary"):
+    with pytest.raises(DatabaseUnreachable, match="; use the primary"):
         async with connect(url.render_as_string(hide_password=False)):
             pass
 
