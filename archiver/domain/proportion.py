@@ -24,7 +24,7 @@ FARTHEST_PRIVATE_JUMP = 10**11
 FARTHEST_SIGNAL = 1000
 """A stream brings nearly every id, so the id of a signal is close to the one before it."""
 
-OUT_OF_PROPORTION = "an id out of all proportion to its flow's"
+OUT_OF_PROPORTION = "its id is impossibly high for its flow"
 
 
 def is_far_beyond(id_: int, newest: int, flow: str) -> bool:

@@ -76,7 +76,7 @@ def parse(source: str) -> Query:
         if category(letter) == "Cs":
             raise BadQuery("the query is not UTF-8 here", source, at)
         if letter == "\0":
-            raise BadQuery("a query cannot hold the character NUL", source, at)
+            raise BadQuery("a query cannot contain the character NUL", source, at)
     return _Parser(source).query()
 
 
@@ -123,7 +123,7 @@ class _Parser:
             if self._is_keyword(keyword):
                 self._refuse(f"{keyword} needs something on both sides", at)
         if self._field((HISTORY,)):
-            self._refuse(f"{HISTORY}: is about the whole query: take the minus away", at)
+            self._refuse(f"{HISTORY}: applies to the whole query: remove the minus", at)
         behind = source[at + 1 : at + 2]
         if source[at] == "-" and behind and not behind.isspace() and behind not in "-)":
             self._at += 1
@@ -134,7 +134,7 @@ class _Parser:
         if source[at] in QUOTES:
             text = self._quoted()
             if not text.strip():
-                self._refuse("nothing stands between the quotes", at)
+                self._refuse("there is nothing between the quotes", at)
             return Text(text, is_exact=True, at=at)
         return self._filter() or Text(self._word(), at=at)
 
@@ -150,7 +150,9 @@ class _Parser:
         self._at += 1
         self._depth -= 1
         if inner is None:
-            self._refuse("nothing stands between the parentheses; quote them to find them", at)
+            self._refuse(
+                "there is nothing between the parentheses; put them in quotes to find them", at
+            )
         return inner
 
     def _quoted(self) -> str:
@@ -198,7 +200,9 @@ class _Parser:
             return False
         value = self._value().lower()
         if self._depth:
-            self._refuse(f"{HISTORY}: is about the whole query: take it out of parentheses", at)
+            self._refuse(
+                f"{HISTORY}: applies to the whole query: move it out of the parentheses", at
+            )
         if value not in {"yes", "no"}:
             self._refuse(f"{HISTORY}: needs {NEEDS[HISTORY]}", at)
         self._history = value == "yes"

@@ -68,7 +68,7 @@ def lock(book: IO[bytes], home: Path) -> None:
     try:
         fcntl.flock(book, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise ArchiverError(f"another export is being written into {home}") from error
+        raise ArchiverError(f"another export is writing to {home}: wait until it ends") from error
 
 
 def read_book(book: IO[bytes], heading: Heading, home: Path) -> dict[str, Unit]:
@@ -83,20 +83,22 @@ def read_book(book: IO[bytes], heading: Heading, home: Path) -> dict[str, Unit]:
     first, *more = book.read().rpartition(b"\n")[0].split(b"\n")
     if not first:
         if any(one.name != BOOK for one in home.iterdir()):
-            raise ArchiverError(f"{home} holds what is no unfinished export: remove it first")
+            raise ArchiverError(
+                f"{home} is not an unfinished export: remove it, or choose another name"
+            )
         return {}
     try:
         before = msgspec.json.decode(first, type=Heading)
         units = [msgspec.json.decode(line, type=Unit) for line in more]
     except msgspec.DecodeError as error:
-        raise ArchiverError(f"{home / BOOK} is damaged: remove {home} and start anew") from error
+        raise ArchiverError(f"{home / BOOK} is damaged: remove {home} and start again") from error
     if msgspec.json.encode(before, order="sorted") != msgspec.json.encode(
         msgspec.structs.replace(heading, names=before.names, asked_at=before.asked_at),
         order="sorted",
     ):
         raise ArchiverError(
-            f"{home} is an unfinished export with other arguments: finish it with those, or "
-            "remove it"
+            f"{home} is an unfinished export with other arguments: repeat the command with those, "
+            "or remove it"
         )
     newest = {unit.name: unit for unit in units if before.names == heading.names}
     return {name: unit for name, unit in newest.items() if _is_there(unit, home)}

@@ -54,9 +54,9 @@ class DamagedFile(ArchiverError):
 
     def __init__(self, digest: str, trouble: str) -> None:
         super().__init__(
-            f"what the archive holds of the file with the SHA-256 {digest} is damaged: {trouble}. "
-            "Nothing of it was exported. archive.attachments tells which messages name it; without "
-            "--files all else can be exported"
+            f"the file with the SHA-256 {digest} is damaged in the archive: {trouble}. "
+            "It was not exported. archive.attachments says which messages name it; "
+            "everything else can be exported without --files"
         )
 
 
@@ -146,7 +146,7 @@ async def write_content(
         DamagedFile: the contents are missing, incomplete or altered.
     """
     if content.size_bytes is None:
-        raise DamagedFile(digest, "it is said to be kept, and is not there")
+        raise DamagedFile(digest, "its content is missing")
     with shelf.file(content.path) as sink:
         async with aclosing(files.parts(tx, digest)) as parts:
             async for part in parts:
@@ -155,10 +155,10 @@ async def write_content(
         sink.flush()
         if sink.size_bytes != content.size_bytes:
             raise DamagedFile(
-                digest, f"{sink.size_bytes:,} bytes are there of {content.size_bytes:,}"
+                digest, f"it has {sink.size_bytes:,} bytes instead of {content.size_bytes:,}"
             )
         if sink.sha256() != digest:
-            raise DamagedFile(digest, f"the SHA-256 of what is there is {sink.sha256()}")
+            raise DamagedFile(digest, f"its content has the SHA-256 {sink.sha256()}")
 
 
 def plain_place(file: NamedFile) -> str:

@@ -215,13 +215,13 @@ def leads_out(path: str) -> bool:
 def hindered(home: Path, path: str, error: OSError) -> ArchiverError:
     """The error to raise when *path*, in the unfinished export *home*, cannot be written."""
     reason = (
-        "no room is left"
+        "no space is left"
         if error.errno in {errno.ENOSPC, errno.EDQUOT}
         else str(error.strerror or error)
     )
     return ArchiverError(
-        f"cannot write {path}: {reason}; what is finished is kept in {home}, "
-        "and the same command goes on from there"
+        f"cannot write {path}: {reason}; what is finished is kept in {home}; "
+        "run the same command again to continue"
     )
 
 
@@ -287,11 +287,11 @@ def _require_free(to: Path) -> None:
             raise ArchiverError(f"{to} is not empty: an export needs a directory of its own")
         if to.samefile("."):
             raise ArchiverError(
-                f"{to} is the current directory, and an export that is complete takes the place of "
-                "its directory: name one that is to be made"
+                f"{to} is the current directory, which the export would replace: "
+                "name a new directory"
             )
     elif to.exists():
-        told = f"{to} is there already: remove it, or choose another name"
+        told = f"{to} already exists: remove it, or choose another name"
         if has_left(to):
-            told += f"; {partial_of(to)} is left of a run for it"
+            told += f"; {partial_of(to)} is left over from writing it"
         raise ArchiverError(told)

@@ -96,14 +96,14 @@ def read_manifest(export: Path) -> Manifest:
         with opened(export) as read, read(MANIFEST) as source:
             content = source.read(LONGEST_BYTES + 1)
             if len(content) > LONGEST_BYTES:
-                raise ArchiverError(f"{export}: its {MANIFEST} is longer than any of ours")
+                raise ArchiverError(f"{export}: its {MANIFEST} is too long")
             found = msgspec.json.decode(content, type=Manifest)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise ArchiverError(f"{export} is no finished export: it has no {MANIFEST}") from error
+        raise ArchiverError(f"{export} is not a finished export: it has no {MANIFEST}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, *DAMAGED) as error:
         raise ArchiverError(f"{export}: its {MANIFEST} cannot be read: {error}") from error
     if found.kind != KIND:
-        raise ArchiverError(f"{export}: its {MANIFEST} is that of something else")
+        raise ArchiverError(f"{export}: its {MANIFEST} is not that of an export")
     return found
 
 
@@ -128,9 +128,9 @@ def check(export: Path, manifest: Manifest) -> Iterator[Finding | File]:
             if size != file.size_bytes:
                 yield Finding(file.path, f"{size:,} bytes instead of {file.size_bytes:,}")
             elif digest != file.sha256:
-                yield Finding(file.path, "changed: its SHA-256 is another")
+                yield Finding(file.path, "changed: its SHA-256 differs")
             elif manifest.named_files is not UNSET and not _is_as_named(file):
-                yield Finding(file.path, "its SHA-256 is not that by which the archive names it")
+                yield Finding(file.path, "its SHA-256 is not the one in its path")
             else:
                 yield file
     yield from strangers
@@ -158,15 +158,18 @@ def _in_directory(export: Path) -> Iterator[tuple[str, str]]:
     for one in export.rglob("*"):
         path = one.relative_to(export).as_posix()
         if one.is_symlink():
-            yield path, "a symbolic link: what it leads to is not in the export"
+            yield path, "a symbolic link, whose target is not in the export"
         elif not one.is_dir():
-            yield path, "" if one.is_file() else "no file"
+            yield path, "" if one.is_file() else "not a regular file"
 
 
 def _in_zip(export: Path) -> Iterator[tuple[str, str]]:
     with zipfile.ZipFile(export) as packed:
         for path, times in Counter(packed.namelist()).items():
-            yield path, "" if times == 1 else f"there {times} times, of which readers take any"
+            yield (
+                path,
+                "" if times == 1 else f"present {times} times, so readers may take any of them",
+            )
 
 
 def _measure(source: IO[bytes]) -> tuple[int, str]:
@@ -187,7 +190,7 @@ def opened(export: Path) -> Iterator[Callable[[str], IO[bytes]]]:
 
             def read(path: str) -> IO[bytes]:
                 if packed.getinfo(path).compress_type not in PACKED_BY:
-                    raise NotImplementedError("packed otherwise than by deflate")
+                    raise NotImplementedError("compressed by another method than deflate")
                 return packed.open(path)
 
             yield read

@@ -38,7 +38,7 @@ class Slack:
     subject: Subject = "messages"
     by_month = False
     tables: tuple[Table, ...] = ("messages",)
-    omits = "messages that are deleted, or tell no time, or of which nobody knows what they said"
+    omits = "messages that are deleted, have no time, or whose text is not known"
     place = staticmethod(slack_place)
 
     async def write_part(self, reading: Reading, part: Part, shelf: Shelf) -> int:

@@ -201,19 +201,19 @@ async def _left_out(tx: Transaction, chosen: Selection, style: Format) -> list[s
     if style.subject == "events" and not chosen.files:
         keys = [key for key, path in (await flow_paths(tx)).items() if path in chosen.flows]
         if kept := (await files.counts(tx, keys)).kept:
-            told.append(f"what files hold, of which {kept:,} are kept: --files writes that, too")
+            told.append(f"the contents of {kept:,} archived files: --files writes them, too")
     if chosen.query is not None:
-        told.append(f"messages that the query does not choose: {show(chosen.query)}")
+        told.append(f"messages that the query does not match: {show(chosen.query)}")
         waiting = await search_queue.backlog(tx)
         if waiting.changes or waiting.flows:
             count = f"{waiting.changes:,} messages, and earlier ones of {waiting.flows:,} flows"
-            told.append(f"what was not searchable yet: {count}")
+            told.append(f"messages that were not searchable yet: {count}")
     if chosen.since is not None:
-        told.append(f"what was sent before {chosen.since.isoformat()}, or tells no time")
+        told.append(f"what was sent before {chosen.since.isoformat()}, or has no time")
     if chosen.until is not None:
-        told.append(f"what was sent from {chosen.until.isoformat()} on, or tells no time")
+        told.append(f"what was sent from {chosen.until.isoformat()} on, or has no time")
     if chosen.as_of is not None:
-        told.append(f"what came after {chosen.as_of.isoformat()}, or tells no time")
+        told.append(f"what came after {chosen.as_of.isoformat()}, or has no time")
     return told
 
 

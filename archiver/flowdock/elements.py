@@ -76,7 +76,7 @@ class Elements:
         """
         yield from self._cut()
         if not self._ended:
-            reason = "no end to what begins" if self._begun else "no array of messages"
+            reason = "the list is not closed" if self._begun else "not a list of messages"
             raise Misshapen(reason, self._at)
 
     def _cut(self) -> Iterator[Element]:
@@ -90,7 +90,7 @@ class Elements:
         if self._ended:
             self._skip_space()
             if self._rest:
-                raise Misshapen("more after the end of the array", self._at)
+                raise Misshapen("more after the end of the list", self._at)
 
     def _begin(self) -> None:
         if self._at == 0 and self._rest.startswith(b"\xef\xbb\xbf"):
@@ -99,7 +99,7 @@ class Elements:
         if not self._rest:
             return
         if not self._rest.startswith(b"["):
-            raise Misshapen("no array of messages", self._at)
+            raise Misshapen("not a list of messages", self._at)
         self._drop(1)
         self._begun = True
 

@@ -186,7 +186,7 @@ def _read_carefully(frame: bytes) -> Envelope | Rejected:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON number")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def _float_or_text(literal: str) -> float | str:

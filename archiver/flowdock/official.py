@@ -98,7 +98,7 @@ def find_exports(path: Path) -> list[ExportFile]:
             return [_unpacked(here)]
         zips, unpacked = sorted(path.glob("*.zip")), sorted(path.glob(f"*/{MESSAGES}"))
         if not zips and not unpacked:
-            raise ExportUnreadable(f"{path} holds no {MESSAGES} and no zip")
+            raise ExportUnreadable(f"{path} has no {MESSAGES} and no zip")
         packed = [export for one in zips for export in _in_file(one)]
         return [*packed, *map(_unpacked, unpacked)]
     except OSError as error:
@@ -116,7 +116,9 @@ def require_file(path: Path) -> None:
 
 
 def _no_file(path: Path) -> ExportUnreadable:
-    return ExportUnreadable(f"{path} is no file, and an export is read twice: write it into one")
+    return ExportUnreadable(
+        f"{path} is not a regular file, but an import reads it twice: save it as a file"
+    )
 
 
 def _in_file(path: Path) -> list[ExportFile]:
@@ -133,7 +135,7 @@ def _in_file(path: Path) -> list[ExportFile]:
     except NO_ZIP as error:
         is_cut = start == _ZIP_START and not zipfile.is_zipfile(path)
         reason = "its end is missing, as if it had been cut off" if is_cut else error
-        raise ExportUnreadable(f"{path} is no whole zip: {reason}") from error
+        raise ExportUnreadable(f"{path} is not a complete zip: {reason}") from error
     return _packed(path, entries)
 
 
@@ -154,12 +156,12 @@ def _packed(path: Path, entries: list[zipfile.ZipInfo]) -> list[ExportFile]:
     places = [PurePosixPath(entry.filename) for entry in files]
     wanted = [entry for entry in files if PurePosixPath(entry.filename).name == MESSAGES]
     if not wanted:
-        raise ExportUnreadable(f"{path} holds no {MESSAGES}: it is no export of a flow")
+        raise ExportUnreadable(f"{path} has no {MESSAGES}: it is not an export of a flow")
     for name, times in Counter(entry.filename for entry in wanted).items():
         if times > 1:
             raise ExportUnreadable(
-                f"{path} holds {name} {times} times, and only the last could be read: unpack it "
-                "yourself, and import each"
+                f"{path} has {name} {times} times, but only the last can be read: unpack it, "
+                "and import each"
             )
     return [
         ExportFile(
@@ -192,16 +194,18 @@ def refuse_dangerous(path: Path, entry: zipfile.ZipInfo) -> None:
     name = entry.filename
     place = PurePosixPath(name.replace("\\", "/"))
     if place.is_absolute() or ".." in place.parts or _DRIVE.match(name):
-        raise ExportUnreadable(f"{path} names {name!r}, which climbs out of it: it is no export")
+        raise ExportUnreadable(
+            f"{path} has the path {name!r}, which leads outside: it is not an export"
+        )
     if place.name == MESSAGES and entry.flag_bits & 1:
         raise ExportUnreadable(f"{path}: {name} is encrypted; unpack it first")
     if place.name == MESSAGES and entry.compress_type not in PACKED_BY:
         raise ExportUnreadable(
-            f"{path}: {name} is packed otherwise than by deflate, so nobody can tell how large it "
-            "is; if you trust it, unpack it and import the file"
+            f"{path}: {name} is compressed by another method than deflate, so its size cannot be "
+            "checked; if you trust it, unpack it and import the file"
         )
     if entry.file_size > max(HARMLESS_BYTES, MAX_RATIO * entry.compress_size):
         raise ExportUnreadable(
             f"{path}: {name} would unpack from {entry.compress_size:,} to {entry.file_size:,} "
-            "bytes, as bombs do; if you trust it, unpack it and import the file"
+            "bytes, like a zip bomb; if you trust it, unpack it and import the file"
         )

@@ -45,7 +45,7 @@ def _from_json(path: Path, text: str) -> Iterator[User]:
     for number, item in enumerate(value, start=1):
         user = user_of(item)
         if user is None:
-            raise ArchiverError(f"{path}: entry {number} is no user with an id")
+            raise ArchiverError(f"{path}: entry {number} is not a user with an id")
         yield user
 
 
@@ -67,8 +67,8 @@ def _from_rows(path: Path, rows: "csv.DictReader[str]") -> Iterator[User]:
     named = {name.strip().lower() for name in rows.fieldnames or ()}
     if "id" not in named or not named & (COLUMNS - {"id"}):
         raise ArchiverError(
-            f"{path}: its first line names no column id, and nick, name or email: it is no list "
-            "of users in CSV, and no JSON either"
+            f"{path} is neither JSON nor a CSV list of users: the first line must name the column "
+            "id, and nick, name or email"
         )
     for row in rows:
         cells = {(name or "").strip().lower(): (cell or None) for name, cell in row.items()}

@@ -151,7 +151,7 @@ def replayed(key: Key, facts: Sequence[Fact], histories: dict[Key, History]) -> 
         return Held(message, 0)
     folded = replay(facts)
     if folded is None:
-        raise Corruption(f"a message is stored that nothing in the journal shows: {key}")
+        raise Corruption(f"a message is stored that is not in the journal: {key}")
     return _with_history(key, *folded, histories)
 
 

@@ -134,7 +134,7 @@ async def find_destination(
             proportion to those of the flow.
     """
     if found.flow is None and path is None:
-        raise ArchiverError("its messages name no flow: say which it is with --flow")
+        raise ArchiverError("its messages name no flow: name it with --flow")
     names = Names(engine)
     await names.load()
     await names.load_paths()
@@ -142,18 +142,18 @@ async def find_destination(
         None if path is None else await when_possible(engine, partial(directory.flow_at, path=path))
     )
     if there is not None and found.flow is not None and not names.is_same(found.flow, there):
-        raise ArchiverError(f"its messages are of another flow than {path}: {found.flow}")
+        raise ArchiverError(f"its messages belong to another flow than {path}: {found.flow}")
     key = there or await names.key(found.flow or FlowId(path or ""), now=now)
     if path is not None and there is None:
         await when_possible(engine, partial(directory.name_path, flow_key=key, path=path))
     goes_by = await when_possible(engine, partial(directory.path_of, flow_key=key))
     if path is not None and goes_by != path:
-        raise ArchiverError(f"its messages are of {goes_by}, not of {path}")
+        raise ArchiverError(f"its messages belong to {goes_by}, not to {path}")
     newest = (await when_possible(engine, partial(coverage.heads, flow_keys=[key]))).get(key, 0)
     if is_far_beyond(found.newest, newest, goes_by):
         raise ArchiverError(
-            f"it holds a message {found.newest}, out of all proportion to {goes_by}, which has "
-            f"come to {newest}: take that message out"
+            f"it has a message with the id {found.newest}, impossibly high for {goes_by}, whose "
+            f"newest is {newest}: remove that message"
         )
     return Destination(flow_key=key, path=goes_by)
 
@@ -258,4 +258,4 @@ def _elements_of(export: ExportFile) -> Iterator[Element]:
     try:
         yield from elements(export.chunks())
     except Misshapen as error:
-        raise ExportUnreadable(f"{export} is no whole list of messages: {error}") from error
+        raise ExportUnreadable(f"{export} is not a complete list of messages: {error}") from error

@@ -118,7 +118,7 @@ def read_claims(coverage: Mapping[str, Any]) -> dict[str, Claim]:
     try:
         return msgspec.convert(coverage, dict[str, Claim])
     except msgspec.ValidationError as error:
-        raise ArchiverError(f"what was proven cannot be read: {error}") from error
+        raise ArchiverError(f"its coverage cannot be read: {error}") from error
 
 
 def arrivals_of(line: Line, keys: Mapping[str, int]) -> Iterator[Arrival]:
@@ -131,7 +131,7 @@ def arrivals_of(line: Line, keys: Mapping[str, int]) -> Iterator[Arrival]:
     """
     form = read(line, Form)
     if form.flow not in keys:
-        raise ArchiverError(f"{line.place}: {form.flow} is none of the flows of the export")
+        raise ArchiverError(f"{line.place}: {form.flow} is not a flow of the export")
     was_listed = form.witness != "stream"
     yield _arrival(
         form,

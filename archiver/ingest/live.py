@@ -154,7 +154,7 @@ async def receive(
                         flow_key = await listener.names.key(flow, now=received_at)
                 decoded = _believable(decoded, listener.newest(flow_key), flow)
             elif isinstance(decoded, Event):
-                decoded = Rejected(reason="no flow")
+                decoded = Rejected(reason="it names no flow")
         arrivals.append(Arrival(frame, decoded, flow_key, "stream", origin, received_at))
     return arrivals
 

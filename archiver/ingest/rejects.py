@@ -134,10 +134,10 @@ def _flow_asked(origin: str, decoded: Happening | Signal, names: Mapping[str, in
     """The key of the flow that was requested when the reject came."""
     path = origin.partition(" ")[2]
     if path not in names:
-        raise _Unplaced(f"no flow is named {path} any more")
+        raise _Unplaced(f"there is no flow {path} any more")
     named = decoded.flow
     if named is not None and is_another(named, names[path], known=names.get(named)):
-        raise _Unplaced("it is of another flow than was asked for")
+        raise _Unplaced("it belongs to another flow than the one requested")
     return names[path]
 
 
@@ -155,7 +155,7 @@ async def _flow_told(
                 return names[path]
     if isinstance(decoded, Signal):
         return None
-    raise _Unplaced("no flow")
+    raise _Unplaced("it names no flow")
 
 
 async def _flow_names(tx: Transaction) -> dict[str, int]:

@@ -175,8 +175,8 @@ def _reach(reading: Reading, first: int, bound: int) -> int:
 def _note_kept_otherwise(look: Look, ids: Collection[int]) -> None:
     if ids:
         look.troubles.append(
-            f"{len(ids)} messages are kept otherwise than they are listed, since what was told of "
-            f"them before is dated later: {min(ids)} to {max(ids)}"
+            f"{len(ids)} messages differ from what Flowdock lists, since what it said of them "
+            f"before has a later date: {min(ids)} to {max(ids)}"
         )
 
 
@@ -191,7 +191,7 @@ async def _note_unlisted(
     unlisted -= await when_possible(means.source.engine, shown)
     if unlisted:
         look.troubles.append(
-            f"{len(unlisted)} messages that the archive holds are not listed any more, and kept: "
+            f"{len(unlisted)} archived messages are no longer listed, and are kept: "
             f"{min(unlisted)} to {max(unlisted)}"
         )
 

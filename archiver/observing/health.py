@@ -92,7 +92,7 @@ def _of_writer(observed: Observed, now: float) -> Iterator[str]:
 def _of(account: AccountTally, observed: Observed, now: float) -> Iterator[str]:
     """The reasons why *account* is not captured."""
     if account.state == "locked out":
-        yield "its token is refused"
+        yield "Flowdock refuses its token"
         return
     if account.state == "waiting":
         yield "Flowdock does not answer yet"
@@ -101,13 +101,13 @@ def _of(account: AccountTally, observed: Observed, now: float) -> Iterator[str]:
     if not account.links and not account.elsewhere:
         yield "it follows no flow"
     elif standing < len(account.links):
-        yield f"{standing} of {len(account.links)} streams stand"
+        yield f"{standing} of {len(account.links)} streams are open"
     if account.paths and not account.matched_at:
-        yield "no flow's newest message was looked at yet"
+        yield "no flow's newest message has been checked yet"
         return
     ago = newest_match_seconds(account, now=now)
     if ago is not None and ago > observed.heads_seconds:
-        yield f"no flow's newest message was found archived for {ago:.0f} s"
+        yield f"no flow's newest message was found in the archive for {ago:.0f} s"
 
 
 def newest_match_seconds(account: AccountTally, *, now: float) -> float | None:

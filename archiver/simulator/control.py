@@ -135,7 +135,7 @@ async def add_faults(request: web.Request) -> web.StreamResponse:
     try:
         listed = given.get("faults", [given])
         if not isinstance(listed, list):
-            raise invalid(faults="is no list")
+            raise invalid(faults="is not a list")
         added = [from_json(fault) for fault in listed]
     except ValueError as wrong:
         raise invalid(faults=str(wrong)) from None

@@ -97,7 +97,7 @@ def _check(name: str, value: Any) -> None:
     elif not isinstance(value, str):
         raise ValueError(f"fault: {name} is text")
     elif any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise ValueError(f"fault: {name} holds what is no letter")
+        raise ValueError(f"fault: {name} has something that is not a letter")
     elif name == "retry_after" and not (value.isascii() and value.isprintable()):
         raise ValueError(f"fault: {name} is text that a header can hold")
 

@@ -416,7 +416,9 @@ def test_what_is_damaged_is_refused_and_never_taken_for_whole(
         run(attach(engine))
     change(database_url, DAMAGES[damage])
     export = exporter(database_url)
-    with pytest.raises(DamagedFile, match=r"SHA-256 [0-9a-f]{64} is damaged: .*archive\.attach"):
+    with pytest.raises(
+        DamagedFile, match=r"SHA-256 [0-9a-f]{64} is damaged in the archive: .*archive\.attach"
+    ):
         export(tmp_path / "out", style, files=True)
     assert not (tmp_path / "out").exists()
     # Whoever is in a hurry goes without.
@@ -495,14 +497,14 @@ def test_a_check_finds_a_content_that_the_archive_names_otherwise(
     other = PAGE.replace(b"taken", b"token")
     (out / place.path).write_bytes(other)
     (found,) = [one for one in check(out, manifest) if not isinstance(one, File)]
-    assert (found.path, found.trouble) == (place.path, "changed: its SHA-256 is another")
+    assert (found.path, found.trouble) == (place.path, "changed: its SHA-256 differs")
     # Nor is it enough to change the manifest as well.
     forged = (out / "manifest.json").read_bytes()
     entry = b'"sha256": "%s"'
     forged = forged.replace(entry % digest(PAGE).encode(), entry % digest(other).encode())
     (out / "manifest.json").write_bytes(forged)
     (found,) = [one for one in check(out, read_manifest(out)) if not isinstance(one, File)]
-    assert found.trouble == "its SHA-256 is not that by which the archive names it"
+    assert found.trouble == "its SHA-256 is not the one in its path"
 
 
 def test_the_command_tells_how_much_it_took_and_what_is_not_there(

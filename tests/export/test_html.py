@@ -261,8 +261,8 @@ def test_no_flow_is_shown_as_complete_whose_end_is_not_known(
             " FROM store.flows WHERE path = 'acme/main';"
             "UPDATE store.ledger SET streamed = '{[1,2)}' WHERE due = 0"
         )
-        part = "a part: nobody has asked how far its ids go"
-        assert proofs("unknown") == ["all, but nobody knows what is new in it", part, part]
+        part = "a part: its newest message was never requested"
+        assert proofs("unknown") == ["all, but its newest message is not known", part, part]
 
 
 def test_one_of_a_thing_is_told_as_one(database_url: str, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_who_stops_an_export_is_told_that_it_can_go_on(
     archive_url: str, tmp_path: Path, number: int, status: int
 ) -> None:
     to = tmp_path / "stopped"
-    told = f"what is finished is kept in {partial_of(to)}, and the same command goes on from there"
+    told = f"what is finished is kept in {partial_of(to)}; run the same command again to continue"
     ended, out, err = asyncio.run(_stop(archive_url, to, ["--json"], number))
     assert (ended, out, err.strip()) == (status, "", told)
 
@@ -123,7 +123,7 @@ def test_who_stops_an_export_before_a_part_of_it_is_written_is_told_so_too(
         with monkeypatch.context() as stopping:
             stopping.setattr(Slack, at, stopped)
             assert archiver(["export", str(to), "--format", "slack"]) == 130
-        assert f"is kept in {partial_of(to)}, and" in capsys.readouterr().err
+        assert f"is kept in {partial_of(to)}; run" in capsys.readouterr().err
 
 
 def test_who_stops_an_export_that_has_its_name_is_told_that_it_is_complete(
@@ -141,12 +141,12 @@ def test_who_stops_an_export_that_has_its_name_is_told_that_it_is_complete(
     with monkeypatch.context() as stopping:
         stopping.setattr(shutil, "rmtree", stopped)
         assert archiver(["export", str(to), "--json"]) == 130
-    left = f"{partial_of(to)} is left of"
+    left = f"{partial_of(to)} is left over from"
     told = capsys.readouterr().err.strip()
-    assert told == f"{to} is complete; {left} its run, and can be removed"
+    assert told == f"{to} is complete; {left} writing it: remove it"
     assert archiver(["export", "--check", str(to)]) == 0
     assert archiver(["export", str(to)]) == 2
-    assert f"{left} a run for it" in capsys.readouterr().err
+    assert f"{left} writing it" in capsys.readouterr().err
 
 
 def test_times_count_back_from_the_run_that_was_killed(

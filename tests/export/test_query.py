@@ -67,7 +67,7 @@ def test_a_query_chooses_what_a_search_finds(
     manifest = choose(tmp_path / "out", "jsonl", query=parse(query.replace("'", '"')))
     assert ids(lines(tmp_path / "out")) == chosen
     assert manifest.rows == len(chosen)
-    assert manifest.left_out[0].startswith("messages that the query does not choose: ")
+    assert manifest.left_out[0].startswith("messages that the query does not match: ")
 
 
 def test_each_format_holds_what_was_chosen(choose: Export, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_the_command_takes_a_query_and_the_manifest_tells_it(
     relative = str(tmp_path / "relative")
     assert command(relative, "before:2w", "soon", url=searched_url, monkeypatch=monkeypatch) == 0
     assert "asked_at" in read_manifest(tmp_path / "relative").arguments
-    assert "left out: messages that the query does not choose" in capsys.readouterr().out
+    assert "left out: messages that the query does not match" in capsys.readouterr().out
 
 
 def test_an_export_of_nothing_says_so(
@@ -183,8 +183,8 @@ def test_a_filter_that_is_misspelt_is_told(
     ("words", "told"),
     [
         (["yes OR"], "yes OR\n"),
-        (["in:nowhere/x"], "no flow is named nowhere/x"),
-        (["from:Rob"], "nobody is called Rob: did you mean Bob?"),
+        (["in:nowhere/x"], "there is no flow nowhere/x"),
+        (["from:Rob"], "there is no person named Rob: did you mean Bob?"),
         (["--events", "yes"], "QUERY cannot go with it"),
         (["--since", "soonish"], "--since: 'soonish' is neither"),
     ],

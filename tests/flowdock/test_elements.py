@@ -62,17 +62,17 @@ def test_the_mark_that_windows_puts_before_a_file_is_no_part_of_the_array() -> N
 @pytest.mark.parametrize(
     ("body", "reason", "at"),
     [
-        (b"", "no array of messages", 0),
-        (b"  ", "no array of messages", 2),
-        (b'{"id": 1}', "no array of messages", 0),
-        (b"PK\x03\x04", "no array of messages", 0),
-        (b'[{"id": 1}', "no end to what begins", 10),
-        (b'[{"id": 1},', "no end to what begins", 10),
-        (b'[{"id": 1}, {"id": 2', "no end to what begins", 10),
+        (b"", "not a list of messages", 0),
+        (b"  ", "not a list of messages", 2),
+        (b'{"id": 1}', "not a list of messages", 0),
+        (b"PK\x03\x04", "not a list of messages", 0),
+        (b'[{"id": 1}', "the list is not closed", 10),
+        (b'[{"id": 1},', "the list is not closed", 10),
+        (b'[{"id": 1}, {"id": 2', "the list is not closed", 10),
         (b'[{"id": 1} {"id": 2}]', "a comma is missing", 11),
         (b'[{"id": 1},, {"id": 2}]', "an element is missing", 11),
         (b'[{"id": 1},]', "an element is missing", 11),
-        (b'[{"id": 1}] [', "more after the end of the array", 12),
+        (b'[{"id": 1}] [', "more after the end of the list", 12),
     ],
 )
 @pytest.mark.parametrize("size", [1, 4, 1000])

@@ -52,7 +52,7 @@ def test_both_ways_of_reading_agree(value: Any) -> None:
         (b"<html>", "not JSON"),
         (b'{"id":1', "not JSON"),
         (b'{"id":1}{"id":2}', "not JSON"),
-        (b'{"id":NaN}', "not JSON: NaN is no JSON number"),
+        (b'{"id":NaN}', "not JSON: NaN is not a JSON number"),
         (b'{"x":[Infinity]}', "not JSON"),
         (b'{"x":"a\nb"}', "not JSON"),
         (b"\xef\xbb\xbf{}", "not JSON"),

@@ -27,7 +27,7 @@ from tests.oracle.programs import run_once
 
 STYLES = (*FORMATS, "events")
 PAGE_BYTES = 4096
-FULL = "no room is left; what is finished is kept in"
+FULL = "no space is left; what is finished is kept in"
 
 
 def main() -> int:

@@ -210,7 +210,7 @@ async def test_an_id_out_of_all_proportion_is_believed_of_nothing(writing):
         near, far = await receive([frame(101, kind), frame(2**60, kind)], ours, received_at=NOW)
         assert near.id == 101
         assert isinstance(far.decoded, Rejected)
-        assert far.decoded.reason == "an id out of all proportion to its flow's"
+        assert far.decoded.reason == "its id is impossibly high for its flow"
 
 
 async def test_nothing_is_claimed_over_what_lies_unread_while_a_new_flow_is_named(writing):

@@ -116,7 +116,7 @@ async def test_what_two_retry_at_once_is_placed_once(database_url):
         with psycopg.connect(database_url) as other:
             other.execute("LOCK TABLE store.signals IN EXCLUSIVE MODE")
             tries = [asyncio.create_task(rejects.retry(engine, reject, now=NOW)) for _ in range(2)]
-            while not waits_for_lock(database_url, sessions=2):  # noqa: ASYNC110 - nobody is called
+            while not waits_for_lock(database_url, sessions=2):  # noqa: ASYNC110 - there is no person named
                 await asyncio.sleep(0.01)
         placed = await asyncio.gather(*tries)
     assert sorted((one.is_there, one.reason) for one in placed) == [

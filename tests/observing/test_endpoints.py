@@ -37,7 +37,7 @@ async def test_probes_and_prometheus_are_answered(present: Observed) -> None:
         present.tally.accounts["work"].state = "locked out"
         async with session.get("/readyz") as answer:
             assert answer.status == 503
-            assert (await answer.json())["why"] == ["account work: its token is refused"]
+            assert (await answer.json())["why"] == ["account work: Flowdock refuses its token"]
         async with session.get("/healthz") as answer:
             assert (answer.status, await answer.json()) == (200, {"alive": True})
         async with session.get("/metrics", headers={"Accept": "text/plain"}) as answer:

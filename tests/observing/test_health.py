@@ -79,12 +79,12 @@ def kept_back(observed: Observed) -> None:
         (away, "the database has been away for 7 s"),
         (not_begun, "nothing has been written yet"),
         (stuck, "the writer has been stuck for 500 s"),
-        (refused, "account work: its token is refused"),
+        (refused, "account work: Flowdock refuses its token"),
         (waiting, "account work: Flowdock does not answer yet"),
         (unlisted, "account work: it follows no flow"),
-        (cut, "account work: 0 of 1 streams stand"),
-        (unlooked, "account work: no flow's newest message was looked at yet"),
-        (kept_back, "account work: no flow's newest message was found archived for 301 s"),
+        (cut, "account work: 0 of 1 streams are open"),
+        (unlooked, "account work: no flow's newest message has been checked yet"),
+        (kept_back, "account work: no flow's newest message was found in the archive for 301 s"),
     ],
 )
 async def test_each_thing_that_keeps_it_from_capturing_is_told(
@@ -120,7 +120,7 @@ async def test_an_account_that_is_refused_does_not_keep_the_others_from_being_ca
     other = AccountTally(name="club", state="locked out")
     both = replace(observed, tally=Tally(accounts={**observed.tally.accounts, "club": other}))
     both.tally.turned(now=NOW - 0.2)
-    assert ailments(both, now=NOW) == ["account club: its token is refused"]
+    assert ailments(both, now=NOW) == ["account club: Flowdock refuses its token"]
     assert captures_any(both, now=NOW)
     refused(both)
     assert not captures_any(both, now=NOW)
