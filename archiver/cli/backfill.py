@@ -32,10 +32,10 @@ from archiver.store.reading import FlowReport
 
 TOLD_FLOWS = 20
 NOT_READABLE = "no account can read this flow now"
-NOT_TOLD = "the service gave no answer that proves it"
+NOT_TOLD = "Flowdock gave no answer that proves it"
 STOPPED = (
-    "stopped: what is archived stays, and the same command goes on; archiver status tells what is "
-    "left"
+    "stopped: what was archived is kept; run the same command again to continue, or "
+    "archiver status to see what is left"
 )
 
 

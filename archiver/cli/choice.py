@@ -30,10 +30,10 @@ async def choose_flows(tx: Transaction, patterns: Sequence[str]) -> dict[int, st
 
 
 def _no_flow(named: str, paths: Iterable[str]) -> ArchiverError:
-    return ArchiverError(f"no flow of the archive is named {named}: {nearest(named, paths)}")
+    return ArchiverError(f"no flow in the archive matches {named}: {nearest(named, paths)}")
 
 
 def nearest(flow: str, paths: Iterable[str]) -> str:
     """A hint about *flow*, which is none of *paths*: the most similar one, or where to look."""
     close = get_close_matches(flow.casefold(), [path.casefold() for path in paths], n=1)
-    return f"did you mean {make_safe(close[0])}?" if close else "archiver status lists them"
+    return f"did you mean {make_safe(close[0])}?" if close else "archiver status lists all flows"

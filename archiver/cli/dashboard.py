@@ -76,7 +76,7 @@ def _title(view: View, width: int) -> Text:
     elif view.readiness is not None:
         title.append("● capturing", style="green")
     elif view.is_shared and is_silent(view.look.daemons):
-        title.append("✗ no daemon reports in", style="bold red")
+        title.append("✗ no daemon is reporting", style="bold red")
     elif deaf := unheard_among([one.flow for one in view.look.flows], view.look.daemons):
         title.append(f"✗ {counted(len(deaf), 'flow')} without a stream", style="bold red")
     clock = f"{view.look.at:%H:%M:%S} UTC "
@@ -145,7 +145,7 @@ def _unread(view: View) -> list[Text]:
     ]
     if not flows:
         return []
-    told = f" the gaps of {counted(len(flows), 'flow')} stay: {', '.join(flows)}"
+    told = f" the gaps of {counted(len(flows), 'flow')} cannot be filled: {', '.join(flows)}"
     return [Text(told, style="yellow", no_wrap=True, overflow="ellipsis")]
 
 
@@ -155,7 +155,7 @@ def _foot(view: View, *, shown: int) -> Text:
     if left:
         behind = sum(map(_is_behind, left))
         told.append(f"{len(left):,} more, {f'{behind:,} behind' if behind else 'all proven'}   ")
-    return told.append(f"read every {view.every_seconds:g} s; Ctrl-C ends")
+    return told.append(f"updated every {view.every_seconds:g} s; Ctrl-C to quit")
 
 
 def _in_order(view: View) -> list[FlowReport]:

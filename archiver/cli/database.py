@@ -120,7 +120,7 @@ def require_archive(settings: Settings) -> None:
     if not settings.database.url and not is_made(home):
         raise ArchiverError(
             f"there is no archive in {home}: set ARCHIVER_DATABASE_URL to its server or "
-            "ARCHIVER_DATA_DIR to its directory, or make one with: archiver run"
+            "ARCHIVER_DATA_DIR to its directory, or create one with: archiver run"
         )
 
 
@@ -133,8 +133,8 @@ def require_demo(settings: Settings) -> Settings:
     found = demo_settings(settings)
     if not is_made(private_home(found)):
         raise ArchiverError(
-            f"there is no demonstration in {found.data_dir}: make one with: archiver demo; "
-            "if there was one, set ARCHIVER_DATA_DIR as it was then"
+            f"there is no demo in {found.data_dir}: create one with: archiver demo; "
+            "if you have run one, set ARCHIVER_DATA_DIR as it was then"
         )
     return found
 
@@ -193,7 +193,9 @@ async def guard(place: Place, *, misses: int) -> NoReturn:
         await asyncio.sleep(GUARD_SECONDS)
         missed = 0 if await asyncio.to_thread(place.answers) else missed + 1
         if missed == misses:
-            raise ArchiverError("the private database has ended; start the archiver again")
+            raise ArchiverError(
+                "the private PostgreSQL server has stopped; start the archiver again"
+            )
 
 
 @asynccontextmanager
@@ -265,22 +267,22 @@ def _told(error: BaseException) -> ArchiverError | None:
     reason, state = first_line(error), sqlstate(error)
     if state == FORBIDDEN:
         return ArchiverError(
-            f"the database refuses: {reason}; name a user in ARCHIVER_DATABASE_URL who may: "
-            "for archiver migrate the owner, for all else archiver_writer"
+            f"the database refused: {reason}; use a user in ARCHIVER_DATABASE_URL who has the "
+            "right: the owner for archiver migrate, archiver_writer for everything else"
         )
     if state == READ_ONLY:
         return ArchiverError(
-            f"the database takes no changes: {reason}; name another in ARCHIVER_DATABASE_URL, "
-            "as the primary of a standby, or set default_transaction_read_only off there"
+            f"the database is read-only: {reason}; set ARCHIVER_DATABASE_URL to one that can be "
+            "written, such as a standby's primary, or turn default_transaction_read_only off"
         )
     if state[:2] == RAISED:
         # The error's own text is left out, since it may quote a message.
         return ArchiverError(
-            f"the database refuses what the archiver does: a trigger or function that is not the "
-            f"archiver's raised an error ({state}); its log tells which: mend it or drop it"
+            "a trigger or function in the database that is not the archiver's raised an error "
+            f"({state}): find it in the server's log, and correct or drop it"
         )
     if isinstance(error, UnicodeError) or fault(error) is not Fault.SERVER:
         return None
-    happened = "went away" if not state or state[:2] in AWAY else "cannot go on"
-    advice = "; raise that limit for its user, or for all" if state == LIMITED else ""
+    happened = "went away" if not state or state[:2] in AWAY else "failed"
+    advice = "; raise that limit for its user, or for all users" if state == LIMITED else ""
     return ArchiverError(f"the database {happened}: {reason}{advice}")

@@ -107,7 +107,7 @@ def demo(
     settings = demo_settings(load())
     logging.getLogger("archiver").setLevel(logging.WARNING)
     display = choose_display(as_json=as_json, picture=picture)
-    display.announce(f"starting; the demonstration's own database is in {settings.data_dir}")
+    display.announce(f"starting; the demo has its own database in {settings.data_dir}")
     with (
         empty_directory(settings.data_dir) as home,
         simulator(home, world) as simulated,
@@ -147,7 +147,7 @@ def empty_directory(home: Path) -> Iterator[Path]:
                     _discard(old)
         except BlockingIOError:
             raise ArchiverError(
-                f"another demonstration runs in {home}: wait for its end, or set "
+                f"another demo is running in {home}: wait until it ends, or set "
                 "ARCHIVER_DATA_DIR to another directory"
             ) from None
         except OSError as error:
@@ -156,7 +156,7 @@ def empty_directory(home: Path) -> Iterator[Path]:
 
 
 def _unusable(home: Path, error: OSError) -> ArchiverError:
-    return ArchiverError(f"no demonstration can be kept in {home}: {error.strerror}; {REMEDY}")
+    return ArchiverError(f"cannot keep a demo in {home}: {error.strerror}; {REMEDY}")
 
 
 def _discard(old: Path) -> None:

@@ -16,7 +16,7 @@ from archiver.ingest.tagging import TagStep
 from archiver.store.explaining import Fields, Form, PageTold, Proof, Targeting
 from archiver.store.files import MessageFile
 
-NOT_NOTED = "by a page that is not noted: a look at the newest message proves nothing"
+NOT_NOTED = "by a request for the newest message, which proves nothing and is not recorded"
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
@@ -77,34 +77,35 @@ def _proof(proof: Proof, id_: int, *, is_held: bool, unread: str | None) -> Iter
     if witnesses and is_held:
         yield f"proven by {' and '.join(witnesses)}"
     elif witnesses:
-        yield f"Flowdock has no message of this id: proven by {' and '.join(witnesses)}"
-        yield "(edits, presence and the like take ids as well, and are not listed)"
+        yield f"Flowdock has no message with this id: proven by {' and '.join(witnesses)}"
+        yield "(edits, presence and the like also use ids, but are not listed)"
     elif id_ <= proof.due:
-        asks = f"and nothing asks for it: {unread}" if unread else "archiver backfill asks for it"
+        asks = f"it is not requested: {unread}" if unread else "archiver backfill fills it"
         yield f"a gap: nothing proves this range yet; {asks}"
         if proof.failures:
             failed = counted(proof.failures, "request")
             yield f"{failed} for it failed, the last because: {proof.last_error}"
     elif id_ <= proof.newest_id:
-        yield "not proven yet: the flow came so far only a moment ago, or nobody listens"
+        yield "not proven yet: the id is only moments old, or no daemon follows the flow"
     else:
-        yield f"beyond the newest id that is known of the flow, {proof.newest_id}"
+        yield f"higher than the newest known id of the flow, {proof.newest_id}"
     if proof.page:
         when = "perhaps" if proof.page.error else "last"
         yield f"{when} listed by {_page(proof.page)}"
     if proof.doubted:
-        yield "it may have changed unheard, or in an unknown form, and is to be listed again"
+        yield "it may have changed unnoticed, or in an unknown form, and will be listed again"
 
 
 def _form(form: Form, altered: Collection[int]) -> Iterator[str]:
     if form.form in altered:
-        yield "altered: this is not what was received"
-    yield f"received {moment(form.received_at)}, when the flow had come to id {form.as_of}"
+        yield "altered in the database: this is not what was received"
+    yield f"received {moment(form.received_at)}, when the newest id of the flow was {form.as_of}"
     if form.witness == "list":
         yield f"by {_page(form.page)}" if form.page else NOT_NOTED
     if form.seen_again_as_of:
-        again = moment(form.seen_again_at) if form.seen_again_at else "by a file"
-        yield f"last shown again {again}, when the flow had come to id {form.seen_again_as_of}"
+        again = moment(form.seen_again_at) if form.seen_again_at else "by an imported file"
+        newest = form.seen_again_as_of
+        yield f"last shown again {again}, when the newest id of the flow was {newest}"
     yield from _pretty(form.payload).split("\n")
 
 
@@ -115,7 +116,7 @@ def _way(form: Form) -> str:
         case "list":
             return "a listing"
         case "show":
-            return "Show Message: there is none any more"
+            return "Show Message: it no longer exists"
         case other:
             return other
 
@@ -154,10 +155,10 @@ def _files(files: Sequence[MessageFile], *, unread: str | None) -> Iterator[str]
             yield f"{name}: kept since {moment(one.kept_at)}, {told_bytes(one.size_bytes or 0)}"
             yield f"  sha256 {one.sha256}"
         else:
-            asked = f" (asked for {counted(one.attempts, 'time')})" if one.attempts else ""
+            asked = f" (requested {counted(one.attempts, 'time')})" if one.attempts else ""
             yield f"{name}: not kept: {told_not_kept(one)}{asked}"
     if unread and any(one.sha256 is None for one in files):
-        yield f"nothing is asked for of this flow: {unread}"
+        yield f"nothing is requested from this flow: {unread}"
 
 
 def _change(one: Targeting) -> str:

@@ -97,7 +97,7 @@ class Course:
         done = progress.rows + progress.bytes / BYTES_OF_A_ROW
         total = progress.total + progress.total_bytes / BYTES_OF_A_ROW
         if progress.bytes:
-            where = f"what files hold, {progress.bytes:,} of {progress.total_bytes:,} bytes"
+            where = f"contents of files, {progress.bytes:,} of {progress.total_bytes:,} bytes"
         else:
             rate = (progress.rows - progress.kept) / max(0.001, self.seconds)
             rows = f"{progress.rows:,} of {progress.total:,} rows"
@@ -155,7 +155,7 @@ def export(
     Exit status of --check: 0 when all is as the manifest says, 1 when it is not.
     """
     if checked:
-        refuse_beside("--check compares all that DIR holds", *CHOOSING, "style", "events", "files")
+        refuse_beside("--check compares everything in DIR", *CHOOSING, "style", "events", "files")
         return check_export(to, as_json=as_json)
     if events:
         other_style = () if style == "jsonl" else ("style",)
@@ -222,10 +222,10 @@ def _left(to: Path, course: Course) -> Iterator[str]:
     if not course.is_begun:
         return
     if has_left(to):
-        yield f"{to} is complete; {partial_of(to)} is left of its run, and can be removed"
+        yield f"{to} is complete; {partial_of(to)} is left over from writing it: remove it"
     elif partial_of(to).exists():
         kept = f"what is finished is kept in {partial_of(to)}"
-        yield f"{kept}, and the same command goes on from there"
+        yield f"{kept}; run the same command again to continue"
 
 
 def _moment(option: str, told: str | None, now: datetime) -> datetime | None:
@@ -318,8 +318,8 @@ def _describe(manifest: Manifest, to: Path, seconds: float) -> None:
         click.echo(make_safe(f"left out: {told}"))
     if unproven := _unproven(manifest):
         click.echo(
-            f"not all that was said in {counted(len(unproven), 'flow')} is proven to be in the "
-            "archive: manifest.json tells which ids"
+            f"not proven to be complete in the archive: {counted(len(unproven), 'flow')}; "
+            "manifest.json has the ids"
         )
     if manifest.not_heard:
         click.echo(told_unheard(manifest.not_heard))
@@ -341,5 +341,5 @@ def _describe_files(named: NamedFiles) -> None:
     if missing := named.named - named.kept:
         click.echo(
             f"not in the archive: {counted(missing, 'file')} that messages name, of "
-            f"{counted(len(named.not_kept), 'flow')}; archive.attachments tells which, and why"
+            f"{counted(len(named.not_kept), 'flow')}; archive.attachments says which, and why"
         )

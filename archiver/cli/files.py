@@ -65,7 +65,7 @@ def files(
     Exit status: 0 when all are in the archive, 1 when some are not.
     """
     if ctx.invoked_subcommand is not None:
-        told = f"files {ctx.invoked_subcommand} lists nothing"
+        told = f"files {ctx.invoked_subcommand} does not list files"
         refuse_beside(told, "as_json", "patterns", "limit")
         return None
     load: LoadSettings = ctx.obj
@@ -141,7 +141,7 @@ async def _write(tx: Transaction, sha256: str, target: Path) -> str:
     except Corruption as error:
         raise ArchiverError(str(error)) from error
     except OSError as error:
-        told = f"{make_safe(str(target))} cannot be written: {error.strerror or error}"
+        told = f"cannot write {make_safe(str(target))}: {error.strerror or error}"
         raise ArchiverError(told) from error
     return make_safe(str(target))
 

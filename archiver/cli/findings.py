@@ -59,8 +59,11 @@ def told_by_then(looks: Mapping[str, Look]) -> Iterator[str]:
     found = "no difference found"
     if lines:
         found = f"{counted(len(lines), 'difference')} found and repaired"
-        found += ", if no stream told of them meanwhile"
-    yield f"stopped: {counted(listed, 'message')} listed, {found}; the same command begins anew"
+        found += ", unless a stream reported them meanwhile"
+    yield (
+        f"stopped: {counted(listed, 'message')} listed, {found}; "
+        "run the same command again to start over"
+    )
 
 
 def summarize(
@@ -146,12 +149,12 @@ def _differences(flow: str, look: Look) -> Iterator[str]:
         before, after = (clipped(said or "", TOLD_LETTERS) for said in (one.before, one.after))
         match one.kind:
             case "not held":
-                yield f"{message}: claimed, and was not there: {after}"
+                yield f"{message}: claimed but missing, now archived: {after}"
             case "vanished":
                 yield f"{message}: gone from Flowdock, now marked as deleted: {before}"
             case "changed":
                 said = f": {before} → {after}" if "content" in one.fields else ""
-                yield f"{message}: {', '.join(one.fields)} changed unheard{said}"
+                yield f"{message}: {', '.join(one.fields)} changed unnoticed{said}"
 
 
 def _doubts(look: Look) -> Iterator[str]:
@@ -162,7 +165,7 @@ def _doubts(look: Look) -> Iterator[str]:
     for first, last in look.gaps:
         yield f"gap from {first} to {last}: archiver backfill fills it"
     for first, last in look.doubted:
-        yield f"{first} to {last} may have changed unheard: archiver run lists it again"
+        yield f"{first} to {last} may have changed unnoticed: archiver run lists it again"
 
 
 def _conclusion(
@@ -178,4 +181,4 @@ def _conclusion(
     if doubts:
         doubt = f"doubt remains in {', and in '.join(doubts)}"
         return told + (f"{mended}; {doubt}" if mended else doubt)
-    return told + (mended or "proven, the archive has all of it as Flowdock lists it")
+    return told + (mended or "proven: the archive has all of it as Flowdock lists it")

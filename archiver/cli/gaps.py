@@ -144,7 +144,7 @@ def _describe(found: Uncertain) -> None:
     if found.gaps and found.doubts:
         click.echo()
     if found.doubts:
-        click.echo("doubts: may have changed unheard, or in an unknown form")
+        click.echo("doubts: messages that may have changed unnoticed, or in an unknown form")
         show_table(DOUBT_COLUMNS, [_range(doubt) for doubt in found.doubts])
     for flow, reason in found.untold.items():
         click.echo(told_untold(flow, reason))

@@ -81,9 +81,11 @@ def import_(
     archives = {one: require_journal(one) for one in paths if is_own(one)}
     exports = [export for one in paths if one not in archives for export in find_exports(one)]
     for archive in archives:
-        refuse_beside(f"{archive} was made by archiver export --events and names its flows", "path")
+        refuse_beside(
+            f"{archive} was made by archiver export --events, which names the flows", "path"
+        )
     if path is not None and len(exports) != 1:
-        raise click.UsageError(f"--flow names one flow, and there are {len(exports)} files")
+        raise click.UsageError(f"--flow names one flow, but there are {len(exports)} files")
     if path is not None and not is_path(path):
         raise click.UsageError(f"--flow {path!r}: expected organization/flow")
     people = [] if users is None else read_users(users)
@@ -207,24 +209,24 @@ def _plain(report: Report, seconds: float) -> dict[str, Any]:
 def _describe(report: Report, seconds: float) -> None:
     for export, flow, imported in report.files:
         if flow is None:
-            click.echo(f"{make_safe(str(export))}: nothing was said in this flow")
+            click.echo(f"{make_safe(str(export))}: it has no messages")
         else:
             click.echo(f"{make_safe(flow)}: {_told(imported)} (from {make_safe(str(export))})")
     for archive, imported in report.archives:
         click.echo(f"{make_safe(str(archive))}: {_told(imported, 'event')}")
     if report.people:
-        click.echo(f"{counted(report.people, 'user')}: {report.introduced:,} taken, the rest known")
+        click.echo(f"{counted(report.people, 'user')}: {report.introduced:,} new, the rest known")
     left = sum(export.attachments for export, _, _ in report.files)
     if left:
         click.echo(
-            f"{counted(left, 'uploaded file')} left where {'it is' if left == 1 else 'they are'}: "
-            "what files hold is taken from the service alone"
+            f"{counted(left, 'uploaded file')} not imported: "
+            "the contents of files are fetched from Flowdock only"
         )
     nameless = [flow for _, flow, _ in report.files if flow is not None and "/" not in flow]
     if nameless:
-        click.echo("a flow goes by its id until the service lists it; --flow names it at once")
+        click.echo("a flow is shown by its id until Flowdock lists it; --flow names it at once")
     if report.total.rejected:
-        click.echo("what was rejected, and why: archiver rejects")
+        click.echo("archiver rejects shows what was rejected, and why")
     rate = report.total.read / max(0.001, seconds)
     things = "event" if report.archives else "message"
     click.echo(f"{counted(report.total.read, things)} in {seconds:,.1f} s, {rate:,.0f}/s")
@@ -233,13 +235,13 @@ def _describe(report: Report, seconds: float) -> None:
 def _stopped(imported: Imported, thing: str) -> str:
     """What to say when an import is interrupted."""
     return (
-        f"stopped: {counted(imported.read, thing)} read; what is archived of them stays, "
-        "and the same command takes the rest"
+        f"stopped: {counted(imported.read, thing)} read; what was archived is kept; "
+        "run the same command again to continue"
     )
 
 
 def _told(imported: Imported, things: str = "message") -> str:
     return (
-        f"{counted(imported.read, things)}: {imported.taken:,} taken, {imported.known:,} known, "
+        f"{counted(imported.read, things)}: {imported.taken:,} new, {imported.known:,} known, "
         f"{imported.changed:,} changed, {imported.rejected:,} rejected"
     )

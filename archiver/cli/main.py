@@ -221,7 +221,7 @@ def _hint(error: click.ClickException) -> str:
         return ""
     takes_arguments = any(isinstance(one, click.Argument) for one in ctx.command.params)
     is_argument = takes_arguments and isinstance(error, click.NoSuchOption)
-    how = "what is no option goes behind --, " if is_argument else ""
+    how = "put what is not an option after --, " if is_argument else ""
     return f" ({how}see {ctx.command_path} --help)"
 
 

@@ -12,9 +12,12 @@ from archiver.store.reading import Count
 COMPLETE = "100%"
 NAMED = 10
 """How many flows are named where there are many."""
-SILENCE = "no daemon reports in: nothing is captured, and what is missed is no gap until one runs"
+SILENCE = (
+    "no daemon is reporting: nothing is captured, and what is missed counts as a gap only once one "
+    "runs; start it with: archiver run"
+)
 
-FILES_OFF = "nothing asks for files: files.enabled is off"
+FILES_OFF = "no files are fetched: files.enabled is off"
 
 
 def told_count(count: Count) -> str:
@@ -58,9 +61,9 @@ def told_files(counts: Counts) -> str:
 def told_not_kept(one: Missing | MessageFile) -> str:
     """Why a file is not in the archive."""
     if one.path is None:
-        return "the message tells no path of it"
+        return "the message does not say where it is"
     return one.last_error or (
-        "nothing asks for it" if one.attempts is None else "not asked for yet"
+        "the archiver does not request it" if one.attempts is None else "not requested yet"
     )
 
 
@@ -76,19 +79,21 @@ def told_unmeasured(flow: str, reason: str) -> str:
 
 def told_excluded(flow: str) -> str:
     """That the settings leave a flow out."""
-    return make_safe(f"{flow}: no account wants it (flows, private): nothing of it is asked for")
+    return make_safe(
+        f"{flow}: the settings exclude it (flows, private), so nothing is requested from it"
+    )
 
 
 def told_unread(flow: str, reason: str) -> str:
     """That the gaps of a flow stay, and why."""
-    return make_safe(f"{flow}: {reason}: nothing of it is asked for")
+    return make_safe(f"{flow}: {reason}, so nothing is requested from it")
 
 
 def told_unheard(flows: Sequence[str]) -> str:
     """That no stream of some flows is open."""
     named = ", ".join(flows[:NAMED])
     more = f" and {len(flows) - NAMED:,} more" if len(flows) > NAMED else ""
-    return make_safe(f"no stream stands, so nobody hears of edits: {named}{more}")
+    return make_safe(f"no stream is open, so edits are missed: {named}{more}")
 
 
 def untold_members(untold: Mapping[str, str]) -> list[dict[str, str]]:

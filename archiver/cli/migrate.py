@@ -53,10 +53,10 @@ def migrate(load: LoadSettings, /, *, roles: bool, writer: str, reader: str, as_
 
 def _tell(granted: Granted, writer: str, reader: str) -> None:
     for name, duty in ((writer, "writes"), (reader, "reads")):
-        made = "made now, without a password" if name in granted.made else "was there"
+        made = "created, without a password" if name in granted.made else "existed already"
         click.echo(f"role {name} {duty}: {made}")
     if granted.left:
-        click.echo(f"\n{counted(len(granted.left), 'statement')} for somebody who may run them:")
+        click.echo(f"\n{counted(len(granted.left), 'statement')} to be run by a user who may:")
         for statement in granted.left:
             click.echo(f"  {statement};")
 

@@ -28,7 +28,7 @@ class Moment(click.ParamType[datetime]):
         except (ValueError, OverflowError):
             self.fail(refusal(str(value)))
         if at > now:
-            self.fail(f"{value!r} is yet to come")
+            self.fail(f"{value!r} is in the future")
         return at
 
 
@@ -46,4 +46,4 @@ def parse(text: str, *, now: datetime) -> datetime:
 
 def refusal(text: str) -> str:
     """What to say of a *text* that names no moment."""
-    return f"{text!r} is neither like 30d, 2w, 12h nor a date like 2024-05-31"
+    return f"{text!r} is neither a time such as 30d, 2w or 12h nor a date such as 2024-05-31"

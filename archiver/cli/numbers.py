@@ -27,7 +27,7 @@ class Whole(click.IntRange):
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter:
-            self.fail(f"{value!r} is no whole number{_bounds(self)}", param, ctx)
+            self.fail(f"{value!r} is not a whole number{_bounds(self)}", param, ctx)
 
 
 class Number(click.FloatRange):
@@ -43,8 +43,8 @@ class Number(click.FloatRange):
             found = super().convert(value, param, ctx)
         except click.BadParameter:
             found = math.nan
-        if math.isnan(found):  # NaN passes every check of a range
-            self.fail(f"{value!r} is no number{_bounds(self)}", param, ctx)
+        if math.isnan(found):  # which is out of no range
+            self.fail(f"{value!r} is not a number{_bounds(self)}", param, ctx)
         return found
 
 

@@ -147,7 +147,7 @@ def _first(outcome: Outcome) -> Iterator[str]:
 def _conclusion(outcome: Outcome, done: str) -> str:
     told = f"{counted(outcome.flows, 'flow')}, {counted(outcome.messages, 'message')}"
     if not outcome.differing:
-        return f"{told}: every row is the replay of the journal"
+        return f"{told}: every row matches the journal"
     return f"{told}: {_rows(outcome, done)}"
 
 
@@ -162,7 +162,7 @@ def _stopped(outcome: Outcome, done: str) -> Iterator[str]:
     found = f"; {_rows(outcome, done)}" if outcome.differing else ", and no wrong row found"
     yield (
         f"stopped: {counted(outcome.messages, 'message')} compared{found}; "
-        "the same command begins anew"
+        "run the same command again to start over"
     )
 
 
@@ -174,12 +174,12 @@ def _told(one: Difference) -> str:
     if one.is_missing:
         return f"{about}: not stored"
     if one.is_unfounded:
-        return f"{about}: stored, and nothing in the journal shows it"
+        return f"{about}: stored, but not in the journal"
     stored, expected = (
         "null" if value is None else clipped(value, TOLD_LETTERS)
         for value in (one.stored, one.expected)
     )
-    return f"{about} {one.field}: {stored}, by the journal {expected}"
+    return f"{about} {one.field}: {stored}, the journal says {expected}"
 
 
 def _row(one: Difference) -> tuple[str, str, int | None]:

@@ -67,7 +67,7 @@ def rejects(ctx: click.Context, /, *, as_json: bool, limit: int) -> None:
     It is kept byte for byte. A newer release may understand it: archiver rejects retry --all.
     """
     if ctx.invoked_subcommand is not None:
-        refuse_beside(f"rejects {ctx.invoked_subcommand} lists nothing", "as_json", "limit")
+        refuse_beside(f"rejects {ctx.invoked_subcommand} does not list rejects", "as_json", "limit")
         return
     load: LoadSettings = ctx.obj
     found, count = _with_archive(load, partial(_list, most=limit))
@@ -117,7 +117,7 @@ def retry(load: LoadSettings, /, *, ids: tuple[int, ...], of_all: bool, as_json:
     Exit status: 0 when all of them were placed, 1 when some were not.
     """
     if bool(ids) == of_all:
-        raise click.UsageError("name rejects by their ids, or all of them by --all")
+        raise click.UsageError("give the ids of rejects, or --all")
     tried = _with_archive(load, partial(_retry, ids=ids))
     placed = sum(one.reason is None for one in tried)
     missing = sum(not one.is_there for one in tried)
@@ -128,7 +128,7 @@ def retry(load: LoadSettings, /, *, ids: tuple[int, ...], of_all: bool, as_json:
     else:
         for line in first_of([_told(one) for one in tried], TOLD):
             click.echo(line)
-        not_there = f", {missing:,} not there" if missing else ""
+        not_there = f", {missing:,} not found" if missing else ""
         click.echo(f"{placed:,} placed, {left:,} left{not_there}")
     return 0 if placed == len(tried) else 1
 

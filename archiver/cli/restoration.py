@@ -66,11 +66,11 @@ def require_journal(path: Path) -> Manifest:
     manifest = read_manifest(path)
     missing = {"flows.jsonl", "users.jsonl", "rejects.jsonl"} - {one.path for one in manifest.files}
     if manifest.arguments.get("events") and missing:
-        raise ArchiverError(f"{path}: its {MANIFEST} names no {min(missing)}")
+        raise ArchiverError(f"{path}: its {MANIFEST} does not name {min(missing)}")
     if not manifest.arguments.get("events"):
         raise ArchiverError(
-            f"{path} holds messages as they were, and not how they came to be so: "
-            "make it by archiver export --events"
+            f"{path} has only messages, without the events that made them: "
+            "export it with archiver export --events"
         )
     return manifest
 
@@ -98,7 +98,7 @@ async def restore(
         keys = await restore_directory(engine, lines("flows.jsonl"), lines("users.jsonl"))
         if strange := claims.keys() - keys.keys():
             raise ArchiverError(
-                f"{path}: its {MANIFEST} names {min(strange)}, flows.jsonl does not"
+                f"{path}: its {MANIFEST} names {min(strange)}, but flows.jsonl does not"
             )
         for file in manifest.files:
             if not file.path.startswith("events/"):
@@ -116,7 +116,7 @@ async def restore(
         size = 0
         async for length in restore_files(engine, named, keys, _contents(manifest, read)):
             size += length
-            tell(1.0, f"what files hold, {size:,} bytes")
+            tell(1.0, f"contents of files, {size:,} bytes")
     if manifest.arguments.get("since") is None and manifest.arguments.get("until") is None:
         lacking = imported.lacking
         await restore_claims(engine, claims, keys, lacking=lacking, now=now)
@@ -131,7 +131,7 @@ def _lines(path: Path, read: Callable[[str], IO[bytes]], name: str) -> Iterator[
             number += 1
             place = f"{path}: {name}, line {number:,}"
             if len(text) > LONGEST_LINE_BYTES:
-                raise ArchiverError(f"{place}: it is longer than any of ours")
+                raise ArchiverError(f"{place}: the line is too long")
             yield Line(text, place)
 
 

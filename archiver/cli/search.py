@@ -30,9 +30,9 @@ from archiver.domain.query_time import Localize, read_moment, span
 from archiver.store.search import Hit
 
 FOREVER_SECONDS = 86_400
-REFRESH = " (--refresh)"
+REFRESH = " (add --refresh)"
 """What to do about messages that cannot be found yet."""
-WAIT = ": a daemon or another --refresh is at it; search again in a while"
+WAIT = ": a daemon or another --refresh is working on it; search again later"
 """What to do about them when --refresh was given already."""
 
 
@@ -111,7 +111,7 @@ def search(
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
     if rank and cursor is not None:
-        raise click.UsageError("--rank has one page: --cursor does not go with it")
+        raise click.UsageError("--rank has only one page: --cursor cannot go with it")
     query = parse(" ".join(words))
     local = partial(localize, zone=zone)
     now = on_clock(datetime.now(UTC), zone)
@@ -145,7 +145,9 @@ def search(
 def _moment(told: str, *, now: datetime, local: Localize) -> datetime:
     moment = read_moment(told.strip().lower())
     if moment is None:
-        raise click.UsageError(f"--as-of {told!r} is neither like 2w nor a date like 2024-05-31")
+        raise click.UsageError(
+            f"--as-of {told!r} is neither a time such as 2w nor a date such as 2024-05-31"
+        )
     return span(moment, now=now, localize=local)[0]
 
 
@@ -189,12 +191,12 @@ def _last(outcome: Outcome, asked: Asked, zone: tzinfo | None) -> Iterator[str]:
     if asked.by_fitness:
         among = len(outcome.page.hits)
         more = "" if outcome.page.is_last else ", the newest that were found"
-        yield f"{told}, what fits best first, of {among:,}{more}"
+        yield f"{told}, best match first, of {among:,}{more}"
     elif outcome.next_hit is None:
         yield f"{told}; nothing older was found"
     if since is not None:
         back = on_clock(since.said_at, zone).isoformat(" ", "minutes")
-        yield f"the time was up: searched back to {back}"
+        yield f"the time limit was reached: searched back to {back}"
     if outcome.next_hit is not None:
         yield f"{told}; for older ones, add: --cursor {write_cursor(outcome.next_hit)}"
 
@@ -202,7 +204,7 @@ def _last(outcome: Outcome, asked: Asked, zone: tzinfo | None) -> Iterator[str]:
 def _warnings(outcome: Outcome, zone: tzinfo | None, *, advice: str) -> Iterator[str]:
     """What the answer may lack, and why; with *advice* about messages that cannot be found yet."""
     if not outcome.is_made:
-        yield "nothing is searchable yet: archiver run makes it so, or --refresh"
+        yield "nothing is searchable yet: start archiver run, or add --refresh"
         return
     waiting = outcome.backlog
     if waiting.changes:
@@ -214,9 +216,9 @@ def _warnings(outcome: Outcome, zone: tzinfo | None, *, advice: str) -> Iterator
         yield f"earlier messages of {told} cannot be found yet{advice}"
     if outcome.lacks_parts:
         yield (
-            "the database lacks the extension pg_trgm, or its index, which archiver migrate makes: "
-            "for parts of words every message is looked through, which may take longer than "
-            "--timeout allows"
+            "the database lacks the extension pg_trgm or its index (see archiver migrate): "
+            "a search for parts of words reads every message, and may take longer than --timeout "
+            "allows"
         )
 
 

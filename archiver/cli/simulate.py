@@ -154,7 +154,7 @@ def _check_host(host: str) -> None:
     try:
         host.encode("idna")  # as a look-up of the address does
     except UnicodeError:
-        raise Misasked(f"--host {host!r} is no address to listen on") from None
+        raise Misasked(f"--host {host!r} is not an address to listen on") from None
 
 
 def _export(settings: Mapping[str, Any], *, until: int, to: Path) -> None:

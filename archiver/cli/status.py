@@ -282,7 +282,7 @@ def _sharing(found: Look) -> Iterator[str]:
         silent = (
             ""
             if one.is_heard
-            else ", not heard of for " + told_seconds((found.at - one.heard_at).total_seconds())
+            else ", silent for " + told_seconds((found.at - one.heard_at).total_seconds())
         )
         yield (
             f"daemon {make_safe(one.daemon)}: captures {len(one.captures):,} of "

@@ -91,7 +91,7 @@ def verify(
     Exit status
     0  all is claimed, and is as Flowdock lists it
     1  something differed, and is repaired
-    2  doubt remains: there are gaps, ranges that may have changed unheard,
+    2  doubt remains: there are gaps, ranges that may have changed unnoticed,
        requests without an answer, or an account whose token is refused (what
        the others can read is verified)
     """  # noqa: D301
@@ -187,7 +187,7 @@ async def _look_through(
     except* TokenRefused:
         source.stop()
         for key, look in looks.items():
-            look.troubles.append(f"the token of account {account} was refused")
+            look.troubles.append(f"Flowdock refused the token of account {account}")
             unfinished[mine[key]] = look.differences
         raise
 

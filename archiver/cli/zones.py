@@ -25,8 +25,8 @@ class Zone(click.ParamType[tzinfo]):
             return ZoneInfo(str(value))
         except (ValueError, KeyError, OSError):
             if not available_timezones():
-                self.fail("this machine knows no time zones but UTC: install its package tzdata")
-            self.fail(f"no time zone is named {value!r}; a name is like Europe/Helsinki")
+                self.fail("this machine has no time zones but UTC: install the package tzdata")
+            self.fail(f"there is no time zone {value!r}; use a name such as Europe/Helsinki")
 
 
 def on_clock(at: datetime, zone: tzinfo | None) -> datetime:

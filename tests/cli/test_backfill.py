@@ -140,8 +140,8 @@ async def test_who_stops_it_is_told_how_to_go_on(
             return told.read().rstrip().split("\n")
 
     assert (await asyncio.to_thread(stop))[-1] == (
-        "stopped: what is archived stays, and the same command goes on; "
-        "archiver status tells what is left"
+        "stopped: what was archived is kept; run the same command again to continue, "
+        "or archiver status to see what is left"
     )
 
 
@@ -223,7 +223,7 @@ async def test_a_flow_that_is_listed_and_refused_is_not_done(
     told = await backfill(archiver, flowdock, database_url)
     assert flowdock.faults.fired["status"] == 1
     assert told.returncode == 1
-    assert "acme/main: nobody knows what is new in it: Flowdock refused acme/main" in told.stdout
+    assert "acme/main: its newest message is not known: Flowdock refused acme/main" in told.stdout
 
 
 async def test_a_message_that_is_never_listed_holds_up_its_page_alone(
@@ -271,7 +271,7 @@ async def test_a_flow_whose_newest_message_is_not_told_is_not_done(
     told = await backfill(archiver, flowdock, database_url)
     assert flowdock.faults.fired == {"status": 1}
     assert told.returncode == 1
-    untold = "acme/main: nobody knows what is new in it: "
+    untold = "acme/main: its newest message is not known: "
     assert untold in told.stdout
     status = await asyncio.to_thread(archiver, "status", ARCHIVER_DATABASE_URL=database_url)
     assert f"\n{untold}/flows/acme/main/messages was answered with status 418" in status.stdout
@@ -286,7 +286,7 @@ async def test_a_flow_that_was_imported_and_that_no_account_can_read_is_not_done
     assert told.returncode == 1
     assert " 0 gaps left, " in told.stdout
     assert told.stdout.endswith(
-        " kept\n  old/main: not measured yet: nobody has asked how far its ids go\n"
+        " kept\n  old/main: not measured yet: its newest message was never requested\n"
     )
     plain = await backfill(archiver, flowdock, database_url, "--json")
     assert (plain.returncode, json.loads(plain.stdout)["not_measured"]) == (1, ["old/main"])

@@ -121,7 +121,7 @@ async def test_each_flow_and_each_pattern_is_tried(flowdock):
     assert "acme/mistyped matches no flow" in found["flows", "warning"]
     assert found["streams", "ok"] == "work: 1 stream opens "
     found = await found_of(account(flowdock, flows=("acme/mistyped",), private=False))
-    assert "none of 3 joined flows is wanted" in found["flows", "wrong"]
+    assert "the settings select none of 3 joined flows" in found["flows", "wrong"]
     flowdock.world.directory.conversation(flowdock.me, flowdock.world.users[3])
     found = await found_of(account(flowdock, flows=("acme/mistyped",)))
     assert found["flows", "ok"] == "work: 1 private conversation "
@@ -141,14 +141,14 @@ async def test_a_service_that_is_not_there_and_streams_that_are_not(flowdock):
     assert found["service", "wrong"].endswith("; correct ARCHIVER_API_URL (api_url in the file) ")
     found = await found_of(account(flowdock, stream_url="http://127.0.0.1:9"))
     assert (
-        "1 of 1 did not open: http://127.0.0.1:9: no connection: Connection refused"
+        "1 of 1 cannot be opened: http://127.0.0.1:9: no connection: Connection refused"
         in found["streams", "wrong"]
     )
 
 
 def test_of_a_database_that_takes_no_changes_it_is_told_which_does() -> None:
-    assert "name the primary" in to_be_written("me", is_standby=True)
-    assert "or name another user than me" in to_be_written("me", is_standby=False)
+    assert "to the primary" in to_be_written("me", is_standby=True)
+    assert "or use another user than me" in to_be_written("me", is_standby=False)
 
 
 @pytest.mark.parametrize(
@@ -156,9 +156,9 @@ def test_of_a_database_that_takes_no_changes_it_is_told_which_does() -> None:
     [
         (0, "ok", "agrees"),
         (-2, "ok", "agrees"),
-        (30, "warning", "ours is 30 s behind that of x"),
-        (-30, "warning", "ours is 30 s ahead of that of x"),
-        (7200, "wrong", "ours is 7,200 s behind"),
+        (30, "warning", "this machine's is 30 s behind that of x"),
+        (-30, "warning", "this machine's is 30 s ahead of that of x"),
+        (7200, "wrong", "this machine's is 7,200 s behind"),
     ],
 )
 def test_clocks_are_held_against_each_other(seconds: int, verdict: str, told: str) -> None:
@@ -185,9 +185,9 @@ def test_secrets_that_others_read_and_what_travels_in_clear_are_told(tmp_path: P
     assert f"others can read {tmp_path / 'token'}" in told
     assert str(config) not in told.partition("others")[2]
     assert "token of account work" not in told
-    assert "travels in clear to http://chat.example" in told
-    assert "sslmode=prefer does not make sure that db.example" in told
-    assert "whoever reaches 0.0.0.0:9471" in told
+    assert "is sent unencrypted to http://chat.example" in told
+    assert "sslmode=prefer does not verify that db.example" in told
+    assert "anyone who reaches 0.0.0.0:9471" in told
     assert "marker" not in told
     (tmp_path / "token").chmod(0o600)
     assert not any("read" in one.mend for one in check_settings(settings, [], None))
@@ -231,8 +231,8 @@ def test_a_place_that_run_refuses_is_wrong_in_the_same_words(
     settings = {"ARCHIVER_DATA_DIR": str(place), "ARCHIVER_TOKEN": "t"}
     refused = archiver("run", **settings)
     reason = (
-        f"no database can be kept in {place}/postgres: Not a directory; "
-        "set ARCHIVER_DATA_DIR to a directory that can be written"
+        f"cannot keep a database in {place}/postgres: Not a directory; "
+        "set ARCHIVER_DATA_DIR to a writable directory"
     )
     assert refused.returncode == 2
     assert refused.stderr.endswith(f"archiver: error: {reason}\n")
@@ -257,7 +257,7 @@ def test_a_place_that_cannot_be_looked_into_is_told(archiver: Run, tmp_path: Pat
     place = tmp_path / ("x" * 300)
     (found,) = check_database(Settings(data_dir=place))
     assert found.verdict == "wrong"
-    assert found.told.startswith(f"cannot look into {place}/postgres: File name too long; run this")
+    assert found.told.startswith(f"cannot read {place}/postgres: File name too long; run this")
     told = archiver("status", ARCHIVER_DATA_DIR=str(place))
     assert told.returncode == 2
     assert told.stderr == f"archiver: error: {found.told}\n"

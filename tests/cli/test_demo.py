@@ -151,4 +151,4 @@ def test_a_second_demonstration_in_one_place_is_refused(archiver: Run, tmp_path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         told = archiver("demo", *SMALL, ARCHIVER_DATA_DIR=str(tmp_path))
     assert told.returncode == 2
-    assert "another demonstration runs in" in told.stderr
+    assert "another demo is running in" in told.stderr

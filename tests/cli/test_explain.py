@@ -103,7 +103,7 @@ def test_a_message_is_explained_with_all_that_made_it_so(archiver: Run, archive:
         f"last listed by {PAGE}",
         "form 0, by the stream",
     ]
-    assert "received 2024-01-01 00:00:00Z, when the flow had come to id 5" in lines
+    assert "received 2024-01-01 00:00:00Z, when the newest id of the flow was 5" in lines
     assert '"content": "hel\\u001blo",' in lines
     assert lines[lines.index("form 1, by a listing") + 2] == f"by {PAGE}"
     assert ["content", "changed"] in [line.split() for line in lines]
@@ -236,7 +236,8 @@ async def test_no_time_is_made_up_for_a_file_that_showed_the_same_again(
     assert [(one.seen_again_at, one.seen_again_as_of) for one in told.forms] == [(None, 25)]
     describe(told)
     assert (
-        "last shown again by a file, when the flow had come to id 25\n" in capsys.readouterr().out
+        "last shown again by an imported file, when the newest id of the flow was 25\n"
+        in capsys.readouterr().out
     )
 
 
@@ -246,7 +247,7 @@ def test_what_was_altered_in_the_journal_is_told(archiver: Run, archive: str) ->
     told = archiver("explain", "acme/main", "5", ARCHIVER_DATABASE_URL=archive).stdout
     before, altered = told.split("form 1, by a listing")
     assert "altered" not in before
-    assert altered.strip().startswith("altered: this is not what was received\n")
+    assert altered.strip().startswith("altered in the database: this is not what was received\n")
 
 
 def test_programs_get_one_object(archiver: Run, archive: str) -> None:
@@ -261,10 +262,10 @@ def test_programs_get_one_object(archiver: Run, archive: str) -> None:
 
 
 WHY = {
-    3: "Flowdock has no message of this id: proven by a listing",
-    11: "a gap: nothing proves this range yet; archiver backfill asks for it",
-    13: "not proven yet: the flow came so far only a moment ago, or nobody listens",
-    99: "beyond the newest id that is known of the flow, 14",
+    3: "Flowdock has no message with this id: proven by a listing",
+    11: "a gap: nothing proves this range yet; archiver backfill fills it",
+    13: "not proven yet: the id is only moments old, or no daemon follows the flow",
+    99: "higher than the newest known id of the flow, 14",
 }
 
 

@@ -1,4 +1,4 @@
-"""``archiver gaps``: what nothing proves, and what may have changed unheard."""
+"""``archiver gaps``: what nothing proves, and what may have changed unnoticed."""
 
 import json
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_doubts_alone_are_no_gaps(archiver: Run, archive: str) -> None:
 
 def test_flows_of_which_no_stream_stands_are_named(archiver: Run, archive: str) -> None:
     where = {"ARCHIVER_DATABASE_URL": archive}
-    unheard = "no stream stands, so nobody hears of edits: acme/quiet\n"
+    unheard = "no stream is open, so edits are missed: acme/quiet\n"
     assert "no stream" not in archiver("gaps", **where).stdout
     with psycopg.connect(archive, autocommit=True) as db:
         db.execute("UPDATE store.daemons SET unheard = '{acme/quiet,acme/gone}'")
@@ -89,7 +89,7 @@ def test_who_reads_an_export_or_of_one_id_is_told_that_no_stream_stands(
     archiver: Run, archive: str, tmp_path: Path
 ) -> None:
     where = {"ARCHIVER_DATABASE_URL": archive}
-    unheard = "no stream stands, so nobody hears of edits: acme/quiet\n"
+    unheard = "no stream is open, so edits are missed: acme/quiet\n"
 
     def told(flow: str, out: str) -> list[object]:
         to, chosen = str(tmp_path / out), ("--flow", flow)
@@ -127,7 +127,7 @@ def test_what_the_settings_exclude_stays_open_and_is_said_to(archiver: Run, arch
     told = archiver("gaps", ARCHIVER_FLOWS="!acme/main", **given)
     assert told.returncode == 1
     assert told.stdout.endswith(
-        "\nacme/main: no account wants it (flows, private): nothing of it is asked for\n"
+        "\nacme/main: the settings exclude it (flows, private), so nothing is requested from it\n"
         "2 gaps, 2 doubts\n"
     )
     plain = archiver("gaps", "--json", ARCHIVER_FLOWS="other/*", **given)
@@ -137,13 +137,13 @@ def test_what_the_settings_exclude_stays_open_and_is_said_to(archiver: Run, arch
 
 @pytest.mark.parametrize(
     ("state", "reason"),
-    [("joined = false", "no account reads it"), ("disabled = true", "it is disabled")],
+    [("joined = false", "no account can read it"), ("disabled = true", "the flow is disabled")],
 )
 def test_gaps_that_stay_because_nobody_reads_the_flow_are_said_to(
     state: str, reason: str, archiver: Run, archive: str
 ) -> None:
     where = {"ARCHIVER_DATABASE_URL": archive}
-    stays = f"acme/main: {reason}: nothing of it is asked for\n"
+    stays = f"acme/main: {reason}, so nothing is requested from it\n"
     gap = "a gap: nothing proves this range yet; "
 
     def told() -> list[str]:
@@ -152,13 +152,13 @@ def test_gaps_that_stay_because_nobody_reads_the_flow_are_said_to(
 
     before = told()
     assert not [one for one in before if reason in one]
-    assert f"{gap}archiver backfill asks for it\n" in before[2]
+    assert f"{gap}archiver backfill fills it\n" in before[2]
     with psycopg.connect(archive, autocommit=True) as db:
         db.execute(f"UPDATE store.flows SET {state} WHERE path = 'acme/main'")
     gaps, status, explained = told()
     assert gaps.endswith(f"\n{stays}2 gaps, 2 doubts\n")
     assert stays in status
-    assert f"{gap}and nothing asks for it: {reason}\n" in explained
+    assert f"{gap}it is not requested: {reason}\n" in explained
     plain = json.loads(archiver("gaps", "--json", **where).stdout)
     assert plain["not_read"] == [{"flow": "acme/main", "reason": reason}]
 
@@ -173,7 +173,7 @@ def test_a_flow_whose_end_is_not_told_is_named(archiver: Run, archive: str) -> N
     asked = ["gaps", "--flow", "*/quiet"]
     told = archiver(*asked, ARCHIVER_DATABASE_URL=archive)
     assert told.returncode == 1
-    assert "\nacme/quiet: nobody knows what is new in it: 50␛3\nno gaps, 1 doubt\n" in told.stdout
+    assert "\nacme/quiet: its newest message is not known: 50␛3\nno gaps, 1 doubt\n" in told.stdout
     plain = json.loads(archiver(*asked, "--json", ARCHIVER_DATABASE_URL=archive).stdout)
     assert plain["not_told"] == [{"flow": "acme/quiet", "reason": "50\x1b3"}]
 
@@ -193,7 +193,7 @@ def test_a_flow_of_which_nobody_knows_how_far_it_goes_is_named_once_something_of
     told = archiver(*asked, ARCHIVER_DATABASE_URL=archive)
     assert told.returncode == 1
     assert told.stdout.endswith(
-        "\nold/main: not measured yet: nobody has asked how far its ids go\n"
+        "\nold/main: not measured yet: its newest message was never requested\n"
         "no gaps, 1 doubt, 1 not measured yet\n"
     )
     plain = archiver(*asked, "--json", ARCHIVER_DATABASE_URL=archive)
@@ -204,7 +204,7 @@ def test_a_flow_of_which_nobody_knows_how_far_it_goes_is_named_once_something_of
 def test_a_flow_that_was_never_asked_for_is_not_complete_whether_it_can_be_read_or_not(
     archiver: Run, database_url: str
 ) -> None:
-    never = "not measured yet: nobody has asked how far its ids go"
+    never = "not measured yet: its newest message was never requested"
     found_empty = """
         INSERT INTO store.pages (flow_key, run, purpose, asked, messages, as_of, requested_at)
         SELECT flow_key, gen_random_uuid(), 'head', '[1,)', 0, 0, now() FROM store.flows
@@ -218,9 +218,9 @@ def test_a_flow_that_was_never_asked_for_is_not_complete_whether_it_can_be_read_
         told = archiver("gaps", ARCHIVER_DATABASE_URL=database_url)
         assert told.returncode == 1
         assert told.stdout.startswith(
-            f"acme/left: {never}, and no account reads it\n"
+            f"acme/left: {never}, and no account can read it\n"
             f"acme/new: {never}\n"
-            f"acme/off: {never}, and it is disabled\n"
+            f"acme/off: {never}, and the flow is disabled\n"
             "no gaps, 3 not measured yet\n"
         )
         db.execute(found_empty)
@@ -232,7 +232,7 @@ def test_who_reads_an_export_is_told_of_which_flows_the_end_is_not_known(
     archiver: Run, archive: str, tmp_path: Path
 ) -> None:
     where = {"ARCHIVER_DATABASE_URL": archive}
-    never = "nobody has asked how far its ids go"
+    never = "its newest message was never requested"
     with psycopg.connect(archive, autocommit=True) as db:
         db.execute(IMPORTED)
         db.execute(
@@ -244,9 +244,9 @@ def test_who_reads_an_export_is_told_of_which_flows_the_end_is_not_known(
         )
     told = archiver("export", str(tmp_path / "all"), **where).stdout
     assert (
-        "acme/quiet: nobody knows what is new in it: 50␛3\n"
+        "acme/quiet: its newest message is not known: 50␛3\n"
         f"acme/new: not measured yet: {never}\n"
-        f"acme/off: not measured yet: {never}, and it is disabled\n"
+        f"acme/off: not measured yet: {never}, and the flow is disabled\n"
         f"old/main: not measured yet: {never}\n"
     ) in told
     manifest = json.loads((tmp_path / "all/manifest.json").read_text())

@@ -61,10 +61,9 @@ def test_exports_are_archived_told_and_known_again(
     head, left, rate = again.stdout.rstrip("\n").split("\n")
     count = told["files"][1]["read"]
     assert head.startswith(
-        f"acme/main: {count:,} messages: 0 taken, {count:,} known, 0 changed, 0 rejected"
+        f"acme/main: {count:,} messages: 0 new, {count:,} known, 0 changed, 0 rejected"
     )
-    where = "they are" if told["files"][1]["files_left"] > 1 else "it is"
-    assert left.endswith(f" left where {where}: what files hold is taken from the service alone")
+    assert left.endswith(" not imported: the contents of files are fetched from Flowdock only")
     assert rate.startswith(f"{count:,} messages in ")
 
 
@@ -79,8 +78,8 @@ def test_a_flow_in_which_nothing_was_said_does_not_hold_up_the_others(
     told = archiver("import", *paths, ARCHIVER_DATABASE_URL=database_url)
     assert (told.returncode, told.stderr) == (0, "")
     quiet, busy, *_ = told.stdout.splitlines()
-    assert quiet == f"{tmp_path}/a-quiet/messages.json: nothing was said in this flow"
-    assert busy.startswith("beef: 1 message: 1 taken")
+    assert quiet == f"{tmp_path}/a-quiet/messages.json: it has no messages"
+    assert busy.startswith("beef: 1 message: 1 new")
     plain = archiver("import", *paths, "--json", ARCHIVER_DATABASE_URL=database_url)
     assert [one["flow"] for one in json.loads(plain.stdout)["files"]] == [None, "beef"]
 
@@ -93,11 +92,17 @@ def test_what_is_no_export_is_refused_before_anything_is_archived(
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for arguments, told in (
-        ([str(pipe)], "pipe is no file, and an export is read twice: write it into one"),
-        (["-"], "- is no file, and an export is read twice: write it into one"),
-        ([str(cut)], "cut.zip is no whole zip: its end is missing"),
+        (
+            [str(pipe)],
+            "pipe is not a regular file, but an import reads it twice: save it as a file",
+        ),
+        (["-"], "- is not a regular file, but an import reads it twice: save it as a file"),
+        ([str(cut)], "cut.zip is not a complete zip: its end is missing"),
         ([str(tmp_path / "none.zip")], "none.zip: No such file"),
-        ([str(exports), "--flow", "acme/main"], "--flow names one flow, and there are 2 files"),
+        (
+            [str(exports), "--flow", "acme/main"],
+            "--flow names one flow, but there are 2 files",
+        ),
         ([str(exports / "acme-main.zip"), "--flow", "main"], "expected organization/flow"),
     ):
         refused = archiver("import", *arguments, ARCHIVER_DATABASE_URL=database_url)
@@ -128,7 +133,7 @@ def test_what_was_rejected_is_told_by_the_exit_status(
     file.write_bytes(b'[{"id": 1, "event": "message", "content": "x"},\n{"id": 2,}]')
     told = archiver("import", str(file), "--flow", "acme/main", ARCHIVER_DATABASE_URL=database_url)
     assert told.returncode == 1
-    assert "1 taken, 0 known, 0 changed, 1 rejected" in told.stdout
+    assert "1 new, 0 known, 0 changed, 1 rejected" in told.stdout
     assert "archiver rejects" in told.stdout
     retried = archiver("rejects", "retry", "--all", ARCHIVER_DATABASE_URL=database_url)
     assert retried.returncode == 1
@@ -163,8 +168,8 @@ def test_who_stops_an_import_is_told_what_became_of_it_and_how_to_go_on(
                 importing.send_signal(signal.SIGINT)
                 assert importing.wait() == 130
     assert (tmp_path / "told").read_text().rstrip() == (
-        "stopped: 2 messages read; what is archived of them stays, "
-        "and the same command takes the rest"
+        "stopped: 2 messages read; what was archived is kept; "
+        "run the same command again to continue"
     )
     again = json.loads(archiver(*command, **settings).stdout)
     assert (again["taken"], again["known"], again["rejected"]) == (2, 3, 0)
@@ -184,4 +189,4 @@ async def test_an_import_does_not_wait_for_a_private_database_that_is_gone(
             )
     (told,) = leaves(ended.value)
     assert isinstance(told, ArchiverError)
-    assert "the private database has ended" in str(told)
+    assert "the private PostgreSQL server has stopped" in str(told)

@@ -84,11 +84,14 @@ def test_the_version_is_told(archiver: Run) -> None:
         (["statsu"], "Did you mean 'status'?"),
         (["zzz"], "No such command 'zzz' (see archiver --help)"),
         (["status", "--nope"], "No such option '--nope' (see archiver status --help)"),
-        (["search", "-word"], "(what is no option goes behind --, see archiver search --help)"),
+        (["search", "-word"], "(put what is not an option after --, see archiver search --help)"),
         (["--config"], "requires an argument"),
-        (["verify", "--since", "2999-01-01"], "'2999-01-01' is yet to come"),
+        (["verify", "--since", "2999-01-01"], "'2999-01-01' is in the future"),
         (["export", "x", "--since=1d", "--until=2d"], "--since must be before --until"),
-        (["export", "x", "--since=0001-01-01T00:00+14:00"], "+14:00' is neither like 30d"),
+        (
+            ["export", "x", "--since=0001-01-01T00:00+14:00"],
+            "+14:00' is neither a time such as 30d",
+        ),
         (["export", ""], "'DIR': the name is empty"),
         (["import", "x", ""], "'PATH...': the name is empty"),
         (["import", "x", "--users", ""], "'--users': the name is empty"),
@@ -99,7 +102,7 @@ def test_the_version_is_told(archiver: Run) -> None:
         (["import", "x", "--flow", "acme/\udcff"], "'--flow': 'acme/\\udcff' is not UTF-8"),
         (["migrate", "--roles", "--writer", "\udcff"], "'--writer': '\\udcff' is not UTF-8"),
         (["simulate", "--host", "\udcff"], "'--host': '\\udcff' is not UTF-8"),
-        (["rejects", "show", "\udcff"], "'ID': '\\udcff' is no whole number"),
+        (["rejects", "show", "\udcff"], "'ID': '\\udcff' is not a whole number"),
     ],
 )
 def test_wrong_usage_ends_with_2(archiver: Run, arguments: list[str], told: str) -> None:
@@ -144,18 +147,21 @@ def test_without_arguments_the_help_is_shown(archiver: Run) -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"ARCHIVER_TOKENS": "x"}, "ARCHIVER_TOKENS is no setting; did you mean ARCHIVER_TOKEN?"),
+        (
+            {"ARCHIVER_TOKENS": "x"},
+            "ARCHIVER_TOKENS is not a setting; did you mean ARCHIVER_TOKEN?",
+        ),
         ({"ARCHIVER_INGEST_BATCH_EVENTS": "many"}, "ARCHIVER_INGEST_BATCH_EVENTS cannot be 'many'"),
         ({"ARCHIVER_CONFIG": "/nowhere.toml"}, "cannot read the settings in /nowhere.toml"),
         ({"ARCHIVER_DATABASE_URL": MARKER}, "ARCHIVER_DATABASE_URL"),
         (
             {"ARCHIVER_DATABASE_URL": f"mysql://u:{MARKER}@h/d"},
-            "is not usable: expected a URL as postgresql://user@host:5432/database, ",
+            "is not usable: expected a URL such as postgresql://user@host:5432/database, ",
         ),
-        ({"ARCHIVER_DATABASE_URL": f"postgresql://u:p@{MARKER}@127.0.0.1:9/d"}, "as @ by %40"),
-        ({"ARCHIVER_DATABASE_URL": f"postgresql://u:p@h/{MARKER}@127.0.0.1:9/d"}, "as @ by %40"),
-        ({"ARCHIVER_DATABASE_URL": f"postgresql://u:1#{MARKER}@127.0.0.1:9/d"}, "as @ by %40"),
-        ({"ARCHIVER_DATABASE_URL": f"postgresql://u:1/{MARKER}@127.0.0.1:9/d"}, "as @ by %40"),
+        ({"ARCHIVER_DATABASE_URL": f"postgresql://u:p@{MARKER}@127.0.0.1:9/d"}, "(@ as %40)"),
+        ({"ARCHIVER_DATABASE_URL": f"postgresql://u:p@h/{MARKER}@127.0.0.1:9/d"}, "(@ as %40)"),
+        ({"ARCHIVER_DATABASE_URL": f"postgresql://u:1#{MARKER}@127.0.0.1:9/d"}, "(@ as %40)"),
+        ({"ARCHIVER_DATABASE_URL": f"postgresql://u:1/{MARKER}@127.0.0.1:9/d"}, "(@ as %40)"),
         ({"ARCHIVER_DATABASE_URL": f"postgresql://u:1?{MARKER}@127.0.0.1:9/d"}, ""),
         (
             {"ARCHIVER_DATABASE_URL": f"postgresql://ada:{MARKER}@127.0.0.1:9/d"},
@@ -190,7 +196,7 @@ def test_what_the_operator_can_mend_is_one_line_and_ends_with_2(
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[strem]\n", "strem is no setting; did you mean stream?"),
+        ("[strem]\n", "strem is not a setting; did you mean stream?"),
         ("stream = [\n", "are not TOML"),
         ("flows = " + "[" * 10_000, "are not TOML"),
         (f'token = "{MARKER}\n', "are not TOML"),
@@ -248,8 +254,8 @@ def test_what_writes_does_not_wait_for_a_database_that_takes_no_changes_from_the
     )
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == (
-        f"archiver: error: the database {database} takes no changes: default_transaction_read_only "
-        f"is on; set it off for the database, or name another user than {admin.info.user} in "
+        f"archiver: error: the database {database} is read-only: default_transaction_read_only "
+        f"is on; turn it off for the database, or use another user than {admin.info.user} in "
         "ARCHIVER_DATABASE_URL\n"
     )
 
@@ -261,8 +267,8 @@ def test_what_a_database_that_takes_no_changes_is_asked_is_told_with_what_to_do(
     admin.execute(f"ALTER DATABASE {admin.info.dbname} SET default_transaction_read_only = on")
     ended = archiver(*arguments, ARCHIVER_DATABASE_URL=database_url)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith("archiver: error: the database takes no changes: cannot execute")
-    assert "name another in ARCHIVER_DATABASE_URL, as the primary of a standby" in ended.stderr
+    assert ended.stderr.startswith("archiver: error: the database is read-only: cannot execute")
+    assert "set ARCHIVER_DATABASE_URL to one that can be written" in ended.stderr
 
 
 async def test_a_limit_of_the_database_is_named(
@@ -276,7 +282,9 @@ async def test_a_limit_of_the_database_is_named(
             await tx.execute(text("SET work_mem = '64kB'"))
             await tx.execute(text("SELECT count(*) FROM generate_series(1, 300000)"))
 
-    told = r'go on: .* exceeds "temp_file_limit" \(0kB\); raise that limit for its user, or for all'
+    told = (
+        r'failed: .* exceeds "temp_file_limit" \(0kB\); raise that limit for its user, or for all'
+    )
     with pytest.raises(ArchiverError, match=told):
         await need_much()
 
@@ -439,13 +447,13 @@ def test_the_package_is_the_command_and_ctrl_c_then_ends_it_in_order(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["explain", "acme/main", "abc"], f"'abc' is no whole number from 1 to {2**63 - 2}"),
-        (["explain", "acme/main", "0"], f"'0' is no whole number from 1 to {2**63 - 2}"),
-        (["rejects", "show", str(2**63)], f"'{2**63}' is no whole number from 1 to {2**63 - 1}"),
-        (["search", "-C", "51", "x"], "'51' is no whole number from 0 to 50"),
-        (["simulate", "--seed", "x"], "'x' is no whole number"),
-        (["demo", "--seconds", "abc"], "'abc' is no number from 1 to 86400"),
-        (["sql", "--timeout", "nan", "SELECT 1"], "'nan' is no number from 0.1 to 86400"),
+        (["explain", "acme/main", "abc"], f"'abc' is not a whole number from 1 to {2**63 - 2}"),
+        (["explain", "acme/main", "0"], f"'0' is not a whole number from 1 to {2**63 - 2}"),
+        (["rejects", "show", str(2**63)], f"'{2**63}' is not a whole number from 1 to {2**63 - 1}"),
+        (["search", "-C", "51", "x"], "'51' is not a whole number from 0 to 50"),
+        (["simulate", "--seed", "x"], "'x' is not a whole number"),
+        (["demo", "--seconds", "abc"], "'abc' is not a number from 1 to 86400"),
+        (["sql", "--timeout", "nan", "SELECT 1"], "'nan' is not a number from 0.1 to 86400"),
     ],
 )
 def test_what_is_no_number_is_refused_in_words(

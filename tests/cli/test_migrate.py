@@ -126,7 +126,7 @@ def test_a_user_without_the_right_is_told_which(
     finally:
         postgres_admin.execute(f"DROP ROLE {role}")
     assert ended.returncode == 2
-    assert ended.stderr.startswith("archiver: error: the database refuses: permission denied")
+    assert ended.stderr.startswith("archiver: error: the database refused: permission denied")
     assert "marker" not in ended.stderr
 
 

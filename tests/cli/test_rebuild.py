@@ -46,7 +46,7 @@ def execute(url: str, statement: str) -> None:
 def test_a_sound_archive_has_no_difference(archiver: Run, archive: str) -> None:
     told = archiver("rebuild", "--check", ARCHIVER_DATABASE_URL=archive)
     assert (told.returncode, told.stderr) == (0, "")
-    assert told.stdout == "1 flow, 14 messages: every row is the replay of the journal\n"
+    assert told.stdout == "1 flow, 14 messages: every row matches the journal\n"
 
 
 def test_a_difference_is_named_and_mended(archiver: Run, archive: str) -> None:
@@ -54,7 +54,7 @@ def test_a_difference_is_named_and_mended(archiver: Run, archive: str) -> None:
     told = archiver("rebuild", "--check", ARCHIVER_DATABASE_URL=archive)
     assert told.returncode == 1
     assert told.stdout == (
-        "acme/main message 1 content: for␛ged, by the journal rewritten 1\n"
+        "acme/main message 1 content: for␛ged, the journal says rewritten 1\n"
         "1 flow, 14 messages: 1 wrong row found: 1 of messages\n"
     )
     told = archiver("rebuild", ARCHIVER_DATABASE_URL=archive)
@@ -99,7 +99,7 @@ def test_differences_that_are_not_listed_are_told_of(archiver: Run, archive: str
 def test_flows_that_do_not_exist_are_told(archiver: Run, archive: str) -> None:
     told = archiver("rebuild", "--flow", "other/*", ARCHIVER_DATABASE_URL=archive)
     assert told.returncode == 2
-    assert "no flow of the archive is named other/*" in told.stderr
+    assert "no flow in the archive matches other/*" in told.stderr
 
 
 @pytest.fixture
@@ -160,11 +160,11 @@ def test_who_stops_it_is_told_what_was_mended_by_then(
             assert rebuilding.wait() == 130
             found = "14 messages compared; 1 wrong row mended: 1 of messages"
             assert told.read().rstrip().split("\n") == [
-                "acme/main message 2 content: forged, by the journal sentence 2",
-                f"stopped: {found}; the same command begins anew",
+                "acme/main message 2 content: forged, the journal says sentence 2",
+                f"stopped: {found}; run the same command again to start over",
             ]
     again = archiver("rebuild", ARCHIVER_DATABASE_URL=archive)
-    assert again.stdout.startswith("acme/next message 2 content: forged, by the journal")
+    assert again.stdout.startswith("acme/next message 2 content: forged, the journal says")
     assert again.stdout.endswith("1 wrong row mended: 1 of messages\n")
 
 
@@ -177,7 +177,7 @@ def test_who_stops_a_comparison_is_told_how_far_it_came(begin: Begin, archive: s
             assert checking.wait() == 143
             assert told.read() == (
                 "stopped: 0 messages compared, and no wrong row found; "
-                "the same command begins anew\n"
+                "run the same command again to start over\n"
             )
 
 
@@ -197,4 +197,4 @@ def test_one_that_is_stopped_does_not_keep_a_flow_from_the_daemon(
             other.rollback()
             rebuilding.send_signal(signal.SIGCONT)
             assert rebuilding.wait() == 2
-            assert "the database cannot go on: terminating connection" in told.read()
+            assert "the database failed: terminating connection" in told.read()

@@ -130,7 +130,7 @@ def test_what_can_be_read_now_finds_its_place(archiver: Run, archive: str) -> No
     assert (result["placed"], result["left"]) == (3, 3)
     reasons = {one["id"]: one["reason"] for one in result["rejects"] if one["reason"]}
     assert reasons.keys() == {1, 7, 8}
-    assert {reasons[7], reasons[8]} == {"it is of another flow than was asked for"}
+    assert {reasons[7], reasons[8]} == {"it belongs to another flow than the one requested"}
 
     assert query(archive, "SELECT id FROM archive.rejects ORDER BY id") == [(1,), (7,), (8,)]
     assert query(archive, "SELECT flow, id, content FROM archive.messages ORDER BY flow, id") == [
@@ -148,7 +148,7 @@ def test_what_is_not_there_is_not_left(archiver: Run, archive: str) -> None:
     told = archiver("rejects", "retry", "99", "1", "2", ARCHIVER_DATABASE_URL=archive)
     assert told.returncode == 1
     assert told.stdout.startswith("99: there is no such reject\n1: ")
-    assert told.stdout.endswith("\n1 placed, 1 left, 1 not there\n")
+    assert told.stdout.endswith("\n1 placed, 1 left, 1 not found\n")
     told = archiver("rejects", "retry", "99", "--json", ARCHIVER_DATABASE_URL=archive)
     assert told.returncode == 1
     found = json.loads(told.stdout)

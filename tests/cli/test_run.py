@@ -173,7 +173,7 @@ async def test_a_private_database_that_dies_ends_it_and_the_next_start_mends_all
         postmaster = child_of(daemon.pid, home)
         os.kill(postmaster, signal.SIGKILL)
         assert await asyncio.to_thread(daemon.wait) == 2
-        assert "the private database has ended" in log.read_text()
+        assert "the private PostgreSQL server has stopped" in log.read_text()
 
     with forked(starter, settings, log):
         flowdock.world.post(flowdock.world.flows[0], flowdock.me, "after all")
@@ -196,7 +196,7 @@ async def test_a_trigger_that_lets_it_keep_nothing_ends_it_in_a_line_that_quotes
     with forked(starter, settings | {"ARCHIVER_DATABASE_URL": database_url}, log) as daemon:
         assert await asyncio.to_thread(daemon.wait) == 2
     told = log.read_text()
-    assert "a trigger or function that is not the archiver's raised an error (P0001)" in told
+    assert "that is not the archiver's raised an error (P0001)" in told
     assert "secret" not in told
     assert "Traceback" not in told
 
@@ -268,7 +268,7 @@ async def test_a_command_does_not_wait_for_a_private_database_that_died(
         os.kill(child_of(started.pid, home), signal.SIGKILL)
         assert await asyncio.to_thread(started.wait) == 2
     # The other is told by what was asked for just then, if it needs no patience.
-    ended = ("the private database has ended", "the database went away")
+    ended = ("the private PostgreSQL server has stopped", "the database went away")
     assert any(f"archiver: error: {told}" in log.read_text() for told in ended)
 
 

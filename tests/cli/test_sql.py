@@ -95,7 +95,7 @@ def test_times_and_days_are_those_of_the_zone_that_is_asked_for(
     assert table.splitlines()[2].split() == ["2023-07-02", "01:41:09+03:00", "2023-07-02"]
     refused = archiver("sql", "--zone", "Nowhere", query, ARCHIVER_DATABASE_URL=archive)
     assert refused.returncode == 2
-    assert "no time zone is named 'Nowhere'; a name is like Europe/Helsinki" in refused.stderr
+    assert "there is no time zone 'Nowhere'; use a name such as Europe/Helsinki" in refused.stderr
 
 
 def test_the_help_names_every_view_and_function(archiver: Run, archive: str) -> None:
@@ -235,17 +235,17 @@ NUMBERED = "SELECT nextval('store.flows_flow_key_seq')"
 @pytest.mark.parametrize(
     ("query", "reason"),
     [
-        (NUMBERED, "can be read here, not changed"),
-        ("DELETE FROM messages", "can be read here, not changed"),
-        ("  drop table store.flows", "can be read here, not changed"),
+        (NUMBERED, "can only read the archive, not change it"),
+        ("DELETE FROM messages", "can only read the archive, not change it"),
+        ("  drop table store.flows", "can only read the archive, not change it"),
         (
             "WITH gone AS (DELETE FROM flows RETURNING 1) SELECT 1",
-            "can be read here, not changed",
+            "can only read the archive, not change it",
         ),
-        ("COPY (SELECT 1) TO PROGRAM 'true'", "SELECT something"),
+        ("COPY (SELECT 1) TO PROGRAM 'true'", "such as SELECT ..."),
         ("SELECT 1; COMMIT; DELETE FROM store.flows", "one query at a time"),
         ("SELECT E'\\x1b[31m'::int", "␛[31m"),
-        ("COMMIT", "SELECT something"),
+        ("COMMIT", "such as SELECT ..."),
         ("SELECT nonsense", "does not exist"),
         (
             "TABLE message",
@@ -253,22 +253,28 @@ NUMBERED = "SELECT nextval('store.flows_flow_key_seq')"
         ),
         ("SELECT m.id", 'missing FROM-clause entry for table "m"\n'),
         ("SELECT pg_sleep(30)", "longer than 0.2 seconds"),
-        ("SELECT $1", "error: nobody gives a value for $1: write the value itself"),
-        ("EXPLAIN SELECT $1::int", "error: nobody gives a value for $1: write the value itself"),
+        ("SELECT $1", "error: $1 has no value: write the value itself"),
+        ("EXPLAIN SELECT $1::int", "error: $1 has no value: write the value itself"),
         ("EXPLAIN ANALYZE SELECT pg_sleep(30)", "longer than 0.2 seconds"),
-        ("EXPLAIN ANALYZE DELETE FROM messages", "can be read here, not changed"),
-        ("explain (analyze) create table x as select 1", "can be read here, not changed"),
+        ("EXPLAIN ANALYZE DELETE FROM messages", "can only read the archive, not change it"),
+        (
+            "explain (analyze) create table x as select 1",
+            "can only read the archive, not change it",
+        ),
         ("EXPLAIN ANALYZE SELECT 1 AS a INTO x", "INTO is not allowed here"),
         (
             "EXPLAIN ANALYZE SELECT nextval('store.flows_flow_key_seq')",
-            "can be read here, not changed",
+            "can only read the archive, not change it",
         ),
-        ("EXPLAIN ANALYZE WITH x AS (SELECT 1) INSERT INTO store.flows SELECT", "SELECT something"),
-        ("EXPLAIN (FORMAT 'a) SELECT ') CREATE TABLE x AS SELECT 1", "SELECT something"),
-        ("EXPLAIN (ANALYZE /*) SELECT 1 --*/) CREATE TABLE x AS SELECT 1", "SELECT something"),
+        (
+            "EXPLAIN ANALYZE WITH x AS (SELECT 1) INSERT INTO store.flows SELECT",
+            "such as SELECT ...",
+        ),
+        ("EXPLAIN (FORMAT 'a) SELECT ') CREATE TABLE x AS SELECT 1", "such as SELECT ..."),
+        ("EXPLAIN (ANALYZE /*) SELECT 1 --*/) CREATE TABLE x AS SELECT 1", "such as SELECT ..."),
         ("EXPLAIN SELECT 1; COMMIT; DELETE FROM store.flows", "one query at a time"),
         ("EXPLAIN (NONSENSE) SELECT 1", 'unrecognized EXPLAIN option "nonsense"'),
-        ("EXPLAIN", "SELECT something"),
+        ("EXPLAIN", "such as SELECT ..."),
     ],
 )
 def test_what_is_no_quick_question_is_refused(
@@ -325,10 +331,10 @@ def test_a_query_that_comes_to_a_limit_is_refused_for_that(
         (f"SELECT '{'x' * 60}', foo(1)", f"  …{'x' * 47}', foo(1)\n" + " " * 53 + "^\n"),
         (
             "EXPLAIN (ANALYZE, BUFFERS off, WRONG) SELECT 1",
-            "taken and nothing else: SELECT something\n",
+            "expected one query, such as SELECT ...\n",
         ),
         ("SELECT 1/0", "division by zero\n"),
-        ("", "one query is taken and nothing else: SELECT something\n"),
+        ("", "expected one query, such as SELECT ...\n"),
     ],
 )
 def test_it_is_shown_where_a_query_is_wrong(
@@ -376,7 +382,7 @@ def test_where_there_is_no_demonstration_none_is_made(
     told = archiver(command, "--demo", "SELECT 1", **settings)
     assert (told.returncode, told.stdout) == (2, "")
     assert told.stderr == (
-        f"archiver: error: there is no demonstration in {tmp_path}/demo: make one with: "
-        "archiver demo; if there was one, set ARCHIVER_DATA_DIR as it was then\n"
+        f"archiver: error: there is no demo in {tmp_path}/demo: create one with: "
+        "archiver demo; if you have run one, set ARCHIVER_DATA_DIR as it was then\n"
     )
     assert list(tmp_path.iterdir()) == []

@@ -133,7 +133,7 @@ def test_that_no_daemon_is_heard_of_is_told(
         readiness=None,
         is_shared=is_shared,
     )
-    assert ("✗ no daemon reports in" in shown(view, 80, 24)[0]) == told
+    assert ("✗ no daemon is reporting" in shown(view, 80, 24)[0]) == told
 
 
 def test_that_flows_have_no_stream_is_told() -> None:
@@ -162,7 +162,8 @@ def test_the_gaps_that_stay_are_told_and_why(width: int, height: int) -> None:
     lines = shown(view, width, height)
     assert len(lines) == height
     assert max(map(len, lines)) <= width
-    told = " the gaps of 2 flows stay: acme/le␛ft (no account reads it), acme/old (it is disabled)"
+    why = "acme/le␛ft (no account can read it), acme/old (the flow is disabled)"
+    told = f" the gaps of 2 flows cannot be filled: {why}"
     assert lines[-2].rstrip() == (told if width > len(told) else f"{told[: width - 1]}…")
     left = 53 - (height - 7)
     assert lines[-1].startswith(f" {left} more, {left - 1} behind")

@@ -129,10 +129,10 @@ async def test_what_differs_is_told_and_repaired_and_then_proven(archiver, flowd
 
     status, told = await verify(archiver, flowdock, url, "--flow", FLOW)
     assert status == 1, told
-    assert f"{FLOW} {lost}: claimed, and was not there: " in told
-    assert f"{FLOW} {forged}: content changed unheard: for␛ged → " in told
+    assert f"{FLOW} {lost}: claimed but missing, now archived: " in told
+    assert f"{FLOW} {forged}: content changed unnoticed: for␛ged → " in told
     assert " → changed while nobody listened" in told
-    assert f"{FLOW} {tagged}: tags changed unheard\n" in told
+    assert f"{FLOW} {tagged}: tags changed unnoticed\n" in told
     assert f"{FLOW} {gone}: gone from Flowdock, now marked as deleted: " in told
     assert told.endswith(" listed: 5 differences found and repaired\n")
 
@@ -183,13 +183,13 @@ async def test_who_stops_it_is_told_what_was_repaired_by_then(flowdock, url, sta
     *differences, last = await asyncio.to_thread(stop, starter, settings, url)
     found = re.fullmatch(
         r"stopped: (\d+) messages listed, (\d+) differences found and repaired, "
-        r"if no stream told of them meanwhile; the same command begins anew",
+        r"unless a stream reported them meanwhile; run the same command again to start over",
         last,
     )
     assert found, last
     listed, count = map(int, found.groups())
     assert 20 < count <= listed < 100
-    assert all(" content changed unheard: forged → " in one for one in differences[:20])
+    assert all(" content changed unnoticed: forged → " in one for one in differences[:20])
     assert differences[20:] == [f"… and {count - 20} more differences"]
     left = execute(url, "SELECT count(*) FROM store.messages WHERE content = 'forged'")
     whole = execute(url, "SELECT count(*) FROM store.messages WHERE event = 'message'")
@@ -202,7 +202,7 @@ async def test_a_flow_whose_newest_message_is_not_told_is_in_doubt(archiver, flo
     status, told = await verify(archiver, flowdock, url)
     assert flowdock.faults.fired == {"status": 1}
     assert status == 2
-    assert f"{FLOW}: nobody knows what is new in it: " in told
+    assert f"{FLOW}: its newest message is not known: " in told
 
 
 async def test_doubt_remains_while_the_service_refuses_or_something_is_missing(
@@ -302,7 +302,7 @@ async def test_a_history_that_is_listed_no_more_is_a_doubt(flowdock, url):
         flow.timeline.remove(message.id)
     found = await verify_here(flowdock, url, FLOW)
     (trouble,) = found.looks[FLOW].troubles
-    assert "messages that the archive holds are not listed any more, and kept: " in trouble
+    assert "archived messages are no longer listed, and are kept: " in trouble
     assert found.looks[FLOW].differences == {}
 
 
@@ -334,7 +334,7 @@ async def test_what_is_kept_otherwise_than_it_is_listed_is_no_proof(flowdock, ur
     message.edited = (message.edited or 0) - 2000
     found = await verify_here(flowdock, url, FLOW)
     (trouble,) = found.looks[FLOW].troubles
-    assert trouble.startswith("1 messages are kept otherwise than they are listed")
+    assert trouble.startswith("1 messages differ from what Flowdock lists")
     assert found.looks[FLOW].is_doubtful
 
 

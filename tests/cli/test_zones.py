@@ -62,7 +62,7 @@ def without_zones(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("without_zones")
 def test_a_machine_without_zones_says_so_and_blames_no_name() -> None:
-    with pytest.raises(click.BadParameter, match="knows no time zones but UTC: install"):
+    with pytest.raises(click.BadParameter, match="has no time zones but UTC: install"):
         Zone().convert("Europe/Helsinki", None, None)
     assert Zone().convert("utc", None, None) is UTC
 
@@ -95,4 +95,6 @@ def test_how_far_back_a_search_came_is_told_on_the_clock_of_then() -> None:
     )
     winter = on_clock(datetime(2024, 12, 1, tzinfo=UTC), None)
     asked = Asked(query=Query(None), now=winter, localize=lambda at: localize(at, None), most=1)
-    assert "the time was up: searched back to 2024-07-01 15:00+03:00" in _last(outcome, asked, None)
+    assert "the time limit was reached: searched back to 2024-07-01 15:00+03:00" in _last(
+        outcome, asked, None
+    )

@@ -34,7 +34,7 @@ def check_database(settings: Settings) -> list[Result]:
     try:
         if not settings.database.full_url and not is_made(home):
             require_usable(home)
-            return [ok("database", f"none yet: archiver run makes a private one in {home}")]
+            return [ok("database", f"none yet: archiver run creates a private one in {home}")]
         with serve_database(settings) as place:
             return asyncio.run(_look(place))
     except ArchiverError as error:
@@ -53,7 +53,7 @@ async def _look(place: Place) -> list[Result]:
             await check_schema(engine)
         except ArchiverError as error:
             if place.private:
-                results.append(ok("schema", f"{error}: archiver run does so by itself"))
+                results.append(ok("schema", f"{error} (archiver run does it by itself)"))
             else:
                 results.append(wrong("schema", str(error)))
             return results
@@ -75,9 +75,9 @@ async def _of_rights(engine: Engine, user: str) -> AsyncIterator[Result]:
     if missing:
         yield wrong(
             "rights",
-            f"{user} may not do all that is needed with {', '.join(missing)}",
-            "name a user in ARCHIVER_DATABASE_URL who may, as archiver_writer, or give that one "
-            "its rights anew: archiver migrate --roles",
+            f"{user} lacks rights on {', '.join(missing)}",
+            "use a user in ARCHIVER_DATABASE_URL who has them, such as archiver_writer, or grant "
+            "them again: archiver migrate --roles",
         )
 
 
@@ -89,8 +89,8 @@ async def _of_writing(engine: Engine) -> AsyncIterator[Result]:
     except DatabaseError as error:
         yield wrong(
             "database",
-            f"it does not take what is to be written: {first_line(error)}",
-            "look at the disk, the locks and the log of its server",
+            f"a trial write failed: {first_line(error)}",
+            "check the disk, the locks and the log of its server",
         )
 
 
@@ -101,18 +101,20 @@ def _of_server(found: Inspection, place: Place) -> Iterator[Result]:
         yield wrong("database", about, "PostgreSQL 15 or newer is needed")
     elif found.encoding != "UTF8":
         yield wrong(
-            "database", f"{about}: its encoding is {found.encoding}", "make it with ENCODING 'UTF8'"
+            "database",
+            f"{about}: its encoding is {found.encoding}",
+            "create a database with ENCODING 'UTF8'",
         )
     elif found.is_read_only:
         advice = to_be_written(found.user, is_standby=found.is_standby)
-        yield wrong("database", f"{about}: it takes no changes", advice)
+        yield wrong("database", f"{about}: it is read-only", advice)
     else:
         secured = f", {found.encryption}" if found.encryption else ""
-        pooled = ", through a pooler: migrate without it" if found.is_pooled else ""
+        pooled = ", through a pooler: run archiver migrate without it" if found.is_pooled else ""
         yield ok("database", f"{about}{secured}{pooled}")
     if found.is_superuser and not place.private:
         yield warning(
             "rights",
             f"{found.user} is a superuser, which the archiver does not need",
-            "use a role of its own",
+            "use a role of its own: archiver migrate --roles",
         )

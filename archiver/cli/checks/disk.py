@@ -25,8 +25,8 @@ def check_disk(settings: Settings) -> Iterator[Result]:
     if not place.is_dir():
         return
     free = shutil.disk_usage(place).free
-    about = f"{told_bytes(free)} are free for {settings.data_dir}"
-    mend = "make room, or set ARCHIVER_DATA_DIR to a directory on another disk"
+    about = f"{told_bytes(free)} free for {settings.data_dir}"
+    mend = "free some space, or set ARCHIVER_DATA_DIR to a directory on another disk"
     if free < NONE_BYTES:
         yield wrong("disk", about, mend)
     elif free < LITTLE_BYTES:

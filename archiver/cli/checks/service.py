@@ -76,12 +76,12 @@ async def _look(means: Means, tell: Tell) -> AsyncIterator[Result]:
     except UNANSWERED as error:
         yield wrong("service", str(Unreachable(account.name, account.api_url, error)))
         return
-    yield ok("token", f"{account.name}: Flowdock knows it as that of {me.nick or me.id}")
+    yield ok("token", f"{account.name}: valid, belongs to {me.nick or me.id}")
     try:
         joined = [flow.path for flow in await client.flows() if flow.joined and not flow.disabled]
         private = [one.path for one in await client.conversations()] if account.private else []
     except UNANSWERED as error:
-        yield wrong("flows", f"{account.name}: they are not listed: {what_said(error)}")
+        yield wrong("flows", f"{account.name}: cannot list them: {what_said(error)}")
         return
     wanted = [path for path in joined if account.wants(path)]
     for result in _of_patterns(account, joined, wanted):
@@ -110,7 +110,7 @@ def _of_patterns(account: Account, joined: list[str], wanted: list[str]) -> Iter
     if joined and not wanted:
         yield wrong(
             "flows",
-            f"{account.name}: none of {counted(len(joined), 'joined flow')} is wanted",
+            f"{account.name}: the settings select none of {counted(len(joined), 'joined flow')}",
             "correct ARCHIVER_FLOWS (flows in the file)",
         )
     elif not joined:
@@ -131,7 +131,7 @@ async def _unreadable(client: Client, paths: list[str], tell: Tell) -> list[Resu
         except FlowRefused as refusal:
             found[path] = wrong("flows", str(refusal))
         except UNANSWERED as error:
-            found[path] = wrong("flows", f"{path} is not answered: {what_said(error)}")
+            found[path] = wrong("flows", f"cannot read {path}: {what_said(error)}")
         done += 1
         tell(done / len(paths), path)
 
@@ -154,13 +154,13 @@ async def _streams(means: Means, wanted: list[str]) -> list[Result]:
         return (
             [ok("streams", f"{name}: {counted(len(shards), 'stream')} {opens}")] if shards else []
         )
-    about = f"{len(reasons)} of {len(shards)} did not open"
+    about = f"{len(reasons)} of {len(shards)} cannot be opened"
     return [
         wrong(
             "streams",
             f"{name}: {about}: {'; '.join(dict.fromkeys(reasons))}",
             "correct ARCHIVER_STREAM_URL (stream_url in the file), "
-            "or look at proxies and firewalls in between",
+            "or check proxies and firewalls in between",
         )
     ]
 

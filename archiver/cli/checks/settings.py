@@ -24,7 +24,7 @@ def check_settings(
     else:
         yield wrong(
             "settings",
-            "no account is given",
+            "no account is configured",
             "set ARCHIVER_TOKEN to a personal API token (flowdock.com/account/tokens)",
         )
     yield from _files(told, config)
@@ -32,7 +32,7 @@ def check_settings(
         for url in account.cleartext_urls():
             yield warning(
                 "encryption",
-                f"the token of account {account.name} travels in clear to {url}",
+                f"the token of account {account.name} is sent unencrypted to {url}",
                 "use https://",
             )
     if settings.database.full_url:
@@ -42,8 +42,8 @@ def check_settings(
         if host not in LOOPBACK:
             yield warning(
                 "metrics",
-                f"whoever reaches {settings.metrics.listen} reads names of flows and counts",
-                "listen on 127.0.0.1, or let a firewall say who may ask",
+                f"anyone who reaches {settings.metrics.listen} can read names of flows and counts",
+                "listen on 127.0.0.1, or restrict access with a firewall",
             )
 
 
@@ -77,6 +77,6 @@ def _database_url(url: str) -> Iterator[Result]:
     if not is_here and mode not in SAFE_MODES:
         yield warning(
             "encryption",
-            f"sslmode={mode} does not make sure that {host} is the database's server",
+            f"sslmode={mode} does not verify that {host} is the right server",
             "add sslmode=verify-full to the options of ARCHIVER_DATABASE_URL",
         )

@@ -67,7 +67,7 @@ class Cursor(click.ParamType[Hit]):
         try:
             return read_cursor(str(value))
         except (ValueError, OverflowError):
-            self.fail(f"{value!r} is not whole: a search tells it in its last line")
+            self.fail(f"{value!r} is not a whole cursor: copy it from the last line of a search")
 
 
 def link(message: Found) -> str | None:
