@@ -126,7 +126,7 @@ class Downloads:
         # It must be a file's path both before and after unescaping: servers differ in which counts.
         segments = {*asked[1:].split("/"), *unquote(asked)[1:].split("/")}
         if not _FILE.fullmatch(asked) or segments & {"", ".", ".."}:
-            raise NoFile("its path is not a path of a file")
+            raise NoFile("its path is not that of a Flowdock file")
         try:
             await self._fetch_patiently(quote(asked, safe="/"), sink, size_bytes)
         except StatusRefused as refused:

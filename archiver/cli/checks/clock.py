@@ -16,5 +16,5 @@ def check_clock(whose: str, told: datetime, began: datetime, ended: datetime) ->
         return ok("clock", f"agrees with that of {whose}")
     way = "ahead of" if ahead < timedelta() else "behind"
     about = f"this machine's is {abs(ahead).total_seconds():,.0f} s {way} that of {whose}"
-    mend = "set both clocks by NTP (timedatectl set-ntp true)"
+    mend = "synchronize the clocks by NTP (timedatectl set-ntp true)"
     return (wrong if abs(ahead) > GRAVE else warning)("clock", about, mend)
