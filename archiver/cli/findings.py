@@ -181,4 +181,4 @@ def _conclusion(
     if doubts:
         doubt = f"doubt remains in {', and in '.join(doubts)}"
         return told + (f"{mended}; {doubt}" if mended else doubt)
-    return told + (mended or "proven: the archive has all of it as Flowdock lists it")
+    return told + (mended or "proven, the archive has all of it as Flowdock lists it")

@@ -43,7 +43,7 @@ class Number(click.FloatRange):
             found = super().convert(value, param, ctx)
         except click.BadParameter:
             found = math.nan
-        if math.isnan(found):  # which is out of no range
+        if math.isnan(found):  # NaN passes every check of a range
             self.fail(f"{value!r} is not a number{_bounds(self)}", param, ctx)
         return found
 
