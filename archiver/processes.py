@@ -180,7 +180,7 @@ class _Child:
                 process.kill()
 
 
-class _Ear(asyncio.DatagramProtocol):
+class _ReportListener(asyncio.DatagramProtocol):
     """Receives the reports of a child."""
 
     def __init__(self, child: _Child) -> None:
@@ -199,7 +199,7 @@ async def _hearing(child: _Child) -> AsyncIterator[socket]:
         ours.setblocking(False)
         theirs.setblocking(False)
         way, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: _Ear(child), sock=ours
+            lambda: _ReportListener(child), sock=ours
         )
         try:
             yield theirs

@@ -79,7 +79,8 @@ class Works:
         self.heads.restore({key: standing.due for key, standing in standings.items()})
         # What the last process had kept but not claimed becomes due after the settling time.
         now = asyncio.get_running_loop().time()
-        for flow_key, id_ in (await when_possible(self.engine, journal.newest_told)).items():
+        newest = await when_possible(self.engine, journal.newest_from_service)
+        for flow_key, id_ in newest.items():
             self.heads.seen(flow_key, id_, at=now)
         self.heads.begun(await when_possible(self.engine, journal.newest))
 

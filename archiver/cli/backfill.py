@@ -18,9 +18,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from archiver import daemon
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, guarded, open_for_changes, serve_database
-from archiver.cli.measures import told_files, told_unmeasured, told_untold, untold_members
+from archiver.cli.measures import (
+    describe_files,
+    describe_not_measured,
+    describe_not_told,
+    not_told_members,
+)
 from archiver.cli.progress import shown_bar
-from archiver.cli.stopping import told_when_stopped
+from archiver.cli.stopping import report_when_stopped
 from archiver.cli.tables import counted, first_of
 from archiver.cli.terminal import can_draw, make_safe
 from archiver.ingest.apply import when_possible
@@ -90,7 +95,7 @@ def backfill(load: LoadSettings, /, *, as_json: bool) -> int:
     """  # noqa: D301
     settings = load()
     settings.require_accounts()
-    with told_when_stopped(lambda: [STOPPED]), serve_database(settings) as place:
+    with report_when_stopped(lambda: [STOPPED]), serve_database(settings) as place:
         done = asyncio.run(_run(settings, place, as_json=as_json))
     if as_json:
         click.echo(json.dumps(_summary(done)))
@@ -174,7 +179,7 @@ def _summary(done: Progressed) -> dict[str, Any]:
             for report in done.reports
             if report.gaps
         ],
-        "not_told": untold_members(done.untold),
+        "not_told": not_told_members(done.untold),
         "not_measured": list(done.unmeasured),
         "locked_out": list(done.locked_out),
     }
@@ -183,13 +188,13 @@ def _summary(done: Progressed) -> dict[str, Any]:
 def _describe(done: Progressed) -> None:
     click.echo(
         f"{counted(len(done.reports), 'flow')}, {counted(done.messages, 'message')}, "
-        f"{counted(done.gaps, 'gap')} left, {told_files(done.files)}"
+        f"{counted(done.gaps, 'gap')} left, {describe_files(done.files)}"
     )
     left = [report for report in done.reports if report.gaps]
-    _tell_some([_told_gaps(report) for report in left], whence="archiver status lists them")
-    untold = [told_untold(flow, reason) for flow, reason in done.untold.items()]
+    _tell_some([_describe_gaps(report) for report in left], whence="archiver status lists them")
+    untold = [describe_not_told(flow, reason) for flow, reason in done.untold.items()]
     _tell_some(untold, whence="--json has them all")
-    unmeasured = [told_unmeasured(flow, reason) for flow, reason in done.unmeasured.items()]
+    unmeasured = [describe_not_measured(flow, reason) for flow, reason in done.unmeasured.items()]
     _tell_some(unmeasured, whence="--json has them all")
 
 
@@ -199,7 +204,7 @@ def _tell_some(lines: Sequence[str], *, whence: str) -> None:
         click.echo(f"  {line}")
 
 
-def _told_gaps(report: FlowReport) -> str:
+def _describe_gaps(report: FlowReport) -> str:
     gaps = counted(report.gaps or 0, "gap")
     return f"{make_safe(report.flow)}: {gaps}: {make_safe(_reason(report))}"
 
@@ -245,7 +250,7 @@ class Bar:
             self._task,
             completed=progressed.proven,
             messages=f"{progressed.messages:,}",
-            files=told_files(progressed.files),
+            files=describe_files(progressed.files),
             rate=f"{rate:,.0f}/s",
         )
 
@@ -264,7 +269,7 @@ class Lines:
         click.echo(
             f"{progressed.proven:6.1%} proven, {progressed.messages:,} messages, "
             f"{rate:,.0f} a second, {counted(progressed.gaps, 'gap')} left, "
-            f"{told_files(progressed.files)}"
+            f"{describe_files(progressed.files)}"
         )
 
 

@@ -9,7 +9,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from archiver.cli.measures import told_bytes, told_count, told_seconds, told_share
+from archiver.cli.measures import format_bytes, format_count, format_seconds, format_share
 from archiver.cli.tables import counted
 from archiver.cli.terminal import make_safe
 from archiver.store.leases import Report, is_silent, unheard_among
@@ -90,16 +90,16 @@ def _sums(view: View, width: int) -> Text:
     told = Text(" ", no_wrap=True, overflow="ellipsis")
     told.append(counted(len(flows), "flow"), style="bold")
     told.append(f", {behind:,} behind   ", style="yellow" if behind else "dim")
-    told.append(told_count(sum((one.events for one in flows), Count(0))), style="bold")
+    told.append(format_count(sum((one.events for one in flows), Count(0))), style="bold")
     told.append(" events   ", style="dim")
     told.append(f"{sum(view.rates.values()):,.1f}", style="bold green")
     told.append(" new a second   ", style="dim")
     written = totals.written_at
-    age = told_seconds((view.look.at - written).total_seconds()) + " ago" if written else "never"
+    age = format_seconds((view.look.at - written).total_seconds()) + " ago" if written else "never"
     told.append(f"written {age}", style="dim")
     if width >= WIDE:
         rejects = totals.rejects.rows
-        told.append(f"   {told_bytes(totals.database_bytes)}", style="dim")
+        told.append(f"   {format_bytes(totals.database_bytes)}", style="dim")
         told.append(f"   {counted(rejects, 'reject')}", style="yellow" if rejects else "dim")
     return told
 
@@ -122,16 +122,16 @@ def _cells(one: FlowReport, view: View) -> Mapping[str, Text]:
     """The cells of a flow, by column."""
     rate = view.rates.get(one.flow, 0.0)
     told = {
-        "events": told_count(one.events),
-        "messages": told_count(one.messages),
+        "events": format_count(one.events),
+        "messages": format_count(one.messages),
         "newest": "-",
-        "lag": "-" if one.lag_seconds is None else told_seconds(one.lag_seconds),
+        "lag": "-" if one.lag_seconds is None else format_seconds(one.lag_seconds),
         "gaps": "?" if one.gaps is None else f"{one.gaps:,}",
         "ids": "?" if one.missing_ids is None else f"{one.missing_ids:,}",
-        "proven": told_share(one.proven),
+        "proven": format_share(one.proven),
     }
     if one.newest_at is not None:
-        told["newest"] = told_seconds((view.look.at - one.newest_at).total_seconds())
+        told["newest"] = format_seconds((view.look.at - one.newest_at).total_seconds())
     new = Text(f"{rate:,.1f}", style="green") if rate else Text("-", style="dim")
     return {"new/s": new, **{name: Text(text) for name, text in told.items()}}
 

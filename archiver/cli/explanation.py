@@ -9,7 +9,7 @@ import click
 import msgspec
 from msgspec import Struct
 
-from archiver.cli.measures import told_bytes, told_not_kept, told_unheard
+from archiver.cli.measures import describe_not_heard, format_bytes, why_not_kept
 from archiver.cli.tables import counted, moment
 from archiver.cli.terminal import has_colours, make_safe
 from archiver.ingest.tagging import TagStep
@@ -44,7 +44,7 @@ def describe(found: Explanation) -> None:
     """Print the explanation, made safe for the terminal."""
     kind = found.forms[0].event if found.forms else "not archived"
     title = f"{found.flow} {found.id}: {kind}"
-    unheard = [told_unheard([found.flow])] if found.not_heard else []
+    unheard = [describe_not_heard([found.flow])] if found.not_heard else []
     is_held = bool(found.forms)
     proof = _proof(found.proof, found.id, is_held=is_held, unread=found.not_read)
     _section(title, [*proof, *unheard])
@@ -152,11 +152,11 @@ def _files(files: Sequence[MessageFile], *, unread: str | None) -> Iterator[str]
     for one in files:
         name = one.file_name or "file"
         if one.sha256:
-            yield f"{name}: kept since {moment(one.kept_at)}, {told_bytes(one.size_bytes or 0)}"
+            yield f"{name}: kept since {moment(one.kept_at)}, {format_bytes(one.size_bytes or 0)}"
             yield f"  sha256 {one.sha256}"
         else:
             asked = f" (requested {counted(one.attempts, 'time')})" if one.attempts else ""
-            yield f"{name}: not kept: {told_not_kept(one)}{asked}"
+            yield f"{name}: not kept: {why_not_kept(one)}{asked}"
     if unread and any(one.sha256 is None for one in files):
         yield f"nothing is requested from this flow: {unread}"
 

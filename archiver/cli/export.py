@@ -21,18 +21,18 @@ from archiver.cli.database import Place, open_database, require_archive, serve_d
 from archiver.cli.export_checking import check_export
 from archiver.cli.measures import (
     NAMED,
-    told_unheard,
-    told_unmeasured,
-    told_untold,
-    untold_members,
+    describe_not_heard,
+    describe_not_measured,
+    describe_not_told,
+    not_told_members,
 )
 from archiver.cli.moments import parse as moment
 from archiver.cli.moments import refusal
 from archiver.cli.options import FileName, refuse_beside
 from archiver.cli.progress import Tell, shown_progress
 from archiver.cli.searching.finding import refresh
-from archiver.cli.searching.misspelling import told_misspelt
-from archiver.cli.stopping import told_when_stopped
+from archiver.cli.searching.misspelling import misspelt_filters
+from archiver.cli.stopping import report_when_stopped
 from archiver.cli.tables import counted, first_of
 from archiver.cli.terminal import make_safe
 from archiver.domain.query import Filter, Query
@@ -184,11 +184,11 @@ def export(
         arguments={"format": style, "events": events, **_arguments(chosen, patterns)},
         language=settings.search.language,
     )
-    for told in told_misspelt(chosen.query) if chosen.query else ():
+    for told in misspelt_filters(chosen.query) if chosen.query else ():
         click.echo(make_safe(told), err=True)
     course = Course()
     with (
-        told_when_stopped(partial(_left, to, course)),
+        report_when_stopped(partial(_left, to, course)),
         serve_database(settings) as place,
         shown_progress(quiet=as_json) as tell,
     ):
@@ -299,7 +299,7 @@ def _summary(manifest: Manifest, to: Path, seconds: float) -> dict[str, Any]:
         **files,
         "unproven_flows": _unproven(manifest),
         "not_heard": manifest.not_heard,
-        "not_told": untold_members(manifest.not_told),
+        "not_told": not_told_members(manifest.not_told),
         "not_measured": list(manifest.not_measured),
         "left_out": manifest.left_out,
         "seconds": round(seconds, 3),
@@ -322,10 +322,10 @@ def _describe(manifest: Manifest, to: Path, seconds: float) -> None:
             "manifest.json has the ids"
         )
     if manifest.not_heard:
-        click.echo(told_unheard(manifest.not_heard))
+        click.echo(describe_not_heard(manifest.not_heard))
     unknown = [
-        *(told_untold(flow, reason) for flow, reason in sorted(manifest.not_told.items())),
-        *(told_unmeasured(flow, reason) for flow, reason in sorted(manifest.not_measured.items())),
+        *(describe_not_told(*one) for one in sorted(manifest.not_told.items())),
+        *(describe_not_measured(*one) for one in sorted(manifest.not_measured.items())),
     ]
     for told in first_of(unknown, NAMED, more="more such flows: manifest.json names them"):
         click.echo(told)

@@ -15,7 +15,7 @@ from msgspec import Struct
 from archiver.cli.choice import choose_flows
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
-from archiver.cli.measures import FILES_OFF, told_bytes, told_files, told_not_kept
+from archiver.cli.measures import FILES_OFF, describe_files, format_bytes, why_not_kept
 from archiver.cli.numbers import LARGEST, Whole
 from archiver.cli.options import FileName, HelpfulGroup, refuse_beside
 from archiver.cli.tables import Column, show_table
@@ -78,7 +78,7 @@ def files(
     else:
         if found.missing:
             show_table(COLUMNS, [_cells(one) for one in found.missing])
-        click.echo(told_files(found.counts))
+        click.echo(describe_files(found.counts))
         if found.missing and not settings.files.enabled:
             click.echo(FILES_OFF)
     return 1 if found.missing else 0
@@ -101,7 +101,7 @@ def save(load: LoadSettings, /, *, flow: str, id_: int, to: Path) -> int:
     with serve_database(settings) as place:
         left = asyncio.run(_save(place, flow, id_, to))
     for one in left:
-        told = f"{one.file_name or NAMELESS} is not in the archive: {told_not_kept(one)}"
+        told = f"{one.file_name or NAMELESS} is not in the archive: {why_not_kept(one)}"
         click.echo(make_safe(told), err=True)
     return 1 if left else 0
 
@@ -182,6 +182,6 @@ def _name_of(one: MessageFile) -> str:
 
 
 def _cells(one: Missing) -> Sequence[str]:
-    size = "-" if one.file_size is None else told_bytes(one.file_size)
+    size = "-" if one.file_size is None else format_bytes(one.file_size)
     asked = "-" if one.attempts is None else f"{one.attempts:,}"
-    return one.flow, str(one.message_id), one.file_name or NAMELESS, size, asked, told_not_kept(one)
+    return one.flow, str(one.message_id), one.file_name or NAMELESS, size, asked, why_not_kept(one)

@@ -48,7 +48,7 @@ def describe(
     click.echo(_conclusion(looks, unreadable, locked_out))
 
 
-def told_by_then(looks: Mapping[str, Look]) -> Iterator[str]:
+def interim_findings(looks: Mapping[str, Look]) -> Iterator[str]:
     """What an interrupted verification found: the next one does not find what this one repaired.
 
     Changes that streams reported meanwhile are not differences, but may still be among these.

@@ -12,12 +12,12 @@ from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
 from archiver.cli.measures import (
     SILENCE,
-    told_excluded,
-    told_unheard,
-    told_unmeasured,
-    told_unread,
-    told_untold,
-    untold_members,
+    describe_excluded,
+    describe_not_heard,
+    describe_not_measured,
+    describe_not_read,
+    describe_not_told,
+    not_told_members,
 )
 from archiver.cli.tables import Column, counted, moment, show_table
 from archiver.cli.terminal import show_json
@@ -95,13 +95,13 @@ def gaps(load: LoadSettings, /, *, patterns: tuple[str, ...], as_json: bool) -> 
     with serve_database(settings) as place:
         found = asyncio.run(_read(place, patterns, settings))
     if as_json:
-        untold = untold_members(found.untold)
+        untold = not_told_members(found.untold)
         told = {
             "gaps": found.gaps,
             "doubts": found.doubts,
             "not_told": untold,
             "not_measured": list(found.unmeasured),
-            "not_read": untold_members(found.unread),
+            "not_read": not_told_members(found.unread),
             "excluded": found.excluded,
             "not_heard": found.unheard,
             "daemons": found.daemons,
@@ -147,15 +147,15 @@ def _describe(found: Uncertain) -> None:
         click.echo("doubts: messages that may have changed unnoticed, or in an unknown form")
         show_table(DOUBT_COLUMNS, [_range(doubt) for doubt in found.doubts])
     for flow, reason in found.untold.items():
-        click.echo(told_untold(flow, reason))
+        click.echo(describe_not_told(flow, reason))
     for flow, reason in found.unmeasured.items():
-        click.echo(told_unmeasured(flow, reason))
+        click.echo(describe_not_measured(flow, reason))
     for flow, reason in found.unread.items():
-        click.echo(told_unread(flow, reason))
+        click.echo(describe_not_read(flow, reason))
     for flow in found.excluded:
-        click.echo(told_excluded(flow))
+        click.echo(describe_excluded(flow))
     if found.unheard:
-        click.echo(told_unheard(found.unheard))
+        click.echo(describe_not_heard(found.unheard))
     doubts = f", {counted(len(found.doubts), 'doubt')}" if found.doubts else ""
     unmeasured = f", {len(found.unmeasured):,} not measured yet" if found.unmeasured else ""
     gaps = counted(len(found.gaps), "gap") if found.gaps else "no gaps"

@@ -16,7 +16,7 @@ from archiver.cli.database import Place, guarded, open_for_changes, serve_databa
 from archiver.cli.options import FileName, refuse_beside
 from archiver.cli.progress import Tell, shown_progress
 from archiver.cli.restoration import Count, is_own, require_journal, restore
-from archiver.cli.stopping import told_when_stopped
+from archiver.cli.stopping import report_when_stopped
 from archiver.cli.tables import counted
 from archiver.cli.terminal import make_safe
 from archiver.domain.model import User
@@ -93,7 +93,7 @@ def import_(
     began = time.monotonic()
     report = Report(people=len(people))
     with (
-        told_when_stopped(lambda: [_stopped(report.total, "event" if archives else "message")]),
+        report_when_stopped(lambda: [_stopped(report.total, "event" if archives else "message")]),
         serve_database(settings) as place,
         shown_progress(quiet=as_json) as tell,
     ):

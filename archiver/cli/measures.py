@@ -20,19 +20,19 @@ SILENCE = (
 FILES_OFF = "no files are fetched: files.enabled is off"
 
 
-def told_count(count: Count) -> str:
+def format_count(count: Count) -> str:
     """A count; an estimate has two significant digits and the mark ``~``."""
     return f"{count.rows:,}" if count.exact else f"~{int(float(f'{count.rows:.2g}')):,}"
 
 
-def told_share(share: float | None) -> str:
+def format_share(share: float | None) -> str:
     """A share, rounded down so that only what is complete reads 100%."""
     if share is None:
         return "?"
     return COMPLETE if share == 1 else f"{math.floor(share * 10_000) / 100:.2f}%"
 
 
-def told_seconds(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """A duration in its two largest units."""
     left = max(0, int(seconds))
     told: list[str] = []
@@ -43,7 +43,7 @@ def told_seconds(seconds: float) -> str:
     return " ".join(told[:2]) or "0s"
 
 
-def told_bytes(size: float) -> str:
+def format_bytes(size: float) -> str:
     """A size to three digits."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
@@ -52,13 +52,13 @@ def told_bytes(size: float) -> str:
     return f"{size:,.1f} TB"
 
 
-def told_files(counts: Counts) -> str:
+def describe_files(counts: Counts) -> str:
     """How many files are kept, and how many are not."""
     left = f" ({counts.missing:,} not)" if counts.missing else ""
     return f"{counted(counts.kept, 'file')} kept{left}"
 
 
-def told_not_kept(one: Missing | MessageFile) -> str:
+def why_not_kept(one: Missing | MessageFile) -> str:
     """Why a file is not in the archive."""
     if one.path is None:
         return "the message does not say where it is"
@@ -67,35 +67,35 @@ def told_not_kept(one: Missing | MessageFile) -> str:
     )
 
 
-def told_untold(flow: str, reason: str) -> str:
+def describe_not_told(flow: str, reason: str) -> str:
     """That nobody knows what is new in a flow, and why."""
     return make_safe(f"{flow}: {UNTOLD}: {reason}")
 
 
-def told_unmeasured(flow: str, reason: str) -> str:
+def describe_not_measured(flow: str, reason: str) -> str:
     """That it is not known how far the ids of a flow go, and why."""
     return make_safe(f"{flow}: not measured yet: {reason}")
 
 
-def told_excluded(flow: str) -> str:
+def describe_excluded(flow: str) -> str:
     """That the settings leave a flow out."""
     return make_safe(
         f"{flow}: the settings exclude it (flows, private), so nothing is requested from it"
     )
 
 
-def told_unread(flow: str, reason: str) -> str:
+def describe_not_read(flow: str, reason: str) -> str:
     """That the gaps of a flow stay, and why."""
     return make_safe(f"{flow}: {reason}, so nothing is requested from it")
 
 
-def told_unheard(flows: Sequence[str]) -> str:
+def describe_not_heard(flows: Sequence[str]) -> str:
     """That no stream of some flows is open."""
     named = ", ".join(flows[:NAMED])
     more = f" and {len(flows) - NAMED:,} more" if len(flows) > NAMED else ""
     return make_safe(f"no stream is open, so edits are missed: {named}{more}")
 
 
-def untold_members(untold: Mapping[str, str]) -> list[dict[str, str]]:
+def not_told_members(untold: Mapping[str, str]) -> list[dict[str, str]]:
     """Flows and reasons, as JSON has them."""
     return [{"flow": flow, "reason": reason} for flow, reason in untold.items()]

@@ -16,7 +16,7 @@ from archiver.cli.choice import choose_flows
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
 from archiver.cli.progress import Tell, shown_progress
-from archiver.cli.stopping import told_when_stopped
+from archiver.cli.stopping import report_when_stopped
 from archiver.cli.tables import clipped, counted
 from archiver.cli.terminal import make_safe
 from archiver.ingest import rebuild as rebuilding
@@ -84,7 +84,7 @@ def rebuild(load: LoadSettings, /, *, check: bool, patterns: tuple[str, ...], as
     done = "found" if check else "mended"
     outcome = Outcome()
     with (
-        told_when_stopped(lambda: _stopped(outcome, done)),
+        report_when_stopped(lambda: _stopped(outcome, done)),
         serve_database(settings) as place,
         shown_progress(quiet=as_json) as tell,
     ):

@@ -18,7 +18,7 @@ TAKEN = frozenset({"flows", "private"})
 """The settings of an account that take effect at once."""
 
 
-async def reload_when_told(
+async def reload_on_signal(
     told: asyncio.Event, load: LoadSettings, works: Works, notifier: Notifier
 ) -> NoReturn:
     """Read the settings again each time that *told* is set, and apply them.

@@ -25,7 +25,7 @@ from archiver.cli.database import (
     open_for_changes,
     serve_database,
 )
-from archiver.cli.reload import reload_when_told
+from archiver.cli.reload import reload_on_signal
 from archiver.observing.endpoints import serve
 from archiver.observing.health import Observed
 from archiver.observing.metrics import Metrics
@@ -167,7 +167,7 @@ async def _archive(given: Surroundings, signals: Signals) -> None:
         beside = [
             group.create_task(guard(given.place, misses=MISSES)),
             group.create_task(keep_telling(given.notifier, observed)),
-            group.create_task(reload_when_told(signals.reload, given.load, works, given.notifier)),
+            group.create_task(reload_on_signal(signals.reload, given.load, works, given.notifier)),
         ]
         await daemon.archive(works, stop=signals.stop)
         for task in beside:
@@ -178,7 +178,7 @@ def _hear_signals(signals: Signals, given: Surroundings) -> None:
     """Install the handlers of signals."""
     loop = asyncio.get_running_loop()
 
-    def told_to_stop() -> None:
+    def on_stop() -> None:
         signals.stop.set()
         given.notifier.stopping()
         # A database that does not answer must not delay us; a private one ends with this process.
@@ -191,13 +191,13 @@ def _hear_signals(signals: Signals, given: Surroundings) -> None:
     def hung_up() -> None:
         # A terminal that is closed sends it too; then there is nobody left to stop us.
         if had_terminal and not os.isatty(STDIN):
-            told_to_stop()
+            on_stop()
         else:
             signals.reload.set()
             given.processes.reload()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told_to_stop)
+        loop.add_signal_handler(number, on_stop)
     loop.add_signal_handler(signal.SIGHUP, hung_up)
     if given.early:
         signals.reload.set()

@@ -20,7 +20,7 @@ from archiver.cli.numbers import Number, Whole
 from archiver.cli.searching import finding
 from archiver.cli.searching.finding import Asked, Outcome
 from archiver.cli.searching.forms import Cursor, print_csv, print_json, write_cursor
-from archiver.cli.searching.misspelling import told_misspelt
+from archiver.cli.searching.misspelling import misspelt_filters
 from archiver.cli.searching.screen import show
 from archiver.cli.tables import counted
 from archiver.cli.terminal import make_safe
@@ -136,7 +136,7 @@ def search(
     language = settings.search.language
     with serve_database(settings) as place:
         outcome, advice = asyncio.run(_find(place, asked, language=language if refresh else None))
-    for told in (*told_misspelt(query), *_warnings(outcome, zone, advice=advice)):
+    for told in (*misspelt_filters(query), *_warnings(outcome, zone, advice=advice)):
         _tell(told)
     _print(outcome, asked, zone, as_json=as_json, as_csv=as_csv)
     return 0 if outcome.shown else 1

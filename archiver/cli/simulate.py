@@ -34,7 +34,7 @@ from archiver.simulator.world import World
 PORT = Whole(0, 65_535)
 
 
-class Misasked(ArchiverError):
+class BadOptions(ArchiverError):
     """The options ask for the impossible: a port that is taken, a file that holds no faults."""
 
 
@@ -150,11 +150,11 @@ def simulate(
 
 def _check_host(host: str) -> None:
     if not host:  # a socket would take it for every address of the machine
-        raise Misasked("--host is empty: name an address to listen on, 0.0.0.0 for all")
+        raise BadOptions("--host is empty: name an address to listen on, 0.0.0.0 for all")
     try:
         host.encode("idna")  # as a look-up of the address does
     except UnicodeError:
-        raise Misasked(f"--host {host!r} is not an address to listen on") from None
+        raise BadOptions(f"--host {host!r} is not an address to listen on") from None
 
 
 def _export(settings: Mapping[str, Any], *, until: int, to: Path) -> None:
@@ -164,26 +164,26 @@ def _export(settings: Mapping[str, Any], *, until: int, to: Path) -> None:
     try:
         written = write_exports(world, to)
     except OSError as error:
-        raise Misasked(f"--export {to}: {error.strerror}") from None
+        raise BadOptions(f"--export {to}: {error.strerror}") from None
     for path in written:
         click.echo(path)
 
 
 def read_faults(path: Path) -> list[Fault]:
-    """Return the faults of a JSON file; raise `Misasked` with what is wrong in it."""
+    """Return the faults of a JSON file; raise `BadOptions` with what is wrong in it."""
     try:
         document = json.loads(path.read_bytes())
     except OSError as error:
-        raise Misasked(f"--faults {path}: {error.strerror}") from None
+        raise BadOptions(f"--faults {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise Misasked(f"--faults {path}: {error}") from None
+        raise BadOptions(f"--faults {path}: {error}") from None
     listed = document.get("faults") if isinstance(document, dict) else document
     if not isinstance(listed, list):
-        raise Misasked(f"--faults {path}: a list of faults is expected")
+        raise BadOptions(f"--faults {path}: a list of faults is expected")
     try:
         return [from_json(each) for each in listed]
     except (ValueError, TypeError) as error:
-        raise Misasked(f"--faults {path}: {error}") from None
+        raise BadOptions(f"--faults {path}: {error}") from None
 
 
 async def _run(
@@ -220,7 +220,7 @@ async def _run(
             gc.freeze()
     except OSError as error:
         where = f"{settings['host']}, ports {settings['port']} and {settings['stream_port']}"
-        raise Misasked(
+        raise BadOptions(
             f"cannot listen on {where}: {error.strerror}; choose with --port and --stream-port"
         ) from None
 
@@ -257,10 +257,10 @@ def _milliseconds(text: str) -> int:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise Misasked(f"--history-until {text!r}: not an ISO time, 'now' or 'fixed'") from None
+        raise BadOptions(f"--history-until {text!r}: not an ISO time, 'now' or 'fixed'") from None
     until = round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
     if not EARLIEST_END <= until <= LATEST_END:
-        raise Misasked(
+        raise BadOptions(
             f"--history-until {text!r}: a history takes {HISTORY_DAYS} days, and ends from "
             "0001-01-31 to 9999-12-31 in UTC"
         )

@@ -21,14 +21,14 @@ from archiver.cli.database import Place, open_database, require_archive, serve_d
 from archiver.cli.measures import (
     COMPLETE,
     SILENCE,
-    told_bytes,
-    told_count,
-    told_files,
-    told_seconds,
-    told_share,
-    told_unheard,
-    told_unread,
-    told_untold,
+    describe_files,
+    describe_not_heard,
+    describe_not_read,
+    describe_not_told,
+    format_bytes,
+    format_count,
+    format_seconds,
+    format_share,
 )
 from archiver.cli.numbers import Number
 from archiver.cli.options import refuse_beside
@@ -207,13 +207,13 @@ def _print(found: Look) -> None:
         click.echo(table if has_colours() else click.unstyle(table), nl=False)
     for one in found.flows:
         if one.not_told:
-            click.echo(told_untold(one.flow, one.not_told))
+            click.echo(describe_not_told(one.flow, one.not_told))
         if one.last_error and one.last_error != one.not_told:
             click.echo(f"{make_safe(one.flow)}: {make_safe(one.last_error)}")
         if one.gaps and (reason := why_unread(one.joined, one.disabled)):
-            click.echo(told_unread(one.flow, reason))
+            click.echo(describe_not_read(one.flow, reason))
     if unheard := unheard_among([one.flow for one in found.flows], found.daemons):
-        click.echo(told_unheard(unheard))
+        click.echo(describe_not_heard(unheard))
     click.echo(_summary(found))
     if len(found.daemons) > 1 or not all(one.is_heard for one in found.daemons):
         for line in _sharing(found):
@@ -223,13 +223,13 @@ def _print(found: Look) -> None:
 def _cells(one: FlowReport, *, at: datetime) -> Sequence[str]:
     return (
         make_safe(one.flow),
-        told_count(one.events),
-        told_count(one.messages),
-        "-" if one.newest_at is None else told_seconds((at - one.newest_at).total_seconds()),
-        "-" if one.lag_seconds is None else told_seconds(one.lag_seconds),
+        format_count(one.events),
+        format_count(one.messages),
+        "-" if one.newest_at is None else format_seconds((at - one.newest_at).total_seconds()),
+        "-" if one.lag_seconds is None else format_seconds(one.lag_seconds),
         "?" if one.gaps is None else f"{one.gaps:,}",
         "?" if one.missing_ids is None else f"{one.missing_ids:,}",
-        told_share(one.proven),
+        format_share(one.proven),
     )
 
 
@@ -265,14 +265,14 @@ def _summary(found: Look) -> str:
     written = totals.written_at
     events = _counted(_sum(one.events for one in flows), "event")
     messages = _counted(_sum(one.messages for one in flows), "message")
-    age = f"{told_seconds((found.at - written).total_seconds())} ago" if written else "never"
+    age = f"{format_seconds((found.at - written).total_seconds())} ago" if written else "never"
     return (
         f"{counted(len(flows), 'flow')}, {events}, {messages}, "
         f"{counted(gaps, 'gap')} of {counted(missing, 'id')}"
         f"{f', {unknown:,} not measured yet' if unknown else ''}\n"
         f"{_counted(totals.signals, 'signal')}, {_counted(totals.rejects, 'reject')}, "
-        f"{told_files(totals.files)}, "
-        f"database of {told_bytes(totals.database_bytes)}, last written {age}"
+        f"{describe_files(totals.files)}, "
+        f"database of {format_bytes(totals.database_bytes)}, last written {age}"
     )
 
 
@@ -282,7 +282,7 @@ def _sharing(found: Look) -> Iterator[str]:
         silent = (
             ""
             if one.is_heard
-            else ", silent for " + told_seconds((found.at - one.heard_at).total_seconds())
+            else ", silent for " + format_seconds((found.at - one.heard_at).total_seconds())
         )
         yield (
             f"daemon {make_safe(one.daemon)}: captures {len(one.captures):,} of "
@@ -295,4 +295,4 @@ def _sum(counts: Iterable[Count]) -> Count:
 
 
 def _counted(count: Count, thing: str) -> str:
-    return f"{told_count(count)} {thing}{'' if count == Count(1) else 's'}"
+    return f"{format_count(count)} {thing}{'' if count == Count(1) else 's'}"

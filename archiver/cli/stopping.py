@@ -9,7 +9,7 @@ from archiver.cli.terminal import make_safe
 
 
 @contextmanager
-def told_when_stopped(told: Callable[[], Iterable[str]]) -> Iterator[None]:
+def report_when_stopped(told: Callable[[], Iterable[str]]) -> Iterator[None]:
     """Print the lines that *told* gives, on standard error, if Ctrl-C or SIGTERM ends the block."""
     try:
         yield

@@ -20,10 +20,10 @@ from archiver.cli.database import (
     require_archive,
     serve_database,
 )
-from archiver.cli.findings import describe, summarize, told_by_then
+from archiver.cli.findings import describe, interim_findings, summarize
 from archiver.cli.moments import Moment
 from archiver.cli.progress import Tell, shown_progress
-from archiver.cli.stopping import told_when_stopped
+from archiver.cli.stopping import report_when_stopped
 from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.account import Account
 from archiver.ingest.apply import when_possible
@@ -100,7 +100,7 @@ def verify(
     require_archive(settings)
     found = Findings()
     with (
-        told_when_stopped(lambda: told_by_then(found.looks)),
+        report_when_stopped(lambda: interim_findings(found.looks)),
         serve_database(settings) as place,
         shown_progress(quiet=as_json) as tell,
     ):

@@ -134,7 +134,7 @@ class Folder:
                 self.home.rename(self._to)
                 (self._to / BOOK).unlink()
         except OSError as error:
-            raise hindered(self.home, str(self._to), error) from error
+            raise write_error(self.home, str(self._to), error) from error
 
     def _pack(self) -> None:
         packed = self._to.with_name(f"{self._to.name}.tmp")
@@ -163,7 +163,7 @@ class Folder:
             self._book.flush()
             os.fsync(self._book.fileno())
         except OSError as error:
-            raise hindered(self.home, BOOK, error) from error
+            raise write_error(self.home, BOOK, error) from error
 
     def _sync(self, paths: Iterable[str]) -> None:
         for path in paths:
@@ -196,7 +196,7 @@ class Shelf:
                 yield sink
                 sink.flush()
         except OSError as error:
-            raise hindered(self.folder.home, path, error) from error
+            raise write_error(self.folder.home, path, error) from error
         self.unit.files.append(File(path=path, size_bytes=sink.size_bytes, sha256=sink.sha256()))
 
 
@@ -212,7 +212,7 @@ def leads_out(path: str) -> bool:
     return place.is_absolute() or ".." in place.parts or "\0" in path
 
 
-def hindered(home: Path, path: str, error: OSError) -> ArchiverError:
+def write_error(home: Path, path: str, error: OSError) -> ArchiverError:
     """The error to raise when *path*, in the unfinished export *home*, cannot be written."""
     reason = (
         "no space is left"
@@ -265,7 +265,7 @@ def opened(to: Path, heading: Heading) -> Iterator[Folder]:
             tidy(home, units)
             go_on(book, heading, units)
         except OSError as error:
-            raise hindered(home, BOOK, error) from error
+            raise write_error(home, BOOK, error) from error
         yield Folder(to, book, units)
     finally:
         with suppress(OSError):  # a write that failed was reported before

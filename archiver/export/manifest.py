@@ -109,7 +109,7 @@ def read_manifest(export: Path) -> Manifest:
 
 def check(export: Path, manifest: Manifest) -> Iterator[Finding | File]:
     """Yield each file that is as the manifest says, and a finding for each that is not."""
-    strangers = _strangers(export, manifest)
+    strangers = _unexpected(export, manifest)
     found = {one.path for one in strangers}
     with opened(export) as read:
         for file in manifest.files:
@@ -141,7 +141,7 @@ def _is_as_named(file: File) -> bool:
     return digest_in(file.path) in {None, file.sha256}
 
 
-def _strangers(export: Path, manifest: Manifest) -> list[Finding]:
+def _unexpected(export: Path, manifest: Manifest) -> list[Finding]:
     """What should not be there: not in the manifest, not a plain file, or twice in a zip."""
     named = {MANIFEST, *(file.path for file in manifest.files)}
     if export.is_dir() and not is_partial(export):

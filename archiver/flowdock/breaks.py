@@ -17,7 +17,7 @@ def why_broken(error: BaseException) -> str:
     return f"cut: {type(error).__name__}"
 
 
-def what_said(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """The message of *error*, or its type if it has none."""
     return str(error) or type(error).__name__
 

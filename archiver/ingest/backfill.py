@@ -22,7 +22,7 @@ import aiohttp
 
 from archiver.domain.coverage import Ranges
 from archiver.errors import ArchiverError
-from archiver.flowdock.breaks import what_said
+from archiver.flowdock.breaks import reason_of
 from archiver.flowdock.client import MAX_PAGE
 from archiver.flowdock.refusals import FlowRefused, TokenRefused
 from archiver.flowdock.retry import is_transient
@@ -160,7 +160,7 @@ async def _work(source: Source, desk: Desk) -> NoReturn:
             pause = desk.agenda.rest(taken.flow_key, below, asked_at=asked_at, now=now)
             if is_transient(error) and pause <= LONGEST_WAIT_SECONDS:
                 desk.again_at = max(desk.again_at, now + pause)
-            reason = what_said(error)
+            reason = reason_of(error)
             await source.fail(
                 taken.flow_key, taken.first, taken.last, purpose=desk.purpose, error=reason
             )

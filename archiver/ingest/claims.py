@@ -114,9 +114,9 @@ class Claims:
         """End the claims of flows of which something was not kept; new ones begin later."""
         keys = set(flow_keys)
         self._lacking |= keys
-        self._begin_anew(keys, now=now)
+        self._end_claims(keys, now=now)
 
-    def _begin_anew(self, flow_keys: Iterable[int], *, now: float) -> None:
+    def _end_claims(self, flow_keys: Iterable[int], *, now: float) -> None:
         for flow_key in flow_keys:
             # What was proven since the last `take` may include the event that was just refused.
             self._gained.pop(flow_key, None)
@@ -136,7 +136,7 @@ class Claims:
             elif flow_key is None:
                 continue
             elif tells_of_membership(decoded, connection.me):
-                self._begin_anew([flow_key], now=item.at)
+                self._end_claims([flow_key], now=item.at)
                 anew.add(flow_key)
             elif decoded.id is not None and (
                 decoded.flow is None or flow_key in connection.flow_keys

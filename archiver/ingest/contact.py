@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from archiver.domain.model import UserId
 from archiver.errors import ArchiverError
-from archiver.flowdock.breaks import what_said, why_unconnected
+from archiver.flowdock.breaks import reason_of, why_unconnected
 from archiver.flowdock.client import Client, Limits
 from archiver.flowdock.refusals import Redirected, StatusRefused, TokenRefused
 from archiver.flowdock.retry import is_transient
@@ -46,7 +46,7 @@ class Unreachable(ArchiverError):
                 f"{api_url} cannot serve account {account} now: {error}; try again later"
             )
             return
-        told = why_unconnected(error) or what_said(error)
+        told = why_unconnected(error) or reason_of(error)
         if not isinstance(error, Redirected):  # its text says what to correct
             told += f"; {MAY_BE_AWAY if is_transient(error) else CORRECT}"
         super().__init__(f"cannot reach Flowdock at {api_url} for account {account}: {told}")

@@ -32,7 +32,7 @@ IsBeyond = Callable[[int], Awaitable[bool]]
 """Tells whether the service lists anything beyond an id, up to the greatest believable id."""
 
 
-class EndUntold(ArchiverError):
+class EndUnknown(ArchiverError):
     """The newest messages of a flow can neither be read nor placed."""
 
     def __init__(self, last: int) -> None:
@@ -66,7 +66,7 @@ async def find_end(known: int, last: int, is_beyond: IsBeyond) -> int:
     below, above, step = known, min(known + 1, last), 1
     while await is_beyond(above):
         if above == last:
-            raise EndUntold(last)
+            raise EndUnknown(last)
         step *= 2
         below, above = above, min(known + step, last)
     while above - below > 1:

@@ -20,7 +20,7 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, NoReturn, TypeVar
 
 from archiver.errors import ArchiverError
-from archiver.flowdock.breaks import what_said
+from archiver.flowdock.breaks import reason_of
 from archiver.flowdock.downloads import Downloads
 from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.apply import when_possible
@@ -171,10 +171,10 @@ class _Fetching:
 
     async def _leave(self, one: DueFile, error: BaseException) -> None:
         rest = min(FIRST_REST * 2 ** min(one.attempts, 20), LONGEST_REST)
-        await self._done(partial(files.fail, one=one, error=what_said(error), rest=rest))
+        await self._done(partial(files.fail, one=one, error=reason_of(error), rest=rest))
         # Log a reason without the file's numbers, so that a failure that all files share, such as
         # a proxy's page, is logged as one.
-        reason = getattr(error, "kind", what_said(error))
+        reason = getattr(error, "kind", reason_of(error))
         about = {"flow": self._source.paths.get(one.flow_key), "reason": reason}
         log.warning("cannot fetch a file, trying again later", extra=about)
 

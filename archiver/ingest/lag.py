@@ -40,8 +40,8 @@ class Lag:
         end = reading.proven.last
         if end <= self._come.get(flow_key, 0):
             return reading
-        told_of = partial(_told_of, listing=listing, reading=reading)
-        ids = await when_possible(self._engine, told_of)
+        entries_of = partial(_heard_of, listing=listing, reading=reading)
+        ids = await when_possible(self._engine, entries_of)
         if not ids:
             return reading
         beyond = await self._client.page(path, since=end, newest=True, limit=1)
@@ -55,11 +55,11 @@ class Lag:
         self._come[flow_key] = max(0, self._come.get(flow_key, 0), *reading.ids[-1:])
 
 
-async def _told_of(tx: Transaction, listing: Listing, reading: Reading) -> list[int]:
+async def _heard_of(tx: Transaction, listing: Listing, reading: Reading) -> list[int]:
     """Messages that streams told of, above all that a page lists, and should be listed by now."""
     flow_key, end = listing.flow_key, reading.proven.last
     begin = reading.ids[-1] + 1 if reading.ids else bounds(listing.page)[0]
     held = await places.beside(tx, flow_key, end, older=False, with_inbox=True, most=MASS)
     newer = [one.id for one in held if one.id <= listing.as_of and not one.is_deleted]
-    changed = await places.unheard_of(tx, flow_key, begin, end, most=MOST_SHOWN)
+    changed = await places.changed_not_held(tx, flow_key, begin, end, most=MOST_SHOWN)
     return newer[:MOST_SHOWN] + changed

@@ -151,7 +151,7 @@ def compare(
         )
 
 
-def kept_otherwise(listed: Iterable[Arrival], stored: Mapping[int, Seen]) -> list[int]:
+def stored_differently(listed: Iterable[Arrival], stored: Mapping[int, Seen]) -> list[int]:
     """The ids of *listed* messages that are *stored* otherwise, without a newer fact as a reason.
 
     That happens when the service dates an edit earlier than the edit before it: nobody can tell

@@ -138,7 +138,7 @@ async def _look_at_stretch(tx: Transaction, stretch: Stretch) -> _Look:
     own = set(stretch.ids)
     facts: dict[int, list[Fact]] = {}
     threads: list[Shown] = []
-    entries = await rebuilding.told_of(tx, stretch)
+    entries = await rebuilding.entries_of(tx, stretch)
     for entry in entries:
         event = read_event(entry)
         if fact := fact_in(entry, event):

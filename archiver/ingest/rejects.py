@@ -58,7 +58,7 @@ async def retry(engine: Engine, id_: int, *, now: datetime) -> Retried:
     try:
         async with transaction(engine) as tx:
             arrival = await _place(tx, await rejecting.kept(tx, id_), now=now)
-            await write(tx, Batch(now=now, arrivals=[arrival], opened=_told_late(arrival)))
+            await write(tx, Batch(now=now, arrivals=[arrival], opened=_flow_to_doubt(arrival)))
             if not await rejecting.remove(tx, [id_]):
                 raise _Missing(MISSING)  # another process has placed it since it was read
             paths = await directory.flow_paths(tx)
@@ -74,7 +74,7 @@ async def retry(engine: Engine, id_: int, *, now: datetime) -> Retried:
     return Retried(id=id_, event=kind, flow=flow, event_id=arrival.id)
 
 
-def _told_late(arrival: Arrival) -> frozenset[int]:
+def _flow_to_doubt(arrival: Arrival) -> frozenset[int]:
     """The key of the flow to doubt, if *arrival* is an event; a signal raises no doubts."""
     if isinstance(arrival.decoded, Event) and arrival.flow_key is not None:
         return frozenset({arrival.flow_key})

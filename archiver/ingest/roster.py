@@ -13,7 +13,7 @@ from functools import partial
 
 from archiver.domain.model import UserId, is_private
 from archiver.domain.sharing import private_slot, slot_of
-from archiver.flowdock.breaks import what_said
+from archiver.flowdock.breaks import reason_of
 from archiver.flowdock.refusals import FlowRefused, TokenRefused
 from archiver.ingest.apply import when_possible
 from archiver.ingest.backfill import UNANSWERED
@@ -154,7 +154,7 @@ class Roster:
             log.warning(
                 "cannot fetch the newest message of a flow", extra={"flow": path, "reason": error}
             )
-            await self._note_untold(flow_key, what_said(error))
+            await self._note_untold(flow_key, reason_of(error))
         else:
             await self._note_told(flow_key)
             return newest

@@ -19,12 +19,12 @@ from datetime import datetime
 from functools import partial
 
 from archiver.domain.coverage import Ranges
-from archiver.flowdock.breaks import what_said
+from archiver.flowdock.breaks import reason_of
 from archiver.flowdock.client import MAX_PAGE
 from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.apply import when_possible
 from archiver.ingest.backfill import UNANSWERED
-from archiver.ingest.looks import Look, compare, kept_otherwise
+from archiver.ingest.looks import Look, compare, stored_differently
 from archiver.ingest.pages import Reading
 from archiver.ingest.source import Source
 from archiver.store import coverage, verifying
@@ -121,7 +121,7 @@ async def _list_again(means: Means, look: Look, ranges: Ranges) -> None:
         except TokenRefused:
             raise
         except UNANSWERED as error:
-            reason = what_said(error)
+            reason = reason_of(error)
             look.troubles.append(reason)
             await means.source.fail(look.flow_key, first, last, purpose="verify", error=reason)
             return
@@ -150,7 +150,7 @@ async def _list_range(means: Means, look: Look, first: int, last: int) -> None:
         if reading.trouble:
             look.troubles.append(reading.trouble)
         else:
-            _note_kept_otherwise(look, kept_otherwise(reading.arrivals, after))
+            _note_stored_differently(look, stored_differently(reading.arrivals, after))
             there = [id_ for id_, one in after.items() if not one.is_deleted]
             await _note_unlisted(means, look, there, listed=reading.ids, since=looked_at)
         means.on_page()
@@ -172,7 +172,7 @@ def _reach(reading: Reading, first: int, bound: int) -> int:
     return max((id_ for id_ in reading.ids if first <= id_ <= bound), default=bound)
 
 
-def _note_kept_otherwise(look: Look, ids: Collection[int]) -> None:
+def _note_stored_differently(look: Look, ids: Collection[int]) -> None:
     if ids:
         look.troubles.append(
             f"{len(ids)} messages differ from what Flowdock lists, since what it said of them "
@@ -230,5 +230,5 @@ def _end(ranges: Ranges) -> int:
 async def _discount(means: Means, look: Look) -> None:
     """Take out the differences that are changes which a stream brought meanwhile."""
     ids = [one.id for one in look.differences.values() if one.kind != "not held"]
-    heard_of = partial(verifying.heard_of, flow_key=look.flow_key, ids=ids)
-    look.excuse(await when_possible(means.source.engine, heard_of))
+    changes_heard = partial(verifying.changes_heard, flow_key=look.flow_key, ids=ids)
+    look.excuse(await when_possible(means.source.engine, changes_heard))

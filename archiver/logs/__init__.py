@@ -187,7 +187,7 @@ class Console(logging.Formatter):
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        return self.secrets.hide(super().format(_quoteless(record)))
+        return self.secrets.hide(super().format(_without_quotes(record)))
 
     @override
     def formatException(self, ei: Any) -> str:
@@ -203,7 +203,7 @@ class Json(logging.Formatter):
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        record = _quoteless(record)
+        record = _without_quotes(record)
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -217,7 +217,7 @@ class Json(logging.Formatter):
         return self.secrets.hide(json.dumps(line, default=str))
 
 
-def _quoteless(record: logging.LogRecord) -> logging.LogRecord:
+def _without_quotes(record: logging.LogRecord) -> logging.LogRecord:
     """A copy of *record* in which each error is replaced by its safe description."""
     told = logging.makeLogRecord(vars(record))
     told.exc_text = None  # another formatter may have cached a traceback there

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from archiver.errors import ArchiverError
-from archiver.observing.health import Observed, ailments, is_alive
+from archiver.observing.health import Observed, is_alive, problems
 from archiver.observing.metrics import Metrics
 
 OK = 200
@@ -44,7 +44,7 @@ async def serve(address: str, observed: Observed, metrics: Metrics) -> AsyncIter
         return _told({"alive": alive}, OK if alive else UNAVAILABLE)
 
     async def tell_readiness(_request: web.Request) -> web.Response:
-        found = ailments(observed, now=clock())
+        found = problems(observed, now=clock())
         return _told({"ready": not found, "why": found}, UNAVAILABLE if found else OK)
 
     app.router.add_get("/metrics", tell_metrics)

@@ -53,9 +53,9 @@ def is_alive(observed: Observed, *, now: float, within_seconds: float = STUCK_SE
     return now - max(observed.tally.writer_turned_at, observed.began_at) < within_seconds
 
 
-def ailments(observed: Observed, *, now: float) -> list[str]:
+def problems(observed: Observed, *, now: float) -> list[str]:
     """The reasons why the daemon does not capture everything, for people; empty if it does."""
-    return _own_ailments(observed, now) + [
+    return _own_problems(observed, now) + [
         f"process {one.number}: {one.status.removeprefix(NOT_CAPTURING)}"
         for one in observed.processes
         if not one.is_well
@@ -70,7 +70,7 @@ def captures_any(observed: Observed, *, now: float) -> bool:
     )
 
 
-def _own_ailments(observed: Observed, now: float) -> list[str]:
+def _own_problems(observed: Observed, now: float) -> list[str]:
     """The reasons why this process does not capture its share."""
     found = list(_of_writer(observed, now))
     for account in observed.tally.accounts.values():
@@ -122,7 +122,7 @@ def oldest_match_seconds(account: AccountTally, *, now: float) -> float | None:
 
 def summarize(observed: Observed, *, now: float) -> str:
     """One line: what is captured, or why not all is; and the status of further processes."""
-    found = _own_ailments(observed, now)
+    found = _own_problems(observed, now)
     own = f"{NOT_CAPTURING}{'; '.join(found)}" if found else _captured(observed)
     return "; ".join([own, *(f"process {one.number}: {one.status}" for one in observed.processes)])
 

@@ -18,9 +18,9 @@ from typing_extensions import override
 from archiver.ingest.tally import AccountTally, SharingTally, Tally
 from archiver.observing.health import (
     Observed,
-    ailments,
     newest_match_seconds,
     oldest_match_seconds,
+    problems,
 )
 from archiver.store.surveying import LAGGING_SECONDS, FlowSurvey, Survey
 
@@ -71,7 +71,7 @@ class Figures(Collector):
         yield _gauge(
             "build_info", "This release.", [((version("flowdock-archiver"),), 1)], "version"
         )
-        is_ready = not ailments(observed, now=now)
+        is_ready = not problems(observed, now=now)
         yield _gauge("ready", "1 when capturing, as /readyz says.", [((), is_ready)])
         yield from _of_writing(observed.tally, now)
         yield from _of_queue(observed)

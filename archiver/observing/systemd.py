@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import NoReturn
 
-from archiver.observing.health import Observed, ailments, captures_any, is_alive, summarize
+from archiver.observing.health import Observed, captures_any, is_alive, problems, summarize
 
 ROUND_SECONDS = 1.0
 PATIENCE_SECONDS = 30.0
@@ -83,7 +83,7 @@ async def keep_telling(notifier: Notifier, observed: Observed) -> NoReturn:
     watchdog = notifier.watchdog_seconds
     while True:
         now = clock()
-        is_well = not ailments(observed, now=now)
+        is_well = not problems(observed, now=now)
         states = [f"STATUS={summarize(observed, now=now)}", f"{WELL}={is_well:d}"]
         if not notifier.is_ready:
             if captures_any(observed, now=now):

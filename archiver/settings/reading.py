@@ -28,7 +28,7 @@ DEFAULT = "default"
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class SetValue:
     """A value that was set, and where it comes from."""
 
     value: Any
@@ -36,12 +36,12 @@ class Given:
     """`FILE`, `DEFAULT`, or a description for people."""
 
 
-Gift = Mapping[str, Given]
+Gift = Mapping[str, SetValue]
 """The values that are set for some settings, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gifts:
+class SetValues:
     """All values that are set."""
 
     top: Gift
@@ -69,7 +69,7 @@ def read_settings(
     return settings
 
 
-def gather(table: Mapping[str, Any], environ: Mapping[str, str], directory: Path) -> Gifts:
+def gather(table: Mapping[str, Any], environ: Mapping[str, str], directory: Path) -> SetValues:
     """The checked values in *table*, from a file in *directory*, and in *environ*.
 
     Raises:
@@ -83,7 +83,7 @@ def gather(table: Mapping[str, Any], environ: Mapping[str, str], directory: Path
         for name, kind in SECTIONS.items()
     }
     _refuse_stray_password(sections["database"])
-    return Gifts(
+    return SetValues(
         top={"data_dir": _state_dir(environ)} | top,
         first=_given(FIRST, table, environ, directory),
         accounts=tuple(_each_account(table, environ, directory)),
@@ -109,10 +109,10 @@ def _each_account(
         yield given
 
 
-def _accounts(gifts: Gifts) -> tuple[Account, ...]:
+def _accounts(gifts: SetValues) -> tuple[Account, ...]:
     first = gifts.first
     if not gifts.accounts:
-        only = {"name": Given("default", DEFAULT), **first}
+        only = {"name": SetValue("default", DEFAULT), **first}
         return (_account(only, in_file="token in the settings file"),) if "token" in first else ()
     if "token" in first:
         raise SettingRefused(
@@ -155,9 +155,9 @@ def _given(
     table: Mapping[str, Any],
     environ: Mapping[str, str],
     directory: Path,
-) -> dict[str, Given]:
+) -> dict[str, SetValue]:
     """The checked values of *settings*, by name; for a secret in a file, the secret itself."""
-    found: dict[str, Given] = {}
+    found: dict[str, SetValue] = {}
     secret: Setting | None = None
     for setting in settings:
         given = _plainly(setting, table, environ, directory)
@@ -177,26 +177,26 @@ def _given(
 
 def _plainly(
     setting: Setting, table: Mapping[str, Any], environ: Mapping[str, str], directory: Path
-) -> Given | None:
+) -> SetValue | None:
     """The value of *setting* from the environment, or else from the file; paths are absolute."""
     if text := environ.get(setting.environ):
-        given = Given(
+        given = SetValue(
             checked(setting, parse(setting, text), source=setting.environ), setting.environ
         )
     elif setting.name in table:
-        given = Given(checked(setting, table[setting.name], source=setting.full_name), FILE)
+        given = SetValue(checked(setting, table[setting.name], source=setting.full_name), FILE)
     else:
         return None
     if isinstance(given.value, Path):
         origin = directory if given.source == FILE else Path()
         path = origin / _below_home(given.value, environ)
-        return Given(path.absolute(), given.source)
+        return SetValue(path.absolute(), given.source)
     return given
 
 
 def _of_two(
-    secret: Setting, given: Given | None, file: Setting, path: Given | None
-) -> Given | None:
+    secret: Setting, given: SetValue | None, file: Setting, path: SetValue | None
+) -> SetValue | None:
     """The value of *secret*, which is set directly, by the path of a file, or not at all."""
     if path is None or (given and given.source != FILE and path.source == FILE):
         return given
@@ -209,14 +209,14 @@ def _of_two(
     return _from_file(secret, path.value, f"{path.value} ({name})", named=name)
 
 
-def _of_credential(secret: Setting, path: Path) -> Given:
+def _of_credential(secret: Setting, path: Path) -> SetValue:
     name = f"credential {path.name}"
     return _from_file(secret, path, name, named=name)
 
 
-def _from_file(secret: Setting, path: Path, source: str, *, named: str) -> Given:
+def _from_file(secret: Setting, path: Path, source: str, *, named: str) -> SetValue:
     read = read_secret(path, named=named)
-    return Given(checked(secret, read, source=f"{path} ({named})"), source)
+    return SetValue(checked(secret, read, source=f"{path} ({named})"), source)
 
 
 def _refuse_stray_password(database: Gift) -> None:
@@ -238,16 +238,16 @@ def _values(gift: Gift) -> dict[str, Any]:
     return {name: given.value for name, given in gift.items()}
 
 
-def _state_dir(environ: Mapping[str, str]) -> Given:
+def _state_dir(environ: Mapping[str, str]) -> SetValue:
     """The default directory for state: systemd's, or else the user's."""
     # systemd.exec(5): several directories are separated by colons.
     if given := environ.get("STATE_DIRECTORY", "").partition(":")[0]:
-        return Given(Path(given), "STATE_DIRECTORY")
+        return SetValue(Path(given), "STATE_DIRECTORY")
     state = environ.get("XDG_STATE_HOME", "")
     # XDG Base Directory Specification: a relative path must be ignored.
     if state.startswith("/"):
-        return Given(Path(state, "archiver"), "XDG_STATE_HOME")
-    return Given(_below_home(Path("~/.local/state/archiver"), environ), DEFAULT)
+        return SetValue(Path(state, "archiver"), "XDG_STATE_HOME")
+    return SetValue(_below_home(Path("~/.local/state/archiver"), environ), DEFAULT)
 
 
 def _below_home(path: Path, environ: Mapping[str, str]) -> Path:

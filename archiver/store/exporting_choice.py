@@ -19,7 +19,7 @@ from archiver.store.schema import flows, messages, texts
 from archiver.store.search import Hit
 from archiver.store.search_conditions import condition
 from archiver.store.search_meaning import Meaning, understand
-from archiver.store.search_past import of_the_past, said_then
+from archiver.store.search_past import matched_then, of_the_past
 
 Subject = Literal["messages", "events"]
 """What an export contains: messages as they are, or the journal as it was received."""
@@ -190,7 +190,7 @@ async def _changed(tx: Transaction, meaning: Meaning, moment: datetime) -> list[
     after = (0, 0)
     while rows := (await tx.execute(candidates.where(tuple_(*key) > after))).all():
         hits = [Hit(moment, flow_key, id_) for flow_key, id_ in rows]
-        said = await said_then(tx, meaning, hits, moment)
+        said = await matched_then(tx, meaning, hits, moment)
         found += [(one.flow_key, one.id) for one in said]
         after = hits[-1].flow_key, hits[-1].message_id
     return found

@@ -52,7 +52,7 @@ COLUMNS = (
 )  # fmt: skip
 
 NEWEST_FORMS = 1000
-"""How many of the newest forms of a flow `newest_told` looks through."""
+"""How many of the newest forms of a flow `newest_from_service` looks through."""
 
 _PLACES = ("as_of", "shown_at", "first_as_of", "first_shown_at")
 
@@ -237,7 +237,7 @@ async def newest(tx: Transaction) -> dict[int, int]:
     return await _newest(tx, _newest_forms(1))
 
 
-async def newest_told(tx: Transaction) -> dict[int, int]:
+async def newest_from_service(tx: Transaction) -> dict[int, int]:
     """By flow key: the newest id that came from the service, and not only from an imported file.
 
     Only the newest forms are looked through, so as not to read all of a flow that was imported.

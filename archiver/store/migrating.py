@@ -76,7 +76,7 @@ async def migrate(engine: Engine) -> tuple[str | None, str]:
             await _require_place(connection, is_new=before is None)
             if before != latest():
                 await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
-            if before != latest() or await search_parts.is_wanting(connection):
+            if before != latest() or await search_parts.is_missing(connection):
                 await connection.commit()
                 await _upgrade_and_tell(engine, connection)
             await connection.commit()
@@ -167,7 +167,7 @@ async def _upgrade_between_others(connection: Transaction) -> None:
         await connection.commit()
         try:
             await connection.run_sync(_upgrade, connection)
-            if await search_parts.is_wanting(connection):
+            if await search_parts.is_missing(connection):
                 await search_parts.make(connection)
             await connection.commit()
         except DBAPIError as error:

@@ -68,7 +68,7 @@ async def beside(
     return [Place(*row) for row in await tx.execute(statement)]
 
 
-async def unheard_of(
+async def changed_not_held(
     tx: Transaction, flow_key: int, first: int, last: int, *, most: int
 ) -> list[int]:
     """The newest ids from *first* to *last* of messages that events change but are not held."""

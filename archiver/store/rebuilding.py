@@ -66,7 +66,7 @@ async def next_stretch(tx: Transaction, flow_key: int, *, after: int) -> Stretch
     return Stretch(flow_key, after, ids[-1], ids, is_end)
 
 
-async def told_of(tx: Transaction, stretch: Stretch) -> list[Entry]:
+async def entries_of(tx: Transaction, stretch: Stretch) -> list[Entry]:
     """What `journal.about` returns for all messages of a stretch, by one scan of two indexes.
 
     An event that changes a message and lies in the stretch itself is returned only once.

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 LOCK_NOT_AVAILABLE = "55P03"
 
 
-async def is_wanting(tx: Transaction) -> bool:
+async def is_missing(tx: Transaction) -> bool:
     """Tell whether the index is missing although the server has the extension."""
     return bool((await tx.execute(_IS_WANTING)).scalar_one())
 

@@ -54,7 +54,7 @@ async def search_as_of(
         try:
             page = await search(engine, whole, most=max(FEWEST, most), older_than=at, seconds=left)
             async with limited(engine, seconds) as tx:
-                said = await said_then(tx, meaning, page.hits, moment)
+                said = await matched_then(tx, meaning, page.hits, moment)
         except TookTooLong as error:
             if at == start:
                 raise
@@ -80,7 +80,7 @@ def of_the_past(meaning: Meaning) -> Meaning:
     return replace(meaning, query=changed(meaning.query, history=True))
 
 
-async def said_then(
+async def matched_then(
     tx: Transaction, meaning: Meaning, hits: Sequence[Hit], moment: datetime
 ) -> list[Found]:
     """The messages of *hits* that matched *meaning* at *moment*, as they were then."""

@@ -61,7 +61,7 @@ async def first_since(tx: Transaction, flow_key: int, since: datetime) -> int:
     return (before or 0) + 1
 
 
-async def heard_of(
+async def changes_heard(
     tx: Transaction, flow_key: int, ids: Collection[int]
 ) -> dict[int, dict[str, int]]:
     """By message: the newest event of each kind by which a stream reported a change of it."""

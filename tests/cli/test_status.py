@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from rich.cells import cell_len
 
-from archiver.cli.measures import SILENCE, told_bytes, told_count, told_seconds, told_share
+from archiver.cli.measures import SILENCE, format_bytes, format_count, format_seconds, format_share
 from archiver.cli.terminal import make_safe
 from archiver.store.reading import Count
 from tests.cli.conftest import OnTerminal, Run
@@ -211,19 +211,19 @@ def test_a_table_of_a_command_that_is_cut_short_is_no_error(
     [(-1, "0s"), (0.9, "0s"), (59, "59s"), (60, "1m 0s"), (3723, "1h 2m"), (90000, "1d 1h")],
 )
 def test_durations_have_two_units(seconds: float, told: str) -> None:
-    assert told_seconds(seconds) == told
+    assert format_seconds(seconds) == told
 
 
 def test_numbers_do_not_claim_more_than_is_known() -> None:
-    assert told_count(Count(123456)) == "123,456"
-    assert told_count(Count(123456, exact=False)) == "~120,000"
-    assert [told_share(share) for share in (None, 0.0, 0.99999, 1.0)] == [
+    assert format_count(Count(123456)) == "123,456"
+    assert format_count(Count(123456, exact=False)) == "~120,000"
+    assert [format_share(share) for share in (None, 0.0, 0.99999, 1.0)] == [
         "?",
         "0.00%",
         "99.99%",
         "100%",
     ]
-    assert [told_bytes(size) for size in (999, 1500, 8_124_095, 2e13)] == [
+    assert [format_bytes(size) for size in (999, 1500, 8_124_095, 2e13)] == [
         "999 B", "1.5 kB", "8.12 MB", "20.0 TB"
     ]  # fmt: skip
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from archiver import daemon
 from archiver.domain.coverage import Ranges
-from archiver.ingest.ends import EndUntold, find_end
+from archiver.ingest.ends import EndUnknown, find_end
 from archiver.ingest.roster import Roster
 from archiver.ingest.source import Source
 from archiver.simulator.entities import Timeline
@@ -39,7 +39,7 @@ def test_what_is_listed_beyond_all_is_no_end(known, distance):
     async def is_beyond(_: int) -> bool:
         return True
 
-    with pytest.raises(EndUntold):
+    with pytest.raises(EndUnknown):
         asyncio.run(find_end(known, known + distance, is_beyond))
 
 

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
-from archiver.ingest.looks import Difference, Look, compare, kept_otherwise
+from archiver.ingest.looks import Difference, Look, compare, stored_differently
 from archiver.store.coverage import Standing
 from archiver.store.verifying import Seen
 from tests.ingest.arriving import NOW, frame, listed
@@ -146,9 +146,9 @@ def test_what_is_listed_otherwise_than_it_is_stored_is_found_unless_something_ne
 ):
     (arrival,) = arrivals = [listed(frame(5, **{"sent": 0, "content": "a", **now}), 1, as_of=7)]
     stored = replace(WAS, sent_at=datetime.fromtimestamp(0, UTC))
-    assert kept_otherwise(arrivals, {5: stored}) == ([5] if is_otherwise else [])
-    assert kept_otherwise(arrivals, {5: replace(stored, as_of=8)}) == []
-    assert kept_otherwise([arrival], {}) == []
+    assert stored_differently(arrivals, {5: stored}) == ([5] if is_otherwise else [])
+    assert stored_differently(arrivals, {5: replace(stored, as_of=8)}) == []
+    assert stored_differently([arrival], {}) == []
 
 
 def test_only_what_is_deleted_by_now_and_was_not_listed_has_vanished():

@@ -9,16 +9,16 @@ from archiver.ingest.tally import AccountTally, Tally
 from archiver.observing.health import (
     Observed,
     ProcessTally,
-    ailments,
     captures_any,
     is_alive,
+    problems,
     summarize,
 )
 from tests.observing.conftest import NOW
 
 
 async def test_one_that_captures_ails_from_nothing(observed: Observed) -> None:
-    assert ailments(observed, now=NOW) == []
+    assert problems(observed, now=NOW) == []
     assert is_alive(observed, now=NOW)
     assert summarize(observed, now=NOW) == (
         "capturing 2 flows on 1 stream, 0 events since the start"
@@ -31,7 +31,7 @@ async def test_one_whose_flows_others_capture_ails_from_nothing_and_says_so(
     account = observed.tally.accounts["work"]
     account.paths, account.elsewhere = {}, 2
     account.links.clear()
-    assert ailments(observed, now=NOW) == []
+    assert problems(observed, now=NOW) == []
     assert summarize(observed, now=NOW) == "other daemons capture 2 flows; ready to take over"
 
 
@@ -91,7 +91,7 @@ async def test_each_thing_that_keeps_it_from_capturing_is_told(
     observed: Observed, befall: Callable[[Observed], None], told: str
 ) -> None:
     befall(observed)
-    assert ailments(observed, now=NOW) == [told]
+    assert problems(observed, now=NOW) == [told]
     assert summarize(observed, now=NOW) == f"not capturing: {told}"
 
 
@@ -111,7 +111,7 @@ async def test_without_a_flow_there_is_no_head_to_match(observed: Observed) -> N
     account = observed.tally.accounts["work"]
     account.paths = {}
     account.matched_at.clear()
-    assert ailments(observed, now=NOW) == []
+    assert problems(observed, now=NOW) == []
 
 
 async def test_an_account_that_is_refused_does_not_keep_the_others_from_being_captured(
@@ -120,7 +120,7 @@ async def test_an_account_that_is_refused_does_not_keep_the_others_from_being_ca
     other = AccountTally(name="club", state="locked out")
     both = replace(observed, tally=Tally(accounts={**observed.tally.accounts, "club": other}))
     both.tally.turned(now=NOW - 0.2)
-    assert ailments(both, now=NOW) == ["account club: Flowdock refuses its token"]
+    assert problems(both, now=NOW) == ["account club: Flowdock refuses its token"]
     assert captures_any(both, now=NOW)
     refused(both)
     assert not captures_any(both, now=NOW)
@@ -134,16 +134,16 @@ async def test_what_ails_another_process_of_the_daemon_ails_the_daemon(observed:
         ProcessTally(number=3, is_well=True, status="capturing 7 flows"),
     ]
     observed = replace(observed, processes=others)
-    assert ailments(observed, now=NOW) == ["process 2: starting"]
+    assert problems(observed, now=NOW) == ["process 2: starting"]
     others[0].status = "not capturing: nothing has been written yet"
-    assert ailments(observed, now=NOW) == ["process 2: nothing has been written yet"]
+    assert problems(observed, now=NOW) == ["process 2: nothing has been written yet"]
     assert summarize(observed, now=NOW) == (
         "capturing 2 flows on 1 stream, 0 events since the start; "
         "process 2: not capturing: nothing has been written yet; process 3: capturing 7 flows"
     )
     assert captures_any(observed, now=NOW)
     others[0].is_well, others[0].status = True, "capturing 1 flow"
-    assert ailments(observed, now=NOW) == []
+    assert problems(observed, now=NOW) == []
     assert summarize(observed, now=NOW) == (
         "capturing 2 flows on 1 stream, 0 events since the start; "
         "process 2: capturing 1 flow; process 3: capturing 7 flows"

@@ -58,7 +58,7 @@ async def test_the_newest_that_the_service_told_is_looked_for_among_the_newest(
         await apply(engine, Batch(now=NOW, arrivals=arrivals))
         async with transaction(engine) as tx:
             assert await journal.newest(tx) == {told: 3, long_ago: 4, never: 3, often: 3}
-            assert await journal.newest_told(tx) == {told: 1, often: 2}
+            assert await journal.newest_from_service(tx) == {told: 1, often: 2}
 
 
 def imported(id_: int, flow_key: int) -> Arrival:

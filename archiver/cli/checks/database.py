@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from archiver.cli.checks.clock import check_clock
 from archiver.cli.checks.result import Result, ok, warning, wrong
 from archiver.cli.database import Place, connect, private_home, serve_database
-from archiver.cli.measures import told_bytes
+from archiver.cli.measures import format_bytes
 from archiver.embedded.home import is_made, require_usable
 from archiver.errors import ArchiverError
 from archiver.settings import Settings
@@ -96,7 +96,7 @@ async def _of_writing(engine: Engine) -> AsyncIterator[Result]:
 
 def _of_server(found: Inspection, place: Place) -> Iterator[Result]:
     where = "a private server" if place.private else f"as {found.user} in {found.database}"
-    about = f"PostgreSQL {found.version}, {where}, {told_bytes(found.database_bytes)}"
+    about = f"PostgreSQL {found.version}, {where}, {format_bytes(found.database_bytes)}"
     if found.version_number < OLDEST:
         yield wrong("database", about, "PostgreSQL 15 or newer is needed")
     elif found.encoding != "UTF8":

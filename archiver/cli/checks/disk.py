@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 
 from archiver.cli.checks.result import Result, ok, warning, wrong
-from archiver.cli.measures import told_bytes
+from archiver.cli.measures import format_bytes
 from archiver.settings import Settings
 
 LITTLE_BYTES = 2_000_000_000
@@ -25,7 +25,7 @@ def check_disk(settings: Settings) -> Iterator[Result]:
     if not place.is_dir():
         return
     free = shutil.disk_usage(place).free
-    about = f"{told_bytes(free)} free for {settings.data_dir}"
+    about = f"{format_bytes(free)} free for {settings.data_dir}"
     mend = "free some space, or set ARCHIVER_DATA_DIR to a directory on another disk"
     if free < NONE_BYTES:
         yield wrong("disk", about, mend)

@@ -15,7 +15,7 @@ from archiver.cli.progress import Tell
 from archiver.cli.tables import counted
 from archiver.daemon import utc_now
 from archiver.errors import ArchiverError
-from archiver.flowdock.breaks import what_said
+from archiver.flowdock.breaks import reason_of
 from archiver.flowdock.client import Client
 from archiver.flowdock.clock import host_time
 from archiver.flowdock.refusals import FlowRefused, TokenRefused
@@ -81,7 +81,7 @@ async def _look(means: Means, tell: Tell) -> AsyncIterator[Result]:
         joined = [flow.path for flow in await client.flows() if flow.joined and not flow.disabled]
         private = [one.path for one in await client.conversations()] if account.private else []
     except UNANSWERED as error:
-        yield wrong("flows", f"{account.name}: cannot list them: {what_said(error)}")
+        yield wrong("flows", f"{account.name}: cannot list them: {reason_of(error)}")
         return
     wanted = [path for path in joined if account.wants(path)]
     for result in _of_patterns(account, joined, wanted):
@@ -131,7 +131,7 @@ async def _unreadable(client: Client, paths: list[str], tell: Tell) -> list[Resu
         except FlowRefused as refusal:
             found[path] = wrong("flows", str(refusal))
         except UNANSWERED as error:
-            found[path] = wrong("flows", f"cannot read {path}: {what_said(error)}")
+            found[path] = wrong("flows", f"cannot read {path}: {reason_of(error)}")
         done += 1
         tell(done / len(paths), path)
 

@@ -13,7 +13,7 @@ NAMES = tuple(name for name in (*FIELDS, HISTORY) if len(name) >= SHORTEST)
 """Without the shorter ones, which are similar to too many words."""
 
 
-def told_misspelt(query: Query) -> Iterator[str]:
+def misspelt_filters(query: Query) -> Iterator[str]:
     """Hints about words that begin almost like a filter.
 
     They are still searched for as words: people search for ``std::vector`` and ``http://host``.
