@@ -1,6 +1,6 @@
-"""A writer that can be killed: it archives the same story again and again from the beginning.
+"""A writer that can be killed: it archives the same story over and over.
 
-Run as a program it is told the database and the key of the flow, and goes on until it is killed.
+Run as a program, it takes a database and the key of a flow, and goes on until it is killed.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ SENTENCES = 12
 
 
 def chapter(number: int, flow_key: int) -> Batch:
-    """Messages, changes of them and of those before, a listing of the first; and the claim."""
+    """Messages, changes of them and of earlier ones, a listing of the first; and the claim."""
     first = number * SENTENCES + 1
     last = first + SENTENCES - 1
     frames = [frame(id_, content=f"sentence {id_}") for id_ in range(first, first + 6)]

@@ -1,7 +1,7 @@
-"""Arrivals to archive, made by hand or drawn at random, and a database to see what became of them.
+"""Arrivals to archive, made by hand or drawn at random, and ways to see what became of them.
 
-`hearsay` draws what nobody guarantees: any mixture of forms, listings and mutations of a few
-messages, consistent or not. Whatever it is, the rows must not depend on how it arrived.
+`hearsay` draws what no service guarantees: any mixture of forms, listings and mutations of a few
+messages, consistent or not. Whatever it draws, the rows must not depend on how it arrived.
 """
 
 import asyncio
@@ -36,12 +36,12 @@ LONG_AGO = datetime(2010, 1, 1, tzinfo=UTC)
 FEW = settings(
     max_examples=25,
     deadline=None,
-    # To shrink what fails in a database takes minutes, and it is small as it is.
+    # Shrinking a failure takes minutes with a database, and the examples are small as they are.
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=list(HealthCheck),
     database=None,
 )
-"""How a law of what a database holds is tried."""
+"""Settings for properties whose examples are written to a database."""
 
 
 def frame(id_: int, event: str = "message", **fields: Any) -> bytes:
@@ -64,12 +64,12 @@ def tag_change(
 
 
 def streamed(payload: bytes, flow_key: int, *, at: datetime = NOW) -> Arrival:
-    """*payload* as it came by a stream."""
+    """*payload* as it came on a stream."""
     return _arrival(payload, decode(payload), flow_key, at)
 
 
 def listed(payload: bytes, flow_key: int, *, as_of: int, at: datetime = NOW) -> Arrival:
-    """*payload* as a page showed it when the flow was known to have come to *as_of*."""
+    """*payload* as a page showed it when *as_of* was the newest known id of the flow."""
     arrival = _arrival(payload, decode_listed(payload), flow_key, at)
     return replace(arrival, witness="list", origin="list acme/main", listed_as_of=EventId(as_of))
 
@@ -92,7 +92,7 @@ def _arrival(payload: bytes, decoded: Decoded, flow_key: int, at: datetime) -> A
 
 
 async def new_flow(engine: Engine) -> int:
-    """The key of a flow that nobody has written to."""
+    """The key of a new flow, which has no events."""
     name = FlowId(uuid4().hex)
     async with transaction(engine) as tx:
         return (await directory.name_flows(tx, [name], now=NOW))[name]
@@ -100,7 +100,7 @@ async def new_flow(engine: Engine) -> int:
 
 @contextmanager
 def running(database_url: str, *, engines: int = 1) -> Iterator[tuple[Any, ...]]:
-    """A function that runs coroutines, and *engines* to the database, for laws and other tests."""
+    """Give a function that runs coroutines, and so many *engines* connected to the database."""
     made = [create_engine(database_url) for _ in range(engines)]
     with asyncio.Runner() as runner:
         try:
@@ -132,7 +132,7 @@ def query(database_url: str, statement: str, *parameters: object) -> list[tuple[
 
 
 def waits_for_lock(database_url: str, *, sessions: int = 1) -> bool:
-    """Tell whether so many sessions wait for what another holds."""
+    """Tell whether at least so many sessions wait for a lock."""
     waiting = """
         SELECT FROM pg_stat_activity
         WHERE wait_event_type = 'Lock' AND datname = current_database()
@@ -155,12 +155,12 @@ def fail_to_journal(database_url: str, id_: int, *, state: str) -> None:
 
 @dataclass(frozen=True)
 class Heard:
-    """A frame as it came, in whatever flow."""
+    """A frame as it was received, for any flow."""
 
     payload: bytes
     seconds: int
     as_of: int | None = None
-    """Of a listing; None on the stream."""
+    """The position of a listing; None on a stream."""
 
     def arrival(self, flow_key: int) -> Arrival:
         at = NOW + timedelta(seconds=self.seconds)
@@ -171,7 +171,7 @@ class Heard:
 
 @dataclass(frozen=True)
 class Gone(Heard):
-    """A message of which Show Message said that there is none."""
+    """A message that Show Message could not find."""
 
     id: int = 0
 
@@ -182,7 +182,7 @@ class Gone(Heard):
 
 
 def together(heard: Iterable[Heard], flow_key: int) -> Batch:
-    """*heard* as one batch, written when all of it had been said."""
+    """*heard* as one batch, written after all of it was received."""
     arrivals = [one.arrival(flow_key) for one in heard]
     return Batch(now=NOW + timedelta(minutes=1), arrivals=arrivals)
 
@@ -190,13 +190,13 @@ def together(heard: Iterable[Heard], flow_key: int) -> Batch:
 MESSAGES = (1, 2)
 TAGS = ("todo", "Bug", ":unread:2", "ÄPFEL")
 DATES = (None, "1970-01-01T00:00:02Z", *(f"2020-01-01T00:00:0{n}Z" for n in (1, 2)))
-"""Of threads: an export has one of 1970."""
+"""Dates of threads; the one of 1970 is as exports have it."""
 _tags = st.lists(st.sampled_from(TAGS), unique=True, max_size=2)
 
 
 @st.composite
 def _shown(draw: st.DrawFn) -> bytes:
-    """One of the forms in which a message is shown; few enough to come again."""
+    """One of the forms in which a message is shown; they are so few that repeats occur."""
     edited = draw(st.sampled_from([None, None, SENT + 5, SENT + 11]))
     kind = draw(st.sampled_from(["message", "message", "vcs", "flow-rename"]))
     fields: dict[str, Any] = {
@@ -229,7 +229,7 @@ def _mutation(draw: st.DrawFn) -> bytes:
                 changes["updated_tags"] = draw(_tags)
             return frame(id_, "message-edit", content=changes, **sent)
         case "tags":
-            # Spaces make another form that says the same.
+            # White space makes another form that says the same.
             spaces = b" " * draw(st.integers(0, 1))
             return tag_change(id_, target, add=draw(_tags), remove=draw(_tags)) + spaces
         case "react":
@@ -251,7 +251,7 @@ def _mutation(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def hearsay(draw: st.DrawFn) -> list[Heard]:
-    """What is heard: a few payloads, each any number of times, by streams and in listings."""
+    """What is received: a few payloads, each any number of times, on streams and in listings."""
     payloads = draw(st.lists(_shown(), min_size=1, max_size=3))
     payloads += draw(st.lists(_mutation(), max_size=3))
     as_of = st.none() | st.integers(0, 15)
@@ -265,7 +265,7 @@ def hearsay(draw: st.DrawFn) -> list[Heard]:
 
 @st.composite
 def cut(draw: st.DrawFn, heard: Sequence[Heard]) -> list[list[Heard]]:
-    """*heard* in any order, as batches of any size."""
+    """*heard* in any order, cut into batches of any size."""
     shuffled = draw(st.permutations(heard))
     ends = sorted(draw(st.lists(st.integers(0, len(heard)), max_size=4)))
     pieces = [shuffled[a:b] for a, b in pairwise([0, *ends, len(heard)])]

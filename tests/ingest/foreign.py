@@ -5,7 +5,7 @@ from tests.ingest.arriving import frame, streamed
 
 
 def foreign(flow_key: int) -> list[Arrival]:
-    """All of it is kept: as an event, as a signal or with the rejects."""
+    """Arrivals that must all be kept: as an event, as a signal or as a reject."""
     deep = b"[" * 399 + b"]" * 399
     frames = [
         frame(2, content="\x00 \ud800 \uffff \U0001f600"),

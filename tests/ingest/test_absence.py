@@ -1,4 +1,4 @@
-"""What vanished by itself is marked, what vanished in bulk is not, however pages cut it."""
+"""A few vanished messages are marked as deleted, a bulk of them is not, however pages are cut."""
 
 import asyncio
 import dataclasses
@@ -39,11 +39,11 @@ _rows = st.lists(
     min_size=1,
     max_size=9,
 )
-"""Messages of a flow: so many that are there or not, all of them in the inbox or none."""
+"""Runs of messages: their state, whether they are inbox items, and how many there are."""
 
 
 class Flow:
-    """A flow that is held by an archive, and of which the service has only a part."""
+    """A flow of which an archive holds everything, and the service only a part."""
 
     def __init__(self, rows: Sequence[tuple[str, bool, int]]) -> None:
         states = [(state, is_inbox) for state, is_inbox, many in rows for _ in range(many)]
@@ -61,7 +61,7 @@ class Flow:
         return [one for one in side if with_inbox or not one.is_inbox][:MASS]
 
     def look_at(self, first: int, last: int) -> None:
-        """List a part of it, and mark what has vanished by itself."""
+        """List a part of the flow, and mark as deleted what has vanished, except in bulk."""
         held = self.held[first : last + 1]
         listed = {one.id for one in held} & self.there
         looking = sort_out(held, listed, show=self.show, beside=self.beside)
@@ -76,7 +76,7 @@ class Flow:
         return {one.id for one in self.held if one.is_deleted and not one.is_removed}
 
     def by_themselves(self) -> set[int]:
-        """What is in no row of more than MASS that are gone, in the flow or in its chat."""
+        """What is gone, except in runs of more than MASS messages, in the flow or in its chat."""
         bulk: set[int] = set()
         for lane in (self.held, [one for one in self.held if not one.is_inbox]):
             for is_there, row in groupby(lane, lambda one: one.id in self.there):
@@ -93,7 +93,7 @@ def test_what_is_marked_does_not_depend_on_how_pages_cut_the_flow(rows, data):
     size = len(flow.held)
     cuts = sorted(data.draw(st.sets(st.integers(1, size - 1), max_size=6))) if size > 1 else []
     pages = [(first, last - 1) for first, last in pairwise([0, *cuts, size])]
-    # Again and again, in any order: so do restarts, and two daemons.
+    # Each page is listed repeatedly, in any order, as after restarts or by two daemons.
     for page in data.draw(st.permutations(pages)) + data.draw(st.permutations(pages)):
         flow.look_at(*page)
     assert flow.marked() == flow.by_themselves()
@@ -128,9 +128,9 @@ async def test_what_comes_back_while_it_is_asked_for_is_not_marked():
 async def archived(
     database_url: str, *, integrations: bool = False, held: int = 60
 ) -> AsyncIterator[tuple[Simulator, Source, int, list[int]]]:
-    """A flow of 60 messages, of which the first are *held* by an archive; and their ids.
+    """A flow of 60 messages, of which an archive holds the first *held*; and all their ids.
 
-    With *integrations*, every third is an item.
+    With *integrations*, every third message is an inbox item.
     """
     async with Simulator.start(flows=1, listing_delay_seconds=0) as flowdock:
         flow, me = flowdock.world.flows[0], flowdock.me
@@ -185,7 +185,7 @@ async def test_inbox_items_that_outlive_a_bulk_do_not_hide_it(database_url):
 
 
 async def test_what_another_flow_holds_is_neither_missed_nor_next_to_what_is(database_url):
-    """Each flow counts its ids for itself."""
+    """Each flow has ids of its own."""
     async with archived(database_url) as (flowdock, source, flow_key, ids):
         other, last = await arriving.new_flow(source.engine), ids[-1]
         beyond = [arriving.frame(last + step) for step in range(1, MASS + 2)]
@@ -202,7 +202,7 @@ HOLLOW = Fault(kind="hollow", on="rest", path="*/messages", frames=100)
 
 
 async def test_a_page_that_lacks_what_is_there_proves_nothing(database_url):
-    """Ask with what is held, of a service whose index is behind."""
+    """The archive holds messages that the page of a service with an outdated index lacks."""
     async with archived(database_url, held=5) as (flowdock, source, flow_key, ids):
         flowdock.faults.add(HOLLOW)
         wrong = await source.ask(flow_key, 1, ids[-1], newest=False, purpose="backfill")

@@ -1,4 +1,4 @@
-"""What is asked for next: all of what is missing, once at a time, newest first."""
+"""What is asked for next: all that is missing, each range once at a time, newest first."""
 
 import pytest
 from hypothesis import given
@@ -22,7 +22,7 @@ _gaps = st.dictionaries(
 
 
 def all_of(agenda: Agenda) -> list[tuple[int, int, int]]:
-    """Take everything that is open, as flow, first and last."""
+    """Take all slices that are open, as flow, first and last id."""
     slices = []
     while one := agenda.take():
         slices.append((one.flow_key, one.first, one.last))
@@ -124,7 +124,7 @@ def test_what_was_done_after_the_ledger_was_read_is_not_handed_out_again():
 
 
 def failed(agenda: Agenda, flow_key: int, missing: Ranges, *, now: float) -> float:
-    """For how long rests what was asked for and failed at once."""
+    """How long a range rests after a request for it that failed at once."""
     return agenda.rest(flow_key, missing, asked_at=now, now=now)
 
 
@@ -170,7 +170,7 @@ def test_where_nothing_is_paged_side_by_side_a_gap_is_the_newest_and_the_rest():
 
 
 def audited(gaps: dict[int, Ranges], *, ids: int, messages: int) -> list[tuple[int, int, int]]:
-    """What is handed out where the ledger is read again before each slice, until all is done."""
+    """All slices in turn, where the ledger is read again before each, until nothing is missing."""
     agenda = Agenda(side_by_side=False)
     handed: list[tuple[int, int, int]] = []
     for flow_key in gaps:

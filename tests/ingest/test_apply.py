@@ -44,7 +44,7 @@ POISONS: dict[str, dict[str, Any]] = {
 
 
 class Archive:
-    """A flow of its own, to apply batches to and to look at."""
+    """A flow of its own, to apply batches to and to inspect."""
 
     def __init__(self, url: str, run: Any, engine: Any) -> None:
         self.url = url
@@ -126,7 +126,7 @@ def test_what_cannot_be_set_aside_either_is_raised(archive):
 
 
 def test_what_is_brought_in_is_doubted_together_with_it_also_where_postgres_refuses_a_part(archive):
-    """Whoever is killed after a part of it has told of that all that is to be listed again."""
+    """A kill may come after any of the transactions, so each of them also raises the doubts."""
     with psycopg.connect(archive.url) as db:
         db.execute("CREATE TABLE public.opening (xid xid)")
         db.execute(
@@ -383,9 +383,9 @@ def test_a_listing_that_shows_what_a_stream_did_not_bring_has_the_whole_flow_lis
     streams = Standing(streamed=Ranges(((1, 5),)), listed=Ranges(((6, 9),)), due=9)
     archive.apply(streamed(frame(1), key), streamed(frame(5), key), gains={key: streams})
     archive.apply(listed(frame(7), key, as_of=9))
-    assert archive.doubts() == []  # in a listed range it was listed late, which is no wonder
+    assert archive.doubts() == []  # 7 is in a listed range: a listing may lag
     archive.apply(listed(frame(5, edited=6000), key, as_of=9))
-    assert archive.doubts() == []  # the stream has brought it, in another form
+    assert archive.doubts() == []  # the stream brought the message, in another form
     archive.apply(listed(frame(3), key, as_of=9))
     assert archive.doubts() == [(1, 9)]
 
@@ -426,7 +426,7 @@ def test_what_is_listed_again_later_counts_from_then_on_though_nothing_was_said_
 
 
 def test_an_old_message_that_is_listed_shows_its_thread_as_it_is_by_now(archive):
-    """What renamed it was heard once, and not the second time."""
+    """The thread was renamed twice, and only the first event was heard."""
 
     def thread(title: str, *, minute: int) -> dict[str, str]:
         return {"id": "t", "title": title, "updated_at": f"2020-01-01T00:{minute:02}:00.000Z"}

@@ -1,4 +1,4 @@
-"""What the backfill makes of answers that are none. Time is that of a loop whose clock jumps."""
+"""What the backfill does without proper answers. The loop's clock jumps to the next timer."""
 
 import asyncio
 from bisect import bisect_left, bisect_right
@@ -23,7 +23,7 @@ LOST, KEPT = 1, 2
 
 
 class Service:
-    """Two flows with five messages each; one of them was left a moment ago."""
+    """Two flows with five messages each; the account has just left one of them."""
 
     def __init__(self) -> None:
         self.paths = {LOST: "acme/lost", KEPT: "acme/kept"}
@@ -48,7 +48,7 @@ class Service:
 
 
 class Silent(Service):
-    """Of one flow it tells nothing in time."""
+    """A service that does not answer in time for one flow."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Silent(Service):
 
 
 class Hiccup(Service):
-    """It gives no page of one flow at first, by the status *status*."""
+    """A service that at first refuses the pages of one flow with the status *status*."""
 
     def __init__(self, status: int) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Hiccup(Service):
 
 
 class Long(Service):
-    """One flow of very many messages; it counts the pages, and those that each worker asks for."""
+    """One flow of very many messages; it counts the pages that each worker asks for."""
 
     def __init__(self, ids: Iterable[int]) -> None:
         self.paths = {KEPT: "acme/kept"}
@@ -107,7 +107,7 @@ class Long(Service):
 
 
 class Away(Long):
-    """It gives no page to any worker once, after a few pages."""
+    """A service that refuses each worker one page, after its first two."""
 
     @override
     async def ask(self, flow_key: int, *asked: object, **options: object) -> Reading:
@@ -119,11 +119,11 @@ class Away(Long):
         return await super().ask(flow_key, *asked, **options)
 
     async def fail(self, *_: object, **__: object) -> None:
-        """It is noted nowhere."""
+        """Record nothing."""
 
 
 class Doubted(Service):
-    """Two flows of 9,000 messages each, one after the other, all of them doubted."""
+    """Two flows of 9,000 messages each, all of them doubted."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -159,14 +159,14 @@ def fill(service: Service, *, workers: int = 1) -> None:
 
 
 def filled(service: Long) -> Counter[object]:
-    """The pages of *service*, by the worker that asked for them, once nothing is missing."""
+    """The number of pages of *service* by worker, once nothing is missing."""
     fill(service, workers=4)
     assert not service.missing[KEPT]
     return service.pages
 
 
 def test_what_is_sparse_further_back_is_not_asked_for_in_many_empty_pages():
-    """As a private conversation, of which the numbers grow with all that is said anywhere."""
+    """Like a private conversation, whose ids grow with all that is said anywhere on the service."""
     lately = range(9_000_000_000, 9_000_100_000, 100)
     before = range(1_000_000, 9_000_000_000, 90_000_000)
     assert filled(Long([*lately, *before])).total() < 100
@@ -219,7 +219,7 @@ def test_an_audit_lists_no_flow_to_its_beginning_before_what_is_newer_in_another
 
 
 def test_doubts_that_no_listing_can_lift_yet_are_doubts_all_the_same():
-    """Else more and more flows would be doubted while they wait."""
+    """Otherwise the audit would doubt more and more flows while these wait."""
     desk = Desk("audit")
     early = Wanting(missing=Ranges(), doubted=Ranges(), due=5, epoch=1, is_early=True)
     assert desk.choose({KEPT: early}) == {KEPT: Ranges()}

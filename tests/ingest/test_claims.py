@@ -1,4 +1,4 @@
-"""What streams prove: never more than what was written, whatever happens to them."""
+"""What streams prove: never more than was written, whatever happens to them."""
 
 import json
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ def began(*, at: float, connection: int = 1) -> Began:
 
 
 def told(kind: str, *, at: float, flow_key: int = 1, connection: int = 1) -> Came:
-    """A signal about the account and a flow, as it comes on the stream of private messages."""
+    """A signal about the account and a flow, as it arrives on the stream of private messages."""
     signal = {"event": kind, "user": 1, "content": {"id": "f", "open": True}}
     return Came(connection, at, [streamed(json.dumps(signal).encode(), flow_key)])
 
@@ -54,7 +54,7 @@ def test_what_comes_while_the_connection_is_young_may_be_a_replay():
 
 
 def test_a_replay_that_begins_late_begins_no_claim():
-    """Frames are sent in 2020; the service's clock tells when the connection was opened."""
+    """An event sent before the opening may be a replay, however late it arrives."""
     opened = datetime.fromtimestamp(SENT / 1000, UTC)
     later = [frame(id_, sent=SENT + id_ * 1000) for id_ in (1, 2, 3)]
     items = [
@@ -72,7 +72,7 @@ def test_a_replay_that_begins_late_begins_no_claim():
 
 
 def test_what_is_of_an_unknown_kind_is_not_claimed_unless_it_was_never_stored():
-    """It may be a message, as a listing would show it."""
+    """An event of an unknown kind may be a message, which a listing would show."""
     kinds = [streamed(frame(id_, "weather", **of), 1) for id_, of in ((6, {}), (7, NEVER_STORED))]
     items = [began(at=0), came(5, at=2), Came(1, 3, kinds), came(8, at=4)]
     assert claimed(*items) == {1: Ranges(((5, 5), (7, 8)))}
@@ -137,7 +137,7 @@ def test_not_all_that_cannot_be_kept_has_all_listed_anew_but_the_last_of_it():
 
 
 def test_what_comes_of_flows_that_a_connection_was_not_opened_for_proves_nothing():
-    """Nobody knows how much of them it brings."""
+    """Nobody knows how much of such a flow the connection brings."""
     items = [began(at=0), came(5, at=2, flow_key=3), came(9, at=3, flow_key=3), came(7, at=3)]
     assert claimed(*items) == {1: Ranges(((7, 7),))}
 
@@ -164,7 +164,7 @@ def private(id_: int) -> bytes:
 
 @pytest.mark.parametrize("kind", ["flow-remove", "flow-add"])
 def test_nothing_is_proven_across_leaving_and_joining_a_flow(kind):
-    """The signals come on another connection than what is said in the flow."""
+    """The signals come on another connection than the flow's events."""
     items: list[Item] = [began(at=0), began(at=0, connection=2)]
     items += [came(5, at=2), came(6, at=2, flow_key=2)]
     claims = Claims(settling_seconds=SETTLING)
@@ -176,7 +176,7 @@ def test_nothing_is_proven_across_leaving_and_joining_a_flow(kind):
 
 
 def test_nothing_is_proven_across_leaving_and_joining_a_flow_before_anything_was_heard_of_it():
-    """What was said before, and is heard late, may lie on the other side of what was missed."""
+    """An event sent before the absence may arrive after it, with ids missed in between above it."""
     items: list[Item] = [began(at=0), began(at=0, connection=2)]
     items += [told(kind, at=4, connection=2) for kind in ("flow-remove", "flow-add")]
     items += [came(5, at=4.1), came(7, at=4.3), came(9, at=6), came(12, at=7)]
@@ -201,7 +201,7 @@ OTHERS = [
 
 @pytest.mark.parametrize("told", [BLOCKED, JOINED, OF_2013, BLOCK, JOIN])
 def test_nor_is_it_where_the_flow_alone_tells_of_that(told):
-    """Private messages come on a stream of another daemon, or on none."""
+    """The stream of private messages may be another daemon's, or nobody's."""
     claims = Claims(settling_seconds=SETTLING)
     claims.note([began(at=0), came(5, at=2)])
     assert claims.note([Came(1, 4, [streamed(frame(6, **told), 1)])]) == {1}
@@ -255,7 +255,7 @@ def test_a_refused_event_is_not_claimed_by_a_connection_that_ended_meanwhile():
 
 @st.composite
 def happenings(draw):
-    """What comes of two connections, in the order of time; each id is sent once to each."""
+    """What arrives on two connections, in the order of time; ids are unordered and may repeat."""
     at = 0.0
     items: list[Item] = []
     for _ in range(draw(st.integers(1, 30))):
@@ -303,7 +303,7 @@ def test_both_ends_of_what_is_claimed_were_written_and_nothing_refused_is_in_it(
 
 
 def test_after_input_that_could_not_be_placed_claims_begin_when_it_has_settled():
-    """What could not be placed may be the event between two that came out of order."""
+    """The input that could not be placed may be an event between two that came out of order."""
     items = [began(at=0), came(10, at=5), unreadable(at=5.1), came(12, at=5.2), came(14, at=6.2)]
     assert claimed(*items) == {1: Ranges(((14, 14),))}
 

@@ -1,4 +1,4 @@
-"""Which streams are followed, while others of the same flows still end."""
+"""Which streams are followed while earlier ones of the same flows are still ending."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -25,7 +25,7 @@ from tests.test_daemon import settings_for, until
 async def connecting(
     database_url: str, follow: Follow, *, private: bool
 ) -> AsyncIterator[tuple[Connections, Roster, AccountTally]]:
-    """What follows the streams of an account with one flow."""
+    """The connections of an account with one flow, and its roster and tally."""
     async with (
         Simulator.start(flows=1) as flowdock,
         connect(database_url) as engine,
@@ -76,7 +76,7 @@ async def test_a_stream_may_take_longer_to_end_than_the_one_after_it(database_ur
         me = UserId("1")
         await connections.deal_out({1: "acme/main"}, me, group)
         await until(lambda: tally.opened == 1)
-        await connections.deal_out({2: "acme/main"}, me, group)  # which is another flow by now
+        await connections.deal_out({2: "acme/main"}, me, group)  # by now another flow's path
         await until(lambda: tally.opened == 2)
         await connections.deal_out({}, me, group)
         assert len(tally.links) == 1
@@ -85,7 +85,7 @@ async def test_a_stream_may_take_longer_to_end_than_the_one_after_it(database_ur
 
 
 async def test_a_flow_whose_stream_is_refused_does_not_cost_private_messages_theirs(database_url):
-    """It can be read nevertheless, so it stays among those that are wanted."""
+    """The flow can still be read, so it stays among the flows that are wanted."""
     opened = []
 
     async def follow(shard: Shard) -> AsyncGenerator[Occurrence, None]:

@@ -1,4 +1,4 @@
-"""What is told of an account that cannot be asked, and that the others go on."""
+"""What is reported of an account that cannot be asked, and that other accounts go on."""
 
 import aiohttp
 import pytest

@@ -1,4 +1,4 @@
-"""How far a flow has come is found, whatever its newest messages hold."""
+"""The newest id of a flow is found, whatever its newest messages hold."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -44,7 +44,7 @@ def test_what_is_listed_beyond_all_is_no_end(known, distance):
 
 
 class Look:
-    """An archive without anything, and a flow of some messages to look at."""
+    """An empty archive, and a flow of some messages to look at."""
 
     def __init__(self, flowdock: Simulator, source: Source, roster: Roster, url: str) -> None:
         self.source, self.roster, self.url = source, roster, url
@@ -53,14 +53,14 @@ class Look:
         self.ids = [one.id for one in self.timeline]
 
     def spoil(self, newest: int) -> None:
-        """Have so many of the newest messages listed in a way that nobody understands."""
+        """Make the service list the last *newest* messages in a form that cannot be read."""
         for id_ in self.ids[-newest:]:
             message = self.timeline.get(id_)
             assert message is not None
             message.encoded = UNREADABLE
 
     async def fill(self) -> None:
-        """Settle what is known to be there, and ask for all of it."""
+        """Wait until the known ids have settled, and list all of the flow."""
         await asyncio.sleep(self.source.heads.settling_seconds)
         await self.source.wanting()
         head = self.source.heads.newest(self.flow_key)
@@ -119,7 +119,7 @@ async def test_what_was_found_beyond_is_not_looked_for_again(look):
 
 
 async def test_that_nobody_can_tell_how_far_a_flow_has_come_is_noted(look):
-    """Its newest message cannot be read, and is listed whatever is asked for."""
+    """The newest message cannot be read, and the service lists it whatever range is asked for."""
     look.spoil(1)
     page = look.source.client.page
 

@@ -1,4 +1,4 @@
-"""Files are fetched once, kept whole, and told when they are not."""
+"""Files are fetched once and kept whole, and those that are not kept are reported."""
 
 import asyncio
 import hashlib
@@ -61,7 +61,7 @@ async def flowdock() -> AsyncIterator[Simulator]:
 
 @pytest.fixture
 async def asked(flowdock: Simulator, database_url: str) -> AsyncIterator[tuple[Source, Opened]]:
-    """What can be asked for, and the way to files."""
+    """An account's source, and a function that opens downloads."""
     settings = replace(
         settings_for(flowdock, database_url, private=False),
         files=FilesSettings(largest_bytes=LARGEST),
@@ -73,7 +73,7 @@ async def asked(flowdock: Simulator, database_url: str) -> AsyncIterator[tuple[S
 
 
 class Full(BytesIO):
-    """A temporary file on a disk without room."""
+    """A temporary file on a full disk."""
 
     def __init__(self, **_: object) -> None:
         super().__init__()
@@ -91,14 +91,14 @@ def upload(flowdock: Simulator, data: bytes, name: str = "notes.txt") -> Message
 
 
 def rest_of(url: str) -> timedelta:
-    """How long it is until the only file is asked for again."""
+    """How long it is until the only file is requested again."""
     [(rest,)] = query(url, "SELECT due_at - now() FROM store.attached")
     assert isinstance(rest, timedelta)
     return rest
 
 
 async def archive(source: Source) -> None:
-    """Have what the flow holds by now archived."""
+    """Archive all that the flow holds now."""
     [flow_key] = source.paths
     await source.ask(flow_key, 1, 1000, newest=True, purpose="backfill")
 
@@ -206,7 +206,7 @@ async def test_a_disk_without_room_does_not_stop_the_daemon(
 
 
 class FullInTheEnd(BytesIO):
-    """A temporary file on a disk without room, which is noticed when what is held is written."""
+    """A temporary file on a full disk, which shows only when the buffered data are flushed."""
 
     def __init__(self, **_: object) -> None:
         super().__init__()
@@ -300,7 +300,7 @@ async def test_what_is_said_now_does_not_wait_behind_what_was_said_before(databa
 
 @pytest.fixture
 def on_their_way(flowdock: Simulator, monkeypatch: pytest.MonkeyPatch) -> dict[bytes, Event]:
-    """The files that were asked for, by what they hold; each is given when its event is set."""
+    """The files that were requested, by content; each is served once its event is set."""
     found: dict[bytes, Event] = {}
 
     async def fetch(_downloads: Downloads, path: str, sink: IO[bytes], *, size_bytes: int) -> None:
@@ -373,7 +373,7 @@ async def test_files_of_many_accounts_leave_events_a_connection(
             for event in on_their_way.values():
                 event.set()
             await until(lambda: waits_for_lock(database_url))
-            await asyncio.sleep(0.2)  # for the other to wait as well
+            await asyncio.sleep(0.2)  # so that the other one waits as well
             async with asyncio.timeout(10):
                 await archive(sources[0])
     assert len(query(database_url, KEPT)) == 2
@@ -408,7 +408,7 @@ async def test_what_is_not_given_is_asked_for_once_however_long_all_take(
     source, opened = asked
     flowdock.world.files.pop(upload(flowdock, b"gone").attachments[0]["path"])
     await archive(source)
-    monkeypatch.setattr(keeping, "FIRST_REST", timedelta(0))  # it is over when all are asked for
+    monkeypatch.setattr(keeping, "FIRST_REST", timedelta(0))  # over once all have been asked for
     async with asyncio.timeout(10):
         await fetch_all(source, opened)
     assert [row[2] for row in query(database_url, NAMED)] == [1]
@@ -437,7 +437,7 @@ async def test_all_files_are_fetched_of_the_flows_that_are_asked_for(asked, data
         assert len(await files.due(tx, [flow_key], most=2)) == 2
         assert {one.size_bytes for one in wanted} == {None}
         assert await files.due(tx, [other], most=9) == []
-        # What one flow calls so is no other's.
+        # The same path in another flow is another file.
         await files.keep(tx, wanted[0], BytesIO(b"x"), sha256=hashlib.sha256(b"x").hexdigest())
         await files.fail(tx, wanted[0], error="too late", rest=timedelta())
         await files.fail(tx, wanted[1], error="gone", rest=timedelta())

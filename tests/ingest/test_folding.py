@@ -1,4 +1,4 @@
-"""Facts into rows, whatever the order: the happenings that once made a difference."""
+"""Facts give the same rows in any order: cases in which the order once made a difference."""
 
 import json
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ from tests.ingest.arriving import (
 
 @pytest.fixture
 def archive(database_url):
-    """Archives arrivals, one batch each, in a flow of their own; returns the flow's rows."""
+    """A function that archives batches in a new flow, and returns the rows of that flow."""
     with (
         running(database_url) as (run, engine),
         psycopg.connect(database_url, autocommit=True) as admin,
@@ -154,7 +154,7 @@ def test_a_change_that_listings_show_is_as_old_as_the_first_of_them(archive):
 
 
 def test_a_change_that_was_heard_is_not_taken_from_whoever_made_it(archive):
-    """A listing may show what is newer than its position."""
+    """A listing may show a change that is newer than the listing's position."""
     heard = [stream(PLAIN), stream(edit(15, 10, "edited"))]
     shown = frame(10, content="edited", edited=SENT + 15)
     early, later = listing(shown, 14, 1), listing(shown, 18, 2)
@@ -170,7 +170,7 @@ def test_what_comes_back_is_no_older_than_what_was_in_between(archive):
 
 
 async def test_a_listing_is_newer_than_one_of_a_clock_that_was_fast(database_url):
-    """While nothing is said in the flow, only times tell listings apart, and clocks go back."""
+    """While nothing is said in the flow, only times order its listings, and clocks go back."""
     shown = "SELECT tags, deleted_at IS NOT NULL FROM store.messages"
     async with connect(database_url) as engine:
         flow_key = await new_flow(engine)
@@ -190,7 +190,7 @@ async def test_a_listing_is_newer_than_one_of_a_clock_that_was_fast(database_url
 
 
 async def test_what_a_stream_brings_is_dated_by_no_listing(database_url):
-    """A listing by a clock that is fast came first, and then the message as it was sent."""
+    """A listing dated by a fast clock arrives first, and then the message as it was sent."""
     async with connect(database_url) as engine:
         flow_key = await new_flow(engine)
         for arrival in (

@@ -1,4 +1,4 @@
-"""How far flows have come: only what has settled is due."""
+"""The newest ids of flows: only what has settled is due."""
 
 from hypothesis import given
 from hypothesis import strategies as st

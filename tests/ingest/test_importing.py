@@ -46,7 +46,7 @@ from tests.ingest.arriving import (
 
 @dataclass(frozen=True)
 class Found(Heard):
-    """A frame as a file held it, whenever that was read."""
+    """A frame as an exported file holds it, whenever the file is read."""
 
     @override
     def arrival(self, flow_key: int) -> Arrival:
@@ -57,14 +57,14 @@ class Found(Heard):
 
 @st.composite
 def twice_told(draw: st.DrawFn) -> tuple[list[list[Heard]], list[list[Heard]]]:
-    """Events, listings and files, as they came to one archive and to another."""
+    """The same events, listings and files, as they came to one archive and to another."""
     heard = draw(hearsay())
     turned = draw(st.lists(st.booleans(), min_size=len(heard), max_size=len(heard)))
     told = [
         Found(one.payload, one.seconds, one.as_of) if is_found and type(one) is Heard else one
         for one, is_found in zip(heard, turned, strict=True)
     ]
-    # Nobody knows when a file was made: read at another time, it says the same.
+    # Nobody knows when a file was made; if it is read at another time, it says the same.
     later = [replace_seconds(one) for one in told]
     return draw(cut(told)), draw(cut(later))
 
@@ -180,7 +180,7 @@ def test_an_import_that_was_interrupted_is_finished_by_the_next(
 def test_after_an_import_that_was_interrupted_the_flow_is_listed_again_all_the_same(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it has brought may have been deleted since, and nobody has to come back to it."""
+    """What it brought may have been deleted since, and perhaps nobody resumes the import."""
     monkeypatch.setattr("archiver.ingest.importing.BATCH_ELEMENTS", 2)
     elements = [frame(id_) for id_ in range(1, 10)]
     archive.read(*elements[:2])
@@ -350,7 +350,7 @@ def test_an_id_out_of_proportion_to_the_others_of_a_file_is_believed_of_no_place
 def test_what_a_file_does_not_tell_of_an_activity_stays(
     archive: Archive, kind: str, turn: int
 ) -> None:
-    """The fields that are known of exports are without title, body and author."""
+    """Elements of exports, as far as they are known, have no title, body or author."""
     said = {"title": "pushed", "body": "<b>a commit</b>", "author": {"name": "Ann"}}
     whole = frame(1, kind, content=None, **said)
     bare = frame(1, kind, content=None, edited=None, emojiReactions={}, tags=["new"])

@@ -1,4 +1,4 @@
-"""What is written can be found before long, whatever commits when, and nothing else can."""
+"""What was written is soon found, in whatever order transactions commit, and nothing else is."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -72,7 +72,7 @@ async def ready(engine: Engine) -> int:
 
 @asynccontextmanager
 async def adopting(database_url: str, *, language: str) -> AsyncIterator[asyncio.Task[None]]:
-    """Another session that adopts *language*, once it waits for somebody, or has done so."""
+    """A session that adopts *language*; the block begins when it waits for a lock or is done."""
 
     async def adopt(other: Engine) -> None:
         async with transaction(other) as tx:
@@ -141,7 +141,7 @@ async def test_what_is_listed_again_as_it_was_is_not_indexed_again(database_url)
 
 
 def test_what_is_found_depends_on_the_rows_alone(database_url, admin):
-    """Whatever was heard, and whenever it was indexed: texts are as if made of the rows at last."""
+    """Indexing after each batch gives the same texts as indexing the final rows."""
     with running(database_url) as (run, engine):
         run(ready(engine))
 
@@ -362,7 +362,7 @@ async def test_long_texts_are_read_few_at_a_time(database_url, monkeypatch):
         await catch_up(engine)
         assert ids(await find(engine, "long")) == set(range(1, 31))
     assert len(sizes) < 30
-    assert sorted(sizes)[-2] > 2000  # the long one, and the one that said so much before
+    assert sorted(sizes)[-2] > 2000  # the long text, and the message with many earlier texts
     assert sorted(sizes)[-3] <= 1000
 
 
@@ -385,7 +385,7 @@ async def test_of_a_message_edited_ever_again_the_first_texts_and_the_last_are_f
 
 
 async def test_what_a_message_once_said_is_found_though_that_is_heard_late(database_url):
-    """Then only its history changes: it shows what it showed."""
+    """Only the message's history changes then, not what it shows."""
     texts = "SELECT spaced FROM store.texts ORDER BY ordinal"
     async with connect(database_url) as engine:
         flow_key = await ready(engine)

@@ -175,7 +175,7 @@ async def test_what_waits_to_be_written_holds_back_what_counts_as_written():
 
     assert intake.written_up_to() == 0.0
     intake.put_now(Ended(1, 7.0))
-    assert intake.written_up_to() == 0.0  # by the oldest that waits, not by the newest
+    assert intake.written_up_to() == 0.0  # the oldest item that waits counts, not the newest
     await taken(intake)
     assert intake.written_up_to() > 0.0
 

@@ -1,4 +1,4 @@
-"""Daemons share the flows of an archive; by function, on a real Postgres."""
+"""Daemons share the flows of an archive; their functions are called on a real Postgres."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ SHORT_SECONDS = 0.4
 
 
 class Daemons:
-    """Daemons that share an archive, and what each has noticed."""
+    """Daemons that share an archive, and what each of them was told."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -71,7 +71,7 @@ def share(of: Leases, slots: list[str] = FLOWS) -> set[str]:
 
 @pytest.fixture
 def ended_pid() -> int:
-    """The number of a process that was, and is not any more."""
+    """The pid of a process that has ended."""
     ended = subprocess.Popen(["true"])
     ended.wait()
     assert not is_running(ended.pid)
@@ -131,11 +131,11 @@ async def test_what_one_holds_and_does_not_hear_is_told(daemons, database_url):
         daemons.heard = set(FLOWS)
         await until(lambda: query(database_url, unheard) == [([],)])
         keeping.cancel()
-    assert daemons.told == []  # for it has what it had
+    assert daemons.told == []  # its share has not changed
 
 
 async def test_what_is_heard_no_more_is_not_written_with_each_beat(daemons, database_url):
-    """Of thousands of flows that is much, while the service is away for hours."""
+    """For thousands of flows that is much to write, while the service may be away for hours."""
     size = "SELECT pg_relation_size(reltoastrelid) FROM pg_class WHERE relname = 'daemons'"
     me = leases.Sharer(key=str(uuid4()), name="one", machine="m", pid=1, lease_seconds=9)
     flows = [f"acme/{uuid4()}" for _ in range(1000)]
@@ -230,7 +230,7 @@ async def test_who_is_to_stop_does_not_wait_for_a_database(daemons, database_url
 
 
 async def test_what_one_that_is_gone_kept_is_learned_of_though_its_share_was_taken_before(daemons):
-    """Also when it is started again before anybody has looked."""
+    """This holds also if that daemon is started again before any other has looked."""
     one, two = (daemons.start(name, lease_seconds=LONG_SECONDS) for name in ("one", "two"))
     await one.see("account", FLOWS[:1])
     await two.see("account", FLOWS[1:])

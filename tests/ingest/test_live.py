@@ -49,7 +49,7 @@ def began(connection: int, flow_key: int, *, at: float) -> Began:
 
 
 class Writing:
-    """One connection of one flow, long open, and the writer behind it."""
+    """A connection of one flow that has long been open, and the writer behind it."""
 
     def __init__(self, engine: Engine, flow_key: int, url: str) -> None:
         self.engine, self.flow_key, self.url = engine, flow_key, url
@@ -81,7 +81,7 @@ async def writing(database_url: str) -> AsyncIterator[Writing]:
 
 
 def paced(*came: tuple[int, float]) -> float:
-    """How fast events come, when so many have come after so many seconds each."""
+    """The rate measured when so many events have come after so many seconds each."""
     rate, now = Rate(now=0.0), 0.0
     for events, seconds in came:
         now += seconds
@@ -135,7 +135,7 @@ def test_of_many_flows_claims_are_written_more_rarely_but_within_seconds():
 
 
 async def test_nothing_is_claimed_over_an_event_that_waits_to_be_written(writing):
-    """Event 5 came late, and what would write it ends instead."""
+    """Event 5 came late, and the batch that holds it fails."""
     writing.came(1, 9, seconds_ago=50)
     writing.came(5, seconds_ago=50)
     fail_to_journal(writing.url, 5, state="42000")
@@ -214,7 +214,7 @@ async def test_an_id_out_of_all_proportion_is_believed_of_nothing(writing):
 
 
 async def test_nothing_is_claimed_over_what_lies_unread_while_a_new_flow_is_named(writing):
-    """Event 5 came late, behind one of a flow whose row another daemon is about to make."""
+    """Event 5 came late, behind an event of a flow that another daemon is just inserting."""
     ours = listener(writing)
     known = await ours.names.key(FlowId("known"), now=NOW)
 

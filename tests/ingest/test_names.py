@@ -55,7 +55,7 @@ async def test_an_id_that_nobody_knows_is_of_another_flow_and_a_name_of_old_may_
 
 
 async def test_a_name_of_old_is_that_of_the_flow_at_the_path_after_a_restart_too(database_url):
-    """As an import of old events leaves it that came before the service listed the flow."""
+    """An import of old events leaves such a name if it ran before the service listed the flow."""
     async with connect(database_url) as engine:
         before = await Names(engine).key(FlowId("acme:main"), now=NOW)
         main = Flow(id=FlowId("main"), path="acme/main")
@@ -86,7 +86,7 @@ async def test_a_name_is_found_although_the_database_was_away(database_url):
 
 
 def cut_all(database_url: str) -> None:
-    """End all connections to the database but the one that asks for it."""
+    """End all connections to the database but this one."""
     with psycopg.connect(database_url) as connection:
         ended = connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "

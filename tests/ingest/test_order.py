@@ -1,4 +1,4 @@
-"""A service that lists the newest messages where the oldest are asked for proves nothing so."""
+"""A service that lists the newest messages where the oldest are asked for proves nothing by it."""
 
 import dataclasses
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ from tests.test_daemon import settings_for
 
 
 class Asked:
-    """A flow, and the requests for pages of it."""
+    """A flow, and the pages that were requested of it."""
 
     def __init__(self, flowdock: Simulator, source: Source, url: str) -> None:
         self.source, self.url = source, url
@@ -35,7 +35,7 @@ class Asked:
 
     @property
     def hole(self) -> int:
-        """The first id that is no message's: what is asked for from there on begins later."""
+        """The first id that is no message's; a page asked for from there begins later."""
         return next(before + 1 for before, id_ in pairwise(self.ids) if id_ > before + 1)
 
     async def ask(self, first: int = 1, last: int | None = None, *, newest: bool = False) -> Any:
@@ -56,7 +56,7 @@ async def asked(database_url: str) -> AsyncIterator[Asked]:
 
 @pytest.fixture
 def unsorted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The service never hears of ``sort=asc``."""
+    """Make the service ignore ``sort=asc``."""
     parse = listing.parse
 
     def deaf(*given: Any, **wanted: Any) -> listing.Query:
@@ -111,5 +111,5 @@ async def test_one_that_is_too_large_is_the_oldest_if_none_lies_below(
     reading = await asked.ask(hole)
     assert reading.trouble is None
     assert reading.proven.spans == ((hole, next(id_ for id_ in asked.ids if id_ > hole)),)
-    # The page that was too large, twice, and the look below what came of it.
+    # Two pages that were too large, a single message, and a look below that message.
     assert [one["limit"] for one in asked.pages] == [100, 10, 1, 1]

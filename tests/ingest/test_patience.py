@@ -1,4 +1,4 @@
-"""While the database takes nothing, the writer tries again, says why, and goes on afterwards."""
+"""While the database refuses writes, the writer retries, says why, and then goes on."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What is kept for some time only is dropped when that is over, and not before."""
+"""What is kept for a limited time is dropped after that time, and not before."""
 
 import asyncio
 from collections.abc import Callable
@@ -55,7 +55,7 @@ async def test_pages_that_found_all_as_it_was_are_dropped_as_time_goes_by(
 ) -> None:
     monkeypatch.setattr(pruning, "PRUNE_SECONDS", 0.02)
     asked_at = datetime.now(UTC) - pruning.PAGES_KEPT
-    times = iter([asked_at, asked_at + timedelta(days=1)])  # on the first look all are young
+    times = iter([asked_at, asked_at + timedelta(days=1)])  # at the first look, none is old enough
     left = []
 
     def clock() -> datetime:

@@ -1,4 +1,4 @@
-"""Derived rows are the replay of the journal, and become so again whatever was done to them."""
+"""Derived rows are the replay of the journal, and are restored whatever was done to them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ async def engine(database_url: str) -> AsyncIterator[Engine]:
 
 @pytest.fixture
 async def flow_key(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> int:
-    """A flow in which much has happened; stretches are so short that there are many."""
+    """A flow with a long history, which is rebuilt in many short batches of ids."""
     monkeypatch.setattr(rebuilding, "BATCH_IDS", 7)
     flow_key = await new_flow(engine)
     for number in range(3):
@@ -87,7 +87,7 @@ async def test_no_thread_is_made_of_what_was_altered(engine, admin, flow_key):
 
 
 def holding(admin: psycopg.Connection, word: str) -> set[str]:
-    """The tables of the archive that hold *word* anywhere."""
+    """The tables of the archive that hold *word* in any column."""
     tables = admin.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'store'").fetchall()
     asked = "SELECT FROM store.{} AS one WHERE strpos(one::text, %s) > 0"
     return {table for (table,) in tables if admin.execute(asked.format(table), [word]).rowcount}
@@ -164,7 +164,7 @@ async def test_a_thread_that_no_message_showed_is_made_again(engine, admin, flow
 
 
 async def test_a_thread_is_made_again_in_the_state_that_is_dated_last(engine, admin):
-    """A listing showed that on a message older than another event that showed the thread."""
+    """A listing shows the newest state with an older message than the event that showed a state."""
     flow_key = await new_flow(engine)
     before, by_now = ({"id": "t", "title": "t", "updated_at": f"2020-01-0{n}"} for n in (1, 2))
     told = [streamed(frame(7, "thread-change", content=before), flow_key)]
@@ -180,7 +180,7 @@ async def test_a_thread_is_made_again_in_the_state_that_is_dated_last(engine, ad
 
 
 async def test_the_time_that_an_export_has_of_all_threads_outweighs_no_event(engine, admin):
-    """On the streams a thread of chat may have none at all."""
+    """On the streams, a thread of chat may have no date at all."""
     flow_key = await new_flow(engine)
     exported = {"id": "t", "title": "plans", "updated_at": "1970-01-01T00:00:02.020Z"}
     old = frame(5, thread_id="t", thread=exported)
@@ -197,7 +197,7 @@ async def test_the_time_that_an_export_has_of_all_threads_outweighs_no_event(eng
 async def test_a_thread_that_is_not_dated_is_as_new_as_the_event_that_showed_it(
     engine, admin, undated, turn
 ):
-    """As in an export that was made long after a stream had shown what is dated."""
+    """An export made long after a stream had shown a dated state brings such threads."""
     flow_key = await new_flow(engine)
     dated = {"updated_at": "2020-02-01T00:00:00Z"}
     told = []
@@ -224,7 +224,7 @@ async def test_a_thread_that_is_not_dated_is_as_new_as_the_event_that_showed_it(
 async def test_what_a_thread_was_changed_to_is_shown_with_its_date_if_any_event_has_it(
     engine, admin, turn
 ):
-    """The service dates a thread some milliseconds before the message; an export, to 1970."""
+    """The service dates a thread some milliseconds before its message, an export to 1970."""
     flow_key = await new_flow(engine)
     dates = ("2020-02-01T00:00:00.170Z", "1970-01-01T00:00:02.020Z")
     for at in dates[::turn]:
@@ -303,7 +303,7 @@ async def test_messages_too_large_to_be_held_together_are_taken_one_by_one(
 
 
 async def test_values_are_compared_as_postgres_has_them(engine):
-    """What JSON and Python spell otherwise than Postgres is no difference."""
+    """It is no difference if JSON or Python spells a value in another way than Postgres."""
     flow_key = await new_flow(engine)
     odd = {"n": 10**25, "x": 1e22, "y": 1.50, "text": "\x00\ud800", "k\x00": [None, 0.1, -0.0]}
     frames = [

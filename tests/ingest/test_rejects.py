@@ -1,4 +1,4 @@
-"""Rejects that are placed stand where what brought them stood."""
+"""A reject that is placed gets the position of the stream or listing that brought it."""
 
 import asyncio
 from datetime import timedelta
@@ -66,7 +66,7 @@ async def test_an_element_of_a_page_has_the_position_of_that_page_or_its_own(
     ],
 )
 async def test_what_was_proven_without_it_is_listed_again(database_url, origin, kind, doubts):
-    """It may have been deleted before."""
+    """The message may have been deleted before its reject is placed."""
     async with connect(database_url) as engine:
         flow_key = await new_flow(engine)
         gain = Standing(listed=Ranges(((1, 9),)), due=9)

@@ -1,4 +1,4 @@
-"""Which flows are read, as they come and go."""
+"""Which flows are read, as flows come and go."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
@@ -71,7 +71,7 @@ async def test_a_flow_that_was_left_while_nobody_looked_is_not_taken_for_read_fo
 
 
 async def test_no_flow_is_taken_for_lost_before_its_own_account_was_asked(database_url, caplog):
-    """As after days in which no daemon ran."""
+    """No daemon had run for days."""
     async with Simulator.start(history=5) as mine, Simulator.start(history=5, seed=9) as theirs:
         both = [
             settings_for(mine, database_url, private=False),
@@ -141,7 +141,7 @@ async def test_a_flow_that_is_found_empty_is_measured_and_noted_once(database_ur
                         one.flow: one.gaps
                         for one in await flow_reports(tx, [*keys], now=shared.now(), exact=True)
                     }
-                # How far the other goes is noted as time passes.
+                # The newest id of the other flow is recorded later, as time passes.
                 assert {keys[key] for key in after} == {spoken.path}
                 assert gaps == {empty.path: 0, spoken.path: None}
                 assert query(database_url, noted) == [(empty.path,)]
@@ -152,7 +152,7 @@ async def test_a_flow_that_is_found_empty_is_measured_and_noted_once(database_ur
 async def listed(
     database_url: str, *, share: Share = EVERYTHING, private: bool = False
 ) -> AsyncIterator[tuple[Simulator, Roster]]:
-    """The flows of an account, looked up a moment ago."""
+    """The roster of an account whose flows were looked up a moment ago."""
     async with Simulator.start(flows=2, history=5) as flowdock:
         settings = settings_for(flowdock, database_url)
         async with connect(database_url) as engine, daemon.works(settings, engine) as shared:
@@ -175,7 +175,7 @@ async def listed(
 
 
 class Noting(Everything):
-    """Notes what an account says that it can capture."""
+    """A share that records what an account says it can capture."""
 
     slots: Collection[str] = ()
 
@@ -186,7 +186,7 @@ class Noting(Everything):
 
 @pytest.mark.parametrize("private", [True, False])
 async def test_only_who_wants_private_conversations_captures_them(database_url, private):
-    """Else nobody would follow them where another daemon does."""
+    """A daemon that does not want the slot would keep it from one that does."""
     share = Noting()
     async with listed(database_url, share=share, private=private) as (flowdock, _):
         slots = {flow.path for flow in flowdock.world.flows}

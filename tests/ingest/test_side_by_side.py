@@ -1,4 +1,4 @@
-"""Transactions side by side, of one large batch or of two writers: the same rows as of one."""
+"""Parallel transactions, of one large batch or of two writers, give the same rows as one."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a page is asked with decides what it proves and which doubts it lifts."""
+"""How a page is requested decides what it proves and which doubts it lifts."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -51,7 +51,10 @@ DOUBTED = "SELECT lower(doubted), upper(doubted) - 1 FROM store.ledger"
 
 
 class Flowdock:
-    """A service of one flow with a short history; *while_listing* is called as it lists."""
+    """A service of one flow with a short history.
+
+    It calls *while_listing* whenever it reads its clock, as it does to list.
+    """
 
     def __init__(self) -> None:
         self.while_listing: Callable[[], None] = lambda: None
@@ -73,7 +76,10 @@ async def flowdock() -> AsyncIterator[Flowdock]:
 
 @pytest.fixture
 async def source(flowdock: Flowdock, database_url: str, leap: Leap) -> AsyncIterator[Source]:
-    """What can be asked for, all of it known to be due; a clock is put forward from the start."""
+    """The source of a flow that is known to be due up to its newest id.
+
+    Its clock is the one that `leap` puts forward.
+    """
     settings = replace(
         settings_for(flowdock.simulator, database_url, private=False),
         ingest=IngestSettings(settling_seconds=SETTLING_SECONDS),
@@ -129,7 +135,7 @@ async def test_a_listing_lifts_the_doubts_of_a_stream_that_has_long_been_open(
     await open_stream(source)
     assert (await source.wanting())[key(source)].doubted == Ranges()
     await ask(source, head)
-    assert query(database_url, DOUBTED) == [(1, head)]  # it may not have been listable yet
+    assert query(database_url, DOUBTED) == [(1, head)]  # not all of it may have been listable yet
 
     leap(SETTLING_SECONDS)
     assert (await source.wanting())[key(source)].doubted == Ranges(((1, head),))
@@ -155,7 +161,7 @@ async def test_a_listing_lifts_no_doubt_that_arose_while_it_was_asked_for(
 
 
 async def test_an_epoch_counts_from_when_it_is_learned(source, database_url, monkeypatch, leap):
-    """It began while the database was waited for, so little of it has passed."""
+    """It began while the database was being asked, so little of its settling time has passed."""
     head = source.heads.newest(key(source))
     read = wanted.wanting
 
@@ -171,7 +177,7 @@ async def test_an_epoch_counts_from_when_it_is_learned(source, database_url, mon
 
 
 async def test_a_listing_has_the_position_that_another_daemon_heard_of(source, database_url, leap):
-    """Of a flow that it had until a moment ago: nothing newer may ever come on our stream."""
+    """Another daemon had the flow until a moment ago: nothing newer may ever come on our stream."""
     head = source.heads.newest(key(source))
     await source.wanting()
     change = streamed(edit(head + 5, head, "mended"), key(source))
@@ -193,7 +199,7 @@ async def test_a_listing_has_the_position_that_another_daemon_heard_of(source, d
 async def test_a_listing_outweighs_a_file_of_when_more_could_be_listed(
     flowdock, source, database_url, purpose
 ):
-    """The newest messages that the file shows are deleted since: what is listed ends before."""
+    """The newest messages in the file have been deleted since, so listings end below them."""
     timeline, head = flowdock.simulator.world.flows[0].timeline, source.heads.newest(key(source))
     *_, deleted, tagged = [one.id for one in timeline if one.event == "message"]
     files = [("older", head), ("old", head + 3)]
@@ -232,7 +238,7 @@ async def test_what_postgres_refuses_of_a_page_is_not_reported_as_proven(
 async def test_a_path_that_leads_to_another_flow_by_now_tells_nothing_of_the_one_it_led_to(
     flowdock, source, database_url, purpose
 ):
-    """The flow was renamed, and a new one has its name; nobody has looked flows up since."""
+    """The flow was renamed, a new one has its path, and flows have not been looked up since."""
     head = source.heads.newest(key(source))
     if purpose == "audit":
         await ask(source, head)
@@ -252,7 +258,7 @@ async def test_a_path_that_leads_to_another_flow_by_now_tells_nothing_of_the_one
 async def test_how_far_another_flow_has_come_says_nothing_of_the_one_that_had_its_path(
     flowdock, source
 ):
-    """Else all that is yet to be said in this one would be taken for past, and not to be there."""
+    """Otherwise ids that this flow has yet to reach would be taken for ids without messages."""
     head = source.heads.newest(key(source))
     replaced_by_another(flowdock, head=head + 1000)
     with pytest.raises(EndElsewhere):
@@ -261,7 +267,7 @@ async def test_how_far_another_flow_has_come_says_nothing_of_the_one_that_had_it
 
 
 def replaced_by_another(flowdock: Flowdock, *, head: int = 0) -> None:
-    """Rename the flow, and give its path to one that has come so far."""
+    """Rename the flow, and give its path to a new one that begins after *head*."""
     world, me = flowdock.simulator.world, flowdock.simulator.me
     world.directory.move_flow(world.flows[0], "renamed")
     new = world.directory.add_flow(world.flows[0].organization, slug="main", name="Main")
@@ -298,7 +304,7 @@ async def test_nothing_is_concluded_from_a_flow_that_is_lost(flowdock, source, d
     gone = next(one.id for one in flow.timeline)
 
     def lose() -> None:
-        """The page is the last that is given: it lacks a message, and the flow is no more."""
+        """Serve one last page, which lacks a message, and then disable the flow."""
         flowdock.while_listing = lambda: None
         flow.timeline.remove(gone)
         flow.disabled = True
@@ -341,7 +347,7 @@ async def test_an_empty_page_proves_nothing_where_messages_are_listed(flowdock, 
 
 @pytest.mark.parametrize("first", [0, 1])
 async def test_an_empty_page_proves_nothing_where_the_archive_knows_better(flowdock, source, first):
-    """As when the index is away: nothing is listed, and each message is shown."""
+    """The index is down: nothing is listed, but each message can be shown."""
     held = [one.id for one in flowdock.simulator.world.flows[0].timeline][-10:]
     above, head = held[0] - 1, source.heads.newest(key(source))
     await source.ask(key(source), above + 1, head, newest=True, purpose="backfill")
@@ -386,7 +392,7 @@ async def test_an_empty_page_proves_nothing_though_the_newest_message_is_just_at
 async def test_an_empty_page_proves_nothing_though_what_is_listed_is_all_above_it(
     flowdock, source, kind
 ):
-    """As when the index has lost what is old: the message below is shown, and listed no more."""
+    """The index has lost old messages: the one below can be shown, but is not listed any more."""
     (flow,) = flowdock.simulator.world.flows
     said = flow.timeline
     old = next(one.id for one in said if (one.app == "influx") is (kind == "inbox item"))
@@ -450,7 +456,7 @@ async def test_an_empty_page_is_proof_behind_a_message_that_cannot_be_read(flowd
 async def test_the_end_of_a_page_proves_nothing_while_what_was_heard_since_is_not_listed(
     flowdock, source, newest
 ):
-    """As after an outage, when the index has much to catch up with."""
+    """This happens after an outage, while the index is catching up."""
     head = source.heads.newest(key(source))
     missed, heard = say_unlisted(flowdock), say_unlisted(flowdock)
     await hear(source, heard)

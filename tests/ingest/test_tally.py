@@ -1,4 +1,4 @@
-"""What ingest counts, and that no label of it is unbounded."""
+"""What ingest counts, and that no metric has a label with unbounded values."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Pages that are written together: all of them, each once, and each told what was refused of it."""
+"""Pages are written together: each of them once, and each is told what was refused of it."""
 
 import asyncio
 from datetime import timedelta
@@ -22,7 +22,7 @@ def page(first: int, last: int, *, flow_key: int = 1, epoch: int = 0) -> Batch:
 
 
 class Archive:
-    """Notes what is written, and refuses the ids it was told; the first batch waits for a word."""
+    """Records what is written, and refuses the given ids; no write ends before *go* is set."""
 
     def __init__(self, refused: frozenset[tuple[int, int]] = frozenset()) -> None:
         self.written: list[Batch] = []
@@ -182,7 +182,7 @@ async def test_while_too_much_waits_nobody_asks_for_more(monkeypatch):
 
     together = Together(archive)
     await together.room()
-    # What is listed twice is written one after the other.
+    # Two listings of the same range are not written together, but one after the other.
     tasks = [asyncio.create_task(together.archive(page(1, 3))) for _ in range(2)]
     waiting = asyncio.create_task(together.room())
     for _ in tasks:

@@ -1,4 +1,4 @@
-"""Where several accounts can ask for a flow, one does."""
+"""Where several accounts can ask for a flow, one of them does."""
 
 from pathlib import Path
 

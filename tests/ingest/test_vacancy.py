@@ -1,4 +1,4 @@
-"""Ranges without messages: each asker is told of its own, together with others or alone."""
+"""Ranges without messages: each asker gets its own answer, whether asked together or alone."""
 
 import asyncio
 from contextlib import suppress
@@ -37,7 +37,7 @@ async def _ask_together(engine: Engine) -> None:
     with suppress(asyncio.CancelledError):
         await asked[0]
 
-    # While the archive is asked for those.
+    # These are asked while the archive is answering the others.
     later = {(flow_key, 4, 5): False, (flow_key, 20, 20): False, (flow_key, 21, 30): True}
     for one in later:
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What is kept of pieces of texts is what all of a text would give."""
+"""What is stored for pieces of texts adds up to what the whole text would give."""
 
 import pytest
 
