@@ -1,8 +1,8 @@
-"""Happenings of one message, drawn at random but consistent with a server that made them.
+"""Random changes of one message, consistent with a server that made them.
 
-`lives` plays a message's life on a tiny server of our own: edits, tags, reactions, deletion, each
-with an id and a time, and listings that show the state as it was. What comes out is every fact that
-could be heard of it, and the state that the server would show in the end.
+`lives` plays a message's life on a tiny server: edits, tags, reactions, deletion, each with an id
+and a time, and listings that show the state at that moment. The result is every fact that could be
+heard, and the state that the server shows in the end.
 """
 
 from collections.abc import Iterable
@@ -31,11 +31,11 @@ TEXTS = ("one", "two", "three", "")
 
 
 class Life(Struct, frozen=True, kw_only=True):
-    """What could be heard of a message, and what the server shows in the end."""
+    """All that could be heard of a message, and what the server shows in the end."""
 
     facts: tuple[Fact, ...]
     listings: tuple[Showing, ...]
-    """What was listed at each moment, whether or not anybody asked."""
+    """What a listing would have shown at each moment, whether or not anybody asked."""
     shown: Posted
     removed: bool
 
@@ -66,7 +66,7 @@ def posted(**changes: object) -> Posted:
 
 
 def about(id_: int, kind: str) -> dict[str, Any]:
-    """What every event that changes the message says of itself."""
+    """The fields that all events have that change the message."""
     return {
         "id": EventId(id_),
         "flow": None,

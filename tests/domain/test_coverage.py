@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from archiver.domain.coverage import Continuity, Head, Ranges
 
 span = st.tuples(st.integers(1, 50), st.integers(-2, 6)).map(lambda one: (one[0], sum(one)))
-"""Short, so that many of them touch, and some are empty."""
+"""Short ranges, so that many of them touch, and some are empty."""
 spans = st.lists(span, max_size=12)
 
 
@@ -52,7 +52,7 @@ def test_the_difference_of_many_ranges_takes_no_time():
 
 @given(st.permutations(range(5, 25)), st.integers(0, 20), st.integers(0, 5))
 def test_a_connection_claims_nothing_that_may_still_be_on_its_way(arrivals, cut, settling):
-    """Events may be late by less than the settling time; then the connection is cut."""
+    """Events may be late by at most the settling time; then the connection is cut."""
     late = sorted(range(len(arrivals)), key=lambda at: at + (arrivals[at] % (settling + 1)))
     order = [sorted(arrivals)[at] for at in late]
     continuity = Continuity(since=0)

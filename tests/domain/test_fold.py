@@ -53,7 +53,7 @@ def test_the_events_of_a_message_give_what_the_server_shows(life):
 
 @given(lives(), st.data())
 def test_any_interleaving_of_stream_and_listings_gives_what_the_server_shows(life, data):
-    """Whatever part of the listings was asked for, whatever part of the events came before."""
+    """Any of the listings may be among the facts, which come in any order."""
     listed = data.draw(st.lists(st.sampled_from(life.listings), max_size=4))
     facts = data.draw(st.permutations([*life.facts, *listed]))
 
@@ -78,7 +78,7 @@ def test_a_listing_makes_up_for_every_event_missed_before_it(life, data):
 @given(lives(), st.data())
 def test_folding_on_from_a_stored_message_is_the_same_as_replaying_all(life, data):
     listed = data.draw(st.lists(st.sampled_from([*life.listings, *early(life)]), max_size=3))
-    # Strictly newer than what is stored, which is when the archive folds on instead of replaying.
+    # The rest must be strictly newer than what is stored: only then does the archive fold it on.
     facts = sorted([*life.facts, *listed], key=order)
     at = data.draw(st.integers(1, len(facts)))
     stored = told(facts[:at])
@@ -92,9 +92,9 @@ def test_folding_on_from_a_stored_message_is_the_same_as_replaying_all(life, dat
 
 
 def early(life: Life) -> list[Showing]:
-    """Each listing of *life*, asked for just before what it is the first to show was heard; twice.
+    """Each listing of *life*, twice, at a position before the change that it is the first to show.
 
-    The second time is as early by its position, since who asked had not heard more.
+    The second copy has a later time, but the same early position: its daemon had heard no more.
     """
     first = [replace(one, as_of=EventId(max(10, one.as_of - 1))) for one in life.listings]
     return [*first, *(replace(one, shown_at=BEGIN + timedelta(days=1)) for one in first)]
@@ -128,7 +128,7 @@ def test_what_a_listing_may_have_seen_has_its_message_replayed(fact, expected):
 @given(lives(), st.data())
 def test_a_listing_that_shows_what_is_told_later_takes_no_step_from_the_history(life, data):
     changes = [fact for fact in life.facts if isinstance(fact, TagsChanged)]
-    assume(not any({*one.added} & {*one.removed} for one in changes))  # it changes the order alone
+    assume(not any({*one.added} & {*one.removed} for one in changes))  # that only changes the order
     listed = data.draw(st.lists(st.sampled_from(early(life)), max_size=3))
 
     message, revisions = told(data.draw(st.permutations([*life.facts, *listed])))
@@ -314,7 +314,7 @@ def test_a_reaction_that_comes_after_a_listing_stays():
 
 
 def test_a_change_that_is_dated_after_the_edit_that_a_listing_shows_comes_after_it():
-    """Here nobody heard of that edit, which emptied the message."""
+    """Nobody heard of that edit, which emptied the message."""
     listed = shown(as_of=15, content="", edited_at=BEGIN + timedelta(seconds=19), tags=("x",))
     tagged = TagsChanged(**about(20, "tag-change"), added=("x",), removed=())
 
@@ -380,7 +380,7 @@ def test_two_edits_of_one_millisecond_are_told_apart_by_their_ids():
     first, second = edit(20, "two"), edit(21, "three", sent_at=BEGIN + timedelta(seconds=20))
 
     assert folded(second, shown(as_of=10), first).content == "three"
-    # Nor had a listing before both seen the first because it shows an edit of the same time.
+    # A listing before both, showing an edit of that time, has not seen the first one either.
     listing = shown(as_of=15, content="four", edited_at=first.sent_at)
     assert folded(shown(as_of=10), listing, first).content == "two"
 
@@ -449,7 +449,7 @@ def test_an_edit_whose_successor_a_listing_showed_already_is_the_step_before_it(
 
 
 def test_two_listings_that_show_what_is_told_later_leave_who_did_it():
-    """As when a daemon has heard of it, and two that list the flow have not."""
+    """One daemon has heard of the edit, and two others that list the flow have not."""
     one = shown(as_of=15, content="two", edited_at=BEGIN + timedelta(seconds=20))
     other = replace(
         one,

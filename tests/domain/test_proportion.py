@@ -1,4 +1,4 @@
-"""Which ids are believed, and which cannot be any of their flow."""
+"""Which ids are believed, and which are too far from those of their flow."""
 
 import pytest
 

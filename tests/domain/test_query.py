@@ -53,7 +53,7 @@ A, B, C = said("a", "b", "c")
         ('-"a b" c', All((Not(Text("a b", is_exact=True)), C))),
         ('"a"b', All((Text("a", is_exact=True), B))),
         ("or and Or", All(said("or", "and", "Or"))),
-        # What is no syntax stands for itself.
+        # What is not syntax is taken literally.
         ("foo_bar()", Text("foo_bar()")),
         ("(foo_bar() OR a)", Either((Text("foo_bar()"), A))),
         ("f(g(x))", Text("f(g(x))")),
@@ -75,7 +75,7 @@ A, B, C = said("a", "b", "c")
         ("from:\u2018Anna Virtanen\u2019", Filter("from", "Anna Virtanen")),
         ("(from:'Jane (Doe)' OR a)", Either((Filter("from", "Jane (Doe)"), A))),
         ("from:'O'Brien' a", All((Filter("from", "O'Brien"), A))),
-        # Without the other one, a single quote is an apostrophe; in a word it is always.
+        # A single quote without a second one is an apostrophe; within a word it always is.
         ("from:O'Brien", Filter("from", "O'Brien")),
         ("from:'tis a", All((Filter("from", "'tis"), A))),
         ("from:'a b)", All((Filter("from", "'a"), Text("b)")))),
@@ -123,7 +123,7 @@ def test_history_is_about_the_whole_query() -> None:
         ("is:gone", "one of deleted", 3),
         ("before:tomorrow", "2024-05-31", 7),
         ("on:2024-02-30", "2024-05", 3),
-        # At a moment, or so long ago to the microsecond, nothing is sent.
+        # Nothing is sent at an exact moment, or exactly so long ago to the microsecond.
         ("on:2w", "a day, a month or a year", 3),
         ("-on:2024-05-31T10:00", "a day, a month or a year", 4),
         ("id:x", "number", 3),

@@ -1,4 +1,4 @@
-"""What is searched of a text can be told of each piece of it between white space by itself."""
+"""What a search keeps of a text can be computed for each piece between white space by itself."""
 
 from time import process_time
 

@@ -86,7 +86,7 @@ SAID: dict[int, str] = {
     59: "undated",
     60: "firstmoment",
 }
-"""By id; in acme/main, unless another place is told below."""
+"""By id; in acme/main, unless PLACES names another flow."""
 
 PLACES = {49: 1, 50: 1, 51: 2, 52: 3, 53: 1}
 """Index into FLOWS."""

@@ -1,4 +1,4 @@
-"""A query can do nothing but read, behind a pooler too, where nothing is prepared."""
+"""A query can only read, also behind a pooler, where nothing is prepared."""
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, date, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The ledger in Postgres: unions that commute, gaps that agree, locks that do not cross."""
+"""The ledger in Postgres: unions commute, views of gaps agree, and locks do not deadlock."""
 
 import asyncio
 from collections.abc import Sequence
@@ -79,7 +79,7 @@ def test_what_is_proven_is_the_union_of_all_gains_in_any_order(database_url):
 
 
 def scattered(count: int, *, seed: int) -> Ranges:
-    """So many ranges, of odd lengths and distances."""
+    """So many ranges, with irregular lengths and distances."""
     chance, spans, at = Random(seed), [], 0
     for _ in range(count):
         first = at + chance.randint(2, 100_000)
@@ -92,7 +92,7 @@ def scattered(count: int, *, seed: int) -> Ranges:
 async def test_of_very_many_ranges_of_streams_those_are_dropped_that_listings_prove(
     database_url, count, is_kept
 ):
-    """Ten years of connections would come to a row of megabytes, written twice a second."""
+    """Otherwise ten years of connections would make a row of megabytes, written twice a second."""
     streamed, listed = scattered(count, seed=1), scattered(count, seed=2)
     newest = streamed.last
     covered = Ranges(((1, newest // 2),)) | listed

@@ -1,4 +1,4 @@
-"""Flows and their paths, as the service lists them anew."""
+"""Flows, their paths and people, when the service lists them again."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -133,7 +133,7 @@ async def test_of_what_two_archives_tell_of_a_person_the_state_seen_last_counts(
 
 @pytest.mark.parametrize("turn", [1, -1])
 async def test_what_either_of_two_archives_knows_of_a_person_is_known(engine, database_url, turn):
-    """A list that was imported tells a nick alone, later than the service told all."""
+    """An imported list has the nick alone, and is newer than the full record from the service."""
     listed = importing.KnownUser(
         user_id="1",
         nick="old",

@@ -1,4 +1,4 @@
-"""What is doubted: what raises doubts of messages, and what lifts them."""
+"""Doubts: what raises them for messages and flows, and what lifts them."""
 
 from datetime import timedelta
 
@@ -79,10 +79,10 @@ async def test_what_has_been_without_doubt_for_longest_is_doubted_first(database
         assert await chosen() == [never]
         assert await chosen() == [assured[1], never]
         assert await chosen() == [*assured, never]
-        assert await chosen() == [*assured, never]  # nothing is due of the empty one
+        assert await chosen() == [*assured, never]  # nothing is due of the empty flow
         await lift(assured[0], days=4)
-        assert await chosen() == [assured[1], never]  # lately enough
-        assert await chosen(day=3) == [*assured, never]  # a clock was ahead, or went back
+        assert await chosen() == [assured[1], never]  # the other was assured recently enough
+        assert await chosen(day=3) == [*assured, never]  # a clock had been ahead, or was set back
 
 
 async def test_a_flow_that_was_empty_when_its_stream_was_opened_is_not_doubted_soon(database_url):
@@ -102,7 +102,7 @@ async def test_a_flow_that_was_empty_when_its_stream_was_opened_is_not_doubted_s
 async def test_a_single_message_that_is_doubted_leaves_the_rest_of_its_flow_to_its_turn(
     database_url,
 ):
-    """Else a flow in which something is changed in an unknown form each day would have none."""
+    """Otherwise a flow with a change of an unknown form each day would never have its turn."""
     async with connect(database_url) as engine, transaction(engine) as tx:
         flow_key = await new_flow(engine)
         all_of_it = Standing(listed=Ranges(((1, 9),)), due=9, epoch=1)
@@ -131,7 +131,7 @@ async def test_a_message_that_is_not_due_yet_stays_doubted_whatever_is_doubted_b
         await doubts.open_streams(tx, [flow_key])
         doubted = Ranges.of([(1, due), (12, 12)])
         assert (await coverage.standings(tx))[flow_key].doubted == doubted
-        # Nor is it asked for yet: a listing that comes too early would lift the doubt.
+        # It is not asked for yet either: a listing that comes too early would lift the doubt.
         asked_for = {key: one.doubted for key, one in (await wanted.wanting(tx)).items()}
         assert asked_for == ({flow_key: Ranges(((1, due),))} if due else {})
 

@@ -81,7 +81,7 @@ async def test_what_the_client_cannot_send_is_the_rows_fault(engine, value):
 
 
 async def insert(tx, table, columns, rows):
-    """As `copy`, by statements."""
+    """Insert rows like `copy`, but with statements."""
     for at in range(0, len(rows), FEW_ROWS):
         await add_rows(tx, Rows(table, columns, rows[at : at + FEW_ROWS]))
 
@@ -171,7 +171,7 @@ async def test_who_is_cancelled_in_a_transaction_leaves_as_cancelled(engine, sta
 
 
 async def test_who_was_cancelled_before_it_began_leaves_nothing_behind(engine, caplog):
-    async with transaction(engine) as tx:  # so that there is a connection to begin on
+    async with transaction(engine) as tx:  # so that the pool has a connection to begin on
         await tx.execute(text("SELECT 1"))
 
     async def work() -> None:
@@ -211,7 +211,8 @@ async def test_who_was_not_cancelled_is_told_the_error_after_a_task_group_failed
     with pytest.raises(ExceptionGroup):
         async with asyncio.TaskGroup() as group:
             group.create_task(refuse())
-    # Older versions of Python leave the task that waited with a cancellation that never was.
+    # Older versions of Python leave the waiting task with a cancellation request that nobody made;
+    # the others are given one here.
     task = asyncio.current_task()
     assert task is not None
     if not task.cancelling():
@@ -297,7 +298,7 @@ async def test_what_a_server_asks_for_is_told(choosy, user, advice):
 
 @pytest.fixture(scope="module")
 def choosy(swift_module_path):
-    """The URL of a server that asks everybody else for a password, and lets nobody else in."""
+    """The URL of a server that wants a password from all other users, and refuses them anyway."""
     rules = swift_module_path / "rules"
     rules.write_text("local all archiver trust\nlocal all all scram-sha-256\n")
     home = swift_module_path / "home"
@@ -425,7 +426,7 @@ ELSEWHERE = {
     "idle_session_timeout": "'1h'",
     "idle_in_transaction_session_timeout": "'1h'",
 }
-"""How a database may be set up for other programs."""
+"""Settings that a database may have for the sake of other programs."""
 
 
 async def test_no_setting_of_the_database_reaches_sessions_of_ours(admin, database_url):

@@ -1,4 +1,4 @@
-"""Questions to Postgres: what they are asked with, and how their answers are read."""
+"""Queries to Postgres: their parameters, and how their answers are read."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Sightings: of all listings that showed a form, the newest and the first count."""
+"""Sightings: of all listings that showed a form, the first and the newest count."""
 
 from datetime import timedelta
 from itertools import permutations
@@ -13,7 +13,7 @@ from archiver.store.journal import Sighting
 from tests.ingest.arriving import NOW, frame, listed, new_flow, streamed
 
 SEEN = [(5, 0), (5, 2), (9, 1)]
-"""Positions of listings, and the seconds at which they were asked for."""
+"""Positions of listings, and the seconds at which they were requested."""
 
 
 async def test_the_newest_sighting_stays_in_whatever_order_they_are_written(

@@ -1,4 +1,4 @@
-"""What the journal is not asked for is nothing that it holds."""
+"""What the journal is not searched for is never something that it holds."""
 
 from archiver.domain.coverage import Ranges
 from archiver.ingest.apply import apply

@@ -1,4 +1,4 @@
-"""Messages, their history and threads: what is stored is what is read."""
+"""Messages, their history and threads: what is read is what was stored."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -173,7 +173,7 @@ def test_the_newest_state_of_a_thread_wins_in_any_order(database_url):
     with running(database_url) as (run, engine):
 
         def time_of(state: Shown) -> datetime | None:
-            """Of the same change, one with a date is newer."""
+            """The time by which states compare: of the same change, one with a date is newer."""
             told_at = state.told_at
             return state.thread.updated_at if told_at is None else told_at - timedelta(seconds=1)
 

@@ -1,4 +1,4 @@
-"""Statements in a pipeline: all or nothing, told as others are, and one wait for all of them."""
+"""Pipelined statements: all or nothing, with the usual errors, and one wait for all of them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -76,7 +76,7 @@ async def test_a_large_one_goes_through_as_well(engine):
 async def test_what_is_refused_is_told_by_its_state_and_undoes_the_rest(
     engine, refused, expected, kind
 ):
-    for _ in range(2):  # what was prepared then must not be in the way
+    for _ in range(2):  # statements that the first round prepared must not get in the way
         with pytest.raises(psycopg.Error) as caught:
             async with transaction(engine) as tx:
                 await send(tx, [row(1, "before"), refused, row(2, "after")], commits=True)
@@ -101,7 +101,7 @@ async def test_after_a_rollback_statements_are_known_anew(engine):
     for number in range(2):
         async with transaction(engine) as tx:
             await send(tx, [row(number)])
-            await driver_of(tx).execute(TOLD, prepare=True)  # so that psycopg has to do so
+            await driver_of(tx).execute(TOLD, prepare=True)  # so that psycopg prepares one, too
             async with tx.begin_nested() as savepoint:
                 await send(tx, [row(8)])
                 await savepoint.rollback()
@@ -171,7 +171,7 @@ async def test_who_is_cancelled_meanwhile_leaves_as_cancelled(engine):
 
 @pytest.mark.parametrize("more", [[], ["INSERT INTO public.kept VALUES (2)"]])
 async def test_a_transaction_whose_connection_broke_is_refused_whoever_ignored_that(engine, more):
-    """Else what is done after that would be kept by another connection, and what was before not."""
+    """Else another connection would keep what follows the break, without what came before it."""
 
     async def work() -> None:
         async with transaction(engine) as tx:

@@ -1,4 +1,4 @@
-"""What is told of the archive, on a real one."""
+"""What reports say of an archive, on a real one."""
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -46,7 +46,7 @@ def add_flow(
 
 
 def add_events(db: psycopg.Connection, flow_key: int, ids: str, *, form: int = 0) -> None:
-    """Journal a message for each of *ids*, a query; id n came n seconds after NOW - 1h."""
+    """Journal a message for each id of the query *ids*; id n came n seconds after NOW - 1h."""
     db.execute(
         "INSERT INTO store.journal (flow_key, id, form, digest, witness, event, sent_at,"
         " received_at, as_of, payload) SELECT %(key)s, id, %(form)s, gen_random_uuid(), 'stream',"

@@ -1,4 +1,4 @@
-"""Pages neither skip nor repeat, time is bounded, and what a query chooses can be asked of rows."""
+"""Pages neither skip nor repeat, searches end in time, and unknown names are reported."""
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
@@ -65,7 +65,7 @@ async def test_pages_neither_skip_nor_repeat_while_messages_arrive(engine):
 async def test_pages_of_the_past_neither_skip_nor_repeat(engine):
     flow_key = await new_flow(engine)
     await write(engine, flow_key, range(1, 131))
-    # More than are looked at once, which say only later what is searched.
+    # These messages, more than are looked at in one go, get the searched word only later.
     await write(engine, flow_key, range(131, 261), content="hay")
     edits = [streamed(edit(1000 + id_, id_, "a needle"), flow_key) for id_ in range(131, 261)]
     await apply(engine, Batch(now=NOW, arrivals=edits))
@@ -88,7 +88,7 @@ async def test_pages_of_the_past_neither_skip_nor_repeat(engine):
 async def test_a_search_of_the_past_whose_time_is_up_tells_how_far_it_came(
     engine, monkeypatch, others, shown
 ):
-    """Of a hundred that are looked at first, so many said it then; then no time is left."""
+    """Of the first hundred hits, so many said it at that time; after them, no time is left."""
     flow_key = await new_flow(engine)
     await write(engine, flow_key, range(1, 131))
     later = range(131, 131 + others)
@@ -148,7 +148,7 @@ async def test_a_search_is_stopped_in_time(engine, database_url):
     await write(engine, flow_key, range(1, 200), content="x" * 200)
     async with engine.connect() as tx:
         meaning = await understand(tx, parse("-xx"), now=NOW, localize=on_utc)
-    # A slow machine may need that long to begin.
+    # A slow machine may need all of that time just to begin.
     with pytest.raises(TookTooLong, match=r"was stopped|did not answer"):
         await search(engine, meaning, most=10, seconds=0.001)
 
@@ -240,7 +240,7 @@ WORDS = """
         ARRAY(SELECT 'word-' || (n * 7 + k * 13) % 1000 FROM generate_series(1, 20) AS k))
     FROM generate_series(1, 20000) AS n
 """
-"""Each word in one of 50 texts: Postgres takes one that it does not know to be half as frequent."""
+"""Each word is in one of 50 texts; for a word that it does not know, Postgres assumes half that."""
 
 
 async def test_whether_anybody_of_a_name_wrote_is_asked_of_the_index(engine):

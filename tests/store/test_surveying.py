@@ -11,7 +11,7 @@ NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
 def given(url: str) -> None:
-    """Flows that are proven, behind with two gaps, doubted, left, and empty."""
+    """Make flows that are proven, behind with two gaps, doubted, left, and empty."""
     flows = {
         "acme/proven": ("{[1,101)}", "{}", 100, True),
         "acme/behind": ("{[1,21),[31,41)}", "{}", 50, True),

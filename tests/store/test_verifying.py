@@ -29,7 +29,7 @@ async def test_what_was_sent_since_a_time_begins_with_what_was_sent_at_that_time
 
 
 async def first_since(database_url: str, sent: dict[int, int | None], since: int) -> int:
-    """Where to begin for what was *sent* so many milliseconds later, by id."""
+    """Where to begin for *since*; *sent* has times by id, all in milliseconds after SENT."""
     async with connect(database_url) as engine:
         flow_key = await new_flow(engine)
         frames = [
