@@ -30,11 +30,11 @@ IMPORTED = """
                                payload)
     SELECT flow_key, 7, 0, gen_random_uuid(), 'import', 'message', now(), 7, '{}' FROM flow
 """
-"""The flow old/main, of which an event was imported, and nobody has asked how far it goes."""
+"""The flow old/main, known from one imported event; nobody has asked for its newest id."""
 
 
 def leading_to(flowdock: Simulator, database_url: str) -> dict[str, str]:
-    """Settings by which a command asks *flowdock*, without a token, and archives there."""
+    """Settings that point a command at *flowdock*, without a token, and at the database."""
     return {
         "ARCHIVER_API_URL": flowdock.api_url,
         "ARCHIVER_STREAM_URL": flowdock.stream_url,
@@ -44,7 +44,7 @@ def leading_to(flowdock: Simulator, database_url: str) -> dict[str, str]:
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
-    """The environment without settings; a home of its own."""
+    """The environment without the archiver's settings, and with a home of its own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ARCHIVER_")}
     dropped = {"STATE_DIRECTORY", "XDG_STATE_HOME", "NO_COLOR", "COLUMNS"}
     return {**{name: kept[name] for name in kept.keys() - dropped}, "HOME": str(tmp_path)}
@@ -52,7 +52,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def hasty(starter: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands look at the ledger often, and listings need not wait until streams had their say."""
+    """Make commands read the ledger often, and list without waiting for the streams first."""
     places = ("archiver.daemon", "archiver.ingest.source", "archiver.cli.verify")
     shorter: dict[str, object] = {f"{place}.STREAM_FIRST_SECONDS": 0.0 for place in places}
     shorter["archiver.ingest.backfill.PLAN_SECONDS"] = 0.2
@@ -61,7 +61,7 @@ def hasty(starter: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def archiver(starter: Starter, environ: dict[str, str]) -> Run:
-    """Run the command line with arguments, and settings as keywords."""
+    """A function that runs the command line with arguments, and with settings as keywords."""
 
     def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         ended = starter.run(arguments, environ | settings)
@@ -73,14 +73,14 @@ def archiver(starter: Starter, environ: dict[str, str]) -> Run:
 
 @pytest.fixture
 def on_terminal(starter: Starter) -> OnTerminal:
-    """What a command shows on a terminal of its own; it must end well."""
+    """A function that returns what a command shows on its own terminal; it must succeed."""
 
     def run(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
         ours, its = pty.openpty()
         with starter.start(arguments, {**environ, "TERM": "xterm"}, its, its, its) as started:
             os.close(its)
             shown = b""
-            with suppress(OSError):  # Linux: EIO once nobody holds the other side
+            with suppress(OSError):  # Linux: EIO once the other side is closed
                 while chunk := os.read(ours, 65536):
                     shown += chunk
             os.close(ours)
@@ -92,7 +92,10 @@ def on_terminal(starter: Starter) -> OnTerminal:
 
 @pytest.fixture
 def json_shown(on_terminal: OnTerminal, environ: dict[str, str]) -> JsonShown:
-    """What a command shows as JSON on a terminal, when all flows have a name that is `HOSTILE`."""
+    """A function that returns the JSON that a command shows on a terminal.
+
+    Before that, the path of every flow is made `HOSTILE`.
+    """
 
     def run(url: str, *arguments: str) -> Any:
         with psycopg.connect(url, autocommit=True) as db:

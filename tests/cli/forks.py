@@ -1,13 +1,14 @@
-"""Commands as processes of their own that begin where the imports end.
+"""Commands as processes of their own that start with all imports done.
 
-To import what a command needs takes longer than most commands take. So one process imports all of
-them once, and is forked for each command that a test runs: its arguments, environment, files,
-signals and exit status are its own, as ever, and so is the end of its interpreter. What comes
-before is proven where commands are started as a user does it: in tests/cli/test_main.py,
-test_run.py, test_demo.py and by the oracle.
+Importing what a command needs takes longer than most commands do. So one process imports everything
+once, and is forked for each command that a test runs. The command has its own arguments,
+environment, files, signals and exit status, and its interpreter shuts down as usual. What comes
+before the fork, starting and importing, is tested where commands are started as a user does it: in
+tests/cli/test_main.py, test_run.py, test_demo.py and by the oracle.
 
-`Starter` is the tests' side. Run as a program, this is the process that is forked, which holds no
-thread and no connection. It is forked twice for each command, so that somebody waits for that::
+`Starter` is the tests' side. Run as a program, this module is the process that is forked, which
+holds no thread and no connection. It is forked twice for each command, so that a watcher can wait
+for the command::
 
     a test ──(arguments, environment, files)──▶ this process ──fork──▶ a watcher ──fork──▶ a command
        ◀──────────────────(process id, then exit status)──────────────────┘
@@ -36,7 +37,7 @@ MOST_BYTES = 1 << 20
 
 
 class Started:
-    """A command that runs; it does not outlive the block."""
+    """A command that runs; the end of the block kills it if it has not ended."""
 
     def __init__(self, told: IO[bytes]) -> None:
         self._told = told
@@ -65,11 +66,11 @@ class Started:
 
 
 class Starter:
-    """Starts commands by having a process forked that has imported them."""
+    """Starts commands by forking a process that has already imported them."""
 
     def __init__(self) -> None:
         self.constants: dict[str, object] = {}
-        """By module and name: what commands take in place of a constant, as less patience."""
+        """Values that replace constants in commands, such as shorter waits, by module and name."""
         self._control, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with its:
             self._process = subprocess.Popen(
@@ -77,11 +78,11 @@ class Starter:
                 cwd=ROOT,
                 pass_fds=[its.fileno()],
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,  # which cannot seek, as the ones that commands get
+                stdout=subprocess.PIPE,  # not seekable, like the outputs that commands get
             )
 
     def close(self) -> None:
-        """End the process that is forked; commands go on."""
+        """End the process that is forked; commands that run go on."""
         self._control.close()
         self._process.communicate()
 
@@ -96,7 +97,7 @@ class Starter:
     def run(
         self, arguments: Sequence[str], environ: Mapping[str, str]
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run a command that is told nothing to its end; returns its status and what it wrote."""
+        """Run a command without input to its end; return its status and what it wrote."""
         (out, its_out), (err, its_err) = os.pipe(), os.pipe()
         nothing = os.open(os.devnull, os.O_RDONLY)
         with self.start(arguments, environ, nothing, its_out, its_err) as started:
@@ -107,7 +108,7 @@ class Starter:
 
 
 def _read(*files: int) -> list[bytes]:
-    """All that comes from pipes until nobody can write to them any more; closes them."""
+    """Read pipes until nobody can write to them any more, close them, and return what came."""
     told = dict.fromkeys(files, b"")
     with selectors.DefaultSelector() as selector:
         for file in files:
@@ -123,7 +124,7 @@ def _read(*files: int) -> list[bytes]:
 
 
 def _serve(control: socket.socket) -> None:
-    """Fork for each command that is asked for; returns in each command alone."""
+    """Fork for each command that is requested; return only in the process of a command."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for watchers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
@@ -142,12 +143,12 @@ def _serve(control: socket.socket) -> None:
 
 
 def _watch(standard: Sequence[int], told: int) -> None:
-    """Fork once more, and tell what becomes of it; returns in the one that becomes the command."""
+    """Fork again, and report the command's pid and exit status; return only in the command."""
     pid = os.fork()
     for number, file in enumerate(standard):
         if pid == 0:
             os.dup2(file, number)
-        # Whoever reads what the command writes waits for all who could write.
+        # Only the command may keep these open: a reader waits until every writer has closed.
         os.close(file)
     if pid == 0:
         os.close(told)
@@ -161,7 +162,7 @@ def _watch(standard: Sequence[int], told: int) -> None:
 def _become(
     arguments: Sequence[str], environ: Mapping[str, str], constants: Mapping[str, object]
 ) -> None:
-    """Let this process be as one that was started so."""
+    """Make this process look as if it had been started with these."""
     for place, value in constants.items():
         module, _, name = place.rpartition(".")
         assert hasattr(sys.modules[module], name), place
@@ -171,7 +172,8 @@ def _become(
     os.environ.update(environ)
     time.tzset()
     sys.argv = [str(main.__file__), *arguments]
-    # Python's own are as the files were when it started; all else they ask when they need to know.
+    # Python's streams were set up for the files that it started with; all else looks at the files
+    # when it needs to know.
     assert isinstance(sys.stdout, TextIOWrapper)
     sys.stdout.reconfigure(line_buffering=sys.stdout.isatty())
 

@@ -1,4 +1,4 @@
-"""``archiver backfill``: gaps filled once, told to people and programs."""
+"""``archiver backfill``: gaps are filled once, and reported to people and programs."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ async def flowdock() -> AsyncIterator[Simulator]:
 
 
 def without(listed: Callable[..., Iterator[Message]], lost: Message) -> Callable[..., object]:
-    """As *listed*, by an index that has *lost* a message."""
+    """*listed*, but without the message that the index has *lost*."""
     return lambda *asked: (one for one in listed(*asked) if one is not lost)
 
 
@@ -58,7 +58,7 @@ async def backfill(
 async def test_a_file_that_tells_of_ids_to_come_hides_nothing(
     archiver: Run, flowdock: Simulator, database_url: str, tmp_path: Path
 ) -> None:
-    """What is said later has an id below them, and is listed where nothing was before."""
+    """Messages said later have lower ids, in a range that was listed when it was still empty."""
     await backfill(archiver, flowdock, database_url)
     flow = next(flow for flow in flowdock.world.flows if flow.path == "acme/main")
     to_come = max(one.id for one in flow.timeline) + 1000
@@ -229,7 +229,7 @@ async def test_a_flow_that_is_listed_and_refused_is_not_done(
 async def test_a_message_that_is_never_listed_holds_up_its_page_alone(
     archiver: Run, flowdock: Simulator, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The service shows it by itself, and its index has lost it for good."""
+    """The service shows the message itself, but its index has lost it for good."""
     await backfill(archiver, flowdock, database_url)
     with psycopg.connect(database_url) as db:
         db.execute("UPDATE store.ledger SET listed = '{}'")

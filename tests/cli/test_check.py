@@ -1,4 +1,4 @@
-"""``archiver check``: each thing that may be wrong is told with what to do about it."""
+"""``archiver check``: each thing that may be wrong is reported with what to do about it."""
 
 import asyncio
 import json

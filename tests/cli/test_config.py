@@ -1,4 +1,4 @@
-"""``archiver config``: what holds, and where it comes from."""
+"""``archiver config``: the settings in force, and where each comes from."""
 
 import json
 import tomllib
@@ -31,7 +31,7 @@ def test_each_setting_is_shown_with_its_source_and_no_secret(
     told = archiver("config", "--config", str(file), ARCHIVER_LOG_FORMAT="json")
     assert (told.returncode, told.stderr) == (0, "")
     lines = {line.split()[0]: " ".join(line.split()[1:]) for line in told.stdout.splitlines()}
-    source = str(file)[:50]  # a longer one is cut where no terminal breaks it
+    source = str(file)[:50]  # cells are cut where no terminal wraps them
     assert lines["token"].startswith(f'"***" {source}')
     assert lines["database.url"].startswith(
         f'"postgresql://ada:***@db.example.com/archive" {source}'

@@ -26,7 +26,7 @@ def children(pid: int) -> list[int]:
 
 @pytest.fixture
 def short(starter: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A demonstration lasts no longer than it takes to see what it shows."""
+    """Make a demonstration no longer than it takes to see what it shows."""
     constants: dict[str, object] = {
         "archiver.cli.demonstration.performance.SHORTEST_LIVE_SECONDS": 2.0,
         "archiver.cli.demonstration.performance.CUT_SECONDS": 1.5,
@@ -82,7 +82,7 @@ def test_on_a_terminal_it_ends_with_all_it_started(
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
-        # Whoever runs the tests in the background has them ignore SIGINT.
+        # Tests may run in the background, with SIGINT ignored, which a process inherits.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     ) as process:
         os.close(terminal)
@@ -92,7 +92,7 @@ def test_on_a_terminal_it_ends_with_all_it_started(
             started = children(process.pid)
             told_at = -math.inf
             while True:
-                if time.monotonic() - told_at > 10:  # as a person does who is not heard
+                if time.monotonic() - told_at > 10:  # as a person would who sees no effect
                     told_at = time.monotonic()
                     process.send_signal(signal.SIGINT)
                 try:
@@ -103,7 +103,7 @@ def test_on_a_terminal_it_ends_with_all_it_started(
                     break
             status = process.wait(60)
         finally:
-            process.kill()  # it would wait for ever for somebody to read what it shows
+            process.kill()  # it would wait for ever until somebody reads its output
     os.close(controller)
     assert status == 130
     assert len(started) >= 3
@@ -125,7 +125,7 @@ def test_it_can_be_stopped_while_the_history_is_made(
     ) as process:
         try:
             socket = swift_path / "demo/postgres/run/.s.PGSQL.5432"
-            # It has its database, and waits for the simulator, which is at the history.
+            # It has its database, and waits for the simulator, which is still making the history.
             while not (socket.exists() and simulates(process.pid)):
                 assert process.poll() is None
                 time.sleep(0.05)
@@ -138,7 +138,7 @@ def test_it_can_be_stopped_while_the_history_is_made(
 
 
 def simulates(pid: int) -> bool:
-    """Tell whether a child of the process has simulated for longer than it takes to start."""
+    """Tell whether a child of the process has simulated for longer than its start takes."""
     return any(
         cpu_seconds(child) > 3 and b"simulate" in Path(f"/proc/{child}/cmdline").read_bytes()
         for child in children(pid)

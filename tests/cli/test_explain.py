@@ -40,7 +40,7 @@ LATER = NOW + timedelta(minutes=1)
 
 @pytest.fixture
 def archive(database_url: str) -> str:
-    """A flow with a message that was streamed, changed, and listed by a page; and a gap."""
+    """A flow with a message that was streamed, changed, and listed by a page; and with a gap."""
 
     async def fill() -> None:
         async with connect(database_url) as engine:
@@ -162,7 +162,7 @@ async def test_no_page_is_named_for_what_it_left_out(
 async def test_pages_are_told_in_their_order_whatever_the_clocks(
     archive: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # The first when the clock was ahead; the third when it was put back, to that of the second.
+    # The clock was ahead for the first page; for the third it was set back to the second's time.
     shown = ((timedelta(days=9), 60, "a"), (timedelta(0), 61, "b"), (timedelta(0), 70, "c"))
     async with connect(archive) as engine:
         ((key,),) = query(archive, "SELECT flow_key FROM store.flows")
@@ -185,7 +185,7 @@ async def test_pages_are_told_in_their_order_whatever_the_clocks(
 
 
 async def test_a_history_is_told_in_its_order_whatever_the_clocks(archive: str) -> None:
-    """A listing showed the tag first; the service dates the edit before that by our clock."""
+    """The first listing shows the tag; the edit in the second is dated before the first listing."""
     tagged = frame(20, tags=["one"])
     edited = frame(20, tags=["one"], content="changed", edited=int(NOW.timestamp() * 1000))
     async with connect(archive) as engine:
@@ -202,7 +202,7 @@ async def test_a_history_is_told_in_its_order_whatever_the_clocks(archive: str) 
 
 
 async def test_tags_are_dated_by_the_first_listing_since_the_step_before(archive: str) -> None:
-    """What a listing shows may have been shown before as well, and not in between."""
+    """A listing before that step may have shown the same, and does not date what came after."""
     place = Place(url=archive, pool_size=1, private=False)
     later = LATER + timedelta(minutes=5)
     tagged = frame(20, tags=["one"])

@@ -1,4 +1,4 @@
-"""``archiver files``: what is not kept is told, and what is can be saved."""
+"""``archiver files``: files that are not kept are reported, and those that are can be saved."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ HOSTILE = "..\u202e/../pl\x1b[31man.pdf"
 
 @pytest.fixture
 def archive(database_url: str) -> str:
-    """A flow with three files of two messages: one is kept, one was refused, one has no path."""
+    """A flow with three files in two messages: one is kept, one was refused, one has no path."""
 
     async def fill() -> None:
         async with connect(database_url) as engine:
@@ -135,7 +135,7 @@ def test_a_file_without_a_path_is_missing_though_nothing_can_ask_for_it(
 def test_what_was_erased_is_told_as_what_nothing_asks_for(
     archiver: Run, archive: str, tmp_path: Path
 ) -> None:
-    """As docs/security.md tells the owner of the database to."""
+    """The owner of the database deletes them as docs/security.md says."""
     digest = sha256(CONTENT).hexdigest()
     with psycopg.connect(archive) as db:
         for table in ("attached", "file_parts", "files"):

@@ -1,4 +1,4 @@
-"""``archiver gaps``: what nothing proves, and what may have changed unnoticed."""
+"""``archiver gaps``: what nothing proves, and what may have changed unheard."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.cli.conftest import HOSTILE, IMPORTED, JsonShown, Run
 
 @pytest.fixture
 def archive(database_url: str) -> str:
-    """Two flows: one with gaps and a doubt, of hostile errors; and one that is proven."""
+    """Two flows: one with gaps, a doubt and hostile errors; one that is proven, with a doubt."""
     with psycopg.connect(database_url, autocommit=True) as db:
         db.execute(
             "INSERT INTO store.daemons VALUES"

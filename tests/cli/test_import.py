@@ -1,4 +1,4 @@
-"""``archiver import``: official exports, told and repeated."""
+"""``archiver import``: official exports are reported, and can be imported again."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The frame: help, settings, exit statuses, and what is told when things go wrong."""
+"""The frame of all commands: help, settings, exit statuses, and reports of what goes wrong."""
 
 import asyncio
 import re
@@ -378,14 +378,14 @@ def test_ctrl_c_before_all_is_imported_ends_without_a_word(environ: dict[str, st
 
 
 def interrupted(code: str, environ: dict[str, str]) -> tuple[int, str, str]:
-    """The status of a program that sends itself a signal, and what it says."""
+    """Run a program that sends itself a signal; return its status and what it writes."""
     ended = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         env=environ,
         check=False,
-        # Whoever runs the tests in the background has them ignore SIGINT.
+        # Tests may run in the background, with SIGINT ignored, which a process inherits.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     return ended.returncode, ended.stdout, ended.stderr

@@ -1,4 +1,4 @@
-"""An archive moved by export and import: the rows are equal; two merged: both are there."""
+"""Archives moved by export and import: the rows are equal, or both archives' if merged."""
 
 import json
 import random
@@ -64,7 +64,7 @@ def shown(url: str) -> dict[str, list[Any]]:
         view: query(url, f"SELECT row_to_json(v)::text FROM archive.{view} v ORDER BY {order}")
         for view, order in VIEWS.items()
     }
-    # When a gap was found is when this archive came to know of it.
+    # A gap is dated from when this archive came to know of it, so dates differ.
     found["gaps"] = query(url, "SELECT flow, from_id, to_id FROM archive.gaps ORDER BY 1, 2")
     rejects = "SELECT received_at, origin, reason, raw FROM archive.rejects ORDER BY raw, origin"
     found["rejects"] = query(url, rejects)
@@ -100,7 +100,7 @@ def export(url: str, to: Path, **chosen: Any) -> None:
 
 
 def bring_in(url: str, file: Path, steps: list[str] | None = None) -> Any:
-    """Bring in an export; *steps* is told what is done."""
+    """Import an export; *steps* collects what is reported meanwhile."""
 
     def tell(_done: float, where: str) -> None:
         if steps is not None:
@@ -111,7 +111,7 @@ def bring_in(url: str, file: Path, steps: list[str] | None = None) -> Any:
 
 
 async def gossip(engine: Any, url: str) -> None:
-    """More of all kinds: forms, sightings, imports, a message that vanished, random hearsay."""
+    """Archive more of all kinds: forms, sightings, imports, a vanished message, random hearsay."""
     ((key,),) = query(url, "SELECT flow_key FROM store.flows WHERE flow_id = 'g'")
     spaced = frame(1, flow="g", content="elsewhere") + b"\n "
     arrivals = [
@@ -130,13 +130,13 @@ async def gossip(engine: Any, url: str) -> None:
     ((private,),) = query(url, "SELECT flow_key FROM store.flows WHERE flow_id = 'private/1/2'")
     chance = random.Random(5)
     for seed in range(3):
-        # As it is found: what is made as small as can be is hardly random any more.
+        # Examples are not shrunk: the smallest ones are hardly random any more.
         many = settings(phases=[Phase.generate], database=None, deadline=None)
         heard: list[Heard] = find(
             hearsay(), lambda told: len(told) > 8, settings=many, random=random.Random(seed)
         )
         chance.shuffle(heard)
-        # An absence lies in the archive's file of its own time: its form is counted anew.
+        # An export puts an absence into the file of its own time, so its form gets another number.
         told = [one for one in heard if not isinstance(one, Gone)]
         await apply(engine, together(told, private))
 
@@ -265,14 +265,14 @@ FAR = 5 * 10**9
 
 
 def claimed(url: str) -> set[str]:
-    """The flows of which the archive at *url* claims anything."""
+    """The flows of which the archive at *url* claims any range."""
     return {flow for (flow,) in query(url, "SELECT DISTINCT flow FROM archive.coverage")}
 
 
 def test_no_more_is_believed_of_an_archive_than_of_anybody(
     database_url: str, second_url: str, tmp_path: Path
 ) -> None:
-    """Its ids, and the positions of what it lists."""
+    """Neither ids nor positions of listings are believed that are out of proportion."""
     with running(database_url) as (run, engine):
         run(fill(engine))
         ((key,),) = query(database_url, "SELECT flow_key FROM store.flows WHERE flow_id = 'f'")
@@ -352,7 +352,7 @@ def test_what_postgres_refuses_of_an_archive_counts_once_however_often_it_was_li
 
 
 def change_first_line(to: Path, file: str, fields: dict[str, Any]) -> str:
-    """Put *fields* into the first line of a file of an export, and into its manifest; its name."""
+    """Change *fields* in the first line of an exported file, and its manifest; return its name."""
     manifest = json.loads((to / "manifest.json").read_bytes())
     told = next(one for one in manifest["files"] if one["path"].startswith(file))
     first, rest = (to / told["path"]).read_bytes().split(b"\n", 1)
@@ -650,7 +650,7 @@ def test_a_flow_goes_by_the_path_that_either_of_two_archives_knows(
 def test_what_was_listed_by_a_clock_that_is_fast_is_moved_as_it_was_dated(
     database_url: str, second_url: str, tmp_path: Path
 ) -> None:
-    """The daemon dates what it lists after that; the import is none of what it lists."""
+    """The daemon dates a listing after those before it; an import must not date it again."""
     soon = datetime.now(UTC) + timedelta(hours=9)
     plain, tagged = frame(1), frame(1, tags=["todo"])
 

@@ -1,4 +1,4 @@
-"""Outputs that nobody reads, or that take nothing: told in one line, or left in peace."""
+"""Outputs that nobody reads, or that cannot be written: reported in one line, or left in peace."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ WAYS = {
     "rich": "Console(width=80).print('x')",
     "among tasks": "asyncio.run(tell())",
 }
-"""To write to standard output."""
+"""Ways to write to standard output."""
 PROBE = """
 import asyncio, click, csv, os, sys
 from rich.console import Console
@@ -37,14 +37,14 @@ main.main()
 def probe(
     way: str, redirected: str, environ: dict[str, str], stdout: int | None = None
 ) -> tuple[int, bytes]:
-    """What becomes of a command that writes so: its status, and what it says of it."""
+    """Run a command that writes in this way; return its exit status and its errors."""
     return python(["-c", PROBE.format(way=way)], redirected, environ, stdout)
 
 
 def python(
     arguments: Sequence[str], redirected: str, environ: dict[str, str], stdout: int | None = None
 ) -> tuple[int, bytes]:
-    """What becomes of a program, with streams as a shell redirects them."""
+    """Run Python with streams that a shell redirects; return its exit status and its errors."""
     ended = subprocess.run(
         ["sh", "-c", f'exec "$@" {redirected}', "sh", sys.executable, *arguments],
         stderr=subprocess.PIPE,

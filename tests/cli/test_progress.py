@@ -1,4 +1,4 @@
-"""How far long work has come, beside what is logged meanwhile."""
+"""A bar of progress, with log records that are written meanwhile."""
 
 import io
 import logging
@@ -27,17 +27,17 @@ def test_a_bar_leaves_no_copy_of_itself_above_what_is_logged() -> None:
         log.info("afterwards")
         terminal.flush()
         told = b""
-        while not told.endswith(b"afterwards\r\n"):  # a terminal hands on what it has so far
+        while not told.endswith(b"afterwards\r\n"):  # a read gives what has come so far
             told += os.read(ours, 65536)
     shown = told.decode()
     os.close(ours)
     before, after = shown.split(phrase)
-    bars, line = before.rsplit("\r\x1b[2K", 1)  # the bar's line is cleared for what is logged
+    bars, line = before.rsplit("\r\x1b[2K", 1)  # the bar's line is cleared for the log record
     assert "half done" in bars
     assert line.endswith(" ")
     assert "info" in line
     assert "half done" not in line
-    assert "half done" in after  # drawn again below
+    assert "half done" in after  # drawn again below the record
 
 
 def test_what_is_logged_elsewhere_is_not_shown_with_the_bar() -> None:

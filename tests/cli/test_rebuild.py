@@ -1,4 +1,4 @@
-"""``archiver rebuild``: what differs from the journal is told, counted and mended."""
+"""``archiver rebuild``: what differs from the journal is reported, counted and mended."""
 
 import asyncio
 import json
@@ -104,7 +104,7 @@ def test_flows_that_do_not_exist_are_told(archiver: Run, archive: str) -> None:
 
 @pytest.fixture
 def begin(starter: Starter, environ: dict[str, str], archive: str) -> Begin:
-    """Start the command with arguments; what it tells people comes out of the pipe."""
+    """A function that starts the command, and gives a pipe with what it tells people."""
 
     @contextmanager
     def run(*arguments: str) -> Iterator[tuple[Started, IO[str]]]:

@@ -1,4 +1,4 @@
-"""A token that Flowdock refuses: every command tells whose it is, and where to put another one."""
+"""A token that Flowdock refuses: every command says whose it is, and where to put another one."""
 
 import asyncio
 from collections.abc import AsyncIterator

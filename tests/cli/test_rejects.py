@@ -22,7 +22,7 @@ OLD = frame(11, flow="acme:main", content="of old")
 
 @pytest.fixture
 def archive(database_url: str) -> str:
-    """Rejects of which a newer release reads all but the first and the last two."""
+    """Rejects, of which a newer release can read all but the first and the last two."""
     with psycopg.connect(database_url, autocommit=True) as db:
         for flow_id, path in (("f", "acme/main"), ("g", "acme/ops"), *[("private/1/2",) * 2]):
             db.execute(

@@ -1,4 +1,4 @@
-"""``archiver run`` as a process: how it begins, stops, dies, and begins again."""
+"""``archiver run`` as a process: how it starts, stops, dies, and starts again."""
 
 import asyncio
 import os
@@ -41,7 +41,7 @@ def settings(
         "ARCHIVER_AUDIT_REQUESTS_PER_SECOND": "1000",
         "ARCHIVER_INGEST_SETTLING_SECONDS": "0.2",
     }
-    # A server ends some time after its daemon, and until then it writes into what is removed.
+    # A server ends some time after its daemon, and until then it writes where all is removed.
     while at_work_in(swift_path / "data/postgres/data"):
         time.sleep(0.01)
 
@@ -50,7 +50,7 @@ def settings(
 def running(
     settings: dict[str, str], command: Sequence[str] = (sys.executable, "-m", "archiver")
 ) -> Iterator[subprocess.Popen[str]]:
-    """The daemon; killed at the end, should it still be there."""
+    """The daemon, which is killed at the end if it still runs."""
     with subprocess.Popen(
         [*command, "run"],
         env=settings,
@@ -68,7 +68,7 @@ def running(
 def forked(
     starter: Starter, settings: dict[str, str], log: Path, *, command: str = "run"
 ) -> Iterator[Started]:
-    """The daemon, without the time that its imports take; killed at the end as well."""
+    """The daemon, forked so that it need not import anything; killed at the end as well."""
     nothing = os.open(os.devnull, os.O_RDWR)
     with log.open("wb") as its_log:
         started = starter.start([command], settings, nothing, nothing, its_log.fileno())
@@ -78,7 +78,7 @@ def forked(
 
 
 def hung_up_at(*modules: str) -> list[str]:
-    """The command line as a command, to which SIGHUP comes when each of *modules* is imported."""
+    """A command line that gets SIGHUP when it imports each of *modules*."""
     code = (
         "import os, signal, sys; from archiver.__main__ import main\n"
         "class HangingUp:\n"
@@ -105,7 +105,7 @@ async def archived(flowdock: Simulator, url: str) -> None:
 
 
 def child_of(pid: int, home: Path) -> int:
-    """The process of the private server: its own pid file tells a pid of another namespace."""
+    """The pid of the private server, whose pid file may name one of another pid namespace."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     (server,) = [
         int(child)
@@ -120,7 +120,7 @@ def private_url(settings: dict[str, str]) -> str:
 
 
 async def flows_known(url: str) -> None:
-    """Wait until the archive knows of flows."""
+    """Wait until the archive knows any flow."""
     async with asyncio.timeout(100):
         while True:
             with suppress(psycopg.Error):
@@ -139,7 +139,7 @@ async def test_sigterm_stops_it_at_once_with_status_0(flowdock, settings, databa
         _, told = await asyncio.to_thread(daemon.communicate, timeout=60)
         status = daemon.returncode
 
-    # Within a second on a machine that does nothing else; what it might wait for takes longer.
+    # On an idle machine it takes less than a second; what it might wait for takes longer than 10.
     assert time.monotonic() - began < 10
     assert status == 0
     assert told.splitlines()[-1].endswith("info     stopped")
@@ -242,7 +242,7 @@ def test_a_sighup_while_another_command_is_imported_ends_it(environ):
 async def test_it_says_that_it_stopped_though_a_private_database_takes_longer(
     starter, flowdock, settings, tmp_path, monkeypatch
 ):
-    # What is ignored does not stop a server; it ends when this process has.
+    # A server ignores SIGWINCH: it is not stopped by it, and ends after the daemon.
     slow = {"archiver.embedded.STOP_SECONDS": ((signal.SIGWINCH, 60),)}
     monkeypatch.setattr(starter, "constants", slow)
     log = tmp_path / "log"
@@ -261,13 +261,13 @@ async def test_a_command_does_not_wait_for_a_private_database_that_died(
     starter.constants["archiver.cli.database.MISSES"] = 2
     assert (await asyncio.to_thread(archiver, "migrate", **settings)).returncode == 0
     log = tmp_path / "log"
-    settings |= {"ARCHIVER_INGEST_SETTLING_SECONDS": "5"}  # so long it does nothing yet
+    settings |= {"ARCHIVER_INGEST_SETTLING_SECONDS": "5"}  # for so long it has nothing to do
     with forked(starter, settings, log, command=command) as started:
         await flows_known(private_url(settings))
         home = Path(settings["ARCHIVER_DATA_DIR"], "postgres")
         os.kill(child_of(started.pid, home), signal.SIGKILL)
         assert await asyncio.to_thread(started.wait) == 2
-    # The other is told by what was asked for just then, if it needs no patience.
+    # Whichever comes first: a look at the server, or a statement that fails and is not retried.
     ended = ("the private PostgreSQL server has stopped", "the database went away")
     assert any(f"archiver: error: {told}" in log.read_text() for told in ended)
 

@@ -1,4 +1,4 @@
-"""``archiver search``: what is found, as people and programs are shown it."""
+"""``archiver search``: what is found, as shown to people and to programs."""
 
 import asyncio
 import csv
@@ -38,11 +38,11 @@ RANKED = {
     296: "gravel: alababa titi",
     297: "gravel " + "and so on " * 30,
 }
-"""What fits best comes first."""
+"""Messages in their order of relevance."""
 BEFORE_IT = "2020-01-01T00:00:00.240Z"
-"""When a message was not of another kind yet."""
+"""A time before message 240 became one of another kind."""
 BETWEEN = "2020-01-01T00:00:00.200Z"
-"""When a file was there that was deleted a millisecond later."""
+"""A time at which a file existed that was deleted a millisecond later."""
 MAIN = "https://www.flowdock.com/app/acme/main/messages"
 
 Told = tuple[int, str, str]
@@ -53,7 +53,7 @@ Ask = Callable[..., Told]
 def world(
     postgres_url: str, postgres_admin: psycopg.Connection, template_database: str
 ) -> Iterator[str]:
-    """A database with things said in it, that can be found."""
+    """A database with messages that can be searched."""
 
     async def make(url: str) -> None:
         async with connect(url) as engine:
@@ -90,10 +90,10 @@ async def say(engine: Engine, id_: int, content: str, **fields: Any) -> None:
 
 @pytest.fixture
 def ask(world: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
-    """Search the world: the exit status, what is printed, and what is told beside it."""
+    """A function that searches the world; it returns the exit status, the output and the errors."""
     monkeypatch.setenv("ARCHIVER_DATABASE_URL", world)
     monkeypatch.setenv("TZ", "UTC")
-    # Of whoever runs the tests; what is captured is no terminal.
+    # The environment of the tests may set it; captured output is not a terminal.
     monkeypatch.delenv("COLUMNS", raising=False)
 
     def search(*arguments: str) -> Told:
@@ -218,7 +218,7 @@ def test_what_was_edited_away_or_deleted_is_told(ask: Ask) -> None:
 
 
 async def write_edited(database_url: str, *contents: str) -> None:
-    """Make an archive searchable, of which the message 400 said "at noon", and then *contents*."""
+    """Fill a searchable archive whose message 400 said "at noon", and then each of *contents*."""
     async with connect(database_url) as engine:
         await fill(engine)
         await say(engine, 400, "at noon")
@@ -255,7 +255,7 @@ def test_a_search_of_the_past_finds_what_was_said_then(ask: Ask) -> None:
     assert [one["id"] for one in found(ask, *then, '"will be removed"')] == [47]
     assert ask("--as-of", "2020-01-02", "hunter2")[0] == 1
     assert ask("--as-of", "2020-01-01T00:00:00.040Z", "hunter2")[0] == 1
-    # It was rewritten unheard: what it said before, nobody knows.
+    # The message was rewritten unheard, so nobody knows what it said before.
     before = ["--as-of", "2020-01-01T00:00:00.900Z"]
     assert ask(*before, "rewritten") == ask(*before, "nowhere")
     assert ask("--as-of", "2020-01-02", "rewritten")[0] == 0
@@ -386,7 +386,7 @@ def test_no_line_is_wider_than_there_is_room(
 def test_a_terminal_sees_marks_in_colour_and_long_answers_by_a_pager(
     on_terminal: OnTerminal, world: str, environ: dict[str, str], tmp_path: Path
 ) -> None:
-    # Under this name it is trusted with colours.
+    # A pager of this name is trusted with colours.
     pager = tmp_path / "less"
     pager.write_text("#!/bin/sh\nsed 's/^/> /'\n")
     pager.chmod(0o700)
@@ -574,7 +574,7 @@ def test_the_first_and_the_last_day_of_the_calendar_can_be_asked_for(
 def at_the_ends_of_time(
     postgres_url: str, postgres_admin: psycopg.Connection, template_database: str
 ) -> Iterator[str]:
-    """A database with things said as early and as late as can be."""
+    """A database with messages of the earliest and the latest times that are possible."""
 
     async def make(url: str) -> None:
         async with connect(url) as engine:

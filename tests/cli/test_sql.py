@@ -1,4 +1,4 @@
-"""``archiver sql``: one query, read-only, in three forms."""
+"""``archiver sql``: one query, read-only, in three formats."""
 
 import csv
 import json
@@ -229,7 +229,7 @@ def test_what_has_power_over_a_terminal_loses_it_there_alone(
 
 
 NUMBERED = "SELECT nextval('store.flows_flow_key_seq')"
-"""Not undone with its transaction, so it must not begin."""
+"""A rollback does not undo this, so the query must not even begin."""
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ EVIL = "acme/evil\x1b[31m\u202etxt\n再起動" + "long" * 30
 
 @pytest.fixture
 def archive(database_url: str) -> str:
-    """Three flows: proven, with a gap and an error, and of a hostile name."""
+    """Three flows: one proven, one with a gap and an error, and one with a hostile name."""
     recent = datetime.now(UTC) - timedelta(hours=2, minutes=3)
     with psycopg.connect(database_url, autocommit=True) as db:
         for path, listed, due in (

@@ -1,4 +1,4 @@
-"""``archiver status --watch``: a screen that fits, and outlives troubles."""
+"""``archiver status --watch``: a screen that fits the terminal, and survives trouble."""
 
 import fcntl
 import os
@@ -200,7 +200,7 @@ async def test_a_daemon_that_does_not_answer_is_told() -> None:
 
 @pytest.fixture
 def terminal() -> Iterator[tuple[int, int]]:
-    """A terminal of 80 columns: our side, and that of who is started on it, to be closed."""
+    """A terminal of 80 columns: our side, and the side for a process, which the test closes."""
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     yield ours, its
@@ -208,12 +208,12 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 
 def read(ours: int, *, until: Callable[[bytes], bool] = lambda _: False) -> bytes:
-    """What was written to a terminal, as far as wanted, or until nobody writes to it any more."""
+    """Read from a terminal until *until* holds, nobody can write to it, or a minute is over."""
     told, over = b"", time.monotonic() + 60
     while not until(told) and select.select([ours], [], [], max(0.0, over - time.monotonic()))[0]:
         try:
             told += os.read(ours, 65536)
-        except OSError:  # nobody holds the other side
+        except OSError:  # the other side is closed
             break
     return told
 
@@ -234,7 +234,7 @@ def test_on_a_terminal_it_shows_again_and_again_and_ctrl_c_is_no_error(
         told += read(ours)
         assert process.wait() == 0
     assert is_drawn(told)
-    assert b"\x1b[?25h" in told[-30:]  # the cursor is back
+    assert b"\x1b[?25h" in told[-30:]  # the cursor is shown again
     assert b"Traceback" not in told
 
 
@@ -278,7 +278,7 @@ def test_while_ctrl_z_holds_it_the_terminal_is_as_before(
 ) -> None:
     ours, its = terminal
     settings = environ | {"ARCHIVER_DATABASE_URL": database_url, "TERM": "xterm"}
-    # In a group of its own, whose parent is in the same session: else nothing could hold it.
+    # SIGTSTP does not stop an orphaned process group: the parent must be in the same session.
     with subprocess.Popen(
         [sys.executable, *command],
         stdin=its,

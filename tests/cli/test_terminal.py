@@ -1,4 +1,4 @@
-"""What chat holds has no power over the terminal."""
+"""Text from chat has no power over the terminal."""
 
 import io
 from unicodedata import category

@@ -46,7 +46,7 @@ async def flowdock() -> AsyncIterator[Simulator]:
 
 @pytest.fixture(autouse=True)
 def hasty_here(hasty: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What happens in this process is as hasty as the commands."""
+    """Apply the short times of `hasty` in this process as well."""
     for module in (daemon, source, command):
         monkeypatch.setattr(module, "STREAM_FIRST_SECONDS", 0.0)
     monkeypatch.setattr(backfill, "PLAN_SECONDS", 0.2)
@@ -54,7 +54,7 @@ def hasty_here(hasty: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def url(flowdock: Simulator, database_url: str) -> str:
-    """An archive that holds all of it, and has proved so."""
+    """The URL of an archive that holds all of the service, and has proven it."""
     settings = settings_for(flowdock, database_url)
     async with connect(database_url) as engine:
         await daemon.backfill_once(settings, engine, on_found=lambda _flows: None)
@@ -68,7 +68,7 @@ async def verify_here(
     since: datetime | None = None,
     settling_seconds: float = 0.2,
 ) -> Findings:
-    """The same as the command, without a process of its own."""
+    """Verify as the command does, but in this process."""
     place = Place(url=url, pool_size=5, private=False)
     settings = replace(
         settings_for(flowdock, url), ingest=IngestSettings(settling_seconds=settling_seconds)
@@ -105,7 +105,7 @@ def execute(url: str, statement: str, *parameters: object) -> list[tuple[Any, ..
 
 
 def lose(url: str, id_: int) -> None:
-    """Let the archive claim what it does not hold."""
+    """Delete a message that the archive goes on to claim."""
     for table, column in (("journal", "id"), ("messages", "id"), ("revisions", "message_id")):
         execute(url, f"DELETE FROM store.{table} USING store.flows f WHERE path = %s"
                 f" AND {table}.flow_key = f.flow_key AND {column} = %s", FLOW, id_)  # fmt: skip
@@ -159,7 +159,7 @@ NO_SECOND_PAGE = """
 
 
 def stop(starter: Starter, settings: dict[str, str], url: str) -> list[str]:
-    """Verify, and stop it when it waits for a lock that is held here; what it tells people."""
+    """Verify, and interrupt that while it waits for a lock; return what it tells people."""
     reader, writer = os.pipe()
     with psycopg.connect(url) as other, Path(os.devnull).open("r+b") as nothing:
         other.execute("SELECT pg_advisory_lock(77)")
@@ -261,7 +261,7 @@ async def test_what_others_read_is_verified_though_a_token_is_refused(
 
 
 async def test_what_a_token_can_read_no_more_is_verified_by_those_who_can(flowdock, url):
-    """The first account is refused after its first page."""
+    """The first account's token is refused after its first page."""
     other = next(id_ for id_ in main_flow(flowdock).members if id_ != flowdock.me.id)
     with_both = settings_for(flowdock, url)
     (work,) = with_both.accounts
@@ -324,7 +324,7 @@ async def test_whoever_altered_who_said_it_or_when_is_told(flowdock, url, altere
 
 
 async def test_what_is_kept_otherwise_than_it_is_listed_is_no_proof(flowdock, url):
-    """An edit that the service dates before the one that it replaced: nobody knows the newer."""
+    """The service dates the second edit before the first, so nobody knows which one is newer."""
     flow = main_flow(flowdock)
     message = next(one for one in flow.timeline if one.event == "message" and one.text())
     flowdock.world.edit(flow, message.id, "said at last")
@@ -368,7 +368,7 @@ async def test_the_head_is_asked_for_again_when_it_has_grown_old(flowdock, url, 
 
 
 async def test_what_is_edited_while_it_is_verified_is_no_difference(flowdock, database_url):
-    # Each connection has all listed again, so on a slow machine none may count as silent.
+    # Each new connection has everything listed again, so none may be taken for silent by mistake.
     stream = StreamSettings(silence_seconds=60)
     settings = settings_for(flowdock, database_url, stream=stream)
     with Archive(database_url, flowdock) as archive:
@@ -379,7 +379,7 @@ async def test_what_is_edited_while_it_is_verified_is_no_difference(flowdock, da
             playing = asyncio.create_task(flowdock.play(seed=4, events=100_000, rate=60))
             streamed = "SELECT count(*) FROM archive.coverage WHERE witness = 'stream'"
             await until(lambda: archive.query(streamed) > [(0,)])
-            # The streams' writer shares a slow core with all that the streams are to bring.
+            # Settling takes longer, since the streams' writer shares a slow core with the traffic.
             found = await verify_here(flowdock, database_url, "acme/*", settling_seconds=2)
             assert not playing.done()
             playing.cancel()

@@ -1,4 +1,4 @@
-"""``archiver run`` as those see it who watch over it: systemd, Prometheus, and an operator."""
+"""``archiver run`` as seen by those who watch it: systemd, Prometheus, and an operator."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ async def flowdock() -> AsyncIterator[Simulator]:
 
 @pytest.fixture
 def systemd(tmp_path: Path) -> Iterator[Hear]:
-    """What systemd has been told since the last call."""
+    """A function that returns what systemd was told since its last call."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiving:
         receiving.bind(str(tmp_path / "notify"))
         receiving.setblocking(False)
@@ -147,7 +147,7 @@ async def test_it_ends_with_the_terminal_that_it_runs_in(file, environ):
 
 
 def started_on(terminal: int, file: Path, environ: dict[str, str]) -> subprocess.Popen[str]:
-    """The daemon, whose terminal is *terminal*, which is closed here."""
+    """Start the daemon on *terminal*, whose descriptor is closed here."""
     command = [sys.executable, "-m", "archiver", "run", "--config", str(file)]
     daemon = subprocess.Popen(
         ["setsid", "--ctty", *command],

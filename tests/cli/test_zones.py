@@ -1,4 +1,4 @@
-"""The clock of whoever reads: that of the machine is read as that of a zone with its name."""
+"""The reader's time zone: the machine's clock is read like the zone of the same name."""
 
 import sys
 import time
@@ -33,13 +33,13 @@ def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 @pytest.mark.parametrize(
     "told",
     [
-        "2024-03-31T03:30:00.123457",  # left out in Helsinki
-        "2024-10-27T03:30:00",  # there twice
-        "2018-11-04T00:00:00",  # a day that begins at one in Sao Paulo
+        "2024-03-31T03:30:00.123457",  # skipped in Helsinki
+        "2024-10-27T03:30:00",  # occurs twice there
+        "2018-11-04T00:00:00",  # a day that begins at 01:00 in Sao Paulo
         "2018-02-17T23:30:00",
         "2024-03-10T00:00:00",  # and in Havana
         "2024-11-03T00:30:00",
-        "2024-10-06T02:15:00",  # half an hour is left out on Lord Howe
+        "2024-10-06T02:15:00",  # half an hour is skipped on Lord Howe
         "2024-02-29T12:00:00",
         "0002-01-01T00:00:00",
         "9998-12-31T23:59:59.999999",
@@ -52,7 +52,7 @@ def test_the_machine_tells_a_moment_as_its_zone_does(zone: str, told: str) -> No
 
 @pytest.fixture
 def without_zones(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A machine that holds no zones, as a small container."""
+    """A machine without a database of time zones, such as a small container."""
     monkeypatch.setitem(sys.modules, "tzdata", None)
     reset_tzpath(to=())
     ZoneInfo.clear_cache()

@@ -24,7 +24,7 @@ def milliseconds(at: datetime) -> int:
 
 
 def told(id_: int, content: Any, **fields: Any) -> dict[str, Any]:
-    """A message as the truth tells it."""
+    """A message as the simulator's truth has it."""
     return {
         "kind": "message",
         "flow": "acme/main",

@@ -1,4 +1,4 @@
-"""The demonstration's screen tells what there is to see."""
+"""The demonstration's screen shows how far it is, and what is open."""
 
 import os
 from pathlib import Path

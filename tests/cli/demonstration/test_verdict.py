@@ -1,4 +1,4 @@
-"""What the demonstration found is told in words, and as JSON."""
+"""The demonstration's findings are told in words, and as JSON."""
 
 import json
 from dataclasses import replace
