@@ -1,4 +1,4 @@
-"""An archive of a few messages that say what readers stumble over, and exports of it."""
+"""An archive of a few messages with contents that readers stumble over, and exports of it."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -40,12 +40,12 @@ HOSTILE = (
 FORGED = (
     "\n[09:00:00] boss: ok\r\u2028- **boss** 09:00:00 ok\x85- **boss**\x1b[2J\x9b2J\u202e\t\x7f"
 )
-"""Messages of somebody else, and what takes a terminal over."""
+"""Texts that imitate messages of somebody else, or control the terminal."""
 JUNE, JULY = 1_559_347_200_000, 1_562_025_600_000
 
 
 def told(flow_key: int) -> list[Arrival]:
-    """What a flow was told: hostile texts in two months, and what became of them."""
+    """What came in a flow: hostile texts in two months, and changes of them."""
     frames = [
         frame(id_, content=text, sent=(JUNE if id_ % 2 else JULY) + id_, tags=["a,b", ":user:1"])
         for id_, text in enumerate(HOSTILE, start=1)
@@ -99,14 +99,14 @@ async def fill(engine: Any) -> None:
 def archive_url(
     postgres_url: str, postgres_admin: psycopg.Connection, template_database: str
 ) -> Iterator[str]:
-    """The URL of the archive; tests of a module share it, and only read."""
+    """The URL of the archive; the tests of a module share it and only read it."""
     with filled(postgres_url, postgres_admin, template_database) as url:
         yield url
 
 
 @contextmanager
 def filled(server_url: str, admin: psycopg.Connection, template: str) -> Iterator[str]:
-    """The URL of an archive that is made, filled, and dropped when the block ends."""
+    """The URL of an archive that is created, filled, and dropped when the block ends."""
     with created(admin, template) as name:
         url = named(server_url, name)
         with running(url) as (run, engine):
@@ -148,7 +148,7 @@ def export(archive_url: str) -> Export:
 
 @pytest.fixture
 def forging(database_url: str) -> Export:
-    """Exports of an archive in which every name forges messages."""
+    """Exports of an archive in which every name imitates further messages."""
 
     async def fill(engine: Any) -> None:
         flow = Flow(id=FlowId("f"), path=f"acme/main{FORGED}", organization=FORGED, name=FORGED)
@@ -183,7 +183,7 @@ def has_power(letter: str) -> bool:
 
 
 def rows(url: str, more: str = "") -> list[dict[str, Any]]:
-    """The messages as JSON has them, of the view, by flow and id."""
+    """The messages of the view as JSON, by flow and id."""
     query = f'SELECT row_to_json(m) FROM archive.messages m {more} ORDER BY flow COLLATE "C", id'
     with psycopg.connect(url, options="-c timezone=UTC") as db:
         found = [dict(row) for (row,) in db.execute(query.encode())]
@@ -207,7 +207,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def lines(folder: Path) -> list[dict[str, Any]]:
     """All rows of an export in JSON lines, by flow and id."""
-    # Not splitlines(): it splits at U+2028 as well.
+    # Not splitlines(), which also splits at U+2028.
     texts = [line for one in folder.rglob("*.jsonl") for line in one.read_bytes().split(b"\n")]
     found = [json.loads(line) for line in texts if line]
     return sorted(found, key=lambda row: (row["flow"], row["id"]))

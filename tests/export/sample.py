@@ -1,4 +1,4 @@
-"""An archive for programs that look at exports: ordinary chat, and chat that means harm."""
+"""An archive for programs that inspect exports: ordinary chat, and hostile chat."""
 
 import os
 import struct
@@ -29,7 +29,7 @@ FILES_SENT = JULY + 86_400_000 * 10
 
 @contextmanager
 def archive(home: Path, *, messages: int) -> Iterator[str]:
-    """The URL of an archive with so many messages of ordinary chat, and all that means harm."""
+    """The URL of an archive with so many ordinary messages, and with all the hostile ones."""
     world = World(seed=5, clock=lambda: HISTORY_ENDS_AT)
     settle(world, flows=3, users=12, token=None)
     write_history(world, seed=5, messages=messages)
@@ -54,7 +54,7 @@ def archive(home: Path, *, messages: int) -> Iterator[str]:
 
 
 async def add_namesake(engine: Engine) -> None:
-    """Somebody who has the nick of another, and says something."""
+    """Add a person who has the nick of another, and a message by that person."""
     person = User(id=UserId("900"), nick="Bob", name="Robert", email="robert@example.com")
     said = frame(40, content="said by the namesake", user="900", sent=JULY + 40)
     async with transaction(engine) as tx:
@@ -64,7 +64,7 @@ async def add_namesake(engine: Engine) -> None:
 
 
 async def add_files(engine: Engine) -> None:
-    """Messages of one day with files that the archive keeps: a picture, and such as mean harm."""
+    """Add messages of one day with files that the archive keeps: a picture, and hostile files."""
     async with transaction(engine) as tx:
         main = (await directory.flow_keys(tx))[FlowId("f")]
     frames, held = [], {}
@@ -104,12 +104,12 @@ FILES = {
     "page.png": ("image/png", b"<html>no picture" + ACT),
     "../../../climb \u202egnp.html": ("image/png", b"<html>" + ACT),
 }
-"""By name: of which type they are said to be, and what they hold."""
+"""By name: the type that they are said to have, and their contents."""
 
 
 @contextmanager
 def serving(home: Path, given: str | None) -> Iterator[str]:
-    """The URL of a database: an empty one that is *given*, or that of a private server."""
+    """The URL of an empty database: the one that is *given*, or one of a private server."""
     if given:
         yield given
         return

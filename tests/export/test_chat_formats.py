@@ -1,4 +1,4 @@
-"""Transcripts that people read, and what importers of Slack's exports read."""
+"""Transcripts for people, and what importers of Slack's exports read."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def test_a_transcript_keeps_each_message_in_its_lines(export: Export, tmp_path: 
     assert "[00:00:00] ann<i>: edited <b>" not in lines
     assert "[00:00:00] ann<i> (edited): edited <b>" in lines
     assert "[00:00:00] ann<i> (deleted 2020-01-01 00:00):" in lines
-    # Nothing that is said can look like the beginning of another message.
+    # No text can look like the beginning of another message.
     starts = [line for line in lines if line.startswith("[")]
     assert len(starts) == 7
 

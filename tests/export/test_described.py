@@ -28,18 +28,18 @@ NAME = re.compile(r"`(\w+)`")
 
 
 def part(heading: str) -> str:
-    """What stands below *heading*."""
+    """The text below *heading*."""
     return SECTION.partition(f"\n### {heading}\n")[2].partition("\n### ")[0]
 
 
 def keys(text: str) -> set[str]:
-    """What the first column of the first table in *text* names."""
+    """The names in the first column of the first table in *text*."""
     (table, *_) = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     return {name for row in ROW.findall(table) for name in NAME.findall(row.split(" | ")[0])}
 
 
 def keys_by_file() -> dict[str, set[str]]:
-    """What the table of the smaller files names, by file."""
+    """The keys of each of the smaller files, as the table of these names them."""
     found: dict[str, set[str]] = {}
     name = ""
     for row in ROW.findall(part("Flows, people, files, rejects"))[1:]:
@@ -143,7 +143,7 @@ def test_the_example_prints_what_messages_say_now(
             " AND content <> '' AND event IN ('message', 'comment', 'status')"
             ' ORDER BY flow COLLATE "C", id'
         ).fetchall()
-    # A text of Postgres cannot hold what a payload can.
+    # A text in Postgres cannot hold NUL, as a payload can.
     assert [(f, i, text.replace("\0", "\ufffd")) for f, i, text in found] == expected
     texts = {(flow, id_): text for flow, id_, text in expected}
     assert texts["acme/late", 1] == "edited by a person"

@@ -1,4 +1,4 @@
-"""What files hold, in exports: each content once, whole, and where messages say that it lies."""
+"""Contents of files in exports: each is there once, whole, and where messages say."""
 
 import csv
 import json
@@ -57,7 +57,7 @@ FILES = {
     "/files/8": ("of a message that is deleted.txt", "text/plain", b"gone"),
     "/files/9": ("no\nbody knows.png", "image/png", b"of somebody\n\xff"),
 }
-"""By path: what a message says of it, and what it holds, if that is in the archive."""
+"""By path: the name, the type, and the content if it is in the archive."""
 CONTENTS = {one for _, _, one in FILES.values() if one is not None}
 
 
@@ -66,7 +66,7 @@ def digest(data: bytes) -> str:
 
 
 async def attach(engine: Engine) -> None:
-    """Messages of a flow, each with a file; the last names one of those again."""
+    """Add messages to a flow, each with a file; the last one names the first file again."""
     async with transaction(engine) as tx:
         key = (await directory.flow_keys(tx))[FlowId("f")]
     frames = []
@@ -83,7 +83,7 @@ async def attach(engine: Engine) -> None:
 
 
 async def keep(engine: Engine, held: Mapping[str, bytes], flow: str = "f") -> None:
-    """Have the archive hold what the files at these paths of a flow hold."""
+    """Store these contents, by path, as files of a flow."""
     async with transaction(engine) as tx:
         key = (await directory.flow_keys(tx))[FlowId(flow)]
         for path, data in held.items():
@@ -111,7 +111,7 @@ def archive_url(
 
 @pytest.fixture
 def own_url(database_url: str) -> str:
-    """The URL of another one, that a test may change."""
+    """The URL of another such archive, which a test may change."""
     with running(database_url) as (run, engine):
         run(fill(engine))
         run(attach(engine))
@@ -119,7 +119,7 @@ def own_url(database_url: str) -> str:
 
 
 def held(folder: Path) -> dict[str, bytes]:
-    """What is in an export of what files hold, by path."""
+    """The contents of files in an export, by path."""
     found = content(folder)
     return {path: data for path, data in found.items() if path.startswith(("files/", "__uploads/"))}
 
@@ -139,7 +139,7 @@ def test_each_content_is_there_once_whole_and_as_the_manifest_says(
     assert list(check(out, manifest)) == manifest.files
     gone = style == "slack"
     assert manifest.named_files == NamedFiles(
-        # Beside these, a message of the sample names one that is not in the archive.
+        # In addition, a message of the sample names a file that is not in the archive.
         named=11 - gone,
         kept=9 - gone,
         contents=len(wanted),
@@ -181,7 +181,7 @@ def test_a_content_is_called_as_the_first_message_calls_it(export: Export, tmp_p
 
 @pytest.fixture
 def long_fields() -> Iterator[None]:
-    """The reader of CSV takes fields as long as messages are."""
+    """Let the CSV reader take fields as long as messages are."""
     before = csv.field_size_limit(10**6)
     yield
     csv.field_size_limit(before)
@@ -232,7 +232,7 @@ def test_what_a_file_holds_is_chosen_with_its_message(export: Export, tmp_path: 
     assert sorted(held(tmp_path / "june").values()) == sorted(in_june)
     export(tmp_path / "other", "jsonl", files=True, flows=("private/1/2",))
     assert held(tmp_path / "other") == {}
-    # As of a time before it was deleted, and of one before anything was said.
+    # As of a time before the deletion, and as of one before anything was said.
     export(tmp_path / "past", "text", files=True, as_of=NOW)
     assert sorted(held(tmp_path / "past").values()) == sorted(CONTENTS)
     export(tmp_path / "before", "text", files=True, as_of=NOW.replace(year=2010))
@@ -421,7 +421,7 @@ def test_what_is_damaged_is_refused_and_never_taken_for_whole(
     ):
         export(tmp_path / "out", style, files=True)
     assert not (tmp_path / "out").exists()
-    # Whoever is in a hurry goes without.
+    # Those who are in a hurry can export without files.
     export(tmp_path / "other", style)
     change(database_url, "DELETE FROM store.files; DELETE FROM store.file_parts")
     with running(database_url) as (run, engine):
@@ -433,7 +433,7 @@ def test_what_is_damaged_is_refused_and_never_taken_for_whole(
 
 
 def kill_among_files(count: int) -> Any:
-    """What ends an export when so many contents were told."""
+    """A callback that kills an export once contents were reported more than *count* times."""
     told: list[Progress] = []
 
     def tell(progress: Progress) -> None:
@@ -456,8 +456,8 @@ def test_an_export_that_was_killed_keeps_what_is_whole_and_tells_all_of_one_mome
     partial = tmp_path / "out.partial"
     before = {path: (partial / path).stat().st_ino for path in held(partial)}
     assert before
-    # Meanwhile one is kept that was not, and of another it is known that an earlier message
-    # calls it otherwise.
+    # Meanwhile two files are stored: one that was missing, and one with a known content, which has
+    # another name in an earlier message.
     with running(own_url) as (run, engine):
         run(keep(engine, {"/files/7": b"given at last", "/p/a": PICTURE}))
     steps: list[Progress] = []
@@ -498,7 +498,7 @@ def test_a_check_finds_a_content_that_the_archive_names_otherwise(
     (out / place.path).write_bytes(other)
     (found,) = [one for one in check(out, manifest) if not isinstance(one, File)]
     assert (found.path, found.trouble) == (place.path, "changed: its SHA-256 differs")
-    # Nor is it enough to change the manifest as well.
+    # It does not help to change the manifest as well.
     forged = (out / "manifest.json").read_bytes()
     entry = b'"sha256": "%s"'
     forged = forged.replace(entry % digest(PAGE).encode(), entry % digest(other).encode())

@@ -1,4 +1,4 @@
-"""Each format says what the view says, to readers that were not written here."""
+"""Each format says what the view says, to independent readers."""
 
 import csv
 import io
@@ -70,7 +70,7 @@ def test_csv_is_read_by_postgres(export: Export, archive_url: str, tmp_path: Pat
 
 
 def as_json(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of Arrow as the view's JSON has it."""
+    """A row of Arrow in the form of the view's JSON."""
     row.pop("month")
     for name in TIMES:
         row[name] = row[name] and row[name].isoformat()

@@ -39,7 +39,7 @@ SPACE = "{http://www.w3.org/1999/xhtml}"
 
 @pytest.fixture
 def pages(export: Export, tmp_path: Path) -> dict[Path, Any]:
-    """The pages as a strict parser of HTML reads them: it takes no error."""
+    """The pages, read by a strict HTML parser that tolerates no error."""
     export(tmp_path / "out", "html")
     return parsed(*(tmp_path / "out").rglob("*.html"))
 
@@ -159,7 +159,7 @@ def test_a_thread_is_on_the_page_of_the_month_in_which_it_began(
         flow = Flow(id=FlowId("f"), path="acme/main")
         async with transaction(engine) as tx:
             key = (await directory.see_flows(tx, [flow], now=NOW))[flow.id]
-        # Ids that do not go with the times, and a message that tells none.
+        # The ids are not in the order of times, and one message has no time.
         sent = {1: JULY, 2: JULY, 3: JUNE, 4: JUNE, 5: JULY, 6: None}
         threads = dict(zip(sent, "aabbcc", strict=True))
         told = [frame(id_, sent=at, thread_id=threads[id_]) for id_, at in sent.items()]
@@ -235,7 +235,7 @@ def test_pages_of_a_private_conversation_are_titled_by_the_people_in_it(
 
 
 def plain(line: str) -> str:
-    """What a line of Markdown shows, all of which must be text."""
+    """What a line of Markdown shows, which must be nothing but text."""
     (token,) = MarkdownIt().parseInline(line)
     assert {one.type for one in token.children or ()} <= {"text", "text_special"}
     return "".join(one.content for one in token.children or ())

@@ -1,4 +1,4 @@
-"""An export whose process is killed in the middle: the same command ends it as if nothing was."""
+"""The same command completes an export that was killed in the middle, as if nothing happened."""
 
 import asyncio
 import shutil
@@ -25,7 +25,7 @@ TWO_WEEKS = timedelta(weeks=2)
 
 
 def kill_in_the_middle(url: str, to: Path, options: Sequence[str] = ()) -> None:
-    """Export, and kill the process when one unit is finished and another begun."""
+    """Export, and kill the process when one unit is finished and another has begun."""
     status, _, _ = asyncio.run(_stop(url, to, options, signal.SIGKILL))
     assert status == -signal.SIGKILL
 
@@ -33,7 +33,7 @@ def kill_in_the_middle(url: str, to: Path, options: Sequence[str] = ()) -> None:
 async def _stop(
     url: str, to: Path, options: Sequence[str], number: int
 ) -> tuple[int | None, str, str]:
-    """Export until then, and send that signal; the exit status, and what was written and told."""
+    """Export until another unit has begun, send a signal; return the status, output and errors."""
     server = conninfo_to_dict(url)
     host, port = str(server.get("host")), int(server.get("port") or 5432)
 
@@ -43,7 +43,7 @@ async def _stop(
         return await asyncio.open_connection(host, port)
 
     door = Door(reach)
-    # The answers pass through this very loop: however late it looks, they are as late.
+    # The answers pass through this event loop: if it looks late, they are late as well.
     door.latency_seconds = 0.005
     await door.open_port()
     address = door.address.removeprefix("http://")
@@ -57,7 +57,7 @@ async def _stop(
         env=surroundings({"ARCHIVER_DATABASE_URL": through}),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        # Whoever runs the tests in the background has them ignore SIGINT.
+        # Tests may run in the background, with SIGINT ignored, which a process inherits.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
@@ -73,7 +73,7 @@ async def _stop(
 
 
 def has_begun_another(home: Path) -> bool:
-    """Tell whether the book names a unit, and a file is there that it does not name."""
+    """Tell whether the book names a unit, and there is a file that it does not name."""
     if not (home / BOOK).exists():
         return False
     units = (home / BOOK).read_text().splitlines()[1:]
@@ -165,7 +165,7 @@ def test_times_count_back_from_the_run_that_was_killed(
         asked_at = asked_before(partial_of(tmp_path / "out"))
         assert asked_at is not None
         bound = milliseconds(asked_at - TWO_WEEKS)
-        # By the clock of the run that ends it, both were said more than two weeks ago.
+        # By the clock of the run that completes it, both are more than two weeks old.
         said = {200: bound + 1, 201: bound - 1}
         arrivals = [streamed(frame(id_, sent=sent), keys["f"]) for id_, sent in said.items()]
         run(apply(engine, Batch(now=NOW, arrivals=arrivals)))

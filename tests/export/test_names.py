@@ -1,4 +1,4 @@
-"""Flows become names of files, whatever they are called."""
+"""Flows become file names, whatever they are called."""
 
 import ntpath
 from io import BytesIO
@@ -23,8 +23,8 @@ flows = st.lists(parts.map(lambda part: part.replace("/", "")), min_size=1, max_
 
 
 def is_reserved(name: str) -> bool:
-    """Tell whether Windows keeps *name* for itself."""
-    asked = getattr(ntpath, "isreserved", None)  # from Python 3.13 on, instead of the other
+    """Tell whether *name* is reserved on Windows."""
+    asked = getattr(ntpath, "isreserved", None)  # new in Python 3.13, where the other is deprecated
     return bool(asked(name) if asked else PureWindowsPath(name).is_reserved())
 
 

@@ -1,4 +1,4 @@
-"""An export as of a time tells what was known then, in every format, and nothing of later."""
+"""An export as of a time shows what was known then, in every format, and nothing later."""
 
 import re
 from datetime import UTC, datetime
@@ -16,12 +16,12 @@ from tests.ingest.arriving import NOW, edit, frame, listed, query, running, stre
 BEFORE_THE_EDIT = datetime(2019, 12, 1, tzinfo=UTC)
 AFTER_THE_EDIT = datetime(2020, 1, 1, 0, 0, 0, 40_000, tzinfo=UTC)
 EDITED = re.compile(r"edited \W*(lt;)?b\b")
-"""However a format writes the angle brackets in what a message came to say."""
+"""The edited text, however a format escapes its angle brackets."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def edited_again(archive_url: str) -> None:
-    """What was edited is edited once more, ten milliseconds after the latest of the times here."""
+    """Edit the edited message again, ten milliseconds after the latest of the times above."""
     ((key,),) = query(archive_url, "SELECT flow_key FROM store.flows WHERE flow_id = 'f'")
     with running(archive_url) as (run, engine):
         change = streamed(edit(50, 23, "and once more"), key)
@@ -29,7 +29,7 @@ def edited_again(archive_url: str) -> None:
 
 
 def said(folder: Path, style: str) -> str:
-    """All that is in the files but in the manifest, as text."""
+    """The text of all files but the manifest."""
     if style == "parquet":
         return str(
             pyarrow.dataset.dataset(folder, exclude_invalid_files=True).to_table().to_pylist()
@@ -57,7 +57,7 @@ def test_nothing_of_later_is_in_an_export_of_the_past(
     told = said(tmp_path / "later", style)
     assert EDITED.search(told)
     assert "with a thread" in told
-    assert ("soon edited" in told) == (style == "html")  # which alone shows what was said before
+    assert ("soon edited" in told) == (style == "html")  # the only format that shows earlier texts
     assert "once more" not in told
     assert later.rows > then.rows
 
@@ -66,7 +66,7 @@ def test_nothing_of_later_is_in_an_export_of_the_past(
 def test_what_nobody_knows_to_have_been_said_is_not_told_as_nothing(
     export: Export, archive_url: str, tmp_path: Path, style: str
 ) -> None:
-    """A message was listed when it had been edited, and no event told of what it said before."""
+    """A message was first listed after an edit, and no event told what it had said before."""
     ((key,),) = query(archive_url, "SELECT flow_key FROM store.flows WHERE flow_id = 'f'")
     with running(archive_url) as (run, engine):
         shown = frame(60, sent=JUNE + 60, user="60", content="shown late", edited=JULY + 60)

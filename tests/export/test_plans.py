@@ -1,4 +1,4 @@
-"""However little Postgres knows of an archive, an export takes as long as there are rows."""
+"""The time of an export grows with its rows alone, however little Postgres knows of the archive."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""An export of what a query chooses: the same messages in every format, and told as a selection."""
+"""An export of what a query finds: the same messages in every format, marked as a selection."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ from tests.ingest.arriving import query as sql
 def searched_url(
     postgres_url: str, postgres_admin: psycopg.Connection, template_database: str
 ) -> Iterator[str]:
-    """An archive like `archive_url`, in which a file was withdrawn, and all is searchable."""
+    """An archive like `archive_url`, with a file that was withdrawn, and all of it searchable."""
     with filled(postgres_url, postgres_admin, template_database) as url:
         ((key,),) = sql(url, "SELECT flow_key FROM store.flows WHERE flow_id = 'f'")
         file = frame(40, "file", content={"file_name": "plan.pdf", "path": "/p"}, sent=JUNE + 40)
@@ -92,7 +92,7 @@ def test_each_format_holds_what_was_chosen(choose: Export, tmp_path: Path) -> No
     choose(tmp_path / "slack.zip", "slack", query=query)
     with zipfile.ZipFile(tmp_path / "slack.zip") as packed:
         days = [json.loads(packed.read(name)) for name in packed.namelist() if "/2" in name]
-    assert sum(map(len, days)) == len(expected) - 1  # one tells no time
+    assert sum(map(len, days)) == len(expected) - 1  # one message has no time
 
 
 def test_the_first_page_says_what_was_chosen(choose: Export, tmp_path: Path) -> None:

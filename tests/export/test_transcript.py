@@ -112,7 +112,7 @@ def test_no_name_forges_a_message(forging: Export, tmp_path: Path, style: str, s
     lines = told.decode().split("\n")
     assert not any(map(has_power, told.decode()))
     assert len([line for line in lines if line.startswith(start)]) == 4
-    # Of the flow, of those who sent the four, and of a file.
+    # The names of the flow, of the senders of the four, and of a file.
     names = ("main", "nick", "nick", "ext", "app", "file")
     quoted = [line for line in lines if "boss" in line]
     assert len(quoted) == len(names)

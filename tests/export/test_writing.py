@@ -1,4 +1,4 @@
-"""An export is complete or not there, the same for the same, and goes on where it was stopped."""
+"""An export is complete or absent, always the same, and is resumed where it was stopped."""
 
 import json
 import os
@@ -217,7 +217,7 @@ def test_others_of_the_machine_cannot_read_an_export(export: Export, tmp_path: P
 def test_no_export_is_written_where_another_user_waits_for_it(
     export: Export, tmp_path: Path, is_link: bool
 ) -> None:
-    """As in a directory where all may make files; who made the folder could read what is in it."""
+    """Where all may create files, the owner of such a folder could read the export in it."""
     waiting = tmp_path / "out.partial"
     if is_link:
         (tmp_path / "mine").mkdir()
@@ -233,7 +233,7 @@ def test_no_export_is_written_where_another_user_waits_for_it(
 def test_a_zip_is_not_written_into_a_file_that_somebody_made_meanwhile(
     export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was there before is removed; another user may be quick enough to put it there again."""
+    """An earlier file is removed, but another user may be quick enough to create it again."""
     touch = Path.touch
 
     def made_meanwhile(path: Path, *args: Any, **kwargs: Any) -> None:
@@ -367,7 +367,7 @@ def test_where_no_export_can_be_is_told(
 
 
 class Killed(BaseException):
-    """As a kill would, this ends an export in the middle."""
+    """Ends an export in the middle, as a kill would."""
 
 
 def kill_at(rows_written: int):
@@ -379,7 +379,7 @@ def kill_at(rows_written: int):
 
 
 def stop(progress: Progress, steps: list[Progress]) -> None:
-    """End an export at once, and keep how far it had come."""
+    """End an export at once, and record how far it had come."""
     steps.append(progress)
     raise Killed
 
@@ -396,7 +396,7 @@ def test_an_export_that_was_stopped_goes_on_and_is_of_one_moment(
     kept = set(content(tmp_path / "out.partial"))
     assert {"acme/main/2019-06.jsonl", ".progress.jsonl"} <= kept
 
-    # Meanwhile something changes in a part that was written.
+    # Meanwhile something changes in a part that was already written.
     with running(database_url) as (run, engine):
         ((key,),) = query(database_url, "SELECT flow_key FROM store.flows WHERE flow_id = 'f'")
         change = streamed(edit(50, 1, "changed meanwhile"), key)
@@ -458,7 +458,7 @@ def test_what_was_written_and_has_not_changed_is_kept(
     after = (tmp_path / "out/acme/main/2019-06.csv").stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
     assert steps[-1].kept > 0
-    # A nick stands in every message: where it has changed, nothing can be kept.
+    # Every part contains nicks: when one has changed, nothing can be kept.
     with pytest.raises(Killed):
         export(tmp_path / "two", "csv", tell=kill_at(15))
     with psycopg.connect(archive_url, autocommit=True) as db:
@@ -473,7 +473,7 @@ def test_what_was_written_and_has_not_changed_is_kept(
 def test_a_file_that_cannot_be_written_is_told_and_looks_like_nothing(
     archive_url: str, tmp_path: Path
 ) -> None:
-    def limit() -> None:  # the bytecode of modules must not be cut off as well: see env
+    def limit() -> None:  # it would truncate bytecode, too: see env
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
 
@@ -506,7 +506,7 @@ def test_a_book_that_was_torn_by_a_kill_is_good_as_far_as_it_goes(
     book.write_bytes(b'{"argum')
     with pytest.raises(Killed):
         export(tmp_path / "out", "csv", tell=kill_at(10))
-    for _ in range(2):  # what follows on the torn line is read as well
+    for _ in range(2):  # what follows the torn line is read, too
         with book.open("ab") as more:
             more.write(b'{"name": "acme')
         steps: list[Progress] = []
@@ -537,7 +537,7 @@ def test_an_export_that_fails_at_the_very_end_goes_on_from_there(
     ):
         export(tmp_path / name, "csv", tell=hinder)
     shutil.rmtree(obstacle.parent)
-    partial = partial_of(tmp_path / name)  # all of it is there, and yet it is not done
+    partial = partial_of(tmp_path / name)  # all rows are there, but it is not complete
     (found,) = [one for one in check(partial, read_manifest(partial)) if not isinstance(one, File)]
     assert found.path == BOOK
     steps: list[Progress] = []
@@ -550,7 +550,7 @@ def test_an_export_that_fails_at_the_very_end_goes_on_from_there(
 
 
 class Full(Exception):
-    """As a full disk would, this ends an export while Postgres has more to tell."""
+    """Ends an export as a full disk would, while Postgres has more to send."""
 
 
 @pytest.mark.parametrize("style", ["jsonl", "csv", "parquet", "html", "text", "slack"])
@@ -559,7 +559,7 @@ def test_an_export_that_fails_does_not_wait_for_what_it_did_not_read(
 ) -> None:
     monkeypatch.setattr(exporting_rows, "BLOCK_BYTES", 1)
     monkeypatch.setattr(exporting_rows, "ROWS_AT_ONCE", 1)
-    monkeypatch.setattr(writing, "LARGE", 0)  # so that the other one is in the middle as well
+    monkeypatch.setattr(writing, "LARGE", 0)  # so that the other part is not finished either
     failed = []
 
     def write(sink: Sink, data: bytes) -> int:
