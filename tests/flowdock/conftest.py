@@ -1,4 +1,4 @@
-"""A small server on loopback that answers as a test tells it, and keeps what it was asked."""
+"""A small server on loopback that answers as a test tells it, and records the requests."""
 
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,12 +18,12 @@ QUICK = Delays(
     refusal_start_seconds=0.001,
     refusal_limit_seconds=0.01,
 )
-"""How long to wait before asking again, in tests."""
+"""Short delays before retries."""
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Server:
-    """Answers the first requests by *answers*, one each, and all others by the last of them."""
+    """Answers the first requests with *answers*, one each, and all others with the last of them."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -42,7 +42,7 @@ class Server:
 
 @asynccontextmanager
 async def serving(context: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
-    """A server; over TLS with a *context*."""
+    """A server; it speaks TLS if there is a *context*."""
     it = Server()
     app = web.Application()
     app.router.add_route("*", r"/{path:[\s\S]*}", it.serve)
@@ -69,6 +69,6 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture
 def clock() -> Callable[[], datetime]:
-    """A clock that goes by one second each time that somebody looks at it."""
+    """A clock that advances by a second each time it is read."""
     seconds = iter(range(1_000_000))
     return lambda: datetime.fromtimestamp(1_400_000_000 + next(seconds), UTC)

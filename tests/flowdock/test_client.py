@@ -1,4 +1,4 @@
-"""What the REST client makes of answers, by a real server on loopback."""
+"""What the REST client makes of answers from a real server on loopback."""
 
 import asyncio
 import gzip
@@ -38,7 +38,7 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def answer(
     body: Any = b"[]", *, status: int = 200, headers: dict[str, str] | None = None
 ) -> Answer:
-    """An answer with *body* as JSON, or as it is when it is bytes."""
+    """An answer with *body* as JSON, or with *body* itself if it is bytes."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
 
     async def reply(_request: web.Request) -> web.Response:
@@ -258,7 +258,7 @@ async def test_a_message_is_shown_as_it_stands_or_is_none(server: Any, make: Any
 
     assert await client.show("acme/main", 5) == b'{"id": 5}'
     assert await client.show("acme/main", 5) is None
-    assert await client.show("acme/main", 5) == b'{"id":5}'  # a proxy's 404 is asked again
+    assert await client.show("acme/main", 5) == b'{"id":5}'  # a proxy's 404 is retried
     with pytest.raises(FlowRefused):
         await client.show("acme/main", 5)
     assert server.requests[0].path == "/flows/acme/main/messages/5"
@@ -314,7 +314,7 @@ async def test_what_does_not_pass_is_raised_at_once(
     [
         (answer(status=500), StatusRefused, 40),
         (answer(b"<html>"), BadAnswer, 40),
-        (hang_up, Garbled, 25),  # aiohttp asks once more by itself
+        (hang_up, Garbled, 25),  # aiohttp itself retries once
         (never, TimeoutError, 70),
     ],
 )
@@ -368,7 +368,7 @@ async def test_compressed_answers_are_read(server: Any, make: Any) -> None:
 
 
 class Recording(Gate):
-    """A gate that tells what it was asked to hold, and does not."""
+    """A gate that only records for how long it was asked to hold."""
 
     held: tuple[float, ...] = ()
 

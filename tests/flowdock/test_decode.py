@@ -1,4 +1,4 @@
-"""What frames say, and that nothing that anybody sends can raise or be stored as what it is not."""
+"""What frames say; and that none can raise, or be stored as something that it is not."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -129,7 +129,7 @@ SIGNALS = [
 EVENTS = [*MESSAGES, *MUTATIONS, *SIGNALS]
 
 HUGE = {"@float": "-1e999", "@int": "9" * 5000}
-"""Numbers that Python cannot hold, and what stands for them until they are written."""
+"""Numbers that Python cannot hold, by the placeholders that `dumps` replaces with them."""
 
 texts = st.text(
     st.characters(codec=None, exclude_categories=[]) | st.sampled_from("\0\ud800\udfff")
@@ -152,7 +152,7 @@ values = st.recursive(
 
 @st.composite
 def mutated(draw: st.DrawFn) -> dict[str, Any]:
-    """An event of a real shape, with some of its values, at any depth, replaced by others."""
+    """An event of a real shape in which some values, at any depth, are replaced by others."""
     event: dict[str, Any] = json.loads(json.dumps(draw(st.sampled_from(EVENTS))))
     for _ in range(draw(st.integers(1, 3))):
         place = event
@@ -164,7 +164,7 @@ def mutated(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def dumps(value: Any) -> bytes:
-    """JSON text with the huge numbers in place."""
+    """JSON text in which the placeholders are replaced by the huge numbers."""
     text = json.dumps(value)
     for sign, literal in HUGE.items():
         text = text.replace(f'"{sign}"', literal)
@@ -176,7 +176,7 @@ def frame(event: dict[str, Any]) -> bytes:
 
 
 def shown(event: dict[str, Any]) -> Any:
-    """Whatever is decoded, for its fields to be looked at."""
+    """The decoded event, typed so that a test can read any field."""
     return decode(frame(event))
 
 
@@ -196,7 +196,7 @@ def texts_in(value: Any) -> Iterator[str]:
 
 
 def assert_sound(read: Callable[[bytes], Decoded], content: bytes) -> Decoded:
-    """Whatever *read* makes of *content* is of the union, the same each time, and storable."""
+    """Assert that *read* gives a value of the union, each time the same, and storable."""
     value: Decoded = read(content)
     again = read(content)
 
@@ -243,7 +243,7 @@ def test_no_damaged_frame_raises(event: Any, data: Any) -> None:
 
 @given(st.sampled_from(EVENTS), st.sampled_from(["content", "tags", "title", "body"]), st.text())
 def test_both_ways_of_reading_json_agree(event: Any, field: Any, text: Any) -> None:
-    """Marked with a lone surrogate elsewhere, a frame is read carefully, and means the same."""
+    """A lone surrogate elsewhere makes a frame take the careful path, which must mean the same."""
     fields = {"content": text, "tags": [text], "title": text, "body": text}
     plain = event | {field: fields[field].replace("\0", "") if field != "tags" else fields[field]}
     careful = frame(plain)[:-1] + b', "elsewhere": "\\ud800"}'

@@ -1,4 +1,4 @@
-"""Who an event tells about, and where flows are."""
+"""Flows and people as the API lists them: nothing raises, and only usable paths are taken."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Where the bytes of files are fetched from, and whom the token is shown, by real servers."""
+"""Where the contents of files are fetched from, and who is shown the token, with real servers."""
 
 import asyncio
 import gzip
@@ -71,7 +71,7 @@ async def cut_short(request: web.Request) -> web.StreamResponse:
 
 @pytest.fixture
 async def storage() -> AsyncIterator[Server]:
-    """Another host: the same address by another port."""
+    """Another host: the same address with another port."""
     async with serving() as it:
         yield it
 
@@ -113,7 +113,7 @@ async def test_the_token_does_not_go_where_a_redirect_leads(server, storage, fet
     assert asked.headers["Authorization"] == authorization(TOKEN)
     assert "Authorization" not in given.headers
     assert "Cookie" not in given.headers
-    # Else what comes is packed, or unpacked, and not as long as the message says.
+    # Otherwise contents might come packed or unpacked, and not as long as the message says.
     assert asked.headers["Accept-Encoding"] == given.headers["Accept-Encoding"] == "identity"
     assert given.rel_url.raw_path_qs == "/bucket/key?X-Signature=a%2Fb%20c"
 
@@ -146,7 +146,7 @@ async def test_many_files_wait_for_their_turn_as_one_does(server, clock, leap):
         fetches = [downloads.fetch(PATH, BytesIO(), size_bytes=None) for _ in range(4)]
         tasks = [group.create_task(fetch) for fetch in fetches]
         await asyncio.sleep(0)
-        behind = group.create_task(page())  # the one that goes and the one that waits
+        behind = group.create_task(page())  # behind the file under way and the one that waits
         await asyncio.sleep(0)
         while not all(task.done() for task in (*tasks, behind)):
             leap(100)
@@ -174,7 +174,7 @@ async def test_storage_that_is_slow_keeps_nobody_waiting(server, storage, fetch)
     assert gate.answers == {"302": 1}
 
 
-# Each process that runs tests makes these, and what a test is called by must be the same in all.
+# Test ids contain packed bytes, and must be the same in all processes that run tests.
 pack = partial(gzip.compress, mtime=0)
 PACKED = pack(b"bytes of a table")
 
@@ -225,7 +225,7 @@ async def test_what_is_packed_for_the_way_is_unpacked(server, fetch, sent, packi
 
 @pytest.mark.parametrize(
     ("sent", "packing", "error", "told"),
-    [  # the last is long once it is unpacked
+    [  # the last is too long once it is unpacked
         (PACKED[:-1], "gzip", Garbled, "incomplete or"),
         (b"", "gzip", Garbled, "incomplete or"),
         (b"no gzip at all", "gzip", Garbled, "incomplete or"),
@@ -400,7 +400,7 @@ async def test_an_answer_that_breaks_off_in_its_head_is_not_quoted(server, fetch
 async def test_an_address_that_does_not_answer_is_not_quoted(server, fetch):
     with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, ExitStack() as others:
         port = deaf.getsockname()[1]
-        for _ in range(4):  # from then on the system answers nobody
+        for _ in range(4):  # these fill the queue, and nobody else is answered
             other = others.enter_context(socket.socket())
             other.setblocking(False)
             other.connect_ex(("127.0.0.1", port))
@@ -487,7 +487,7 @@ async def test_the_api_is_left_alone_for_as_long_as_it_asks(server, storage, clo
     server.reply(answer(status=302, location=f"{storage.url}/x"), busy)
     storage.reply(busy)
     gate = a_gate()
-    for held in (False, True):  # what storage asks for is no matter of the API's
+    for held in (False, True):  # what storage asks for does not hold the API's gate
         async with downloading(server.url, gate, clock, limits) as downloads:
             with pytest.raises(StatusRefused):
                 await downloads.fetch(PATH, BytesIO(), size_bytes=None)
@@ -513,7 +513,7 @@ async def test_no_service_on_the_internet_leads_to_where_others_listen(clock, lo
 
 
 class Names(AbstractResolver):
-    """Which addresses some names have."""
+    """Resolves some names to fixed addresses."""
 
     addresses: ClassVar = {
         "public": ["1.1.1.1"],
@@ -541,7 +541,7 @@ class Names(AbstractResolver):
         ("public", "both", True),
         ("public", "private", True),
         ("both", "private", True),
-        ("both", "both", False),  # where the API itself is, the token goes already
+        ("both", "both", False),  # the API itself is there, and gets the token
         ("private", "both", False),
     ],
 )

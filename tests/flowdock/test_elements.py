@@ -1,4 +1,4 @@
-"""A long array is cut into its elements, however its bytes arrive."""
+"""A long array is split into its elements, however its bytes arrive."""
 
 import json
 import re
@@ -139,6 +139,6 @@ def test_escapes_take_no_memory_of_their_own() -> None:
 
 
 def test_no_pattern_of_ours_has_a_possessive_group() -> None:
-    """Python before 3.11.5 may lose its way in one that holds alternatives."""
+    """Before Python 3.11.5, such a group may match wrongly if it has alternatives."""
     for path in Path(module.__file__).parents[1].rglob("*.py"):
         assert not re.search(r"\)[*+?}]\+", path.read_text()), path

@@ -1,4 +1,4 @@
-"""JSON as anybody may write it: read fast or carefully, always storable."""
+"""JSON as anybody may write it: read by the fast or the careful path, always storable."""
 
 import json
 from typing import Any
@@ -37,7 +37,7 @@ def test_what_is_read_carefully_can_be_stored_and_written_again(value: Any) -> N
 
 @given(values)
 def test_both_ways_of_reading_agree(value: Any) -> None:
-    """A lone surrogate elsewhere, and the same content is read the careful way."""
+    """A lone surrogate elsewhere makes the same content take the careful path."""
     text = json.dumps(value).replace("Infinity", "1")
     plain = f'{{"content": {text}}}'.encode()
     careful = f'{{"content": {text}, "elsewhere": "\\ud800"}}'.encode()

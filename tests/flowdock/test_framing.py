@@ -1,4 +1,4 @@
-"""What bytes become frames, whatever the network does to them."""
+"""Which bytes become frames, whatever the network does to them."""
 
 import json
 import time
@@ -26,7 +26,7 @@ keep_alives = st.sampled_from([b"", b"\n", b"\n\n", b"\r\n", b" \n"])
 
 @st.composite
 def chunked(draw: st.DrawFn, contents: st.SearchStrategy[bytes]) -> tuple[bytes, list[bytes]]:
-    """Bytes, and the same bytes in chunks."""
+    """Bytes, and the same bytes cut into chunks."""
     content = draw(contents)
     cuts = sorted(draw(st.lists(st.integers(0, len(content)), max_size=12)))
     edges = [0, *cuts, len(content)]

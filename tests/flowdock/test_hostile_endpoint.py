@@ -1,6 +1,6 @@
-"""An endpoint that means harm: whoever took Flowdock's place, or stands in between.
+"""A hostile endpoint: somebody who took Flowdock's place, or stands in between.
 
-It gets no credentials that it should not have, and takes no memory and no time without end.
+It gets no credentials that it should not have, and cannot take memory or time without limit.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from tests.flowdock.conftest import Server, serving
 QUICK = Delays(error_step_seconds=0.001, refusal_start_seconds=0.001)
 LIMIT_BYTES = 100_000
 MOST_BYTES = 4_000_000
-"""What may be held of an answer, buffers and all, where `LIMIT_BYTES` are allowed."""
+"""The most memory that an answer may take, buffers included, if `LIMIT_BYTES` are allowed."""
 NOTHING = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 Speaks = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -55,7 +55,7 @@ def client(session: aiohttp.ClientSession, url: str, clock: Any, **limits: Any) 
 async def occurrences(
     session: aiohttp.ClientSession, url: str, clock: Any, *, silence_seconds: float = 2.0
 ) -> list[Occurrence]:
-    """What happens on a stream until its first connection, or attempt at one, is over."""
+    """What happens on a stream until its first connection, or attempt to connect, is over."""
     seen: list[Occurrence] = []
     following = follow(
         session,
@@ -80,7 +80,7 @@ async def occurrences(
 
 @contextmanager
 def little_memory() -> Iterator[None]:
-    """Claims that the block holds no more than `MOST_BYTES` at any time."""
+    """Assert that the block takes no more than `MOST_BYTES` of memory at any time."""
     tracemalloc.start()
     try:
         yield
@@ -92,7 +92,7 @@ def little_memory() -> Iterator[None]:
 
 @asynccontextmanager
 async def speaking(speak: Speaks) -> AsyncIterator[str]:
-    """The URL of a server that answers any request by what *speak* writes."""
+    """The URL of a server that answers any request with what *speak* writes."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -110,7 +110,7 @@ async def speaking(speak: Speaks) -> AsyncIterator[str]:
 
 
 def endlessly(start: bytes, again: bytes, *, pause_seconds: float = 0.0) -> Speaks:
-    """Writes *start*, and then *again* as long as somebody listens."""
+    """An answer that is *start*, and then *again* for as long as somebody listens."""
 
     async def speak(writer: asyncio.StreamWriter) -> None:
         writer.write(start)
@@ -142,7 +142,7 @@ CHUNKED = NOTHING + b"Transfer-Encoding: chunked\r\n\r\n"
 async def test_an_answer_that_is_torn_is_told_without_its_words(
     session: Any, clock: Any, answer: bytes
 ) -> None:
-    """What is told of it is kept with the gap, and shown to all who read the archive."""
+    """The error is stored with the gap, and shown to everybody who reads the archive."""
 
     async def speak(writer: asyncio.StreamWriter) -> None:
         writer.write(answer)
@@ -199,7 +199,7 @@ async def test_neither_cookies_nor_passwords_of_the_environment_are_sent(
 
 @asynccontextmanager
 async def encrypted(name: str, authority: trustme.CA) -> AsyncIterator[tuple[Server, str]]:
-    """A server that proves to be *name*, by *authority*, and where 127.0.0.1 finds it."""
+    """A server with a certificate of *authority* for *name*, and its URL at 127.0.0.1."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert(name).configure_cert(context)
 
@@ -231,7 +231,7 @@ async def test_a_certificate_is_held_against_the_name_of_the_host(
     authority = trustme.CA()
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    # What aiohttp made of the system's authorities when it was imported; this one trusts ours.
+    # aiohttp made its own context when it was imported; this one trusts our authority.
     monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", context)
     async with open_session() as session, encrypted(name, authority) as (it, url):
         if is_right:
@@ -329,7 +329,7 @@ async def test_what_has_no_end_is_given_up(session: Any, clock: Any, kind: str) 
     async with speaking(ENDLESS[kind]) as url:
         with little_memory(), pytest.raises((AnswerTooLong, *UNANSWERED)):
             await client(session, url, clock, answer_seconds=0.5).flows()
-        if kind != "a body":  # which is what a stream is
+        if kind != "a body":  # a stream is an endless body
             with little_memory():
                 seen = await occurrences(session, url, clock, silence_seconds=0.5)
             assert isinstance(seen[-1], Closed)

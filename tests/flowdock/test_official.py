@@ -1,4 +1,4 @@
-"""Official exports are found in what people have, and what is none is told with file and place."""
+"""Official exports are found in what people have; anything else is reported with file and place."""
 
 import json
 import zipfile
@@ -77,7 +77,7 @@ def test_a_damaged_zip_is_told_with_the_place(tmp_path: Path) -> None:
 def test_a_zip_of_a_kind_that_is_not_known_is_told(tmp_path: Path) -> None:
     newer = packed(tmp_path / "main.zip", {"messages.json": MESSAGES})
     content = bytearray(newer.read_bytes())
-    content[content.index(b"PK\x01\x02") + 6] = 99  # the version that it takes to read it
+    content[content.index(b"PK\x01\x02") + 6] = 99  # the version that is needed to extract it
     newer.write_bytes(content)
     with pytest.raises(ExportUnreadable, match=r"main\.zip is not a complete zip: .*version 9\.9"):
         find_exports(newer)

@@ -1,4 +1,4 @@
-"""Pages into elements, verbatim."""
+"""Pages are split into elements, verbatim."""
 
 import json
 from typing import Any
@@ -24,7 +24,7 @@ def test_elements_come_out_as_they_stand(
     items: list[Any], indent: int, is_odd: bool, blank: bytes
 ) -> None:
     elements = [json.dumps(item, ensure_ascii=False, indent=indent).encode() for item in items]
-    elements += [ODD] if is_odd else []  # msgspec refuses it: split the other way
+    elements += [ODD] if is_odd else []  # msgspec refuses it, so it is split in another way
     body = blank + b"[" + blank + (blank + b"," + blank).join(elements) + blank + b"]" + blank
 
     assert split(body) == tuple(elements)

@@ -1,4 +1,4 @@
-"""What is asked again, and when. Time is that of a loop whose clock jumps to the next timer."""
+"""What is retried, and when. The event loop's clock jumps to the next timer."""
 
 import asyncio
 import random
@@ -133,7 +133,7 @@ def test_a_stream_that_ends_at_once_again_and_again_is_not_asked_in_a_tight_loop
 
 
 async def elapsed(gate: Gate, requests: int) -> list[float]:
-    """When each of so many requests, made at once, may pass; each lasts no time."""
+    """When each of so many requests passes, if all are made at once and take no time."""
     loop = asyncio.get_running_loop()
     passed = {}
 
@@ -241,7 +241,7 @@ def test_a_server_that_refuses_is_asked_less_often_than_one_that_is_not_reached(
 
 
 class _Full(random.Random):
-    """Chance that always takes the whole delay."""
+    """A random generator that always draws the longest delay."""
 
     @override
     def uniform(self, a: float, b: float) -> float:

@@ -1,4 +1,4 @@
-"""The wire against a whole simulated Flowdock, its faults included."""
+"""The client against a whole simulated Flowdock, its faults included."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""What happens on a stream when the network and the server do what they do, by a real server."""
+"""What happens on a stream, whatever network and server do, with a real server."""
 
 import asyncio
 import errno
@@ -31,7 +31,7 @@ SERVICE_TIME = datetime(2023, 5, 1, tzinfo=UTC)
 
 
 class Recording(Gate):
-    """A gate that tells what it was asked to hold, and does not."""
+    """A gate that only records for how long it was asked to hold."""
 
     held: tuple[float, ...] = ()
 
@@ -43,7 +43,7 @@ class Recording(Gate):
 def stream(
     *chunks: bytes, then: str = "end", content_type: str = "text/event-stream", **headers: str
 ) -> Answer:
-    """A stream of *chunks*, each in a packet of its own, that ends, hangs or is cut *then*."""
+    """A stream of *chunks*, one packet each, that ends, hangs or is cut *then*."""
 
     async def reply(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": content_type, **headers})
@@ -107,7 +107,7 @@ def listen(server: Any, session: Any, clock: Any) -> Callable[..., Any]:
 
 
 async def until_closed(stream: Any, times: int = 1) -> list[Any]:
-    """The occurrences until so many connections, or attempts at one, are over."""
+    """The occurrences until so many connections, or attempts to connect, are over."""
     seen: list[Any] = []
     async with aclosing(stream) as occurrences:
         async for occurrence in occurrences:
@@ -244,7 +244,7 @@ async def test_silence_is_noticed(listen: Any, begun: bytes) -> None:
     reasons: list[str] = []
     async with aclosing(listen(stream(*chunks, then="hang"), silence_seconds=0.05)) as occurrences:
         async for it in occurrences:
-            # On a busy machine even the answer may be late: then there was no connection.
+            # On a busy machine even the response may be late: then there was no connection.
             if isinstance(it, Closed) and it.connection is not None:
                 reasons.append(it.reason)
             if len(reasons) == 2:
@@ -283,7 +283,7 @@ async def test_silence_is_noticed_after_what_came_was_long_in_work(listen: Any, 
             if isinstance(it, Frames):
                 leap(70)
                 await asyncio.sleep(0.01)
-                asyncio.get_running_loop().call_soon(leap, 40)  # once more is waited for
+                asyncio.get_running_loop().call_soon(leap, 40)  # once it waits for more
             if isinstance(it, Closed):
                 break
 
@@ -338,7 +338,7 @@ async def test_a_server_that_accepts_and_says_nothing_is_given_up(listen: Any) -
 async def test_what_is_no_stream_is_asked_again_and_feeds_no_frames(
     listen: Any, trouble: Answer, reason: str
 ) -> None:
-    # aiohttp itself asks once more when the server hangs up
+    # aiohttp itself retries once when the server hangs up
     answers = [trouble] * 3 + [stream(b"data: 1\n\n", then="hang")]
     closed = []
     async with aclosing(listen(*answers)) as occurrences:
@@ -468,7 +468,7 @@ async def test_a_refused_head_with_one_flow_is_asked_again(listen: Any) -> None:
 
 @asynccontextmanager
 async def sockets(session: aiohttp.ClientSession) -> AsyncIterator[None]:
-    """Claims that no connection of *session* is left behind."""
+    """Assert that the block leaves no connection of *session* open."""
     yield
     await asyncio.sleep(0)
     connector = session.connector

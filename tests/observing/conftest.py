@@ -1,4 +1,4 @@
-"""A daemon to look at, made of the counters that a real one keeps."""
+"""A daemon to observe, made of the counters that a real one keeps."""
 
 import pytest
 

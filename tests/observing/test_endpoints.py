@@ -17,7 +17,7 @@ from archiver.observing.metrics import Metrics
 
 @pytest.fixture
 async def present(observed: Observed) -> Observed:
-    """The daemon as of now, by the event loop's clock."""
+    """The daemon with all its times set to now, by the event loop's clock."""
     now = asyncio.get_running_loop().time()
     observed.tally.turned(now=now)
     account = observed.tally.accounts["work"]
@@ -112,7 +112,7 @@ async def test_who_keeps_connections_open_makes_room_for_others(present: Observe
         for _ in range(10 * MOST_CONNECTIONS):
             reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
             opened.callback(writer.close)
-            writer.write(b"GET /metrics HTTP/1.1\r\nHost: here\r\n")  # and no more
+            writer.write(b"GET /metrics HTTP/1.1\r\nHost: here\r\n")  # the request never ends
             ends.append(reader)
         async with aiohttp.ClientSession(url) as session, session.get("/healthz") as answer:
             assert answer.status == 200

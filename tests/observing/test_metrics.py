@@ -15,7 +15,7 @@ Page = dict[tuple[str, tuple[str, ...]], float]
 
 
 def read(metrics: Metrics) -> Page:
-    """The figures of a page by name and labels."""
+    """The values of a page's samples, by name and labels."""
     page, content_type = metrics.page("", now=NOW)
     assert content_type.startswith("text/plain")
     return {

@@ -1,4 +1,4 @@
-"""What systemd is told, received by a socket as systemd's."""
+"""What systemd is told, received on a socket like systemd's."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ class Systemd:
         self._socket.setblocking(False)
 
     def heard(self) -> list[str]:
-        """All states since the last call."""
+        """All states received since the last call."""
         states: list[str] = []
         while True:
             try:
@@ -48,7 +48,7 @@ def systemd(address: str) -> Iterator[Systemd]:
 
 
 async def told(notifier: Notifier, observed: Observed, systemd: Systemd) -> list[str]:
-    """What a few rounds tell."""
+    """What the notifier tells in a few rounds."""
     task = asyncio.create_task(keep_telling(notifier, observed))
     await asyncio.sleep(0.05)
     task.cancel()
@@ -114,7 +114,7 @@ def test_whoever_hands_a_socket_down_is_told_instead() -> None:
         notifier = Notifier({HANDED_DOWN: str(ours.fileno()), "NOTIFY_SOCKET": "/no/such"})
         notifier.tell("READY=1", "STATUS=capturing")
         assert theirs.recv(100) == b"READY=1\nSTATUS=capturing"
-        for _ in range(10_000):  # one that does not listen does not hold us
+        for _ in range(10_000):  # a receiver that does not read must not block us
             notifier.tell("WATCHDOG=1")
         theirs.close()
         notifier.stopping()

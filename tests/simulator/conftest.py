@@ -31,7 +31,7 @@ class Api:
 
 
 class Wire:
-    """A stream read byte by byte, head and body apart; the chunked coding is undone."""
+    """A stream read byte by byte, head and body apart, with the chunked coding undone."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -43,7 +43,7 @@ class Wire:
         return int(self.head.split(b" ")[1])
 
     async def until(self, holds: Callable[[bytes], bool]) -> bytes:
-        """Read until the body so far is as wanted, and return it."""
+        """Read until *holds* is true of the body so far, and return the body."""
         while not holds(self.body):
             await self._chunk()
         return self.body

@@ -1,4 +1,4 @@
-"""A client written by others, for the real service, takes the simulator for it."""
+"""A third-party client for the real service takes the simulator for it."""
 
 import asyncio
 import gc
@@ -58,7 +58,7 @@ async def test_it_lists_with_every_condition(main, flowdock):
     await asyncio.to_thread(read)
 
 
-# The client leaves the files that it uploads to the collector.
+# The client leaves the files that it uploads for the garbage collector to close.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 async def test_it_uploads_downloads_and_removes_a_file(main, tmp_path):

@@ -1,4 +1,4 @@
-"""Whatever a request says, the answer is one of the API, and nothing that is stored suffers."""
+"""Whatever a request says, the API answers in its own form, and no stored data suffer."""
 
 import io
 import json

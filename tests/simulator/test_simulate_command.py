@@ -27,7 +27,7 @@ async def run(*options: str) -> asyncio.subprocess.Process:
 
 
 def ended(starter: Starter, *options: str) -> subprocess.CompletedProcess[bytes]:
-    """Simulate without the time that imports take, where that does not last."""
+    """Run ``simulate`` to its end, without the time that imports take."""
     return starter.run(["simulate", *options], os.environ)
 
 
@@ -58,11 +58,11 @@ def test_a_long_history_does_not_keep_it_from_stopping(starter, tmp_path, number
         started = starter.start(command, os.environ, nothing, file.fileno(), file.fileno())
     os.close(nothing)
     with started as process:
-        # To begin takes it a tenth of a second of the processor, and such a history minutes.
+        # Starting takes a tenth of a second of processor time, and such a history takes minutes.
         while (before := cpu_seconds(process.pid)) < 0.5:
             time.sleep(0.02)
         process.send_signal(number)
-        while spent := cpu_seconds(process.pid):  # none when it is gone
+        while spent := cpu_seconds(process.pid):  # 0 once it is gone
             assert spent - before < 5
             time.sleep(0.02)
         assert process.wait() == status

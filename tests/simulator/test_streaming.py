@@ -330,7 +330,7 @@ async def test_what_is_still_being_written_is_not_delivered(flowdock, connect):
     stream = await connect("/flows?filter=acme/main")
     await stream.read_head()
     await stream.until(lambda body: body == b"\n")
-    size = 15 * 2**20  # more than the sockets hold of what nobody reads
+    size = 15 * 2**20  # more than the sockets buffer if nobody reads
     flowdock.world.inject(flowdock.world.flows[0], b"x" * size)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
