@@ -1,4 +1,4 @@
-"""Roles of a server that other tests use as well: their names are these tests' own."""
+"""Roles on a server that other tests use as well, under names that only these tests use."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ PASSWORD = "no secret"
 
 @dataclass(frozen=True)
 class Roles:
-    """The names of two roles that are gone after the test, whoever makes them."""
+    """The names of two roles, which are dropped after the test, whoever created them."""
 
     writer: str
     reader: str
 
     def of(self, url: str, name: str) -> str:
-        """*url*, connected to as the role *name*."""
+        """*url* with the name and the password of the role *name*."""
         scheme, _, rest = url.partition("://")
         place = rest.partition("@")[2]
         return f"{scheme}://{quote(name)}:{quote(PASSWORD)}@{place}"
@@ -50,7 +50,7 @@ Command = Callable[..., Told]
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command of the archiver, in this process, on the database of a URL."""
+    """A function that runs a command in this process, on the database of a URL."""
 
     def ran(*arguments: str, url: str) -> Told:
         monkeypatch.setenv("ARCHIVER_DATABASE_URL", url)

@@ -1,4 +1,4 @@
-"""``archive.messages_as_of``: the past as the flow showed it then, as far as anything tells."""
+"""``archive.messages_as_of``: what the flow showed in the past, as far as that is known."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -59,7 +59,7 @@ def flow_id_of(admin: psycopg.Connection, flow_key: int) -> str:
 
 
 def test_the_past_is_the_fold_of_what_was_heard_and_is_dated_up_to_then(database_url, admin):
-    """Of a life that is heard in part or whole: whatever was missed, nothing else is told."""
+    """A life may be heard in part or as a whole: the past shows no more than was heard."""
     with running(database_url) as (run, engine):
 
         async def stored(heard: Sequence[Fact]) -> int:
@@ -95,14 +95,17 @@ State = tuple[str, str | None, list[str], str | None, datetime | None, int, bool
 
 
 def shown(row: Row) -> State:
-    """What people see of a message in a row; of two deletions the fold dates the last."""
+    """What people see of a message in a row.
+
+    It counts only whether the message is deleted: of two deletions, the fold dates the last.
+    """
     names = ("thread_id", "edited_at", "edits")
     said = (row["event"], row["content"], sorted(row["tags"]))
     return *said, *(row[name] for name in names), row["deleted_at"] is not None
 
 
 def folded(heard: Sequence[Fact], moment: datetime) -> State | None:
-    """What the domain's fold tells of *moment*; None before the message was sent."""
+    """The state at *moment* by the domain's fold; None before the message was sent."""
     in_order = sorted(heard, key=order)
     message, created = sketch(next(fact for fact in in_order if isinstance(fact, Showing)))
     if message.sent_at is None or message.sent_at > moment:
@@ -125,7 +128,10 @@ def folded(heard: Sequence[Fact], moment: datetime) -> State | None:
 
 
 def dated(fact: Fact, message: Message, moment: datetime) -> Fact | None:
-    """What of *fact* was so at *moment*: of a later listing the content, if edited by then."""
+    """The part of *fact* that was true at *moment*.
+
+    Of a later listing that is the content, if it was edited by then.
+    """
     if not isinstance(fact, Showing):
         sent_at = getattr(fact, "sent_at", None)
         return fact if sent_at is not None and sent_at <= moment else None
@@ -138,7 +144,7 @@ def dated(fact: Fact, message: Message, moment: datetime) -> Fact | None:
 
 
 def test_a_life_heard_whole_is_told_as_the_server_showed_it(database_url, admin):
-    """The server's own state after each change is what the archive tells of that moment."""
+    """What the archive shows of each moment is the server's own state after each change."""
     with running(database_url) as (run, engine):
 
         async def stored(life: Life) -> int:
@@ -168,7 +174,7 @@ def visible(message: Posted) -> tuple[str, list[str], str | None]:
 
 
 def test_the_end_of_time_is_now(database_url, admin):
-    """Whatever was heard, in whatever order: the last state of the past is the present."""
+    """The last state of the past is the present, whatever was heard, in whatever order."""
     with running(database_url) as (run, engine):
 
         async def archived(batches: Sequence[Sequence[Heard]]) -> int:
@@ -218,7 +224,7 @@ FILE = frame(2, "file", content={"file_name": "a.png", "file_size": 7}, **at(1))
 
 @pytest.fixture
 def told(database_url, admin):
-    """What is told of a message after so many hours, once *heard* is archived."""
+    """A function that archives *heard*, and gives a message as of so many hours later."""
     with running(database_url) as (run, engine):
 
         async def archived(heard: Sequence[Heard]) -> int:
@@ -259,7 +265,7 @@ def test_an_edit_without_a_time_counts_with_what_came_before_it(told):
 
 
 def test_what_only_a_file_showed_is_told_since_the_newest_message_in_it(told):
-    """Nobody knows when a file was made, but not before that was sent."""
+    """Nobody knows when a file was made, but it was after the newest message in it."""
     first = frame(1, tags=["then"], **at(0))
     retagged = frame(1, tags=["later"], thread_id="t", **at(0))
     edited = frame(1, content="new", edited=at(1)["sent"], tags=["last"], **at(0))
@@ -296,7 +302,7 @@ def test_a_history_that_an_older_release_kept_is_told_as_far_as_it_goes(database
 
 
 def test_asking_for_one_flow_reads_that_flow_alone(admin):
-    """Postgres puts the function's query in place of the call, and conditions reach its views."""
+    """Postgres inlines the function, so that conditions reach its views."""
     told = admin.execute(
         "EXPLAIN SELECT * FROM archive.messages_as_of(now() - interval '1 day') "
         "WHERE flow = 'acme/main' AND id = 7"

@@ -43,7 +43,7 @@ VIEW_ROW = re.compile(r"^\| `(\w+)` \| [^|]+ \| (`[^|]+`) \|$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Recipe:
-    """A question of the cookbook, its query, and its answer as it stands there."""
+    """A question of the cookbook, its query, and the answer that is printed there."""
 
     question: str
     query: str
@@ -118,7 +118,7 @@ def test_the_views_and_columns_are_all_in_the_document():
 
 
 def test_a_column_that_may_be_null_says_so(archive):
-    """Whatever is null in a world of four people says in its comment when that is."""
+    """A column with a null in a world of four people says in its comment when it is null."""
     silent = []
     for view, columns in CONTRACT.items():
         for column in columns.split():
@@ -199,7 +199,7 @@ async def test_integrations_are_no_people_with_an_id_or_without(database_url: st
 
 
 async def test_the_readme_tells_what_was_said_last_before_it_was_taken_back(database_url: str):
-    """Also where an edit that nobody heard is older than a change that somebody did."""
+    """This holds also if an unheard edit is older than a change that was heard."""
     (asked,) = re.findall(
         r'archiver sql "(SELECT DISTINCT ON.*?)"', (ROOT / "README.md").read_text(), re.DOTALL
     )

@@ -1,7 +1,7 @@
 """How Postgres answers what people ask of a big archive: by an index, whatever the size.
 
-The table is large enough that reading all of it is what the planner would shun, and it has
-statistics; nothing forbids a sequential scan.
+The table is so large that the planner avoids reading all of it, and it has statistics; sequential
+scans are allowed.
 """
 
 import json
@@ -52,7 +52,7 @@ FILL = """
 """
 
 ROWS_CHOSEN = frozenset({"Index Cond", "Recheck Cond"})
-"""What is told of a scan that an index leads to some rows."""
+"""Keys of a scan that reads only some rows, by an index."""
 
 DAY = "sent >= '2020-03-01Z' AND sent < '2020-03-02Z'"
 QUESTIONS = {
@@ -117,7 +117,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def read_whole(big: psycopg.Connection, question: str) -> frozenset[str]:
-    """The big tables that the plan of *question* reads from end to end."""
+    """The big tables that the plan of *question* scans as a whole."""
     ((told,),) = big.execute(f"EXPLAIN (FORMAT JSON) {question}").fetchall()
     (plan,) = told if isinstance(told, list) else json.loads(told)
     scans = [node for node in nodes(plan["Plan"]) if node["Node Type"].endswith(" Scan")]
@@ -135,6 +135,6 @@ def test_a_table_that_is_read_whole_is_noticed(big):
 
 
 def test_what_was_asked_is_found(big):
-    """Each question has an answer in this table, so no plan is good because there is nothing."""
+    """Each question has an answer in this table, so no plan is good for want of rows."""
     empty = [name for name, question in QUESTIONS.items() if not big.execute(question).fetchall()]
     assert empty == []

@@ -1,6 +1,6 @@
-"""What the two roles can and cannot do, each claim made by somebody who is connected as that role.
+"""What the two roles can and cannot do, tested on connections as these roles.
 
-The names hold a space and capitals: a name that was not quoted would not get through here.
+Their names contain a space and capitals, so that a name that is not quoted fails here.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ VIEWS = "SELECT table_name FROM information_schema.views WHERE table_schema = 'a
 
 
 def make(url: str, roles: Roles, admin: psycopg.Connection) -> Granted:
-    """Make the roles by the command's own function; and let them log in."""
+    """Make the roles with the command's own function, and let them log in."""
 
     async def run() -> Granted:
         async with connect(url) as engine:
@@ -192,7 +192,7 @@ def test_the_commands_that_query_work_for_a_reader_and_the_others_say_no(
 def checked(
     database_url: str, roles: Roles, admin: psycopg.Connection, command: Command
 ) -> Callable[[], dict[str, str]]:
-    """What ``archiver check`` tells the writer that is wrong, by subject."""
+    """What ``archiver check`` reports to the writer as wrong, by subject."""
     make(database_url, roles, admin)
 
     def look() -> dict[str, str]:
@@ -367,7 +367,7 @@ async def test_a_migration_that_is_cut_off_owes_the_roles_nothing(
         with psycopg.connect(bare_database_url) as blocker:
             blocker.execute(f'REVOKE ALL ON store.users FROM "{roles.writer}"')
             blocker.commit()
-            # Who gives rights to this table has to wait until it is known whether this is so.
+            # A grant on this table has to wait until this transaction has ended.
             blocker.execute(f'REVOKE ALL ON store.users FROM "{roles.reader}"')
             migrating = asyncio.create_task(migrate(engine))
             await cut_off_while_it_waits(migrating, bare_database_url)
@@ -406,7 +406,7 @@ async def test_whoever_can_do_everything_is_no_reader(shared_url, postgres_admin
 def test_who_may_not_make_roles_is_told_what_to_let_others_do(
     command: Command, bare_database_url, postgres_admin, roles
 ):
-    """The owner of a database on somebody else's server, from the refusal to the end."""
+    """This is the owner of a database on somebody else's server, from the refusal to the end."""
     names = Roles(writer=f"{roles.writer} 2", reader=f"{roles.reader}_2")
     owner = f"{roles.reader}_owner"
     database = psycopg.conninfo.conninfo_to_dict(bare_database_url)["dbname"]

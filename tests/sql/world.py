@@ -1,7 +1,7 @@
 """A small organization of which everything is known, archived by the one writer.
 
-Four people, three flows and a private conversation, from January to March 2023: what the cookbook
-of ``docs/sql.md`` is asked about. Times are UTC.
+Four people, three flows and a private conversation, from January to March 2023: the cookbook of
+``docs/sql.md`` queries them. Times are UTC.
 """
 
 import json
@@ -33,7 +33,7 @@ Frame = dict[str, Any]
 def said(
     id_: int, at: str, nick: str, content: object, *tags: str, thread: str = "", **more: Any
 ) -> Frame:
-    """A message; *thread* is its id and its title."""
+    """A message; *thread* holds the id and the title of its thread."""
     frame = {"id": id_, "event": "message", "user": PEOPLE.get(nick, "0"), "sent": millis(at)}
     frame |= {"content": content, "tags": list(tags), "app": "chat", **more}
     if thread:
@@ -43,7 +43,7 @@ def said(
 
 
 def changed(id_: int, at: str, nick: str, event: str, target: int, **content: Any) -> Frame:
-    """What changes a message."""
+    """An event that changes a message."""
     return said(id_, at, nick, {"message": target, **content}, event=event)
 
 
@@ -135,7 +135,7 @@ STREAMED: dict[str, list[Frame]] = {
     ],
 }  # fmt: skip
 
-# Ben corrected this in the attic while nobody listened, so a listing showed it.
+# Ben edited this in the attic while nobody listened, so only a listing showed it.
 LISTED = said(1, "2023-01-20 16:00", "ben", "I have cleared the attic and the cellar",
               edited=millis("2023-01-20 16:03"))  # fmt: skip
 
@@ -182,7 +182,7 @@ async def build(engine: Engine) -> None:
 
 
 async def keep_files(engine: Engine, flow_key: int) -> None:
-    """Keep what all files of a flow hold but the first, which was not given."""
+    """Store the contents of a flow's files, except one, which the service did not give."""
     async with transaction(engine) as tx:
         first, *others = sorted(
             await files.due(tx, [flow_key], most=9), key=attrgetter("path"), reverse=True
