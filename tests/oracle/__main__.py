@@ -1,9 +1,10 @@
-"""The judge: many scenarios of what may go wrong; after each, the archive must be the truth.
+"""The judge: many scenarios of what can go wrong; after each, the archive must match the truth.
 
 ``./run oracle`` draws each scenario from its seed: a world, its traffic, faults of the wire, of the
-flows, of the database and of the daemon, and the moments at which the daemon is killed. While it
-runs, no range may be claimed that is not held; in the end, every field must be as the simulator
-says, without gap or doubt, and every fault must have happened. On a busy machine it is patient.
+flows, of the database and of the daemon, and the moments at which the daemon is killed. While a
+scenario runs, the archive must never claim a range that it does not hold. At the end, every field
+must be as the simulator says, there must be no gap or doubt, and every fault must have happened.
+On a busy machine, its timeouts are longer.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from tests.oracle.siege import besiege
 
 
 def main() -> int:
-    """Judge what the command line asks for."""
+    """Run the scenarios that the command line asks for."""
     parser = argparse.ArgumentParser(
         prog="./run oracle",
         description=__doc__,
@@ -49,10 +50,10 @@ def main() -> int:
 
 
 async def run(options: argparse.Namespace) -> int:
-    """Judge scenario after scenario; 1 if any failed."""
+    """Run and judge one scenario after the other; returns 1 if any failed."""
     this = asyncio.current_task()
     assert this
-    # However it ends, no daemon and no server may be left behind.
+    # On SIGTERM, too, no daemon and no server may be left running.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     async with run_postgres() as (postgres, has_small_disk):
         if options.hours:
@@ -74,14 +75,14 @@ async def run(options: argparse.Namespace) -> int:
 
 
 def seeds(options: argparse.Namespace) -> range:
-    """The scenarios that are asked for."""
+    """The seeds of the scenarios that the command line asks for."""
     if options.seed is not None:
         return range(options.seed, options.seed + 1)
     return range(options.first, options.first + (1 if options.kills else options.scenarios))
 
 
 async def run_day(options: argparse.Namespace, postgres: Postgres) -> int:
-    """Live through a long time; 1 if the archive did not come through it."""
+    """Run many simulated hours on one archive; returns 1 if the judgment has failures."""
     seed = options.first if options.seed is None else options.seed
     say = partial(print, flush=True, file=sys.stderr if options.json else sys.stdout)
     with tempfile.TemporaryDirectory(prefix="archiver-day-") as path:
@@ -96,7 +97,7 @@ async def run_day(options: argparse.Namespace, postgres: Postgres) -> int:
 
 
 def keep(home: Path, seed: int, options: argparse.Namespace) -> str:
-    """Keep the logs of a trial; returns where."""
+    """Copy the logs of a trial to where they are kept; returns that path."""
     kept: Path = options.logs or Path(tempfile.gettempdir())
     kept /= f"oracle-{seed}-{time.time_ns()}"
     shutil.copytree(home, kept, ignore=shutil.ignore_patterns("door-*"))
@@ -104,7 +105,7 @@ def keep(home: Path, seed: int, options: argparse.Namespace) -> str:
 
 
 def tell(judgment: Judgment, home: Path, options: argparse.Namespace) -> None:
-    """Print one judgment, and keep the logs of one that failed or was asked for by its seed."""
+    """Print one judgment; keep the logs if it failed or was asked for by its seed."""
     if judgment.failures or options.seed is not None:
         judgment.home = keep(home, judgment.seed, options)
     if options.json:
@@ -123,7 +124,7 @@ def tell(judgment: Judgment, home: Path, options: argparse.Namespace) -> None:
 
 
 def summarize(judgments: list[Judgment], *, has_small_disk: bool) -> None:
-    """Print how often each fault happened, and what came of it all."""
+    """Print how often each fault happened, and the overall result."""
     show_firings(judgments, all_of_them=len(judgments) > 1)
     if not has_small_disk:
         print("no file system could be mounted, so the disk was never filled")
@@ -139,7 +140,7 @@ def summarize(judgments: list[Judgment], *, has_small_disk: bool) -> None:
 
 
 def show_firings(judgments: list[Judgment], *, all_of_them: bool) -> None:
-    """Print how often each fault happened; those that never did only if *all_of_them* are due."""
+    """Print how often each fault happened; with *all_of_them*, also those that never did."""
     fired = sum((one.fired for one in judgments), Counter[str]())
     catalogue = {trouble.name: 0 for trouble in CATALOGUE} if all_of_them else {}
     for name, count in (catalogue | fired).items():
@@ -147,7 +148,7 @@ def show_firings(judgments: list[Judgment], *, all_of_them: bool) -> None:
 
 
 def describe(judgment: Judgment, day: Day) -> None:
-    """Print what a day came to."""
+    """Print the result of a run of simulated hours."""
     show_firings([judgment], all_of_them=False)
     told = {
         "simulated hours": f"{day.hours:g} in {judgment.seconds / 60:.1f} minutes",

@@ -1,6 +1,6 @@
-"""What the archive claims and does not hold, by the simulator's own knowledge.
+"""Find what the archive claims but does not hold, judged by what the simulator knows.
 
-It looks at the views of the archive alone, in one snapshot, and at the simulator's flows.
+This reads only the public views of the archive, in one snapshot, and the simulator's flows.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from archiver.simulator.server import Simulator
 from tests.oracle.trial import Trial
 
 Claim = tuple[str, int]
-"""Flow and id; a flow goes by Flowdock's id, a conversation by its path."""
+"""A flow and the id of a message; a flow is named by Flowdock's id, a conversation by its path."""
 
 WATCH_SECONDS = 0.15
 MOST_TOLD = 12
@@ -26,10 +26,10 @@ HELD = "SELECT flow_id, id FROM archive.events JOIN archive.flows USING (flow)"
 
 
 def snapshot(database_url: str) -> tuple[list[tuple[str, int, int]], set[Claim]]:
-    """The ranges that are claimed and the ids that are held, at one moment.
+    """The ranges that the archive claims and the ids that it holds, in one snapshot.
 
     Raises:
-        psycopg.OperationalError: the database is away.
+        psycopg.OperationalError: the database is unavailable.
     """
     with psycopg.connect(database_url, connect_timeout=2) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -39,7 +39,7 @@ def snapshot(database_url: str) -> tuple[list[tuple[str, int, int]], set[Claim]]
 def false_claims(
     flowdock: Simulator, claimed: Iterable[tuple[str, int, int]], held: set[Claim]
 ) -> Iterator[Claim]:
-    """The messages that a claimed range covers and the archive has not, though they are listed."""
+    """The messages that Flowdock lists and a claimed range covers, but the archive lacks."""
     places = own_places(flowdock)
     for flow, first, last in claimed:
         place = places.get(flow)
@@ -51,7 +51,7 @@ def false_claims(
 
 
 def own_places(flowdock: Simulator) -> dict[str, Place]:
-    """The flows and conversations that the account reads, by what the archive calls their id."""
+    """The flows and conversations that the account can read, by their ``flow_id`` in the views."""
     world, me = flowdock.world, flowdock.me
     places: dict[str, Place] = {flow.id: flow for flow in world.flows if me.id in flow.members}
     for talk in world.directory.conversations_of(me):
@@ -60,7 +60,7 @@ def own_places(flowdock: Simulator) -> dict[str, Place]:
 
 
 def withheld(trial: Trial) -> set[Claim]:
-    """What the service kept from the daemon without a sign."""
+    """The messages that the simulator withheld from the daemon without any sign of it."""
     kept = set()
     me = trial.me
     for frame in trial.flowdock.faults.withheld:
@@ -75,7 +75,7 @@ def withheld(trial: Trial) -> set[Claim]:
 
 
 class Watch:
-    """Looks at the claims all the time: none may be of what is not held."""
+    """Checks all the time that the archive claims nothing that it does not hold."""
 
     def __init__(self, trial: Trial) -> None:
         self.checks = 0
@@ -84,7 +84,7 @@ class Watch:
         self._false: dict[Claim, str] = {}
 
     async def go_on(self) -> None:
-        """Look, again and again."""
+        """Check again and again, until cancelled."""
         took = 0.0
         while True:
             await asyncio.sleep(max(WATCH_SECONDS, 4 * took))
@@ -96,7 +96,7 @@ class Watch:
             took = time.monotonic() - began
 
     def failures(self) -> Iterator[str]:
-        """What was claimed falsely."""
+        """The false claims that were seen."""
         if self._false:
             told = [f"{flow} {id_} {when}" for (flow, id_), when in self._false.items()]
             yield "claimed and not held: " + "; ".join(told[:MOST_TOLD])

@@ -1,10 +1,10 @@
-"""A long life: hours of a company's traffic in fast forward, with faults and kills all along.
+"""A long run: hours of a company's traffic in fast forward, with faults and kills throughout.
 
-One simulated minute takes a second. By day more is said than at night; every few minutes something
-goes wrong, drawn from the judge's catalogue; the daemon is killed now and then, but in the last
-third, so that one life of it is long enough to tell whether its memory grows. In the end the
-archive must be the truth, ``archiver verify`` must prove it, and ``archiver rebuild --check`` must
-find no row that differs from what the journal says.
+One simulated minute takes a second. There is more traffic by day than at night; every few minutes
+something goes wrong, drawn from the judge's catalogue. The daemon is killed now and then, except in
+the last third, so that its last process lives long enough to tell whether its memory grows. At the
+end, the archive must match the truth, ``archiver verify`` must prove it, and ``archiver rebuild
+--check`` must find no row that differs from what the journal says.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from tests.oracle.troubles.daemon import KILL
 from tests.oracle.troubles.trouble import Trouble
 
 PACE = 60.0
-"""Simulated seconds in a second."""
+"""Simulated seconds for each real second."""
 
 HOUR_SECONDS = 3600.0
 SIZE = Size(
@@ -39,16 +39,16 @@ SIZE = Size(
     stream_format="event-stream",
 )
 BY_HOUR = (1, 1, 1, 1, 1, 2, 4, 8, 14, 18, 18, 16, 10, 16, 18, 18, 16, 12, 8, 5, 4, 3, 2, 1)
-"""How much is said in each hour of a day, in proportion."""
+"""The relative amount of traffic in each hour of a day."""
 
 BUSY_RATE = 40.0
-"""Operations a real second in the busiest hour."""
+"""Operations per real second in the busiest hour."""
 
 CALM_SECONDS = (2.0, 14.0)
-"""Real seconds between one trouble and the next, at least and at most."""
+"""Minimum and maximum of the real seconds between one trouble and the next."""
 
 KILL_EVERY = 6
-"""Of the troubles before the last third, one in so many is a kill, beside those of the draw."""
+"""Before the last third, one trouble in this many is a kill, besides the kills that are drawn."""
 
 UNFIT = frozenset(
     {
@@ -58,7 +58,8 @@ UNFIT = frozenset(
         "clock of the service ahead",
     }
 )
-"""Here the clocks run fast as they are, and one daemon's memory is measured."""
+"""Troubles that are never drawn: the clocks already run fast here, and the memory of one daemon is
+measured."""
 
 UNJUDGED = UNFIT | {
     "daemon killed",
@@ -67,18 +68,19 @@ UNJUDGED = UNFIT | {
     "401 for a stream",
     "event of 10 MB",
 }
-"""What would hide whether memory grows: not in the last third."""
+"""Troubles that are not drawn in the last third, since they would hide whether memory grows."""
 
 CALM_FROM = 2 / 3
 JUDGED_FROM = 0.7
-"""Of the hours: by then what the last kill cost is made up for."""
+"""The share of the hours after which memory is judged: by then, the daemon has caught up with what
+it missed through the last kill."""
 
 PATIENCE_SECONDS = 300.0
 
 
 @dataclass(slots=True, kw_only=True)
 class Day:
-    """How far it has come, and what was seen of it."""
+    """How far the simulated hours have come, and what was observed."""
 
     hours: float
     tell: Callable[[str], None]
@@ -86,22 +88,22 @@ class Day:
     began: float = field(default_factory=time.monotonic)
     troubles: int = 0
     starts: int = 0
-    """Of the daemon."""
+    """How often the daemon was started."""
     verified: str = "not reached"
     rebuilt: str = "not reached"
 
     @property
     def seconds(self) -> float:
-        """How much of it has gone by, in simulated seconds."""
+        """How much time has passed, in simulated seconds."""
         return (time.monotonic() - self.began) * PACE
 
     @property
     def hour(self) -> float:
-        """The same in hours."""
+        """How much time has passed, in simulated hours."""
         return self.seconds / HOUR_SECONDS
 
     def as_json(self) -> dict[str, Any]:
-        """What was seen."""
+        """What was observed, as it is printed with ``--json``."""
         return {
             "hours": self.hours,
             "troubles": self.troubles,
@@ -115,7 +117,7 @@ class Day:
 async def live_through(
     seed: int, hours: float, home: Path, postgres: Postgres, tell: Callable[[str], None]
 ) -> tuple[Judgment, Day]:
-    """Live through so many simulated hours, and judge what became of the archive."""
+    """Run for this many simulated hours, then judge the archive."""
     async with begin(seed, SIZE, home, postgres, has_small_disk=False) as trial:
         day = Day(hours=hours, tell=tell, memory=Memory(judged_from=hours * JUDGED_FROM))
         judgment = await judge_trial(
@@ -131,7 +133,7 @@ async def live_through(
 
 
 async def live(trial: Trial, day: Day) -> None:
-    """Let the hours go by, one simulated minute a second."""
+    """Run traffic and troubles until the hours are over, one simulated minute per second."""
     trial.clock.run_at(PACE)
     trial.start_daemon()
     await trial.flowdock.connected()
@@ -153,14 +155,14 @@ async def live(trial: Trial, day: Day) -> None:
 
 
 async def keep_time(trial: Trial) -> None:
-    """Have the clock of the daemon's machine go as fast as that of the service."""
+    """Make the daemon's wall clock run as fast as the clock of the service."""
     while True:
         trial.jump(trial.clock() / 1000 - time.time())
         await asyncio.sleep(1)
 
 
 async def measure(trial: Trial, day: Day) -> None:
-    """Look at the daemon's memory, once a second."""
+    """Sample the daemon's memory once a second."""
     while True:
         daemon = trial.daemons[0]
         day.starts = daemon.starts
@@ -171,10 +173,10 @@ async def measure(trial: Trial, day: Day) -> None:
 
 
 async def talk(trial: Trial, day: Day) -> None:
-    """Let people talk, more by day than by night; tell what has become of each hour."""
+    """Generate traffic, more by day than at night, and print a line after each hour."""
     peak = max(BY_HOUR)
     for hour in range(-(-round(day.hours * 60) // 60)):
-        # A short run begins in the morning: there is something to be seen.
+        # A run shorter than a day begins in the morning, when there is traffic.
         share = BY_HOUR[(hour + (8 if day.hours < len(BY_HOUR) else 0)) % len(BY_HOUR)] / peak
         trial.flowdock.go_live(seed=trial.seed * 1000 + hour, rate=BUSY_RATE * share)
         left = min(day.hours, hour + 1) * HOUR_SECONDS - day.seconds
@@ -188,7 +190,7 @@ async def talk(trial: Trial, day: Day) -> None:
 
 
 async def go_wrong(trial: Trial, day: Day) -> None:
-    """Let one thing after the other go wrong."""
+    """Inflict one trouble after the other until the hours are over."""
     chance = trial.chance_of("day")
     while True:
         await asyncio.sleep(chance.uniform(*CALM_SECONDS))
@@ -203,7 +205,7 @@ async def go_wrong(trial: Trial, day: Day) -> None:
 
 
 def choose(chance: Random, *, is_judged: bool) -> Trouble:
-    """What goes wrong next."""
+    """Draw the next trouble."""
     possible = [
         one
         for one in CATALOGUE
@@ -215,17 +217,18 @@ def choose(chance: Random, *, is_judged: bool) -> Trouble:
 
 
 async def conclude(trial: Trial, day: Day) -> None:
-    """Have the archive verified and rebuilt by the archiver itself, with no daemon beside it.
+    """Stop the daemons; run ``archiver verify`` and ``archiver rebuild --check``.
 
     Raises:
-        AssertionError: a command is not content.
+        AssertionError: one of the commands finds a difference or fails.
     """
     for daemon in trial.daemons:
         daemon.kill()
     day.tell("the archive is the truth; archiver verify …")
     ran = await asyncio.to_thread(run_once, "verify", settings=trial.settings())
     if ran.returncode == IN_DOUBT:
-        # What the daemon had begun to doubt when it was killed was listed again by this run.
+        # The killed daemon left doubts; this run has listed their ranges again, so the next one
+        # must find none.
         ran = await asyncio.to_thread(run_once, "verify", settings=trial.settings())
     day.verified = {0: "proven", 1: "differences", 2: "doubt"}.get(ran.returncode, "failed")
     assert ran.returncode == 0, f"verify ends with {ran.returncode}: {ran.stdout}{ran.stderr}"

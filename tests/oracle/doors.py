@@ -1,8 +1,8 @@
-"""Doors: proxies between the daemon and what it talks to.
+"""Doors: proxies, on TCP ports or Unix sockets, between the daemon and its servers.
 
-Through a door passes whatever is said; but it may be slow, break off after so many bytes of an
-answer, or be left half-open: both sides believe in a connection through which nothing comes any
-more.
+A door passes everything on. But it can be made slow, cut a connection after so many bytes of an
+answer, or leave a connection half-open: the daemon's side stays open, but nothing comes through it
+any more.
 """
 
 import asyncio
@@ -19,30 +19,30 @@ class Door:
 
     def __init__(self, reach: Reach) -> None:
         self.latency_seconds = 0.0
-        """How long each piece is held up."""
+        """How long each chunk of data is delayed."""
         self.cut_after: int | None = None
-        """The next connection to be made is cut after so many bytes of what is answered."""
+        """The next new connection is cut after this many bytes of the answer."""
         self.cuts = 0
         self.delays = 0
-        """How many pieces were held up."""
+        """How many chunks were delayed."""
         self.address = ""
         self._reach = reach
         self._server: asyncio.Server | None = None
         self._links: set[_Link] = set()
 
     async def open_port(self) -> None:
-        """Listen on a port of the loopback."""
+        """Listen on a port of the loopback interface; after a close, on the same port again."""
         number = int(self.address.rpartition(":")[2]) if self.address else 0
         self._server = await asyncio.start_server(self._pass, "127.0.0.1", number)
         host, port = self._server.sockets[0].getsockname()[:2]
         self.address = f"http://{host}:{port}"
 
     async def open_socket(self, path: Path) -> None:
-        """Listen on a socket of the file system."""
+        """Listen on the Unix socket *path*."""
         self._server = await asyncio.start_unix_server(self._pass, path)
 
     def close(self) -> None:
-        """Listen no more, and cut what there is."""
+        """Stop listening, and cut all connections."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -56,7 +56,7 @@ class Door:
         return len(links)
 
     def forsake(self) -> int:
-        """Leave every connection half-open; returns how many. New ones are as ever."""
+        """Leave every connection half-open; returns how many. New connections work as usual."""
         alive = [link for link in self._links if not link.is_forsaken]
         for link in alive:
             link.forsake()
@@ -100,12 +100,12 @@ class Door:
                     self.cuts += 1
                     break
         if link.is_forsaken and answers:
-            return  # the near side is to believe in it until it gives up by itself
+            return  # the near side stays connected until it gives up by itself
         link.abort()
 
 
 class _Link:
-    """One connection through a door: the near side and the far side."""
+    """One connection through a door: the client's side (near) and the server's side (far)."""
 
     def __init__(self, near: Streams, far: Streams, cut_after: int | None) -> None:
         self.is_forsaken = False
@@ -113,7 +113,7 @@ class _Link:
         self._left = cut_after
 
     def admit(self, piece: bytes) -> bytes:
-        """What of *piece* may still pass."""
+        """The part of *piece* that may still pass before the cut."""
         if self._left is None:
             return piece
         admitted = piece[: self._left]
@@ -121,11 +121,11 @@ class _Link:
         return admitted
 
     def is_due_to_be_cut(self) -> bool:
-        """Tell whether all has passed that may."""
+        """Tell whether all bytes that may pass have passed."""
         return self._left == 0
 
     def forsake(self) -> None:
-        """Let the far side go, and tell the near side nothing."""
+        """Abort the far side, and do not tell the near side."""
         self.is_forsaken = True
         self._far[1].transport.abort()
 
@@ -137,7 +137,7 @@ class _Link:
 
 @asynccontextmanager
 async def door_to_port(url: str) -> AsyncIterator[Door]:
-    """A door with a port of its own, to the server at *url*."""
+    """A door to the server at *url*, open on a port of its own while the block lasts."""
     host, _, port = url.removeprefix("http://").partition(":")
     door = Door(lambda: asyncio.open_connection(host, int(port)))
     await door.open_port()

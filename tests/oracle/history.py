@@ -1,8 +1,8 @@
-"""History from official exports, then the live streams; the archive must be the truth.
+"""Import history from official exports, then follow live streams; the archive must be the truth.
 
-``./run history`` lets the simulator write official exports of its world, imports them, kills the
-import in the middle and repeats it, and lets the daemon join while people go on talking. It exits
-with 1 if the archive then differs from what the simulator says is true.
+``./run history`` has the simulator write official exports of its world and imports them; the import
+is killed in the middle and repeated. Then the daemon joins while people go on talking. The exit
+status is 1 if the archive then differs from what the simulator says is true.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def trial(options: argparse.Namespace, home: Path, database_url: str) -> int:
-    """Import, interrupted; then the daemon; then compare."""
+    """Import with interruptions, run the daemon, then compare the archive with the truth."""
     world = [
         *("--seed", str(options.seed), "--flows", str(options.flows)),
         *("--history", str(options.messages), "--users", "50"),
@@ -72,7 +72,7 @@ def trial(options: argparse.Namespace, home: Path, database_url: str) -> int:
 def import_in_pieces(
     exports: Path, settings: dict[str, str], options: argparse.Namespace, database_url: str
 ) -> None:
-    """Import the exports; the first runs are killed when they have come some way."""
+    """Import the exports; every run but the last is killed when it has done its share."""
     command = [*PROGRAM, "import", str(exports), "--users", str(exports / "users.json"), "--json"]
     counted = "SELECT count(*) FROM store.journal"
     with psycopg.connect(database_url, autocommit=True) as db:

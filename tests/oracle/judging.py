@@ -1,6 +1,6 @@
-"""The judgment of one scenario: it runs, is watched all the while, and must come out as the truth.
+"""Run one scenario, watch its claims all the while, and judge whether the archive is the truth.
 
-Judged are public results alone: the views of the schema ``archive``.
+Only public results are judged: the views of the schema ``archive``.
 """
 
 import asyncio
@@ -27,18 +27,18 @@ from tests.oracle.troubles.trouble import Trouble
 from tests.truth import differences
 
 PATIENCE_SECONDS = 60.0
-"""How long the archive may take to become the truth once nothing more goes wrong."""
+"""How long the archive may take to match the truth once nothing more goes wrong."""
 
 HAPPENING_SECONDS = 90.0
 
 AFTERPLAY_RATE = 20.0
-"""Operations a second while the last troubles wait for their chance."""
+"""Operations a second while the last troubles wait for an event to act on."""
 
 IN_DOUBT = 2
-"""The exit status of a verification that leaves doubts."""
+"""The exit status of ``archiver verify`` when doubts remain."""
 
 VERIFIED_EVERY = 4
-"""One scenario in so many ends with ``archiver verify``, which takes some seconds."""
+"""One scenario in this many ends with ``archiver verify``, which takes some seconds."""
 
 SHOWN = 12
 HALVES = re.compile("[\ud800-\udfff]")
@@ -46,7 +46,7 @@ HALVES = re.compile("[\ud800-\udfff]")
 
 @dataclass(slots=True, kw_only=True)
 class Judgment:
-    """What came of a scenario."""
+    """The result of a scenario."""
 
     seed: int
     troubles: str
@@ -54,23 +54,24 @@ class Judgment:
     fired: Counter[str] = field(default_factory=Counter)
     messages: int = 0
     checks: int = 0
-    """How often the claims were looked at, at one moment each."""
+    """How often the claims were checked, each time in one snapshot."""
     seconds: float = 0.0
     converged_seconds: float = 0.0
-    """From the end of all trouble to the archive being the truth."""
+    """How long it took from the end of all troubles until the archive matched the truth."""
     deceived: int = 0
-    """Claims of what the service had withheld without a sign; all were healed in the end."""
+    """How many messages the archive claimed but lacked because the service had withheld them
+    without a sign. In a scenario that passed, all of them were found in the end."""
     home: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """All of it."""
+        """All fields by name."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
 async def judge(
     scenario: Scenario, home: Path, postgres: Postgres, *, has_small_disk: bool
 ) -> Judgment:
-    """Let *scenario* happen, and judge it."""
+    """Run *scenario* and judge it."""
     async with begin(
         scenario.seed, scenario.size, home, postgres, has_small_disk=has_small_disk
     ) as trial:
@@ -87,7 +88,7 @@ async def judge_trial(
     patience_seconds: float = PATIENCE_SECONDS,
     conclude: Callable[[Trial], Awaitable[None]] | None = None,
 ) -> Judgment:
-    """Watch *trial* while *happening* happens, judge what comes of it, and *conclude*."""
+    """Watch *trial* while *happening* runs; wait for the truth, *conclude*, and judge it all."""
     judgment = Judgment(seed=trial.seed, troubles=what, home=str(trial.home))
     began = time.monotonic()
     watch = Watch(trial)
@@ -113,7 +114,7 @@ async def judge_trial(
 
 
 async def happen(scenario: Scenario, trial: Trial) -> None:
-    """The traffic and all the troubles; returns when every one of them has happened."""
+    """Run the traffic and all the troubles; returns when every trouble has happened."""
     flowdock, size = trial.flowdock, scenario.size
     if not scenario.is_early:
         trial.start_daemon()
@@ -133,7 +134,7 @@ async def happen(scenario: Scenario, trial: Trial) -> None:
 
 
 async def suffer(trial: Trial, trouble: Trouble, *, number: int, moment: float) -> None:
-    """Let *trouble* happen at its moment, and count it."""
+    """Inflict *trouble* after *moment* seconds, and count it."""
     await asyncio.sleep(moment)
     try:
         await trouble.inflict(trial, trial.chance_of(f"{number}/{trouble.name}"))
@@ -152,23 +153,23 @@ async def all_happened(scenario: Scenario, trial: Trial) -> None:
 
 
 async def murmur(scenario: Scenario, trial: Trial) -> None:
-    """Let a little go on, so that what waits for an event finds one."""
+    """Keep some traffic going after the play, so that troubles that wait for an event find one."""
     await asyncio.sleep(scenario.size.seconds)
     await trial.until(lambda: any(not flow.disabled for flow in trial.flowdock.world.flows))
     await trial.flowdock.play(seed=scenario.seed + 1, events=10**9, rate=AFTERPLAY_RATE)
 
 
 async def converge(trial: Trial, *, patience_seconds: float = PATIENCE_SECONDS) -> float:
-    """Wait until the archive shows the truth, and claims all of it; returns how long it took.
+    """Wait until the archive matches the truth and claims all of it; returns how long it took.
 
     Raises:
-        AssertionError: it does not, with what differs.
+        AssertionError: it did not in time; the message lists what differs.
     """
     began = time.monotonic()
     left = ["nothing was compared"]
     took = 0.0
     while left and time.monotonic() - began < patience_seconds * slowness():
-        # The simulator lives here as well: what is looked at all the time must not starve it.
+        # The simulator runs in this process, too: constant comparing must not starve it.
         await asyncio.sleep(max(0.1, 3 * took))
         asked = time.monotonic()
         with suppress(psycopg.OperationalError):
@@ -182,15 +183,16 @@ async def converge(trial: Trial, *, patience_seconds: float = PATIENCE_SECONDS) 
 
 
 async def verify(trial: Trial) -> None:
-    """Have the archive verified by the archiver itself, with no daemon beside it.
+    """Stop the daemons and run ``archiver verify``.
 
     Raises:
-        AssertionError: it finds what the judge did not find, or doubts.
+        AssertionError: it finds differences that the judge did not find, or leaves doubts.
     """
     for daemon in trial.daemons:
         daemon.kill()
     ran = await asyncio.to_thread(run_once, "verify", settings=trial.settings())
-    # What the daemon had begun to doubt when it was killed is listed again by the first run.
+    # The killed daemon may have left doubts; the first run lists their ranges again, so the second
+    # must find none.
     if ran.returncode == IN_DOUBT:
         ran = await asyncio.to_thread(run_once, "verify", settings=trial.settings())
     assert ran.returncode == 0, f"verify ends with {ran.returncode}: {ran.stdout}{ran.stderr}"
@@ -198,7 +200,7 @@ async def verify(trial: Trial) -> None:
 
 
 async def differing(trial: Trial) -> list[str]:
-    """What is missing, doubted or not claimed; when nothing is, what differs from the truth."""
+    """What is a gap, in doubt or not claimed; if nothing is, what differs from the truth."""
     heads = {
         flow: max((message.id for message in place.timeline), default=0)
         for flow, place in own_places(trial.flowdock).items()
@@ -216,7 +218,7 @@ async def differing(trial: Trial) -> list[str]:
 
 
 def remainder(database_url: str, heads: dict[str, int]) -> list[str]:
-    """What is still missing, doubted, or not yet claimed."""
+    """The gaps and doubts that are left, and the flows whose newest message is not yet claimed."""
     with psycopg.connect(database_url, connect_timeout=2) as connection:
         found = [
             f"{view} {row}"
@@ -237,7 +239,7 @@ def remainder(database_url: str, heads: dict[str, int]) -> list[str]:
 
 
 def misplaced(database_url: str, digests: dict[str, str], *, flows: set[str]) -> list[str]:
-    """The files that nobody asked for, and those that are kept and are not what is said."""
+    """The files that the archiver never asked for, and those that it keeps with wrong contents."""
     with psycopg.connect(database_url, connect_timeout=2) as connection:
         found = connection.execute(
             "SELECT flow_id, message_id, a.path, sha256, attempts"
@@ -251,7 +253,7 @@ def misplaced(database_url: str, digests: dict[str, str], *, flows: set[str]) ->
 
 
 def sayable(value: Any) -> Any:
-    """*value* with the halves of characters, which Postgres cannot hold, as U+FFFD."""
+    """*value* with lone surrogates, which Postgres cannot store, replaced by U+FFFD."""
     match value:
         case str():
             return HALVES.sub("\ufffd", value)

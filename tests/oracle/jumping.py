@@ -1,4 +1,4 @@
-"""``archiver`` with a wall clock that jumps: by the seconds that the file JUDGE_CLOCK holds."""
+"""``archiver`` with a shifted wall clock: by the seconds in the file that JUDGE_CLOCK names."""
 
 import os
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ FILE = Path(os.environ["JUDGE_CLOCK"])
 
 
 def jumped() -> datetime:
-    """The time that it is here."""
+    """The current time plus the seconds in the file."""
     return TRUE_TIME() + timedelta(seconds=float(FILE.read_text() or 0))
 
 

@@ -1,4 +1,4 @@
-"""A big organization under load, with disconnections and a kill; the archive must be the truth.
+"""A big organization under load, with disconnections and a kill; the archive must match the truth.
 
 ``./run load`` starts everything, prints what happens and what was measured, and exits with 1 if the
 archive differs from what the simulator says is true.
@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def trial(options: argparse.Namespace, home: Path, database_url: str) -> int:
-    """Let it happen, wait for the archive to be complete, and compare."""
+    """Run the traffic and the troubles, wait until the archive is complete, and compare."""
     say(f"{options.flows} flows, {options.history} messages, {options.rate} events/s")
     flowdock = Flowdock(
         home,
@@ -74,7 +74,7 @@ def trial(options: argparse.Namespace, home: Path, database_url: str) -> int:
 
 
 def play(options: argparse.Namespace, flowdock: Flowdock, daemon: Daemon) -> None:
-    """Live traffic, with what goes wrong spread evenly over it."""
+    """Run live traffic, with the disconnections and kills spread evenly over it."""
     events = options.rate * options.seconds
     traffic = threading.Thread(
         target=flowdock.tell,
@@ -98,7 +98,7 @@ def play(options: argparse.Namespace, flowdock: Flowdock, daemon: Daemon) -> Non
 
 
 def is_settled(database_url: str, flowdock: Flowdock) -> bool:
-    """Tell whether the archive knows each flow's newest message, without gap and doubt."""
+    """Tell whether each flow's newest message is proven and no gap or doubt is left."""
     with psycopg.connect(database_url) as connection:
         for view in ("gaps", "doubts"):
             if connection.execute(f"SELECT 1 FROM archive.{view} LIMIT 1").fetchone():
@@ -115,7 +115,7 @@ def is_settled(database_url: str, flowdock: Flowdock) -> bool:
 
 
 def judge(flowdock: Flowdock, daemon: Daemon, database_url: str) -> int:
-    """Compare the archive with the truth, and tell."""
+    """Compare the archive with the truth and print the result; returns 1 if they differ."""
     found = differences(database_url, flowdock.truth())
     for line in found[:20]:
         say(line)

@@ -1,7 +1,7 @@
-"""How much memory the daemon held, over its lives, and whether that grows.
+"""How much memory the daemon held, from start to start, and whether it grows.
 
-What it takes to fill caches and pools is no growth, nor is what the largest of all events leaves
-behind. So judged is a part of its last life in which neither happens.
+Filling caches and pools does not count as growth, nor does what the largest event leaves behind. So
+only a part of the daemon's last life is judged, in which neither happens.
 """
 
 import statistics
@@ -13,11 +13,11 @@ from msgspec import Struct
 ALLOWED_BYTES = 16 * 2**20
 ALLOWED_SHARE = 0.15
 FEW = 20
-"""Fewer samples tell nothing."""
+"""The minimum number of samples: fewer tell nothing."""
 
 
 class Sample(Struct, frozen=True, kw_only=True):
-    """What the daemon held at one moment of its *life*, counted from 1."""
+    """The daemon's memory at one moment; *life* counts its starts, from 1."""
 
     life: int
     hour: float
@@ -26,15 +26,15 @@ class Sample(Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class Memory:
-    """What was seen of the daemon's memory."""
+    """All samples of the daemon's memory."""
 
     judged_from: float = 0.0
-    """The hour from which on it should hold no more than before."""
+    """The hour from which on memory should no longer grow."""
     samples: list[Sample] = field(default_factory=list)
 
     @property
     def judged(self) -> list[Sample]:
-        """What counts: the last life, from that hour on."""
+        """The samples that count: those of the last life, from that hour on."""
         return [
             one
             for one in self.samples
@@ -43,7 +43,7 @@ class Memory:
 
     @property
     def slope(self) -> float:
-        """Bytes by which it grows in a simulated hour, 0 when unknown."""
+        """Bytes of growth per simulated hour; 0 when there are too few samples."""
         if len(self.judged) < FEW:
             return 0.0
         hours = [one.hour for one in self.judged]
@@ -51,7 +51,7 @@ class Memory:
 
     @property
     def ends(self) -> tuple[float, float]:
-        """The median of the first quarter of what counts, and that of the last."""
+        """The medians of the first and of the last quarter of the samples that count."""
         held = [one.bytes for one in self.judged]
         quarter = len(held) // 4
         if not quarter:
@@ -60,13 +60,13 @@ class Memory:
 
     @property
     def grows(self) -> bool:
-        """Tell whether it holds noticeably more in the end than before."""
+        """Tell whether memory is noticeably larger at the end than at the beginning."""
         first, last = self.ends
         enough = len(self.judged) >= FEW
         return enough and last - first > max(ALLOWED_BYTES, first * ALLOWED_SHARE)
 
     def describe(self) -> str:
-        """It all, in a line."""
+        """Summarize the growth in a line."""
         first, last = self.ends
         hours = self.judged[-1].hour - self.judged[0].hour if self.judged else 0.0
         return (
@@ -77,11 +77,11 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        """The most that was seen."""
+        """The largest sample."""
         return max((one.bytes for one in self.samples), default=0)
 
     def as_json(self) -> dict[str, Any]:
-        """It all, with a sample of each tenth of an hour."""
+        """All figures, with one sample for each tenth of an hour."""
         first, last = self.ends
         seen = {round(one.hour, 1): one for one in self.samples}
         return {

@@ -1,4 +1,4 @@
-"""A Postgres of the judge's own: it may be killed, stopped, moved, filled up, and comes back."""
+"""A private Postgres for the judge, to be killed, stopped, moved or run out of disk space."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ from archiver.store.engine import create_engine
 OWNER = "archiver"
 TEMPLATE = "judge_template"
 SMALL_BYTES = 600 * 2**20
-"""How large the file system is that can be filled up."""
+"""The size of the file system that can be filled up."""
 
 SETTINGS = {
     "listen_addresses": "",
@@ -32,14 +32,14 @@ SETTINGS = {
     "shared_buffers": "32MB",
     "min_wal_size": "32MB",
     "max_wal_size": "128MB",
-    # What a power cut would cost is for others to judge; what a kill costs, Postgres answers for.
+    # Without fsync, a killed server still loses nothing; power cuts are tested in tests/powercut.
     "fsync": "off",
     "full_page_writes": "off",
 }
 
 
 class Postgres:
-    """One cluster in *home*; `run_postgres` makes it."""
+    """One cluster in *home*; see `run_postgres`."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -52,7 +52,7 @@ class Postgres:
         self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, database: str) -> str:
-        """The URL of *database*, past all doors."""
+        """The URL of *database*, bypassing all doors."""
         return url_at(database, self.sockets)
 
     async def start(self) -> None:
@@ -74,7 +74,7 @@ class Postgres:
             await asyncio.sleep(0.02)
 
     async def stop(self) -> None:
-        """Shut the server down, fast but clean."""
+        """Shut the server down cleanly, in Postgres's fast mode."""
         await self._end(signal.SIGINT)
 
     async def kill(self) -> None:
@@ -85,7 +85,7 @@ class Postgres:
         await self._end(signal.SIGKILL)
 
     def tell_all(self, order: signal.Signals) -> int:
-        """Send *order* to every process of the server; returns to how many."""
+        """Send the signal *order* to every process of the server; returns how many got it."""
         told = 0
         for pid in self.pids():
             with suppress(ProcessLookupError):
@@ -94,15 +94,15 @@ class Postgres:
         return told
 
     def pids(self) -> list[int]:
-        """The processes of the server: each has the cluster as its working directory."""
+        """The processes of the server; each has the cluster as its working directory."""
         return at_work_in(self.data)
 
     def admin(self) -> psycopg.Connection:
-        """A connection of one's own, to give orders on."""
+        """A new superuser connection, in autocommit mode."""
         return psycopg.connect(self.url("postgres"), autocommit=True, connect_timeout=5)
 
     async def make_template(self) -> None:
-        """Make the database that all others are cloned from."""
+        """Create the migrated database from which all others are cloned."""
         with self.admin() as admin:
             admin.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0")
         engine = create_engine(self.url(TEMPLATE))
@@ -111,7 +111,7 @@ class Postgres:
 
     @contextmanager
     def database(self) -> Iterator[str]:
-        """The name of a migrated, empty database, while the block lasts."""
+        """Create a migrated, empty database for the duration of the block; yields its name."""
         name = f"judge_{uuid4().hex[:12]}"
         with self.admin() as admin:
             admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
@@ -132,7 +132,8 @@ class Postgres:
             await asyncio.sleep(0.01)
 
     def _spawn(self, command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-        # From this very thread: when it ends, the server is told to end as well.
+        # Not in a worker thread: the server gets a signal to end when the thread that spawned it
+        # ends (setpriv --pdeathsig).
         return subprocess.Popen(
             command, stdout=log, stderr=log, env=environment(), cwd="/", start_new_session=True
         )
@@ -149,14 +150,14 @@ class Postgres:
 
 
 def url_at(database: str, *sockets: Path) -> str:
-    """The URL of *database* at the first of several directories where a server answers."""
+    """The URL of *database*; of several socket directories, the first with a server is used."""
     hosts = ",".join(quote(str(path)) for path in sockets)
     return f"postgresql://{OWNER}@/{database}?host={hosts}"
 
 
 @asynccontextmanager
 async def run_postgres() -> AsyncIterator[tuple[Postgres, bool]]:
-    """A running server with a template, and whether its disk is small enough to be filled."""
+    """Run a server with a template; yields it and whether its file system can be filled up."""
     with tempfile.TemporaryDirectory(prefix="archiver-judge-") as path:
         home = Path(path)
         mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_BYTES},mode=0700", "judge", path]
@@ -174,7 +175,7 @@ async def run_postgres() -> AsyncIterator[tuple[Postgres, bool]]:
 
 
 def succeeds(command: list[str]) -> bool:
-    """Run *command*; tell whether it did what it should."""
+    """Run *command*; tell whether it succeeded."""
     try:
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
     except OSError:

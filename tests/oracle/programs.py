@@ -1,4 +1,4 @@
-"""The programs that a trial needs, as a user would start them: the simulator and the daemon."""
+"""The programs of a trial, started as a user would start them: the simulator and the daemon."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from typing import Any
 
 PROGRAM = (sys.executable, "-m", "archiver")
 JUMPING = (sys.executable, "-m", "tests.oracle.jumping")
-"""The same, with a wall clock that the judge sets."""
+"""The archiver, with a wall clock that the judge sets."""
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,12 +43,12 @@ class Flowdock:
         return fired
 
     def stats(self) -> Mapping[str, int]:
-        """What the simulator says of its streams."""
+        """The simulator's statistics about its streams."""
         stats: Mapping[str, int] = self._ask("stats")
         return stats
 
     def tell(self, path: str, **body: object) -> Any:
-        """Post to a control endpoint."""
+        """POST *body* to a control endpoint; returns the answer."""
         return self._ask(path, json.dumps(body).encode())
 
     def stop(self) -> None:
@@ -68,7 +68,7 @@ class Flowdock:
 
 
 def migrate(home: Path, settings: Mapping[str, str]) -> None:
-    """Make the schema, as an operator does before the first start."""
+    """Create the schema, as an operator does before the first start."""
     with (home / "migrate.log").open("wb") as log:
         subprocess.run(
             [*PROGRAM, "migrate"],
@@ -81,7 +81,7 @@ def migrate(home: Path, settings: Mapping[str, str]) -> None:
 
 
 def run_once(*command: str, settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a command of the archiver to its end, keeping what it says."""
+    """Run a command of the archiver until it ends, and capture its output."""
     return subprocess.run(
         [*PROGRAM, *command],
         env=surroundings(settings),
@@ -93,10 +93,10 @@ def run_once(*command: str, settings: Mapping[str, str]) -> subprocess.Completed
 
 
 def surroundings(settings: Mapping[str, str]) -> dict[str, str]:
-    """Our environment with these settings of the archiver, and no others.
+    """Our environment, with these settings of the archiver instead of any others.
 
-    Whatever is wanted of bytecode here, a program compiles its modules once, as where it is
-    installed: else each start takes two seconds of processor time.
+    PYTHONDONTWRITEBYTECODE is dropped, so that modules are compiled only once, as in an
+    installation; otherwise each start takes two seconds of processor time.
     """
     kept = {name: text for name, text in os.environ.items() if not name.startswith("ARCHIVER_")}
     kept.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -104,7 +104,7 @@ def surroundings(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 class Daemon:
-    """``archiver run`` in a process of its own; it may be killed and started again."""
+    """``archiver run`` in a process of its own, which can be killed and started again."""
 
     def __init__(
         self,
@@ -132,11 +132,11 @@ class Daemon:
         )
 
     def ended(self) -> int | None:
-        """The status with which it ended by itself; None while it runs, or was killed."""
+        """The exit status if it ended by itself; None while it runs or after it was killed."""
         return None if self._is_killed else self.process.poll()
 
     def last_words(self) -> str:
-        """What it has said since it was started."""
+        """What it has logged since its last start."""
         with self.log.open("rb") as log:
             log.seek(self._said)
             return log.read().decode(errors="replace")
@@ -149,7 +149,7 @@ class Daemon:
         self.process.wait(10)
 
     def stop(self) -> float:
-        """Tell it to stop; returns how many seconds it took."""
+        """Stop it by SIGTERM; returns how many seconds that took."""
         self.measure()
         began = time.monotonic()
         self.process.terminate()
@@ -158,21 +158,21 @@ class Daemon:
         return time.monotonic() - began
 
     def close(self) -> None:
-        """Write no more to its log."""
+        """Close its log file."""
         self._sink.close()
 
     def further_processes(self) -> list[int]:
-        """The processes that it keeps (``sharing.processes``)."""
+        """The ids of its further processes (``sharing.processes``)."""
         return further_processes(self.process.pid)
 
     def measure(self) -> int:
-        """The most memory that it has held so far, in bytes."""
+        """The peak of its memory so far, in bytes, over all starts."""
         if self.process.poll() is None:
             self.peak_bytes = max(self.peak_bytes, self._told("VmHWM"))
         return self.peak_bytes
 
     def resident_bytes(self) -> int:
-        """The memory that it holds; OSError when it does not run."""
+        """The memory that it holds now; raises OSError if it does not run."""
         if self.process.poll() is not None:
             raise ProcessLookupError
         return self._told("VmRSS")
@@ -180,13 +180,13 @@ class Daemon:
     def _told(self, what: str) -> int:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         line = next((line for line in status.splitlines() if line.startswith(what)), None)
-        if line is None:  # it has ended a moment ago
+        if line is None:  # it ended a moment ago
             raise ProcessLookupError
         return int(line.split()[1]) * 1024
 
 
 def further_processes(pid: int) -> list[int]:
-    """The processes that the daemon in the process *pid* keeps."""
+    """The ids of the further processes of the daemon whose first process is *pid*."""
     found = []
     for children in Path("/proc").glob(f"{pid}/task/*/children"):
         with suppress(OSError):
@@ -197,7 +197,7 @@ def further_processes(pid: int) -> list[int]:
 
 
 def wait_until(holds: Callable[[], bool], *, seconds: float) -> float:
-    """Wait for *holds*; returns how long it took, and raises TimeoutError past *seconds*."""
+    """Wait until *holds*; returns how long it took; raises TimeoutError after *seconds*."""
     began = time.monotonic()
     while not holds():
         if time.monotonic() - began > seconds:

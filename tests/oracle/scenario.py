@@ -1,4 +1,4 @@
-"""What a seed stands for: a world, its traffic, what goes wrong in it, and when."""
+"""The scenario that a seed stands for: a world, its traffic, what goes wrong in it, and when."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ CATALOGUE = (*wire.TROUBLES, *world.TROUBLES, *database.TROUBLES, *daemon.TROUBL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """One thing after the other: at each moment, in seconds, a trouble begins."""
+    """A world and a list of troubles, each with the moment, in seconds, at which it begins."""
 
     seed: int
     size: Size
     troubles: tuple[tuple[float, Trouble], ...]
     is_early: bool
-    """Whether the daemon starts when things are happening already."""
+    """Whether the traffic begins before the daemon starts."""
 
     def describe(self) -> str:
         """The troubles in their order."""
@@ -27,7 +27,7 @@ class Scenario:
 
 
 def draw(seed: int, *, has_small_disk: bool) -> Scenario:
-    """The scenario of *seed*. Seeds that follow each other go through the whole catalogue."""
+    """The scenario of *seed*. Consecutive seeds go through the whole catalogue."""
     chance = Random(f"{seed}/scenario")
     possible = [one for one in CATALOGUE if has_small_disk or not one.needs_small_disk]
     turn = CATALOGUE[seed % len(CATALOGUE)]
@@ -41,13 +41,13 @@ def draw(seed: int, *, has_small_disk: bool) -> Scenario:
 
 
 def named(*names: str) -> list[Trouble]:
-    """The troubles of the catalogue that go by these names."""
+    """The troubles of the catalogue with these names."""
     by_name = {one.name: one for one in CATALOGUE}
     return [by_name[name] for name in names]
 
 
 def compose(seed: int, chosen: Sequence[Trouble]) -> Scenario:
-    """A scenario of the troubles *chosen*, in this order; all else is drawn from the seed."""
+    """A scenario of the troubles *chosen*, in this order; the rest is drawn from the seed."""
     chance = Random(f"{seed}/world")
     seconds = chance.uniform(1.5, 2.5)
     moments = sorted(chance.uniform(0, seconds) for _ in chosen)

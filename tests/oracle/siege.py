@@ -1,4 +1,4 @@
-"""A siege: one archive, and the daemon killed at random moments again and again, under load."""
+"""A siege: one archive, under load, whose daemon is killed at random moments again and again."""
 
 import asyncio
 from pathlib import Path
@@ -20,7 +20,7 @@ PATIENCE_SECONDS = 300.0
 
 
 async def besiege(seed: int, kills: int, home: Path, postgres: Postgres) -> Judgment:
-    """Kill the daemon *kills* times while things happen all the time; then judge the archive."""
+    """Kill the daemon *kills* times under constant traffic; then judge the archive."""
     async with begin(seed, SIZE, home, postgres, has_small_disk=False) as trial:
         killing = kill_often(trial, kills)
         what = f"{kills} kills under load"
@@ -30,7 +30,7 @@ async def besiege(seed: int, kills: int, home: Path, postgres: Postgres) -> Judg
 
 
 async def kill_often(trial: Trial, kills: int) -> None:
-    """Kill each daemon at a random moment: one in four while it starts, the others at work."""
+    """Kill the daemon at random moments: one time in four while it starts, else while it works."""
     chance = trial.chance_of("siege")
     trial.flowdock.go_live(seed=trial.seed, rate=SIZE.rate)
     daemon = trial.start_daemon()

@@ -1,4 +1,4 @@
-"""A few telling scenarios of the judge's; ``./run oracle`` runs hundreds."""
+"""A few typical scenarios of the judge; ``./run oracle`` runs many more."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -88,8 +88,8 @@ async def test_a_claim_of_what_is_not_held_is_found(tmp_path, postgres):
         (lambda at: 90, False),
         (lambda at: 90 + at % 7, False),
         (lambda at: 90 + at, True),
-        (lambda at: 60 if at < 50 else 200, False),  # by the time that counts it is there
-        (lambda at: 90 if at < 90 else 200, False),  # killed and grown anew: too short to tell
+        (lambda at: 60 if at < 50 else 200, False),  # it grew before the judged hours
+        (lambda at: 90 if at < 90 else 200, False),  # killed and grown again: too short to tell
     ],
 )
 def test_memory_that_grows_in_the_end_is_found(held, grows):

@@ -1,4 +1,4 @@
-"""One trial: a simulated Flowdock, a database, the daemon as a process, and what befalls them."""
+"""One trial: a simulated Flowdock, a database, and daemons, on which troubles are inflicted."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ SETTLING_SECONDS = 0.6
 LISTING_DELAY_SECONDS = 0.15
 SILENCE_SECONDS = 2.0
 CYCLE_DAYS = 0.00002
-"""Between one listing of all and the next: in the end there must be a moment without doubt."""
+"""Days from one audit of everything to the next: at the end, a moment without doubts is needed."""
 
 SETTINGS = {
     "ARCHIVER_INGEST_SETTLING_SECONDS": str(SETTLING_SECONDS),
@@ -37,17 +37,17 @@ EXCUSES = (
     "cannot reach Flowdock at",
     "refused the token",
 )
-"""Why the daemon may end by itself, and be started again, as its supervisor would."""
+"""Errors with which the daemon may end by itself; it is then started again, as by a supervisor."""
 
 EXCUSE_AT_FIRST = "archiver: error: the database went away"
-"""The same, as long as it has said nothing else: once it works, it waits for the database."""
+"""Excused only if logged before anything else: once the daemon works, it waits for the database."""
 
 UNEXPECTED_MOST = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """How large the world of a trial is, how its streams behave, and what goes on in it."""
+    """How large the world of a trial is, how its streams behave, and how much traffic it has."""
 
     flows: int
     users: int
@@ -59,12 +59,12 @@ class Size:
 
 
 def slowness() -> float:
-    """How many times longer than on an idle machine things may take now: others want it, too."""
+    """The factor by which timeouts are longer than on an idle machine, from the load average."""
     return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 class ServiceClock:
-    """The clock of the simulated Flowdock, in milliseconds; it may be set ahead, and run fast."""
+    """The clock of the simulated Flowdock, in milliseconds; it can be set ahead and run faster."""
 
     def __init__(self) -> None:
         self.ahead_ms = 0
@@ -73,11 +73,11 @@ class ServiceClock:
         self._shown = self._since
 
     def __call__(self) -> int:
-        """What it shows."""
+        """The current time in milliseconds since 1970."""
         return round(self._seconds() * 1000) + self.ahead_ms
 
     def run_at(self, pace: float) -> None:
-        """Go so many times as fast as time from now on."""
+        """From now on, run *pace* times as fast as real time."""
         self._shown, self._since = self._seconds(), time.time()
         self._pace = pace
 
@@ -87,7 +87,7 @@ class ServiceClock:
 
 @dataclass(slots=True, kw_only=True)
 class Trial:
-    """What a trouble may lay its hands on."""
+    """All parts of a trial, for troubles to act on."""
 
     seed: int
     home: Path
@@ -104,33 +104,33 @@ class Trial:
     fired: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     excused: set[tuple[str, int]] = field(default_factory=set)
-    """Flow and id of messages of which the service gave no sign when it had to."""
+    """Flow and id of messages of which the service gave no sign although it should have."""
     database_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held by who troubles the database: one at a time."""
+    """Held by a trouble that affects the database server: only one may do so at a time."""
     flow_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held by who changes which flows there are, or what the service shows of them."""
+    """Held by a trouble that changes which flows exist, or what the service shows of them."""
 
     @property
     def database_url(self) -> str:
-        """The database past all doors."""
+        """The URL of the database, bypassing all doors."""
         return self.postgres.url(self.database)
 
     @property
     def processes(self) -> int:
-        """How many processes each daemon is that shares the flows."""
+        """How many processes a daemon that shares the flows consists of."""
         return self.chance_of("processes").choice((1, 1, 2))
 
     @property
     def me(self) -> str:
-        """Whose archive it is."""
+        """The id of the user whose archive it is."""
         return str(self.flowdock.me.id)
 
     def chance_of(self, what: str) -> Random:
-        """A source of chance of its own for *what*, the same for the same seed."""
+        """A random generator of its own for *what*, which depends on the seed alone."""
         return Random(f"{self.seed}/{what}")
 
     def start_daemon(self, *, shares: bool = True) -> Daemon:
-        """Start a daemon, as many as there are beside it; it may not share the flows with them."""
+        """Start one more daemon; with *shares* false, it works on all flows and shares none."""
         number = len(self.daemons) + 1
         daemon = Daemon(
             self.home,
@@ -162,11 +162,11 @@ class Trial:
         }
 
     def jump(self, seconds: float) -> None:
-        """Set the daemon's wall clock ahead by so many seconds, or back."""
+        """Shift the daemon's wall clock from real time by *seconds*, which may be negative."""
         (self.home / "clock").write_text(str(seconds))
 
     async def supervise(self) -> None:
-        """Start daemons anew that end by themselves; what has no excuse is a failure."""
+        """Restart daemons that end by themselves; record a failure if the reason is no excuse."""
         while True:
             await asyncio.sleep(0.1)
             for daemon in self.daemons:
@@ -184,7 +184,7 @@ class Trial:
                 daemon.start()
 
     async def until(self, holds: Callable[[], bool], *, seconds: float = 70) -> None:
-        """Wait until *holds*; raises TimeoutError past *seconds* of a machine that has time."""
+        """Wait until *holds*; raises TimeoutError after *seconds*, or more on a busy machine."""
         began = time.monotonic()
         while not holds():
             await asyncio.sleep(0.01)
@@ -196,7 +196,7 @@ class Trial:
 async def begin(
     seed: int, size: Size, home: Path, postgres: Postgres, *, has_small_disk: bool
 ) -> AsyncIterator[Trial]:
-    """All that a trial needs, without a daemon yet; everything ends with the block."""
+    """Set up a trial, without a daemon yet; everything is shut down when the block ends."""
     async with AsyncExitStack() as stack:
         clock = ServiceClock()
         flowdock = await stack.enter_async_context(
@@ -239,11 +239,11 @@ async def begin(
 
 
 def tuple_of_doors(postgres: Postgres) -> tuple[Door, Door]:
-    """Two doors to one server, of which one is open at a time: its address may change."""
+    """Two doors to one server; only one is open at a time, so that its address can change."""
     path = postgres.sockets / ".s.PGSQL.5432"
     return door_to_socket(path), door_to_socket(path)
 
 
 def socket_of(home: Path, number: int) -> Path:
-    """Where the door of that number is looked for."""
+    """The path of the socket on which the door *number* listens."""
     return home / f"door-{number}" / ".s.PGSQL.5432"

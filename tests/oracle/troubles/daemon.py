@@ -1,4 +1,4 @@
-"""What befalls the daemon itself, and who works beside it."""
+"""What happens to the daemon itself, and to its clock, and what else works on its archive."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ async def kill(trial: Trial, chance: Random) -> None:
 
 
 async def kill_process(trial: Trial, chance: Random) -> None:
-    """Kill one of the further processes of a daemon; of a daemon that has none, the daemon."""
+    """Kill one of the further processes of the daemons; if there are none, a daemon."""
     processes = [pid for daemon in trial.daemons for pid in daemon.further_processes()]
     if not processes:
         await kill(trial, chance)
@@ -43,15 +43,15 @@ async def kill_at_start(trial: Trial, chance: Random) -> None:
 
 
 async def start_second(trial: Trial, chance: Random) -> None:
-    """Let a second daemon work on the same database: on its share of the flows, or on all."""
+    """Start a second daemon on the same database, for a share of the flows or for all of them."""
     trial.start_daemon(shares=chance.random() < 0.5)
     await trial.until(lambda: len(trial.flowdock.streams.connections) > 1)
 
 
 async def import_export(trial: Trial, chance: Random) -> None:
-    """Bring in an official export beside the daemon, when it is out of date; at times, kill that.
+    """Import an outdated official export while the daemon runs; sometimes kill the import.
 
-    A command ends where the daemon waits for the database, and is called again.
+    Unlike the daemon, a command does not wait for the database but fails; it is then run again.
     """
     world = trial.flowdock.world
     export = trial.home / f"export-{chance.getrandbits(32):08x}"
@@ -74,14 +74,14 @@ async def import_export(trial: Trial, chance: Random) -> None:
                 await asyncio.sleep(chance.uniform(0.3, 1.2))
                 with suppress(ProcessLookupError):
                     importing.kill()
-            # 1: something was rejected, as it is when the service tells of it.
+            # Status 1: something was rejected, as it is, too, when it comes from the service.
             if await importing.wait() in {0, 1} or is_killed:
                 return
             await asyncio.sleep(0.2)
 
 
 def jumping(days: float) -> Trouble:
-    """The wall clock of the daemon's machine jumps."""
+    """The wall clock of the daemon's machine jumps by *days*, and in half the cases back."""
 
     async def jump(trial: Trial, chance: Random) -> None:
         trial.jump(days * DAY_SECONDS)

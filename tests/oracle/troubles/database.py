@@ -1,4 +1,4 @@
-"""What befalls the Postgres that holds the archive."""
+"""What goes wrong with the Postgres that holds the archive."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ BALLAST_STEP = 2**20
 
 @asynccontextmanager
 async def turn(trial: Trial) -> AsyncIterator[psycopg.Connection]:
-    """The database to oneself, of those who trouble it, and a connection to give orders on."""
+    """Hold the turn to trouble the database; yields a superuser connection to its server."""
     async with trial.database_turn:
         await trial.postgres.ready()
         admin = trial.postgres.admin()
@@ -29,7 +29,7 @@ async def turn(trial: Trial) -> AsyncIterator[psycopg.Connection]:
 
 
 async def kill_in_commit(trial: Trial, chance: Random) -> None:
-    """Kill a backend whose transaction is committed and whose client has not been told yet."""
+    """Kill a backend whose transaction is committed but whose client does not know it yet."""
     async with turn(trial) as admin:
         admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
         admin.execute("SELECT pg_reload_conf()")
@@ -50,7 +50,7 @@ async def kill_in_commit(trial: Trial, chance: Random) -> None:
 
 
 async def release_commits(trial: Trial) -> None:
-    """Let commits end again; while the server recovers from a kill, it drops who asks for it."""
+    """Let commits finish again; retries, since a server that recovers from a kill drops clients."""
     for _ in range(50):
         await trial.postgres.ready()
         with suppress(psycopg.OperationalError), trial.postgres.admin() as admin:
@@ -70,7 +70,7 @@ async def kill_server(trial: Trial, chance: Random) -> None:
 
 
 async def restart_elsewhere(trial: Trial, chance: Random) -> None:
-    """Shut the server down, and bring it up at another address."""
+    """Shut the server down, and start it again at another address."""
     async with trial.database_turn:
         await trial.postgres.stop()
         old, new = trial.database_doors
@@ -78,7 +78,7 @@ async def restart_elsewhere(trial: Trial, chance: Random) -> None:
         if number == 1:
             old, new = new, old
         old.close()
-        # From Python 3.13 on it goes when it is closed.
+        # Since Python 3.13, closing has already removed the socket.
         socket_of(trial.home, 3 - number).unlink(missing_ok=True)
         await asyncio.sleep(chance.uniform(0, 0.5))
         await trial.postgres.start()
@@ -86,7 +86,7 @@ async def restart_elsewhere(trial: Trial, chance: Random) -> None:
 
 
 async def terminate_backends(trial: Trial, chance: Random) -> None:
-    """Have the server end the daemon's sessions, as an administrator does."""
+    """Terminate the daemon's sessions, as an administrator can."""
     async with turn(trial) as admin:
         end = (
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -96,7 +96,7 @@ async def terminate_backends(trial: Trial, chance: Random) -> None:
 
 
 def stopped_for(least: float, most: float) -> Trouble:
-    """The server stands still and answers nothing."""
+    """All processes of the server are stopped for a while, so that it answers nothing."""
 
     async def freeze(trial: Trial, chance: Random) -> None:
         async with trial.database_turn:
@@ -111,7 +111,7 @@ def stopped_for(least: float, most: float) -> Trouble:
 
 
 async def take_all_connections(trial: Trial, chance: Random) -> None:
-    """Take every connection that the server has to give, once the daemon has lost its own."""
+    """Terminate the daemon's sessions and take all connections that the server has."""
     async with turn(trial) as admin:
         with ExitStack() as taken:
             end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
@@ -124,9 +124,9 @@ async def take_all_connections(trial: Trial, chance: Random) -> None:
 
 
 async def fill_disk(trial: Trial, chance: Random) -> None:
-    """Leave no room on the disk of the server; then make some."""
+    """Fill the disk of the server; then free it again."""
     async with turn(trial) as admin:
-        # What Postgres has ready to be written over would last for a while.
+        # The daemon may not notice at once: Postgres can write to recycled WAL files for a while.
         ballast = trial.postgres.home / "ballast"
         with ballast.open("wb", buffering=0) as heavy:
             with suppress(OSError):
@@ -145,7 +145,7 @@ async def fill_disk(trial: Trial, chance: Random) -> None:
 
 
 async def slow_down(trial: Trial, chance: Random) -> None:
-    """Hold up each piece of what is said to the server and answered by it."""
+    """Delay each chunk of data to and from the server."""
     doors = trial.database_doors
     already = sum(door.delays for door in doors)
     try:
@@ -159,7 +159,7 @@ async def slow_down(trial: Trial, chance: Random) -> None:
 
 
 async def cut_off(trial: Trial, chance: Random) -> None:
-    """Cut the connections to the server in the middle of what is being said."""
+    """Cut all connections to the server, whatever is being sent."""
     await trial.until(lambda: sum(door.cut() for door in trial.database_doors) > 0)
 
 

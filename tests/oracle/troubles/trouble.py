@@ -1,4 +1,4 @@
-"""What a trouble is: a name by which it is counted, and how it is done to a trial."""
+"""What a trouble is: a name under which it is counted, and a function that inflicts it."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -17,22 +17,22 @@ Inflict = Callable[[Trial, Random], Awaitable[None]]
 class Trouble:
     """Something that goes wrong. *inflict* returns when it has happened, and raises if it cannot.
 
-    It counts no firing itself: that it returned is the proof.
+    It does not count its own firings: each return counts as one.
     """
 
     name: str
     inflict: Inflict
     needs_replay: bool = False
-    """Only a service that replays, to a client that asks for event-streams, can do so."""
+    """Whether it needs a service that replays, and thus a client that asks for event-streams."""
     needs_small_disk: bool = False
     is_long: bool = False
-    """It takes half a minute: for a few trials only."""
+    """Whether it takes half a minute and is therefore for a few trials only."""
 
 
 def by_fault(
     name: str, make: Callable[[Random], Fault], *, anew: bool = False, needs_replay: bool = False
 ) -> Trouble:
-    """A fault of the simulator's schedule; *anew* has the streams reconnect to meet it."""
+    """A fault of the simulator; with *anew*, the streams are made to reconnect until it fires."""
 
     async def inflict(trial: Trial, chance: Random) -> None:
         faults = trial.flowdock.faults
@@ -47,7 +47,7 @@ def by_fault(
 
 
 async def reconnect_until(trial: Trial, holds: Callable[[], bool]) -> None:
-    """Have the streams reconnect, having missed something, until *holds*."""
+    """Disconnect the streams again and again, each time for a moment, until *holds*."""
     while not holds():
         await trial.flowdock.connected()
         trial.flowdock.faults.add(Fault(kind="refuse", seconds=0.3, name="(reconnected)"))

@@ -13,12 +13,12 @@ STATUSES = (400, 403, 404, 409, 429, 500, 502, 503)
 
 
 async def cut_in_head(trial: Trial, chance: Random) -> None:
-    """Cut a stream inside the head of its answer."""
+    """Cut a stream inside the headers of its answer."""
     await _cut_through_door(trial, chance.randint(1, 150))
 
 
 async def cut_in_chunk(trial: Trial, chance: Random) -> None:
-    """Cut a stream anywhere, the sizes of chunks included."""
+    """Cut a stream anywhere in its body, including inside the size of an HTTP chunk."""
     await _cut_through_door(trial, chance.randint(200, 6000))
 
 
@@ -28,7 +28,7 @@ async def _cut_through_door(trial: Trial, after_bytes: int) -> None:
 
     def is_cut() -> bool:
         if door.cuts == already:
-            door.cut_after = after_bytes  # what came in between may have been a short refusal
+            door.cut_after = after_bytes  # a refusal too short to be cut may have used it up
         return door.cuts > already
 
     await reconnect_until(trial, is_cut)
@@ -36,17 +36,17 @@ async def _cut_through_door(trial: Trial, after_bytes: int) -> None:
 
 
 async def forsake_streams(trial: Trial, chance: Random) -> None:
-    """Leave the streams half-open: the daemon is told nothing and hears nothing."""
+    """Leave the streams half-open: the daemon gets neither data nor a sign that they ended."""
     await trial.until(lambda: trial.stream_door.forsake() > 0)
 
 
 async def forsake_pages(trial: Trial, chance: Random) -> None:
-    """Cut the connections of the REST API, kept alive or in use."""
+    """Cut the connections to the REST API, idle or in use."""
     await trial.until(lambda: trial.api_door.cut() > 0)
 
 
 def refusal(status: int, on: Literal["stream", "rest"]) -> Trouble:
-    """An answer with an error."""
+    """An answer with an error *status*, to a stream or to a page."""
     asked = "1" if status == 429 else None
     path = LISTS if on == "rest" else "*"
     name = f"{status} for a {'page' if on == 'rest' else 'stream'}"

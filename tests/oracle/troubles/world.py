@@ -1,4 +1,4 @@
-"""What happens in the flows that the daemon is told late, wrongly, or not at all."""
+"""Changes in the flows that the daemon hears of late, wrongly, or not at all."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ from tests.oracle.trial import LISTING_DELAY_SECONDS, Trial
 from tests.oracle.troubles.trouble import Trouble
 
 LATE_SECONDS = 0.4
-"""Below the settling time: what is listed still later, no archiver can know to be missing."""
+"""Less than the settling time: an archiver cannot know of what becomes listable even later."""
 
 CROWD = 60
-"""So many messages vanish at once, and more."""
+"""How many messages are posted so that a bulk of messages can vanish at once."""
 
 BULK = "vanished in bulk"
-"""What the daemon says when it has seen that, and does not follow."""
+"""What the daemon logs when it sees that and does not mark the messages as deleted."""
 
 LOOK_SECONDS = 0.3
 
 ROW = 30
-"""So many of them at least, one after the other."""
+"""The minimum number of messages in a run of consecutive ones that vanish."""
 
 DEEP = 200
 
@@ -38,13 +38,13 @@ def readable(trial: Trial) -> list[Flow]:
 
 
 async def readable_one(trial: Trial, chance: Random) -> Flow:
-    """One of them; waits for it while others have disabled or left all."""
+    """One of these flows; waits while other troubles have disabled or left all of them."""
     await trial.until(lambda: bool(readable(trial)))
     return chance.choice(readable(trial))
 
 
 def change(world: World, place: Place, chance: Random) -> bool:
-    """Change some message of *place* in some way; tell whether one was changed."""
+    """Change a random message of *place* in a random way; tell whether there was one."""
     messages = [message for message in place.timeline if not message.is_deleted()]
     if not messages:
         return False
@@ -72,7 +72,7 @@ def change(world: World, place: Place, chance: Random) -> bool:
 
 
 def change_some(trial: Trial, chance: Random) -> None:
-    """Change up to ten messages, and tell no stream."""
+    """Change up to ten messages without events on any stream."""
     world = trial.flowdock.world
     places: list[Place] = [*readable(trial)]
     places += world.directory.conversations_of(trial.flowdock.me)
@@ -82,20 +82,20 @@ def change_some(trial: Trial, chance: Random) -> None:
 
 
 async def change_unheard(trial: Trial, chance: Random) -> None:
-    """Change messages behind the back of a daemon that is connected."""
+    """Change messages unheard while the daemon is connected."""
     await trial.flowdock.connected()
     change_some(trial, chance)
 
 
 async def change_disconnected(trial: Trial, chance: Random) -> None:
-    """Change messages while the daemon is kept from listening; no replay tells of it."""
+    """Change messages while the daemon cannot connect; no replay brings the changes either."""
     trial.flowdock.faults.add(Fault(kind="refuse", seconds=1.0, name="(kept from listening)"))
     await trial.until(lambda: not trial.flowdock.streams.connections)
     change_some(trial, chance)
 
 
 async def list_late(trial: Trial, chance: Random) -> None:
-    """Let messages be listable later than others that came after them."""
+    """Post messages that become listable later than messages posted after them."""
     world = trial.flowdock.world
     for _ in range(8):
         flow = chance.choice(readable(trial))
@@ -107,7 +107,7 @@ async def list_late(trial: Trial, chance: Random) -> None:
 
 
 async def rename(trial: Trial, chance: Random) -> None:
-    """Rename a flow; another one may get its address."""
+    """Rename a flow; another one may then get its old address."""
     async with trial.flow_turn:
         world = trial.flowdock.world
         flow, *others = chance.sample(readable(trial), len(readable(trial)))
@@ -130,7 +130,7 @@ async def leave(trial: Trial, chance: Random) -> None:
 
 
 async def found(trial: Trial, chance: Random) -> None:
-    """Let a flow be founded, and the account join it when much was said there."""
+    """Let someone found a flow and post there before the account joins it."""
     async with trial.flow_turn:
         world, me = trial.flowdock.world, trial.flowdock.me
         organization = next(iter(world.directory.organizations.values()))
@@ -168,7 +168,7 @@ async def talk_in_private(trial: Trial, chance: Random) -> None:
 
 
 async def vanish(trial: Trial, chance: Random) -> None:
-    """Let the service lose sight of much of a flow; the archive must not follow."""
+    """Let many messages vanish from a flow's listings; the archive must not mark them deleted."""
     async with trial.flow_turn:
         world = trial.flowdock.world
         flow = chance.choice(readable(trial))
@@ -179,7 +179,7 @@ async def vanish(trial: Trial, chance: Random) -> None:
         def doomed() -> list[Message]:
             return list(flow.timeline.oldest_first(None, newest + 1))
 
-        # What is taken out meanwhile need not have been seen by the archive.
+        # Computed anew each time: a message removed meanwhile may never have reached the archive.
         while not {one.id for one in doomed()} <= (await held(trial, flow)).keys():  # noqa: ASYNC110
             await asyncio.sleep(LOOK_SECONDS)
         for id_ in put_away(doomed(), chance):
@@ -202,7 +202,7 @@ async def vanish(trial: Trial, chance: Random) -> None:
 
 
 def put_away(messages: Sequence[Message], chance: Random) -> list[int]:
-    """The ids of those that vanish: all, a row amid others, or all but what is in the inbox."""
+    """The ids of those that vanish: all, a run of consecutive ones, or all but the inbox's."""
     match chance.choice(("all", "a row", "chat")):
         case "all":
             gone = messages
@@ -215,12 +215,12 @@ def put_away(messages: Sequence[Message], chance: Random) -> list[int]:
 
 
 def words_of(trial: Trial, words: str) -> int:
-    """How often the daemons have said so."""
+    """How often *words* occur in the logs of the daemons."""
     return sum(daemon.log.read_text(errors="replace").count(words) for daemon in trial.daemons)
 
 
 async def held(trial: Trial, flow: Flow) -> dict[int, bool]:
-    """The ids of the messages that the archive has of *flow*, and whether each is deleted."""
+    """The ids of the messages of *flow* in the archive, each with whether it is marked deleted."""
     query = (
         "SELECT id, deleted_at IS NOT NULL FROM archive.messages JOIN archive.flows USING (flow)"
         " WHERE flow_id = %s"
@@ -236,7 +236,7 @@ async def held(trial: Trial, flow: Flow) -> dict[int, bool]:
 
 
 async def send_without_ids(trial: Trial, chance: Random) -> None:
-    """Stream events that have no id, of kinds known and unknown."""
+    """Stream events without ids, of known and unknown kinds."""
     await trial.flowdock.connected()
     flow = await readable_one(trial, chance)
     for kind in ("message", "presence", "tag-change", "nobody-knows"):
@@ -246,7 +246,7 @@ async def send_without_ids(trial: Trial, chance: Random) -> None:
 
 
 async def poison_stream(trial: Trial, chance: Random) -> None:
-    """Stream what is no event: no JSON, no object, no UTF-8, absurd numbers, deep nesting."""
+    """Stream invalid events: no JSON, no object, no UTF-8, absurd numbers, deep nesting."""
     await trial.flowdock.connected()
     flow = await readable_one(trial, chance)
     named = f'"flow":"{flow.id}","content":"x","user":"1","sent":1'
