@@ -1,9 +1,10 @@
 """Real databases for tests: each test that asks gets its own, cloned from a migrated template.
 
 The server is the one of ARCHIVER_TEST_DATABASE_URL or ARCHIVER_DATABASE_URL (any real server where
-that user may create databases; of the latter only if that database holds no archive), else a
-private one. Without any, the tests fail: a test that was skipped has proved nothing, so a skipped
-test fails the run as well. What needs a program that not every machine has is left out, and told.
+that user may create databases; the latter is refused if its database holds an archive). If neither
+is set, a private server is started. If no server can be had, the tests fail: a skipped test proves
+nothing, so a skipped test fails the run as well. Tests that need a program which this machine lacks
+are deselected, and the summary says so.
 """
 
 import asyncio
@@ -30,10 +31,10 @@ from archiver.store import migrating
 from archiver.store.engine import create_engine
 from tests.cli.forks import Starter
 
-# Else each program that a test starts compiles all its modules anew.
+# Otherwise each program that a test starts compiles all its modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# Whoever runs the tests has an archive, a time zone, a terminal and a proxy of their own.
+# The tests must not depend on the settings, time zone, terminal or proxy of whoever runs them.
 MEANT = {"ARCHIVER_TEST_DATABASE_URL", "ARCHIVER_DATABASE_URL", "ARCHIVER_POSTGRES_BIN"}
 THEIRS = re.compile(
     "ARCHIVER_.*|.*_PROXY|COLUMNS|LINES|NO_COLOR|FORCE_COLOR|CLICOLOR.*", re.IGNORECASE
@@ -44,23 +45,23 @@ for name in os.environ.keys() - MEANT:
 os.environ |= {"TZ": "UTC", "TERM": "xterm"}
 time.tzset()
 
-# A shell ignores Ctrl-C for what it starts in the background, and so would all that a test starts.
+# A shell makes background jobs ignore SIGINT, and the programs that a test starts would inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long an example takes on a busy machine says nothing; a test that hangs is ended anyway.
+# On a busy machine, deadlines for single examples fail at random; hanging tests time out anyway.
 hypothesis.settings.register_profile("patient", deadline=None)
 if hypothesis.settings.get_current_profile_name() == "default":
     hypothesis.settings.load_profile("patient")
 
 SEARCHED_EVERY = 20
-"""After so many tests with a daemon all that these froze is searched for garbage, for 0.15 s."""
+"""After this many tests with a daemon, what they froze is collected, which takes 0.15 s."""
 
-# What a power cut would cost does not matter here.
+# These databases need not survive a power cut.
 UNSAFE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
 def migrate(url: str) -> None:
-    """Make the schema in the empty database at *url*; called once per process, for the template."""
+    """Create the schema in the empty database at *url*; done once per process, for the template."""
 
     async def run() -> None:
         engine = create_engine(url)
@@ -72,7 +73,7 @@ def migrate(url: str) -> None:
 
 @pytest.fixture(autouse=True)
 def logs_as_before() -> Iterator[None]:
-    """What a command that runs inside a test does to the logs does not outlive it."""
+    """Restore the configuration of logging, which a command that runs inside a test may change."""
     logging.captureWarnings(False)
     root, package = logging.getLogger(), logging.getLogger("archiver")
     handlers, levels = root.handlers[:], (root.level, package.level)
@@ -85,9 +86,10 @@ def logs_as_before() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def collector_as_before(daemons: Iterator[int]) -> Iterator[None]:
-    """What a daemon that runs inside a test does to the collector of garbage does not outlive it.
+    """Restore the garbage collector, which a daemon that runs inside a test changes.
 
-    That is so of how often garbage is looked for; what was frozen is searched with that of others.
+    The thresholds are restored at once; what the daemon froze is unfrozen and collected only after
+    several such tests.
     """
     threshold = gc.get_threshold()
     yield
@@ -100,16 +102,16 @@ def collector_as_before(daemons: Iterator[int]) -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def daemons() -> Iterator[Iterator[int]]:
-    """Counts the tests in which a daemon ran; in the end nothing is hidden that they left open."""
+    """Count the tests in which a daemon ran; at the end, unfreeze, so that leaks are reported."""
     yield count(1)
     gc.unfreeze()
     gc.collect()
 
 
 def freeze() -> None:
-    """Have the collector of garbage pass over what is there for good, once garbage is gone.
+    """Collect garbage, then exempt all remaining objects from later collections.
 
-    Each daemon inside a test has it look at all there is, and all that tests import is a lot.
+    Each daemon inside a test runs a full collection, and the tests import a lot of objects.
     """
     gc.collect()
     gc.freeze()
@@ -117,14 +119,15 @@ def freeze() -> None:
 
 def pytest_collection_finish() -> None:
     """Freeze what was imported."""
-    # Hypothesis asks once who refers to its generator, and among what is frozen finds nobody.
+    # Hypothesis looks once for objects that refer to its random generator, and would not find
+    # frozen ones: let it look before.
     hypothesis.given(hypothesis.strategies.none())(lambda _: None)()
     freeze()
 
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """The URL of a server on which databases may be created; it names an existing database."""
+    """The URL of an existing database on a server where databases may be created."""
     meant = os.environ.get("ARCHIVER_TEST_DATABASE_URL")
     if given := meant or os.environ.get("ARCHIVER_DATABASE_URL"):
         url = given.replace("postgresql+psycopg://", "postgresql://", 1)
@@ -139,7 +142,7 @@ def postgres_url() -> Iterator[str]:
 
 
 def refuse_archive(url: str) -> None:
-    """Fail if there is an archive in the database at *url*: whoever set it so meant the daemon."""
+    """Fail if the database at *url* holds an archive: then the URL was meant for the daemon."""
     with psycopg.connect(url) as connection:
         if connection.execute("SELECT to_regclass('store.journal')").fetchone() != (None,):
             pytest.fail(
@@ -159,7 +162,8 @@ def postgres_admin(postgres_url: str) -> Iterator[psycopg.Connection]:
 def template_database(postgres_url: str, postgres_admin: psycopg.Connection) -> Iterator[str]:
     """The name of a migrated database to which nobody is connected."""
     with created(postgres_admin, "template0") as name:
-        # Roles belong to the whole server, on which another process may be migrating now.
+        # Migrations create roles, which belong to the whole server; another process of the tests
+        # may be migrating there, too.
         postgres_admin.execute("SELECT pg_advisory_lock(hashtext('archiver tests'))")
         migrate(named(postgres_url, name))
         postgres_admin.execute("SELECT pg_advisory_unlock(hashtext('archiver tests'))")
@@ -177,30 +181,31 @@ def database_url(
 
 @pytest.fixture
 def admin(database_url: str) -> Iterator[psycopg.Connection]:
-    """A connection of a superuser's to the test's own database; what it does is committed."""
+    """A superuser connection, in autocommit mode, to the test's own database."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         yield connection
 
 
 @pytest.fixture
 def bare_database_url(postgres_url: str, postgres_admin: psycopg.Connection) -> Iterator[str]:
-    """The URL of a database of this test's own in which nothing was made yet."""
+    """The URL of an empty database, without a schema, that is this test's own."""
     with created(postgres_admin, "template0") as name:
         yield named(postgres_url, name)
 
 
 @pytest.fixture(scope="session")
 def starter() -> Iterator[Starter]:
-    """What starts commands without the time that their imports take."""
+    """Starts commands without the time that their imports take."""
     with closing(Starter()) as starter:
         yield starter
 
 
 @pytest.fixture
 def leap(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Puts the clocks of event loops so many seconds forward: what waits for them need not wait.
+    """A function that advances the clocks of event loops, so that their timers expire at once.
 
-    So a limit can be far beyond what a busy machine takes, and still be passed at once.
+    A timeout can thus be far longer than anything takes on a busy machine, and still be reached
+    without waiting.
     """
     clock, ahead_seconds = asyncio.BaseEventLoop.time, 0.0
 
@@ -214,14 +219,14 @@ def leap(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 @pytest.fixture
 def swift_path() -> Iterator[Path]:
-    """A directory as tmp_path, but in memory if there is room, and gone after the test."""
+    """A directory like tmp_path, but in memory if there is room, and removed after the test."""
     with swift_directory() as path:
         yield path
 
 
 @pytest.fixture(scope="module")
 def swift_module_path() -> Iterator[Path]:
-    """A directory as swift_path, for all tests of a module."""
+    """A directory like swift_path, for all tests of a module."""
     with swift_directory() as path:
         yield path
 
@@ -237,15 +242,15 @@ def swift_directory() -> Iterator[Path]:
 
 @contextmanager
 def created(admin: psycopg.Connection, template: str) -> Iterator[str]:
-    """Clone *template* under a new name, and drop that when the block ends, whoever uses it."""
+    """Clone *template* under a new name, and drop the clone when the block ends, even if in use."""
     name = f"archiver_test_{uuid4().hex[:16]}"
-    # By FILE_COPY a clone takes 10 ms in memory; by the default, WAL_LOG, ten times that.
+    # With FILE_COPY, a clone takes 10 ms in memory; with the default, WAL_LOG, ten times that.
     admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
     try:
         yield name
     finally:
-        # A connection closed a moment ago ends within a millisecond; DROP would look again only
-        # after a hundred.
+        # The backend of a connection that was just closed ends within a millisecond; if DROP
+        # finds it still there, it checks again only after 100 ms.
         busy = "SELECT FROM pg_stat_activity WHERE datname = %s"
         for _ in range(20):
             if admin.execute(busy, [name]).rowcount == 0:
@@ -255,34 +260,34 @@ def created(admin: psycopg.Connection, template: str) -> Iterator[str]:
 
 
 def named(url: str, database: str) -> str:
-    """Return *url* with its database exchanged."""
+    """Return *url* with its database replaced by *database*."""
     place, mark, options = url.partition("?")
     scheme, _, rest = place.partition("://")
     return f"{scheme}://{rest.split('/')[0]}/{database}{mark}{options}"
 
 
 def lacking(item: pytest.Item) -> str | None:
-    """The program that a test needs, and that this machine does not have."""
+    """The program that a test needs if this machine does not have it, else None."""
     marker = item.get_closest_marker("needs")
     return marker.args[0] if marker and not shutil.which(marker.args[0]) else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs a program that not every bare machine has."""
+    """Deselect the tests that need a program which this machine does not have."""
     left_out = [item for item in items if lacking(item)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tell what every run leaves out on this machine."""
+    """Report the tests that are always deselected on this machine."""
     if not shutil.which("systemd-analyze"):
         terminalreporter.write_line("NOT DONE: tests of the units that need systemd-analyze")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the run when a test was skipped."""
-    gc.unfreeze()  # if no test ran: libraries take for leaked what stays frozen to the end
+    gc.unfreeze()  # if no test ran: libraries report objects that stay frozen as leaks
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and reporter.stats.get("skipped") and session.exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,6 +1,6 @@
-"""An event loop whose clock jumps to the next timer: what waits takes no time, and always the same.
+"""An event loop whose clock jumps to the next timer: waiting takes no time and is deterministic.
 
-Nothing may come from outside it, neither a socket nor a thread.
+Nothing may come from outside the loop, neither through a socket nor from a thread.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from typing_extensions import override
 
 
 class _Impatient(selectors.DefaultSelector):
-    """Waits for nothing: tells how long it would have waited."""
+    """A selector that never waits, but adds up how long it would have waited."""
 
     waited = 0.0
 
@@ -23,7 +23,7 @@ class _Impatient(selectors.DefaultSelector):
 
 
 class _JumpingLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock goes only while everybody waits."""
+    """An event loop whose clock advances only while all tasks wait."""
 
     def __init__(self) -> None:
         self._impatient = _Impatient()
@@ -35,6 +35,6 @@ class _JumpingLoop(asyncio.SelectorEventLoop):
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:
-    """What *main* returns, by a clock that goes only while everybody waits."""
+    """Run *main* on a clock that advances only while all tasks wait; returns its result."""
     with asyncio.Runner(loop_factory=_JumpingLoop) as runner:
         return runner.run(main)

@@ -68,7 +68,7 @@ def settings_for(
 
 
 class Archive:
-    """The database under test, as people see it, who look again and again; until the block ends."""
+    """The archive under test, as its public views show it, over one connection for many queries."""
 
     def __init__(self, url: str, flowdock: Simulator) -> None:
         self.url = url
@@ -91,7 +91,7 @@ class Archive:
         return list(truth.records(self.flowdock.world.directory))
 
     def places(self) -> dict[str, Place]:
-        """What the user can see, by what the archive calls it."""
+        """The flows and conversations that the user can see, by their path in the archive."""
         world, me = self.flowdock.world, self.flowdock.me
         places: dict[str, Place] = {one.path: one for one in world.flows if me.id in one.members}
         for talk in world.directory.conversations_of(me):
@@ -99,7 +99,7 @@ class Archive:
         return places
 
     def is_complete(self) -> bool:
-        """Tell whether all that the flows hold is proven, and there is no gap."""
+        """Tell whether each flow is proven from its beginning to its newest message."""
         heads = {
             path: newest.id
             for path, place in self.places().items()
@@ -118,12 +118,12 @@ class Archive:
         assert self.differences() == []
 
     async def mended(self) -> None:
-        """Wait until all is complete, and what was edited while nobody listened is found."""
+        """Wait until all is complete, and edits made while nobody listened are found."""
         await until(self.is_complete)
         await until(lambda: self.differences() == [])
 
     async def certain(self) -> None:
-        """Wait until nothing is doubted any more."""
+        """Wait until there are no doubts any more."""
         doubts = "SELECT count(*) FROM archive.doubts"
         await until(lambda: self.query(doubts) == [(0,)])
 
@@ -132,7 +132,7 @@ async def until(holds: Callable[[], bool], *, seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         began = time.monotonic()
         while not holds():
-            # Daemon and simulator live here as well: who looks all the time must not starve them.
+            # Daemon and simulator run in this process, too: constant checks must not starve them.
             await asyncio.sleep(max(0.02, 2 * (time.monotonic() - began)))
             began = time.monotonic()
 
@@ -144,7 +144,7 @@ async def run(settings: Settings, engine: Engine, *, stop: asyncio.Event) -> Non
 
 @asynccontextmanager
 async def archiving(settings: Settings) -> AsyncIterator[None]:
-    """The daemon, at work while the block lasts; then it is stopped, which takes no time."""
+    """Run the daemon while the block lasts; then stop it, which must take no more than 10 s."""
     stop = asyncio.Event()
     assert settings.database.url
     async with connect(settings.database.url) as engine:
@@ -159,7 +159,7 @@ async def archiving(settings: Settings) -> AsyncIterator[None]:
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ledger is looked at often, and listings wait only briefly for what streams will bring."""
+    """Read the ledger often, and let listings wait only briefly for what streams will bring."""
     for module in (daemon, source):
         monkeypatch.setattr(module, "STREAM_FIRST_SECONDS", 0.3)
     monkeypatch.setattr(backfill, "PLAN_SECONDS", 0.2)
@@ -222,7 +222,7 @@ async def test_what_is_said_while_disconnected_is_found(flowdock, archive):
 
 
 async def test_what_was_said_between_leaving_and_joining_again_is_found(flowdock, archive):
-    """The stream stands all the while, and does not bring it."""
+    """The stream stays open all the while, but does not bring these messages."""
     flow, world, me = first_flow(flowdock), flowdock.world, flowdock.me
     async with archiving(settings_for(flowdock, archive.url)):
         await flowdock.connected()
@@ -266,7 +266,7 @@ async def test_so_is_what_was_said_then_though_no_stream_of_private_messages_tel
 async def test_a_flow_that_was_given_the_name_of_another_is_followed_though_nothing_is_said_in_it(
     flowdock, archive
 ):
-    """Each flow has a stream of its own, and that of the name stands, for the one that had it."""
+    """Each flow has a stream of its own; that of the name stays open, for the flow that had it."""
     world = flowdock.world
     before, after, _ = world.flows
     edited = world.post(after, flowdock.me, "as it was")
@@ -285,7 +285,7 @@ async def test_a_flow_that_was_given_the_name_of_another_is_followed_though_noth
 
 @asynccontextmanager
 async def unconnected(flowdock: Simulator) -> AsyncIterator[Any]:
-    """Nobody hears what is done inside; yields the first flow."""
+    """Disconnect the daemon's streams, so that what the block does is unheard; yields a flow."""
     flowdock.faults.add(Fault(kind="refuse", seconds=0.4))
     await until(lambda: flowdock.faults.fired["refuse"] == 1)
     yield first_flow(flowdock)

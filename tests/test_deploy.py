@@ -1,4 +1,4 @@
-"""What lies in deploy/ speaks of figures, alerts and settings that exist."""
+"""The files in deploy/ refer only to metrics, alerts and settings that exist."""
 
 import json
 import re

@@ -33,7 +33,7 @@ INSTALLED = [None, *SYSTEM.glob("*/bin")]
 
 @pytest.fixture(scope="module")
 def cluster(swift_module_path: Path) -> Path:
-    """A home whose server has run and stopped; tests copy it."""
+    """A home directory whose server has run and stopped; tests copy it."""
     with run_server(swift_module_path) as server:
         ask(server, "CREATE TABLE said (what text)")
     return swift_module_path
@@ -85,7 +85,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 def is_gone(pid: int) -> bool:
-    # A child of nobody waits as a zombie until pid 1 reaps it.
+    # An orphan stays a zombie until pid 1 reaps it.
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
@@ -97,7 +97,7 @@ def mode(path: Path) -> int:
 
 
 def tools(directory: Path, *names: str) -> str:
-    """Make a PATH of these programs alone."""
+    """Make a directory for PATH with these programs only."""
     directory.mkdir()
     for name in names:
         (directory / name).symlink_to(str(shutil.which(name)))
@@ -147,7 +147,7 @@ def test_only_its_owner_reaches_it_and_nothing_around_it_changes(
 def test_no_server_is_kept_or_asked_where_another_user_waits_for_it(
     swift_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who made the directory can hold its lock, and have a server of his own answer there."""
+    """The owner of the directory could hold its lock, and run a server of their own there."""
     home = swift_path / "home"
     home.mkdir(0o777)
     os.chown(home, 65_534, 65_534)
@@ -246,7 +246,7 @@ def test_a_stale_pid_file_does_not_stop_it(home: Path, content: str) -> None:
 
 @pytest.mark.parametrize("content", ["", "{pid}\n{home}/data\n1\n5432\n{home}/run\n\n"])
 def test_a_stale_lock_of_the_socket_does_not_stop_it(home: Path, content: str) -> None:
-    """Its process was killed, and its number is that of another now."""
+    """Its process was killed, and another process has its id now."""
     with subprocess.Popen(["sleep", "60"]) as other:
         (home / "run/.s.PGSQL.5432.lock").write_text(content.format(pid=other.pid, home=home))
         with run_server(home) as server:
@@ -294,7 +294,7 @@ def test_what_an_earlier_server_said_is_not_told_as_the_reason(home: Path, tmp_p
 
 
 def test_a_disk_without_room_for_a_cluster_is_told_in_a_line(swift_path: Path) -> None:
-    # As initdb 18 says it, on a disk of 20 MB.
+    # The output of initdb 18 on a disk of 20 MB.
     initdb = """#!/bin/sh
         [ "$1" = --version ] && exit
         echo 'The files belonging to this database system will be owned by user "daemon".'
@@ -401,14 +401,14 @@ if ROOT:
 
 @pytest.fixture
 def reachable() -> Iterator[Path]:
-    """A directory that every user may enter; pytest's are closed."""
+    """A directory that every user may enter, unlike those of pytest."""
     with tempfile.TemporaryDirectory(prefix="archiver-tests-") as place:
         Path(place).chmod(0o711)
         yield Path(place)
 
 
 def copy_of_binaries(place: Path) -> Path:
-    """Copy the binaries, with the libraries beside them, to where every user may run them."""
+    """Copy the binaries and the libraries beside them to *place*, where every user may run them."""
     binaries, _ = choose_binaries(place)
     package = binaries.parent.parent
     shutil.copytree(binaries.parent, place / package.name / binaries.parent.name)

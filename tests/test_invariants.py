@@ -46,7 +46,7 @@ MORE = settings(FEW, max_examples=40)
 
 
 async def archived(engines: Sequence[Engine], batches: Sequence[Sequence[Heard]]) -> int:
-    """Archive *batches* in a flow of their own, dealt out to *engines* that work side by side."""
+    """Archive *batches* in a new flow, distributed over *engines* that work concurrently."""
     flow_key = await new_flow(engines[0])
 
     async def work(engine: Engine, mine: Sequence[Sequence[Heard]]) -> None:
@@ -60,7 +60,7 @@ async def archived(engines: Sequence[Engine], batches: Sequence[Sequence[Heard]]
 
 
 async def rebuilt(engine: Engine, admin: psycopg.Connection, flow_key: int) -> None:
-    """Drop what is derived of a flow and replay it from the journal."""
+    """Delete a flow's derived rows and replay them from the journal."""
     assert not [step async for step in check(engine, flow_key) if step.differences]
     for table in ("messages", "revisions", "threads"):
         admin.execute(f"DELETE FROM store.{table} WHERE flow_key = %s", [flow_key])
@@ -100,7 +100,7 @@ def test_the_journal_is_append_only(database_url, admin):
 
 @st.composite
 def twice_told(draw: st.DrawFn) -> tuple[list[list[Heard]], list[list[Heard]]]:
-    """The same, as it came to one archive and to another."""
+    """The same events, in batches as one archive received them and as another did."""
     heard = draw(hearsay())
     return draw(cut(heard)), draw(cut(heard))
 
@@ -157,7 +157,7 @@ def test_journal_rows_and_coverage_land_together(database_url, admin, table):
 
 
 def landed(admin: psycopg.Connection) -> dict[str, int]:
-    """How many rows the tables hold that hold any; an empty ledger's rows do not count."""
+    """The number of rows of each table that is not empty; unused ledger rows do not count."""
     counts = {
         table: admin.execute(
             f"SELECT count(*) FROM store.{table}" + (" WHERE due > 0" if table == "ledger" else "")
@@ -175,7 +175,7 @@ def test_coverage_never_claims_an_id_that_the_archive_does_not_hold(database_url
         def law(ids, refused):
             flow_key = run(new_flow(engine))
             arrivals = [streamed(frame(id_), flow_key) for id_ in sorted(ids)]
-            # What Postgres refuses although it could be read: of that there is hardly any.
+            # Stands for frames that can be decoded but that Postgres refuses: real ones are rare.
             arrivals = [
                 replace(one, frame=b"not JSON") if one.id in refused else one for one in arrivals
             ]
@@ -255,7 +255,7 @@ async def test_a_kill_at_any_instruction_costs_nothing(database_url, admin):
 
 
 def kill_after(chapters: int, admin: psycopg.Connection, database_url: str, flow_key: int) -> None:
-    """Let a process write, and kill it when so many chapters are there."""
+    """Let a process write, and kill it when *chapters* chapters are stored."""
     program = [sys.executable, "-m", "tests.ingest.applying", database_url, str(flow_key)]
     due = "SELECT due FROM store.ledger WHERE flow_key = %s"
     with subprocess.Popen(program, cwd=ROOT) as writer:
@@ -265,7 +265,7 @@ def kill_after(chapters: int, admin: psycopg.Connection, database_url: str, flow
 
 
 def unheld(admin: psycopg.Connection, flow_key: int) -> int:
-    """How many messages are claimed and not there."""
+    """How many messages are claimed but not there."""
     statement = (
         "SELECT count(*) FROM store.ledger, generate_series(1, due) AS id "
         "WHERE flow_key = %(flow)s AND streamed @> id AND (id - 1) %% %(size)s < 6 AND NOT EXISTS "
@@ -294,7 +294,7 @@ async def test_a_connection_ended_at_any_statement_costs_nothing(database_url, a
 
 
 def end_at_work(admin):
-    """End every session that is inside a transaction; how many there were."""
+    """Terminate every session that is inside a transaction; returns how many there were."""
     return admin.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid() "

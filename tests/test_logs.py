@@ -144,7 +144,7 @@ def test_hiding_works_before_anything_is_configured() -> None:
 
 
 def quoting(database_url: str) -> psycopg.Error:
-    """Postgres' own refusal of a row, with what the row says in DETAIL and CONTEXT."""
+    """An error of Postgres that quotes a refused row in DETAIL and CONTEXT."""
     with psycopg.connect(database_url) as db, db.cursor() as cursor:
         try:
             with cursor.copy("COPY store.journal (flow_key, payload) FROM STDIN") as rows:
@@ -242,7 +242,7 @@ def warn_away(seconds: float, stream: str = "flows 1") -> None:
 
 @pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time in seconds, as its only item."""
+    """The clock of the limit on repetitions: a list whose only item is the time in seconds."""
     now = [0.0]
     monkeypatch.setattr(logs, "Repetitions", lambda: Repetitions(clock=lambda: now[0]))
     return now

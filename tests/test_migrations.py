@@ -1,4 +1,4 @@
-"""The migrations lead to the schema that is declared, and the views are those that are promised."""
+"""The migrations lead to the declared schema, and the views are those that are promised."""
 
 import asyncio
 import json
@@ -99,7 +99,7 @@ def test_the_contract_promises_no_more_of_flows_and_people_than_is_told(database
     assert "as URLs name it" not in told
     for closed in ("put away", "closed"):
         assert f"was {closed} when the service last listed it" in told
-    # An imported list names people whom the service never listed.
+    # An imported list may name people whom the service never listed.
     assert "when the service first listed them" not in told
 
 
@@ -110,7 +110,7 @@ def test_the_contract_tells_of_files_that_their_bytes_may_be_here(database_url):
     """
     told = {text for (text,) in query(database_url, said)}
     assert not [text for text in told if "not their bytes" in text]
-    # Another archive may have brought them.
+    # The bytes may come from another archive instead.
     assert "when it was fetched" not in told
 
 
@@ -159,7 +159,7 @@ async def test_two_that_migrate_at_once_do_not_hinder_each_other(bare_database_u
 
 
 async def cut_off_while_it_waits(migrating: asyncio.Task[Any], database_url: str) -> None:
-    """Cancel *migrating* as soon as it waits for what somebody else holds."""
+    """Cancel *migrating* as soon as it waits for a lock."""
     async with asyncio.timeout(60):
         while not waits_for_lock(database_url):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -171,7 +171,7 @@ async def cut_off_while_it_waits(migrating: asyncio.Task[Any], database_url: str
 async def test_a_migration_that_is_cut_off_leaves_nothing_and_no_lock(bare_database_url):
     async with connect(bare_database_url) as engine:
         with psycopg.connect(bare_database_url) as blocker:
-            # The first migration makes this schema, too, and has to wait for it.
+            # The first migration creates this schema, too, and has to wait for this transaction.
             blocker.execute("CREATE SCHEMA archive")
             migrating = asyncio.create_task(migrate(engine))
             await cut_off_while_it_waits(migrating, bare_database_url)
@@ -226,7 +226,7 @@ async def test_indexes_that_a_cut_left_half_made_are_made_again(bare_database_ur
         await downgrade(engine, "0003")
         made = query(bare_database_url, valid)
         with psycopg.connect(bare_database_url, autocommit=True) as admin:
-            # As CREATE INDEX CONCURRENTLY leaves it, and as the release before had it.
+            # One index is invalid, as an interrupted CREATE INDEX CONCURRENTLY leaves it, one is missing.
             admin.execute(
                 "UPDATE pg_index SET indisvalid = false"
                 " WHERE indexrelid = 'store.messages_tags'::regclass"
@@ -239,7 +239,7 @@ async def test_indexes_that_a_cut_left_half_made_are_made_again(bare_database_ur
 
 
 async def test_indexes_are_made_while_others_write(bare_database_url):
-    """Whoever writes meanwhile neither waits nor is waited for, but for its transaction to end."""
+    """Writers do not wait; the migration waits only for open transactions to end."""
     async with connect(bare_database_url) as engine, connect(bare_database_url) as other:
         await migrate(engine)
         with psycopg.connect(bare_database_url, autocommit=True) as admin:
@@ -367,13 +367,13 @@ TABLES = """
 
 
 def fill_empty_tables(url: str) -> None:
-    """Give each table of the schema, as it is, a row, if it has none."""
+    """Insert a row into each table of the present schema that has none."""
     with psycopg.connect(url, autocommit=True) as admin:
         for table, columns in admin.execute(TABLES).fetchall():
             if admin.execute(f"SELECT FROM store.{table} LIMIT 1".encode()).fetchone() is None:
                 names = ", ".join(columns)
                 values = ", ".join(SAMPLES[type_] for type_ in columns.values())
-                # A column that makes its own keys begins as the others do.
+                # Identity columns are left out (see TABLES): Postgres makes their keys.
                 text = f"INSERT INTO store.{table} ({names}) VALUES ({values})"
                 admin.execute(text.encode())
 
@@ -392,7 +392,7 @@ def rows_of(url: str) -> dict[str, list[dict[str, str]]]:
 
 
 async def test_each_migration_keeps_what_the_one_before_held(bare_database_url):
-    """From the first to the last, one after the other, each with a row in every table."""
+    """All migrations run one after the other, each with a row in every table."""
     url = bare_database_url
     scripts = ScriptDirectory.from_config(migrating._config())
     revisions = [script.revision for script in scripts.walk_revisions()][::-1]
@@ -429,7 +429,7 @@ async def make_schema(engine: Engine) -> None:
 
 
 async def test_who_reads_for_long_delays_a_migration_and_nobody_else(bare_database_url):
-    """A migration that waits for a table's lock gives way to those behind it."""
+    """A migration that waits for a table's lock lets those that queue behind it go first."""
     async with connect(bare_database_url) as engine:
         await make_schema(engine)
         await upgrade_to(engine, command.upgrade, "0001")
@@ -492,7 +492,7 @@ async def test_who_began_before_an_index_is_made_is_told_of(
 
 
 async def waiting_for_an_index(engine: Engine, database_url: str) -> asyncio.Task[Any]:
-    """A migration that waits, to make an index, for somebody who reads."""
+    """Start a migration; return when it waits for a reader before it can create an index."""
     await make_schema(engine)
     await upgrade_to(engine, command.upgrade, "0002")
     migrated = asyncio.create_task(migrate(engine))
@@ -503,7 +503,7 @@ async def waiting_for_an_index(engine: Engine, database_url: str) -> asyncio.Tas
 
 @pytest.fixture
 def reading(bare_database_url: str) -> Iterator[None]:
-    """Somebody who reads the database at one moment, as a dump does."""
+    """A reader with an open snapshot of the database, like a dump."""
     with psycopg.connect(bare_database_url) as reader:
         reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         reader.execute("SELECT FROM pg_class")

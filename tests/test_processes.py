@@ -1,4 +1,4 @@
-"""The further processes of a daemon: kept, heard, killed when they hang, and never left behind."""
+"""The further processes of a daemon: restarted, heard, killed when they hang, never left behind."""
 
 import asyncio
 import os
@@ -57,7 +57,7 @@ def settings(flowdock: Simulator, database_url: str) -> dict[str, str]:
 async def kept(
     settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Processes, ProcessTally]]:
-    """One process, kept by this one; *settings* are those of this one, too."""
+    """Keep one further process; *settings* become the environment of this process, too."""
     for name in settings.keys() ^ os.environ.keys():
         monkeypatch.delenv(name, raising=False)
     for name, value in settings.items():
@@ -70,7 +70,7 @@ async def kept(
 async def keeping(
     command: Sequence[str], patience: Patience
 ) -> AsyncIterator[tuple[Processes, ProcessTally]]:
-    """One process of *command*, kept by this one."""
+    """Keep one further process that runs *command*."""
     stop = asyncio.Event()
     processes = Processes(2, command=command, patience=patience)
     async with asyncio.TaskGroup() as group:
@@ -82,7 +82,7 @@ async def keeping(
 
 @contextmanager
 def running(settings: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The first process; killed at the end, should it still be there."""
+    """Run a daemon's first process, which is killed at the end if it still runs."""
     with log.open("wb") as its_log, subprocess.Popen(COMMAND, env=settings, stderr=its_log) as it:
         try:
             yield it
@@ -91,7 +91,7 @@ def running(settings: dict[str, str], log: Path) -> Iterator[subprocess.Popen[by
 
 
 def saying(what: str) -> tuple[str, ...]:
-    """A command that does *what*, in which it can tell how it is."""
+    """A command that runs the code *what*, which can report its state by ``tell``."""
     able = (
         "import os, signal, time\n"
         f"tell = lambda states: os.write(int(os.environ['{HANDED_DOWN}']), states.encode())\n"
@@ -109,7 +109,7 @@ def runs(pid: int) -> bool:
 async def rounds(
     leap: Callable[[float], None], most: int, *, during: Callable[[], bool] = lambda: True
 ) -> None:
-    """So many rounds of those who keep processes, in much less time."""
+    """Let *most* rounds of keeping processes pass, without waiting, while *during* holds."""
     for _ in range(most):
         if not during():
             break
@@ -209,7 +209,7 @@ async def test_one_that_hangs_before_it_is_at_work_is_killed(monkeypatch):
     monkeypatch.setattr("asyncio.subprocess.Process.wait", counted)
     async with keeping(ASLEEP, Patience(start_seconds=0.1, again_seconds=60)) as (_, tally):
         await until(lambda: tally.status == "ended with status -9")
-        # Of a wait that is given up, asyncio keeps something until the process ends.
+        # Each wait that is cancelled leaves something behind in asyncio until the process ends.
         assert waits == 1
 
 
@@ -259,7 +259,7 @@ async def test_one_is_started_again_however_it_ended(command, status, caplog):
         await until(lambda: tally.starts > 2)
         before = open_files()
         await until(lambda: tally.starts > 30)
-        # Those of the next start may be there, and while it is under way some more.
+        # The next start may have files open, and some more while it is under way.
         await until(lambda: open_files() <= before + 2)
         assert tally.status == status
         assert not tally.is_well

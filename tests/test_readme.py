@@ -1,4 +1,4 @@
-"""What the README and the docs tell people to type exists."""
+"""The commands and options that the README and the docs tell people to type exist."""
 
 import importlib
 import re

@@ -1,4 +1,4 @@
-"""Other flows are wanted while the daemon runs: what stays is followed without a moment's break."""
+"""The choice of flows changes while the daemon runs; flows that stay are followed all the while."""
 
 import asyncio
 import json

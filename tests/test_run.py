@@ -123,7 +123,7 @@ def test_a_check_counts_what_failed_and_what_was_skipped(run: ModuleType, tmp_pa
 
 
 class Advisories(BaseHTTPRequestHandler):
-    """The service of open source vulnerabilities, as far as it is asked."""
+    """The parts that are used of OSV, the service that knows vulnerable versions of packages."""
 
     vulnerable = ""
 

@@ -23,7 +23,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]
 
 
 def everything(url: str) -> Iterator[str]:
-    """Every row of every table, as text; bytes as well as they can be read."""
+    """Every row of every table, as text, with bytes shown as far as they can be read."""
     with psycopg.connect(url) as connection:
         tables = connection.execute(
             "SELECT oid::regclass::text FROM pg_class WHERE relkind IN ('r', 'p')"
@@ -55,7 +55,7 @@ async def test_no_secret_of_a_flow_nor_the_token_is_kept(
             frames = [
                 event("flow-change", id=newest + 1),  # to the journal
                 event("flow-add"),  # to the signals
-                event("flow-change", id="none of ours"),  # to the rejects, as the next
+                event("flow-change", id="none of ours"),  # to the rejects, like the next
                 event("flow-change", id=newest + 2).replace(b'"access_mode"', b'"cut off'),
                 event("message", id=newest + 3, content="with it", thread=body),
             ]

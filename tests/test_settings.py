@@ -1,4 +1,4 @@
-"""Settings: what is taken, from where, and how the rest is refused."""
+"""Settings: what is accepted, where it comes from, and how errors are reported."""
 
 import json
 import math
@@ -300,7 +300,7 @@ def test_patterns_of_flows_do_not_decide_on_private_conversations(
 
 @pytest.fixture
 def handed(tmp_path: Path) -> Path:
-    """A directory as systemd hands credentials over in."""
+    """A directory of credentials like the one that systemd hands to a service."""
     (tmp_path / "token").write_text(f"{MARKER}\n")
     (tmp_path / "token-work").write_text(f"{MARKER}-work")
     (tmp_path / "database-password").write_text("p@ss/marker\n")

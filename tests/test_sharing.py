@@ -1,4 +1,4 @@
-"""Two daemons on one archive: each flow has one stream, and whoever is left follows all."""
+"""Two daemons on one archive: each flow has one stream, and the daemon that is left follows all."""
 
 import asyncio
 from collections import Counter
@@ -44,7 +44,7 @@ def sharing(
 
 
 def followed(flowdock: Simulator) -> Counter[str]:
-    """On how many streams each flow is, and private conversations."""
+    """The number of streams for each flow, and for private conversations."""
     found: Counter[str] = Counter()
     for connection in flowdock.streams.connections:
         found.update(connection.flows)
@@ -116,7 +116,7 @@ async def test_a_daemon_without_a_share_is_ready_and_one_that_shares_nothing_fol
 async def test_who_takes_over_knows_the_conversations_that_another_has_heard_of_since(
     flowdock, archive
 ):
-    """Else their doubts would not begin with the stream, if the service does not list them."""
+    """Otherwise their doubts would not begin with the stream if the service does not list them."""
     begun = FlowId("private/1/77")
     settings = sharing(flowdock, archive, "right")
     async with connect(archive.url) as engine, daemon.works(settings, engine) as right:

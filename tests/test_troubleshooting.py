@@ -11,18 +11,18 @@ ROOT = Path(__file__).parent.parent
 DOCUMENT = (ROOT / "docs/troubleshooting.md").read_text()
 CELL = re.compile(r"^\| (.*?) \| ", re.MULTILINE)
 POSTGRES = {"No space left on device"}
-"""What others say, and we repeat."""
+"""Messages of other programs that the archiver passes on."""
 COMMAND = re.compile(r"archiver \w+$")
 
 
 def quoted() -> list[str]:
-    """What stands as code in the first column of the tables: messages, but for commands."""
+    """The texts in code marks in the tables' first column that are messages, not commands."""
     found = [text for cell in CELL.findall(DOCUMENT) for text in re.findall(r"`([^`]+)`", cell)]
     return [text for text in found if text not in POSTGRES and not COMMAND.match(text)]
 
 
 def texts() -> Iterator[str]:
-    """All that the program may say, with ``…`` for what it fills in; docstrings aside."""
+    """All texts of the program except docstrings, with ``…`` where values are filled in."""
     for path in sorted((ROOT / "archiver").rglob("*.py")):
         nodes = list(ast.walk(ast.parse(path.read_text())))
         filled = [node for node in nodes if isinstance(node, ast.JoinedStr)]

@@ -1,6 +1,6 @@
-"""The archive's public views against the simulator's statement of the truth, message by message.
+"""Compare the archive's public views with the simulator's truth, message by message.
 
-An independent reading of both: it shares no code with the archiver.
+To be independent, this shares no code with the archiver.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ Record = dict[str, Any]
 
 
 def differences(database_url: str, records: Iterable[Record], *, me: str = "1") -> list[str]:
-    """Each difference as a line; none when the archive shows what the simulator shows.
+    """Each difference as a line; an empty list if the archive shows what the simulator shows.
 
     *records* are those of ``/_simulator/truth``; only what the user *me* can see is compared.
     """
@@ -25,7 +25,7 @@ def differences(database_url: str, records: Iterable[Record], *, me: str = "1") 
 def differences_in(
     connection: psycopg.Connection, records: Iterable[Record], *, me: str = "1"
 ) -> list[str]:
-    """As `differences`, for whoever compares so often that it keeps its connection."""
+    """The same as `differences`, on an open connection, for callers that compare often."""
     flows = by_flow(records, me)
     archived: dict[str, dict[int, Record]] = {}
     with connection.cursor(row_factory=dict_row) as cursor:
@@ -48,7 +48,7 @@ def by_flow(records: Iterable[Record], me: str) -> dict[str, list[Record]]:
 
 
 def own_path(record: Record, me: str) -> str | None:
-    """What *me*'s archive calls a flow or conversation; None for what *me* cannot see."""
+    """The path of a flow or conversation in *me*'s archive; None if *me* cannot see it."""
     members = [str(member) for member in record["members"]]
     if me not in members:
         return None
@@ -80,7 +80,7 @@ def compare(
 
 
 def expectations(message: Record) -> Record:
-    """What the columns of ``archive.messages`` must hold for *message*."""
+    """The values that the columns of ``archive.messages`` must have for *message*."""
     expected = {
         "event": message["event"],
         "user_id": message["user"],
@@ -104,7 +104,7 @@ def expectations(message: Record) -> Record:
 
 
 def moment(milliseconds: int | None) -> datetime | None:
-    """The time so many milliseconds after 1970."""
+    """The time that is *milliseconds* after the beginning of 1970."""
     if milliseconds is None:
         return None
     return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
