@@ -226,7 +226,8 @@ async def test_indexes_that_a_cut_left_half_made_are_made_again(bare_database_ur
         await downgrade(engine, "0003")
         made = query(bare_database_url, valid)
         with psycopg.connect(bare_database_url, autocommit=True) as admin:
-            # One index is invalid, as an interrupted CREATE INDEX CONCURRENTLY leaves it, one is missing.
+            # One index is invalid, as an interrupted CREATE INDEX CONCURRENTLY leaves it, and one
+            # is missing.
             admin.execute(
                 "UPDATE pg_index SET indisvalid = false"
                 " WHERE indexrelid = 'store.messages_tags'::regclass"

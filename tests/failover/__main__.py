@@ -1,10 +1,10 @@
-"""Several daemons, a standby, and a pooler: whatever is lost, the archive must be the truth.
+"""Several daemons, a standby, and a pooler: whatever fails, the archive must match the truth.
 
 ``./run failover`` starts real servers and daemons against a simulated Flowdock under load, and
-measures. *takeover*: two daemons share the flows; killed, stalled or stopped, one is relieved by
-the other within 30 s. *standby*: the primary is killed and its standby promoted, with synchronous
-replication, which loses nothing, and without. *pooler*: all through PgBouncer, a transaction at a
-time. All the while nothing may be claimed that is not held.
+measures. *takeover*: two daemons share the flows; when one is killed, stalled or stopped, the other
+takes over within 30 s. *standby*: the primary is killed and its standby promoted, once with
+synchronous replication, which loses nothing, and once without. *pooler*: everything goes through
+PgBouncer in transaction mode. At no time may the archive claim what it does not hold.
 """
 
 import argparse
@@ -26,7 +26,7 @@ Part = Callable[[Path, Postgres], Awaitable[None]]
 
 
 def main() -> int:
-    """Make the trials that the command line asks for."""
+    """Run the trials that the command line asks for."""
     parts = ("takeover", "standby", "pooler")
     parser = argparse.ArgumentParser(
         prog="./run failover",
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 async def run(chosen: list[str], *, rate: float) -> int:
-    """Make the trials, one after the other; returns the exit status."""
+    """Run the trials, one after the other; returns the exit status."""
     failed = []
     with tempfile.TemporaryDirectory(prefix="archiver-failover-") as path:
         home = Path(path)

@@ -1,4 +1,4 @@
-"""What the trials need of the machine that they are made on."""
+"""Find the programs that the trials need on this machine."""
 
 import shutil
 from pathlib import Path
@@ -11,10 +11,10 @@ class NotInstalled(Exception):
 
 
 def program(name: str, *, package: str) -> Path:
-    """The program *name*.
+    """The path of the program *name*.
 
     Raises:
-        NotInstalled: with the package of Debian that has it.
+        NotInstalled: the program is missing; the message names its package of Debian.
     """
     found = shutil.which(name, path=SYSTEM_PATH)
     if found is None:

@@ -1,4 +1,4 @@
-"""PgBouncer in between, which lends a session of the server for one transaction at a time."""
+"""PgBouncer in transaction mode: a client has a session of the server only for a transaction."""
 
 import asyncio
 import signal
@@ -34,7 +34,7 @@ logfile = {home}/pgbouncer.log
 
 
 async def pool(home: Path, postgres: Postgres, *, rate: float) -> None:
-    """Let two daemons work through PgBouncer, and every command that reads or writes."""
+    """Let two daemons and all commands that read or write work through PgBouncer."""
     make(home)
     with postgres.database() as name:
         async with (
@@ -62,7 +62,7 @@ async def pool(home: Path, postgres: Postgres, *, rate: float) -> None:
 
 
 async def told(it: Scene, *command: str, words: str, status: int = 0) -> None:
-    """Run a command, which must end with *status* and say these *words*."""
+    """Run a command, which must end with *status* and print these *words*."""
     ran = await asyncio.to_thread(run_once, *command, settings=it.settings())
     said = ran.stdout + ran.stderr
     assert (ran.returncode, words in said) == (status, True), f"{command}: {ran.returncode} {said}"
@@ -71,7 +71,7 @@ async def told(it: Scene, *command: str, words: str, status: int = 0) -> None:
 
 @asynccontextmanager
 async def pgbouncer(home: Path, postgres: Postgres) -> AsyncIterator[None]:
-    """PgBouncer before *postgres*, reached by a socket in *home*, while the block lasts."""
+    """Run PgBouncer for *postgres*, on a socket in *home*, while the block lasts."""
     process = start(make(home), postgres)
     try:
         await until(lambda: answers(home), seconds=20)
@@ -82,18 +82,18 @@ async def pgbouncer(home: Path, postgres: Postgres) -> AsyncIterator[None]:
 
 
 def start(home: Path, postgres: Postgres) -> subprocess.Popen[bytes]:
-    """Start PgBouncer, by a configuration in *home*."""
+    """Start PgBouncer with a configuration in *home*."""
     (home / "users").write_text(f'"{OWNER}" ""\n')
     configuration = home / "pgbouncer.ini"
     configuration.write_text(CONFIGURATION.format(home=home, server=postgres.sockets))
-    # It does not run as root either.
+    # PgBouncer, too, refuses to run as root.
     prefix = run_as_owner(home, choose_binaries(home)[0])
     binary = program("pgbouncer", package="pgbouncer")
     return subprocess.Popen([*prefix, binary, "-q", configuration], cwd="/")
 
 
 async def answers(home: Path) -> bool:
-    """Tell whether PgBouncer in *home* leads to the server."""
+    """Tell whether PgBouncer in *home* reaches the server; raises OperationalError if not."""
     psycopg.connect(url_at(home, "postgres"), connect_timeout=2).close()
     return True
 

@@ -1,4 +1,4 @@
-"""A simulated Flowdock with traffic, daemons as processes, and what must be true of the archive."""
+"""A simulated Flowdock with traffic, daemons as processes, and checks of the archive."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ from tests.truth import differences
 
 FLOWS = 12
 SLOTS = FLOWS + 1
-"""The private conversations are one."""
+"""What leases divide: each flow, and all private conversations as one."""
 LOOK_SECONDS = 0.2
 HEARD_LOOKS = 5
 PATIENCE_SECONDS = 240.0
@@ -37,7 +37,7 @@ SETTINGS = {
 
 
 class Scene:
-    """What there is, and how it is to be judged; `database_url` is where the archive is now."""
+    """All parts of a trial; `database_url` is where the archive is at present."""
 
     def __init__(self, home: Path, flowdock: Simulator, database_url: str) -> None:
         self.home = home
@@ -46,13 +46,13 @@ class Scene:
         self.daemons: list[Daemon] = []
         self.failures: list[str] = []
         self.looks = 0
-        """How often the claims were held against what is there."""
+        """How often the claims were compared with what is held."""
 
     def start(
         self, name: str, *, url: str = "", elsewhere: bool = False, **settings: str
     ) -> Daemon:
-        """Start a daemon; *elsewhere*, as on a machine of its own, whose processes nobody sees."""
-        # When unshare is killed, so is what it runs.
+        """Start a daemon; with *elsewhere*, in its own pid namespace, as if on another machine."""
+        # When unshare is killed, the daemon is killed, too.
         apart = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child")
         daemon = Daemon(
             self.home,
@@ -64,11 +64,11 @@ class Scene:
         return daemon
 
     def settings(self) -> Mapping[str, str]:
-        """The settings of a command."""
+        """The settings for a command."""
         return self._settings(self.database_url)
 
     def followed(self) -> Counter[str]:
-        """On how many streams each flow is, and the private conversations."""
+        """The number of streams for each flow, and for private conversations."""
         found: Counter[str] = Counter()
         for connection in self.flowdock.streams.connections:
             found.update(connection.flows)
@@ -76,16 +76,16 @@ class Scene:
         return +found
 
     async def is_shared(self, *shares: int) -> bool:
-        """Tell whether each flow is on one stream, and daemons capture so many, most first."""
+        """Tell whether each flow is on one stream and daemons hold *shares*, largest first."""
         return await self.is_held(*shares) and list(self.followed().values()) == [1] * SLOTS
 
     async def is_held(self, *shares: int) -> bool:
-        """Tell whether daemons hold leases of so many, most first."""
+        """Tell whether the daemons hold these numbers of leases, largest first."""
         query = "SELECT count(*) FROM archive.leases GROUP BY daemon ORDER BY 1 DESC"
         return tuple(number for (number,) in await self.ask(query)) == shares
 
     async def is_heard(self) -> bool:
-        """Tell whether a stream brings what is said in every flow now."""
+        """Tell whether new messages in every flow now arrive by a stream."""
         world = self.flowdock.world
         said = [(f.path, world.post(f, self.flowdock.me, "heard?").id) for f in world.flows]
         query = "SELECT flow, id FROM archive.events WHERE witness = 'stream' AND id = ANY(%s)"
@@ -97,7 +97,7 @@ class Scene:
         return False
 
     async def ask(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """What the archive answers."""
+        """The rows that a query of the archive returns."""
 
         def once() -> list[tuple[Any, ...]]:
             with psycopg.connect(self.database_url, connect_timeout=2) as connection:
@@ -106,10 +106,10 @@ class Scene:
         return await asyncio.to_thread(once)
 
     async def converge(self) -> float:
-        """Wait until the archive is the truth and claims all of it; returns how long it took.
+        """Wait until the archive matches the truth and claims all of it; returns how long it took.
 
         Raises:
-            AssertionError: it does not become so, with what differs.
+            AssertionError: it did not in time; the message lists what differs.
         """
         began, left = time.monotonic(), ["nothing was compared"]
         while left and time.monotonic() - began < PATIENCE_SECONDS * slowness():
@@ -120,7 +120,7 @@ class Scene:
         return time.monotonic() - began
 
     async def watch(self) -> None:
-        """Hold the claims against what is there, all the time."""
+        """Compare the claims with what is held, again and again, until cancelled."""
         while True:
             began = time.monotonic()
             with suppress(psycopg.OperationalError):
@@ -156,7 +156,7 @@ class Scene:
 
 @asynccontextmanager
 async def scene(home: Path, database_url: str, *, rate: float) -> AsyncIterator[Scene]:
-    """A scene with traffic at *rate* events a second, whose claims are watched; all ends with it.
+    """Set up a scene with traffic at *rate* events a second, and watch its claims.
 
     Raises:
         AssertionError: something was claimed that is not held.
@@ -184,13 +184,13 @@ async def scene(home: Path, database_url: str, *, rate: float) -> AsyncIterator[
 
 
 def make(home: Path) -> Path:
-    """Make the directory *home*, for us alone."""
+    """Make the directory *home*, accessible only to us."""
     home.mkdir(mode=0o700)
     return home
 
 
 async def until(holds: Callable[[], Awaitable[bool]], *, seconds: float = 120) -> float:
-    """Wait until *holds*; returns how long it took, and raises TimeoutError past *seconds*."""
+    """Wait until *holds*; returns how long it took; raises TimeoutError after *seconds*."""
     began = time.monotonic()
     while True:
         with suppress(psycopg.OperationalError):
@@ -202,7 +202,7 @@ async def until(holds: Callable[[], Awaitable[bool]], *, seconds: float = 120) -
 
 
 def last_words(it: Scene) -> Iterator[str]:
-    """The end of what each daemon said."""
+    """The end of each daemon's log."""
     for daemon in it.daemons:
         yield f"{daemon.log.name}: {daemon.log.read_text(errors='replace')[-3000:]}"
 

@@ -1,7 +1,8 @@
-"""The primary is killed under load, and its standby promoted: the archive must still be the truth.
+"""Kill the primary under load and promote its standby: the archive must still match the truth.
 
-With synchronous replication nothing is lost. Without, what had not been replicated is gone, with
-the claims that were written with it; the daemon must notice, or it would claim it again.
+With synchronous replication, nothing is lost. Without it, what had not been replicated is lost,
+together with the claims that were written with it. The daemon must notice this; otherwise it would
+claim the lost events again.
 """
 
 import asyncio
@@ -19,14 +20,14 @@ from tests.oracle.postgres import Postgres, url_at
 
 LOAD_SECONDS = 6.0
 BEHIND_SECONDS = 3.0
-"""For how long a standby has got nothing before the primary is killed."""
+"""For how long the standby receives nothing before the primary is killed."""
 
 EVENTS = "SELECT flow, id FROM archive.events"
 REPLICA = "SELECT state, sync_state FROM pg_stat_replication"
 
 
 async def promote(home: Path, *, rate: float, is_synchronous: bool) -> None:
-    """Let a daemon write to the primary of a pair, kill that, and promote the other."""
+    """Let a daemon write to the primary, kill the primary, and promote the standby."""
     make(home)
     say(f"a primary and a standby, replication {'' if is_synchronous else 'a'}synchronous")
     async with pair(home) as (primary, standby, name):
@@ -54,7 +55,7 @@ async def promote(home: Path, *, rate: float, is_synchronous: bool) -> None:
 
 
 async def fail_over(it: Scene, primary: Postgres, standby: Postgres) -> int:
-    """Kill *primary* and promote *standby*; returns how many events were lost with it."""
+    """Kill *primary* and promote *standby*; returns how many events were lost."""
     before = set(await it.ask(EVENTS))
     began = time.monotonic()
     await primary.kill()
@@ -73,13 +74,13 @@ async def fail_over(it: Scene, primary: Postgres, standby: Postgres) -> int:
 
 
 async def grew(it: Scene, number: int) -> bool:
-    """Tell whether there are more events than so many."""
+    """Tell whether there are more than *number* events."""
     return len(await it.ask(EVENTS)) > number
 
 
 @asynccontextmanager
 async def pair(home: Path) -> AsyncIterator[tuple[Postgres, Postgres, str]]:
-    """A primary with a migrated database, of the name that is told, and its standby; both run."""
+    """Run a primary and its standby; yields both and the name of a migrated database."""
     places = (make(home / "one"), make(home / "two"))
     primary = Postgres(places[0])
     await primary.start()
@@ -108,14 +109,14 @@ def copy_cluster(primary: Postgres, home: Path) -> None:
 
 
 async def replicates(primary: Postgres, how: str = "") -> bool:
-    """Tell whether a standby follows *primary*, and so."""
+    """Tell whether a standby streams from *primary*, and in the mode *how* if given."""
     with primary.admin() as admin:
         found = admin.execute(REPLICA).fetchall()
     return any(state == "streaming" and how in {"", sync} for state, sync in found)
 
 
 def order(server: Postgres, statement: str) -> None:
-    """Have *server* take a setting."""
+    """Change a setting of *server* by *statement*, and reload its configuration."""
     with psycopg.connect(server.url("postgres"), autocommit=True) as admin:
         admin.execute(statement)
         admin.execute("SELECT pg_reload_conf()")

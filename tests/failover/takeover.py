@@ -1,4 +1,4 @@
-"""Two daemons share the flows of an archive; each falls silent in its own way, and is relieved."""
+"""Two daemons share the flows of an archive; when one fails, the other takes over its flows."""
 
 import signal
 import time
@@ -13,7 +13,7 @@ EVEN = ((SLOTS + 1) // 2, SLOTS // 2)
 
 
 async def take_over(home: Path, postgres: Postgres, *, rate: float) -> None:
-    """Kill, stall, and stop daemons; what they captured is captured by others within seconds."""
+    """Kill, stall, and stop daemons; others must capture their flows within seconds."""
     with postgres.database() as name:
         async with scene(home, postgres.url(name), rate=rate) as it:
             left = it.start("left", elsewhere=True)
@@ -51,13 +51,13 @@ async def take_over(home: Path, postgres: Postgres, *, rate: float) -> None:
 
 
 async def relieved(it: Scene, daemon: Daemon, how: str) -> None:
-    """Kill *daemon*, and see that all flows are live again in time."""
+    """Kill *daemon*, and check that all flows are live again in time."""
     daemon.kill()
     await live_again(it, how)
 
 
 async def live_again(it: Scene, how: str) -> None:
-    """See that a stream brings what is said in every flow again, in time.
+    """Wait until a stream brings the new messages of every flow again.
 
     Raises:
         AssertionError: it took too long.

@@ -1,9 +1,10 @@
-"""Exports onto a disk that is full: told, nothing that looks complete, and gone on from there.
+"""Export onto a full disk: the command says so, leaves nothing that looks complete, and can resume.
 
-``./run fulldisk`` mounts a small file system, and exports into it in every format, as a directory
-and as a zip. There is room for nothing, for a half, for all but the end; each time the command must
-say so and fail, what is there must not pass for an export, and what was finished must be kept.
-With room enough, the same command makes what is made where there always was room, byte for byte.
+``./run fulldisk`` mounts a small file system and exports into it in every format, as a directory
+and as a zip. There is room for nothing, for a half, and for all but the end. Each time, the command
+must report that no space is left and fail, what is there must not pass for an export, and finished
+files must be kept. With enough room, the same command must then produce, byte for byte, what an
+export with plenty of room produces.
 
 It needs Linux, and root to mount.
 """
@@ -31,7 +32,7 @@ FULL = "no space is left; what is finished is kept in"
 
 
 def main() -> int:
-    """Fill the disk as often as the command line asks for; 1 if anything is not as it should be."""
+    """Run the exports that the command line asks for; returns 1 if anything is wrong."""
     parser = argparse.ArgumentParser(
         prog="./run fulldisk",
         description=__doc__,
@@ -81,7 +82,7 @@ def try_style(home: Path, style: str, url: str) -> Iterator[str]:
 def fill_up(
     disk: Path, name: str, sizes: Sequence[int], options: Sequence[str], url: str, whole: Path
 ) -> Iterator[str]:
-    """Export onto *disk*, which gets larger from time to time; yield what is wrong."""
+    """Export onto *disk* again and again, enlarging it each time; yield what is wrong."""
     to = disk / name
     before: dict[str, tuple[int, int]] = {}
     for size in sizes:
@@ -113,30 +114,30 @@ def fill_up(
 
 
 def export(to: Path, options: Sequence[str], url: str) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
+    """Run ``archiver export`` until it ends."""
     return run_once("export", str(to), *options, settings={"ARCHIVER_DATABASE_URL": url})
 
 
 def held(to: Path) -> object:
-    """All that an export is, to be compared."""
+    """All contents of an export, to be compared."""
     return content(to) if to.is_dir() else to.read_bytes()
 
 
 def finished(home: Path) -> dict[str, tuple[int, int]]:
-    """The files that the book names, each with what changes when it is written anew."""
+    """The files that the export's book names, each with what would change if it were rewritten."""
     book = (home / BOOK).read_text() if (home / BOOK).exists() else ""
     stats = {name: (home / name).stat() for name in content(home) if f'"{name}"' in book}
     return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in stats.items()}
 
 
 def on_disk(file: Path) -> int:
-    """How many bytes *file* takes on a file system of pages."""
+    """How many bytes *file* takes on a file system, in whole pages."""
     return -(-file.stat().st_size // PAGE_BYTES) * PAGE_BYTES if file.is_file() else 0
 
 
 @contextmanager
 def mounted(disk: Path, size: int) -> Iterator[None]:
-    """A file system of *size* bytes at *disk*."""
+    """Mount a file system of *size* bytes at *disk* while the block lasts."""
     told = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "fulldisk", str(disk)]
     subprocess.run(told, check=True)
     try:
@@ -146,7 +147,7 @@ def mounted(disk: Path, size: int) -> Iterator[None]:
 
 
 def enlarge(disk: Path, size: int) -> None:
-    """Let the file system at *disk* have *size* bytes."""
+    """Enlarge the file system at *disk* to *size* bytes."""
     subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
 
 

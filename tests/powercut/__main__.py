@@ -1,11 +1,12 @@
-"""What was reported as archived survives a power cut, and why: shown on a virtual machine.
+"""Cut the power of a virtual machine: what was reported as archived must survive.
 
 ``./run powercut`` boots a virtual machine with the archiver's private Postgres, lets the daemon
-archive into it under traffic, and cuts its power again and again, with all that its disk was not
-told to flush. After each cut, every event that another session had seen in the archive must be
-there, byte for byte; every range that was claimed must be claimed still, and held; and the rows
-must be what the journal says. In the end the archive must become the truth. Then the same is done
-once with fsync=off, and must lose something, else all this has proved nothing.
+archive into it under traffic, and cuts its power again and again. Each cut also loses whatever the
+disk had not been told to flush. After each cut, every event that another session had seen in the
+archive must be there, byte for byte; every range that was claimed must still be claimed, and held;
+and the rows must be what the journal says. At the end, the archive must match the truth. As a
+control, the same is then done once with fsync=off, and must lose something: otherwise the test
+itself would be worthless.
 
 It needs no root and no KVM, but some packages of Debian; it says which are missing.
 """
@@ -23,7 +24,7 @@ from tests.powercut.trial import Cut, Trial
 
 
 def main() -> int:
-    """Cut as often as the command line asks for."""
+    """Cut the power as often as the command line asks for."""
     parser = argparse.ArgumentParser(
         prog="./run powercut",
         description=__doc__,
@@ -37,7 +38,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.cuts < 1:
         parser.error("--cuts: without a cut nothing is shown")
-    # However it ends, no machine may be left running.
+    # On SIGTERM, too, no machine may be left running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         tools = find_tools()
@@ -60,7 +61,7 @@ def main() -> int:
 
 
 def judge(trial: Trial, options: argparse.Namespace) -> int:
-    """Cut, compare and tell; 1 if anything was lost, or if nothing could have been."""
+    """Cut, compare and report; returns 1 if anything was lost, or if the control lost nothing."""
     cuts = []
     for cut in trial.cut_often(options.cuts, say):
         cuts.append(cut)
@@ -90,7 +91,7 @@ def judge(trial: Trial, options: argparse.Namespace) -> int:
 
 
 def tell(cut: Cut, name: str, options: argparse.Namespace) -> None:
-    """Print what a cut did."""
+    """Print the result of a cut."""
     if options.json:
         print(json.dumps(cut.as_json()), flush=True)
     say(
@@ -103,7 +104,7 @@ def tell(cut: Cut, name: str, options: argparse.Namespace) -> None:
 
 
 def say(line: str) -> None:
-    """Tell how it goes on, with the seconds since the start; programs read the other stream."""
+    """Print progress, with the seconds since the start, to stderr; stdout is for programs."""
     print(f"{time.monotonic() - BEGAN:7.1f} s  {line}", file=sys.stderr, flush=True)
 
 

@@ -1,7 +1,7 @@
-"""What an archive was seen to hold before a power cut, and what is missing of it afterwards.
+"""What an archive was seen to hold before a power cut, and what is missing afterwards.
 
-Seen is what another session of the database sees: an event that is shown there was committed, and a
-range of ids in the view ``coverage`` is the daemon's word that all of it is archived.
+It is seen by another session of the database: an event that this session can read was committed,
+and a range of ids in the view ``coverage`` is the daemon's claim that all of it is archived.
 """
 
 from collections import defaultdict
@@ -17,7 +17,7 @@ from tests.truth import by_flow
 ME = "1"
 BEGINNING = datetime.fromtimestamp(0, UTC)
 OVERLAP = timedelta(seconds=30)
-"""How much is read again: what was received earlier may have been committed later."""
+"""The overlap between two reads: what was received earlier may have been committed later."""
 
 FORMS = (
     "SELECT flow, id, md5(payload::text), received_at FROM archive.forms WHERE received_at >= %s"
@@ -25,25 +25,25 @@ FORMS = (
 COVERAGE = "SELECT flow, witness, from_id, to_id FROM archive.coverage"
 
 Form = tuple[str, int, str]
-"""A flow, the id of an event, and the digest of what was received of it, to the byte."""
+"""A flow, the id of an event, and the digest of the exact bytes of one form of it."""
 
 Claim = tuple[str, str, int, int]
-"""A flow, a witness, and the first and last id that it is said to have shown completely."""
+"""A flow, a witness, and the first and last id of a range that the witness proves."""
 
 
 @dataclass(slots=True)
 class Evidence:
-    """What was seen of one archive since the machine was switched on."""
+    """What was seen of one archive since the machine was last booted."""
 
     forms: set[Form] = field(default_factory=set)
     claims: list[Claim] = field(default_factory=list)
     newest_at: datetime = BEGINNING
 
     def look(self, connection: psycopg.Connection) -> None:
-        """Add what is there now; journal and claims are those of one moment.
+        """Add what is there now; events and claims are read in one snapshot.
 
         Raises:
-            psycopg.Error: it cannot be read.
+            psycopg.Error: the archive cannot be read.
         """
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         with connection.transaction():
@@ -54,17 +54,17 @@ class Evidence:
 
     @property
     def events(self) -> set[tuple[str, int]]:
-        """Flow and id of all that was seen."""
+        """Flow and id of all events that were seen."""
         return {(flow, id_) for flow, id_, _ in self.forms}
 
 
 def lost_events(before: Evidence, after: Evidence) -> set[tuple[str, int]]:
-    """The events that were seen *before*, and are not there *after*, or not as they were."""
+    """The events that were seen *before* and are missing or changed *after*."""
     return {(flow, id_) for flow, id_, _ in before.forms - after.forms}
 
 
 def lost_claims(before: Evidence, after: Evidence) -> list[Claim]:
-    """The ranges that were claimed *before*, and *after* no more."""
+    """The ranges that were claimed *before* and are no longer claimed *after*."""
     kept = defaultdict(list)
     for flow, witness, first, last in after.claims:
         kept[flow, witness].append((first, last))
@@ -76,7 +76,7 @@ def lost_claims(before: Evidence, after: Evidence) -> list[Claim]:
 
 
 def false_claims(seen: Evidence, records: Iterable[dict[str, Any]]) -> Iterator[tuple[str, int]]:
-    """The messages that are claimed and not held, of those that *records* say the service lists."""
+    """The messages in *records*, which the service lists, that are claimed but not held."""
     claimed = defaultdict(list)
     for flow, _, first, last in seen.claims:
         claimed[flow].append((first, last))

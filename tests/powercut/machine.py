@@ -6,10 +6,11 @@
     the archiver's private Postgres ──▶ the disk's write cache ─────▶ what the disk keeps
     with the settings it has anyway     (in memory)         on flush
 
-A cut kills both with SIGKILL. Lost is all memory of the guest, with every page that its kernel had
-not written, and all that was written to its disk since the last flush. Kept is what was flushed.
-This is harder than to kill the database, which leaves the kernel to write what it has, and harder
-than to kill QEMU alone, which leaves the host to write what the guest's disk was given.
+A cut kills both QEMU and nbdkit with SIGKILL. All memory of the guest is lost, including pages that
+its kernel had not written, and so is all that was written to its disk since the last flush. Only
+what was flushed is kept. This is harsher than killing the database, after which the kernel still
+writes its pages, and harsher than killing only QEMU, after which the host still writes what the
+guest's disk was given.
 """
 
 import shlex
@@ -30,22 +31,22 @@ from tests.powercut.needs import Tools
 DISK_BYTES = 2 * 2**30
 MEMORY_MIB = 1024
 BOOT_SECONDS = 600.0
-"""How long a boot may take; on a busy machine it is a minute."""
+"""The timeout of a boot, which takes a minute on a busy machine."""
 
 OURS = {
     "listen_addresses": "0.0.0.0",
     "unix_socket_directories": "/tmp",
     "hba_file": "/pg_hba.conf",
 }
-"""What a server in a virtual machine needs beside the archiver's own settings."""
+"""The settings that a server in a virtual machine needs besides the archiver's own."""
 
 
 class ServerEnded(Exception):
-    """The machine came up, and Postgres in it did not; the message is what it told."""
+    """The machine booted but Postgres in it did not start; the message is the machine's output."""
 
 
 class Machine:
-    """One machine with its disk in *home*, where an empty archive is; it is switched off."""
+    """One machine with its disk in *home*; at first, it is off and its archive is empty."""
 
     def __init__(self, home: Path, tools: Tools, *, accelerator: str = "tcg") -> None:
         self._home = home
@@ -58,17 +59,17 @@ class Machine:
 
     @property
     def database_url(self) -> str:
-        """The archive, for sessions from outside."""
+        """The URL of the archive for sessions from outside the machine."""
         return f"postgresql://archiver@127.0.0.1:{self._port}/archiver"
 
     def boot(self, settings: Mapping[str, str]) -> float:
-        """Switch on, and wait until the archive answers; returns how many seconds it took.
+        """Switch on and wait until the archive answers; returns how many seconds that took.
 
-        *settings* of Postgres go over the archiver's own.
+        The *settings* of Postgres override the archiver's own.
 
         Raises:
             ServerEnded: Postgres refuses to start.
-            OSError: the machine does not come up; with what it told.
+            OSError: the machine does not boot; the message is its output.
         """
         began = time.monotonic()
         self._port = free_port()
@@ -88,7 +89,7 @@ class Machine:
         return time.monotonic() - began
 
     def cut(self) -> None:
-        """Cut the power: first the disk's, so that nothing more gets there, then all other."""
+        """Cut the power: the disk's first, so that no more writes reach it, then the rest."""
         for process in self._running:
             process.kill()
         for process in self._running:
@@ -96,11 +97,11 @@ class Machine:
         self._running = []
 
     def console(self) -> str:
-        """What the machine has told since it was switched on."""
+        """The output of the machine since it was switched on."""
         return (self._home / "console.log").read_text(errors="replace")
 
     def _make_disk(self) -> None:
-        # Whoever runs this may be no root, so nothing is mounted: the cluster is made out here.
+        # The cluster is made outside the machine; mounting its disk here would need root.
         made = self._home / "made"
         with run_server(made / "postgres") as server:
             settings = {"ARCHIVER_DATABASE_URL": server.url}
@@ -119,7 +120,7 @@ class Machine:
         door.unlink(missing_ok=True)
         command = [self._tools.programs["nbdkit"], "--foreground", "--exit-with-parent"]
         command += ["--unix", str(door), "--filter=cache", "file", str(self._home / "disk")]
-        # A cache as disks have it: written through on a flush, and lost without power.
+        # A write cache like a disk's: written out on a flush, lost without power.
         disk = subprocess.Popen([*command, "cache=writeback"], stdin=subprocess.DEVNULL)
         while not door.exists():
             if disk.poll() is not None:
@@ -130,7 +131,7 @@ class Machine:
     def _start_guest(self) -> subprocess.Popen[bytes]:
         network = f"user,id=net,hostfwd=tcp:127.0.0.1:{self._port}-{GUEST}:5432"
         disk = f"file=nbd:unix:{self._home}/disk.sock,format=raw,if=virtio,cache=writeback"
-        # Nothing that we start may outlive us.
+        # No process that we start may outlive us.
         command = [self._tools.programs["setpriv"], "--pdeathsig", "KILL"]
         command += [self._tools.programs["qemu-system-x86_64"], "-accel", self._accelerator]
         command += ["-cpu", "max", "-m", str(MEMORY_MIB), "-nodefaults", "-display", "none"]
@@ -153,7 +154,7 @@ class Machine:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port on which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port

@@ -1,4 +1,4 @@
-"""What a power cut needs of the machine that it is tried on: some packages of Debian."""
+"""Find the programs and the kernel that a power cut needs: some packages of Debian."""
 
 import platform
 import shutil
@@ -10,7 +10,7 @@ MODULES = Path("/lib/modules")
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LOADER = b"/lib64/ld-linux"
-"""What a program names that is not statically linked."""
+"""What a program contains if it is not statically linked."""
 
 PROGRAMS = {
     "qemu-system-x86_64": "qemu-system-x86",
@@ -19,7 +19,7 @@ PROGRAMS = {
     "setpriv": "util-linux",
     "busybox": "busybox-static",
 }
-"""Which package has which program."""
+"""The packages of Debian that contain these programs."""
 
 KERNEL = "linux-image-cloud-amd64"
 """The smallest of Debian's kernels; any other of them will do."""
@@ -39,16 +39,16 @@ class Tools:
 
 
 def find_tools() -> Tools:
-    """Find what is needed.
+    """Find the programs and the kernel.
 
     Raises:
-        NotInstalled: with the packages that are missing, or the machine's kind.
+        NotInstalled: packages are missing, or the machine is of the wrong kind.
     """
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         raise NotInstalled(f"this needs Linux on x86_64, and here is {platform.platform()}")
     found = {name: shutil.which(name, path=SYSTEM_PATH) for name in PROGRAMS}
     if found["busybox"] and LOADER in Path(found["busybox"]).read_bytes():
-        found["busybox"] = None  # Debian's other busybox, of the same name
+        found["busybox"] = None  # the other package, with a busybox that is not static
     missing = [PROGRAMS[name] for name, path in found.items() if path is None]
     kernel = find_kernel(BOOT, MODULES)
     if kernel is None:
@@ -80,5 +80,5 @@ def find_kernel(boot: Path, modules: Path) -> Path | None:
 
 
 def modules_of(kernel: Path, modules: Path) -> Path:
-    """Where the modules of *kernel* are."""
+    """The directory of the modules of *kernel*."""
     return modules / kernel.name.removeprefix("vmlinuz-")

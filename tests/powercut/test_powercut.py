@@ -1,4 +1,4 @@
-"""How a power cut is judged; ``./run powercut`` cuts it."""
+"""Tests of how a power cut is judged; ``./run powercut`` does the cutting."""
 
 import platform
 

@@ -1,9 +1,9 @@
-"""Cut after cut on one archive, under traffic; then the truth; then the same with ``fsync`` off.
+"""Cut the power repeatedly under traffic, compare with the truth, then repeat with fsync off.
 
-The daemon runs beside the machine, as archivers do whose database is on a server of its own, and is
-killed in the same moment: it keeps nothing outside of the database. After each cut the archive is
-held against what was seen of it before the daemon is started again, which would fetch anew what is
-lost.
+The daemon runs outside the machine, as it does when the database has a server of its own. It is
+killed at the same moment, since it keeps nothing outside of the database. After each cut, the
+archive is compared with what was seen before the cut. Only then is the daemon started again: it
+would fetch again what was lost.
 """
 
 import subprocess
@@ -24,10 +24,10 @@ from tests.powercut.needs import Tools
 from tests.truth import differences
 
 FRESH_EVENTS = 100
-"""How many events must have come since the machine was switched on, before it is cut."""
+"""How many events must have arrived since the last boot before the power is cut."""
 
 MOST_SECONDS = 8.0
-"""How long after that at most; chance says when."""
+"""The maximum of the random delay after that."""
 
 PATIENCE_SECONDS = 600.0
 SHOWN = 5
@@ -38,13 +38,13 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True, kw_only=True)
 class Cut:
-    """What one cut did."""
+    """The result of one cut."""
 
     fsync: bool
     events: int
-    """How many were seen as archived before it."""
+    """How many events were seen as archived before it."""
     fresh: int
-    """How many of them had come since the machine was last switched on."""
+    """How many of these events arrived since the last boot."""
     claims: int
     """How many ranges the view ``coverage`` claimed."""
     lost: int = 0
@@ -52,7 +52,7 @@ class Cut:
     failures: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it."""
+        """All fields by name."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
@@ -71,13 +71,13 @@ class Trial:
         self._seen = Evidence()
 
     def close(self) -> None:
-        """End everything."""
+        """End all processes."""
         self._kill_daemon()
         self.machine.cut()
         self._flowdock.stop()
 
     def cut_often(self, cuts: int, say: Say) -> Iterator[Cut]:
-        """Cut the power so often at random moments, and yield what each cut did."""
+        """Cut the power *cuts* times at random moments; yields the result of each cut."""
         say("switched on for the first time")
         self.machine.boot({})
         for _ in range(cuts):
@@ -88,7 +88,7 @@ class Trial:
             yield cut
 
     def differ_in_the_end(self) -> list[str]:
-        """Let the traffic end and the daemon go on; returns how the archive is not the truth."""
+        """End the traffic and let the daemon finish; returns the differences from the truth."""
         self._flowdock.tell("stop_traffic")
         self._start_daemon()
         try:
@@ -99,7 +99,7 @@ class Trial:
         return differences(self.machine.database_url, self._flowdock.truth())
 
     def cut_without_fsync(self) -> Cut:
-        """The negative control: what the same costs where Postgres does not flush."""
+        """The negative control: the same once more, but with a Postgres that does not flush."""
         self.machine.cut()
         self.machine.boot({"fsync": "off"})
         self._flowdock.tell("play", **self._traffic)
@@ -120,7 +120,7 @@ class Trial:
             known = len(self._seen.events)
             self._start_daemon()
             self._watch(session, known)
-            # Right after the last look: what it showed as archived is a moment old.
+            # Cut right after the last look, so that what it showed was archived only a moment ago.
             self.machine.cut()
         self._kill_daemon()
         events = len(self._seen.events)
@@ -128,7 +128,7 @@ class Trial:
         return Cut(fsync=fsync, events=events, fresh=events - known, claims=claims)
 
     def _watch(self, session: psycopg.Connection, known: int) -> None:
-        """Look at the archive all the time until the moment has come."""
+        """Look at the archive again and again until it is time to cut."""
         began = time.monotonic()
         until = None
         while until is None or time.monotonic() < until:
@@ -141,7 +141,7 @@ class Trial:
             time.sleep(0.05)
 
     def _compare(self, cut: Cut) -> Iterator[str]:
-        """Hold the archive against what was seen of it; yield what is wrong."""
+        """Compare the archive with what was seen before the cut; yield what is wrong."""
         after = Evidence()
         with psycopg.connect(self.machine.database_url) as session:
             after.look(session)
