@@ -1,11 +1,11 @@
-"""The exported pages in a real browser, from disk, with messages that mean harm.
+"""Open the exported pages, with malicious messages, in a real browser, from disk.
 
 ``./run browser`` makes an archive with ordinary chat and with texts, names, tags and files that are
 HTML, scripts and worse; exports it as pages; and opens them as a person would. No script of theirs
-may run, nothing may be asked for outside the folder, and the search, the links to single messages
+may run, and nothing outside the folder may be requested. The search, the links to single messages
 and the pages without JavaScript must work, wide and narrow, light and dark.
 
-It needs Chromium (on Debian: apt-get install chromium); ``--pictures`` keeps what was seen.
+It needs Chromium (on Debian: apt-get install chromium); ``--pictures`` keeps screenshots.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from tests.ingest.arriving import query
 
 
 def main() -> int:
-    """Look at the pages; 1 if anything is not as it should be."""
+    """Check the pages; returns 1 if anything is wrong."""
     parser = argparse.ArgumentParser(
         prog="./run browser",
         description=__doc__,
@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def export(home: Path, *, messages: int) -> Path:
-    """The pages of an archive with ordinary chat, and with all that means harm."""
+    """Export an archive with ordinary chat and malicious messages as pages; returns their path."""
     with archive(home, messages=messages) as url:
         flows = [path for (path,) in query(url, "SELECT flow FROM archive.flows ORDER BY 1")]
         exporter(url)(home / "pages", "html", flows=flows, files=True)
@@ -63,9 +63,9 @@ def export(home: Path, *, messages: int) -> Path:
 
 @contextmanager
 def browser(program: str) -> Iterator[Browser]:
-    """Chromium, closed with the block."""
+    """Run Chromium while the block lasts."""
     with sync_playwright() as playwright:
-        # Root may not use Chromium's sandbox; others keep it.
+        # As root, Chromium's sandbox cannot be used.
         opened = playwright.chromium.launch(
             executable_path=program, chromium_sandbox=os.geteuid() != 0
         )

@@ -1,4 +1,4 @@
-"""What is looked at in the browser, and what is wrong with it."""
+"""The checks that are made in the browser."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,13 +45,13 @@ CONTRAST = """() => {
 
 @dataclass
 class Watch:
-    """What a browser was made to do that no page of ours asks for."""
+    """Collects findings, such as anything that the browser does and no page of ours asks for."""
 
     pages: Path
     findings: list[str] = field(default_factory=list)
 
     def over(self, page: Page) -> None:
-        """Note whatever *page* does from now on."""
+        """Watch *page* from now on."""
         inside = self.pages.as_uri()
         page.on("dialog", lambda dialog: self.note(f"a dialog: {dialog.message}"))
         page.on("pageerror", lambda error: self.note(f"a script failed: {error}"))
@@ -66,17 +66,17 @@ class Watch:
         )
 
     def note(self, finding: str) -> None:
-        """Keep a finding."""
+        """Add a finding."""
         self.findings.append(finding)
 
     def expect(self, holds: object, finding: str) -> None:
-        """Keep a finding unless it holds."""
+        """Add *finding* unless *holds*."""
         if not holds:
             self.note(finding)
 
 
 def look(browser: Browser, pages: Path, pictures: Path) -> list[str]:
-    """All that is wrong with *pages*; a picture of each kind is put into *pictures*."""
+    """Check *pages*; returns all findings, and puts a screenshot of each kind into *pictures*."""
     watch = Watch(pages)
     for width, pixels in WIDTHS.items():
         for scheme in SCHEMES:
@@ -107,7 +107,7 @@ def look(browser: Browser, pages: Path, pictures: Path) -> list[str]:
 
 
 def shown(pages: Path) -> Iterator[tuple[str, Path]]:
-    """The pages of which pictures are taken, by name."""
+    """The pages that screenshots are taken of, by name."""
     yield "index", pages / "index.html"
     yield "people", pages / "people.html"
     yield "flow", pages / "acme/main/index.html"
@@ -121,7 +121,7 @@ def shown(pages: Path) -> Iterator[tuple[str, Path]]:
 def opened(
     browser: Browser, watch: Watch, *, width: int, scheme: str, scripts: bool = True
 ) -> Iterator[Page]:
-    """A page of a window that is watched."""
+    """Open a page in a new window that is watched."""
     context: BrowserContext = browser.new_context(
         viewport={"width": width, "height": 900},
         color_scheme="dark" if scheme == "dark" else "light",
@@ -136,7 +136,7 @@ def opened(
 
 
 def search(page: Page, watch: Watch, pages: Path, picture: Path) -> None:
-    """Search as a person would, and go to what is found."""
+    """Search as a person would, and follow a result."""
     page.goto((pages / "search.html").as_uri())
     page.get_by_label("Text").fill("<script>alert")
     page.get_by_label("Flow").select_option("acme/main")
@@ -184,7 +184,7 @@ def follow(page: Page, watch: Watch, pages: Path) -> None:
 
 
 def namesakes(page: Page, watch: Watch, pages: Path) -> None:
-    """Find what one of two said who have one nick, and what both did."""
+    """Find what one of two people with the same nick said, and then what both said."""
     page.goto((pages / "people.html").as_uri())
     page.get_by_role("row", name="Robert").get_by_role("link").click()
     page.get_by_role("status").filter(has_text="1 found").wait_for()
@@ -202,7 +202,7 @@ def namesakes(page: Page, watch: Watch, pages: Path) -> None:
 
 
 def open_files(page: Page, watch: Watch, pages: Path) -> None:
-    """Look at pictures, and click on all that was attached: nothing of it acts."""
+    """Look at pictures, and click on every attached file: none may be executed."""
     day = (pages / FILES_DAY).as_uri()
     page.goto(day)
     page.locator(".file img").first.scroll_into_view_if_needed()
@@ -221,14 +221,14 @@ def open_files(page: Page, watch: Watch, pages: Path) -> None:
 
 
 def narrow_down(page: Page, watch: Watch, pages: Path) -> None:
-    """Find in a page of a day."""
+    """Find text within the page of a day."""
     page.goto((pages / "acme/main/2019-06-01.html").as_uri())
     page.get_by_label("Find in this page").fill("EDITED")
     watch.expect(page.locator("article:visible").count() == 1, "finding in the page finds others")
 
 
 def miss(page: Page, pages: Path) -> None:
-    """Search where a file of the search is gone: it is told."""
+    """Search when a file of the search index is missing: the page must say so."""
     lost = pages / "search/acme/main/2019-06.js"
     kept = lost.rename(lost.with_suffix(".kept"))
     page.goto((pages / "search.html").as_uri() + "#q=e")
@@ -238,7 +238,7 @@ def miss(page: Page, pages: Path) -> None:
 
 
 def without_scripts(browser: Browser, watch: Watch, pages: Path) -> None:
-    """Read pages without JavaScript: all but the search is there."""
+    """Read pages without JavaScript: everything except the search must work."""
     with opened(browser, watch, width=1280, scheme="light", scripts=False) as page:
         page.goto((pages / "acme/main/2019-06-01.html").as_uri())
         shown = page.locator("article:visible").count()
@@ -249,7 +249,7 @@ def without_scripts(browser: Browser, watch: Watch, pages: Path) -> None:
 
 
 def on_paper(browser: Browser, watch: Watch, pages: Path) -> None:
-    """Print pages where all else is dark: dark on white, and nothing but what was said."""
+    """Print pages in a dark color scheme: the print must be dark on white, with messages only."""
     with opened(browser, watch, width=1280, scheme="dark") as page:
         page.emulate_media(media="print")
         for name, path in shown(pages):

@@ -1,11 +1,11 @@
-"""The service under a real systemd: installed by deploy/README.md, hurt, upgraded, rebooted.
+"""Test the service under a real systemd: install by deploy/README.md, break, upgrade, reboot it.
 
-``./run systemd`` makes a fresh Debian (or Ubuntu) in a container, with no network but itself, and
-types the blocks of deploy/README.md into it word for word. There the service archives a simulated
-Flowdock under traffic. It is killed, stopped in its tracks until the watchdog finds it, reloaded,
-made two processes of which one is killed, stopped, upgraded to a release with another schema,
-rebooted, downgraded, and its database restored to an earlier moment. In the end the archive must be
-the simulator's truth.
+``./run systemd`` makes a fresh Debian (or Ubuntu) in a container, whose only network is loopback,
+and types the blocks of deploy/README.md into it word for word. There, the service archives a
+simulated Flowdock under traffic. It is killed, frozen until the watchdog notices, reloaded, split
+into two processes of which one is killed, stopped, upgraded to a release with another schema,
+rebooted, downgraded, and its database is restored to an earlier moment. At the end, the archive
+must match the simulator's truth.
 
 It needs root, and some packages of Debian; it says which are missing. The first run fetches a
 system and packages, and keeps them in the cache directory. ``--suite noble``, of Ubuntu, needs its
@@ -30,7 +30,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "flowdo
 
 
 def main() -> int:
-    """Make the system, and try the service in it, on a network of its own."""
+    """Make the system, and test the service in it, in a network namespace of its own."""
     parser = argparse.ArgumentParser(
         prog="./run systemd",
         description=__doc__,
@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object at the end")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    # However it ends, no container may be left running.
+    # On SIGTERM, too, no container may be left running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         require_tools()

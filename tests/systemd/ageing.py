@@ -1,4 +1,4 @@
-"""The machine ages: backups, an upgrade, a reboot, a downgrade, restores."""
+"""What happens to a machine in time: backups, an upgrade, a reboot, a downgrade, restores."""
 
 from datetime import datetime
 
@@ -7,13 +7,13 @@ from tests.systemd.subject import Subject
 
 
 def back_up(it: Subject) -> None:
-    """Make backups, and a base to apply the log of changes to."""
+    """Make backups, including a base backup to which the write-ahead log can be applied."""
     it.type("Backups")
     it.service.wait_for_capture()
 
 
 def upgrade(it: Subject) -> None:
-    """Upgrade to a release with another schema; that before must refuse it."""
+    """Upgrade to a release with another schema, which the release before must refuse."""
     this, later = releases(it)
     told = it.type("Upgrade")
     it.found.claim("an upgrade migrates", "→ 9999" in told, told)
@@ -35,7 +35,7 @@ def reboot(it: Subject) -> None:
 
 
 def downgrade(it: Subject) -> None:
-    """Go back to the release before, and its dump."""
+    """Go back to the release before and to its dump."""
     this, _ = releases(it)
     it.type("Downgrade")
     it.service.wait_for_capture()
@@ -50,9 +50,9 @@ def restore(it: Subject) -> None:
 
 
 def go_back(it: Subject, moment: datetime) -> None:
-    """Take the database back to *moment*."""
+    """Restore the database as it was at *moment*."""
     _, later = releases(it)
-    # The newer release was at work then.
+    # At that moment, the newer release was running.
     it.machine.run(f"ln -sfn {later} /opt/archiver/current")
     it.machine.run(f"echo \"MOMENT='{moment.isoformat()}'\" > /run/typed")
     it.type("Going back to a moment")

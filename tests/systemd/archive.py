@@ -12,7 +12,7 @@ from tests.truth import differences
 
 
 class Archive:
-    """What the service on the machine whose files are below *root* keeps of *flowdock*."""
+    """The archive of *flowdock* that the service keeps on the machine whose files are in *root*."""
 
     def __init__(self, root: Path, flowdock: Flowdock) -> None:
         self._root = root
@@ -20,20 +20,20 @@ class Archive:
 
     @property
     def url(self) -> str:
-        """The database, for its owner."""
+        """The URL of the database for its owner."""
         given = (self._root / "etc/credstore/archiver.owner-url").read_text().strip()
         return re.sub(r"@[^/]*/", "@127.0.0.1/", given.partition("?")[0])
 
     def is_settled(self) -> bool:
-        """Tell whether it knows each flow's newest message, without gap and doubt."""
+        """Tell whether each flow's newest message is proven and no gap or doubt is left."""
         return is_settled(self.url, self._flowdock)
 
     def differences(self) -> list[str]:
-        """How it is not what the simulator says is true."""
+        """How the archive differs from what the simulator says is true."""
         return differences(self.url, self._flowdock.truth())
 
     def flow(self) -> str:
-        """The path of some flow."""
+        """The path of any flow."""
         with psycopg.connect(self.url) as session:
             row = session.execute(
                 "SELECT flow FROM archive.flows WHERE flow NOT LIKE 'private/%' ORDER BY 1 LIMIT 1"
@@ -42,13 +42,13 @@ class Archive:
         return str(row[0])
 
     def shares(self) -> list[int]:
-        """How many flows each process captures, of those that capture any."""
+        """How many flows each process captures, without processes that capture none."""
         with psycopg.connect(self.url) as session:
             rows = session.execute("SELECT count(*) FROM archive.leases GROUP BY daemon").fetchall()
         return [number for (number,) in rows]
 
     def sizes(self) -> Iterator[tuple[str, float]]:
-        """Yield how many events there are, and what one takes: in all, in the largest tables."""
+        """Yield the number of events, and the bytes per event, in all and in the largest tables."""
         with psycopg.connect(self.url, autocommit=True) as session:
             session.execute("VACUUM ANALYZE")
             (events,) = session.execute("SELECT count(*) FROM archive.events").fetchone() or (0,)

@@ -1,4 +1,4 @@
-"""The blocks of a Markdown text that people are told to type, section by section."""
+"""The blocks of commands in a Markdown text, section by section."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ ASSIGNED = re.compile(r"^([A-Z_]+)=", re.MULTILINE)
 
 
 def sections(text: str) -> Mapping[str, list[str]]:
-    """By title of the section: its blocks marked ``sh``, as they stand."""
+    """The unchanged blocks marked ``sh`` of each section, by its title."""
     found: dict[str, list[str]] = {}
     title = ""
     block: list[str] | None = None
@@ -29,7 +29,7 @@ def sections(text: str) -> Mapping[str, list[str]]:
 
 
 def as_one_shell(blocks: list[str]) -> Iterator[str]:
-    """The blocks as scripts of their own that hand their variables on, as one shell would."""
+    """Each block as a script that passes its variables on to the next, as in a single shell."""
     names = sorted({name for block in blocks for name in ASSIGNED.findall(block)})
     kept = " ".join(f'"${{{name}@A}}"' for name in names)
     for block in blocks:

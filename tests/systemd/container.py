@@ -1,4 +1,4 @@
-"""A container with a systemd of its own, in which a machine is installed, used and rebooted."""
+"""A container with its own systemd, which can be rebooted like a machine."""
 
 import subprocess
 import time
@@ -11,17 +11,17 @@ NAME = "archive"
 
 
 class CommandFailed(Exception):
-    """What was typed in the container did not work; the message is what it told."""
+    """A command in the container failed; the message is its output."""
 
 
 class Container:
-    """The machine in *home*, unpacked from *image*; it shares the network of its caller."""
+    """The machine in *home*, unpacked from *image*; it shares the network of this process."""
 
     def __init__(self, image: Path, home: Path) -> None:
         self.root = home / "machine"
         self.root.mkdir()
         subprocess.run(["tar", "-C", self.root, "-xpf", image], check=True)
-        # As Debian's installer leaves them.
+        # Like Debian's installer.
         (self.root / "etc/hostname").write_text(f"{NAME}\n")
         (self.root / "etc/hosts").write_text(
             f"127.0.0.1 localhost\n127.0.1.1 {NAME}.example.com {NAME}\n::1 localhost\n"
@@ -30,7 +30,7 @@ class Container:
         self._process: subprocess.Popen[bytes] | None = None
 
     def boot(self) -> float:
-        """Switch on; returns how many seconds it took to be up."""
+        """Boot the machine; returns how many seconds it took."""
         command = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot"]
         command += ["--directory", str(self.root), f"--hostname={NAME}", "--console=pipe"]
         command += ["--resolv-conf=off", "--timezone=off"]
@@ -40,20 +40,20 @@ class Container:
         return wait_until(self._is_up, seconds=BOOT_SECONDS)
 
     def reboot(self) -> float:
-        """Reboot in good order; returns how many seconds it took to be up again."""
+        """Reboot cleanly; returns how many seconds it took until the machine was up again."""
         began = time.monotonic()
         self.run("systemctl reboot --no-block")
-        # Without a unit of its own, nspawn ends, and whoever started it is to start it again.
+        # Without a unit of its own, nspawn ends on a reboot and must be started again.
         assert self._process
         self._process.wait(BOOT_SECONDS)
         self.boot()
         return time.monotonic() - began
 
     def run(self, script: str, *, text: str = "", check: bool = True) -> str:
-        """Let root type *script* into a shell there, and *text* into that; returns what it tells.
+        """Run *script* in a shell as root, with *text* as its input; returns its output.
 
         Raises:
-            CommandFailed: it ends with another status than 0, and *check*.
+            CommandFailed: with *check*, if the exit status is not 0.
         """
         leader = self._leader()
         assert leader is not None, "the container has ended"
@@ -75,14 +75,14 @@ class Container:
         return told
 
     def property(self, unit: str, name: str) -> str:
-        """What systemd says of *unit*."""
+        """A property of *unit* as systemd reports it."""
         return self.run(f"systemctl show --value --property={name} {unit}").strip()
 
     def stop(self) -> None:
-        """Switch off, and wait for it."""
+        """Shut the machine down, and wait for it."""
         if self._process is None or self._process.poll() is not None:
             return
-        self._process.terminate()  # nspawn shuts its system down in good order
+        self._process.terminate()  # nspawn shuts its system down cleanly
         try:
             self._process.wait(60)
         except subprocess.TimeoutExpired:
@@ -91,7 +91,7 @@ class Container:
         self._console.close()
 
     def _leader(self) -> int | None:
-        """The process that is number 1 in there."""
+        """The id, outside, of the container's process 1."""
         assert self._process
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         found = children.read_text().split()

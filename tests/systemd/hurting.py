@@ -1,4 +1,4 @@
-"""The service is hurt: killed, hung, reloaded, left without its database, stopped."""
+"""Faults of the service: killed, frozen, reloaded, left without its database, stopped."""
 
 import re
 import time
@@ -21,7 +21,7 @@ def kill(it: Subject) -> None:
 
 
 def hang(it: Subject) -> None:
-    """Stop the main process in its tracks, and leave it to the watchdog."""
+    """Freeze the main process and wait for the watchdog to restart it."""
     before = it.service.pid()
     began = time.monotonic()
     since = it.service.now()
@@ -34,7 +34,7 @@ def hang(it: Subject) -> None:
 
 
 def reload(it: Subject) -> None:
-    """Reload without a change; then without a flow, and with it again."""
+    """Reload without a change, then without one flow, then with all flows again."""
     before, opened = it.service.pid(), it.service.metric("archiver_streams_opened_total")
     streams = it.service.metric("archiver_streams")
     it.found.claim("there are several streams", streams > 1, str(streams))
@@ -79,7 +79,7 @@ def lose_the_database(it: Subject) -> None:
 
 
 def stop(it: Subject) -> None:
-    """Stop it in good order, and start it again."""
+    """Stop the service cleanly, and start it again."""
     group = it.service.group()
     pids = it.service.pids_in(group)
     took = it.service.stop()

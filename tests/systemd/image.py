@@ -1,7 +1,7 @@
-"""A fresh Debian or Ubuntu with systemd, and beside it what the network would give.
+"""Make the image of a fresh Debian or Ubuntu with systemd, including what it would download.
 
-The container has no network, so that what it does is the same every day and meets nobody's server.
-Packages lie where apt keeps what it has fetched, wheels where pip is told to look. Made once, and
+The container has no network, so that every run is the same and contacts no real server. Packages
+are where apt keeps its downloads, wheels are where pip is told to look. The image is made once and
 kept for later runs.
 """
 
@@ -17,22 +17,22 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 WHEELS = Path("srv/wheels")
 SYSTEM = "apt,systemd,systemd-sysv,dbus"
-"""What makes a minimal system one that boots; all else is installed by the README's own words."""
+"""The packages without which a minimal system does not boot; the README's commands install more."""
 
 LATER = ("python3-venv", "ca-certificates", "libnss-systemd", "postgresql", "openssl")
-"""What the README installs."""
+"""The packages that the README's commands install."""
 
 DEBIAN = {"bookworm", "trixie", "forky", "sid"}
-"""All other suites are taken for Ubuntu's, in which an installed system has universe as well."""
+"""Any other suite is taken for one of Ubuntu, whose systems also have the component universe."""
 
 INSTALL = "DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 def wheel(version: str, to: Path, *, migration: str | None = None) -> Path:
-    """Build this tree's wheel as *version*; returns it.
+    """Build this tree's wheel as *version*; returns its path.
 
-    With *migration*, it is a release that has one more of that text.
+    With *migration*, the release contains one more migration, with that text.
     """
     tree = to / f"tree-{version}"
     for name in ("archiver", "migrations", "deploy"):
@@ -53,7 +53,7 @@ def wheel(version: str, to: Path, *, migration: str | None = None) -> Path:
 
 
 def make(suite: str, cache: Path) -> Path:
-    """The tar file of the system, made now unless it is in *cache* already."""
+    """The path of the system's tar file, which is made unless it is in *cache* already."""
     constraints = "".join(f"{line}\n" for line in _locked())
     made_from = "\0".join([suite, SYSTEM, *LATER, constraints])
     image = cache / f"{suite}-{hashlib.sha256(made_from.encode()).hexdigest()[:16]}.tar"
@@ -83,7 +83,7 @@ def _bootstrap(suite: str, system: Path) -> None:
 
 
 def _fetch_wheels(system: Path, work: Path, constraints: str) -> None:
-    """Have the system's own pip fetch what the archiver needs, in a copy of the system."""
+    """Have the system's own pip fetch the archiver's requirements, in a copy of the system."""
     own = wheel("0", work)
     into = system / WHEELS
     into.mkdir(parents=True)
@@ -101,7 +101,7 @@ def _fetch_wheels(system: Path, work: Path, constraints: str) -> None:
     if CERTIFICATES.exists():
         options.append(f"--bind-ro={CERTIFICATES}:/srv/certificates")
     command = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--pipe"]
-    command += ["--timezone=off"]  # else tzdata cannot be set up, on Ubuntu
+    command += ["--timezone=off"]  # otherwise tzdata cannot be set up, on Ubuntu
     command += ["--directory", str(copy), *options, f"--bind={into}:/{WHEELS}", "sh", "-c", script]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
     (into / own.name).unlink()
@@ -110,7 +110,7 @@ def _fetch_wheels(system: Path, work: Path, constraints: str) -> None:
 
 
 def _pip_settings() -> dict[str, str]:
-    """How this machine's pip reaches an index, where that is told by the environment."""
+    """The environment variables that tell this machine's pip how to reach an index."""
     wanted = {
         "PIP_INDEX_URL",
         "PIP_DEFAULT_TIMEOUT",
@@ -123,7 +123,7 @@ def _pip_settings() -> dict[str, str]:
 
 
 def _locked() -> list[str]:
-    """The packages of uv.lock, as ./run gives them to pip."""
+    """The requirements of uv.lock, as ./run passes them to pip."""
     loader = SourceFileLoader("run", str(ROOT / "run"))
     spec = importlib.util.spec_from_loader("run", loader)
     assert spec is not None

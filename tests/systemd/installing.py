@@ -1,4 +1,4 @@
-"""The machine is installed by deploy/README.md, word for word, and used."""
+"""Install the machine by deploy/README.md, word for word, and use it."""
 
 import re
 import time
@@ -34,7 +34,7 @@ INSTANCES = ("archiver@club.service", "archiver-verify@club.service", "archiver-
 
 
 def releases(it: Subject) -> tuple[str, str]:
-    """This release and the next, as the README has them."""
+    """The versions of this release and of the next one, as the README names them."""
     this, following = (
         re.findall(r"^VERSION=(.+)$", it.sections[title][0], re.MULTILINE)
         for title in ("The program", "Upgrade")
@@ -43,7 +43,7 @@ def releases(it: Subject) -> tuple[str, str]:
 
 
 def install(it: Subject) -> None:
-    """Type all up to the start, with an operator's edits between."""
+    """Type all commands up to the start, and make an operator's edits in between."""
     versions = Path(README.parents[1], "migrations", "versions").glob("0*.py")
     following = NEXT_MIGRATION.format(head=max(path.name for path in versions)[:4])
     root = it.machine.root / "root"
@@ -69,10 +69,10 @@ def install(it: Subject) -> None:
 
 
 def point_at_simulator(it: Subject) -> None:
-    """What an operator would edit in the settings."""
+    """Edit the settings as an operator would."""
     path = it.machine.root / "etc/archiver/archiver.toml"
     text = path.read_text()
-    # Short request lines, so that there are several streams, of which a reload changes one.
+    # Short request lines make several streams, of which a reload changes only one.
     for key, value in {
         "api_url": f'"{it.flowdock.api_url}"',
         "stream_url": f'"{it.flowdock.stream_url}"',
@@ -80,13 +80,13 @@ def point_at_simulator(it: Subject) -> None:
         "requests_per_second": "200",
     }.items():
         text = re.sub(rf"^#{key} = .*$", f"{key} = {value}", text, count=1, flags=re.MULTILINE)
-    # The other key of that name is the audit's.
+    # The other key of this name is the audit's.
     text = text.replace("\n#requests_per_second = 2\n", "\nrequests_per_second = 200\n")
     path.write_text(text)
 
 
 def inspect_units(it: Subject) -> None:
-    """Ask systemd what it thinks of the units, those of instances too."""
+    """Have systemd check the units, including those of instances."""
     it.type("Several accounts, several archives")
     for unit in (*UNITS, *INSTANCES):
         told = it.machine.run(f"systemd-analyze verify --man=no {unit}", check=False)
@@ -100,7 +100,7 @@ def inspect_units(it: Subject) -> None:
 
 
 def use(it: Subject) -> None:
-    """Use it as an operator would, before anything happens to it."""
+    """Use the commands as an operator would, before anything goes wrong."""
     run = it.machine.run
     asked = "SELECT $$two words and a $$ || current_user AS told"
     told = run(f"archiver sql --csv '{asked}'")

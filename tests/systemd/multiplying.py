@@ -1,4 +1,4 @@
-"""The service becomes several processes, and loses one."""
+"""Run the service as several processes, and kill one."""
 
 from contextlib import suppress
 
@@ -10,14 +10,14 @@ SHARED_SECONDS = 60.0
 
 
 def multiply(it: Subject) -> None:
-    """Have it be two processes from now on."""
+    """Run the service as two processes from now on."""
     path = it.machine.root / "etc/archiver/archiver.toml"
     path.write_text(path.read_text().replace("\n#processes = 2\n", "\nprocesses = 2\n"))
     it.machine.run("systemctl restart archiver")
     wait_until(lambda: is_shared(it, but=""), seconds=SHARED_SECONDS)
     shares = it.archive.shares()
     it.found.claim("both processes capture a share", len(shares) == 2, str(shares))
-    # Who has its share captures when streams have settled.
+    # A process that has its share reports that it captures only when its streams have settled.
     with suppress(TimeoutError):
         wait_until(lambda: "process 2: capturing" in it.service.status(), seconds=SHARED_SECONDS)
     status = it.service.status()
@@ -27,7 +27,7 @@ def multiply(it: Subject) -> None:
 
 
 def lose_one(it: Subject) -> None:
-    """Kill the second process, which the first one starts again."""
+    """Kill the second process, which the first must start again."""
     main = it.service.pid()
     (before,) = it.service.further_pids()
     slots = sum(it.archive.shares())
@@ -46,7 +46,7 @@ def lose_one(it: Subject) -> None:
 
 
 def reload_both(it: Subject) -> None:
-    """Reload: the first tells the other."""
+    """Reload the service: the first process must tell the second."""
     since = it.service.now()
     before = it.service.further_pids()
     it.service.reload()
@@ -56,7 +56,7 @@ def reload_both(it: Subject) -> None:
 
 
 def is_shared(it: Subject, *, but: str) -> bool:
-    """Tell whether two processes capture, the second one being another than *but*."""
+    """Tell whether two processes capture, and the id of the second is not *but*."""
     return (
         len(it.archive.shares()) == 2
         and it.service.further_pids() not in ([], [but])

@@ -1,4 +1,4 @@
-"""What a container with systemd needs of the machine that it is tried on."""
+"""Check for what a container with systemd needs on this machine."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ PROGRAMS = {
     "ip": "iproute2",
     "tar": "tar",
 }
-"""Which package has which program."""
+"""The packages that contain these programs."""
 
 
 class NotInstalled(Exception):
@@ -22,10 +22,10 @@ class NotInstalled(Exception):
 
 
 def require_tools() -> None:
-    """Make sure that all is there.
+    """Make sure that everything needed is there.
 
     Raises:
-        NotInstalled: with the packages that are missing, or what else is.
+        NotInstalled: packages or something else is missing; the message says what.
     """
     if platform.system() != "Linux":
         raise NotInstalled(f"this needs Linux, and here is {platform.platform()}")

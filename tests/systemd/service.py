@@ -1,4 +1,4 @@
-"""The service in a container, as systemd and its own metrics tell of it."""
+"""The service in a container, as systemd and its own metrics show it."""
 
 import re
 import urllib.request
@@ -11,44 +11,44 @@ PORT = 9471
 
 
 class Service:
-    """``archiver.service`` on *machine*, whose network is also ours."""
+    """``archiver.service`` on *machine*, whose network this process shares."""
 
     def __init__(self, machine: Container) -> None:
         self._machine = machine
 
     def property(self, name: str) -> str:
-        """What systemd knows of it."""
+        """A property of the service as systemd reports it."""
         return self._machine.property("archiver", name)
 
     def pid(self) -> str:
-        """Its main process; "0" without one."""
+        """The id of its main process; "0" if there is none."""
         return self.property("MainPID")
 
     def group(self) -> str:
-        """The control group of its processes."""
+        """The control group (cgroup) of its processes."""
         return self.property("ControlGroup")
 
     def pids_in(self, group: str) -> list[str]:
-        """The processes in a control group, also when systemd knows nothing of it any more."""
-        # Either of the two is there: unified, or systemd's own of several hierarchies.
+        """The ids of the processes in a control group, even one that systemd no longer knows."""
+        # One of these exists: the unified hierarchy, or systemd's own among several hierarchies.
         places = " ".join(f"/sys/fs/cgroup{it}{group}/cgroup.procs" for it in ("", "/systemd"))
         return sorted(self._machine.run(f"cat {places} 2>/dev/null", check=False).split())
 
     def further_pids(self) -> list[str]:
-        """All its processes but the main one."""
+        """The ids of all its processes except the main one."""
         main = self.pid()
         return [pid for pid in self.pids_in(self.group()) if pid != main]
 
     def status(self) -> str:
-        """What it tells systemd of itself."""
+        """The status text that it reports to systemd."""
         return self.property("StatusText")
 
     def user(self) -> str:
-        """The number of the user that it runs as."""
+        """The id of the user that it runs as."""
         return self._machine.run(f"stat -c %u /proc/{self.pid()}").strip()
 
     def is_capturing(self) -> bool:
-        """Tell whether it is started, and captures."""
+        """Tell whether it is active and captures."""
         return self.property("ActiveState") == "active" and self.status().startswith("capturing")
 
     def wait_for_capture(self) -> None:
@@ -56,7 +56,7 @@ class Service:
         wait_until(self.is_capturing, seconds=START_SECONDS)
 
     def wait_for_another(self, before: str, *, seconds: float = START_SECONDS) -> float:
-        """Wait for another process than *before* that captures; returns the seconds."""
+        """Wait until a main process other than *before* captures; returns the seconds."""
 
         def is_new() -> bool:
             return self.pid() not in {"0", before} and self.is_capturing()
@@ -64,11 +64,11 @@ class Service:
         return wait_until(is_new, seconds=seconds)
 
     def wait_for_flows(self, number: float) -> None:
-        """Wait until it follows so many flows."""
+        """Wait until it follows *number* flows."""
         wait_until(lambda: self.metric("archiver_flows") == number, seconds=60)
 
     def stop(self) -> float:
-        """Stop it; returns how many seconds passed from telling it until it was gone."""
+        """Stop it; returns how many seconds it took from the request until it was gone."""
         self._machine.run("systemctl stop archiver")
         told, gone = (
             int(self.property(f"{name}TimestampMonotonic")) / 1e6
@@ -77,29 +77,29 @@ class Service:
         return gone - told
 
     def reload(self) -> None:
-        """Have it read its settings again."""
+        """Reload its settings."""
         self._machine.run("systemctl reload archiver")
 
     def journal(self, since: str, *options: str) -> str:
-        """What is in the journal about it."""
+        """Its entries in the journal."""
         command = f"journalctl --no-pager -u archiver --since '{since}' -o cat {' '.join(options)}"
         return self._machine.run(command, check=False)
 
     def now(self) -> str:
-        """The time, as the journal takes it."""
+        """The time, in the format that the journal takes."""
         return self._machine.run("date '+%F %T'").strip()
 
     def metric(self, name: str, *, port: int = PORT) -> float:
-        """The sum of its figures of that name; each of its processes has a port."""
+        """The sum of its samples of a metric; each of its processes has its own *port*."""
         return sum(float(line.rpartition(" ")[2]) for line in self._told(name, port))
 
     def release(self) -> str:
-        """Which release is at work."""
+        """The release that is running."""
         (line,) = self._told("archiver_build_info", PORT)
         return line.split('"')[1]
 
     def _told(self, name: str, port: int) -> list[str]:
-        """The lines of its metrics about *name*."""
+        """The lines of its metrics page about *name*."""
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
             page: str = answer.read().decode()
         return [line for line in page.split("\n") if re.match(rf"{name}[{{ ]", line)]

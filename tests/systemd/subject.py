@@ -1,4 +1,4 @@
-"""What is tried: a machine, the service on it, its archive, and the Flowdock that it archives."""
+"""What is tested: a machine, the service on it, its archive, and the Flowdock that it archives."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ FLOWS = 30
 
 
 class Subject:
-    """All of it, and what was found."""
+    """All parts of a trial, and its findings."""
 
     def __init__(self, image: Path, home: Path, *, history: int) -> None:
         self.found = Findings()
@@ -31,14 +31,14 @@ class Subject:
         self.flowdock.stop()
 
     def last_words(self) -> str:
-        """What may tell why something did not go on."""
+        """The end of the machine's journal, which may explain a failure."""
         try:
             return self.machine.run("journalctl --no-pager -n 60", check=False)
         except Exception as error:  # noqa: BLE001  (another is on its way)
             return f"(no journal: {error})\n"
 
     def type(self, title: str, *, blocks: list[str] | None = None, text: str = "") -> str:
-        """Type a section of the README, or these of its blocks, and *text* into each."""
+        """Type a section of the README, or only *blocks* of it, each with *text* as its input."""
         told = ""
         for script in as_one_shell(self.sections[title] if blocks is None else blocks):
             told += self.machine.run(script, text=text)

@@ -1,4 +1,4 @@
-"""The units, held against each other, their documentation and, where it is, systemd itself."""
+"""Compare the units with each other, their documentation and, if it is here, systemd itself."""
 
 import re
 import shutil
@@ -35,11 +35,11 @@ KEYS = {
     "Timer": "FixedRandomDelay OnCalendar Persistent RandomizedDelaySec",
     "Install": "WantedBy",
 }
-"""What systemd 252 knows, of what is used: a key that it does not know it would pass over."""
+"""The keys in use that systemd 252 knows: it would ignore a key that it does not know."""
 
 
 def parts(path: Path) -> dict[str, list[tuple[str, str]]]:
-    """The sections of a unit, each with its lines."""
+    """The sections of a unit, each with its keys and values."""
     found = re.split(r"^\[(\w+)\]$", path.read_text(), flags=re.MULTILINE)[1:]
     return {name: LINE.findall(text) for name, text in zip(found[::2], found[1::2], strict=True)}
 

@@ -1,4 +1,4 @@
-"""One machine's life: installed, hurt, upgraded, rebooted, restored; then the truth."""
+"""The life of one machine: installed, broken, upgraded, rebooted, restored; then compared."""
 
 import time
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from tests.systemd.subject import Subject
 
 
 def live(it: Subject, *, rate: float) -> None:
-    """All of it, under so many events a second."""
+    """Run all steps, under traffic of *rate* events a second."""
     say(f"up after {it.machine.boot():.1f} s")
     install(it)
     inspect_units(it)
@@ -41,7 +41,7 @@ def live(it: Subject, *, rate: float) -> None:
 
 
 def compare(it: Subject) -> None:
-    """Let the traffic end, and hold the archive against the truth."""
+    """End the traffic, and compare the archive with the truth."""
     it.flowdock.tell("stop_traffic")
     wait_until(it.archive.is_settled, seconds=SETTLE_SECONDS)
     found = it.archive.differences()
