@@ -1,9 +1,9 @@
-"""The alert rules, by promtool and by a real Prometheus that watches a real daemon.
+"""Test the alert rules with promtool, and with a real Prometheus that watches a real daemon.
 
-promtool tells which alerts fire on made-up figures, and that they heal. Then Prometheus scrapes an
-`archiver run` against the simulator every second: the streams are refused for a while, and the
-daemon is killed; each time the alert has to fire, and to go when capture goes on. Of the rules only
-the waiting times are shortened.
+promtool checks which alerts fire on made-up samples, and that they resolve. Then Prometheus scrapes
+an `archiver run` against the simulator every second. The streams are refused for a while, and the
+daemon is killed; each time, the alert must fire, and must resolve when capture resumes. Only the
+waiting times of the rules are shortened.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 async def watch(home: Path) -> int:
-    """Have Prometheus watch a daemon to which things happen."""
+    """Let Prometheus watch a daemon that suffers faults; returns the exit status."""
     port, own_port = free_port(), free_port()
     async with (
         Simulator.start(flows=3, history=60, listing_delay_seconds=0) as flowdock,
@@ -82,7 +82,7 @@ async def watch(home: Path) -> int:
 
 
 async def fires(session: aiohttp.ClientSession, alert: str | None, after: str) -> None:
-    """Wait until *alert* fires; with None, until none does and the daemon is scraped and ready."""
+    """Wait until *alert* fires; if it is None, until no alert fires and the daemon is ready."""
     began = time.monotonic()
     firing: set[str] = set()
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -97,7 +97,7 @@ async def fires(session: aiohttp.ClientSession, alert: str | None, after: str) -
 
 
 async def ask(session: aiohttp.ClientSession, query: str, label: str) -> set[str]:
-    """The values of *label* in the series that *query* gives; none while Prometheus starts."""
+    """The values of *label* in the series that *query* returns; none while Prometheus starts."""
     try:
         async with session.get("/api/v1/query", params={"query": query}) as answer:
             found = await answer.json()
@@ -107,7 +107,7 @@ async def ask(session: aiohttp.ClientSession, query: str, label: str) -> set[str
 
 
 async def lint(port: int) -> None:
-    """Have promtool judge the page as the daemon gives it."""
+    """Let promtool check the daemon's metrics page."""
     async with (
         aiohttp.ClientSession() as session,
         session.get(f"http://127.0.0.1:{port}/metrics") as answer,
@@ -120,7 +120,7 @@ async def lint(port: int) -> None:
 
 
 def judged(page: bytes) -> str:
-    """What promtool has to say of *page*, which must be nothing grave."""
+    """The output of promtool on *page*, which must pass its check."""
     done = subprocess.run(
         ["promtool", "check", "metrics"], input=page, capture_output=True, check=False
     )
@@ -131,7 +131,7 @@ def judged(page: bytes) -> str:
 
 @contextmanager
 def daemon(home: Path, settings: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """``archiver run``, ended with the block."""
+    """Run ``archiver run`` while the block lasts."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ARCHIVER_")}
     command = [sys.executable, "-m", "archiver", "run"]
     with (home / "daemon.log").open("ab") as log:
@@ -145,7 +145,7 @@ def daemon(home: Path, settings: Mapping[str, str]) -> Iterator[subprocess.Popen
 
 @contextmanager
 def prometheus(home: Path, *, scraped: int, own: int) -> Iterator[None]:
-    """A Prometheus with our configuration and rules, in a hurry."""
+    """Run a Prometheus with our configuration and rules, but with short waiting times."""
     place = home / "prometheus"
     place.mkdir()
     config = (RULES / "prometheus.yml").read_text()

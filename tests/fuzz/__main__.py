@@ -1,10 +1,11 @@
-"""The fuzzer: framing and decoding under bytes that nobody would think of, led by coverage.
+"""The fuzzer: coverage-guided inputs for framing and decoding, down to the strangest bytes.
 
-Inputs are made from those in ``tests/fuzz/seeds`` and from what reached new code since, and each is
-held to the laws of ``tests/fuzz/laws.py``: any cut of the bytes gives the same frames, what is held
-is bounded, decoding never raises, and what it gives is of the closed union and can be stored as it
-came. An input that breaks a law is kept among the seeds, where the ordinary tests repeat it, and
-the exit status is 1. FILEs are held to the laws alone, to look into what was found.
+Inputs are derived from those in ``tests/fuzz/seeds`` and from those that reached new code since.
+Each must obey the laws of ``tests/fuzz/laws.py``: any cut of the bytes gives the same frames,
+buffers are bounded, decoding never raises, and its results belong to the closed union and can be
+stored as they came. An input that breaks a law is kept among the seeds, where the ordinary tests
+repeat it, and the exit status is 1. If FILEs are given, only they are checked against the laws, to
+look into what was found.
 """
 
 import argparse
@@ -28,25 +29,25 @@ ROOT = Path(__file__).parents[2]
 SEEDS = ROOT / "tests" / "fuzz" / "seeds"
 TELL_SECONDS = 5.0
 LIMITS = ("-timeout=10", "-rss_limit_mb=2048", "-max_len=16384")
-"""An input that takes longer or more memory is a finding as well."""
+"""An input that takes more time or memory than this is a finding as well."""
 _STATUS = re.compile(r"#(\d+)\s.*cov: (\d+) ft: (\d+)")
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run of the fuzzer came to."""
+    """The result of a run of the fuzzer."""
 
     seconds: float = 0.0
     inputs: int = 0
     branches: int = 0
-    """Places in the bytecode that were reached, as the fuzzer counts them."""
+    """How many places in the bytecode were reached, as the fuzzer counts them."""
     corpus: int = 0
-    """Inputs that reached something new, seeds among them."""
+    """How many inputs reached something new, including seeds."""
     coverage: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """By module: lines of its functions that the corpus reached, and how many there are."""
+    """By module: how many lines of its functions the corpus reached, and how many there are."""
     exceptions: int = 0
     kept: str | None = None
-    """Where the input that broke a law lies."""
+    """The path of the input that broke a law."""
 
 
 def main() -> int:
@@ -70,7 +71,7 @@ def main() -> int:
 
 
 def replay(files: list[Path]) -> int:
-    """Hold the content of *files* to the laws."""
+    """Check the contents of *files* against the laws."""
     broken = 0
     for file in files:
         try:
@@ -83,7 +84,7 @@ def replay(files: list[Path]) -> int:
 
 
 async def run(options: argparse.Namespace) -> int:
-    """Fuzz, and tell what came of it; 1 if a law was broken."""
+    """Fuzz, and print the outcome; returns 1 if a law was broken."""
     with tempfile.TemporaryDirectory(prefix="archiver-fuzz-") as scratch:
         outcome = await fuzz(options, Path(scratch))
     if options.json:
@@ -96,7 +97,7 @@ async def run(options: argparse.Namespace) -> int:
 
 
 async def fuzz(options: argparse.Namespace, scratch: Path) -> Outcome:
-    """Let the fuzzer run in a process of its own, and gather what it found."""
+    """Run the fuzzer in a process of its own, and gather what it found."""
     corpus, findings = scratch / "corpus", scratch / "findings"
     corpus.mkdir()
     findings.mkdir()
@@ -125,7 +126,7 @@ async def fuzz(options: argparse.Namespace, scratch: Path) -> Outcome:
     if not outcome.exceptions:
         outcome.coverage = coverage(inputs)
     elif not any(file.name.startswith("crash-") for file in findings.iterdir()):
-        # Too slow, too large, or the fuzzer itself: it alone can tell.
+        # Too slow, too large, or a failure of the fuzzer itself: only its output can tell.
         print("\n".join(said[-40:]), file=sys.stderr)
     return outcome
 
@@ -133,7 +134,7 @@ async def fuzz(options: argparse.Namespace, scratch: Path) -> Outcome:
 async def listen(
     process: asyncio.subprocess.Process, outcome: Outcome, *, quiet: bool
 ) -> list[str]:
-    """Read what the fuzzer says until it ends; tell how far it is, unless *quiet*."""
+    """Read the fuzzer's output until it ends; print progress unless *quiet*."""
     assert process.stderr
     said: list[str] = []
     told_at = time.monotonic()

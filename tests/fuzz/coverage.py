@@ -38,7 +38,7 @@ def coverage(inputs: Iterable[bytes]) -> dict[str, tuple[int, int]]:
 
 
 def _lines(module: ModuleType) -> set[int]:
-    """The lines of *module* that run when its functions do."""
+    """The lines of *module* that run when its functions run."""
     assert module.__file__
     with open(module.__file__) as source:  # noqa: PTH123
         top = compile(source.read(), module.__file__, "exec")
@@ -48,7 +48,7 @@ def _lines(module: ModuleType) -> set[int]:
 def _functions(code: CodeType) -> Iterator[CodeType]:
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
-            if inner.co_name == "__annotate__":  # from Python 3.14 on; run by who reads annotations
+            if inner.co_name == "__annotate__":  # since Python 3.14; runs only when asked
                 continue
             if inner.co_flags & 0x2:  # of a function, not of a class body
                 yield inner

@@ -1,11 +1,11 @@
-"""What must be true of framing and decoding, whatever bytes come.
+"""The laws of framing and decoding, which must hold for any bytes.
 
 `check` tries all laws on one input: as the content of a connection, of which every frame is then
-decoded, and as a frame by itself. Where the content is cut, and where a framer's limit lies,
-follows from the content alone: an input that broke a law breaks it again.
+decoded, and as a frame by itself. Where the content is cut, and which limit a framer has, depends
+only on the content, so that an input that broke a law breaks it again.
 
-The framers are held to readers that see the whole content at once and know no haste; the fast
-reader of JSON is held to the careful one, and so is what is decoded of it.
+The framers are compared with simple readers that see the whole content at once; the fast reader of
+JSON is compared with the careful one, and so are the results of decoding.
 """
 
 import json
@@ -32,16 +32,16 @@ from archiver.flowdock.readable import MAX_TEXT_LENGTH
 
 UNION = frozenset(get_args(Decoded))
 MOST_FRAMES = 4
-"""Of one content: what else comes in it is tried as another input."""
+"""How many frames of one content are tried: the rest is tried as other inputs."""
 FEW_BYTES = 40
-"""What is short is always cut at every byte as well, what is longer now and then."""
+"""Content up to this length is always also cut at every byte, longer content only now and then."""
 
 Framed = tuple[list[bytes], int, str, float | None]
-"""Frames, how many were cut at the limit, the position, and the pause that was asked for."""
+"""Frames, how many were cut at the limit, the last event id, and the requested retry time."""
 
 
 def check(content: bytes) -> None:
-    """Raise AssertionError if a law is broken; whatever else is raised breaks one as well."""
+    """Check all laws on *content*; raises AssertionError, or anything else, if one is broken."""
     chance = Random(crc32(content))
     frames = {content}
     for framer in (JsonFramer, EventStreamFramer):
@@ -54,7 +54,7 @@ def check(content: bytes) -> None:
 def check_framing(
     framer: type[JsonFramer] | type[EventStreamFramer], content: bytes, limit: int, chance: Random
 ) -> list[bytes]:
-    """Any cut gives the frames that a patient reader finds; what is held is bounded."""
+    """Any cut gives the frames that the simple reader finds, and buffers are bounded."""
     expected = read_lines(content, limit) if framer is JsonFramer else read_events(content, limit)
     for chunks in cut(content, chance):
         framed = fed(framer(limit), chunks, limit)
@@ -65,9 +65,9 @@ def check_framing(
 
 
 def cut(content: bytes, chance: Random) -> Iterator[list[bytes]]:
-    """The content whole, in chunks as they may come, and now and then byte by byte."""
+    """The content whole, in random chunks, and now and then byte by byte."""
     yield [content]
-    yield re.split(rb"(?<=\r)", content)  # ends of lines are torn
+    yield re.split(rb"(?<=\r)", content)  # splits CRLF
     if len(content) <= FEW_BYTES or chance.random() < 0.02:
         yield [content[at : at + 1] for at in range(len(content))]
     for _ in range(2):
@@ -76,7 +76,7 @@ def cut(content: bytes, chance: Random) -> Iterator[list[bytes]]:
 
 
 def fed(framer: JsonFramer | EventStreamFramer, chunks: Iterable[bytes], limit: int) -> Framed:
-    """What comes of *chunks*; after each, no more is held than an unfinished frame and a line."""
+    """The frames of *chunks*; after each, no more than an unfinished frame and a line is held."""
     frames: list[bytes] = []
     bound = 2 * (limit + MAX_EVENT_ID_BYTES) + 16
     for chunk in chunks:
@@ -89,14 +89,14 @@ def fed(framer: JsonFramer | EventStreamFramer, chunks: Iterable[bytes], limit: 
 
 
 def read_lines(content: bytes, limit: int) -> Framed:
-    """The frames of a JSON stream, read at once."""
+    """The frames of a JSON stream, read from the whole content."""
     pieces = [piece.lstrip() for piece in content.split(b"\r")[:-1]]
     frames = [frame for piece in pieces if (frame := piece[:limit].strip())]
     return frames, sum(len(piece) > limit for piece in pieces), "", None
 
 
 def read_events(content: bytes, limit: int) -> Framed:
-    """The frames of an event stream, read at once (HTML specification, 9.2.6)."""
+    """The frames of an event stream, read from the whole content (HTML specification, 9.2.6)."""
     frames: list[bytes] = []
     truncated, retry_seconds = 0, None
     position = finished = b""
@@ -121,7 +121,7 @@ def read_events(content: bytes, limit: int) -> Framed:
 
 
 def check_frame(frame: bytes) -> None:
-    """A frame decodes to one of the closed union, the same each time, fit to be stored."""
+    """A frame decodes to a member of the closed union, the same each time, that can be stored."""
     told, listed = decode(frame), decode_listed(frame)
     for decoded in (told, listed):
         assert type(decoded) in UNION, f"{type(decoded)} is none of the union"
@@ -139,11 +139,11 @@ def check_frame(frame: bytes) -> None:
 
 
 def check_storable(decoded: Decoded) -> None:
-    """Postgres can keep it, ids and all."""
+    """Postgres can store all of it, including its ids."""
     kept = msgspec.to_builtins(decoded)
     text = json.dumps(kept, ensure_ascii=False, allow_nan=False)
     assert "\\u0000" not in text.replace("\\\\", ""), "NUL cannot be stored"
-    text.encode()  # raises if it holds half of a character
+    text.encode()  # raises if there is a lone surrogate
     assert json.loads(msgspec.json.encode(decoded)) == json.loads(text), "written otherwise"
     for name in ("id", "target", "parent"):
         id_ = getattr(decoded, name, None)
@@ -151,7 +151,7 @@ def check_storable(decoded: Decoded) -> None:
 
 
 def check_verbatim(frame: bytes, decoded: Event | Signal) -> None:
-    """The journal keeps the text of the frame, from which the same is read again."""
+    """The journal keeps the text of the frame, which decodes to the same result again."""
     payload = frame.decode()
     assert payload.encode() == frame
     again = decode if decoded == decode(frame) else decode_listed
@@ -162,7 +162,7 @@ def check_verbatim(frame: bytes, decoded: Event | Signal) -> None:
 
 
 def check_reading(frame: bytes) -> None:
-    """What is read fast is what is read with care."""
+    """The fast reader and the careful one give the same values."""
     fast = read(frame)
     if isinstance(fast, Rejected):
         return

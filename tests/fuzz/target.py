@@ -1,7 +1,7 @@
-"""The process that the fuzzer runs in: inputs are made, led by coverage, and held to the laws.
+"""The process that the fuzzer runs in: it makes inputs, guided by coverage, and checks the laws.
 
-Half of the mutations are libFuzzer's, of bytes; the others change the JSON in an input as JSON, so
-that it stays what a decoder looks into.
+Half of the mutations are libFuzzer's, of bytes. The others change the JSON in an input as JSON, so
+that it stays valid and reaches the decoders.
 """
 
 import json
@@ -34,7 +34,7 @@ ODD: tuple[Any, ...] = (
 
 
 def mutate(content: bytes, max_size: int, seed: int) -> bytes:
-    """Another input, made of *content*."""
+    """Return another input, derived from *content*."""
     chance = Random(seed)
     if chance.random() < 0.5:
         start, end = content.find(b"{"), content.rfind(b"}") + 1

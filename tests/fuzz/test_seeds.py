@@ -1,4 +1,4 @@
-"""The fuzzer's seeds, and what it ever found, held to the laws again; ``./run fuzz`` finds more."""
+"""Check the laws on the fuzzer's seeds and all that it ever found; ``./run fuzz`` finds more."""
 
 from pathlib import Path
 

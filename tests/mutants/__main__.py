@@ -1,10 +1,10 @@
-"""The tests under test: our code is broken in many small ways, and a test must notice each.
+"""Test the tests: break our code in many small ways; for each, a test must fail.
 
-Each mutant is a patch in ``tests/mutants``, as a tired engineer might write it; its head says what
-the fault is and which promise it breaks. It is applied in a copy of the tree, and the tests that it
-names are run until one fails; if none does, so are all the others. One that survives is a missing
-test, and the exit status is 1. Before that, what is run must pass in a copy where nothing is
-broken: else a failure would say nothing.
+Each mutant is a patch in ``tests/mutants`` with a fault that a tired engineer might write; its
+header says what the fault is and which promise it breaks. It is applied in a copy of the tree, and
+the tests that it names are run until one fails. If none does, all the others are run. A mutant that
+survives is a missing test, and the exit status is 1. Tests must also pass in a copy where nothing
+is broken: otherwise their failure would prove nothing.
 """
 
 import argparse
@@ -29,13 +29,13 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What became of a mutant."""
+    """The result of a mutant."""
 
     mutant: str
     fault: str
     breaks: str
     caught_by: str | None
-    """The first test that failed; None for a mutant that survived all."""
+    """The first test that failed; None for a mutant that survived all tests."""
     seconds: float
 
 
@@ -72,10 +72,10 @@ def main() -> int:
 
 
 async def run(chosen: Sequence[Mutant], options: argparse.Namespace) -> int:
-    """Run *chosen*, some at a time, and tell of each when it is known; 1 if any survived."""
+    """Run *chosen*, several at a time, and print each verdict; returns 1 if any survived."""
     this = asyncio.current_task()
     assert this
-    # However it ends, no server and no test may be left behind.
+    # On SIGTERM, too, no server and no test may be left running.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     for mutant in chosen:
         mutated(mutant, ROOT)
@@ -103,7 +103,7 @@ async def run(chosen: Sequence[Mutant], options: argparse.Namespace) -> int:
 
 
 async def prove(copies: Sequence[Copy], chosen: Sequence[Mutant]) -> frozenset[str]:
-    """Make sure that the tests which are tried first pass where nothing is broken; returns them."""
+    """Check that the first test of each mutant passes without faults; returns these tests."""
     first = sorted({mutant.tests[0] for mutant in chosen})
     todo = iter([first[at :: len(copies)] for at in range(len(copies))])
 
@@ -120,7 +120,7 @@ async def prove(copies: Sequence[Copy], chosen: Sequence[Mutant]) -> frozenset[s
 async def judged(
     chosen: Sequence[Mutant], copies: Sequence[Copy], proven: frozenset[str], *, named: bool
 ) -> AsyncIterator[Verdict]:
-    """Verdicts, as they come."""
+    """Yield the verdicts as they come."""
     todo = iter(chosen)
     done: asyncio.Queue[Verdict] = asyncio.Queue()
 
@@ -136,7 +136,7 @@ async def judged(
 
 
 async def judge(mutant: Mutant, copy: Copy, proven: frozenset[str], *, named: bool) -> Verdict:
-    """Break *copy* as *mutant* says, and find a test that notices."""
+    """Break *copy* as *mutant* says, and find a test that fails."""
     began = time.monotonic()
     caught_by = None
     stages: list[Sequence[str]] = [mutant.tests[:1], mutant.tests[1:]]

@@ -1,4 +1,4 @@
-"""Copies of the tree, in which code is broken and tests are run; the tree itself stays whole."""
+"""Copies of the tree, in which code is broken and tests are run; the tree itself is unchanged."""
 
 import asyncio
 import compileall
@@ -19,12 +19,12 @@ LEFT_OUT = shutil.ignore_patterns(
     ".*", "__pycache__", "*.pyc", "dist", "build", "node_modules", "archiver-venv"
 )
 TEST_SECONDS = 60
-"""A test that hangs with the fault has noticed it."""
+"""The timeout of a test; one that hangs because of the fault counts as failed."""
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?\.py(?:::.*?)?)(?: - .*)?$", re.MULTILINE)
 
 
 class Unusable(Exception):
-    """The tests cannot tell anything; the text says why."""
+    """The tests cannot judge a mutant; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Copy:
 
     @contextmanager
     def broken(self, files: Mapping[str, str]) -> Iterator[None]:
-        """Put *files*, by path, in the place of what is there, until the block ends."""
+        """Replace the files of these paths by the given contents until the block ends."""
         whole = {path: (self.root / path).read_text() for path in files}
         try:
             for path, text in files.items():
@@ -47,7 +47,7 @@ class Copy:
                 (self.root / path).write_text(text)
 
     async def test(self, tests: Sequence[str]) -> str | None:
-        """Run *tests*, in their order, until one fails; returns which, None if all pass.
+        """Run *tests*, in their order, until one fails; returns its name, or None if all pass.
 
         Raises:
             Unusable: pytest could not run them.
@@ -62,7 +62,7 @@ class Copy:
         try:
             said = (await process.communicate())[0].decode(errors="replace")
         finally:
-            # Whatever the tests had started ends with them.
+            # Kill everything that the tests started, too.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
@@ -76,7 +76,7 @@ class Copy:
                 raise Unusable(f"pytest ended with {process.returncode}:\n{said[-3000:]}")
 
     def environment(self) -> dict[str, str]:
-        """That of the caller, but with the copy's code, and none of the archiver's settings."""
+        """The caller's environment, with the copy's code and without settings of the archiver."""
         kept = {
             name: value
             for name, value in os.environ.items()
@@ -93,7 +93,7 @@ def make_copy(tree: Path, place: Path, database_url: str) -> Copy:
         Unusable: Python would run the code of another tree.
     """
     shutil.copytree(tree, place, ignore=LEFT_OUT, symlinks=True)
-    # By their content: a file that is broken and mended within a second has the same time.
+    # Hashes instead of times: a file that is broken and restored within a second keeps its time.
     compileall.compile_dir(
         place, quiet=2, workers=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH
     )

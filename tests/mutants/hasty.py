@@ -1,6 +1,6 @@
-"""A plugin of pytest's: hypothesis ends at the first example that fails, however large it is.
+"""A plugin for pytest: hypothesis stops at the first example that fails, without shrinking it.
 
-It takes its time for each, too: on a busy machine slowness is no fault of the code's.
+It also sets no deadline for examples: on a busy machine, slowness is not the code's fault.
 """
 
 from hypothesis import HealthCheck, Phase, settings

@@ -1,7 +1,7 @@
-"""Mutants: faults in our own code, each a patch with a word about it.
+"""Mutants: faults in our own code, each a patch with a short description.
 
 A patch is a unified diff below a few lines of text: a sentence that says what the fault is, the
-promise that it breaks, and where a test should notice it, the most telling first::
+promise that it breaks, and the tests that should notice it, the most likely one first::
 
     An edit to nothing is read as an edit that leaves the text alone.
 
@@ -12,9 +12,9 @@ promise that it breaks, and where a test should notice it, the most telling firs
     @@ -165,3 +165,3 @@
     …
 
-Hunks are found by what they say, not by their line numbers, and say no more than they must, so that
-work elsewhere in a module does not make a patch rot; what they say must stand there just once.
-``git apply --unidiff-zero`` takes them as well, and ``git diff -U0`` writes such diffs.
+Hunks are located by their text, not by their line numbers, and contain no more lines than they
+must, so that other changes in a module do not make a patch stale. Their text must occur exactly
+once. ``git apply --unidiff-zero`` accepts these patches as well, and ``git diff -U0`` writes them.
 """
 
 import re
@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 
 
 class Rotten(Exception):
-    """A patch does not fit the code any more; the text says where."""
+    """A patch no longer fits the code; the text says where."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +37,13 @@ class Mutant:
     breaks: str
     """The promise that it breaks."""
     tests: tuple[str, ...]
-    """Files or node ids, as pytest takes them."""
+    """Files or node ids, as arguments for pytest."""
     hunks: tuple[tuple[str, str, str], ...]
-    """Path, what stands there, what is put in its place."""
+    """Each hunk: path, old text, new text."""
 
 
 def mutants() -> list[Mutant]:
-    """All of them, by name."""
+    """All mutants, ordered by name."""
     return [read(path) for path in sorted(HERE.glob("*.patch"))]
 
 
@@ -51,7 +51,7 @@ def read(path: Path) -> Mutant:
     """The mutant that the file at *path* describes.
 
     Raises:
-        Rotten: it is no such description.
+        Rotten: the file lacks a part of the description.
     """
     about, mark, diff = path.read_text().partition("\n--- a/")
     told = re.fullmatch(r"(.+?)\n\nBreaks: (.+?)\nTests: (.+)", about.strip(), re.DOTALL)
@@ -75,10 +75,10 @@ def read(path: Path) -> Mutant:
 
 
 def mutated(mutant: Mutant, root: Path) -> dict[str, str]:
-    """By path: the files below *root* as *mutant* would have them; nothing is written.
+    """The contents, by path, that *mutant* gives to files below *root*; nothing is written.
 
     Raises:
-        Rotten: what is to be changed does not stand there, or more than once.
+        Rotten: the text of a hunk is not in the file, or more than once.
     """
     files: dict[str, str] = {}
     for path, before, after in mutant.hunks:

@@ -1,4 +1,4 @@
-"""Each mutant still is one: its patch fits, and says what is wrong; ``./run mutants`` runs them."""
+"""Each patch still fits the code and describes its fault; ``./run mutants`` runs the mutants."""
 
 import ast
 from pathlib import Path
@@ -17,7 +17,7 @@ def test_each_mutant_fits_the_code_and_is_other_code() -> None:
 
 
 def why_rotten(mutant: Mutant) -> str | None:
-    """Why a patch is no mutant any more; None when it is one."""
+    """The reason why a mutant's patch is stale, or None."""
     try:
         files = mutated(mutant, ROOT)
     except Rotten as told:

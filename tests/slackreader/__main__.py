@@ -1,12 +1,12 @@
-"""A Slack export, read by a program for Slack's own exports: slack-export-viewer.
+"""Read a Slack export with a program for Slack's own exports: slack-export-viewer.
 
-``./run slackreader`` makes an archive with ordinary chat, with texts that mean harm, with flows of
-one name and people whom nobody listed; exports it for Slack; and has slack-export-viewer, in an
-environment of its own, read it. Channel by channel it must find the messages, senders, times,
-threads, reactions and files that the archive has, miss nobody, and show no markup of chat's; and it
-must make its pages of it.
+``./run slackreader`` makes an archive with ordinary chat, with malicious texts, with flows whose
+names clash and people whom nobody listed. It exports the archive for Slack, and lets
+slack-export-viewer, in an environment of its own, read the export. In each channel, the viewer must
+find the messages, senders, times, threads, reactions and files that the archive has, and no markup
+from messages may come through. It must also be able to make its HTML pages.
 
-The viewer comes from PyPI. It is in no environment of this project, since it wants releases of
+The viewer comes from PyPI. It is in no environment of this project, since it requires releases of
 Flask and Werkzeug that are known to be vulnerable; here it serves nothing.
 """
 
@@ -36,7 +36,7 @@ from tests.ingest.arriving import NOW, frame, query, running, streamed
 VIEWER = "slack-export-viewer==3.5.0"
 UV = Path(sys.executable).with_name("uv")
 NOT_INSTALLED = 3
-"""The exit status when the viewer could not be had."""
+"""The exit status when the viewer could not be installed."""
 
 TRUTH = """
     SELECT m.flow, m.id, coalesce(u.nick, u.name, 'user ' || nullif(m.user_id, '0'), 'slackbot'),
@@ -58,7 +58,7 @@ MARKUP = re.compile(r"<(script|img|svg|iframe|style)|javascript:", re.IGNORECASE
 
 
 def main() -> int:
-    """Have the export read; 1 if anything is not as it should be."""
+    """Let the viewer read the export; returns 1 if anything is wrong."""
     parser = argparse.ArgumentParser(
         prog="./run slackreader",
         description=__doc__,
@@ -85,7 +85,7 @@ def main() -> int:
 
 
 def add_what_clashes(url: str) -> None:
-    """Let flows come to one name, and somebody speak whom nobody listed."""
+    """Add flows whose names clash in an export, and a message of a person whom nobody listed."""
     paths = ["a/main", "z/main-2", "private/1/203", "private/102/3"]
     flows = [Flow(id=FlowId(path.replace("/", "-")), path=path) for path in paths]
 
@@ -105,7 +105,7 @@ def add_what_clashes(url: str) -> None:
 def viewing(home: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
     """Run a command in an environment that has the viewer."""
     step = [UV, "run", "--no-project", "--isolated", "--with", VIEWER, *command]
-    # What it unpacks is to be gone with the rest; it shows times of the place where it runs.
+    # TMPDIR: what the viewer unpacks must be removed with the rest. TZ: it shows local times.
     environment = os.environ | {"TMPDIR": str(home), "TZ": "UTC"}
     return subprocess.run(
         step, cwd=home, env=environment, capture_output=True, text=True, check=False
@@ -113,7 +113,7 @@ def viewing(home: Path, *command: str | Path) -> subprocess.CompletedProcess[str
 
 
 def compare(home: Path, truth: Sequence[tuple[Any, ...]]) -> Iterator[str]:
-    """Yield what the viewer reads otherwise than the archive has it."""
+    """Yield how the viewer's reading of the export differs from the archive."""
     export, answer = home / "slack.zip", home / "read.json"
     done = viewing(home, "python", Path(__file__).with_name("reading.py"), export, answer)
     if done.returncode != 0:
@@ -139,7 +139,7 @@ def compare(home: Path, truth: Sequence[tuple[Any, ...]]) -> Iterator[str]:
 
 
 def channels_in(export: Path) -> dict[str, str]:
-    """The channel or conversation of each flow, by what the export says of them."""
+    """The name of each flow's channel or conversation, from the descriptions in the export."""
     with zipfile.ZipFile(export) as packed:
         channels = json.loads(packed.read("channels.json"))
         talks = json.loads(packed.read("dms.json"))
@@ -154,7 +154,7 @@ def channels_in(export: Path) -> dict[str, str]:
 
 
 def compare_flow(shown: Sequence[dict[str, Any]], rows: Sequence[tuple[Any, ...]]) -> Iterator[str]:
-    """Yield what is shown of a flow otherwise than its rows have it."""
+    """Yield how the messages shown of a flow differ from its rows."""
     found = {one["id"]: one for one in shown}
     if len(found) != len(shown) or found.keys() != {row[0] for row in rows}:
         yield f"{len(shown)} messages instead of {len(rows)}"
@@ -174,7 +174,7 @@ def compare_flow(shown: Sequence[dict[str, Any]], rows: Sequence[tuple[Any, ...]
 
 
 def threads_shown(shown: Sequence[dict[str, Any]]) -> list[list[int]]:
-    """The ids of each thread that has answers, as they are shown one below the other."""
+    """The ids of each thread with answers, in the order in which the viewer shows them."""
     threads: list[list[int]] = []
     for one in shown:
         if one["is_reply"]:
@@ -185,7 +185,7 @@ def threads_shown(shown: Sequence[dict[str, Any]]) -> list[list[int]]:
 
 
 def threads_of(rows: Sequence[tuple[Any, ...]]) -> list[list[int]]:
-    """The ids of each thread that has answers, in their order."""
+    """The ids of each thread with answers, in the order of the rows."""
     threads = defaultdict(list)
     for row in rows:
         if row[4] is not None:

@@ -1,7 +1,8 @@
-"""What slack-export-viewer reads out of a Slack export; run by a Python that has it.
+"""Write what slack-export-viewer reads from a Slack export; run by a Python that has the viewer.
 
-Its arguments are a zip, and the file into which it writes, as JSON, the messages of each channel
-and conversation in the order in which they are shown, and all that the viewer complained of.
+The arguments are the zip of the export, and a file to write. Into that go, as JSON, the messages of
+each channel and conversation in the order in which they are shown, and all complaints of the
+viewer.
 """
 
 import json
@@ -16,7 +17,7 @@ from slackviewer.reader import Reader  # type: ignore[import-not-found]
 
 
 def read(export: str) -> dict[str, Any]:
-    """All that the viewer reads."""
+    """All that the viewer reads from an export."""
     complaints = BufferingHandler(capacity=1_000_000)
     complaints.setLevel(logging.WARNING)
     logging.getLogger().addHandler(complaints)

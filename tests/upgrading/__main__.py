@@ -1,10 +1,10 @@
-"""An archive of a million messages is upgraded while others use it: how long did they wait?
+"""Upgrade an archive of a million messages while others use it: how long do they wait?
 
-``./run migrations`` makes the schema of an old release and fills it. While writers add events, as
-the daemon does, while people read, and a dump reads for a long time, it is brought to this
-release's schema, as ``archiver migrate`` does. All along it is looked at who waits for a lock, and
-each transaction is timed. In the end all that was written is there, the schema is the one that is
-declared, and nobody but the migration waited for longer than a second and a half.
+``./run migrations`` creates the schema of an old release and fills it. Then it migrates it to this
+release's schema, as ``archiver migrate`` does. Meanwhile writers add events, as the daemon does,
+people read, and a dump reads for a long time. All waits for locks are observed, and each
+transaction is timed. At the end, all that was written must be there, the schema must be the
+declared one, and nobody but the migration may have waited for longer than a second and a half.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from tests.test_migrations import differences, upgrade_to
 from tests.upgrading.load import Load, fill
 
 MOST_SECONDS = 1.5
-"""A migration waits for half a second, and is done with a table soon after."""
+"""A migration waits for locks half a second at a time, and holds a table's lock only briefly."""
 BEFORE_SECONDS = 5.0
 
 
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 async def upgrade(url: str, *, rows: int, since: str, dump: float) -> dict[str, float]:
-    """Fill, load, migrate, and look; returns what was measured."""
+    """Fill, migrate under load, and check; returns what was measured."""
     async with connect(url) as engine:
         async with engine.begin() as connection:
             await connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
@@ -105,7 +105,7 @@ async def upgrade(url: str, *, rows: int, since: str, dump: float) -> dict[str, 
 
 
 def query_one(url: str, statement: str) -> tuple[int, ...]:
-    """The one row that *statement* gives."""
+    """The one row that *statement* returns."""
     with psycopg.connect(url) as session:
         row = session.execute(statement.encode()).fetchone()
     assert row
@@ -113,7 +113,7 @@ def query_one(url: str, statement: str) -> tuple[int, ...]:
 
 
 def say(line: str) -> None:
-    """Tell *line* at once."""
+    """Print *line* at once."""
     print(line, flush=True)
 
 

@@ -1,7 +1,7 @@
-"""Those who use an archive while it is migrated: writers, readers, a dump; and who looks at them.
+"""The load on an archive while it is migrated: writers, readers, a dump; and a watch on locks.
 
-They write and read by statements of the oldest release, which hold of all that came after: as a
-daemon does that has not been restarted yet.
+The writers and readers use statements of the oldest release, which remain valid in all later ones,
+like a daemon that has not been restarted yet.
 """
 
 import threading
@@ -23,14 +23,14 @@ Sql = psycopg.Connection[tuple[object, ...]]
 
 @dataclass
 class Timed:
-    """How many transactions there were, and how long the longest took."""
+    """The number of transactions of one kind, and the duration of the longest."""
 
     count: int = 0
     longest: float = 0.0
 
 
 class Load:
-    """The load, while the block lasts."""
+    """Puts the database under load while the block lasts."""
 
     def __init__(self, url: str, *, dump_seconds: float) -> None:
         self._url = url
@@ -40,9 +40,9 @@ class Load:
         self._timed: dict[str, Timed] = {}
         self._counting = threading.Lock()
         self.longest_lock_wait = 0.0
-        """For how long anybody but the migration was seen to wait for a lock, in seconds."""
+        """The longest wait for a lock, by anybody but the migration, in seconds."""
         self.written = 0
-        """Messages that were added."""
+        """How many messages were added."""
         self.failures: list[str] = []
 
     def __enter__(self) -> Self:
@@ -64,7 +64,7 @@ class Load:
             thread.join()
 
     def take(self) -> dict[str, Timed]:
-        """What was timed since this was last asked."""
+        """The timings since the last call."""
         with self._counting:
             taken, self._timed = self._timed, {}
         return taken
@@ -117,7 +117,7 @@ class Load:
         self._threads.append(thread)
 
     def _write(self, writer: int, sql: Sql, number: int) -> None:
-        """A batch of the daemon's: journal, messages, histories, ledger, in one transaction."""
+        """Write a batch like the daemon's in one transaction: journal, rows, histories, ledger."""
         chosen = {"flow": 1 + (number * 2 + writer) % FLOWS, "id": NEW + number}
         sql.execute("SELECT FROM store.ledger WHERE flow_key = %(flow)s FOR NO KEY UPDATE", chosen)
         for statement in WRITE:
@@ -126,7 +126,7 @@ class Load:
             self.written += 1
 
     def _look(self) -> None:
-        """See who waits for a lock, and since when."""
+        """Observe who waits for a lock, and how long."""
         with psycopg.connect(self._url, autocommit=True) as sql:
             while not self._ended.is_set():
                 for (seconds,) in sql.execute(WAITING):
@@ -136,7 +136,7 @@ class Load:
 
 
 def fill(url: str, rows: int) -> None:
-    """Give the first release's schema so many messages, every tenth of them with a history."""
+    """Fill the first release's schema with *rows* messages, every tenth of them with a history."""
     with psycopg.connect(url, autocommit=True) as sql:
         for statement in FILL:
             sql.execute(statement, {"flows": FLOWS, "rows": rows})
@@ -160,7 +160,7 @@ def _read_history(sql: Sql, number: int) -> None:
 
 
 NEW = 1_000_000_000
-"""The id from which on messages are added."""
+"""The id from which on the writers add messages."""
 
 WAITING = """
     SELECT extract(epoch FROM clock_timestamp() - waitstart)
