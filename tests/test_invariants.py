@@ -1,4 +1,4 @@
-"""The invariants of `archiver`, by their names there."""
+"""The invariants in the docstring of `archiver`: each has a test of its name."""
 
 import ast
 import asyncio
@@ -255,7 +255,7 @@ async def test_a_kill_at_any_instruction_costs_nothing(database_url, admin):
 
 
 def kill_after(chapters: int, admin: psycopg.Connection, database_url: str, flow_key: int) -> None:
-    """Let a process write, and kill it when *chapters* chapters are stored."""
+    """Let a process write, and kill it when this many chapters are stored."""
     program = [sys.executable, "-m", "tests.ingest.applying", database_url, str(flow_key)]
     due = "SELECT due FROM store.ledger WHERE flow_key = %s"
     with subprocess.Popen(program, cwd=ROOT) as writer:

@@ -214,7 +214,7 @@ def test_a_traceback_names_the_places_and_the_causes_in_order() -> None:
         log.exception("failed", exc_info=error)
     told = json.loads(stream.getvalue())["exception"].split("\n")
     assert told[0] == "Traceback (most recent call last):"
-    assert 'int("our chat")' in told[2]  # a line of the source: that is ours
+    assert 'int("our chat")' in told[2]  # quoted as a line of our source, not as data
     assert told[-1] == "ArchiverError: mend it"
     assert told.index("ValueError") < told.index("which led to:")
 

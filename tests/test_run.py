@@ -123,7 +123,7 @@ def test_a_check_counts_what_failed_and_what_was_skipped(run: ModuleType, tmp_pa
 
 
 class Advisories(BaseHTTPRequestHandler):
-    """The parts that are used of OSV, the service that knows vulnerable versions of packages."""
+    """A fake of OSV, the service that knows vulnerabilities of packages, as far as it is asked."""
 
     vulnerable = ""
 
@@ -166,7 +166,7 @@ def test_an_audit_tells_what_is_vulnerable_and_when_nobody_answered(
     run: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("UV_DEFAULT_INDEX", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:1")  # asks nobody else, not of what is yanked
+        monkeypatch.setenv(name, "http://127.0.0.1:1")  # no index is asked for yanked ones
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     with advisories(vulnerable="jinja2") as url:
         assert run.tell_audit("--service-url", url) == 1

@@ -53,9 +53,9 @@ async def test_no_secret_of_a_flow_nor_the_token_is_kept(
             await flowdock.connected()
             newest = flow.timeline.head
             frames = [
-                event("flow-change", id=newest + 1),  # to the journal
-                event("flow-add"),  # to the signals
-                event("flow-change", id="none of ours"),  # to the rejects, like the next
+                event("flow-change", id=newest + 1),  # goes to the journal
+                event("flow-add"),  # goes to the signals
+                event("flow-change", id="none of ours"),  # goes to the rejects, like the next
                 event("flow-change", id=newest + 2).replace(b'"access_mode"', b'"cut off'),
                 event("message", id=newest + 3, content="with it", thread=body),
             ]

@@ -48,9 +48,9 @@ def _lines(module: ModuleType) -> set[int]:
 def _functions(code: CodeType) -> Iterator[CodeType]:
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
-            if inner.co_name == "__annotate__":  # since Python 3.14; runs only when asked
+            if inner.co_name == "__annotate__":  # new in Python 3.14, runs only on demand
                 continue
-            if inner.co_flags & 0x2:  # of a function, not of a class body
+            if inner.co_flags & 0x2:  # the code of a function, not of a class body
                 yield inner
             yield from _functions(inner)
 

@@ -156,5 +156,5 @@ def entry(number: int, name: str, mode: int, content: bytes) -> bytes:
 
 
 def padded(part: bytes) -> bytes:
-    """*part* with zeros up to a multiple of four."""
+    """*part*, padded with zeros to a multiple of four bytes."""
     return part + b"\0" * (-len(part) % 4)
