@@ -103,8 +103,6 @@ class Trial:
     daemons: list[Daemon] = field(default_factory=list)
     fired: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
-    excused: set[tuple[str, int]] = field(default_factory=set)
-    """Flow and id of messages of which the service gave no sign although it should have."""
     database_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by a trouble that affects the database server: only one may do so at a time."""
     flow_turn: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -130,6 +130,9 @@ def compare(home: Path, truth: Sequence[tuple[Any, ...]]) -> Iterator[str]:
     for flow, rows in by_flow.items():
         shown = read["talks"].get(channels.get(flow), [])
         yield from (f"{flow}: {finding}" for finding in compare_flow(shown, rows))
+    for talk, people in read["members"].items():
+        if len(set(people)) != 2:
+            yield f"{talk} is shown as a conversation of {people}, not of two people"
     pages = viewing(
         home, "slack-export-viewer", "-z", export, "--html-only", "--show-dms", "-o", home / "pages"
     )
