@@ -18,7 +18,9 @@ def why_broken(error: BaseException) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """The message of *error*, or its type if it has none."""
+    """Why a request failed: what kept it from connecting, or the message or type of *error*."""
+    if told := why_unconnected(error):
+        return f"no connection: {told}"
     return str(error) or type(error).__name__
 
 

@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.client_reqrep import ConnectionKey
 from typing_extensions import override
 
-from archiver.flowdock.breaks import why_unconnected
+from archiver.flowdock.breaks import reason_of, why_unconnected
 from archiver.flowdock.framing import EventStreamFramer
 from archiver.flowdock.refusals import HeadTooLong, Redirected, ShardRefused, TokenRefused
 from archiver.flowdock.retry import Gate
@@ -385,7 +385,9 @@ def test_why_there_is_no_connection_is_told_as_the_system_says_it(
     error: OSError, told: str
 ) -> None:
     where = ConnectionKey("chat.example", 443, True, True, None, None, None)
-    assert str(why_unconnected(aiohttp.ClientConnectorError(where, error))).startswith(told)
+    unconnected = aiohttp.ClientConnectorError(where, error)
+    assert str(why_unconnected(unconnected)).startswith(told)
+    assert reason_of(unconnected) == f"no connection: {why_unconnected(unconnected)}"
     assert why_unconnected(aiohttp.ServerDisconnectedError()) is None
 
 
