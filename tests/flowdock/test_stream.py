@@ -242,7 +242,8 @@ async def test_a_position_outlives_what_passes(server: Any, listen: Any) -> None
 async def test_silence_is_noticed(listen: Any, begun: bytes) -> None:
     chunks = [begun] if begun else []
     reasons: list[str] = []
-    async with aclosing(listen(stream(*chunks, then="hang"), silence_seconds=0.05)) as occurrences:
+    listening = listen(stream(*chunks, then="hang"), silence_seconds=0.05)
+    async with asyncio.timeout(20), aclosing(listening) as occurrences:
         async for it in occurrences:
             # On a busy machine even the response may be late: then there was no connection.
             if isinstance(it, Closed) and it.connection is not None:

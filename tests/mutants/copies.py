@@ -20,6 +20,9 @@ LEFT_OUT = shutil.ignore_patterns(
 )
 TEST_SECONDS = 60
 """The timeout of a test; one that hangs because of the fault counts as failed."""
+RUN_SECONDS = 1200
+"""The timeout of all tests of a run: that of a test raises in it, and asyncio's callbacks lose what
+is raised in them."""
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?\.py(?:::.*?)?)(?: - .*)?$", re.MULTILINE)
 
 
@@ -60,7 +63,11 @@ class Copy:
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         try:
-            said = (await process.communicate())[0].decode(errors="replace")
+            async with asyncio.timeout(RUN_SECONDS):
+                said = (await process.communicate())[0].decode(errors="replace")
+        except TimeoutError:
+            hanging = " ".join(tests)
+            raise Unusable(f"no end after {RUN_SECONDS} s, so a test hangs: {hanging}") from None
         finally:
             # Kill everything that the tests started, too.
             with suppress(ProcessLookupError):
