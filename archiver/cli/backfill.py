@@ -22,7 +22,7 @@ from archiver.cli.measures import (
     describe_files,
     describe_not_measured,
     describe_not_told,
-    not_told_members,
+    flows_and_reasons,
 )
 from archiver.cli.progress import shown_bar
 from archiver.cli.stopping import report_when_stopped
@@ -179,7 +179,7 @@ def _summary(done: Progressed) -> dict[str, Any]:
             for report in done.reports
             if report.gaps
         ],
-        "not_told": not_told_members(done.untold),
+        "not_told": flows_and_reasons(done.untold),
         "not_measured": list(done.unmeasured),
         "locked_out": list(done.locked_out),
     }

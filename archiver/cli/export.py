@@ -24,7 +24,7 @@ from archiver.cli.measures import (
     describe_not_heard,
     describe_not_measured,
     describe_not_told,
-    not_told_members,
+    flows_and_reasons,
 )
 from archiver.cli.moments import parse as moment
 from archiver.cli.moments import refusal
@@ -299,7 +299,7 @@ def _summary(manifest: Manifest, to: Path, seconds: float) -> dict[str, Any]:
         **files,
         "unproven_flows": _unproven(manifest),
         "not_heard": manifest.not_heard,
-        "not_told": not_told_members(manifest.not_told),
+        "not_told": flows_and_reasons(manifest.not_told),
         "not_measured": list(manifest.not_measured),
         "left_out": manifest.left_out,
         "seconds": round(seconds, 3),

@@ -17,7 +17,7 @@ from archiver.cli.measures import (
     describe_not_measured,
     describe_not_read,
     describe_not_told,
-    not_told_members,
+    flows_and_reasons,
 )
 from archiver.cli.tables import Column, counted, moment, show_table
 from archiver.cli.terminal import show_json
@@ -95,13 +95,13 @@ def gaps(load: LoadSettings, /, *, patterns: tuple[str, ...], as_json: bool) -> 
     with serve_database(settings) as place:
         found = asyncio.run(_read(place, patterns, settings))
     if as_json:
-        untold = not_told_members(found.untold)
+        untold = flows_and_reasons(found.untold)
         told = {
             "gaps": found.gaps,
             "doubts": found.doubts,
             "not_told": untold,
             "not_measured": list(found.unmeasured),
-            "not_read": not_told_members(found.unread),
+            "not_read": flows_and_reasons(found.unread),
             "excluded": found.excluded,
             "not_heard": found.unheard,
             "daemons": found.daemons,

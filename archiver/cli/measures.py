@@ -96,6 +96,6 @@ def describe_not_heard(flows: Sequence[str]) -> str:
     return make_safe(f"no stream is open, so edits are missed: {named}{more}")
 
 
-def not_told_members(untold: Mapping[str, str]) -> list[dict[str, str]]:
-    """Flows and reasons, as JSON has them."""
-    return [{"flow": flow, "reason": reason} for flow, reason in untold.items()]
+def flows_and_reasons(reasons: Mapping[str, str]) -> list[dict[str, str]]:
+    """The *reasons* by flow, as JSON has them."""
+    return [{"flow": flow, "reason": reason} for flow, reason in reasons.items()]

@@ -40,8 +40,8 @@ class Lag:
         end = reading.proven.last
         if end <= self._come.get(flow_key, 0):
             return reading
-        entries_of = partial(_heard_of, listing=listing, reading=reading)
-        ids = await when_possible(self._engine, entries_of)
+        heard_of = partial(_heard_of, listing=listing, reading=reading)
+        ids = await when_possible(self._engine, heard_of)
         if not ids:
             return reading
         beyond = await self._client.page(path, since=end, newest=True, limit=1)
