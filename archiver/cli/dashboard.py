@@ -13,7 +13,6 @@ from archiver.cli.measures import format_bytes, format_count, format_seconds, fo
 from archiver.cli.tables import counted
 from archiver.cli.terminal import make_safe
 from archiver.store.leases import Report, is_silent, unheard_among
-from archiver.store.missing import why_unread
 from archiver.store.reading import Count, FlowReport, Totals
 from archiver.store.surveying import LAGGING_SECONDS
 
@@ -138,11 +137,7 @@ def _cells(one: FlowReport, view: View) -> Mapping[str, Text]:
 
 def _unread(view: View) -> list[Text]:
     """A line about the flows whose gaps stay since no account can read them, if there are any."""
-    flows = [
-        f"{make_safe(one.flow)} ({reason})"
-        for one in _in_order(view)
-        if one.gaps and (reason := why_unread(one.joined, one.disabled))
-    ]
+    flows = [f"{make_safe(one.flow)} ({one.not_read})" for one in _in_order(view) if one.not_read]
     if not flows:
         return []
     told = f" the gaps of {counted(len(flows), 'flow')} cannot be filled: {', '.join(flows)}"

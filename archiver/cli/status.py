@@ -38,7 +38,6 @@ from archiver.store import leases, reading
 from archiver.store.connection import Engine
 from archiver.store.engine import see_one_moment
 from archiver.store.leases import unheard_among
-from archiver.store.missing import why_unread
 from archiver.store.reading import Count, FlowReport
 from archiver.store.surveying import events_beyond
 
@@ -210,8 +209,8 @@ def _print(found: Look) -> None:
             click.echo(describe_not_told(one.flow, one.not_told))
         if one.last_error and one.last_error != one.not_told:
             click.echo(f"{make_safe(one.flow)}: {make_safe(one.last_error)}")
-        if one.gaps and (reason := why_unread(one.joined, one.disabled)):
-            click.echo(describe_not_read(one.flow, reason))
+        if one.not_read:
+            click.echo(describe_not_read(one.flow, one.not_read))
     if unheard := unheard_among([one.flow for one in found.flows], found.daemons):
         click.echo(describe_not_heard(unheard))
     click.echo(_summary(found))

@@ -42,6 +42,11 @@ def private_path(me: UserId, other: UserId) -> FlowId:
     return FlowId(f"{PRIVATE}{me}/{other}")
 
 
+def people_of(path: str) -> list[str]:
+    """The ids of the people in the private conversation at *path*; none for a flow."""
+    return path.removeprefix(PRIVATE).split("/") if is_private(path) else []
+
+
 def id_of_old(path: str) -> FlowId:
     """The id ``organization:flow`` by which old events name the flow at *path*.
 

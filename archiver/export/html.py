@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from archiver.domain.model import people_of
 from archiver.domain.query import show
 from archiver.export.files import Links, inert_place, root_from
 from archiver.export.folder import Shelf
@@ -24,7 +25,7 @@ from archiver.export.html_search import Shard, list_shards
 from archiver.export.messages import Message, in_line, read_messages
 from archiver.export.names import path_of
 from archiver.export.reading import Reading
-from archiver.export.titles import talkers, title_of, titled
+from archiver.export.titles import title_of, titled
 from archiver.store import exporting, exporting_rows
 from archiver.store.exporting import Table
 from archiver.store.exporting_choice import UNDATED, Part, Subject
@@ -161,7 +162,7 @@ class Html:
         proofs = await exporting.coverage(reading.tx, reading.chosen.flows)
         ends = await exporting.unknown_ends(reading.tx, reading.chosen.flows)
         people = await _people(reading)
-        ids = {id_ for part in reading.parts for id_ in talkers(part.flow)}
+        ids = {id_ for part in reading.parts for id_ in people_of(part.flow)}
         names = await exporting.names_of(reading.tx, ids)
         flows = [
             {

@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from archiver.domain.model import PRIVATE, is_private
+from archiver.domain.model import is_private, people_of
 from archiver.export.files import file_name
 from archiver.export.messages import Message
 from archiver.store.exporting_files import NamedFile
@@ -61,11 +61,7 @@ def _fit(name: str) -> str:
 
 
 def _talk_id(flow: str) -> str:
-    return "D" + "X".join(_UNFIT.sub("0", user.lower()).upper() for user in _talkers(flow))
-
-
-def _talkers(flow: str) -> list[str]:
-    return flow.removeprefix(PRIVATE).split("/")
+    return "D" + "X".join(_UNFIT.sub("0", user.lower()).upper() for user in people_of(flow))
 
 
 def as_message(message: Message, at: str, thread: Thread | None) -> dict[str, Any]:
@@ -154,7 +150,7 @@ def as_talk(known: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": _talk_id(known["path"]),
         "created": _seconds(known["first_seen_at"]),
-        "members": [user_id(user) for user in _talkers(known["path"])],
+        "members": [user_id(user) for user in people_of(known["path"])],
     }
 
 

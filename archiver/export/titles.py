@@ -6,24 +6,19 @@ it. Names are foreign and need not be unique, so the path is in the title as wel
 
 from collections.abc import Mapping
 
-from archiver.domain.model import is_private
+from archiver.domain.model import people_of
 from archiver.store import exporting
 from archiver.store.connection import Transaction
 
 
 async def title_of(tx: Transaction, flow: str) -> str:
     """The title of the flow with this path."""
-    return titled(flow, await exporting.names_of(tx, talkers(flow)))
+    return titled(flow, await exporting.names_of(tx, people_of(flow)))
 
 
 def titled(flow: str, names: Mapping[str, str]) -> str:
     """The same, given the *names* of people by their ids; the path alone, if it names none."""
-    people = talkers(flow)
+    people = people_of(flow)
     if not names.keys() & people:
         return flow
     return f"{' and '.join(names.get(id_) or f'user {id_}' for id_ in people)} ({flow})"
-
-
-def talkers(flow: str) -> list[str]:
-    """The ids of the people in *flow*, if it is a private conversation."""
-    return flow.split("/")[1:] if is_private(flow) else []

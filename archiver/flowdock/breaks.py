@@ -12,9 +12,7 @@ def why_broken(error: BaseException) -> str:
         return "no answer"
     if isinstance(error, aiohttp.ClientPayloadError):
         return "cut"
-    if told := why_unconnected(error):
-        return f"no connection: {told}"
-    return f"cut: {type(error).__name__}"
+    return reason_of(error) if why_unconnected(error) else f"cut: {type(error).__name__}"
 
 
 def reason_of(error: BaseException) -> str:

@@ -42,6 +42,8 @@ READ_ONLY = "25006"
 LIMITED = "53400"
 """A limit set for the session was reached, such as ``temp_file_limit``; a new session may have
 other settings."""
+LOCK_NOT_AVAILABLE = "55P03"
+"""Another transaction held a lock for longer than `lock_timeout`."""
 FORBIDDEN = "42501"
 """The role lacks the privilege."""
 CANCELED = "57014"

@@ -23,10 +23,9 @@ from sqlalchemy.util import await_only
 from archiver.errors import ArchiverError
 from archiver.store import granting, search_parts
 from archiver.store.connection import Engine, Transaction
-from archiver.store.engine import sqlstate
+from archiver.store.engine import LOCK_NOT_AVAILABLE, sqlstate
 from archiver.store.revision import current, latest, migrations, refuse_newer
 from archiver.store.schema import SCHEMA
-from archiver.store.search_parts import LOCK_NOT_AVAILABLE
 from archiver.store.sessions import OURS, is_pooled
 
 log = logging.getLogger(__name__)

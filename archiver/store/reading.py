@@ -14,7 +14,7 @@ from sqlalchemy import RowMapping, text
 
 from archiver.store import files
 from archiver.store.connection import Transaction
-from archiver.store.missing import FOUND_EMPTY, untold
+from archiver.store.missing import FOUND_EMPTY, untold, why_unread
 from archiver.store.surveying import LAG, PROOF
 
 STRETCHES = 16
@@ -63,6 +63,11 @@ class FlowReport(Struct, frozen=True, kw_only=True):
     """Why nobody knows what is new in the flow; None if that is known."""
     last_error: str | None
     """Why the newest request for a page failed; None if it did not."""
+
+    @property
+    def not_read(self) -> str | None:
+        """Why the flow's gaps stay, since no account can read it; None if they do not."""
+        return why_unread(self.joined, self.disabled) if self.gaps else None
 
 
 class Totals(Struct, frozen=True, kw_only=True):

@@ -9,11 +9,9 @@ import logging
 from sqlalchemy import text
 
 from archiver.store.connection import Transaction
-from archiver.store.engine import DatabaseError, first_line, sqlstate
+from archiver.store.engine import LOCK_NOT_AVAILABLE, DatabaseError, first_line, sqlstate
 
 log = logging.getLogger(__name__)
-
-LOCK_NOT_AVAILABLE = "55P03"
 
 
 async def is_missing(tx: Transaction) -> bool:
