@@ -21,6 +21,7 @@ from archiver.flowdock.decode import decode
 from archiver.flowdock.framing import EventStreamFramer
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Arrival, Batch
+from archiver.memory import collect_rarely
 from archiver.store import directory
 from archiver.store.connection import Engine
 from archiver.store.engine import create_engine, transaction
@@ -49,12 +50,11 @@ def run(lab: Lab, options: Options) -> Iterator[Figure]:
     frames = [(one.flow, one.frame) for one in sent]
     told = traffic.as_event_stream(sent)
     stages: dict[str, list[float]] = {}
+    collect_rarely()
     with lab.feeder() as feeder:
         for _ in range(options.runs(3)):
             decoded, server, ours = written(lab, sent)
-            folded = timed(lambda: decoding.decode_and_fold(frames)) - timed(
-                lambda: [decode(frame) for _, frame in frames]
-            )
+            folded = decoding.time_fold(frames)
             for name, seconds in {
                 "socket": socket(feeder, count),
                 "framing": timed(lambda: framed(told)),

@@ -12,7 +12,7 @@ from time import process_time
 
 import msgspec
 
-from archiver.domain.events import Event
+from archiver.domain.events import Decoded, Event
 from archiver.domain.facts import Fact, Showing, target
 from archiver.flowdock.decode import decode
 from archiver.flowdock.envelope import Envelope
@@ -65,23 +65,38 @@ def parse(frames: Frames) -> None:
 
 def decode_and_fold(frames: Frames) -> int:
     """Make messages of *frames*, as the writer does with those that are new; returns how many."""
-    made = 0
+    return sum(fold(decode_batch(batch)) for batch in batches(frames))
+
+
+def time_fold(frames: Frames) -> float:
+    """How many seconds of processor time `decode_and_fold` spends on folding."""
+    seconds = 0.0
     for batch in batches(frames):
-        facts: dict[Key, list[Fact]] = {}
-        for flow_key, frame in batch:
-            event = decode(frame)
-            if isinstance(event, Event) and (
-                fact := fact_of(event, position=event.id, shown_at=None)
-            ):
-                about_id = event.id if isinstance(fact, Showing) else target(fact)
-                facts.setdefault((flow_key, about_id), []).append(fact)
-        histories: dict[Key, History] = {}
-        held: dict[Key, Held] = {}
-        for key, about in facts.items():
-            if shows(about):
-                held[key] = replayed(key, about, histories)
-        made += len(held)
-    return made
+        events = decode_batch(batch)
+        began = process_time()
+        fold(events)
+        seconds += process_time() - began
+    return seconds
+
+
+def decode_batch(batch: Frames) -> list[tuple[int, Decoded]]:
+    """What *batch* says, each with its flow."""
+    return [(flow_key, decode(frame)) for flow_key, frame in batch]
+
+
+def fold(events: Sequence[tuple[int, Decoded]]) -> int:
+    """Make messages of *events*; returns how many."""
+    facts: dict[Key, list[Fact]] = {}
+    for flow_key, event in events:
+        if isinstance(event, Event) and (fact := fact_of(event, position=event.id, shown_at=None)):
+            about_id = event.id if isinstance(fact, Showing) else target(fact)
+            facts.setdefault((flow_key, about_id), []).append(fact)
+    histories: dict[Key, History] = {}
+    held: dict[Key, Held] = {}
+    for key, about in facts.items():
+        if shows(about):
+            held[key] = replayed(key, about, histories)
+    return len(held)
 
 
 def timed(work: Callable[[Frames], object], frames: Frames) -> float:

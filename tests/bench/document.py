@@ -77,7 +77,7 @@ def _profile(hot: Sequence[Hot]) -> str:
     lines = [f"| {one.share * 100:.1f} % | `{one.function}` |" for one in hot]
     return (
         "## The hot path\n\nThe ten functions that take the most time of their own, of decoding "
-        "and writing 20,000 events in batches of 4,000; waiting for the server is left out.\n\n"
+        "and writing 20,000 events\nin batches of 4,000; waiting for the server is left out.\n\n"
         "| share | function |\n|---|---|\n" + "\n".join(lines)
     )
 
