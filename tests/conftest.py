@@ -45,8 +45,10 @@ for name in os.environ.keys() - MEANT:
 os.environ |= {"TZ": "UTC", "TERM": "xterm"}
 time.tzset()
 
-# A shell makes background jobs ignore SIGINT, and the programs that a test starts would inherit it.
+# A shell makes background jobs ignore SIGINT, and nohup makes them ignore SIGHUP; the programs
+# that a test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # On a busy machine, deadlines for single examples fail at random; hanging tests time out anyway.
 hypothesis.settings.register_profile("patient", deadline=None)

@@ -319,8 +319,9 @@ def test_a_query_that_comes_to_a_limit_is_refused_for_that(
 ) -> None:
     admin.execute(f"ALTER DATABASE {admin.info.dbname} SET temp_file_limit = 0")
     told = archiver("sql", MUCH, ARCHIVER_DATABASE_URL=database_url)
-    why = 'archiver: error: temporary file size exceeds "temp_file_limit" (0kB)\n'
-    assert (told.returncode, told.stdout, told.stderr) == (2, "", why)
+    assert (told.returncode, told.stdout) == (2, "")
+    why = told.stderr.replace('"', "")  # which PostgreSQL 15 does not write here
+    assert why == "archiver: error: temporary file size exceeds temp_file_limit (0kB)\n"
 
 
 @pytest.mark.parametrize(

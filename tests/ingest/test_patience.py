@@ -48,5 +48,6 @@ async def test_a_limit_that_is_raised_for_new_sessions_is_come_to_no_more(
             await asyncio.sleep(0.01)
         admin.execute(f"{alter} RESET temp_file_limit")
         assert await working == 300_000
-    why = 'temporary file size exceeds "temp_file_limit" (0kB)'
-    assert {one.__dict__["reason"] for one in caplog.records} == {why}
+    # PostgreSQL 15 writes no quotation marks here.
+    reasons = {one.__dict__["reason"].replace('"', "") for one in caplog.records}
+    assert reasons == {"temporary file size exceeds temp_file_limit (0kB)"}
