@@ -490,6 +490,29 @@ async def test_what_an_edit_did_that_cannot_be_read_is_found(flowdock, archive):
     assert len(archive.query("SELECT reason FROM archive.rejects")) == 1
 
 
+async def test_newlines_in_messages_are_taken_as_they_come(flowdock, archive):
+    """They "may occur in messages", says the streaming documentation."""
+    flow, world = first_flow(flowdock), flowdock.world
+    message = world.post(flow, flowdock.me, "one line")
+    edit = (
+        f'{{\n"event":"message-edit","id":{flow.timeline.head + 1},"flow":"{flow.id}",\n"sent":'
+        f'{world.clock()},"content":{{"message":{message.id},"updated_content":"two\nlines"}}}}'
+    )
+    stream = StreamSettings(format="json")
+    async with archiving(settings_for(flowdock, archive.url, stream=stream)):
+        await archive.completed()
+        await flowdock.connected()
+        flow.timeline.head += 1
+        with world.unheard():
+            world.edit(flow, message.id, "two\nlines")
+        world.inject(flow, edit.encode())
+        revisions = "SELECT content FROM archive.revisions WHERE message_id = %s ORDER BY revision"
+        await until(lambda: len(archive.query(revisions, message.id)) > 1)
+
+    assert archive.query(revisions, message.id) == [("one line",), ("two\nlines",)]
+    assert archive.query("SELECT reason FROM archive.rejects") == []
+
+
 async def test_a_connection_that_is_cut_anywhere_loses_nothing(flowdock, archive):
     kinds: list[Kind] = ["cut", "cut_inside_character", "cut", "repeat"]
     for at, kind in enumerate(kinds):

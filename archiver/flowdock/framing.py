@@ -6,10 +6,15 @@ since a chunk may end in the middle of a character. The buffer for an unfinished
 frame longer than the limit is truncated.
 """
 
+import re
+
+from archiver.flowdock.envelope import without_escapes
+
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 MAX_EVENT_ID_BYTES = 1024
 _BOM = b"\xef\xbb\xbf"
 _FIELD_BYTES = len(b"data: ")
+_STRING = re.compile(rb'"[^"]*+"')
 
 
 class _Unfinished:
@@ -194,3 +199,23 @@ class EventStreamFramer:
             return b""
         self._start = None
         return start.removeprefix(_BOM)
+
+
+def escape_newlines(frame: bytes) -> bytes:
+    """Return the object *frame* with each newline in a string escaped, as JSON demands.
+
+    Newlines "may occur in messages" (streaming documentation). Those between the parts of an object
+    are JSON, and stay. What does not look like an object stays as it came.
+    """
+    if b"\n" not in frame or not (frame.startswith(b"{") and frame.endswith(b"}")):
+        return frame
+    masked = without_escapes(frame)
+    if b"\\\n" in masked:  # a backslash before a newline: nobody knows what was meant
+        return frame
+    escaped, at = bytearray(), 0
+    for string in _STRING.finditer(masked):
+        start, end = string.span()
+        if masked.find(b"\n", start, end) >= 0:
+            escaped += frame[at:start] + frame[start:end].replace(b"\n", b"\\n")
+            at = end
+    return bytes(escaped + frame[at:])

@@ -26,7 +26,12 @@ from yarl import URL
 
 from archiver.flowdock.breaks import why_broken
 from archiver.flowdock.clock import made_at
-from archiver.flowdock.framing import MAX_FRAME_BYTES, EventStreamFramer, JsonFramer
+from archiver.flowdock.framing import (
+    MAX_FRAME_BYTES,
+    EventStreamFramer,
+    JsonFramer,
+    escape_newlines,
+)
 from archiver.flowdock.redaction import redact_all
 from archiver.flowdock.refusals import HeadTooLong, Redirected, ShardRefused, TokenRefused
 from archiver.flowdock.retry import (
@@ -212,6 +217,7 @@ class _Stream:
             before = framer.truncated
             if frames := framer.feed(received):
                 cut = framer.truncated - before
+                frames = [escape_newlines(frame) for frame in frames]
                 yield Frames(frames=redact_all(frames), received_at=self._clock(), truncated=cut)
                 if isinstance(framer, EventStreamFramer):
                     self._last_event_id = _sendable(framer.last_event_id)

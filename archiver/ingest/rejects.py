@@ -16,6 +16,7 @@ from archiver.domain.events import Event, Happening, Rejected, Signal
 from archiver.domain.model import EventId, id_of_old, private_path
 from archiver.domain.proportion import OUT_OF_PROPORTION, is_far_beyond
 from archiver.flowdock.decode import decode, decode_listed
+from archiver.flowdock.framing import escape_newlines
 from archiver.ingest.apply import write
 from archiver.ingest.batch import Arrival, Batch
 from archiver.ingest.names import is_another
@@ -92,7 +93,8 @@ async def _place(tx: Transaction, reject: Kept | None, *, now: datetime) -> Arri
     names = await _flow_names(tx)
     was_listed = reject.origin.startswith(LISTINGS)
     was_imported = reject.origin.startswith(IMPORT)
-    decoded = decode_listed(reject.raw) if was_listed else decode(reject.raw)
+    frame = escape_newlines(reject.raw)
+    decoded = decode_listed(frame) if was_listed else decode(frame)
     if isinstance(decoded, Rejected):
         raise _Unplaced(decoded.reason)
     flow_key: int | None
@@ -101,7 +103,7 @@ async def _place(tx: Transaction, reject: Kept | None, *, now: datetime) -> Arri
     else:
         flow_key = await _flow_told(tx, decoded, names, now=now)
     arrival = Arrival(
-        frame=reject.raw,
+        frame=frame,
         decoded=decoded,
         flow_key=flow_key,
         witness="import" if was_imported else "list" if was_listed else "stream",

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.flowdock.framing import EventStreamFramer, JsonFramer
+from archiver.flowdock.framing import EventStreamFramer, JsonFramer, escape_newlines
 
 Framer = JsonFramer | EventStreamFramer
 FRAMERS: list[type[Framer]] = [JsonFramer, EventStreamFramer]
@@ -205,3 +205,28 @@ def test_a_large_frame_in_tiny_chunks_takes_linear_time(framer: Any, start: Any,
 
     seconds(100_000)
     assert seconds(4_000_000) < 40 * max(seconds(400_000), 0.005)
+
+
+newlines = st.text(st.sampled_from(["\n", "\\", '"', "{", "é", "n"]))
+
+
+@given(st.dictionaries(newlines, newlines | st.lists(newlines)), st.sampled_from([None, 1]))
+def test_newlines_within_strings_are_escaped_and_mean_the_same(value: Any, indent: Any) -> None:
+    meant = json.dumps(value, ensure_ascii=False, indent=indent).encode()
+    sent = meant.replace(b"\\\\", b"\0").replace(b"\\n", b"\n").replace(b"\0", b"\\\\")
+
+    assert escape_newlines(sent) == meant
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b'<a title="a\nb">',
+        b'{"content":"a\nb',
+        b'{"content":"a\\\nb"}',
+        b'{\n"content":"a"\n}',
+        b"\n",
+    ],
+)
+def test_what_is_no_object_with_newlines_in_strings_stays_as_it_came(frame: bytes) -> None:
+    assert escape_newlines(frame) == frame

@@ -178,3 +178,20 @@ async def test_a_position_is_that_of_the_last_page_that_may_have_shown_it(databa
         async with transaction(engine) as tx:
             await coverage.advance(tx, {}, pages=rows, now=NOW)
             assert await rejecting.listed_as_of(tx, flow_key, 5, at=NOW) == 8
+
+
+async def test_newlines_of_a_stream_that_an_earlier_release_refused_are_placed(database_url):
+    async with connect(database_url) as engine:
+        await new_flow(engine)
+        raw = frame(5, content="two lines").replace(b"two lines", b"two\nlines")
+        with psycopg.connect(database_url) as db:
+            db.execute("UPDATE store.flows SET path = 'acme/main', flow_id = 'f'")
+            db.execute(
+                "INSERT INTO store.rejects (received_at, origin, reason, raw, digest)"
+                " VALUES (%s, 'default 1', 'not JSON', %s, gen_random_uuid())",
+                [NOW, raw],
+            )
+        ((reject,),) = query(database_url, "SELECT id FROM archive.rejects")
+        placed = await rejects.retry(engine, reject, now=NOW)
+    assert (placed.reason, placed.event_id) == (None, 5)
+    assert query(database_url, "SELECT content FROM archive.messages") == [("two\nlines",)]
