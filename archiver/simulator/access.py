@@ -177,6 +177,8 @@ async def parameters(request: web.Request) -> dict[str, Any]:
 async def _body(request: web.Request) -> dict[str, Any]:
     if request.content_type in FORMS:
         return dict(await request.post())
+    if request.content_type != "application/json":  # it "must be defined" (docs/rest, "Headers")
+        raise Refused(400, "Content-Type must be application/json or that of a form")
     body = json.loads(await request.read() or b"{}")
     if not isinstance(body, dict):
         raise Refused(400, "a JSON object is expected")

@@ -47,6 +47,16 @@ async def test_a_body_that_cannot_be_read_is_refused(api, kind, body):
     assert (status, told.keys()) == (400, {"message"})
 
 
+@pytest.mark.parametrize("headers", [{}, {"Content-Type": "text/plain"}])
+async def test_a_body_whose_type_is_not_said_is_refused(api, headers):
+    skipped = [] if headers else ["Content-Type"]
+    before = await api.get(MESSAGES)
+    options = {"data": json.dumps(MESSAGE).encode(), "headers": headers}
+    status, _, told = await api("POST", MESSAGES, skip_auto_headers=skipped, **options)
+    assert (status, told.keys()) == (400, {"message"})
+    assert await api.get(MESSAGES) == before
+
+
 async def test_a_body_that_is_not_compressed_as_it_says_is_refused(api):
     headers = {"Content-Type": JSON, "Content-Encoding": "gzip"}
     status, _, told = await api("POST", MESSAGES, data=b"{}", headers=headers)
