@@ -26,6 +26,7 @@ class Connection:
         flows: Iterable[Flow],
         private: bool,
         presence: bool,
+        active: str,
         event_stream: bool,
     ) -> None:
         self.path = path
@@ -33,6 +34,7 @@ class Connection:
         self.flows = frozenset(flow.id for flow in flows)
         self.private = private
         self.presence = presence
+        self.active = active
         self.event_stream = event_stream
         self.transport: asyncio.BaseTransport | None = None
         self.queue: deque[bytes] = deque()

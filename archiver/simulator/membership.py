@@ -7,6 +7,10 @@ from archiver.simulator import wire
 from archiver.simulator.entities import Flow, Message, Organization, User
 from archiver.simulator.world import World
 
+OFFLINE = 0
+STATES = {"true": 2_000_000, "idle": 1_000_000}
+"""By the parameter ``active`` of a stream: the state in which it shows its user."""
+
 
 def found(world: World, organization: Organization, name: str, founder: User) -> Flow:
     """Create a flow with one member; its address is made from its name."""
@@ -78,7 +82,7 @@ def change_user(world: World, user: User, **changes: Any) -> None:
 
 
 def show_presence(world: World, user: User, state: int) -> None:
-    """Send a state to streams with ``presence=1``: 0 offline, 1000000 idle, 2000000 active."""
+    """Send a state, `OFFLINE` or one of `STATES`, to streams with ``presence=1``."""
     content = {"user_id": user.id, "state": state, "updated_at": wire.iso(world.clock())}
     body = {"event": "presence", "content": content, "user_id": user.id}
     world.log.publish(wire.encode(body), flow=None, presence=True)

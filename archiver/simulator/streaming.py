@@ -6,7 +6,7 @@ from collections import deque
 
 from aiohttp import web
 
-from archiver.simulator.access import WORLD, Refused, asker, is_true, readable_flow
+from archiver.simulator.access import Refused, asker, is_true, readable_flow
 from archiver.simulator.connection import (
     Connection,
     drop,
@@ -15,8 +15,10 @@ from archiver.simulator.connection import (
     keepalive,
     next_frames,
 )
+from archiver.simulator.entities import User
 from archiver.simulator.faults import Fault
 from archiver.simulator.log import Published, StreamLog, cursor_of
+from archiver.simulator.membership import OFFLINE, STATES, show_presence
 from archiver.simulator.schedule import KEEPALIVES, Faults
 from archiver.simulator.world import World
 
@@ -73,6 +75,7 @@ class Streams:
         self._keepalive_seconds = keepalive_seconds
         self._max_lag_bytes = max_lag_bytes
         self._replays = replays
+        self._world = world
         self._directory = world.directory
         self._log: StreamLog = world.log
         world.log.listeners.append(self._deliver)
@@ -108,6 +111,7 @@ class Streams:
         self._follow(connection)
         try:
             self._replay(request, connection)
+            self._show(connection)
             await response.write(keepalive(connection))
             await self._write(connection, response)
         except ConnectionError:
@@ -132,6 +136,7 @@ class Streams:
             flows=[readable_flow(request, name) for name in named],
             private=private,
             presence=is_true(query.get("presence")),
+            active=query.get("active", ""),
             event_stream="text/event-stream" in kind,
         )
 
@@ -143,13 +148,23 @@ class Streams:
             for event in self._log.since(max(0, cursor + shift)):
                 if connection.concerns(event):
                     connection.offer(event)
-        if request.query.get("active") in {"true", "idle"}:
-            world = request.app[WORLD]
-            now = world.clock()
-            seen = {"last_activity": now} if request.query["active"] == "true" else {}
-            for flow in connection.flows:
-                world.signal(world.directory.flow(flow), connection.user, "activity.user", seen,
-                             persist=False)  # fmt: skip
+
+    def _show(self, connection: Connection) -> None:
+        """Show the user as active or idle, as the parameter ``active`` says (docs/streaming)."""
+        state, user, world = STATES.get(connection.active), connection.user, self._world
+        if state is None:
+            return
+        seen = {}
+        if connection.active == "true":
+            seen["last_activity"] = user.last_activity = world.clock()
+        for flow in connection.flows:
+            world.signal(world.directory.flow(flow), user, "activity.user", seen, persist=False)
+        show_presence(world, user, state)
+
+    def _hide(self, user: User) -> None:
+        """Show *user* as offline, unless another stream of theirs is active or idle."""
+        if not any(each.user is user and each.active in STATES for each in self.connections):
+            show_presence(self._world, user, OFFLINE)
 
     async def _write(self, connection: Connection, response: web.StreamResponse) -> None:
         while True:
@@ -222,8 +237,12 @@ class Streams:
             self._elsewhere.add(connection)
 
     def _leave(self, connection: Connection) -> None:
+        if connection not in self.connections:
+            return
         self.connections.discard(connection)
         self._elsewhere.discard(connection)
         self._faults.forget(connection)
         for flow in connection.flows:
             self._by_flow[flow].discard(connection)
+        if connection.active in STATES:
+            self._hide(connection.user)

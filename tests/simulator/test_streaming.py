@@ -206,6 +206,43 @@ async def test_presence_comes_to_who_asks_for_it(flowdock, connect):
     assert event.keys() == {"event", "content", "user_id"}
 
 
+@pytest.mark.parametrize(("active", "state"), [("true", 2000000), ("idle", 1000000)])
+async def test_a_stream_shows_its_user_until_the_last_of_them_ends(
+    flowdock, connect, active, state
+):
+    mine, user = flowdock.me, flowdock.world.users[1]
+    watching = await connect("/flows?user=1&presence=1", user=mine)
+    await watching.read_head()
+    shown = []
+    for path in (f"/flows?user=1&active={active}", "/flows?user=1&active=idle", "/flows?user=1"):
+        shown.append(await connect(path, user=user))
+        await shown[-1].read_head()
+        await flowdock.connected(1 + len(shown))
+    for stream in shown:
+        stream.writer.transport.abort()
+    told = objects(await watching.until(whole(3)))
+
+    states = [(event["user_id"], event["content"]["state"]) for event in told]
+    assert states == [(user.id, state), (user.id, 1000000), (user.id, 0)]
+
+
+async def test_only_an_active_stream_is_activity_of_its_user(flowdock, connect, api):
+    async def last_activity() -> Any:
+        users = (await api.get("/flows/acme/main"))["users"]
+        return next(user["last_activity"] for user in users if user["id"] == flowdock.me.id)
+
+    before = await last_activity()
+    for number, query in enumerate(("", "&active=idle"), start=1):
+        stream = await connect(f"/flows?filter=acme/main{query}")
+        await stream.read_head()
+        await flowdock.connected(number)
+        assert await last_activity() == before
+    stream = await connect("/flows?filter=acme/main&active=true")
+    await stream.read_head()
+    await flowdock.connected(3)
+    assert (await last_activity() or 0) > (before or 0)
+
+
 async def test_joining_a_flow_is_told_to_the_own_stream_without_an_id(flowdock, connect):
     acme = flowdock.world.directory.organizations["acme"]
     stream = await connect("/flows?user=1")
