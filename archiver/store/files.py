@@ -225,13 +225,19 @@ async def content(tx: Transaction, sha256: str) -> AsyncGenerator[bytes]:
 async def keep(tx: Transaction, one: DueFile, content: IO[bytes], *, sha256: str) -> None:
     """Keep the contents of a file: all of *content*, of which *sha256* is the digest.
 
+    If the file is no longer wanted, since its row was erased or it is kept already, nothing is.
+
     Raises:
         NoRoom: the disk of the database is too full.
     """
     size = content.seek(0, 2)
     content.seek(0)
-    await take_in(tx, content, sha256=sha256, size_bytes=size)
-    await tx.execute(_at(one).values(sha256=sha256, error=None))
+    named = _at(one).values(sha256=sha256, error=None).returning(attached.c.path)
+    async with tx.begin_nested() as taken:
+        await take_in(tx, content, sha256=sha256, size_bytes=size)
+        # Only now, since whoever writes a message that names the file waits for this row.
+        if (await tx.execute(named)).first() is None:
+            await taken.rollback()
 
 
 async def take_in(tx: Transaction, content: IO[bytes], *, sha256: str, size_bytes: int) -> None:

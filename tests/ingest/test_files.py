@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import psycopg
 import pytest
+from sqlalchemy import text
 from typing_extensions import override
 
 from archiver import daemon
@@ -517,6 +518,21 @@ async def test_a_file_that_is_named_again_stays_kept(flowdock, asked, database_u
     again = frame(900, attachments=[{"path": path, "file_name": "again", "file_size": 2}])
     await apply(source.engine, Batch(now=NOW, arrivals=[streamed(again, flow_key)]))
     assert [row[1] for row in query(database_url, NAMED)] == [hashlib.sha256(b"x").hexdigest()] * 2
+
+
+async def test_a_file_that_was_erased_while_it_was_fetched_is_not_kept(
+    flowdock, asked, database_url
+):
+    source, _ = asked
+    upload(flowdock, b"x")
+    await archive(source)
+    async with transaction(source.engine) as tx:
+        [one] = await files.due(tx, source.paths, most=9)
+    async with transaction(source.engine) as tx:
+        await tx.execute(text("DELETE FROM store.attached"))
+    async with transaction(source.engine) as tx:
+        await files.keep(tx, one, BytesIO(b"x"), sha256=hashlib.sha256(b"x").hexdigest())
+    assert query(database_url, KEPT) == []
 
 
 @pytest.mark.parametrize(("size", "is_given"), [(LARGEST, True), (LARGEST + 1, False)])
