@@ -1,7 +1,7 @@
 """An explanation of one id, for people."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -32,6 +32,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
     forms: Sequence[Form]
     altered: Sequence[int]
     """The numbers of the forms whose payload is not what was received."""
+    erased: Sequence[int]
+    """The numbers of the forms from which the owner of the database erased words, or all."""
     message: Fields | None
     revisions: Sequence[Fields]
     tags: Sequence[TagStep]
@@ -49,7 +51,7 @@ def describe(found: Explanation) -> None:
     proof = _proof(found.proof, found.id, is_held=is_held, unread=found.not_read)
     _section(title, [*proof, *unheard])
     for form in found.forms:
-        _section(f"form {form.form}, by {_way(form)}", _form(form, found.altered))
+        _section(f"form {form.form}, by {_way(form)}", _form(form, found))
     _section("message now", _fields(found.message, left_out={"flow", "id"}))
     _section("revisions", map(_revision, found.revisions))
     _section("tags", map(_tag_step, found.tags))
@@ -96,9 +98,11 @@ def _proof(proof: Proof, id_: int, *, is_held: bool, unread: str | None) -> Iter
         yield "it may have changed unnoticed, or in an unknown form, and will be listed again"
 
 
-def _form(form: Form, altered: Collection[int]) -> Iterator[str]:
-    if form.form in altered:
+def _form(form: Form, found: Explanation) -> Iterator[str]:
+    if form.form in found.altered:
         yield "altered in the database: this is not what was received"
+    if form.form in found.erased:
+        yield "erased by the owner of the database, in whole or in part: this is what is left"
     yield f"received {moment(form.received_at)}, when the newest id of the flow was {form.as_of}"
     if form.witness == "list":
         yield f"by {_page(form.page)}" if form.page else NOT_NOTED

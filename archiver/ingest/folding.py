@@ -188,10 +188,10 @@ def unaltered(entries: Iterable[Entry]) -> Iterator[Entry]:
     """Yield *entries*, and check each against its digest.
 
     Raises:
-        Corruption: one of them is not as it was received.
+        Corruption: one of them is neither as it was received nor as an erasure left it.
     """
     for entry in entries:
-        if not journal.is_as_received(entry):
+        if not journal.is_as_left(entry):
             raise alteration(entry.flow_key, entry.id)
         yield entry
 

@@ -166,9 +166,9 @@ async def _look_at_stretch(tx: Transaction, stretch: Stretch) -> _Look:
 
 
 def _alterations(entries: Iterable[Entry]) -> Iterator[Difference]:
-    """Yield those of *entries* that are not what was received."""
+    """Yield those of *entries* that are neither what was received nor what an erasure left."""
     for entry in entries:
-        if not journal.is_as_received(entry):
+        if not journal.is_as_left(entry):
             yield Difference(
                 table="journal",
                 id=str(entry.id),

@@ -9,7 +9,7 @@ how long the content of the form has been known.
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
@@ -172,6 +172,19 @@ def digest(payload: bytes) -> bytes:
 def is_as_received(entry: Entry) -> bool:
     """Tell whether the payload of *entry* still has the digest that was kept with it."""
     return digest(entry.payload.encode()) == entry.digest
+
+
+def is_as_left(entry: Entry) -> bool:
+    """Tell whether the payload of *entry* is as it was received, or as an erasure left it."""
+    return is_as_received(entry) or is_erased(entry)
+
+
+def is_erased(entry: Entry) -> bool:
+    """Tell whether words were erased from *entry* as ``docs/security.md`` describes.
+
+    The recipe leaves the SHA-256 of the payload as the digest, which PostgreSQL can compute.
+    """
+    return sha256(entry.payload.encode()).digest()[:16] == entry.digest
 
 
 async def known(tx: Transaction, keys: Iterable[Key]) -> dict[Key, list[KnownForm]]:
