@@ -197,9 +197,10 @@ async def transaction(engine: Engine) -> AsyncIterator[Transaction]:
     Whoever sends the first statement begins it, so that BEGIN costs no round trip of its own.
 
     If the task is cancelled inside the block, the block raises CancelledError, whatever error the
-    interrupted statement raised. Its connection is in an unknown state then, and is closed. So is a
-    connection that `carried` a large value, since it would never release the memory, and one whose
-    session is read-only or has reached a limit of its own.
+    interrupted statement raised. Its connection is in an unknown state then, and is closed; the
+    same holds if a signal interrupts the block. Also closed is a connection that `carried` a large
+    value, since it would never release the memory, and one whose session is read-only or has
+    reached a limit of its own.
     """
     task = asyncio.current_task()
     # May be above 0 already: a task group that failed while it was awaited leaves one (3.11).
@@ -221,8 +222,10 @@ async def transaction(engine: Engine) -> AsyncIterator[Transaction]:
             is_cancelled = isinstance(error, asyncio.CancelledError) or (
                 task is not None and task.cancelling() > cancellations
             )
+            # The handler of a signal may raise anywhere, also while a statement is under way.
+            is_interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
             # Settings of the database or role, as read-only or a limit, last as long as a session.
-            is_lost = is_cancelled or sqlstate(error) in {READ_ONLY, LIMITED}
+            is_lost = is_cancelled or is_interrupted or sqlstate(error) in {READ_ONLY, LIMITED}
             await asyncio.shield(_give_up(tx, is_lost=is_lost))
             if is_cancelled:
                 raise asyncio.CancelledError from None

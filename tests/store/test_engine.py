@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from archiver.embedded import run_server
 from archiver.errors import ArchiverError
 from archiver.store.address import DatabaseUnreachable, parsed
-from archiver.store.connection import Engine
+from archiver.store.connection import Engine, driver
 from archiver.store.engine import (
     DatabaseError,
     Fault,
@@ -168,6 +168,27 @@ async def test_who_is_cancelled_in_a_transaction_leaves_as_cancelled(engine, sta
             await task
     async with asyncio.timeout(10), transaction(engine) as tx:
         assert (await tx.execute(text("SELECT count(*) FROM store.signals"))).scalar() == 0
+
+
+@pytest.mark.parametrize("interruption", [SystemExit, KeyboardInterrupt])
+async def test_a_signal_that_interrupts_a_statement_ends_the_transaction_as_itself(
+    engine, interruption
+):
+    """The handler of SIGTERM may run while the task does, not only while it waits."""
+
+    async def work() -> None:
+        async with transaction(engine) as tx:
+            await tx.execute(text("SELECT 1"))
+            async with driver(tx) as connection:
+                connection.pgconn.send_query(b"SELECT pg_sleep(10)")
+            raise interruption
+
+    async with asyncio.timeout(5):
+        for _ in range(3):  # more often than the pool has connections
+            with pytest.raises(interruption):
+                await work()
+        async with transaction(engine) as tx:
+            assert (await tx.execute(text("SELECT 1"))).scalar() == 1
 
 
 async def test_who_was_cancelled_before_it_began_leaves_nothing_behind(engine, caplog):
