@@ -9,8 +9,9 @@ from urllib.parse import unquote, urlsplit
 from archiver.domain.model import Flow, User, UserId, private_path
 from archiver.flowdock.fields import read_flow, read_name, read_text, read_user
 
-_MISLEADING = frozenset("/\\,?#")
-"""Characters by which a name would change the meaning of a path or of a list of paths."""
+_UNUSABLE = frozenset("/\\,?#\0")
+"""Characters by which a name would change the meaning of a path or of a list of paths, and NUL,
+which Postgres cannot hold."""
 
 
 def flow_of(item: Any) -> Flow | None:
@@ -71,7 +72,7 @@ def _path_of(item: dict[str, Any]) -> str | None:
         (read_text(item.get("id")) or "").split("/"),
     )
     for segments in candidates:
-        names = [name for name in map(read_name, segments) if name and not _MISLEADING & {*name}]
+        names = [name for name in map(read_name, segments) if name and not _UNUSABLE & {*name}]
         if len(segments) == len(names) == 2 and not {".", ".."} & {*names}:
             return "/".join(names)
     return None

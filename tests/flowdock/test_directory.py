@@ -43,6 +43,7 @@ def test_nothing_that_is_listed_raises(item: Any) -> None:
         ({"id": "acme/main"}, "acme/main"),
         ({"url": "https://api.flowdock.com/flows/acme/a%2Fb"}, None),
         ({"url": "https://api.flowdock.com/flows/acme/a,b"}, None),
+        ({"url": "https://api.flowdock.com/flows/acme/a%00b"}, None),
         ({"url": "https://api.flowdock.com/flows/acme/.."}, None),
         ({}, None),
     ],
