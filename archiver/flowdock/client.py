@@ -21,6 +21,7 @@ from archiver.domain.model import Flow, User, UserId, is_private
 from archiver.flowdock.clock import made_at, since_boot
 from archiver.flowdock.directory import conversation_of, flow_of, user_of
 from archiver.flowdock.envelope import read_json
+from archiver.flowdock.fields import read_user
 from archiver.flowdock.pages import Page, split
 from archiver.flowdock.redaction import redact
 from archiver.flowdock.refusals import (
@@ -258,9 +259,9 @@ class Client:
         ) as response:
             status = response.status
             self._gate.answered(status)
-            told = response.headers.get("Flowdock-User", "")
-            if told.isascii() and told.isdigit():
-                self.user_id = UserId(told)
+            told = read_user(response.headers.get("Flowdock-User"))
+            if told and told.isascii() and told.isdigit():
+                self.user_id = told
             if status in {429, 503}:
                 self._hold(path, status, retry_after(response.headers, now=self._clock()) or 0.0)
             if status == 401:

@@ -19,6 +19,7 @@ from typing_extensions import override
 from archiver.domain.model import Flow, FlowId, User, UserId
 from archiver.flowdock.client import Client, Limits
 from archiver.flowdock.clock import since_boot
+from archiver.flowdock.envelope import MAX_NAME_LENGTH
 from archiver.flowdock.refusals import (
     AnswerTooLong,
     BadAnswer,
@@ -244,6 +245,18 @@ async def test_people_and_conversations_are_read(server: Any, make: Any) -> None
         Flow(id=FlowId("private/31/32"), path="private/31/32", name="@Bo")
     ]
     assert [request.path for request in server.requests] == ["/user", "/users", "/private"]
+
+
+async def test_an_answer_that_names_its_user_by_too_long_an_id_names_nobody(
+    server: Any, make: Any
+) -> None:
+    too_long = {"Flowdock-User": "3" * (MAX_NAME_LENGTH + 1)}  # no index can hold much more
+    server.reply(answer({"id": 31}), answer([{"id": 32}], headers=too_long))
+    client = make()
+
+    await client.me()
+    await client.users()
+    assert client.user_id == "31"
 
 
 async def test_a_message_is_shown_as_it_stands_or_is_none(server: Any, make: Any) -> None:
