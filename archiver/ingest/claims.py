@@ -12,6 +12,9 @@ opened again. The same holds for a change that does not say which message it is 
 A connection is known to bring all events only of the flows that it was opened for, and of private
 conversations. Whatever else it brings is kept, but proves nothing.
 
+What a connection proved last may be written after it has ended, and even after another daemon has
+opened a stream of the same flow. Nobody listened in between, so it is claimed and doubted at once.
+
 An event of an unknown kind is kept but left out of the claim: if it is a message, a listing shows
 it.
 
@@ -63,6 +66,8 @@ class Claims:
         self._settling_seconds = settling_seconds
         self._connections: dict[int, _Connection] = {}
         self._gained: dict[int, Ranges] = {}
+        self._ended: set[int] = set()
+        """Flows of which a connection has ended since the last `take`."""
         self._lacking: set[int] = set()
         """Flows of which something was not kept, and which `lacking` has not returned yet."""
         self._told_at: dict[int, float] = {}
@@ -86,7 +91,8 @@ class Claims:
                     anew |= item.flow_keys
                 case Ended():
                     self._settle(item.connection, now=item.at)
-                    self._connections.pop(item.connection, None)
+                    if ended := self._connections.pop(item.connection, None):
+                        self._ended |= ended.flow_keys | ended.flows.keys()
         return frozenset(anew)
 
     def lacking(self, *, now: float) -> frozenset[int]:
@@ -104,10 +110,15 @@ class Claims:
         for connection in self._connections:
             self._settle(connection, now=now)
         gains = {
-            flow_key: Standing(streamed=ranges, due=ranges.last)
+            flow_key: Standing(
+                streamed=ranges,
+                due=ranges.last,
+                doubted=ranges if flow_key in self._ended else Ranges(),
+            )
             for flow_key, ranges in self._gained.items()
         }
         self._gained.clear()
+        self._ended.clear()
         return gains
 
     def refuse(self, flow_keys: Iterable[int], *, now: float) -> None:

@@ -116,6 +116,7 @@ def merged(one: Batch, other: Batch) -> Batch:
             streamed=before.streamed | gain.streamed,
             listed=before.listed | gain.listed,
             due=max(before.due, gain.due),
+            doubted=before.doubted | gain.doubted,
         )
     return replace(
         one,

@@ -92,7 +92,7 @@ async def advance(
     now: datetime,
     commits: bool = False,
 ) -> None:
-    """Add *gains*, by flow key, to what is proven and due; what a gain leaves out stays as it is.
+    """Add *gains*, by flow key, to what is proven, due and doubted; all else stays as it is.
 
     Doubt about ids that were listed is lifted, unless a stream was opened since the request: the
     epoch of a gain is the one known when the request was sent. Ids that are *unsure* remain
@@ -107,6 +107,7 @@ async def advance(
             "assured": _written(gain.listed - unsure.get(flow_key, Ranges())),
             "due": min(gain.due, NEWEST_PROVABLE),
             "epoch": gain.epoch,
+            "doubted": _written(gain.doubted),
         }
         for flow_key, gain in gains.items()
     ]
@@ -227,13 +228,13 @@ _ADVANCE = f"""
         due = greatest(held.due, gain.due),
         due_at = CAST($2 AS timestamptz),
         doubted = CASE WHEN held.epoch = gain.epoch
-            THEN held.doubted - gain.assured ELSE held.doubted END,
+            THEN held.doubted - gain.assured ELSE held.doubted END + gain.doubted,
         assured_at = CASE WHEN held.epoch = gain.epoch AND held.assured_at IS NULL
             AND NOT isempty(held.doubted) AND isempty(held.doubted - gain.assured)
             THEN CAST($2 AS timestamptz) ELSE held.assured_at END
     FROM json_to_recordset(CAST($1 AS json)) AS gain (
         flow_key integer, streamed int8multirange, listed int8multirange,
-        assured int8multirange, due bigint, epoch integer)
+        assured int8multirange, due bigint, epoch integer, doubted int8multirange)
     WHERE held.flow_key = gain.flow_key
 """.encode()  # noqa: S608
 

@@ -14,7 +14,7 @@ from archiver.domain.model import FlowId, UserId
 from archiver.domain.proportion import FARTHEST_SIGNAL
 from archiver.flowdock.stream import Closed, Frames, Occurrence, Opened
 from archiver.ingest.heads import Heads
-from archiver.ingest.intake import Began, Came, Intake
+from archiver.ingest.intake import Began, Came, Ended, Intake
 from archiver.ingest.live import (
     CLAIM_SECONDS,
     Listener,
@@ -27,8 +27,9 @@ from archiver.ingest.live import (
 )
 from archiver.ingest.names import Names
 from archiver.ingest.tally import AccountTally, Link, Tally
+from archiver.store import coverage, doubts
 from archiver.store.connection import Engine
-from archiver.store.engine import DatabaseError, connect
+from archiver.store.engine import DatabaseError, connect, transaction
 from tests.ingest.arriving import (
     LONG_AGO,
     NOW,
@@ -184,6 +185,21 @@ async def test_what_a_refused_event_may_have_changed_is_doubted_though_nothing_c
             listing.execute("UPDATE store.ledger SET doubted = '{}'")
         writing.came(4, seconds_ago=0)
         await until(lambda: bool(query(writing.url, "SELECT FROM archive.doubts")))
+
+
+async def test_what_an_ended_stream_proved_is_doubted_where_another_daemon_listens_since(writing):
+    """Message 5 may have changed after the one stream ended and before the other was opened."""
+    flow = writing.flow_key
+    async with at_work(writing, batch_events=10), connect(writing.url) as another:
+        await until(lambda: query(writing.url, "SELECT max(epoch) FROM store.ledger") == [(1,)])
+        async with transaction(another) as tx:
+            await coverage.lock(tx, [flow])
+            writing.came(5, seconds_ago=50)
+            writing.intake.put_now(Ended(1, writing.clock()))
+            await until(lambda: waits_for_lock(writing.url))
+            await doubts.open_streams(tx, [flow])
+        await until(lambda: 5 in writing.claimed())
+    assert query(writing.url, "SELECT from_id, to_id FROM archive.doubts") == [(5, 5)]
 
 
 async def test_a_stream_that_does_not_open_is_told_with_its_address_and_a_time_to_read(
