@@ -123,7 +123,8 @@ class Continuity:
 
     def leave_out(self, id_: int, *, at: float) -> None:
         """Exclude *id_*, which arrived, from what is claimed."""
-        self._left_out.append((at, id_))
+        if self._first is None or id_ >= self._first:  # what is below is never claimed again
+            self._left_out.append((at, id_))
 
     def settled(self, *, before: float) -> Ranges:
         """The ids proven by arrivals up to *before*, without those that earlier calls returned."""

@@ -1,4 +1,5 @@
 import time
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -132,6 +133,23 @@ def test_what_is_left_out_before_the_claims_begin_is_not_claimed_by_what_is_olde
 
     continuity.arrived(9, at=11)
     assert continuity.settled(before=11) == Ranges(((5, 6), (8, 9)))
+
+
+def test_what_is_left_out_again_and_again_takes_no_memory():
+    """A service that repeats an event in a quiet flow must not fill the memory."""
+    continuity = Continuity(since=0)
+    continuity.arrived(5, at=1)
+    assert continuity.settled(before=1)
+    tracemalloc.start()
+    try:
+        for at in range(2, 2002):
+            continuity.arrived(5, at=at)
+            continuity.leave_out(5, at=at)
+            assert not continuity.settled(before=at - 1)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 20_000
 
 
 def test_a_head_settles_when_it_has_been_known_for_a_while():
