@@ -59,7 +59,7 @@ async def find_end(known: int, last: int, is_beyond: IsBeyond) -> int:
     logarithm of the distance.
 
     Raises:
-        EndUntold: something is listed even beyond *last*.
+        EndUnknown: something is listed even beyond *last*.
     """
     if not await is_beyond(known):
         return known
@@ -100,7 +100,7 @@ class Ends:
         Returns the id of the newest message that can be read; 0 if there is none.
 
         Raises:
-            EndUntold, EndElsewhere: nobody can tell how far the flow has come. And all that
+            EndUnknown, EndElsewhere: nobody can tell how far the flow has come. And all that
                 `Client.page` raises.
         """
         reading = await self._ask(flow_key, path, limit=1)
