@@ -1,5 +1,7 @@
 """The private server: every test runs a real one."""
 
+import asyncio
+import math
 import os
 import shutil
 import signal
@@ -14,11 +16,17 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from archiver.embedded import LOG_BYTES, Server, run_server
 from archiver.embedded.binaries import SYSTEM, choose_binaries
 from archiver.embedded.home import require_usable
 from archiver.errors import ArchiverError
+from archiver.store.connection import Engine, driver_of
+from archiver.store.engine import connect, transaction
+from archiver.store.sessions import check_history
+from tests.test_daemon import until
 
 RUN = """
 import pathlib, sys
@@ -235,6 +243,35 @@ def test_what_was_committed_survives_a_killed_postgres(home: Path) -> None:
     with run_server(home) as server:
         assert ask(server, "SELECT what FROM said") == ("committed",)
     assert "was interrupted" in (home / "postgres.log").read_text()
+
+
+def test_a_postgres_that_crashed_in_the_midst_of_writing_is_not_taken_for_an_earlier_one(
+    home: Path,
+) -> None:
+    """What it had in memory is gone, but nothing that was committed."""
+
+    async def go_on_after_the_crash() -> None:
+        async with connect(server.url) as engine:
+            with pytest.raises(OperationalError):
+                await crash_while_writing(engine)
+            await until(server.answers)
+            async with transaction(engine) as tx:
+                left = await tx.execute(text("SELECT count(*) FROM public.said"))
+                assert left.scalar_one() == 0
+
+    with run_server(home) as server:
+        asyncio.run(go_on_after_the_crash())
+
+
+async def crash_while_writing(engine: Engine) -> None:
+    """Kill the process of a session that has written, and that has seen how far the server came."""
+    history = engine.get_execution_options()["history"]
+    async with transaction(engine) as tx:
+        await tx.execute(text("INSERT INTO public.said SELECT generate_series(1, 9999)"))
+        history.looked_at = -math.inf
+        await check_history(tx, history)
+        os.kill(driver_of(tx).info.backend_pid, signal.SIGKILL)
+        await tx.execute(text("SELECT 1"))
 
 
 @pytest.mark.parametrize("content", ["", "12", "{pid}\n/elsewhere\n1\n5432\n/tmp\n\n1 1\n"])

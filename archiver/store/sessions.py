@@ -80,8 +80,8 @@ class Whereabouts(NamedTuple):
     tables: int | None
     """The OID of one of our tables; None before they are created."""
     position: int | None
-    """The position in the WAL: how much the server has ever written, which only grows. None on a
-    standby."""
+    """The position in the WAL: how much the server has ever brought to disk, which only grows. None
+    on a standby."""
 
 
 @dataclass(slots=True)
@@ -171,7 +171,7 @@ async def check_history(tx: Transaction, history: DatabaseHistory | None) -> Non
 
 
 # The timeline is the first eight digits of the name of a WAL file; the server and the database are
-# identified beside it.
+# identified beside it. What is flushed is the position: a crash loses what is only in memory.
 _MOMENT = """
     CASE WHEN NOT pg_is_in_recovery() THEN
         (SELECT system_identifier FROM pg_control_system()) || '/'
@@ -181,7 +181,7 @@ _MOMENT = """
     (SELECT CAST(c.oid AS bigint) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace
      WHERE nspname = 'store' AND relname = 'journal'),
     CASE WHEN NOT pg_is_in_recovery() THEN
-        CAST(pg_current_wal_insert_lsn() - '0/0' AS bigint)
+        CAST(pg_current_wal_flush_lsn() - '0/0' AS bigint)
     END
 """
 
