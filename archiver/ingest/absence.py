@@ -28,6 +28,9 @@ from datetime import datetime
 from functools import partial
 from itertools import groupby
 
+from msgspec.structs import replace
+
+from archiver.domain.coverage import Ranges
 from archiver.domain.events import Event, Happening, Rejected, Vanished
 from archiver.domain.model import EventId
 from archiver.flowdock.client import Client
@@ -44,6 +47,10 @@ log = logging.getLogger(__name__)
 
 MASS = 20
 """The most messages in a row that count as deleted by people; more are a bulk."""
+MOST_HELD = 100_000
+"""The most messages to compare with one page, since each takes memory for a while.
+
+The service may have removed millions, and then one empty page is about all of them."""
 MOST_SHOWN = 5
 """How many messages to request when one is enough: so many are rarely all deleted unheard."""
 
@@ -72,20 +79,25 @@ class Absence:
         self._belonging = belonging
         self._now = now
 
-    async def look_for(self, listing: Listing, reading: Reading) -> list[Arrival]:
+    async def look_for(self, listing: Listing, reading: Reading) -> tuple[Reading, list[Arrival]]:
         """Request each message that the archive holds in a page's proven range and the page lacks.
 
-        Returns what the service answered; an event that is not of this flow is rejected.
+        Returns *reading*, and what the service answered; an event that is not of this flow is
+        rejected. If the archive holds `MOST_HELD` messages in that range, only the part up to the
+        last of these stays proven, from the end that paging starts at; the rest is requested again.
 
         Raises:
             FlowRefused: the flow is lost. And all that `Client.page` and `Client.show` raise.
         """
         if not reading.proven:
-            return []
+            return reading, []
         path, flow_key, now = listing.page.path, listing.flow_key, self._now()
-        first, last = reading.proven.first, reading.proven.last
+        first, last, newest = reading.proven.first, reading.proven.last, listing.page.newest
         between = partial(places.between, flow_key=flow_key, first=first, last=last)
-        held = await when_possible(self._engine, between)
+        held = await when_possible(self._engine, partial(between, newest=newest, most=MOST_HELD))
+        if len(held) == MOST_HELD:
+            part = (held[0].id, last) if newest else (first, held[-1].id)
+            reading = replace(reading, proven=reading.proven & Ranges((part,)))
         unmissed = {*reading.ids, *(one.id for one in held if one.id not in reading.proven)}
         show, beside = partial(self._client.show, path), partial(self._beside, flow_key)
         absent, kept = await sort_out(held, unmissed, show=show, beside=beside)
@@ -100,7 +112,7 @@ class Absence:
         if any(isinstance(one.decoded, Vanished) for one in found):
             # A flow that is lost, or whose path is another flow's now, answers 404 as well.
             await self._belonging.require(self._client, flow_key, path)
-        return found
+        return reading, found
 
     async def _beside(
         self, flow_key: int, place: Place, older: bool, with_inbox: bool

@@ -33,7 +33,8 @@ class Reading(Struct, frozen=True, kw_only=True):
     """The range that it covers, proven or not; empty if it holds messages outside the request."""
     proven: Ranges
     trouble: str | None
-    """Why not all of `reach` is proven; None when it is, or when its range has an open end."""
+    """Why not all of `reach` is proven; None when it is, when its range has an open end, or when
+    the rest of it could not be checked at once, and only has to be requested again."""
 
     def unproven(self, trouble: str) -> "Reading":
         """The same reading, but nothing is proven, because of *trouble*."""

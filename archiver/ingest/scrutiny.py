@@ -53,7 +53,7 @@ class Scrutiny:
         reading = await self._order.hold(listing, reading)
         absent: list[Arrival] = []
         if not await self._is_vacant(flow_key, reading.proven, purpose):
-            absent = await self._absence.look_for(listing, reading)
+            reading, absent = await self._absence.look_for(listing, reading)
             told = await self._placed(flow_key, [*reading.arrivals, *absent])
             listed = len(reading.arrivals)
             reading, absent = replace(reading, arrivals=tuple(told[:listed])), told[listed:]

@@ -34,10 +34,18 @@ _PLACES = select(
 )
 
 
-async def between(tx: Transaction, flow_key: int, first: int, last: int) -> list[Place]:
-    """The messages held from *first* to *last*, in the order of ids."""
-    statement = _PLACES.where(messages.c.flow_key == flow_key, messages.c.id.between(first, last))
-    return [Place(*row) for row in await tx.execute(statement.order_by(messages.c.id))]
+async def between(
+    tx: Transaction, flow_key: int, first: int, last: int, *, newest: bool, most: int
+) -> list[Place]:
+    """The messages held from *first* to *last*, in the order of ids.
+
+    If there are more than *most*, the newest or the oldest of them, as *newest* says.
+    """
+    number = messages.c.id
+    statement = _PLACES.where(messages.c.flow_key == flow_key, number.between(first, last))
+    statement = statement.order_by(number.desc() if newest else number).limit(most)
+    held = [Place(*row) for row in await tx.execute(statement)]
+    return held[::-1] if newest else held
 
 
 async def occupied(

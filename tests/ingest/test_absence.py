@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from archiver.daemon import works
 from archiver.domain.coverage import Ranges
+from archiver.ingest import absence
 from archiver.ingest.absence import MASS, sort_out
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
@@ -196,6 +197,25 @@ async def test_what_another_flow_holds_is_neither_missed_nor_next_to_what_is(dat
         assert deleted(database_url) == {last}
         missed = "SELECT id FROM store.journal WHERE witness = 'show'"
         assert query(database_url, missed) == [(last,)]
+
+
+@pytest.mark.parametrize("newest", [True, False])
+async def test_an_empty_page_about_very_many_proves_them_part_by_part(
+    database_url, monkeypatch, newest
+):
+    """The service has removed nearly all, and the archive keeps it: that must fit into memory."""
+    monkeypatch.setattr(absence, "MOST_HELD", 25)
+    async with archived(database_url) as (flowdock, source, flow_key, ids):
+        for id_ in ids[:58]:
+            flowdock.world.flows[0].timeline.conceal(id_)
+        first, last, parts = 1, ids[57], []
+        while first <= last:
+            page = await source.ask(flow_key, first, last, newest=newest, purpose="audit")
+            assert page.trouble is None
+            parts.append(sum(id_ in page.proven for id_ in ids))
+            first, last = (first, page.proven.first - 1) if newest else (page.proven.last + 1, last)
+        assert parts == [25, 25, 8]
+        assert deleted(database_url) == set()
 
 
 HOLLOW = Fault(kind="hollow", on="rest", path="*/messages", frames=100)
