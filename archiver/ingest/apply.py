@@ -148,9 +148,9 @@ async def write(tx: Transaction, batch: Batch, *, commits: bool = False) -> Appl
         await asides.add_signals(tx, signals)
     if rejects:
         await asides.add_rejects(tx, rejects)
-    is_all = not (batch.gains or batch.opened or batch.pages or new.listed or new.unread)
-    changed = await change_messages(tx, new, commits=commits and is_all)
-    if not is_all:
+    is_last = not (batch.gains or batch.opened or batch.pages or new.listed or new.unread)
+    changed = await change_messages(tx, new, commits=commits and is_last)
+    if not is_last:
         await _prove(tx, batch, new, commits=commits)
     return Applied(
         events=len(new.entries),
@@ -168,9 +168,14 @@ async def _prove(tx: Transaction, batch: Batch, new: Novelty, *, commits: bool) 
     unsure = await _unsure(tx, batch.arrivals, new) if batch.gains else {}
     # Flows in which a listing shows a new event within a range that a stream claimed.
     contradicted = await coverage.claimed_by_stream(tx, new.listed) if new.listed else NONE
-    is_all = not (contradicted or batch.opened or new.unread)
+    is_last = not (contradicted or batch.opened or new.unread)
     await coverage.advance(
-        tx, batch.gains, unsure=unsure, pages=batch.pages, now=batch.now, commits=commits and is_all
+        tx,
+        batch.gains,
+        unsure=unsure,
+        pages=batch.pages,
+        now=batch.now,
+        commits=commits and is_last,
     )
     if contradicted:
         await _tell_contradicted(tx, contradicted)
@@ -200,7 +205,10 @@ async def _unsure(tx: Transaction, arrivals: Iterable[Arrival], new: Novelty) ->
         (arrival.flow_key, arrival.id): arrival.listed_as_of
         for arrival in arrivals
         if arrival.listed_as_of is not None and arrival.flow_key is not None and arrival.id
-        if not (isinstance(arrival.decoded, Event) and new.is_all((arrival.flow_key, arrival.id)))
+        if not (
+            isinstance(arrival.decoded, Event)
+            and new.knows_no_other_fact((arrival.flow_key, arrival.id))
+        )
     }
     if not listed:
         return {}

@@ -74,7 +74,7 @@ class Novelty:
     others: list[Arrival] = field(default_factory=list)
     """Signals and rejects, which do not go into the journal."""
 
-    def is_all(self, key: Key) -> bool:
+    def knows_no_other_fact(self, key: Key) -> bool:
         """Tell whether all that is known of a message is at most one fact, from this batch."""
         is_known = key in self.reached or self.before.marks[key[0]].may_change(key[1])
         return not is_known and len(self.facts.get(key, ())) <= 1
