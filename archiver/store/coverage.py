@@ -41,14 +41,15 @@ Purpose = Literal["backfill", "audit", "verify", "head"]
 
 
 class Standing(Struct, frozen=True, kw_only=True):
-    """What the ledger says of one flow."""
+    """What the ledger says of one flow; or, as a gain, what is to be added to that."""
 
     streamed: Ranges = Ranges()
     listed: Ranges = Ranges()
     due: int = 0
     """Ids up to this are old enough to be proven; 0 if none is, or no id of the flow is known."""
     epoch: int = 0
-    """How often a stream of the flow has been opened, by any daemon."""
+    """How often a stream of the flow has been opened, by any daemon. Of a gain: as known when the
+    page was requested; `listed` lifts doubts only if it still is the same."""
     doubted: Ranges = Ranges()
     """Ids whose messages may have changed while nobody listened, and were not listed since."""
 
