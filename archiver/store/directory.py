@@ -80,7 +80,7 @@ async def see_flows(tx: Transaction, listed: Sequence[Flow], *, now: datetime) -
     ]
     if rows:
         await tx.execute(statement, rows)
-    return await keys_of(tx, [flow.id for flow in listed])
+    return await complete_flows(tx, [flow.id for flow in listed])
 
 
 async def name_flows(
@@ -93,7 +93,7 @@ async def name_flows(
     ids = sorted(set(named))
     rows = [{"flow_id": id_, "path": id_, "first_seen_at": now} for id_ in ids]
     await tx.execute(insert(flows).on_conflict_do_nothing(), rows)
-    return await keys_of(tx, ids)
+    return await complete_flows(tx, ids)
 
 
 async def lose_flow(tx: Transaction, *, flow_key: int) -> None:
@@ -175,8 +175,8 @@ def set_aside(path: str, flow_id: str) -> str:
     return f"{path[:LONGEST_PATH]}@{flow_id}"
 
 
-async def keys_of(tx: Transaction, ids: Iterable[FlowId]) -> dict[FlowId, int]:
-    """The keys of those flows that have rows; creates the other rows that a new flow needs."""
+async def complete_flows(tx: Transaction, ids: Iterable[FlowId]) -> dict[FlowId, int]:
+    """Create the other rows that new flows need; returns the keys of those flows that have rows."""
     rows = await tx.execute(
         select(flows.c.flow_id, flows.c.flow_key).where(flows.c.flow_id.in_(ids))
     )

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from archiver.domain.model import FlowId, User
 from archiver.store.connection import Transaction
-from archiver.store.directory import as_rows, keys_of, set_aside
+from archiver.store.directory import as_rows, complete_flows, set_aside
 from archiver.store.schema import flows, users
 
 Text = Annotated[str, Meta(pattern=r"\A[^\0]*\Z")]
@@ -93,7 +93,7 @@ async def merge_flows(tx: Transaction, told: Sequence[KnownFlow]) -> dict[FlowId
         [asdict(replace(flow, path=paths[flow.flow_id])) for flow in told],
         settled=["path"],
     )
-    return await keys_of(tx, [flow.flow_id for flow in told])
+    return await complete_flows(tx, [flow.flow_id for flow in told])
 
 
 def _paths_wanted(
