@@ -7,7 +7,7 @@ flows are renamed, left and disabled, but their history stays.
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from archiver.domain.model import Flow, FlowId, User
@@ -28,8 +28,8 @@ async def flow_keys(tx: Transaction) -> dict[FlowId, int]:
 
 async def paths_of(tx: Transaction, keys: Iterable[int]) -> list[str]:
     """The paths of these flows, sorted."""
-    statement = select(flows.c.path).where(flows.c.flow_key.in_(keys)).order_by(flows.c.path)
-    return list(await tx.scalars(statement))
+    asked = flows.c.flow_key == func.any(bindparam("keys", list(keys)))
+    return list(await tx.scalars(select(flows.c.path).where(asked).order_by(flows.c.path)))
 
 
 async def flow_paths(tx: Transaction) -> dict[int, str]:
@@ -153,7 +153,9 @@ async def _settle_paths(tx: Transaction, listed: Sequence[Flow]) -> dict[FlowId,
     """
     paths = {flow.id: flow.path for flow in listed}
     theirs = {path: flow_id for flow_id, path in paths.items()}
-    asked = flows.c.path.in_(theirs) | flows.c.flow_id.in_(paths)
+    # As arrays: a statement has at most 65,535 parameters.
+    is_path = flows.c.path == func.any(bindparam("paths", list(theirs)))
+    asked = is_path | (flows.c.flow_id == func.any(bindparam("ids", list(paths))))
     known = (
         await tx.execute(select(flows.c.flow_id, flows.c.path, flows.c.joined).where(asked))
     ).all()
@@ -177,9 +179,8 @@ def set_aside(path: str, flow_id: str) -> str:
 
 async def complete_flows(tx: Transaction, ids: Iterable[FlowId]) -> dict[FlowId, int]:
     """Create the other rows that new flows need; returns the keys of those flows that have rows."""
-    rows = await tx.execute(
-        select(flows.c.flow_id, flows.c.flow_key).where(flows.c.flow_id.in_(ids))
-    )
+    asked = flows.c.flow_id == func.any(bindparam("ids", list(ids)))
+    rows = await tx.execute(select(flows.c.flow_id, flows.c.flow_key).where(asked))
     keys = {FlowId(flow_id): flow_key for flow_id, flow_key in rows}
     if keys:
         all_ = [{"flow_key": key} for key in sorted(keys.values())]

@@ -150,3 +150,12 @@ async def test_what_either_of_two_archives_knows_of_a_person_is_known(engine, da
             await importing.merge_users(tx, [one])
     seen = "SELECT nick, name, email, disabled FROM store.users"
     assert query(database_url, seen) == [("new", "Ann", "ann@example.com", True)]
+
+
+async def test_more_flows_may_be_listed_than_a_statement_has_parameters(engine):
+    listed = [flow(f"id{number}", f"acme/{number}") for number in range(2**15)]
+    keys = await see(engine, *listed)
+
+    assert len(keys) == len(listed)
+    async with transaction(engine) as tx:
+        assert len(await directory.paths_of(tx, range(2**16))) == len(listed)
