@@ -281,6 +281,19 @@ def test_a_stale_pid_file_does_not_stop_it(home: Path, content: str) -> None:
         assert server.answers()
 
 
+def test_a_server_that_names_no_socket_yet_is_waited_for(home: Path) -> None:
+    """The file with its pid has an empty line for the socket until the server has made it."""
+    file = home / "data/postmaster.pid"
+    with run_server(home) as server:
+        complete = file.read_text()
+        file.write_text(complete.replace(str(server.socket_dir), "", 1))
+        later = threading.Timer(0.3, file.write_text, [complete])
+        later.start()
+        with run_server(home) as shared:
+            assert shared == server
+        later.join()
+
+
 @pytest.mark.parametrize("content", ["", "{pid}\n{home}/data\n1\n5432\n{home}/run\n\n"])
 def test_a_stale_lock_of_the_socket_does_not_stop_it(home: Path, content: str) -> None:
     """Its process was killed, and another process has its id now."""

@@ -179,9 +179,10 @@ def _described(home: Path) -> Server | None:
     # Lines of postmaster.pid: pid, data directory, start time, port, socket directory, …
     try:
         pid, _, _, _, socket_dir, *_ = (home / "data/postmaster.pid").read_text().split("\n")
-        return Server(home=home, socket_dir=Path(socket_dir), pid=int(pid))
+        server = Server(home=home, socket_dir=Path(socket_dir), pid=int(pid))
     except (OSError, ValueError):
         return None
+    return server if socket_dir else None  # it is empty until the server has made its socket
 
 
 def _end_leftovers(home: Path) -> None:
