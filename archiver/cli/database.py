@@ -64,6 +64,8 @@ class Place:
     pool_size: int
     private: bool
     """Whether it is on a private server, which nobody else looks after."""
+    is_shared: bool = False
+    """Whether another command runs that server, and stops it when it ends."""
     answers: Callable[[], bool] = field(default=lambda: True, repr=False)
     """Tells whether a private server still answers; it blocks for a moment."""
 
@@ -91,6 +93,7 @@ def serve_database(settings: Settings, *, told_at: int = logging.DEBUG) -> Itera
             asking_url=server.url_of(DATABASE, user=ASKER),
             pool_size=database.pool_size,
             private=True,
+            is_shared=server.is_shared,
             answers=server.answers,
         )
 

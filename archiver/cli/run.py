@@ -26,6 +26,7 @@ from archiver.cli.database import (
     serve_database,
 )
 from archiver.cli.reload import reload_on_signal
+from archiver.errors import ArchiverError, leaves
 from archiver.observing.endpoints import serve
 from archiver.observing.health import Observed
 from archiver.observing.metrics import Metrics
@@ -94,18 +95,34 @@ def run(load: LoadSettings, number: int) -> None:
         os.environ.pop(name, None)
     notifier.starting()
     told_at = logging.INFO if number == FIRST else logging.DEBUG
-    with serve_database(settings, told_at=told_at) as place:
-        surroundings = Surroundings(
-            load=load,
-            settings=settings,
-            place=place,
-            notifier=notifier,
-            processes=processes,
-            early=early,
-        )
-        asyncio.run(_run(surroundings))
-        # Logged before a private database stops, which may take longer than we wait for it.
-        log.log(told_at, "stopped")
+    while True:
+        with serve_database(settings, told_at=told_at) as place:
+            surroundings = Surroundings(
+                load=load,
+                settings=settings,
+                place=place,
+                notifier=notifier,
+                processes=processes,
+                early=early,
+            )
+            if _archived(surroundings):
+                # Logged before a private database stops, which may take longer than we wait for it.
+                log.log(told_at, "stopped")
+                return
+        early = [*keep_hangups(), signal.SIGHUP]  # the settings may have changed since
+
+
+def _archived(given: Surroundings) -> bool:
+    """Archive until told to stop; False if the command that ran the private server has ended."""
+    try:
+        asyncio.run(_run(given))
+    except (ArchiverError, BaseExceptionGroup) as error:
+        is_told = all(isinstance(one, ArchiverError) for one in leaves(error))
+        if not is_told or not given.place.is_shared or given.place.answers():
+            raise
+        log.warning("the command that ran the private database has ended: starting it again")
+        return False
+    return True
 
 
 def keep_hangups() -> Sequence[int]:

@@ -82,6 +82,8 @@ class Server:
     home: Path
     socket_dir: Path
     pid: int
+    is_shared: bool = False
+    """Whether another process runs it, and stops it when it ends."""
 
     @property
     def url(self) -> str:
@@ -179,7 +181,7 @@ def _described(home: Path) -> Server | None:
     # Lines of postmaster.pid: pid, data directory, start time, port, socket directory, …
     try:
         pid, _, _, _, socket_dir, *_ = (home / "data/postmaster.pid").read_text().split("\n")
-        server = Server(home=home, socket_dir=Path(socket_dir), pid=int(pid))
+        server = Server(home=home, socket_dir=Path(socket_dir), pid=int(pid), is_shared=True)
     except (OSError, ValueError):
         return None
     return server if socket_dir else None  # it is empty until the server has made its socket

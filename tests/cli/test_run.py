@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from archiver.embedded import run_server
 from archiver.simulator import truth
 from archiver.simulator.server import Simulator
 from tests.cli.conftest import Run
@@ -178,6 +179,24 @@ async def test_a_private_database_that_dies_ends_it_and_the_next_start_mends_all
     with forked(starter, settings, log):
         flowdock.world.post(flowdock.world.flows[0], flowdock.me, "after all")
         await archived(flowdock, private_url(settings))
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_it_goes_on_when_the_command_that_ran_the_private_database_ends(
+    starter, flowdock, settings, tmp_path
+):
+    log = tmp_path / "log"
+    home = Path(settings["ARCHIVER_DATA_DIR"], "postgres")
+    with ExitStack() as another:
+        another.enter_context(run_server(home))
+        with forked(starter, settings, log) as daemon:
+            await archived(flowdock, private_url(settings))
+            another.close()
+            flowdock.world.post(flowdock.world.flows[0], flowdock.me, "after all")
+            await archived(flowdock, private_url(settings))
+            daemon.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(daemon.wait) == 0
+    assert "the command that ran the private database has ended" in log.read_text()
 
 
 async def test_a_trigger_that_lets_it_keep_nothing_ends_it_in_a_line_that_quotes_nobody(
