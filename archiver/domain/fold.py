@@ -23,7 +23,7 @@ nearly always); `replay` starts from nothing. Both must give the same result, as
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
 from msgspec.structs import replace
@@ -49,6 +49,9 @@ DELETED_BY_EMPTYING = frozenset({"message", "comment"})
 ALWAYS_TITLED = frozenset({"activity", "discussion"})
 """Kinds that always have content: if it is empty, it is unknown, as in an exported file that lacks
 the fields for it."""
+
+ONE_EDIT = timedelta(seconds=1)
+"""An edit may have two dates so close to each other: that of its event, and that in listings."""
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -150,11 +153,26 @@ def _is_seen(before: Message, after: Message, fact: Mutation) -> bool:
     """
     shown_at = after.edited_at
     if shown_at and shown_at != before.edited_at and fact.sent_at:
+        if _is_shown_edit(after, fact):
+            return True
         if fact.sent_at != shown_at:
             return fact.sent_at < shown_at
         if isinstance(fact, ContentEdited):
-            return fact.content == after.content
+            return False
     return _changes_nothing(after, fact)
+
+
+def _is_shown_edit(message: Message, fact: Mutation) -> bool:
+    """Tell whether *fact* is the newest edit of *message*, as far as content and date tell."""
+    return (
+        isinstance(fact, ContentEdited)
+        and fact.content == message.content
+        and _are_close(fact.sent_at, message.edited_at)
+    )
+
+
+def _are_close(one: datetime | None, other: datetime | None) -> bool:
+    return one is not None and other is not None and abs(one - other) < ONE_EDIT
 
 
 def may_be_seen(message: Message, fact: Fact) -> bool:
@@ -171,7 +189,7 @@ def may_be_seen(message: Message, fact: Fact) -> bool:
             return False
     if fact.sent_at and message.edited_at and fact.sent_at <= message.edited_at:
         return True
-    return _changes_nothing(message, fact)
+    return _is_shown_edit(message, fact) or _changes_nothing(message, fact)
 
 
 def _changes_nothing(message: Message, fact: Mutation) -> bool:
@@ -263,13 +281,16 @@ def _shown(message: Message, shown: Posted) -> Message:
         uuid=shown.uuid,
         external_user_name=(shown if is_told else message).external_user_name,
     )
-    if not (is_told and _is_current(shown.edited_at, message)):
+    edited_at = shown.edited_at
+    if shown.content == message.content and _are_close(edited_at, message.edited_at):
+        edited_at = message.edited_at
+    if not (is_told and _is_current(edited_at, message)):
         return folded
     return _with_content(
         replace(folded, attachments=shown.attachments, detail=shown.detail, event=shown.kind),
         shown.content,
-        edited_at=shown.edited_at,
-        emptied_at=shown.edited_at,
+        edited_at=edited_at,
+        emptied_at=edited_at,
     )
 
 

@@ -77,7 +77,8 @@ def test_a_listing_makes_up_for_every_event_missed_before_it(life, data):
 
 @given(lives(), st.data())
 def test_folding_on_from_a_stored_message_is_the_same_as_replaying_all(life, data):
-    listed = data.draw(st.lists(st.sampled_from([*life.listings, *early(life)]), max_size=3))
+    listings = [*life.listings, *early(life)]
+    listed = data.draw(st.lists(st.sampled_from([*listings, *drifted(listings)]), max_size=3))
     # The rest must be strictly newer than what is stored: only then does the archive fold it on.
     facts = sorted([*life.facts, *listed], key=order)
     at = data.draw(st.integers(1, len(facts)))
@@ -89,6 +90,15 @@ def test_folding_on_from_a_stored_message_is_the_same_as_replaying_all(life, dat
         stored = told(facts[:at])
 
     assert extend(*stored, facts[at:]) == replay(facts)
+
+
+def drifted(listings: Sequence[Showing]) -> list[Showing]:
+    """*listings*, by a service that dates an edit a little later there than in its event."""
+    return [
+        replace(one, message=replace(one.message, edited_at=at + timedelta(milliseconds=5)))
+        for one in listings
+        if (at := one.message.edited_at)
+    ]
 
 
 def early(life: Life) -> list[Showing]:
@@ -260,6 +270,29 @@ def test_an_edit_is_counted_once_whoever_told_of_it():
 
     for facts in ([edit(20, "two")], listed, [edit(20, "two"), *listed]):
         assert folded(shown(as_of=10), *facts).edits == 1
+
+
+@pytest.mark.parametrize("as_of", [15, 30])
+@pytest.mark.parametrize("milliseconds", [-999, -5, 5, 999])
+def test_an_edit_that_a_listing_dates_a_little_otherwise_is_one_edit(as_of, milliseconds):
+    at = BEGIN + timedelta(seconds=20)
+    drifted = at + timedelta(milliseconds=milliseconds)
+    listed = shown(as_of=as_of, content="two", edited_at=drifted, tags=("x",))
+
+    message, revisions = told([shown(as_of=10, tags=("x",)), edit(20, "two"), listed])
+
+    assert (message.content, message.edits, message.edited_at) == ("two", 1, at)
+    assert [(r.kind, r.user) for r in revisions[1:]] == [("edited", UserId("3"))]
+
+
+def test_another_edit_within_the_second_counts_if_it_says_something_else():
+    at = BEGIN + timedelta(seconds=20, milliseconds=5)
+    listed = shown(as_of=30, content="three", edited_at=at)
+
+    message, revisions = told([shown(as_of=10), edit(20, "two"), listed])
+
+    assert (message.content, message.edits) == ("three", 2)
+    assert [r.kind for r in revisions] == ["created", "edited", "listed"]
 
 
 def test_a_listing_shows_an_edit_whose_event_never_came():
