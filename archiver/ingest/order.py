@@ -1,9 +1,10 @@
 """Whether a service lists the oldest messages of a range first when it is asked to.
 
 Gaps are filled from their oldest message on. A service or proxy that ignores ``sort=asc`` answers
-with the newest messages, and all older ones would seem not to exist. A page that is not full holds
-the whole range, so its order does not matter. The first full page of each flow is checked: the
-service is asked for the oldest of exactly these messages.
+with the newest messages, and all older ones would seem not to exist. The first page of each flow
+that may not hold its whole range is checked: the service is asked for the oldest of exactly these
+messages. A page may be full though it is shorter than was asked for, since ``limit`` may be ignored
+as well; and if it is, the check would be meaningless, so what lies below the page is asked for.
 """
 
 from msgspec.structs import replace
@@ -15,6 +16,10 @@ NOT_OLDEST = (
     "the page has the newest messages, not the oldest as requested, as if a proxy dropped "
     "sort=asc: check ARCHIVER_API_URL"
 )
+
+
+USUAL_PAGE = 30
+"""How many messages a service lists that ignores ``limit`` (messages documentation)."""
 
 
 class Order:
@@ -31,21 +36,28 @@ class Order:
             All that `Client.page` raises.
         """
         page, flow_key = listing.page, listing.flow_key
-        is_whole = page.newest or len(page.frames) < page.limit
+        is_whole = page.newest or len(page.frames) < min(page.limit, USUAL_PAGE)
         if is_whole or flow_key in self._kept or not reading.ids or not reading.proven:
             return reading
         first, last = reading.ids[0], reading.ids[-1]
         if first == bounds(page)[0]:
             return reading
         if first == last:
-            below = await self._client.page(
-                page.path, since=page.since, until=first, newest=True, limit=1
-            )
-            return reading.unproven(NOT_OLDEST) if below.frames else reading
+            return await self._above_all(listing, reading)
         oldest = await self._client.page(
             page.path, since=first - 1, until=last + 1, newest=False, limit=1
         )
+        if len(oldest.frames) > 1:
+            return await self._above_all(listing, reading)
         if not any(id_ < last for id_ in read_page(replace(listing, page=oldest)).ids):
             return reading.unproven(NOT_OLDEST)
         self._kept.add(flow_key)
         return reading
+
+    async def _above_all(self, listing: Listing, reading: Reading) -> Reading:
+        """Return *reading*, unproven if the requested range has messages below its page."""
+        page = listing.page
+        below = await self._client.page(
+            page.path, since=page.since, until=reading.ids[0], newest=True, limit=1
+        )
+        return reading.unproven(NOT_OLDEST) if below.frames else reading

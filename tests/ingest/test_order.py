@@ -1,7 +1,7 @@
 """A service that lists the newest messages where the oldest are asked for proves nothing by it."""
 
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
 from typing import Any
 
@@ -57,10 +57,18 @@ async def asked(database_url: str) -> AsyncIterator[Asked]:
 @pytest.fixture
 def unsorted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the service ignore ``sort=asc``."""
+    change(monkeypatch, lambda asked: {"ascending": False})
+
+
+def change(
+    monkeypatch: pytest.MonkeyPatch, ignored: Callable[[listing.Query], dict[str, Any]]
+) -> None:
+    """Make the service answer another request for messages than it was sent."""
     parse = listing.parse
 
     def deaf(*given: Any, **wanted: Any) -> listing.Query:
-        return dataclasses.replace(parse(*given, **wanted), ascending=False)
+        asked = parse(*given, **wanted)
+        return dataclasses.replace(asked, **ignored(asked))
 
     monkeypatch.setattr(listing, "parse", deaf)
 
@@ -72,7 +80,7 @@ async def test_the_order_of_a_flow_is_looked_at_once(asked: Asked) -> None:
 
 
 async def test_a_page_that_holds_all_there_is_needs_no_look(asked: Asked) -> None:
-    assert 1 < len((await asked.ask(asked.hole, asked.ids[98])).ids) < 100
+    assert 1 < len((await asked.ask(asked.hole, asked.ids[28])).ids) < 30
     assert len(asked.pages) == 1
 
 
@@ -91,6 +99,32 @@ async def test_the_newest_messages_are_not_taken_for_the_oldest(asked: Asked) ->
     assert query(asked.url, "SELECT count(*) FROM archive.messages") == [(100,)]
     assert query(asked.url, "SELECT * FROM archive.coverage") == []
     assert query(asked.url, "SELECT error FROM store.pages") == [(NOT_OLDEST,)]
+
+
+@pytest.mark.parametrize("most", [30, 50, 99])
+@pytest.mark.parametrize("is_deaf", [True, False])
+async def test_nor_are_they_if_pages_are_shorter_than_was_asked_for(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch, most: int, is_deaf: bool
+) -> None:
+    """A service has a limit of its own, which it applies to each request or to large ones."""
+    change(
+        monkeypatch,
+        lambda one: {"ascending": False, "limit": most if is_deaf else min(most, one.limit)},
+    )
+    reading = await asked.ask()
+    assert reading.ids == tuple(asked.ids[-most:])
+    assert (reading.trouble, reading.proven.spans) == (NOT_OLDEST, ())
+    assert query(asked.url, "SELECT * FROM archive.coverage") == []
+
+
+async def test_a_page_of_another_length_proves_what_it_reaches_if_it_has_the_oldest(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(monkeypatch, lambda _: {"limit": 30})
+    hole = asked.hole
+    reading = await asked.ask(hole)
+    assert (len(reading.ids), reading.trouble) == (30, None)
+    assert reading.proven.spans == ((hole, reading.ids[-1]),)
 
 
 @pytest.mark.usefixtures("unsorted")
