@@ -105,7 +105,7 @@ class Absence:
         absent |= there
         if kept and not there:
             log.warning(
-                "many messages vanished in bulk: not marked as deleted",
+                "messages vanished in bulk: not marked as deleted",
                 extra={"flow": path, "messages": len(kept), "first": kept[0], "last": kept[-1]},
             )
         found = [_arrival(listing, id_, frame, now=now) for id_, frame in absent.items()]
