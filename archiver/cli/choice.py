@@ -29,6 +29,21 @@ async def choose_flows(tx: Transaction, patterns: Sequence[str]) -> dict[int, st
     return chosen
 
 
+async def find_flow(tx: Transaction, flow: str) -> tuple[int, str]:
+    """The key and the path of the flow with this path, in any case of its letters, or this id.
+
+    Raises:
+        ArchiverError: there is none.
+    """
+    paths = await directory.flow_paths(tx)
+    by_path = {path.casefold(): key for key, path in paths.items()}
+    by_id = {str(name): key for name, key in (await directory.flow_keys(tx)).items()}
+    key = by_path.get(flow.casefold(), by_id.get(flow))
+    if key is not None:
+        return key, paths[key]
+    raise ArchiverError(f"the archive has no flow {make_safe(flow)}: {nearest(flow, by_path)}")
+
+
 def _no_flow(named: str, paths: Iterable[str]) -> ArchiverError:
     return ArchiverError(f"no flow in the archive matches {named}: {nearest(named, paths)}")
 

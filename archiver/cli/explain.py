@@ -1,25 +1,24 @@
 """``archiver explain``: all that is known of one id, and how it is known."""
 
 import asyncio
-from collections.abc import Mapping
 
 import click
 import msgspec
 
-from archiver.cli.choice import nearest
+from archiver.cli.choice import find_flow
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
-from archiver.cli.explanation import Explanation, describe
+from archiver.cli.explanation import Erased, Explanation, describe
 from archiver.cli.measures import FILES_OFF
 from archiver.cli.numbers import Whole
-from archiver.cli.terminal import make_safe, show_json
-from archiver.errors import ArchiverError
+from archiver.cli.terminal import show_json
 from archiver.ingest.folding import by_message
 from archiver.ingest.tagging import tag_history
-from archiver.store import directory, explaining, files, journal, leases, missing
-from archiver.store.connection import Transaction
+from archiver.store import explaining, files, journal, leases, missing
 from archiver.store.coverage import NEWEST_PROVABLE
 from archiver.store.engine import see_one_moment
+from archiver.store.erasure import erasure_of
+from archiver.store.journal import Entry
 
 
 @click.command
@@ -53,9 +52,7 @@ def explain(load: LoadSettings, /, *, flow: str, id_: int, as_json: bool) -> int
 async def _read(place: Place, flow: str, id_: int) -> Explanation:
     async with open_database(place) as engine, engine.connect() as tx:
         await see_one_moment(tx)
-        paths = await directory.flow_paths(tx)
-        flow_key = await _find(tx, flow, paths)
-        path = paths[flow_key]
+        flow_key, path = await find_flow(tx, flow)
         message = await explaining.message(tx, path, id_)
         thread = message["thread_id"] if message else None
         entries = await journal.about(tx, [(flow_key, id_)])
@@ -69,7 +66,7 @@ async def _read(place: Place, flow: str, id_: int) -> Explanation:
             not_heard=bool(leases.unheard_among([path], await leases.reports(tx))),
             forms=await explaining.forms(tx, flow_key, id_),
             altered=[one.form for one in own if not journal.is_as_left(one)],
-            erased=[one.form for one in own if journal.is_erased(one)],
+            erased=list(filter(None, map(_erased, own))),
             message=message,
             revisions=await explaining.revisions(tx, path, id_),
             tags=tag_history(facts),
@@ -79,15 +76,9 @@ async def _read(place: Place, flow: str, id_: int) -> Explanation:
         )
 
 
-async def _find(tx: Transaction, flow: str, paths: Mapping[int, str]) -> int:
-    """The key of the flow with this path or id.
-
-    Raises:
-        ArchiverError: there is none.
-    """
-    by_path = {path.casefold(): key for key, path in paths.items()}
-    by_id = {str(name): key for name, key in (await directory.flow_keys(tx)).items()}
-    key = by_path.get(flow.casefold(), by_id.get(flow))
-    if key is not None:
-        return key
-    raise ArchiverError(f"the archive has no flow {make_safe(flow)}: {nearest(flow, by_path)}")
+def _erased(entry: Entry) -> Erased | None:
+    mark = erasure_of(entry.payload, entry.digest)
+    if mark is None:
+        return None
+    is_whole = journal.is_erased_whole(entry)
+    return Erased(form=entry.form, at=mark.at, reason=mark.reason, is_whole=is_whole)

@@ -19,6 +19,16 @@ from archiver.store.files import MessageFile
 NOT_NOTED = "by a request for the newest message, which proves nothing and is not recorded"
 
 
+class Erased(Struct, frozen=True, kw_only=True):
+    """An erasure by the owner of the database."""
+
+    form: int
+    at: datetime
+    reason: str | None
+    is_whole: bool
+    """Whether nothing is left of the form but this."""
+
+
 class Explanation(Struct, frozen=True, kw_only=True):
     """All that is known of one id."""
 
@@ -32,8 +42,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
     forms: Sequence[Form]
     altered: Sequence[int]
     """The numbers of the forms whose payload is not what was received."""
-    erased: Sequence[int]
-    """The numbers of the forms from which the owner of the database erased words, or all."""
+    erased: Sequence[Erased]
+    """What was erased from the forms."""
     message: Fields | None
     revisions: Sequence[Fields]
     tags: Sequence[TagStep]
@@ -50,8 +60,11 @@ def describe(found: Explanation) -> None:
     is_held = bool(found.forms)
     proof = _proof(found.proof, found.id, is_held=is_held, unread=found.not_read)
     _section(title, [*proof, *unheard])
+    erased = {one.form: one for one in found.erased}
     for form in found.forms:
-        _section(f"form {form.form}, by {_way(form)}", _form(form, found))
+        its = erased.get(form.form)
+        way = "erased" if its and its.is_whole else f"by {_way(form)}"
+        _section(f"form {form.form}, {way}", _form(form, found, its))
     _section("message now", _fields(found.message, left_out={"flow", "id"}))
     _section("revisions", map(_revision, found.revisions))
     _section("tags", map(_tag_step, found.tags))
@@ -98,11 +111,15 @@ def _proof(proof: Proof, id_: int, *, is_held: bool, unread: str | None) -> Iter
         yield "it may have changed unnoticed, or in an unknown form, and will be listed again"
 
 
-def _form(form: Form, found: Explanation) -> Iterator[str]:
+def _form(form: Form, found: Explanation, erased: Erased | None) -> Iterator[str]:
     if form.form in found.altered:
         yield "altered in the database: this is not what was received"
-    if form.form in found.erased:
-        yield "erased by the owner of the database, in whole or in part: this is what is left"
+    if erased:
+        words = "it was" if erased.is_whole else "words of it were"
+        reason = f": {erased.reason}" if erased.reason else ""
+        yield f"{words} erased by the owner of the database, {moment(erased.at)}{reason}"
+    if erased and erased.is_whole:
+        yield f"it had come by {_way(form)}"
     yield f"received {moment(form.received_at)}, when the newest id of the flow was {form.as_of}"
     if form.witness == "list":
         yield f"by {_page(form.page)}" if form.page else NOT_NOTED
@@ -110,6 +127,8 @@ def _form(form: Form, found: Explanation) -> Iterator[str]:
         again = moment(form.seen_again_at) if form.seen_again_at else "by an imported file"
         newest = form.seen_again_as_of
         yield f"last shown again {again}, when the newest id of the flow was {newest}"
+    if erased and erased.is_whole:
+        return
     yield from _pretty(form.payload).split("\n")
 
 

@@ -47,6 +47,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "explain": ("archiver.cli.explain", "Show all that is known of one message or event."),
         "rejects": ("archiver.cli.rejects", "Show input that could not be placed; retry it."),
         "rebuild": ("archiver.cli.rebuild", "Recreate all derived rows from the journal."),
+        "erase": ("archiver.cli.erase", "Erase what somebody said, for good."),
         "migrate": ("archiver.cli.migrate", "Upgrade the database to this release's schema."),
         "check": ("archiver.cli.check", "Test all that is needed; say how to fix the rest."),
         "config": ("archiver.cli.config", "Show the settings, or an example file of all."),

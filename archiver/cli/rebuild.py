@@ -42,6 +42,8 @@ class Outcome:
     messages: int = 0
     rows: Counter[str] = field(default_factory=Counter)
     """By table: how many rows differed."""
+    erased: int = 0
+    """How many forms of events are what an erasure left."""
     differences: int = 0
     """In all tables; a row may differ in several fields."""
     first: list[tuple[str, Difference]] = field(default_factory=list)
@@ -50,6 +52,7 @@ class Outcome:
     def add(self, flow: str, step: Step) -> None:
         """Count what a step found."""
         self.messages += step.messages
+        self.erased += step.erased
         self.rows.update(table for table, *_ in {_row(one) for one in step.differences})
         self.differences += len(step.differences)
         room = TOLD_DIFFERENCES - len(self.first)
@@ -130,6 +133,7 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
         "messages": outcome.messages,
         "differing_rows": outcome.differing,
         "by_table": dict(outcome.rows),
+        "erased_forms": outcome.erased,
         "first_differences": [
             {"flow": flow, **msgspec.to_builtins(one)} for flow, one in outcome.first
         ],
@@ -146,6 +150,8 @@ def _first(outcome: Outcome) -> Iterator[str]:
 
 def _conclusion(outcome: Outcome, done: str) -> str:
     told = f"{counted(outcome.flows, 'flow')}, {counted(outcome.messages, 'message')}"
+    if outcome.erased:
+        told += f", {counted(outcome.erased, 'form')} of events of which words or all were erased"
     if not outcome.differing:
         return f"{told}: every row matches the journal"
     return f"{told}: {_rows(outcome, done)}"

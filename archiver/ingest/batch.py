@@ -8,11 +8,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
-from archiver.domain.events import Decoded, Event, Mutation, Posted, Rejected, Vanished
+from archiver.domain.events import Decoded, Event, Mutation, Noted, Posted, Rejected, Vanished
 from archiver.domain.facts import Absence, Fact, Showing
 from archiver.domain.model import EventId
 from archiver.store.bulk import Key
 from archiver.store.coverage import PageRow, Standing
+from archiver.store.erasure import WHOLE
 from archiver.store.journal import Witness
 
 NOT_FOUND = "not found"
@@ -35,6 +36,8 @@ class Arrival(Struct, frozen=True, gc=False):
     received_at: datetime
     listed_as_of: EventId | None = None
     """In a listing or a file: the newest id its flow was then known to have; None on a stream."""
+    digest: bytes | None = None
+    """Of what was received, where the frame is what an erasure in another archive left of it."""
 
     @property
     def id(self) -> EventId | None:
@@ -149,6 +152,11 @@ def fact_of(
     if isinstance(event, Vanished) and shown_at is not None:
         return Absence(id=event.id, as_of=position, shown_at=shown_at)
     return event if isinstance(event, Mutation) else None
+
+
+def erased(id_: int) -> Noted:
+    """The event in place of one that was erased as a whole."""
+    return Noted(id=EventId(id_), flow=None, to=None, kind=WHOLE, user=None, sent_at=None)
 
 
 def vanished(id_: int, *, sent_at: datetime) -> Vanished:

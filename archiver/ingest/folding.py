@@ -16,7 +16,7 @@ from archiver.domain.history import original
 from archiver.domain.model import EventId, Message, Revision
 from archiver.errors import Corruption
 from archiver.flowdock.decode import decode, decode_listed
-from archiver.ingest.batch import fact_of, vanished
+from archiver.ingest.batch import erased, fact_of, vanished
 from archiver.ingest.index_rows import are_found_alike
 from archiver.ingest.novelty import Novelty
 from archiver.store import journal, messages
@@ -222,6 +222,8 @@ def fact_in(entry: Entry, event: Decoded) -> Fact | None:
 
 def read_event(entry: Entry) -> Decoded:
     """Decode a journalled payload in the way that its witness requires."""
+    if journal.is_erased_whole(entry):
+        return erased(entry.id)
     match entry.witness:
         case "stream":
             return decode(entry.payload.encode())

@@ -17,7 +17,8 @@ from archiver.domain.model import LARGEST_ID, EventId
 from archiver.errors import ArchiverError
 from archiver.flowdock.decode import decode, decode_listed
 from archiver.flowdock.redaction import redact
-from archiver.ingest.batch import Arrival, vanished
+from archiver.ingest.batch import Arrival, erased, vanished
+from archiver.store.erasure import is_whole, mark_of
 from archiver.store.importing import Moment, Text
 from archiver.store.journal import Witness
 
@@ -165,8 +166,11 @@ def _arrival(
     origin: str,
 ) -> Arrival:
     frame = redact(form.payload.encode())
+    mark = mark_of(text := frame.decode())
     decoded: Decoded
     match witness:
+        case _ if mark and is_whole(text):
+            decoded = erased(form.id)
         case "stream":
             decoded = decode(frame)
         case "show":
@@ -181,4 +185,5 @@ def _arrival(
         origin=origin,
         received_at=at,
         listed_as_of=None if as_of is None else EventId(as_of),
+        digest=bytes.fromhex(mark.received) if mark else None,
     )

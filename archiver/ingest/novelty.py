@@ -2,8 +2,8 @@
 
 An arriving event is one of three cases. A new form of it is journalled. A known form updates its
 sightings if the listing that shows it again is newer, or older, than all that did before. Anything
-else is a repetition, and nothing is written. The flows are locked, so what is looked up stays true
-until the transaction ends.
+else is a repetition, and nothing is written; so is any form of an event that was erased. The flows
+are locked, so what is looked up stays true until the transaction ends.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,9 +18,11 @@ from archiver.domain.events import Event, Posted, Rethreaded, ThreadChanged, Unr
 from archiver.domain.facts import BEFORE_ALL, Fact, Showing, target
 from archiver.errors import Corruption
 from archiver.ingest.batch import Arrival, Batch, fact_of
+from archiver.ingest.erased import is_erased, without_erased
 from archiver.store import journal, messages
 from archiver.store.bulk import Key
 from archiver.store.connection import Transaction
+from archiver.store.erasure import digest as digest_of
 from archiver.store.journal import Entry, KnownForm, Sighting
 from archiver.store.marks import Marks, lock_to_write
 from archiver.store.messages import Held, Shown
@@ -110,7 +112,12 @@ async def sort_out(tx: Transaction, batch: Batch, before: Before) -> Novelty:
     new.known.update(forms)
     now = LAST_MOMENT if batch.is_dated else batch.now
     for key, arrival, event in events:
-        _place(new, key, arrival, event, forms.setdefault(key, []), now=now)
+        its = forms.setdefault(key, [])
+        if its and is_erased(arrival, its):
+            new.repeated += 1
+        else:
+            told = without_erased(arrival, event, its) if its else (arrival, event)
+            _place(new, key, *told, its, now=now)
     if new.sightings:
         await journal.sight(tx, new.sightings)
     return new
@@ -133,11 +140,11 @@ def _place(
     if asked_at and forms:
         asked_at = _not_before(asked_at, as_of, forms, now=now)
     shown_at = asked_at or BEFORE_ALL
-    digest = journal.digest(arrival.frame)
+    digest = arrival.digest or digest_of(arrival.frame)
     number = _number_of(digest, forms) if forms else None
     if number is None:
         first = (as_of, asked_at) if asked_at else (None, None)
-        form = KnownForm(len(forms), digest, as_of, shown_at, was_listed, *first)
+        form = _kept(KnownForm(len(forms), digest, as_of, shown_at, was_listed, *first), arrival)
         forms.append(form)
         new.entries.append(_entry(flow_key, arrival, event, form))
         if form.form == 0:
@@ -162,6 +169,11 @@ def _place(
         new.facts.setdefault(about, []).append(fact)
         if number is None and _is_unread(arrival, event, form):
             new.unread.append(about)
+
+
+def _kept(form: KnownForm, arrival: Arrival) -> KnownForm:
+    """*form*, which *arrival* brought: as an erasure left it, if one did."""
+    return replace(form, left=arrival.frame.decode()) if arrival.digest else form
 
 
 def _is_unread(arrival: Arrival, event: Event, form: KnownForm) -> bool:

@@ -43,6 +43,8 @@ class Step(Struct, frozen=True, kw_only=True):
     messages: int
     differences: tuple[Difference, ...]
     """What is found twice, in threads or in the journal, is reported once per flow."""
+    erased: int = 0
+    """How many forms of events in the journal are what an erasure left."""
 
 
 class _Look(Struct, frozen=True, kw_only=True):
@@ -54,6 +56,8 @@ class _Look(Struct, frozen=True, kw_only=True):
     threads: list[Shown]
     """The states to store in place of the stored ones."""
     differences: list[Difference]
+    erased: int = 0
+    """How many forms of the events in the stretch are what an erasure left."""
 
 
 async def rebuild(engine: Engine, flow_key: int) -> AsyncIterator[Step]:
@@ -103,7 +107,7 @@ async def _walk(
 def _step(look: _Look, told: set[_Told], *, done: float) -> Step:
     new = [one for one in look.differences if (one.table, one.id, one.revision) not in told]
     told.update((one.table, one.id, one.revision) for one in new if one.table in SEEN_TWICE)
-    return Step(done=done, messages=len(look.held), differences=tuple(new))
+    return Step(done=done, messages=len(look.held), differences=tuple(new), erased=look.erased)
 
 
 async def _look_at_threads(
@@ -118,7 +122,7 @@ async def _look_at_threads(
     if not stored:
         return _Look(flow_key=flow_key, held={}, histories={}, threads=[], differences=[]), None
     entries = await journal.about(tx, {(flow_key, as_of) for as_of in stored.values()})
-    named = [shown for shown in _threads_in(entries) if stored.get(shown.thread.id) == shown.as_of]
+    named = [shown for shown in threads_in(entries) if stored.get(shown.thread.id) == shown.as_of]
     newest = await comparing.newest(tx, named)
     differences = await comparing.compare_threads(tx, flow_key, stored, newest)
     wrong = {difference.id for difference in differences}
@@ -162,6 +166,7 @@ async def _look_at_stretch(tx: Transaction, stretch: Stretch) -> _Look:
             *await comparing.compare_revisions(tx, stretch, histories),
             *(difference for _, difference in outdated),
         ],
+        erased=sum(one.id in own and _is_erased(one) for one in entries),
     )
 
 
@@ -179,7 +184,12 @@ def _alterations(entries: Iterable[Entry]) -> Iterator[Difference]:
             )
 
 
-def _threads_in(entries: Iterable[Entry]) -> Iterable[Shown]:
+def _is_erased(entry: Entry) -> bool:
+    return not journal.is_as_received(entry) and journal.is_erased(entry)
+
+
+def threads_in(entries: Iterable[Entry]) -> Iterable[Shown]:
+    """Yield the threads that *entries* show."""
     for entry in entries:
         event = read_event(entry)
         if isinstance(event, Event) and (shown := thread_of(entry.flow_key, event)):

@@ -12,7 +12,7 @@ are left without doubts.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,7 +27,8 @@ from archiver.ingest.backfill import UNANSWERED
 from archiver.ingest.looks import Look, compare, stored_differently
 from archiver.ingest.pages import Reading
 from archiver.ingest.source import Source
-from archiver.store import coverage, verifying
+from archiver.store import coverage, journal, verifying
+from archiver.store.connection import Engine
 from archiver.store.coverage import Standing
 from archiver.store.missing import UNTOLD
 
@@ -150,7 +151,8 @@ async def _list_range(means: Means, look: Look, first: int, last: int) -> None:
         if reading.trouble:
             look.troubles.append(reading.trouble)
         else:
-            _note_stored_differently(look, stored_differently(reading.arrivals, after))
+            differing = stored_differently(reading.arrivals, after)
+            _note_stored_differently(look, await _unless_erased(engine, flow_key, differing))
             there = [id_ for id_, one in after.items() if not one.is_deleted]
             await _note_unlisted(means, look, there, listed=reading.ids, since=looked_at)
         means.on_page()
@@ -178,6 +180,16 @@ def _note_stored_differently(look: Look, ids: Collection[int]) -> None:
             f"{len(ids)} messages differ from what Flowdock lists, since what it said of them "
             f"before has a later date: {min(ids)} to {max(ids)}"
         )
+
+
+async def _unless_erased(engine: Engine, flow_key: int, ids: Sequence[int]) -> list[int]:
+    """Those of the messages *ids* from which nobody erased words, which Flowdock still shows."""
+    if not ids:
+        return []
+    keys = [(flow_key, id_) for id_ in ids]
+    forms = await when_possible(engine, partial(journal.known, keys=keys))
+    erased = {id_ for (_, id_), its in forms.items() if any(one.left for one in its)}
+    return [id_ for id_ in ids if id_ not in erased]
 
 
 async def _note_unlisted(

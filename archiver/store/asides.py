@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from archiver.store.bulk import moment
 from archiver.store.connection import Transaction
-from archiver.store.journal import digest
+from archiver.store.erasure import digest
 from archiver.store.rows import Rows, add_rows
 from archiver.store.schema import rejects, signals
 

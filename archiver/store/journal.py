@@ -9,11 +9,10 @@ how long the content of the form has been known.
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from hashlib import blake2b, sha256
 from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 from sqlalchemy import (
     ColumnElement,
     FromClause,
@@ -40,6 +39,7 @@ from archiver.store.bulk import (
 )
 from archiver.store.connection import Transaction
 from archiver.store.engine import carried
+from archiver.store.erasure import OPENING, WHOLE, digest, erasure_of, is_whole
 from archiver.store.fetching import fetch, query
 from archiver.store.rows import Row, Rows, add_rows
 from archiver.store.schema import flows, journal, sightings
@@ -150,6 +150,13 @@ class KnownForm(Struct, frozen=True, gc=False):
     first_as_of: int | None
     first_shown_at: datetime | None
     """None when no listing of a known time has shown it."""
+    left: str | None = None
+    """The payload, if words were erased from it: what is shown again is not taken in again."""
+
+    @property
+    def is_gone(self) -> bool:
+        """Tell whether the event was erased as a whole."""
+        return self.left is not None and is_whole(self.left)
 
 
 class Sighting(Struct, frozen=True, kw_only=True):
@@ -164,11 +171,6 @@ class Sighting(Struct, frozen=True, kw_only=True):
     first_shown_at: datetime | None
 
 
-def digest(payload: bytes) -> bytes:
-    """The digest that identifies the bytes of a payload."""
-    return blake2b(payload, digest_size=16).digest()
-
-
 def is_as_received(entry: Entry) -> bool:
     """Tell whether the payload of *entry* still has the digest that was kept with it."""
     return digest(entry.payload.encode()) == entry.digest
@@ -180,18 +182,23 @@ def is_as_left(entry: Entry) -> bool:
 
 
 def is_erased(entry: Entry) -> bool:
-    """Tell whether words were erased from *entry* as ``docs/security.md`` describes.
+    """Tell whether words, or all, were erased from *entry*, and it is as that left it."""
+    return erasure_of(entry.payload, entry.digest) is not None
 
-    The recipe leaves the SHA-256 of the payload as the digest, which PostgreSQL can compute.
-    """
-    return sha256(entry.payload.encode()).digest()[:16] == entry.digest
+
+def is_erased_whole(entry: Entry) -> bool:
+    """Tell whether nothing is left of the event of *entry* but that it was erased."""
+    return entry.event == WHOLE and is_erased(entry) and is_whole(entry.payload)
 
 
 async def known(tx: Transaction, keys: Iterable[Key]) -> dict[Key, list[KnownForm]]:
     """The forms that the journal holds of each of *keys*; new keys are left out."""
     forms: dict[Key, list[KnownForm]] = {}
-    for flow_key, id_, *form in await fetch(tx, _KNOWN, keys_of(keys)):
-        forms.setdefault((flow_key, id_), []).append(KnownForm(*form))
+    for flow_key, id_, *form, left in await fetch(tx, _KNOWN, keys_of(keys)):
+        known_form = KnownForm(*form)
+        if left is not None and erasure_of(left, known_form.digest):
+            known_form = replace(known_form, left=left)
+        forms.setdefault((flow_key, id_), []).append(known_form)
     return forms
 
 
@@ -298,6 +305,8 @@ def entry_of(form: FromClause, *, witness: ColumnElement[str]) -> list[ColumnEle
     ]
 
 
+_PAYLOAD = cast(_OWN.c.payload, Text)
+_MAY_BE_MARKED = func.strpos(_PAYLOAD, OPENING) > 0
 _KNOWN = query(
     select(
         _OWN.c.flow_key,
@@ -309,6 +318,7 @@ _KNOWN = query(
         _WITNESS != "stream",
         _FIRST_AS_OF,
         _FIRST_SHOWN_AT,
+        case((_MAY_BE_MARKED, _PAYLOAD), else_=None),
     ).select_from(_FORMS)
 )
 _ABOUT = query(

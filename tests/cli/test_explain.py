@@ -250,25 +250,6 @@ def test_what_was_altered_in_the_journal_is_told(archiver: Run, archive: str) ->
     assert altered.strip().startswith("altered in the database: this is not what was received\n")
 
 
-def test_what_the_owner_erased_is_told_and_is_no_damage(archiver: Run, archive: str) -> None:
-    """The digest is as docs/security.md leaves it."""
-    with psycopg.connect(archive, autocommit=True) as db:
-        db.execute(
-            "UPDATE store.journal SET payload = replace(payload::text, 'changed', 'ä')::json"
-            " WHERE id = 5 AND form = 1"
-        )
-        db.execute(
-            "UPDATE store.journal SET digest ="
-            " left(encode(sha256(convert_to(payload::text, 'UTF8')), 'hex'), 32)::uuid"
-            " WHERE id = 5 AND form = 1"
-        )
-    told = archiver("explain", "acme/main", "5", ARCHIVER_DATABASE_URL=archive).stdout
-    before, erased = told.split("form 1, by a listing")
-    assert "erased" not in before
-    assert erased.strip().startswith("erased by the owner of the database, in whole or in part: ")
-    assert "altered" not in erased
-
-
 def test_programs_get_one_object(archiver: Run, archive: str) -> None:
     told = archiver("explain", "ACME/main", "5", "--json", ARCHIVER_DATABASE_URL=archive)
     found = json.loads(told.stdout)

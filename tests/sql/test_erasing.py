@@ -1,40 +1,34 @@
-"""``docs/security.md``: its recipe erases messages everywhere, and nothing of what others said."""
+"""What is erased is nowhere any more and does not come back; what others said stays."""
 
 import asyncio
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from hashlib import sha256
 from io import BytesIO
-from pathlib import Path
 
 import psycopg
 import pytest
 from msgspec.structs import replace
-from psycopg.errors import InsufficientPrivilege
 
 from archiver.domain.coverage import Ranges
 from archiver.domain.model import EventId, FlowId
+from archiver.errors import ArchiverError
+from archiver.ingest import erasing
 from archiver.ingest.apply import apply
-from archiver.ingest.batch import Arrival, Batch
+from archiver.ingest.batch import Applied, Arrival, Batch
+from archiver.ingest.cleaning import clean
+from archiver.ingest.erasing import Wanted, erase
 from archiver.ingest.indexing import adopt_lexicon, catch_up
-from archiver.ingest.rebuild import check, rebuild
-from archiver.store import directory, files
+from archiver.ingest.rebuild import check
+from archiver.store import coverage, directory, files
+from archiver.store.cleaning import Left
 from archiver.store.connection import Engine
 from archiver.store.coverage import Standing
 from archiver.store.engine import connect, transaction
-from archiver.store.granting import grant
 from tests.ingest.arriving import NOW, query, waits_for_lock
-from tests.sql.conftest import Roles
 from tests.sql.world import arrival, changed, edited, file, flow, listing, said, tagged
 
-ROOT = Path(__file__).parent.parent.parent
-_, _, RECIPE = (ROOT / "docs/security.md").read_text().partition("### Erasing by hand\n")
-STEPS = [
-    re.sub("^   ", "", step, flags=re.MULTILINE)
-    for step in re.findall(r"^   ```sql\n(.*?)^   ```$", RECIPE, re.MULTILINE | re.DOTALL)
-]
 MAIN, OTHER = FlowId("acme/main"), FlowId("acme/dev")
 WORDS = 'Money: my salary, "Zugzwang" \\ 5 €\nis too low: my salary'
 BEGUN = f"T1 {WORDS[:38]}"
@@ -49,6 +43,8 @@ OF_OTHERS = {
     4714: "What others commented",
     4715: "They said, [erased] is too low",
     4716: "Money:",  # in a thread of that title, with which the erased message begins, too
+    4717: "Corrected: [erased]",
+    4719: "[erased]、[erased]",
     4731: "What others replied to the file",
     4750: "What others said meanwhile",
 }
@@ -66,6 +62,9 @@ FRAMES = [
     tagged(4721, AT, "anna", 4711, "zugzwang-2"),
     changed(4722, AT, "ben", "message-edit", 4714,
             updated_content={"title": "Zugzwang: my salary", "text": OF_OTHERS[4714]}),
+    said(4717, AT, "ben", "Corect", thread="T3 Money:"),
+    edited(4718, AT, "ben", 4717, "Corrected: zugzwang"),
+    said(4719, AT, "ben", "給料、給料"),
     said(4723, AT, "ben", {"id": "T1", "title": "Zugzwang: my salary"}, event="thread-change"),
     changed(4724, AT, "chloe", "emoji-reaction", 4711, emoji="zugzwang", type="add"),
     said(4731, AT, "ben", OF_OTHERS[4731], thread=f"T2 {FILE}"),
@@ -78,9 +77,16 @@ REPLY = said(4713, AT, "ben", OF_OTHERS[4713], thread=BEGUN, edited=None)
 ELSEWHERE = said(4711, AT, "ben", "The same id in another flow")
 LAST = said(4750, AT, "ben", OF_OTHERS[4750])
 REJECT = b'{"event": "message", "content": "my salary"}'
+HARD_REJECT = "<p>給料</p>".encode()
 SIGNAL = {"event": "activity.user", "user": "1", "content": {"status": "my salary"}}
 
-LEFT = ("my salary", "zugzwang")
+ASKED = (4711, 4712)
+PHRASES = ("My salary", "zugzwang", "給料")
+AGAIN = [
+    said(4715, AT, "ben", "They said, my salary is too low", thread=BEGUN, edited=None, app="x"),
+    said(4717, AT, "ben", "Corrected: zugzwang", edited=9, thread="T3 Money:"),
+]
+LEFT = ("my salary", "zugzwang", "給料")
 COLUMNS = """
     SELECT c.oid::regclass, quote_ident(attname), atttypid = 'bytea'::regtype
     FROM pg_class c JOIN pg_attribute ON attrelid = c.oid
@@ -95,7 +101,8 @@ async def archive(engine: Engine) -> None:
     main = keys[MAIN]
     arrivals = [came(one, main) for one in FRAMES]
     arrivals += [shown(one, main) for one in (LISTED, REPLY)]
-    arrivals += [came(ELSEWHERE, keys[OTHER]), came(SIGNAL, main), arrival(REJECT, None)]
+    arrivals += [came(ELSEWHERE, keys[OTHER]), came(SIGNAL, main)]
+    arrivals += [arrival(one, None) for one in (REJECT, HARD_REJECT)]
     claims = {main: Standing(streamed=Ranges(((4700, 4750),)), due=4750)}
     await apply(engine, Batch(now=NOW, arrivals=arrivals, gains=claims))
     again = replace(shown(REPLY, main), received_at=NOW, listed_as_of=EventId(4750))
@@ -143,17 +150,28 @@ def filled(database_url: str) -> Iterator[psycopg.Connection]:
         yield db
 
 
-async def differences(url: str, *, mend: bool) -> int:
-    """How many rows are not the replay of the journal; with *mend*, also index what was written."""
+async def differences(url: str) -> int:
+    """How many rows are not the replay of the journal."""
     async with connect(url) as engine:
-        keys = [key for (key,) in query(url, "SELECT flow_key FROM store.flows")]
-        walk = rebuild if mend else check
         found = 0
-        for key in keys:
-            found += sum([len(step.differences) async for step in walk(engine, key)])
-        if mend:
-            await catch_up(engine)
+        for (key,) in query(url, "SELECT flow_key FROM store.flows"):
+            found += sum([len(step.differences) async for step in check(engine, key)])
     return found
+
+
+def main_key(url: str) -> int:
+    [(flow_key,)] = query(url, "SELECT flow_key FROM store.flows WHERE path = %s", MAIN)
+    return int(flow_key)
+
+
+def wanted(url: str, *, phrases: tuple[str, ...] = PHRASES) -> Wanted:
+    return Wanted(flow_key=main_key(url), ids=frozenset(ASKED), phrases=phrases)
+
+
+async def erase_all(url: str) -> Sequence[Left]:
+    async with connect(url) as engine:
+        await erase(engine, wanted(url), now=NOW, reason="asked by Anna")
+        return await clean(engine, PHRASES)
 
 
 def test_what_is_erased_is_nowhere_and_what_others_said_stays(
@@ -163,83 +181,118 @@ def test_what_is_erased_is_nowhere_and_what_others_said_stays(
         "store.journal", "store.messages", "store.revisions", "store.threads", "store.texts",
         "store.rejects", "store.signals", "store.attached", "store.file_parts", "pg_statistic",
     }  # fmt: skip
-    told: list[str] = []
-    filled.add_notice_handler(lambda notice: told.append(notice.message_primary or ""))
-    *choosing, erasing, cleaning, checking = STEPS
-    for step in choosing:
-        filled.execute(step)
-    asyncio.run(erase_beside_a_writer(filled, database_url, erasing))
-    filled.execute(checking)
-    assert {line.partition(":")[0] for line in told} > {"store.messages", "store.texts"}
-    told.clear()
-
-    assert asyncio.run(differences(database_url, mend=True)) > 0
-    filled.execute(cleaning)
-    filled.execute(checking)
-    assert told == []
+    asyncio.run(erase_beside_a_writer(database_url))
     assert places(filled) == set()
-    assert asyncio.run(differences(database_url, mend=False)) == 0
+    assert asyncio.run(differences(database_url)) == 0
     messages = "SELECT id, content FROM archive.messages WHERE flow = %s ORDER BY id"
     assert query(database_url, messages, MAIN) == list(OF_OTHERS.items())
     assert query(database_url, messages, OTHER) == [(4711, ELSEWHERE["content"])]
+    assert query(database_url, "SELECT raw FROM archive.rejects") == []
     titles = "SELECT title FROM archive.threads ORDER BY thread_id"
     assert query(database_url, titles) == [("[erased]",), ("[erased]",), ("Money:",)]
-    kinds = "SELECT id FROM archive.events WHERE event = 'erased' ORDER BY id"
+    kinds = "SELECT DISTINCT id FROM archive.events WHERE event = 'erased' ORDER BY id"
     assert [id_ for (id_,) in query(database_url, kinds)] == ERASED
 
 
-async def erase_beside_a_writer(db: psycopg.Connection, url: str, erasing: str) -> None:
-    """Run the transaction *erasing* while somebody else says something in the flow."""
-    step, _, end = erasing.rpartition("COMMIT;")
-    async with connect(url) as engine:
-        [(flow_key,)] = query(url, "SELECT flow_key FROM store.flows WHERE path = %s", MAIN)
-        db.execute(step)
-        writing = asyncio.create_task(
-            apply(engine, Batch(now=NOW, arrivals=[came(LAST, flow_key)]))
-        )
-        while not waits_for_lock(url):
-            assert not writing.done()
-            await asyncio.sleep(0.01)
-        db.execute("COMMIT;" + end)
-        await writing
+async def erase_beside_a_writer(url: str) -> None:
+    """Erase while somebody else says something in the flow, and waits for it."""
+    async with connect(url) as engine, connect(url) as other:
+        flow_key = main_key(url)
+        async with transaction(other) as tx:
+            await coverage.lock(tx, [flow_key])
+            erasing = asyncio.create_task(erase(engine, wanted(url), now=NOW))
+            while not waits_for_lock(url):
+                assert not erasing.done()
+                await asyncio.sleep(0.01)
+        await apply(other, Batch(now=NOW, arrivals=[came(LAST, flow_key)]))
+        await erasing
+        assert await clean(engine, PHRASES) == []
 
 
-def test_what_is_listed_after_an_erasure_comes_back_and_can_be_erased_again(
+def test_nothing_of_it_comes_back(filled: psycopg.Connection, database_url: str) -> None:
+    async def list_again() -> Applied:
+        flow_key = main_key(database_url)
+        async with connect(database_url) as engine:
+            again = [shown(one, flow_key) for one in (STILL_LISTED, LISTED, REPLY, *AGAIN)]
+            streamed = [came(one, flow_key) for one in FRAMES]
+            return await apply(engine, Batch(now=NOW, arrivals=[*again, *streamed]))
+
+    assert asyncio.run(erase_all(database_url)) == []
+    applied = asyncio.run(list_again())
+    assert applied.unheard == 0
+    filled.execute("VACUUM ANALYZE")
+    assert places(filled) == set()
+    assert asyncio.run(differences(database_url)) == 0
+    assert (
+        query(database_url, "SELECT id FROM archive.messages WHERE id = 4711 AND flow = %s", MAIN)
+        == []
+    )
+
+
+def test_contents_that_another_file_has_stay(database_url: str) -> None:
+    async def run() -> None:
+        async with connect(database_url) as engine:
+            async with transaction(engine) as tx:
+                keys = await directory.see_flows(tx, [flow(MAIN), flow(OTHER)], now=NOW)
+            told = [
+                came(file(1, AT, "anna", "a.txt", "text/plain", 2), keys[MAIN]),
+                came(file(2, AT, "anna", "b.txt", "text/plain", 2), keys[MAIN]),
+                came(file(3, AT, "ben", "b.txt", "text/plain", 2), keys[MAIN]),
+                came(file(1, AT, "ben", "c.txt", "text/plain", 2), keys[OTHER]),
+            ]
+            await apply(engine, Batch(now=NOW, arrivals=told))
+            async with transaction(engine) as tx:
+                for one in await files.due(tx, [*keys.values()], most=9):
+                    content = b"bb" if one.path.endswith("b.txt") else b"ac"
+                    await files.keep(tx, one, BytesIO(content), sha256=sha256(content).hexdigest())
+            ids = frozenset({1, 2})
+            found = await erase(engine, Wanted(flow_key=keys[MAIN], ids=ids), now=NOW)
+            assert found.paths == ["/files/a.txt"]
+
+    asyncio.run(run())
+    kept = "SELECT path FROM store.attached JOIN store.file_parts USING (sha256) ORDER BY 1"
+    assert query(database_url, kept) == [("/files/b.txt",), ("/files/c.txt",)]
+
+
+def test_a_crash_leaves_all_of_it(
+    filled: psycopg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(erasing, "threads_in", fail)
+    before = query(database_url, "SELECT * FROM store.journal ORDER BY 1, 2, 3")
+    with pytest.raises(RuntimeError):
+        asyncio.run(erase_all(database_url))
+    assert query(database_url, "SELECT * FROM store.journal ORDER BY 1, 2, 3") == before
+    assert asyncio.run(differences(database_url)) == 0
+
+
+def test_what_is_said_afterwards_is_erased_by_the_next_erasure(
     filled: psycopg.Connection, database_url: str
 ) -> None:
-    async def list_again() -> None:
+    async def say_again() -> None:
+        flow_key = main_key(database_url)
+        edit = edited(4760, AT, "anna", 4711, "Again: zugzwang")
+        quote = said(4761, AT, "ben", "He said zugzwang", thread=BEGUN)
         async with connect(database_url) as engine:
-            again = [shown(one, flow_key) for one in (STILL_LISTED, REPLY)]
-            await apply(engine, Batch(now=NOW, arrivals=again))
+            await apply(
+                engine, Batch(now=NOW, arrivals=[came(one, flow_key) for one in (edit, quote)])
+            )
 
-    [(flow_key,)] = query(database_url, "SELECT flow_key FROM store.flows WHERE path = %s", MAIN)
-    *steps, cleaning, _ = STEPS
-    for step in steps:
-        filled.execute(step)
-    asyncio.run(differences(database_url, mend=True))
-    asyncio.run(list_again())
-    assert asyncio.run(differences(database_url, mend=False)) == 0
-    content = "SELECT content FROM archive.messages WHERE flow = %s AND id = 4711"
-    assert query(database_url, content, MAIN) == [(WORDS,)]
-
-    with psycopg.connect(database_url, autocommit=True) as later:
-        for step in steps:
-            later.execute(step)
-        asyncio.run(differences(database_url, mend=True))
-        later.execute(cleaning)
-        assert places(later) == set()
-    assert asyncio.run(differences(database_url, mend=False)) == 0
+    assert asyncio.run(erase_all(database_url)) == []
+    asyncio.run(say_again())
+    assert "store.journal.payload" in places(filled)
+    assert asyncio.run(erase_all(database_url)) == []
+    assert places(filled) == set()
+    assert asyncio.run(differences(database_url)) == 0
+    content = "SELECT content FROM archive.messages WHERE id = 4761"
+    assert query(database_url, content) == [("He said [erased]",)]
 
 
-def test_the_daemon_may_not_erase(
-    filled: psycopg.Connection, database_url: str, roles: Roles
+def test_what_was_altered_is_not_made_to_look_erased(
+    filled: psycopg.Connection, database_url: str
 ) -> None:
-    async def make_roles() -> None:
-        async with connect(database_url) as engine:
-            await grant(engine, writer=roles.writer, reader=roles.reader)
-
-    asyncio.run(make_roles())
-    choosing, *_ = STEPS
-    filled.execute(f'SET ROLE "{roles.writer}"')
-    with pytest.raises(InsufficientPrivilege, match="temporary tables"):
-        filled.execute(choosing)
+    filled.execute("UPDATE store.journal SET payload = replace(payload::text, 'They', 'I')::json")
+    with pytest.raises(ArchiverError, match="event 4715 was altered in "):
+        asyncio.run(erase_all(database_url))

@@ -1,0 +1,222 @@
+"""``archiver erase``: erase what somebody said, everywhere in the archive."""
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+
+import click
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from archiver.cli.choice import find_flow
+from archiver.cli.configuration import LoadSettings
+from archiver.cli.database import Place, open_for_changes, require_archive, serve_database
+from archiver.cli.tables import counted, first_of, moment
+from archiver.cli.terminal import make_safe, show_json
+from archiver.errors import ArchiverError
+from archiver.ingest import erasing
+from archiver.ingest.cleaning import clean
+from archiver.ingest.erasing import Found, Wanted
+from archiver.store.cleaning import Left
+from archiver.store.connection import Engine
+from archiver.store.coverage import NEWEST_PROVABLE
+from archiver.store.erasing import may_erase
+
+TOLD = 50
+FROM_INPUT = "-"
+FEW_LETTERS = 3
+NOT_REACHED = (
+    "not reached: dumps, exports, standbys until they have followed, and the server's write-ahead "
+    "log; and Flowdock, if it still has it"
+)
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """What the command line asks for."""
+
+    flow: str
+    ids: frozenset[int]
+    phrases: tuple[str, ...]
+    reason: str | None
+    is_confirmed: bool
+    as_json: bool
+
+
+@click.command
+@click.argument("flow")
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.option(
+    "--phrase",
+    "phrases",
+    multiple=True,
+    metavar="TEXT",
+    help="Erase this text too, wherever the flow has it; may be repeated.",
+)
+@click.option("--reason", metavar="TEXT", help="Why; kept with what is left.")
+@click.option("--yes", "is_confirmed", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_obj
+def erase(
+    load: LoadSettings,
+    /,
+    *,
+    flow: str,
+    ids: tuple[str, ...],
+    phrases: tuple[str, ...],
+    reason: str | None,
+    is_confirmed: bool,
+    as_json: bool,
+) -> int:
+    """Erase the messages ID... of FLOW for good, with all changes of them and their files.
+
+    FLOW is a path as in archiver status, or Flowdock's id; with - as ID, ids are read from standard
+    input, one a line. It shows what it is about to erase, and asks. Of each event, its id and the
+    time of the erasure stay. Replies stay, without the title that repeats the message. Only the
+    owner of the database may do this; the daemon may run meanwhile. Dumps and exports are not
+    reached.
+
+    Exit status: 0, or 1 when one of the phrases is left somewhere.
+    """
+    for one in phrases:
+        if len(one.strip()) < FEW_LETTERS:
+            raise click.UsageError(f"--phrase {one!r} is too short: it would be found in anything")
+        if reason and one.casefold() in reason.casefold():
+            raise click.UsageError("--reason contains a phrase, and it is kept: use other words")
+    asked = Asked(
+        flow=flow,
+        ids=frozenset(_read_ids(ids)),
+        phrases=phrases,
+        reason=reason,
+        is_confirmed=is_confirmed,
+        as_json=as_json,
+    )
+    settings = load()
+    require_archive(settings)
+    with serve_database(settings) as place:
+        left = asyncio.run(_erase(place, asked))
+    return 1 if left else 0
+
+
+def _read_ids(told: Iterable[str]) -> Iterator[int]:
+    """The ids that arguments tell, and standard input if one of them is `FROM_INPUT`.
+
+    Raises:
+        click.UsageError: one is not an id, or there are none.
+    """
+    some = False
+    for one in told:
+        for word in _lines() if one == FROM_INPUT else [one]:
+            if not re.fullmatch("[0-9]{1,19}", word) or not 0 < int(word) <= NEWEST_PROVABLE:
+                raise click.UsageError(f"{make_safe(word)!r} is not an id")
+            some = True
+            yield int(word)
+    if not some:
+        raise click.UsageError("standard input has no ids")
+
+
+def _lines() -> Iterator[str]:
+    """The lines of standard input, without the name of a column that CSV begins with."""
+    for number, line in enumerate(sys.stdin):
+        word = line.strip().strip('"')
+        if word and not (number == 0 and re.fullmatch("[A-Za-z_][A-Za-z_0-9]*", word)):
+            yield word
+
+
+async def _erase(place: Place, asked: Asked) -> Sequence[Left]:
+    async with open_for_changes(place) as engine:
+        async with engine.connect() as tx:
+            if not await may_erase(tx):
+                raise ArchiverError(
+                    "only the owner of the database may erase: set ARCHIVER_DATABASE_URL to the "
+                    "URL that archiver migrate uses, for this command alone"
+                )
+            flow_key, path = await find_flow(tx, asked.flow)
+        wanted = Wanted(flow_key=flow_key, ids=asked.ids, phrases=asked.phrases)
+        found = await erasing.survey(engine, wanted)
+        if not found.is_nothing:
+            _confirm(path, found, asked)
+            found = await erasing.erase(engine, wanted, now=datetime.now(UTC), reason=asked.reason)
+        return await _finish(engine, path, found, asked)
+
+
+def _confirm(path: str, found: Found, asked: Asked) -> None:
+    """Show what is to be erased, and ask for confirmation, unless it was given.
+
+    Raises:
+        ArchiverError: it was not given, or nobody can be asked.
+    """
+    if not asked.as_json or not asked.is_confirmed:
+        for line in (f"{path}: to be erased for good", *_plan(found)):
+            click.echo(make_safe(line), err=asked.as_json)
+    if asked.is_confirmed:
+        return
+    if not sys.stdin.isatty():
+        raise ArchiverError("nothing was erased: nobody can be asked here, so add --yes")
+    if not click.confirm("Erase this?", err=asked.as_json):
+        raise ArchiverError("nothing was erased")
+
+
+def _plan(found: Found) -> Iterator[str]:
+    lines = [
+        f"  {one.id}  {moment(one.sent_at)}  {one.nick or 'an integration'}  {one.event}"
+        for one in found.told
+    ]
+    yield from first_of(lines, TOLD)
+    changes = len({one.id for one in found.gone}) - len(found.told)
+    if changes:
+        yield f"  {counted(changes, 'change')} of these"
+    if found.titles:
+        others = counted(len({one.before.id for one in found.titles}), "other event")
+        yield f"  the title in {others}, such as replies, which stay"
+    for phrase, places in found.places.items():
+        yield f"  {phrase!r} in {counted(places, 'other place')}"
+    if found.paths:
+        yield f"  {counted(len(found.paths), 'file')}"
+    if asides := len(found.rejects) + len(found.signals):
+        yield f"  {asides:,} of these places are rejects and signals, which are removed"
+
+
+async def _finish(engine: Engine, path: str, found: Found, asked: Asked) -> Sequence[Left]:
+    """Remove what was computed from it, and tell what was done, and where a phrase is left."""
+    left = await clean(engine, asked.phrases)
+    if asked.as_json:
+        show_json(
+            json.dumps({"flow": path, **_plain(found), "left": [asdict(one) for one in left]})
+        )
+        return left
+    if found.is_nothing:
+        click.echo("all of this was erased before")
+    else:
+        click.echo(f"erased: {counted(len({one.id for one in found.gone}), 'event')}")
+    for one in left:
+        click.echo(make_safe(_told(one, path)))
+    if asked.phrases and not left:
+        click.echo("no phrase is left in the database")
+    click.echo(NOT_REACHED)
+    return left
+
+
+def _plain(found: Found) -> dict[str, object]:
+    return {
+        "erased": [one.id for one in found.told],
+        "events": len({one.id for one in found.gone}),
+        "titles": len({one.before.id for one in found.titles}),
+        "phrases": dict(found.places),
+        "files": len(found.paths),
+        "rejects": len(found.rejects),
+        "signals": len(found.signals),
+    }
+
+
+def _told(left: Left, path: str) -> str:
+    told = f"left: {left.place}, {counted(left.rows, 'row')}"
+    if left.is_statistics:
+        return f"{told}: statistics of a table that is empty now; a superuser can remove them"
+    others = [one for one in left.flows if one != path]
+    reasons = [f"in other flows: {', '.join(others)}"] if others else []
+    if path in left.flows or not others:
+        reasons.append("in what places an event, in a name, or written meanwhile")
+    return f"{told}: {'; '.join(reasons)}"

@@ -1,0 +1,297 @@
+"""Erasing what somebody said, in one transaction that locks the flow as the writer does.
+
+Each form of an erased event, and of the events that change it, becomes a tombstone
+(`archiver.store.erasure`), so what is proven stays proven, and the event is known when it comes
+again. Other people's events stay; of these, titles that repeat an erased text, and phrases, are
+replaced. Then the messages and threads concerned are replayed from what is left.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from archiver.errors import ArchiverError
+from archiver.ingest.folding import NO_HISTORY, by_message, replayed, shows, unaltered
+from archiver.ingest.rebuild import threads_in
+from archiver.ingest.rewording import Phrases, Titles, members, rewritten, without
+from archiver.store import coverage, erasing, journal, messages, rebuilding
+from archiver.store.bulk import Key
+from archiver.store.connection import Engine, Transaction
+from archiver.store.engine import see_one_moment, transaction
+from archiver.store.erasing import Form, Told, Written
+from archiver.store.erasure import (
+    digest,
+    digest_of_text,
+    emptied,
+    erasure_of,
+    is_whole,
+    mark_of,
+    marked,
+    without_mark,
+)
+from archiver.store.messages import Held, History
+
+FormKey = tuple[int, int]
+"""The id of an event, and the number of a form of it."""
+
+REPLAYED = 1000
+"""How many messages to replay at a time."""
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """What is to be erased."""
+
+    flow_key: int
+    ids: frozenset[int]
+    phrases: tuple[str, ...] = ()
+
+
+class Changed(Struct, frozen=True):
+    """A form from which words are erased."""
+
+    before: Form
+    payload: str
+    words: Mapping[str, str]
+    """As in `archiver.store.erasure.Erasure`."""
+
+
+class Found(Struct, frozen=True, kw_only=True):
+    """What an erasure changes."""
+
+    told: Sequence[Told]
+    """The events that were asked for, but those that are erased already."""
+    gone: Sequence[Form]
+    """The forms of these, and of their changes."""
+    titles: Sequence[Changed]
+    """Forms of other events that repeat one of them as a title."""
+    paths: Sequence[str]
+    """The files of `gone` that no other message names."""
+    phrases: Sequence[Changed] = ()
+    """Forms of other events with a phrase."""
+    rejects: Sequence[int] = ()
+    signals: Sequence[int] = ()
+    places: Mapping[str, int] = {}
+    """By phrase: how many other events, rejects and signals have it."""
+
+    @property
+    def is_nothing(self) -> bool:
+        """Tell whether all is erased already."""
+        return not (self.gone or self.changed or self.rejects or self.signals)
+
+    @property
+    def changed(self) -> Sequence[Changed]:
+        """The forms of events that stay."""
+        return (*self.titles, *self.phrases)
+
+
+async def survey(engine: Engine, wanted: Wanted) -> Found:
+    """Find what an erasure would change; change nothing.
+
+    Raises:
+        ArchiverError: an id is not archived, or is that of a change of a message.
+    """
+    async with transaction(engine) as tx:
+        await see_one_moment(tx)
+        return await _find(tx, wanted)
+
+
+async def erase(
+    engine: Engine, wanted: Wanted, *, now: datetime, reason: str | None = None
+) -> Found:
+    """Erase what is *wanted*: all of it, or nothing when it fails.
+
+    Raises:
+        ArchiverError: as `survey`.
+    """
+    async with transaction(engine) as tx:
+        await coverage.lock(tx, [wanted.flow_key])
+        found = await _find(tx, wanted)
+        changed = await _with_targets(tx, wanted.flow_key, found)
+        await _write(tx, wanted, found, changed, now=now, reason=reason)
+        await _replay(tx, wanted.flow_key, found)
+    return found
+
+
+async def _find(tx: Transaction, wanted: Wanted) -> Found:
+    flow_key, ids = wanted.flow_key, wanted.ids
+    forms = await erasing.own_forms(tx, flow_key, ids)
+    _require_own(forms, ids)
+    gone = [one for one in forms if not _is_gone(one)]
+    gone_ids = {one.id for one in gone}
+    phrases = Phrases(wanted.phrases)
+    titles: dict[FormKey, Changed] = {}
+    repeating = Titles(await erasing.said(tx, flow_key, ids))
+    for one in await erasing.replies(tx, flow_key, ids):
+        titles |= _reworded(one, gone_ids, phrases, repeating)
+    paths = {path for one in gone for path in members(one.payload, "path")}
+    found = Found(
+        told=await erasing.told(tx, flow_key, ids & gone_ids),
+        gone=gone,
+        titles=list(titles.values()),
+        paths=await erasing.paths_named_only_by(tx, flow_key, gone_ids, paths),
+    )
+    if not phrases:
+        return found
+    return await _with_others(tx, wanted, found, gone_ids, titles)
+
+
+async def _with_others(
+    tx: Transaction, wanted: Wanted, found: Found, but: Collection[int], done: Collection[FormKey]
+) -> Found:
+    """*found*, and all else that has a phrase: *but* events to be erased, and what is *done*."""
+    phrases, parts = Phrases(wanted.phrases), Phrases(wanted.phrases).parts()
+    others: dict[FormKey, Changed] = {}
+    texts: list[bytes] = []
+    for one in await erasing.events_with(tx, wanted.flow_key, parts):
+        if changed := _reworded(one, but, phrases):
+            texts.append(one.payload.encode())
+            others |= {key: new for key, new in changed.items() if key not in done}
+    rejects = await erasing.rejects_with(tx, parts)
+    rejects = {key: raw for key, raw in rejects.items() if phrases.are_in(raw)}
+    signals = await erasing.signals_with(tx, wanted.flow_key, parts)
+    signals = {key: raw for key, raw in signals.items() if phrases.are_in(raw)}
+    texts += [*rejects.values(), *signals.values()]
+    return replace(
+        found,
+        phrases=list(others.values()),
+        rejects=list(rejects),
+        signals=list(signals),
+        places={one: sum(map(Phrases([one]).are_in, texts)) for one in wanted.phrases},
+    )
+
+
+async def _with_targets(tx: Transaction, flow_key: int, found: Found) -> Sequence[Changed]:
+    """What is *found* to change; and the messages whose changes are in it also have the words.
+
+    A listing of such a message shows what an event changed, and must not bring it back.
+    """
+    changed = {(one.before.id, one.before.form): one for one in found.changed}
+    words: dict[int, dict[str, str]] = {}
+    for one in found.changed:
+        if one.before.target_id is not None:
+            words.setdefault(one.before.target_id, {}).update(one.words)
+    for form in await erasing.own_forms(tx, flow_key, words) if words else ():
+        if form.id in words and form.form == 0 and not _is_gone(form):
+            mark = mark_of(form.payload) if _is_left(form) else None
+            plain = Changed(form, without_mark(form.payload), mark.words if mark else {})
+            known = changed.get((form.id, 0), plain)
+            changed[form.id, 0] = replace(known, words={**known.words, **words[form.id]})
+    return list(changed.values())
+
+
+def _require_own(forms: Iterable[Form], ids: Collection[int]) -> None:
+    """Make sure that all of *ids* are archived, and none is of a change of a message.
+
+    Raises:
+        ArchiverError: some are not.
+    """
+    own = {one.id: one for one in forms if one.id in ids}
+    if unknown := sorted(set(ids) - own.keys()):
+        raise ArchiverError(
+            f"not archived: {_listed(unknown)}; nothing was erased. archiver explain says why"
+        )
+    for one in own.values():
+        if one.target_id is not None and one.target_id not in ids:
+            raise ArchiverError(
+                f"{one.id} is a {one.event} of {one.target_id}: erase {one.target_id}, and its "
+                "changes are erased with it; nothing was erased"
+            )
+
+
+def _listed(ids: Sequence[int], most: int = 10) -> str:
+    more = f" and {len(ids) - most} more" if len(ids) > most else ""
+    return ", ".join(map(str, ids[:most])) + more
+
+
+def _is_gone(one: Form) -> bool:
+    return is_whole(one.payload) and _is_left(one)
+
+
+def _is_left(one: Form) -> bool:
+    return erasure_of(one.payload, one.digest) is not None
+
+
+def _reworded(
+    one: Form, gone: Collection[int], phrases: Phrases, titles: Titles | None = None
+) -> Mapping[FormKey, Changed]:
+    """*one* with its new payload, by its key; empty if nothing changes, or it is erased itself.
+
+    Raises:
+        ArchiverError: it was altered in the database, and would look as if it had not been.
+    """
+    is_erased = _is_left(one)
+    if one.id in gone or _is_gone(one):
+        return {}
+    mark = mark_of(one.payload) if is_erased else None
+    body = without_mark(one.payload) if is_erased else one.payload
+    payload, found = rewritten(body, lambda name, text: without(name, text, phrases, titles))
+    if not found:
+        return {}
+    if not is_erased and digest(one.payload.encode()) != one.digest:
+        raise ArchiverError(
+            f"event {one.id} was altered in store.journal: see archiver rebuild --check; "
+            "nothing was erased"
+        )
+    before = mark.words if mark else {}
+    words = {known: phrases.erased_from(new) for known, new in before.items()}
+    words |= {digest_of_text(old): new for old, new in found.items()}
+    return {(one.id, one.form): Changed(one, payload, words)}
+
+
+async def _write(
+    tx: Transaction,
+    wanted: Wanted,
+    found: Found,
+    changed: Iterable[Changed],
+    *,
+    now: datetime,
+    reason: str | None,
+) -> None:
+    """Erase what was *found*, except from what is computed from it; *changed* events stay."""
+
+    def left(one: Form, payload: str, words: Mapping[str, str]) -> Written:
+        payload = marked(payload, received=one.digest, at=now, reason=reason, words=words)
+        return Written(id=one.id, form=one.form, payload=payload)
+
+    flow_key = wanted.flow_key
+    phrases = Phrases(wanted.phrases)
+    await erasing.remove_files(tx, flow_key, found.paths)
+    if phrases:
+        paths = await erasing.attached_paths(tx, flow_key)
+        renamed = [(path, new) for path in paths if (new := phrases.erased_from(path)) != path]
+        await erasing.rename_files(tx, flow_key, renamed)
+    tombstones = [left(one, emptied(one.id), {}) for one in found.gone]
+    await erasing.leave_tombstones(tx, flow_key, tombstones)
+    rewords = [left(one.before, one.payload, one.words) for one in changed]
+    await erasing.reword(tx, flow_key, rewords)
+    await erasing.remove_asides(tx, rejects=found.rejects, signals=found.signals)
+
+
+async def _replay(tx: Transaction, flow_key: int, found: Found) -> None:
+    """Make messages, history and threads what the journal says now."""
+    forms = [*found.gone, *(one.before for one in found.changed)]
+    events = {one.id for one in forms}
+    about = sorted(events | {one.target_id for one in forms if one.target_id is not None})
+    for start in range(0, len(about), REPLAYED):
+        await _replay_messages(tx, [(flow_key, id_) for id_ in about[start : start + REPLAYED]])
+    if outdated := await erasing.threads_shown_by(tx, flow_key, events):
+        ids = await erasing.events_about(tx, flow_key, outdated)
+        entries = unaltered(await journal.about(tx, [(flow_key, id_) for id_ in ids]))
+        shown = [one for one in threads_in(entries) if one.thread.id in set(outdated)]
+        await rebuilding.remove_threads(tx, flow_key, outdated)
+        await messages.store(tx, threads=shown)
+
+
+async def _replay_messages(tx: Transaction, keys: Sequence[Key]) -> None:
+    entries = {(one.id, one.form): one for one in unaltered(await journal.about(tx, keys))}
+    facts = by_message(entries.values())
+    histories: dict[Key, History] = {}
+    held: dict[Key, Held] = {
+        key: replayed(key, facts[key], histories) for key in keys if shows(facts.get(key, ()))
+    }
+    await erasing.remove_messages(tx, [key for key in keys if key not in held])
+    await messages.store(
+        tx, changed=held, histories={key: histories.get(key, NO_HISTORY) for key in keys}
+    )

@@ -1,0 +1,133 @@
+"""Replacing words in the payload of an event, of which all else stays byte for byte."""
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+ERASED = "[erased]"
+
+# In valid JSON, quotes are at the ends of strings, or escaped within one.
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"(\s*+:\s*+)?')
+KEPT = frozenset(
+    {"app", "event", "flow", "flow_id", "id", "thread_id", "to", "type", "user", "uuid"}
+)
+"""Members by whose values events are placed, and not read: phrases in these are left."""
+_ELLIPSIS = " .…"
+
+
+class Phrases:
+    """Phrases to erase, in any case of their letters."""
+
+    def __init__(self, phrases: Collection[str]) -> None:
+        longest_first = sorted(phrases, key=len, reverse=True)
+        self._any = re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE)
+        self._phrases = phrases
+
+    def __bool__(self) -> bool:
+        return bool(self._phrases)
+
+    def erased_from(self, text: str) -> str:
+        """*text* with `ERASED` in place of each phrase."""
+        return self._any.sub(ERASED, text) if self else text
+
+    def are_in(self, raw: bytes) -> bool:
+        """Tell whether a phrase is in *raw*, which may be JSON or anything else."""
+        text = raw.decode(errors="replace")
+        return bool(self) and any(self._any.search(one) for one in (text, *strings(text)))
+
+    def parts(self) -> list[str]:
+        """For each phrase, the longest part that JSON spells in one way, in small letters.
+
+        So it does without escapes for any letter; and no database lowers these letters otherwise.
+        """
+        runs = ["".join(one if _is_plain(one) else "\n" for one in text) for text in self._phrases]
+        return [max(run.split("\n"), key=len).lower() for run in runs]
+
+
+def _is_plain(letter: str) -> bool:
+    is_escaped = letter in '"\\/' or letter < " "
+    return not is_escaped and (letter.isascii() or letter.lower() == letter.upper())
+
+
+class Titles:
+    """Titles of threads that repeat what was *said*, or the beginning of it."""
+
+    def __init__(self, said: Iterable[str]) -> None:
+        self._said = {_spaced(one) for one in said}
+
+    def repeat(self, title: str) -> bool:
+        """Tell whether *title* repeats it."""
+        words = _spaced(title)
+        cut = words.rstrip(_ELLIPSIS)
+        return bool(cut) and any(
+            one.startswith(words) or (cut != words and one.startswith(cut)) for one in self._said
+        )
+
+
+def rewritten(payload: str, change: Callable[[str, str], str]) -> tuple[str, dict[str, str]]:
+    """*payload*, JSON, with other texts in it, and by each text that changed: what became of it.
+
+    *change* is called with each text, after the name of the member whose value it is.
+    """
+    written: list[str] = []
+    changed: dict[str, str] = {}
+    at = 0
+    for name, text, (start, end) in _values(payload):
+        new = change(name, text)
+        if new != text and name not in KEPT:
+            changed[text] = new
+            written += [payload[at:start], _literal(new)]
+            at = end
+    return "".join([*written, payload[at:]]), changed
+
+
+def members(payload: str, wanted: str) -> list[str]:
+    """The texts that are values of members called *wanted*, at any depth of *payload*, JSON."""
+    return [text for name, text, _ in _values(payload) if name == wanted]
+
+
+def _values(payload: str) -> Iterator[tuple[str, str, tuple[int, int]]]:
+    """Yield each text in *payload* that is a value: its member, itself, and where it is."""
+    member, value_at = "", -1
+    for found in _STRING.finditer(payload):
+        text = json.loads(found[0].removesuffix(found[1] or ""), strict=False)
+        if found[1]:
+            member, value_at = text, found.end()
+        else:
+            yield member if found.start() == value_at else "", text, found.span()
+
+
+def without(name: str, text: str, phrases: Phrases, titles: Titles | None) -> str:
+    """*text*, the value of the member *name*, without *phrases*, or without all of a title."""
+    if titles is not None and name == "title" and titles.repeat(text):
+        return ERASED
+    return phrases.erased_from(text)
+
+
+def strings(text: str) -> Iterator[str]:
+    """Yield all that looks like a string of JSON in *text*, decoded."""
+    for found in _STRING.finditer(text):
+        try:
+            yield json.loads(found[0].removesuffix(found[1] or ""), strict=False)
+        except ValueError:
+            continue
+
+
+def _literal(text: str) -> str:
+    """*text* as a string of JSON that can be encoded."""
+    written = json.dumps(text, ensure_ascii=False)
+    is_whole = not any("\ud800" <= letter <= "\udfff" for letter in text)
+    return written if is_whole else json.dumps(text)
+
+
+def _spaced(text: str) -> str:
+    return " ".join(text.split())
+
+
+def spellings(phrase: str) -> Sequence[str]:
+    """How *phrase* may be spelled: as it is, and in strings of JSON."""
+    return list(
+        dict.fromkeys(
+            [phrase, json.dumps(phrase, ensure_ascii=False)[1:-1], json.dumps(phrase)[1:-1]]
+        )
+    )

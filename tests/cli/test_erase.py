@@ -1,0 +1,202 @@
+"""``archiver erase``: what it shows, asks and refuses, and what other commands say of it then."""
+
+import asyncio
+import json
+import os
+import pty
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from archiver.domain.coverage import Ranges
+from archiver.domain.model import FlowId
+from archiver.ingest.apply import apply
+from archiver.ingest.batch import Batch
+from archiver.store import directory
+from archiver.store.connection import Engine
+from archiver.store.coverage import Standing
+from archiver.store.engine import connect, transaction
+from archiver.store.granting import grant
+from tests.cli.conftest import Run
+from tests.cli.forks import Starter
+from tests.ingest.arriving import NOW, edit, frame, query, streamed
+from tests.sql.world import flow
+
+SECRET = "the salary of Anna"
+THREAD = {"id": "t", "title": SECRET}
+
+
+async def flow_named(engine: Engine, path: str) -> int:
+    async with transaction(engine) as tx:
+        return (await directory.see_flows(tx, [flow(FlowId(path))], now=NOW))[FlowId(path)]
+
+
+@pytest.fixture
+def archive(database_url: str) -> str:
+    """A flow with a message, an edit of it, a reply, and a quote of it."""
+
+    async def fill() -> None:
+        async with connect(database_url) as engine:
+            flow_key = await flow_named(engine, "acme/main")
+            frames = [
+                frame(5, content=SECRET, thread_id="t", thread=THREAD),
+                edit(6, 5, f"{SECRET}, I said"),
+                frame(7, content="hush", thread_id="t", thread=THREAD),
+                frame(8, content=f"«{SECRET}»?!"),
+                frame(9, content="nothing of it"),
+            ]
+            claims = {flow_key: Standing(streamed=Ranges(((5, 9),)), due=9)}
+            arrivals = [streamed(one, flow_key) for one in frames]
+            await apply(engine, Batch(now=NOW, arrivals=arrivals, gains=claims))
+
+    asyncio.run(fill())
+    return database_url
+
+
+def contents(url: str) -> list[tuple[int, str]]:
+    return query(url, "SELECT id, content FROM archive.messages ORDER BY id")
+
+
+def test_it_erases_and_says_so(archiver: Run, archive: str) -> None:
+    told = archiver(
+        "erase", "ACME/main", "5", "--phrase", SECRET.upper(), "--reason", "asked for", "--yes",
+        ARCHIVER_DATABASE_URL=archive,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    assert "  5  2020-01-01 00:00:00Z  user 1  message\n  1 change of these\n" in told.stdout
+    assert "the title in 1 other event" in told.stdout
+    assert "in 2 other places\n" in told.stdout
+    assert "erased: 2 events\nno phrase is left in the database\nnot reached: " in told.stdout
+    assert contents(archive) == [(7, "hush"), (8, "«[erased]»?!"), (9, "nothing of it")]
+    assert query(archive, "SELECT title FROM archive.threads") == [("[erased]",)]
+
+    checked = archiver("rebuild", "--check", ARCHIVER_DATABASE_URL=archive)
+    assert checked.returncode == 0
+    assert "4 forms of events of which words or all were erased" in checked.stdout
+    explained = archiver("explain", "acme/main", "5", ARCHIVER_DATABASE_URL=archive).stdout
+    assert explained.startswith("acme/main 5: erased\n  proven by an unbroken stream\n")
+    assert "form 0, erased\n  it was erased by the owner of the database, 20" in explained
+    assert ": asked for\n  it had come by the stream\n" in explained
+    quote = archiver("explain", "acme/main", "8", ARCHIVER_DATABASE_URL=archive).stdout
+    assert "words of it were erased by the owner of the database, 20" in quote
+    assert SECRET not in explained + quote
+
+    again = archiver("erase", "acme/main", "5", "--json", ARCHIVER_DATABASE_URL=archive)
+    assert again.returncode == 0
+    assert json.loads(again.stdout)["events"] == 0
+
+
+def test_nothing_is_erased_where_nobody_can_be_asked(archiver: Run, archive: str) -> None:
+    told = archiver("erase", "acme/main", "5", ARCHIVER_DATABASE_URL=archive)
+    assert told.returncode == 2
+    assert told.stderr.endswith("nothing was erased: nobody can be asked here, so add --yes\n")
+    assert (5, f"{SECRET}, I said") in contents(archive)
+
+
+REFUSED = {
+    "77": "not archived: 77; nothing was erased. archiver explain says why",
+    "6": "6 is a message-edit of 5: erase 5, and its changes are erased with it; "
+    "nothing was erased",
+    "five": "'five' is not an id (see archiver erase --help)",
+}
+
+
+@pytest.mark.parametrize("id_", REFUSED)
+def test_ids_that_cannot_be_erased_are_refused(archiver: Run, archive: str, id_: str) -> None:
+    ended = archiver("erase", "acme/main", "8", id_, "--yes", ARCHIVER_DATABASE_URL=archive)
+    assert ended.returncode == 2
+    assert ended.stderr == f"archiver: error: {REFUSED[id_]}\n"
+    assert len(contents(archive)) == 4
+
+
+def test_the_answer_decides_on_a_terminal(
+    starter: Starter, environ: dict[str, str], archive: str
+) -> None:
+    for answer, status, messages in (("n", 2, 4), ("y", 0, 3)):
+        ours, its = pty.openpty()
+        settings = {**environ, "ARCHIVER_DATABASE_URL": archive, "TERM": "xterm"}
+        with starter.start(["erase", "acme/main", "5"], settings, its, its, its) as started:
+            os.close(its)
+            os.write(ours, f"{answer}\n".encode())
+            shown = b""
+            while b"Erase this?" not in shown:
+                shown += os.read(ours, 1000)
+            assert started.wait() == status
+        os.close(ours)
+        assert len(contents(archive)) == messages
+
+
+def test_ids_are_read_from_standard_input(
+    starter: Starter, environ: dict[str, str], archive: str, tmp_path: Path
+) -> None:
+    (tmp_path / "ids").write_text("id\n5\n9\n\n")
+    settings = {**environ, "ARCHIVER_DATABASE_URL": archive}
+    with (tmp_path / "ids").open() as ids, (tmp_path / "out").open("w") as out:
+        files = (ids.fileno(), out.fileno(), out.fileno())
+        with starter.start(["erase", "acme/main", "-", "--yes"], settings, *files) as started:
+            assert started.wait() == 0
+    assert [id_ for id_, _ in contents(archive)] == [7, 8]
+
+
+def test_what_is_left_in_another_flow_is_told(archiver: Run, archive: str) -> None:
+    async def say_elsewhere() -> None:
+        async with connect(archive) as engine:
+            flow_key = await flow_named(engine, "acme/dev")
+            arrivals = [streamed(frame(1, content=SECRET), flow_key)]
+            await apply(engine, Batch(now=NOW, arrivals=arrivals))
+
+    asyncio.run(say_elsewhere())
+    told = archiver(
+        "erase", "acme/main", "5", "--phrase", SECRET, "--yes", ARCHIVER_DATABASE_URL=archive
+    )
+    assert told.returncode == 1
+    assert "left: journal.payload, 1 row: in other flows: acme/dev\n" in told.stdout
+
+
+def test_the_daemon_may_not_erase(archiver: Run, archive: str) -> None:
+    name = f"writer_of_{archive.rpartition('/')[2].partition('?')[0]}"
+
+    async def make_role() -> None:
+        async with connect(archive) as engine:
+            await grant(engine, writer=name, reader=f"{name}_reader")
+
+    asyncio.run(make_role())
+    try:
+        with psycopg.connect(archive, autocommit=True) as db:
+            db.execute(f'ALTER ROLE "{name}" LOGIN')
+        url = archive.replace("archiver@", f"{name}@", 1)
+        told = archiver("erase", "acme/main", "5", "--yes", ARCHIVER_DATABASE_URL=url)
+    finally:
+        with psycopg.connect(archive, autocommit=True) as db:
+            for role in (name, f"{name}_reader"):
+                db.execute(f'DROP OWNED BY "{role}"')
+                db.execute(f'DROP ROLE "{role}"')
+    assert told.returncode == 2
+    assert "only the owner of the database may erase: " in told.stderr
+    assert len(contents(archive)) == 4
+
+
+def test_an_export_carries_erasures_and_an_older_one_brings_nothing_back(
+    archiver: Run, archive: str, tmp_path: Path
+) -> None:
+    before, after = str(tmp_path / "before"), str(tmp_path / "after")
+    home = {"ARCHIVER_DATABASE_URL": archive}
+    assert archiver("export", before, "--events", **home).returncode == 0
+    erased = archiver("erase", "acme/main", "5", "--phrase", SECRET, "--yes", **home)
+    assert erased.returncode == 0
+    assert archiver("export", after, "--events", **home).returncode == 0
+    told = contents(archive)
+
+    other = {"ARCHIVER_DATA_DIR": str(tmp_path / "other")}
+    for exported in (after, before):
+        assert archiver("import", exported, **other).returncode == 0
+        assert archiver("import", before, **home).returncode == 0
+        assert contents(archive) == told
+        sql = "SELECT id, content FROM messages ORDER BY id"
+        shown = archiver("sql", "--json", sql, **other).stdout.splitlines()
+        assert [tuple(json.loads(line).values()) for line in shown] == told
+        assert archiver("rebuild", "--check", **other).returncode == 0
+    assert "form 0, erased\n" in archiver("explain", "acme/main", "5", **other).stdout
+    words = archiver("sql", "--json", "SELECT payload::text FROM forms", **other).stdout
+    assert SECRET not in words
