@@ -112,12 +112,12 @@ async def sort_out(tx: Transaction, batch: Batch, before: Before) -> Novelty:
     new.known.update(forms)
     now = LAST_MOMENT if batch.is_dated else batch.now
     for key, arrival, event in events:
-        its = forms.setdefault(key, [])
-        if its and is_erased(arrival, its):
+        if not (its := forms.setdefault(key, [])):
+            _place(new, key, arrival, event, its, now=now)
+        elif is_erased(arrival, its):
             new.repeated += 1
         else:
-            told = without_erased(arrival, event, its) if its else (arrival, event)
-            _place(new, key, *told, its, now=now)
+            _place(new, key, *without_erased(arrival, event, its), its, now=now)
     if new.sightings:
         await journal.sight(tx, new.sightings)
     return new
