@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 ERASED = "[erased]"
 
 # In valid JSON, quotes are at the ends of strings, or escaped within one.
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"(\s*+:\s*+)?')
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*"(\s*+:\s*+)?')
 KEPT = frozenset(
     {"app", "event", "flow", "flow_id", "id", "thread_id", "to", "type", "user", "uuid"}
 )
