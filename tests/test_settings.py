@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import tomllib
 from dataclasses import fields
@@ -79,6 +80,20 @@ def test_the_environment_wins_over_the_file_and_an_empty_variable_counts_as_unse
 )
 def test_data_lies_where_the_system_keeps_state(environ: dict[str, str], expected: str) -> None:
     assert read_settings({}, HOME | environ).data_dir == Path(expected)
+
+
+def test_a_user_without_a_home_is_told_unless_none_is_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 5)  # an id that no user has
+    with pytest.raises(
+        SettingRefused, match=r"no home directory; set HOME, or .*ARCHIVER_DATA_DIR"
+    ):
+        read_settings({}, {})
+    with pytest.raises(SettingRefused, match=r"^~/chat cannot be found"):
+        read_settings({}, {"ARCHIVER_DATA_DIR": "~/chat"})
+    assert read_settings({}, {"ARCHIVER_DATA_DIR": "/data"}).data_dir == Path("/data")
 
 
 @pytest.mark.parametrize(

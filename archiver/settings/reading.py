@@ -84,7 +84,7 @@ def gather(table: Mapping[str, Any], environ: Mapping[str, str], directory: Path
     }
     _refuse_stray_password(sections["database"])
     return SetValues(
-        top={"data_dir": _state_dir(environ)} | top,
+        top=top if "data_dir" in top else {"data_dir": _state_dir(environ)} | top,
         first=_given(FIRST, table, environ, directory),
         accounts=tuple(_each_account(table, environ, directory)),
         sections=sections,
@@ -251,10 +251,20 @@ def _state_dir(environ: Mapping[str, str]) -> SetValue:
 
 
 def _below_home(path: Path, environ: Mapping[str, str]) -> Path:
-    """*path* with a leading ``~`` replaced by the home directory."""
+    """*path* with a leading ``~`` replaced by the home directory.
+
+    Raises:
+        SettingRefused: nobody says which directory that is.
+    """
     if path.parts[:1] != ("~",):
         return path
-    return Path(environ.get("HOME") or Path.home(), *path.parts[1:])
+    try:
+        return Path(environ.get("HOME") or Path.home(), *path.parts[1:])
+    except RuntimeError as error:
+        raise SettingRefused(
+            f"{path} cannot be found: this user has no home directory; set HOME, or name an "
+            "absolute path (for the data: ARCHIVER_DATA_DIR)"
+        ) from error
 
 
 _TOKEN = next(setting for setting in ACCOUNT if setting.name == "token")
