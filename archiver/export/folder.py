@@ -290,6 +290,12 @@ def _require_free(to: Path) -> None:
                 f"{to} is the current directory, which the export would replace: "
                 "name a new directory"
             )
+        if to.is_symlink() or os.path.ismount(to):
+            # The finished folder is renamed to it, which no system does with either.
+            raise ArchiverError(
+                f"{to} is a link or the root of a file system, which an export cannot replace: "
+                f"name a new directory in it, as {to / 'export'}"
+            )
     elif to.exists():
         told = f"{to} already exists: remove it, or choose another name"
         if has_left(to):

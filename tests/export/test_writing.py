@@ -366,6 +366,30 @@ def test_where_no_export_can_be_is_told(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_link_to_a_directory_is_refused_before_anything_is_written(
+    export: Export, tmp_path: Path
+) -> None:
+    """At the end, the finished export could not be renamed to it."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    with pytest.raises(ArchiverError, match=r"name a new directory in it, as .*/link/export$"):
+        export(tmp_path / "link", "csv")
+    assert not partial_of(tmp_path / "link").exists()
+    export(tmp_path / "link" / "export", "csv")
+    assert (tmp_path / "disk" / "export" / "manifest.json").exists()
+
+
+def test_the_root_of_a_file_system_is_refused_before_anything_is_written(
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == disk)
+    with pytest.raises(ArchiverError, match=r"name a new directory in it, as .*/disk/export$"):
+        export(disk, "csv")
+    assert not partial_of(disk).exists()
+
+
 class Killed(BaseException):
     """Ends an export in the middle, as a kill would."""
 
