@@ -24,20 +24,20 @@ def check_export(export: Path, *, as_json: bool) -> int:
         ArchiverError: there is no export, or it is not finished.
     """
     manifest = read_manifest(export)
-    good: list[File] = []
+    good_bytes = 0
     findings = []
     size = max(1, total_bytes(manifest.files))
     with shown_progress(quiet=as_json) as tell:
         for found in check(export, manifest):
             if isinstance(found, File):
-                good.append(found)
-                tell(total_bytes(good) / size, found.path)
+                good_bytes += found.size_bytes
+                tell(good_bytes / size, found.path)
             else:
                 findings.append(found)
     if as_json:
         told: dict[str, Any] = {
             "files": len(manifest.files),
-            "bytes": total_bytes(good),
+            "bytes": good_bytes,
             "findings": [{"file": one.path, "trouble": one.trouble} for one in findings],
         }
         click.echo(json.dumps(told))

@@ -26,6 +26,7 @@ from psycopg import sql
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
+from archiver.cli import export_checking
 from archiver.errors import ArchiverError
 from archiver.export import writing
 from archiver.export.book import BOOK, File
@@ -188,6 +189,22 @@ def test_a_check_finds_what_is_no_more_as_it_was(export: Export, tmp_path: Path)
         "missing", found[1].trouble.split(" ")[0], "changed:", "not",
     ]  # fmt: skip
     assert "bytes instead of" in found[1].trouble
+
+
+def test_a_check_of_many_files_adds_up_their_sizes_once(
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be a hundred thousand of them: sums after each would take minutes."""
+    export(tmp_path / "out", "csv")
+    summed: list[int] = []
+
+    def total_bytes(files: list[File]) -> int:
+        summed.append(len(files))
+        return sum(file.size_bytes for file in files)
+
+    monkeypatch.setattr(export_checking, "total_bytes", total_bytes)
+    assert export_checking.check_export(tmp_path / "out", as_json=True) == 0
+    assert summed == [len(read_manifest(tmp_path / "out").files)]
 
 
 def test_a_pipe_is_no_export_and_is_not_waited_for(tmp_path: Path) -> None:
