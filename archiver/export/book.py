@@ -6,6 +6,7 @@ names are not finished, and are removed when the export resumes.
 """
 
 import fcntl
+import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -50,9 +51,16 @@ class Heading(Struct, frozen=True, kw_only=True):
     """The time from which times like 30d count back; the same for all runs."""
 
 
+def is_own(home: Path) -> bool:
+    """Tell whether *home*, and what it links to, belongs to this user."""
+    return {home.lstat().st_uid, home.stat().st_uid} == {os.geteuid()}
+
+
 def asked_before(home: Path) -> datetime | None:
-    """When the unfinished export in *home* was first requested; None if there is none."""
+    """When the unfinished export in *home* was first requested; None if there is none of ours."""
     try:
+        if not is_own(home):  # its book may be a pipe, which is waited for, or have no end
+            return None
         with (home / BOOK).open("rb") as book:
             return msgspec.json.decode(book.readline(), type=Heading).asked_at
     except (OSError, msgspec.DecodeError):

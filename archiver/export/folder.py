@@ -20,7 +20,7 @@ from typing import IO
 import msgspec
 
 from archiver.errors import ArchiverError
-from archiver.export.book import BOOK, File, Heading, Unit, go_on, lock, read_book, tidy
+from archiver.export.book import BOOK, File, Heading, Unit, go_on, is_own, lock, read_book, tidy
 
 PARTIAL = ".partial"
 MANIFEST = "manifest.json"
@@ -274,7 +274,7 @@ def opened(to: Path, heading: Heading) -> Iterator[Folder]:
 
 def _require_own(home: Path) -> None:
     """Make sure that *home*, and what it links to, is nobody else's: they could read the export."""
-    if {home.lstat().st_uid, home.stat().st_uid} != {os.geteuid()}:
+    if not is_own(home):
         raise ArchiverError(
             f"{home} belongs to another user, who could read and change the export: remove it, or "
             "choose another name"

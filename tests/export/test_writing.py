@@ -247,6 +247,16 @@ def test_no_export_is_written_where_another_user_waits_for_it(
     assert list(waiting.iterdir()) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes directories of others")
+def test_a_pipe_of_another_user_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / BOOK)
+    os.chown(tmp_path, 65_534, 65_534)
+    reading = "from archiver.export.book import *; print(asked_before(Path(sys.argv[1])))"
+    program = [sys.executable, "-c", f"import sys; {reading}", str(tmp_path)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "None\n"
+
+
 def test_a_zip_is_not_written_into_a_file_that_somebody_made_meanwhile(
     export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
