@@ -18,6 +18,8 @@ from msgspec import Struct
 from archiver.errors import ArchiverError
 
 BOOK = ".progress.jsonl"
+DAMAGED = (msgspec.DecodeError, UnicodeDecodeError)
+"""What decoding a damaged line may raise."""
 
 
 class File(Struct, frozen=True, kw_only=True):
@@ -63,7 +65,7 @@ def asked_before(home: Path) -> datetime | None:
             return None
         with (home / BOOK).open("rb") as book:
             return msgspec.json.decode(book.readline(), type=Heading).asked_at
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *DAMAGED):
         return None
 
 
@@ -98,7 +100,7 @@ def read_book(book: IO[bytes], heading: Heading, home: Path) -> dict[str, Unit]:
     try:
         before = msgspec.json.decode(first, type=Heading)
         units = [msgspec.json.decode(line, type=Unit) for line in more]
-    except msgspec.DecodeError as error:
+    except DAMAGED as error:
         raise ArchiverError(f"{home / BOOK} is damaged: remove {home} and start again") from error
     if msgspec.json.encode(before, order="sorted") != msgspec.json.encode(
         msgspec.structs.replace(heading, names=before.names, asked_at=before.asked_at),

@@ -29,7 +29,7 @@ from sqlalchemy.engine import make_url
 from archiver.cli import export_checking
 from archiver.errors import ArchiverError
 from archiver.export import writing
-from archiver.export.book import BOOK, File
+from archiver.export.book import BOOK, File, asked_before
 from archiver.export.folder import SMALL_BYTES, Sink, partial_of
 from archiver.export.manifest import check, read_manifest
 from archiver.export.reading import Progress
@@ -572,6 +572,16 @@ def test_a_book_that_was_torn_by_a_kill_is_good_as_far_as_it_goes(
         assert steps[0].kept > 0
     export(tmp_path / "out", "csv")
     assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("damaged", [b"{\n", b'{"arguments": {}, "names": "\xff"}\n'])
+def test_a_damaged_book_is_told(export: Export, tmp_path: Path, damaged: bytes) -> None:
+    home = tmp_path / "out.partial"
+    home.mkdir()
+    (home / BOOK).write_bytes(damaged)
+    assert asked_before(home) is None
+    with pytest.raises(ArchiverError, match=r"is damaged: remove .*out\.partial and start again"):
+        export(tmp_path / "out", "csv")
 
 
 @pytest.mark.parametrize("name", ["out", "out.zip"])
