@@ -96,7 +96,8 @@ def find_exports(path: Path) -> list[ExportFile]:
         here = path / MESSAGES
         if here.exists():
             return [_unpacked(here)]
-        zips, unpacked = sorted(path.glob("*.zip")), sorted(path.glob(f"*/{MESSAGES}"))
+        zips = sorted(one for one in path.iterdir() if one.suffix.lower() == ".zip")
+        unpacked = sorted(path.glob(f"*/{MESSAGES}"))
         if not zips and not unpacked:
             raise ExportUnreadable(f"{path} has no {MESSAGES} and no zip")
         packed = [export for one in zips for export in _in_file(one)]
