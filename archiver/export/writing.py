@@ -42,7 +42,7 @@ class Format(Protocol):
     tables: tuple[Table, ...]
     """The tables from which its parts are made; a part is outdated if one of its rows is newer."""
     omits: str
-    """In words: the messages that it has no place for."""
+    """In words: the messages that it has no place for, if these are `exporting.untold`."""
 
     def place(self, file: NamedFile) -> str | None:
         """The path for the contents of *file*; None if it has no place for the message."""
@@ -101,7 +101,7 @@ async def write_export(
                 not_told=ends.untold,
                 not_measured=ends.unmeasured,
                 named_files=found.counted() if found else UNSET,
-                left_out=[*await _left_out(tx, chosen, style), *filter(None, [style.omits])],
+                left_out=await _left_out(tx, chosen, style),
             )
             folder.finish(manifest.encode())
     return manifest
@@ -214,6 +214,8 @@ async def _left_out(tx: Transaction, chosen: Selection, style: Format) -> list[s
         told.append(f"what was sent from {chosen.until.isoformat()} on, or has no time")
     if chosen.as_of is not None:
         told.append(f"what came after {chosen.as_of.isoformat()}, or has no time")
+    if style.omits and (rows := await exporting.untold(tx, chosen)):
+        told.append(f"{rows:,} of the rows: {style.omits}")
     return told
 
 

@@ -159,6 +159,17 @@ async def talkers(tx: Transaction, chosen: Selection) -> dict[str, int]:
     return {row[0]: row[1] for row in await cursor.fetchall()}
 
 
+async def untold(tx: Transaction, chosen: Selection) -> int:
+    """How many of the chosen messages are deleted, have no time, or no text that is known."""
+    statement = sql.SQL(
+        "SELECT count(*) FROM {} AS m WHERE {}"
+        " AND (m.deleted_at IS NOT NULL OR m.sent IS NULL OR m.content IS NULL)"
+    ).format(source("messages", chosen), wanted(chosen))
+    cursor = await driver_of(tx).execute(statement)
+    ((rows,),) = await cursor.fetchall()
+    return int(rows)
+
+
 async def participants(tx: Transaction, chosen: Selection) -> list[str]:
     """The ids of all who sent a chosen message, reacted to one, or share a private conversation."""
     statement = sql.SQL(

@@ -54,7 +54,7 @@ def test_slack_exports_hold_channels_people_and_days(export: Export, tmp_path: P
     with zipfile.ZipFile(tmp_path / "out.zip") as packed:
         read: dict[str, Any] = {name: json.loads(packed.read(name)) for name in packed.namelist()}
     assert manifest.left_out == [
-        "messages that are deleted, have no time, or whose text is not known"
+        "2 of the rows: messages that are deleted, have no time, or whose text is not known"
     ]
     assert sum(len(told) for name, told in read.items() if "/" in name) == manifest.rows - 2
     assert [one["name"] for one in read["channels.json"]] == ["main", "sp-ace"]
