@@ -11,6 +11,9 @@ _HEADER_TELLS = zlib.MAX_WBITS | 32
 """Has zlib detect the format by the header of the data."""
 PIECE_BYTES = 1024 * 1024
 """The greatest length of a piece of decompressed data."""
+FED_BYTES = 16 * 1024
+"""How much is decompressed at once: zlib copies what is left of it after each member, and each may
+have only 20 bytes."""
 
 
 class Unpacker:
@@ -26,6 +29,10 @@ class Unpacker:
         Raises:
             Garbled: it is not in a supported format, or is damaged.
         """
+        for start in range(0, len(chunk), FED_BYTES):
+            yield from self._feed(chunk[start : start + FED_BYTES])
+
+    def _feed(self, chunk: bytes) -> Iterator[bytes]:
         while chunk:
             if self._zlib.eof:  # gzip may have several members in a row
                 self._zlib = zlib.decompressobj(_HEADER_TELLS)
