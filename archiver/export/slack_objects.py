@@ -6,7 +6,7 @@ the digits below its millisecond are the last three of the message's id, or the 
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import chain, count
 from typing import Any
@@ -23,6 +23,8 @@ INTEGRATION = "USLACKBOT"
 UPLOADS = "__uploads"
 """The folder for the contents of files, by their ids; no channel has this name."""
 LONGEST_NAME = 80
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 _UNFIT = re.compile(r"[^a-z0-9_-]+")
 
 
@@ -215,7 +217,8 @@ def stamp(message: Message, places: Mapping[int, int]) -> str:
     """When it was sent, in seconds; the digits below its millisecond identify it (`places_of`)."""
     at = datetime.fromisoformat(message.sent or "")
     place = places.get(message.id, message.id % 1000)
-    microseconds = round(at.timestamp() * 1000) * 1000 + place
+    # Rounded down, as `exporting.crowded` does.
+    microseconds = (at - _EPOCH) // _MILLISECOND * 1000 + place
     seconds, rest = divmod(abs(microseconds), 1_000_000)
     return f"{'-' if microseconds < 0 else ''}{seconds}.{rest:06d}"
 

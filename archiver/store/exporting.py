@@ -142,12 +142,12 @@ async def has_changed(tx: Transaction, table: Table, part: Part, *, since: str) 
 
 
 async def crowded(tx: Transaction, flow: str) -> list[tuple[datetime, int]]:
-    """Times and ids of those messages of a flow that were sent in a crowded millisecond, in order.
+    """Milliseconds and ids of those messages of a flow whose millisecond is crowded, in order.
 
     A millisecond is crowded if two of its messages have ids with the same last three digits.
     """
     rows = await tx.execute(_CROWDED, {"flow": flow})
-    return [(row.sent_at, row.id) for row in rows]
+    return [(row.at, row.id) for row in rows]
 
 
 async def talkers(tx: Transaction, chosen: Selection) -> dict[str, int]:
@@ -247,12 +247,14 @@ _CHANGED = """
 """
 
 _CROWDED = text("""
-    SELECT sent_at, id FROM store.messages JOIN store.flows USING (flow_key)
-    WHERE path = :flow AND sent_at IN (
-        SELECT sent_at FROM store.messages JOIN store.flows USING (flow_key)
-        WHERE path = :flow GROUP BY sent_at, id % 1000 HAVING count(*) > 1
+    SELECT date_trunc('milliseconds', sent_at) AS at, id
+    FROM store.messages JOIN store.flows USING (flow_key)
+    WHERE path = :flow AND date_trunc('milliseconds', sent_at) IN (
+        SELECT date_trunc('milliseconds', sent_at)
+        FROM store.messages JOIN store.flows USING (flow_key)
+        WHERE path = :flow GROUP BY 1, id % 1000 HAVING count(*) > 1
     )
-    ORDER BY sent_at, id
+    ORDER BY 1, 2
 """)
 
 _OF_MESSAGES = "t.message_id BETWEEN :first AND :last"

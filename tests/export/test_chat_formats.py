@@ -145,6 +145,21 @@ async def key_of_flow(engine: Engine) -> int:
         return (await directory.name_flows(tx, [FlowId("f")], now=NOW))[FlowId("f")]
 
 
+def test_messages_of_different_microseconds_have_stamps_of_their_own(
+    database_url: str, tmp_path: Path
+) -> None:
+    """A time in text may be more precise than those of Slack's channels."""
+    sent = [f"2024-05-31T12:00:00.{microseconds:06}Z" for microseconds in (100, 499, 500, 999)]
+    with running(database_url) as (run, engine):
+        key = run(key_of_flow(engine))
+        crowd = [frame(number * 1000, sent=at) for number, at in enumerate(sent, start=1)]
+        run(apply(engine, Batch(now=NOW, arrivals=[streamed(one, key) for one in crowd])))
+    exporter(database_url)(tmp_path / "out", "slack", flows=("f",))
+    (day,) = (tmp_path / "out" / "f").iterdir()
+    stamps = [message["ts"] for message in json.loads(day.read_text())]
+    assert stamps == [f"1717156800.00000{place}" for place in range(4)]
+
+
 def test_messages_of_one_millisecond_have_stamps_of_their_own(
     database_url: str, tmp_path: Path
 ) -> None:
