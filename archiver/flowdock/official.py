@@ -97,13 +97,19 @@ def find_exports(path: Path) -> list[ExportFile]:
         if here.exists():
             return [_unpacked(here)]
         zips = sorted(one for one in path.iterdir() if one.suffix.lower() == ".zip")
-        unpacked = sorted(path.glob(f"*/{MESSAGES}"))
+        unpacked = sorted(_outermost({*path.glob(f"*/{MESSAGES}"), *path.rglob(MESSAGES)}))
         if not zips and not unpacked:
             raise ExportUnreadable(f"{path} has no {MESSAGES} and no zip")
         packed = [export for one in zips for export in _in_file(one)]
         return [*packed, *map(_unpacked, unpacked)]
     except OSError as error:
         raise ExportUnreadable(f"cannot read {path}: {error.strerror}") from error
+
+
+def _outermost(found: Collection[Path]) -> Iterator[Path]:
+    """Those of *found* that are in no directory of another: below one, there may be uploads."""
+    homes = {one.parent for one in found}
+    return (one for one in found if not homes & {*one.parent.parents})
 
 
 def require_file(path: Path) -> None:

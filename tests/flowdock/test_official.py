@@ -28,13 +28,18 @@ def test_zips_files_and_directories_of_them_are_exports(tmp_path: Path) -> None:
     packed(tmp_path / "main.zip", {"messages.json": MESSAGES, "files/a.pdf": b"a"})
     packed(tmp_path / "OPS.ZIP", {"ops/messages.json": MESSAGES})
 
+    for name in ("acme/deep/messages.json", "acme/deep/files/messages.json"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(MESSAGES)
+
     found = find_exports(tmp_path)
     assert [str(one) for one in found] == [
         f"{tmp_path}/OPS.ZIP: ops/messages.json",
         f"{tmp_path}/main.zip: messages.json",
+        f"{tmp_path}/acme/deep/messages.json",
         f"{tmp_path}/unpacked/messages.json",
     ]
-    assert [one.attachments for one in found] == [0, 1, 1]
+    assert [one.attachments for one in found] == [0, 1, 0, 1]
     assert all(b"".join(one.chunks()) == MESSAGES for one in found)
 
 
