@@ -12,7 +12,9 @@ from time import monotonic
 from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import select, text, tuple_
+from sqlalchemy import Select, bindparam, column, func, select, text, true
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import BigInteger, Integer, Text, TypeEngine
 
 from archiver.domain.query_text import fold, space, with_names
 from archiver.store.bulk import Key
@@ -95,16 +97,39 @@ async def matched_then(
     asked = [
         (one.flow_key, one.id, space(fold(told)))
         for one in said
-        for told in (one.said, with_names(one.said, one.file_names))
+        for told in {one.said, with_names(one.said, one.file_names)}
     ]
-    t = texts.c
-    fitting = (
-        select(t.flow_key, t.message_id)
-        .where(tuple_(t.flow_key, t.message_id, t.spaced).in_(asked))
-        .where(condition(of_the_past(meaning)))
-    )
-    keys = {(row.flow_key, row.message_id) for row in await tx.execute(fitting)}
+    if not asked:
+        return []
+    keys = {(row.flow_key, row.id) for row in await tx.execute(_fitting(meaning, asked))}
     return [one for one in said if (one.flow_key, one.id) in keys]
+
+
+def _fitting(meaning: Meaning, asked: Sequence[tuple[int, int, str]]) -> Select[tuple[int, int]]:
+    """The query for the keys of those *asked*, each a key with a text, that match *meaning*."""
+    # As arrays: Postgres refuses a condition with a term for each of ten thousand texts.
+    types: Mapping[str, TypeEngine[Any]] = {
+        "flow_key": Integer(),
+        "id": BigInteger(),
+        "spaced": Text(),
+    }
+    arrays = [
+        bindparam(None, list(values), type_=ARRAY(type_))
+        for values, type_ in zip(zip(*asked, strict=True), types.values(), strict=True)
+    ]
+    columns = [column(name, type_) for name, type_ in types.items()]
+    its = func.unnest(*arrays).table_valued(*columns, name="asked").render_derived()
+    t = texts.c
+    # OFFSET keeps Postgres from looking for all texts with the words, instead of these by key.
+    found = (
+        select(t.ordinal)
+        .where(t.flow_key == its.c.flow_key, t.message_id == its.c.id)
+        .where(t.spaced == its.c.spaced, condition(of_the_past(meaning)))
+        .correlate(its)
+        .offset(0)
+        .lateral()
+    )
+    return select(its.c.flow_key, its.c.id).select_from(its.join(found, true()))
 
 
 async def _then(

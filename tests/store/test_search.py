@@ -275,3 +275,29 @@ def test_the_windows_cover_all_time_once(rows, is_rare):
         window = next_window(extent, window, is_rare=is_rare)
     assert edge == extent.first_hour
     assert whole(Extent(0.0, 5, 4)) is None
+
+
+async def test_a_page_of_the_past_may_be_as_long_as_any(engine, admin):
+    """Postgres refuses a condition with as many terms as such a page has messages."""
+    flow_key = await new_flow(engine)
+    admin.execute(_MANY, {"flow_key": flow_key, "most": 8_000})
+    await catch_up(engine)
+    async with engine.connect() as tx:
+        meaning = await understand(tx, parse("needle"), now=NOW, localize=on_utc)
+    page, shown = await search_as_of(
+        engine, meaning, moment=BEFORE_EDITS, most=8_000, older_than=None, seconds=60
+    )
+    assert (page.is_last, [one.id for one in shown]) == (True, list(range(8_000, 0, -1)))
+
+
+_MANY = """
+    WITH written AS (
+        INSERT INTO store.messages (flow_key, id, event, sent_at, content, tags, edits, removed,
+                                    as_of, revisions)
+        SELECT %(flow_key)s, id, 'message', timestamptz '2018-01-01Z' + id * interval '1 minute',
+               'a needle', '{}', 0, false, id, 0
+        FROM generate_series(1, %(most)s) AS id RETURNING flow_key, id
+    )
+    INSERT INTO store.changes (flow_keys, ids) SELECT array_agg(flow_key), array_agg(id)
+    FROM written
+"""
