@@ -102,6 +102,21 @@ def test_the_cookbook_tells(archive, recipe):
     assert asked(archive, recipe.query) == recipe.answer
 
 
+@pytest.mark.parametrize("zone", ["America/New_York", "Pacific/Auckland"])
+def test_months_end_when_they_end_in_the_zone_of_the_session(archive, zone):
+    (recipe,) = [one for one in RECIPES if "end of each month" in one.question]
+    archive.execute(f"SET TimeZone = '{zone}'")
+    try:
+        of_months = recipe.query.partition("FROM ")[2].partition("CROSS")[0]
+        ends = archive.execute(f"SELECT month + interval '1 month' FROM {of_months}").fetchall()
+        assert [(end.month, end.day, end.hour) for (end,) in ends] == [
+            (2, 1, 0), (3, 1, 0), (4, 1, 0),
+        ]  # fmt: skip
+        assert asked(archive, recipe.query) == recipe.answer
+    finally:
+        archive.execute("SET TimeZone = 'UTC'")
+
+
 def test_every_question_has_a_query_and_an_answer():
     questions = re.findall(r"^### (.*)$", DOCUMENT, re.MULTILINE)
     assert [recipe.question for recipe in RECIPES] == questions
