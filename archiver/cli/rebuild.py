@@ -173,6 +173,8 @@ def _stopped(outcome: Outcome, done: str) -> Iterator[str]:
 
 
 def _told(one: Difference) -> str:
+    if one.table == "attached":
+        return f"message {make_safe(one.id)}: nothing asks for its files"
     subject = "thread" if one.table == "threads" else "message"
     about = f"{subject} {make_safe(one.id)}"
     if one.revision is not None:

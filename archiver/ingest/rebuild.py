@@ -5,14 +5,15 @@ that any event shows, but no index leads from a thread to its events, so threads
 The first compares each stored thread with the event that its row names; a thread that differs is
 replaced by what that event shows. The second looks for events that show a newer state of a thread
 than the stored one; that state is stored. In a sound archive neither finds anything at any moment,
-so the passes need not see the same snapshot.
+so the passes need not see the same snapshot. Files that messages name become wanted, unless they
+are.
 
 Each stretch is a transaction of its own that locks the flow; other writers go on in between. Rows
 that are right are not written. If the journal no longer holds what was received, nothing is made
 from it: that is reported, and a person has to decide.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
@@ -20,7 +21,7 @@ from archiver.domain.events import Event
 from archiver.domain.facts import Fact, target
 from archiver.ingest.folding import NO_HISTORY, alteration, fact_in, read_event, replayed, shows
 from archiver.ingest.novelty import thread_of
-from archiver.store import comparing, coverage, journal, messages, rebuilding
+from archiver.store import comparing, coverage, files, journal, messages, rebuilding
 from archiver.store.bulk import Key
 from archiver.store.comparing import Difference
 from archiver.store.connection import Engine, Transaction
@@ -165,9 +166,22 @@ async def _look_at_stretch(tx: Transaction, stretch: Stretch) -> _Look:
             *await comparing.compare_messages(tx, stretch, held),
             *await comparing.compare_revisions(tx, stretch, histories),
             *(difference for _, difference in outdated),
+            *await _unasked_files(tx, stretch, held),
         ],
         erased=sum(one.id in own and _is_erased(one) for one in entries),
     )
+
+
+async def _unasked_files(
+    tx: Transaction, stretch: Stretch, held: Mapping[Key, Held]
+) -> list[Difference]:
+    named = [(id_, one.message.attachments) for (_, id_), one in held.items()]
+    return [
+        Difference(
+            table="attached", id=str(id_), revision=None, field=None, stored=None, expected="row"
+        )
+        for id_ in await files.unasked(tx, stretch.flow_key, named)
+    ]
 
 
 def _alterations(entries: Iterable[Entry]) -> Iterator[Difference]:
@@ -227,6 +241,8 @@ async def _mend(tx: Transaction, look: _Look) -> None:
     }
     if threads := {one.id for one in look.differences if one.table == "threads"}:
         await rebuilding.remove_threads(tx, look.flow_key, threads)
+    unasked = {(look.flow_key, int(one.id)) for one in look.differences if one.table == "attached"}
+    await files.want(tx, [(key[0], look.held[key].message.attachments) for key in sorted(unasked)])
     await messages.store(
         tx,
         added={key: look.held[key] for key in missing},

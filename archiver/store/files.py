@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator
 from contextlib import aclosing
 from datetime import datetime, timedelta
-from typing import IO
+from typing import IO, TypeGuard
 
 from msgspec import Struct
 from psycopg import sql
@@ -21,7 +21,7 @@ from archiver.errors import ArchiverError, Corruption
 from archiver.store.bulk import numbers, texts
 from archiver.store.connection import Transaction, driver_of
 from archiver.store.engine import DatabaseError, sqlstate
-from archiver.store.pipelining import Statement
+from archiver.store.pipelining import Statement, send
 from archiver.store.rows import Row, copy
 from archiver.store.schema import attached, file_parts, files
 
@@ -98,7 +98,7 @@ def noting(named: Iterable[tuple[int, Iterable[Attachment]]]) -> Statement | Non
         (flow_key, file.path): file.size_bytes
         for flow_key, attachments in named
         for file in attachments
-        if file.path and len(file.path.encode()) <= LONGEST_PATH_BYTES
+        if _is_path(file.path)
     }
     if not sizes:
         return None
@@ -110,6 +110,29 @@ def noting(named: Iterable[tuple[int, Iterable[Attachment]]]) -> Statement | Non
             numbers([UNKNOWN if size is None else size for size in sizes.values()], bits=64),
         ],
     )
+
+
+async def unasked(
+    tx: Transaction, flow_key: int, named: Iterable[tuple[int, Iterable[Attachment]]]
+) -> list[int]:
+    """Those of the messages *named*, each an id with its files, with a file that nothing asks for.
+
+    It may be that an older release wrote them, which did not fetch files.
+    """
+    of_messages = [
+        (id_, file.path) for id_, files_ in named for file in files_ if _is_path(file.path)
+    ]
+    if not of_messages:
+        return []
+    ids, paths = zip(*of_messages, strict=True)
+    asked = {"flow_key": flow_key, "ids": list(ids), "paths": list(paths)}
+    return list(await tx.scalars(_UNASKED, asked))
+
+
+async def want(tx: Transaction, named: Iterable[tuple[int, Iterable[Attachment]]]) -> None:
+    """Record the files *named* by messages, with their flow keys, as wanted from now on."""
+    if statement := noting(named):
+        await send(tx, [statement])
 
 
 async def due(
@@ -276,6 +299,10 @@ async def fail(tx: Transaction, one: DueFile, *, error: str, rest: timedelta) ->
     await tx.execute(_at(one).values(attempts=one.attempts + 1, error=error, due_at=due_at))
 
 
+def _is_path(path: str | None) -> TypeGuard[str]:
+    return bool(path) and len(str(path).encode()) <= LONGEST_PATH_BYTES
+
+
 def _at(one: DueFile) -> Update:
     return update(attached).where(
         attached.c.flow_key == one.flow_key,
@@ -306,6 +333,14 @@ _OF_MESSAGE = text("""
     SELECT position, file_name, sha256, size_bytes, kept_at, path, attempts, last_error
     FROM archive.attachments LEFT JOIN store.files USING (sha256)
     WHERE flow = :flow AND message_id = :id ORDER BY position
+""")
+_UNASKED = text("""
+    SELECT DISTINCT id
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:paths AS text[])) AS named (id, path)
+    WHERE NOT EXISTS (
+        SELECT FROM store.attached AS k WHERE k.flow_key = :flow_key AND k.path = named.path
+    )
+    ORDER BY id
 """)
 _WANT = b"""
     WITH named AS (

@@ -54,6 +54,20 @@ async def test_everything_that_was_lost_is_made_again(engine, admin, flow_key):
     assert derived(admin, flow_key) == before
 
 
+async def test_files_that_an_older_release_did_not_ask_for_are_asked_for(engine, admin, flow_key):
+    """A daemon of before there were files goes on beside the migration, and knows nothing of it."""
+    named = {"file_name": "a.png", "file_size": 7, "path": "/files/a.png"}
+    posted = streamed(frame(9000, "file", content=named), flow_key)
+    await apply(engine, Batch(now=NOW, arrivals=[posted]))
+    asked = "SELECT path, size_bytes FROM store.attached ORDER BY path"
+    before = admin.execute(asked).fetchall()
+    admin.execute("DELETE FROM store.attached WHERE path = '/files/a.png'")
+    assert await found(check(engine, flow_key)) == {("attached", "9000", None)}
+    assert await found(rebuild(engine, flow_key)) == {("attached", "9000", None)}
+    assert admin.execute(asked).fetchall() == before
+    assert await found(check(engine, flow_key)) == set()
+
+
 async def test_a_journal_that_was_altered_is_told_and_nothing_is_made_of_it(
     engine, admin, flow_key
 ):
