@@ -104,7 +104,7 @@ def test_the_cookbook_tells(archive, recipe):
 
 @pytest.mark.parametrize("zone", ["America/New_York", "Pacific/Auckland"])
 def test_months_end_when_they_end_in_the_zone_of_the_session(archive, zone):
-    (recipe,) = [one for one in RECIPES if "end of each month" in one.question]
+    recipe = recipe_of("end of each month")
     archive.execute(f"SET TimeZone = '{zone}'")
     try:
         of_months = recipe.query.partition("FROM ")[2].partition("CROSS")[0]
@@ -115,6 +115,45 @@ def test_months_end_when_they_end_in_the_zone_of_the_session(archive, zone):
         assert asked(archive, recipe.query) == recipe.answer
     finally:
         archive.execute("SET TimeZone = 'UTC'")
+
+
+def test_only_others_wait_for_an_answer_and_only_while_they_ask(database_url, admin):
+    """Of three mentions, one is deleted, and one is of the sender's own."""
+    frames = [
+        frame(1, content="@dmitri, hello?", tags=[":user:4"], user="1"),
+        frame(2, content="@dmitri, are you there?", tags=[":user:4"], user="1"),
+        edit(3, 2, ""),
+        frame(4, content="I am @dmitri", tags=[":user:4"], user="4", sent=SENT - 1),
+    ]
+    archived(database_url, frames)
+    admin.execute("SET search_path = archive")
+    admin.execute(
+        "INSERT INTO store.users (user_id, nick, first_seen_at, last_seen_at)"
+        " VALUES ('4', 'dmitri', now(), now())"
+    )
+    waiting = admin.execute(recipe_of("still unanswered").query).fetchall()
+    assert [id_ for _, id_, *_ in waiting] == [1]
+    mentions = admin.execute(recipe_of("answer a mention").query).fetchall()
+    assert mentions == [("dmitri", 2, 0, None)]
+
+
+def archived(url: str, frames: Sequence[bytes]) -> None:
+    """Archive *frames* in a new flow, which is called ``acme/main``."""
+
+    async def run() -> None:
+        async with connect(url) as engine:
+            flow_key = await new_flow(engine)
+            arrivals = [streamed(one, flow_key) for one in frames]
+            await apply(engine, Batch(now=NOW, arrivals=arrivals))
+
+    asyncio.run(run())
+    query(url, "UPDATE store.flows SET path = 'acme/main' RETURNING path")
+
+
+def recipe_of(words: str) -> Recipe:
+    """The recipe with *words* in its question."""
+    (recipe,) = [one for one in RECIPES if words in one.question]
+    return recipe
 
 
 def test_every_question_has_a_query_and_an_answer():
