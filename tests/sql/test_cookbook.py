@@ -137,6 +137,24 @@ def test_only_others_wait_for_an_answer_and_only_while_they_ask(database_url, ad
     assert mentions == [("dmitri", 2, 0, None)]
 
 
+def test_tags_that_an_edit_brings_are_told(database_url, admin):
+    archived(
+        database_url,
+        [
+            frame(1, tags=["old"]),
+            edit(2, 1, "the plan #release", updated_tags=["old", "release"]),
+            edit(3, 1, "the plan, again #release", updated_tags=["release", "old"]),
+            tag_change(4, 1, remove=["old"]),
+        ],
+    )
+    admin.execute("SET search_path = archive")
+    told = admin.execute(recipe_of("Who put which tags").query).fetchall()
+    assert [(id_, on, off) for _, _, id_, on, off in told] == [
+        (1, ["release"], []),
+        (1, [], ["old"]),
+    ]
+
+
 def archived(url: str, frames: Sequence[bytes]) -> None:
     """Archive *frames* in a new flow, which is called ``acme/main``."""
 
