@@ -5,8 +5,10 @@ Their names contain a space and capitals, so that a name that is not quoted fail
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -28,6 +30,7 @@ from tests.sql.conftest import PASSWORD, Command, Roles
 from tests.test_daemon import Archive, archiving, settings_for
 from tests.test_migrations import cut_off_while_it_waits, downgrade
 
+ROOT = Path(__file__).parent.parent.parent
 VIEWS = "SELECT table_name FROM information_schema.views WHERE table_schema = 'archive'"
 
 
@@ -122,6 +125,31 @@ def test_a_reader_changes_nothing_even_after_lifting_its_defaults(reader, statem
     reader.commit()
     with pytest.raises(InsufficientPrivilege):
         reader.execute(statement)
+
+
+LARGE_OBJECTS = [
+    "SELECT lo_create(0)",
+    "SELECT lo_creat(-1)",
+    "SELECT lo_from_bytea(0, 'of any size')",
+    "SELECT lo_put(lo_create(0), 0, 'of any size')",
+]
+
+
+@pytest.mark.parametrize("statement", LARGE_OBJECTS)
+def test_a_reader_makes_no_large_object_where_that_is_forbidden(reader, shared_url, statement):
+    (forbidding,) = re.findall(r"REVOKE EXECUTE [^;]*", (ROOT / "docs/sql.md").read_text())
+    reader.execute("SET default_transaction_read_only = off")
+    reader.commit()
+    reader.execute(statement)
+    reader.rollback()
+    with psycopg.connect(shared_url, autocommit=True) as superuser:
+        superuser.execute(forbidding)
+        try:
+            with pytest.raises(InsufficientPrivilege):
+                reader.execute(statement)
+            reader.rollback()
+        finally:
+            superuser.execute(forbidding.replace("REVOKE", "GRANT").replace("FROM", "TO"))
 
 
 def test_the_sessions_of_a_reader_are_read_only_and_end_what_runs_on(reader):
