@@ -28,6 +28,8 @@ GROUPS = {
 }
 """By the name of a group, the tag that the service gives to a message that mentions it."""
 
+MOST_NESTED = 1_000
+
 Span: TypeAlias = tuple[datetime, datetime]
 
 
@@ -187,7 +189,15 @@ async def _is_held(tx: Transaction, known: str) -> bool:
 
 def any_of(lexemes: Iterable[str]) -> str:
     """A tsquery for any of *lexemes*."""
-    return " | ".join(map(quoted, sorted(lexemes)))
+    return _any_of([quoted(one) for one in sorted(lexemes)])
+
+
+def _any_of(terms: Sequence[str]) -> str:
+    # In one row, each term would be nested in the next one, deeper than Postgres allows.
+    if len(terms) <= MOST_NESTED:
+        return " | ".join(terms)
+    half = len(terms) // 2
+    return f"({_any_of(terms[:half])}) | ({_any_of(terms[half:])})"
 
 
 def starred(mark: Callable[[str], str], value: str) -> str:

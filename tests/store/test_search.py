@@ -290,6 +290,17 @@ async def test_a_page_of_the_past_may_be_as_long_as_any(engine, admin):
     assert (page.is_last, [one.id for one in shown]) == (True, list(range(8_000, 0, -1)))
 
 
+async def test_a_name_may_be_that_of_very_many_people(engine, admin):
+    flow_key = await new_flow(engine)
+    await write(engine, flow_key, [1])
+    admin.execute(
+        "INSERT INTO store.users (user_id, nick, first_seen_at, last_seen_at)"
+        " SELECT id, 'nick' || id, now(), now() FROM generate_series(1, 40000) AS id"
+    )
+    assert ids(await find(engine, "from:nick*")) == {1}
+    assert ids(await find(engine, "mentions:nick*")) == set()
+
+
 _MANY = """
     WITH written AS (
         INSERT INTO store.messages (flow_key, id, event, sent_at, content, tags, edits, removed,
