@@ -7,7 +7,7 @@ flows are renamed, left and disabled, but their history stays.
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from archiver.domain.model import Flow, FlowId, User
@@ -63,7 +63,10 @@ async def see_flows(tx: Transaction, listed: Sequence[Flow], *, now: datetime) -
     statement = new.on_conflict_do_update(
         index_elements=[flows.c.flow_id], set_={name: new.excluded[name] for name in shown}
     )
-    paths = await _settle_paths(tx, listed) if listed else {}
+    paths = {}
+    if listed:
+        await begin_naming(tx)
+        paths = await _settle_paths(tx, listed)
     rows = [
         {
             "flow_id": flow.id,
@@ -172,6 +175,11 @@ async def _settle_paths(tx: Transaction, listed: Sequence[Flow]) -> dict[FlowId,
     return paths
 
 
+async def begin_naming(tx: Transaction) -> None:
+    """Wait for others who give flows their paths, and keep them waiting until *tx* ends."""
+    await tx.execute(_ONE_AT_A_TIME)
+
+
 def set_aside(path: str, flow_id: str) -> str:
     """The path of a flow while another flow has its real one."""
     return f"{path[:LONGEST_PATH]}@{flow_id}"
@@ -187,3 +195,7 @@ async def complete_flows(tx: Transaction, ids: Iterable[FlowId]) -> dict[FlowId,
         new = insert(ledger).on_conflict_do_nothing().returning(ledger.c.flow_key)
         await search_queue.pass_over(tx, (await tx.scalars(new, all_)).all())
     return keys
+
+
+# This lock conflicts with itself, and with nothing else that a daemon does.
+_ONE_AT_A_TIME = text("LOCK TABLE store.flows IN SHARE UPDATE EXCLUSIVE MODE")

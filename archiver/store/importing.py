@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from archiver.domain.model import FlowId, User
 from archiver.store.connection import Transaction
-from archiver.store.directory import as_rows, complete_flows, set_aside
+from archiver.store.directory import as_rows, begin_naming, complete_flows, set_aside
 from archiver.store.schema import flows, users
 
 Text = Annotated[str, Meta(pattern=r"\A[^\0]*\Z")]
@@ -74,6 +74,7 @@ async def merge_flows(tx: Transaction, told: Sequence[KnownFlow]) -> dict[FlowId
 
     If flows share a path, the one that has it in this archive keeps it.
     """
+    await begin_naming(tx)
     asked = select(flows.c.flow_id, flows.c.path, flows.c.last_seen_at)
     # Locked, since a daemon may list them meanwhile, which is newer.
     found = (await tx.execute(asked.order_by(flows.c.flow_id).with_for_update())).all()

@@ -1,5 +1,6 @@
 """Flows, their paths and people, when the service lists them again."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -159,3 +160,14 @@ async def test_more_flows_may_be_listed_than_a_statement_has_parameters(engine):
     assert len(keys) == len(listed)
     async with transaction(engine) as tx:
         assert len(await directory.paths_of(tx, range(2**16))) == len(listed)
+
+
+async def test_two_flows_of_one_path_that_are_listed_at_once_are_not_mixed_up(engine):
+    """As by the accounts of two organizations of the same name, when the daemon starts."""
+    async with transaction(engine) as first, asyncio.TaskGroup() as group:
+        await directory.see_flows(first, [flow("a", "acme/main")], now=NOW)
+        second = group.create_task(see(engine, flow("b", "acme/main")))
+        await asyncio.wait([second], timeout=0.3)
+        await first.commit()
+
+    assert len(set((await paths(engine)).values())) == 2
