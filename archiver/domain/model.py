@@ -21,7 +21,9 @@ LARGEST_ID = 2**63 - 1
 """The largest id of an event: the maximum of a ``bigint`` in Postgres."""
 
 UserId = NewType("UserId", str)
-"""Numeric text; ``"0"`` stands for an integration or an anonymous sender."""
+"""Numeric text; `NOBODY` stands for an integration or an anonymous sender."""
+
+NOBODY = UserId("0")
 
 ThreadId = NewType("ThreadId", str)
 

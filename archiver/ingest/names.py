@@ -2,7 +2,8 @@
 
 Events name a flow by its id. Old events say ``organization:flow`` where the flow now has a random
 id, so both spellings of a path lead to the flow, too. A private event names no flow, but its sender
-and its recipient, one of whom is the account's own user.
+and its recipient, one of whom is the account's own user. If it was sent to that user under the name
+of somebody external, it does not tell whose conversation it is in; only a listing shows that.
 """
 
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from datetime import datetime
 from functools import partial
 
 from archiver.domain.events import Event, Signal
-from archiver.domain.model import Flow, FlowId, UserId, id_of_old, private_path
+from archiver.domain.model import NOBODY, Flow, FlowId, UserId, id_of_old, private_path
 from archiver.ingest.apply import when_possible
 from archiver.store import directory
 from archiver.store.connection import Engine
@@ -88,4 +89,5 @@ def flow_named(event: Event | Signal, *, me: UserId) -> FlowId | None:
         return event.flow
     if event.to is None or event.user is None:
         return None
-    return private_path(me, event.user if event.to == me else event.to)
+    other = event.user if event.to == me else event.to
+    return None if other == NOBODY else private_path(me, other)

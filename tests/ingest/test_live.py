@@ -257,6 +257,23 @@ async def test_nothing_is_claimed_over_what_lies_unread_while_a_new_flow_is_name
     assert (5,) in query(writing.url, "SELECT id FROM archive.events")
 
 
+async def test_no_conversation_is_claimed_over_what_somebody_external_sent_in_one(writing):
+    """Event 11 does not tell whose conversation it is in, since its sender is not a person."""
+    ours = listener(writing)
+    talk = await ours.names.key(FlowId("private/1/2"), now=NOW)
+    writing.intake.put_now(began(2, talk, at=writing.clock() - 100))
+    async with at_work(writing, batch_events=10):
+        for id_, sender, seconds_ago in ((10, "2", 90), (11, "0", 80), (12, "2", 70)):
+            said = frame(id_, flow=None, user=sender, to="1")
+            came = await receive([said], ours, received_at=NOW)
+            writing.intake.put_now(Came(2, writing.clock() - seconds_ago, came))
+        await until(lambda: 12 in writing.claimed())
+    assert writing.claimed() == Ranges(((10, 10), (12, 12)))
+    told = query(writing.url, "SELECT flow, id FROM archive.events ORDER BY id")
+    assert told == [("private/1/2", 10), ("private/1/2", 12)]
+    assert query(writing.url, "SELECT reason FROM archive.rejects") == [("it names no flow",)]
+
+
 async def test_a_signal_moves_no_head_further_than_what_is_known(writing):
     far = 101 + FARTHEST_SIGNAL
     frames = [frame(id_, kind) for kind in ("message", "activity.user") for id_ in (101, far)]

@@ -25,6 +25,8 @@ ME = UserId("1")
         ({"flow": None, "user": "1", "to": "1"}, "private/1/1"),
         ({"flow": None, "to": None}, None),
         ({"flow": None, "to": "1", "user": None}, None),
+        ({"flow": None, "to": "1", "user": "0"}, None),
+        ({"flow": None, "to": "2", "user": "0"}, "private/1/2"),
     ],
 )
 def test_an_event_names_its_flow_or_the_people_of_its_conversation(fields, named):
