@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from archiver.domain.coverage import Ranges
 from archiver.domain.events import Posted
+from archiver.domain.fold import DELETED_BY_EMPTYING
 from archiver.domain.tags import visible
 from archiver.ingest.batch import Arrival
 from archiver.store.coverage import Standing
@@ -157,14 +158,32 @@ def stored_differently(listed: Iterable[Arrival], stored: Mapping[int, Seen]) ->
     That happens when the service dates an edit earlier than the edit before it: nobody can tell
     which of them is the newer one.
     """
+    return [event.id for event, held in _settled(listed, stored) if not _is_so(event, held)]
+
+
+def listed_again(listed: Iterable[Arrival], stored: Mapping[int, Seen]) -> list[int]:
+    """The ids of *listed* messages of whose deletion an event has told before.
+
+    That happens when the service was restored from a backup. A chat message that an edit has
+    emptied is still listed, and is not meant.
+    """
     return [
         event.id
-        for arrival in listed
-        if isinstance(event := arrival.decoded, Posted)
-        if (held := stored.get(event.id)) is not None
-        if held.as_of <= max(event.id, arrival.listed_as_of or 0)
-        if not _is_so(event, held)
+        for event, held in _settled(listed, stored)
+        if held.is_deleted and (event.content or event.kind not in DELETED_BY_EMPTYING)
+        if _is_so(event, held)
     ]
+
+
+def _settled(
+    listed: Iterable[Arrival], stored: Mapping[int, Seen]
+) -> Iterator[tuple[Posted, Seen]]:
+    """The *listed* messages of which nothing newer is *stored*, each with what is."""
+    for arrival in listed:
+        if isinstance(event := arrival.decoded, Posted):
+            held = stored.get(event.id)
+            if held is not None and held.as_of <= max(event.id, arrival.listed_as_of or 0):
+                yield event, held
 
 
 def _is_so(message: Posted, held: Seen) -> bool:

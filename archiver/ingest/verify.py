@@ -24,7 +24,7 @@ from archiver.flowdock.client import MAX_PAGE
 from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.apply import when_possible
 from archiver.ingest.backfill import UNANSWERED
-from archiver.ingest.looks import Look, compare, stored_differently
+from archiver.ingest.looks import Look, compare, listed_again, stored_differently
 from archiver.ingest.pages import Reading
 from archiver.ingest.source import Source
 from archiver.store import coverage, journal, verifying
@@ -153,6 +153,7 @@ async def _list_range(means: Means, look: Look, first: int, last: int) -> None:
         else:
             differing = stored_differently(reading.arrivals, after)
             _note_stored_differently(look, await _unless_erased(engine, flow_key, differing))
+            _note_listed_again(look, listed_again(reading.arrivals, after))
             there = [id_ for id_, one in after.items() if not one.is_deleted]
             await _note_unlisted(means, look, there, listed=reading.ids, since=looked_at)
         means.on_page()
@@ -190,6 +191,14 @@ async def _unless_erased(engine: Engine, flow_key: int, ids: Sequence[int]) -> l
     forms = await when_possible(engine, partial(journal.known, keys=keys))
     erased = {id_ for (_, id_), its in forms.items() if any(one.left for one in its)}
     return [id_ for id_ in ids if id_ not in erased]
+
+
+def _note_listed_again(look: Look, ids: Collection[int]) -> None:
+    if ids:
+        look.troubles.append(
+            f"{len(ids)} messages are listed by Flowdock, but kept as deleted, since it said so "
+            f"before: {min(ids)} to {max(ids)}"
+        )
 
 
 async def _note_unlisted(

@@ -338,6 +338,30 @@ async def test_what_is_kept_otherwise_than_it_is_listed_is_no_proof(flowdock, ur
     assert found.looks[FLOW].is_doubtful
 
 
+async def test_what_is_listed_though_its_deletion_was_told_is_no_proof(flowdock, database_url):
+    """As after the service was restored from a backup."""
+    flow, world = main_flow(flowdock), flowdock.world
+    with Archive(database_url, flowdock) as archive:
+        async with archiving(settings_for(flowdock, database_url)):
+            await flowdock.connected()
+            await archive.completed()
+            file = world.upload(
+                flow, flowdock.me, file_name="plan.txt", content_type="text/plain", data=b"plan"
+            )
+            world.post(flow, flowdock.me, "said after it")
+            await archive.completed()
+            world.delete(flow, file.id)
+            deleted = "SELECT count(*) FROM archive.messages WHERE id = %s AND deleted_at > sent"
+            await until(lambda: archive.query(deleted, file.id) == [(1,)])
+            await archive.completed()
+    flow.timeline.add(file)
+    found = await verify_here(flowdock, database_url, FLOW)
+    (trouble,) = found.looks[FLOW].troubles
+    assert trouble.startswith("1 messages are listed by Flowdock, but kept as deleted")
+    assert trouble.endswith(f": {file.id} to {file.id}")
+    assert found.looks[FLOW].is_doubtful
+
+
 async def test_only_recent_messages_are_asked_for(flowdock, url):
     recent = list(main_flow(flowdock).timeline)[-1].id
     execute(url, "UPDATE store.messages SET content = 'forged', sent_at = '2020-01-01'"

@@ -7,7 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
-from archiver.ingest.looks import Difference, Look, compare, stored_differently
+from archiver.domain.events import Posted
+from archiver.ingest.looks import Difference, Look, compare, listed_again, stored_differently
 from archiver.store.coverage import Standing
 from archiver.store.verifying import Seen
 from tests.ingest.arriving import NOW, frame, listed
@@ -163,3 +164,29 @@ def test_only_what_is_deleted_by_now_and_was_not_listed_has_vanished():
         (5, "changed", 7),
         (6, "not held", 0),
     ]
+
+
+@pytest.mark.parametrize(
+    ("now", "is_again"),
+    [
+        ({"event": "file", "content": {"file_name": "a"}}, True),
+        ({"event": "message", "content": "a"}, True),
+        ({"event": "message", "content": ""}, False),
+    ],
+)
+def test_what_is_listed_though_it_was_deleted_is_found_unless_something_newer_is_known(
+    now, is_again
+):
+    (arrival,) = arrivals = [listed(frame(5, **{"sent": 0, **now}), 1, as_of=7)]
+    assert isinstance(arrival.decoded, Posted)
+    text = arrival.decoded.content
+    stored = replace(
+        WAS,
+        text_digest=md5(text.encode(), usedforsecurity=False).hexdigest(),
+        event=now["event"],
+        sent_at=datetime.fromtimestamp(0, UTC),
+        is_deleted=True,
+    )
+    assert listed_again(arrivals, {5: stored}) == ([5] if is_again else [])
+    assert listed_again(arrivals, {5: replace(stored, is_deleted=False)}) == []
+    assert listed_again(arrivals, {5: replace(stored, as_of=8)}) == []
