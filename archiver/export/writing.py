@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from msgspec import UNSET
 
 from archiver.domain.query import show
+from archiver.errors import Corruption
 from archiver.export.book import File, Heading, Unit
 from archiver.export.files import Content, find_files, write_content
 from archiver.export.folder import Folder, Shelf, opened
@@ -124,6 +125,7 @@ async def _write(engine: Engine, reading: Reading, style: Format, folder: Folder
             with folder.unit(part.name, seen_at=seen_at) as shelf:
                 shelf.unit.mark = _mark(reading, part)
                 shelf.unit.rows = await style.write_part(reading, part, shelf)
+                _require_whole(part, shelf.unit.rows)
             reading.tally.tell(part)
 
     if len(missing) > 1 and sum(part.rows for part in missing) >= LARGE:
@@ -138,6 +140,16 @@ async def _write(engine: Engine, reading: Reading, style: Format, folder: Folder
     await _write_contents(reading, folder, seen_at)
     with folder.unit(SUMMARY, seen_at=seen_at) as shelf:
         await style.write_summary(reading, shelf)
+
+
+def _require_whole(part: Part, rows: int) -> None:
+    """Make sure that a format was given all that the manifest will count.
+
+    Raises:
+        Corruption: it was given more or less, though both were read from one moment.
+    """
+    if rows != part.rows:
+        raise Corruption(f"of {part.name}, {part.rows} rows were counted, but {rows} were read")
 
 
 async def _drop_outdated(reading: Reading, style: Format, folder: Folder) -> None:

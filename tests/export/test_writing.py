@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -27,7 +27,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from archiver.cli import export_checking
-from archiver.errors import ArchiverError
+from archiver.errors import ArchiverError, Corruption
 from archiver.export import writing
 from archiver.export.book import BOOK, File, asked_before
 from archiver.export.folder import SMALL_BYTES, Sink, partial_of
@@ -37,6 +37,7 @@ from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.store import exporting, exporting_rows
 from archiver.store.engine import connect, create_engine
+from archiver.store.exporting_choice import Part
 from tests.export.conftest import JULY, Export, content, exporter, fill, lines, rows
 from tests.ingest.arriving import NOW, edit, frame, listed, query, running, streamed
 
@@ -74,6 +75,21 @@ def test_parts_that_are_read_side_by_side_are_of_one_moment(
         db.execute("UPDATE store.users SET nick = 'Bob' WHERE user_id = '2'")
     assert max(sessions) == 2
     assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+def test_an_export_with_less_than_was_counted_is_not_finished(
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = exporting.parts
+
+    async def miscounted(*given: Any) -> Sequence[Part]:
+        first, *others = await parts(*given)
+        return [replace(first, rows=first.rows + 1), *others]
+
+    monkeypatch.setattr(exporting, "parts", miscounted)
+    with pytest.raises(Corruption, match="rows were counted, but"):
+        export(tmp_path / "one", "jsonl")
+    assert not (tmp_path / "one").exists()
 
 
 _READING = """
