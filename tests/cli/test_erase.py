@@ -178,7 +178,7 @@ def test_the_daemon_may_not_erase(archiver: Run, archive: str) -> None:
 
 
 def test_an_export_carries_erasures_and_an_older_one_brings_nothing_back(
-    archiver: Run, archive: str, tmp_path: Path
+    archiver: Run, archive: str, bare_database_url: str, tmp_path: Path
 ) -> None:
     before, after = str(tmp_path / "before"), str(tmp_path / "after")
     home = {"ARCHIVER_DATABASE_URL": archive}
@@ -188,7 +188,8 @@ def test_an_export_carries_erasures_and_an_older_one_brings_nothing_back(
     assert archiver("export", after, "--events", **home).returncode == 0
     told = contents(archive)
 
-    other = {"ARCHIVER_DATA_DIR": str(tmp_path / "other")}
+    other = {"ARCHIVER_DATABASE_URL": bare_database_url}
+    assert archiver("migrate", **other).returncode == 0
     for exported in (after, before):
         assert archiver("import", exported, **other).returncode == 0
         assert archiver("import", before, **home).returncode == 0
