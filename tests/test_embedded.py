@@ -23,10 +23,10 @@ from archiver.embedded import LOG_BYTES, Server, run_server
 from archiver.embedded.binaries import SYSTEM, choose_binaries
 from archiver.embedded.home import require_usable
 from archiver.errors import ArchiverError
-from archiver.store.connection import Engine, driver_of
+from archiver.ingest.apply import when_possible
+from archiver.store.connection import Engine, Transaction, driver_of
 from archiver.store.engine import connect, transaction
 from archiver.store.sessions import check_history
-from tests.test_daemon import until
 
 RUN = """
 import pathlib, sys
@@ -254,13 +254,14 @@ def test_a_postgres_that_crashed_in_the_midst_of_writing_is_not_taken_for_an_ear
         async with connect(server.url) as engine:
             with pytest.raises(OperationalError):
                 await crash_while_writing(engine)
-            await until(server.answers)
-            async with transaction(engine) as tx:
-                left = await tx.execute(text("SELECT count(*) FROM public.said"))
-                assert left.scalar_one() == 0
+            assert await when_possible(engine, count_said) == 0
 
     with run_server(home) as server:
         asyncio.run(go_on_after_the_crash())
+
+
+async def count_said(tx: Transaction) -> int:
+    return int((await tx.execute(text("SELECT count(*) FROM public.said"))).scalar_one())
 
 
 async def crash_while_writing(engine: Engine) -> None:
