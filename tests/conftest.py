@@ -220,6 +220,23 @@ def leap(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 @pytest.fixture
+def give_away(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """A function that makes a path another user's.
+
+    Only root can do that. For anybody else, this process takes itself for another user from then
+    on, so that all paths are another user's.
+    """
+
+    def give(path: Path) -> None:
+        if os.geteuid() == 0:
+            os.chown(path, 65_534, 65_534, follow_symlinks=False)
+        else:
+            monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+
+    return give
+
+
+@pytest.fixture
 def swift_path() -> Iterator[Path]:
     """A directory like tmp_path, but in memory if there is room, and removed after the test."""
     with swift_directory() as path:
