@@ -168,7 +168,7 @@ async def _look_at_stretch(tx: Transaction, stretch: Stretch) -> _Look:
             *(difference for _, difference in outdated),
             *await _unasked_files(tx, stretch, held),
         ],
-        erased=sum(one.id in own and _is_erased(one) for one in entries),
+        erased=sum(one.id in own and journal.is_erased(one) for one in entries),
     )
 
 
@@ -196,10 +196,6 @@ def _alterations(entries: Iterable[Entry]) -> Iterator[Difference]:
                 stored=entry.payload[: comparing.TOLD_LETTERS],
                 expected=None,
             )
-
-
-def _is_erased(entry: Entry) -> bool:
-    return not journal.is_as_received(entry) and journal.is_erased(entry)
 
 
 def threads_in(entries: Iterable[Entry]) -> Iterable[Shown]:
