@@ -164,15 +164,14 @@ def _is_seen(before: Message, after: Message, fact: Mutation) -> bool:
 
 def _is_shown_edit(message: Message, fact: Mutation) -> bool:
     """Tell whether *fact* is the newest edit of *message*, as far as content and date tell."""
-    return (
-        isinstance(fact, ContentEdited)
-        and fact.content == message.content
-        and _are_close(fact.sent_at, message.edited_at)
-    )
+    return isinstance(fact, ContentEdited) and _is_newest_edit(message, fact.content, fact.sent_at)
 
 
-def _are_close(one: datetime | None, other: datetime | None) -> bool:
-    return one is not None and other is not None and abs(one - other) < ONE_EDIT
+def _is_newest_edit(message: Message, content: str | None, at: datetime | None) -> bool:
+    known_at = message.edited_at
+    if content != message.content or at is None or known_at is None:
+        return False
+    return abs(at - known_at) < ONE_EDIT
 
 
 def may_be_seen(message: Message, fact: Fact) -> bool:
@@ -282,7 +281,7 @@ def _shown(message: Message, shown: Posted) -> Message:
         external_user_name=(shown if is_told else message).external_user_name,
     )
     edited_at = shown.edited_at
-    if shown.content == message.content and _are_close(edited_at, message.edited_at):
+    if _is_newest_edit(message, shown.content, edited_at):
         edited_at = message.edited_at
     if not (is_told and _is_current(edited_at, message)):
         return folded
