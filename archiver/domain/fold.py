@@ -40,7 +40,7 @@ from archiver.domain.events import (
 )
 from archiver.domain.facts import BEFORE_ALL, LISTED, Absence, Fact, Showing, arrange, position
 from archiver.domain.history import original, revise, step_of
-from archiver.domain.model import EventId, Message, Revision, UserId
+from archiver.domain.model import NOBODY, EventId, Message, Revision, UserId
 from archiver.domain.tags import change_tags, visible
 
 DELETED_BY_EMPTYING = frozenset({"message", "comment"})
@@ -340,7 +340,7 @@ def _react(
     reactions: tuple[tuple[str, tuple[UserId, ...]], ...], change: ReactionChanged
 ) -> tuple[tuple[str, tuple[UserId, ...]], ...]:
     by_emoji = dict(reactions)
-    user = change.user or UserId("0")
+    user = change.user or NOBODY
     others = tuple(one for one in by_emoji.get(change.emoji, ()) if one != user)
     by_emoji[change.emoji] = (*others, user) if change.present else others
     return tuple(sorted((emoji, users) for emoji, users in by_emoji.items() if users))

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from archiver.domain.model import people_of
+from archiver.domain.model import NOBODY, people_of
 from archiver.domain.query import show
 from archiver.export.files import Links, inert_place, root_from
 from archiver.export.folder import Shelf
@@ -282,7 +282,7 @@ async def _people(reading: Reading) -> list[dict[str, Any]]:
     listed = {one["user_id"]: one for one in await exporting.table(reading.tx, "users")}
     heard = await exporting.participants(reading.tx, reading.chosen)
     people = []
-    for id_ in {**listed, **dict.fromkeys(set(heard) - {"0"})}:
+    for id_ in {**listed, **dict.fromkeys(set(heard) - {NOBODY})}:
         one = listed.get(id_, {})
         nick = in_line(one.get("nick") or f"user {id_}")
         told = {"id": id_, "nick": nick, "rows": said.get(id_, 0)}

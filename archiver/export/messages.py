@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from archiver.domain.model import NOBODY
 from archiver.store.exporting_choice import UNDATED
 from archiver.store.exporting_rows import Block
 
@@ -57,7 +58,7 @@ class Message(Struct, kw_only=True, gc=False):
     @property
     def sender(self) -> str:
         """The name that is shown as its sender."""
-        person = self.user_id if self.user_id not in {None, "0"} else None
+        person = self.user_id if self.user_id not in {None, NOBODY} else None
         known = self.nick or self.external_user_name
         return known or (f"user {person}" if person else self.app or "integration")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from archiver.domain.model import is_private, people_of
+from archiver.domain.model import NOBODY, is_private, people_of
 from archiver.export.files import file_name
 from archiver.export.messages import Message
 from archiver.store.exporting_files import NamedFile
@@ -162,7 +162,7 @@ def as_users(people: Iterable[Mapping[str, Any]], heard: Iterable[str]) -> list[
     Importers drop messages of anybody who is missing from it.
     """
     listed = {one["user_id"]: one for one in people}
-    unlisted = {id_: _UNLISTED | {"user_id": id_} for id_ in heard if id_ not in {*listed, "0"}}
+    unlisted = {id_: _UNLISTED | {"user_id": id_} for id_ in heard if id_ not in {*listed, NOBODY}}
     everybody = listed | unlisted
     names = distinct({id_: _fit(_nick(one)) or f"user-{id_}" for id_, one in everybody.items()})
     return [_as_user(one, names[id_]) for id_, one in everybody.items()]
@@ -193,7 +193,7 @@ def _as_user(one: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def user_id(user: str | None) -> str:
     """The Slack id of *user*; for nobody, that of integrations."""
-    return INTEGRATION if user in {None, "0"} else "U" + _UNFIT.sub("0", str(user).lower()).upper()
+    return INTEGRATION if user in {None, NOBODY} else "U" + _UNFIT.sub("0", str(user).lower()).upper()
 
 
 def places_of(crowded: Iterable[tuple[datetime, int]]) -> dict[int, int]:
