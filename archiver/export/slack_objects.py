@@ -193,7 +193,9 @@ def _as_user(one: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def user_id(user: str | None) -> str:
     """The Slack id of *user*; for nobody, that of integrations."""
-    return INTEGRATION if user in {None, NOBODY} else "U" + _UNFIT.sub("0", str(user).lower()).upper()
+    if user is None or user == NOBODY:
+        return INTEGRATION
+    return "U" + _UNFIT.sub("0", user.lower()).upper()
 
 
 def places_of(crowded: Iterable[tuple[datetime, int]]) -> dict[int, int]:
