@@ -161,6 +161,8 @@ class Downloads:
                 raise Garbled(FILE) from None
             except TimeoutError:
                 raise TimeoutError(NOT_IN_TIME) from None  # aiohttp names the signed address
+            except aiohttp.ClientConnectorCertificateError:
+                raise  # it is a ValueError, too
             except ValueError:  # an invalid host, or a URL with a user in it
                 raise NoFile(NOWHERE) from None
             if elsewhere is None:

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import random
 import socket
+import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
@@ -13,11 +14,13 @@ from typing import Any, ClassVar
 
 import aiohttp
 import pytest
+import trustme
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from typing_extensions import override
 from yarl import URL
 
+from archiver.flowdock.breaks import reason_of
 from archiver.flowdock.downloads import (
     DownloadLimits,
     Downloads,
@@ -357,6 +360,19 @@ async def test_a_redirect_to_a_host_that_cannot_be_is_told(server, fetch, host):
     server.reply(answer(status=302, location=f"http://{host.format(itself)}/x"))
     with pytest.raises(NoFile, match="without a usable address"):
         await fetch()
+
+
+async def test_a_host_without_a_valid_certificate_is_told(server, fetch):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    async with serving(context) as unproven:
+        itself = unproven.url.replace("http:", "https:")
+        server.reply(answer(status=302, location=f"{itself}/x?X-Signature=s3cret"))
+        with pytest.raises(aiohttp.ClientConnectorCertificateError) as told:
+            await fetch()
+    assert unproven.requests == []
+    assert "certificate verify failed" in reason_of(told.value)
+    assert "s3cret" not in reason_of(told.value)
 
 
 async def test_redirects_end(server, fetch):
