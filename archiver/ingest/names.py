@@ -40,8 +40,11 @@ class Names:
         self._keys.update((id_of_old(path), key) for key, path in paths.items() if "/" in path)
 
     async def see(self, flows: Iterable[Flow], *, now: datetime) -> dict[FlowId, int]:
-        """Store flows as the service lists them; returns their keys."""
-        listed = list(flows)
+        """Store flows as the service lists them; returns their keys.
+
+        A name that a disabled flow and another one have in common is the other one's.
+        """
+        listed = sorted(flows, key=lambda flow: not flow.disabled)
         see = partial(directory.see_flows, listed=listed, now=now)
         keys = await when_possible(self._engine, see)
         for flow in listed:

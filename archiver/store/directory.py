@@ -152,17 +152,22 @@ async def _settle_paths(tx: Transaction, listed: Sequence[Flow]) -> dict[FlowId,
     A path shared by two flows would mix their messages in every view. So the flow that had the path
     is set aside, under its path and id, until it is listed again. Two flows that are both read,
     as by two accounts, would take the path from each other at each listing; of these, the one that
-    has it keeps it.
+    has it keeps it. If one listing gives a path to several flows, one that is not disabled gets it.
     """
-    paths = {flow.id: flow.path for flow in listed}
-    theirs = {path: flow_id for flow_id, path in paths.items()}
+    shown = {flow.id: flow.path for flow in listed}
     # As arrays: a statement has at most 65,535 parameters.
-    is_path = flows.c.path == func.any(bindparam("paths", list(theirs)))
-    asked = is_path | (flows.c.flow_id == func.any(bindparam("ids", list(paths))))
+    is_path = flows.c.path == func.any(bindparam("paths", list(shown.values())))
+    asked = is_path | (flows.c.flow_id == func.any(bindparam("ids", list(shown))))
     known = (
         await tx.execute(select(flows.c.flow_id, flows.c.path, flows.c.joined).where(asked))
     ).all()
     before = {flow_id: path for flow_id, path, _ in known}
+    by_claim = sorted(listed, key=lambda one: (not one.disabled, before.get(one.id) == one.path))
+    theirs = {flow.path: flow.id for flow in by_claim}
+    paths = {
+        flow_id: path if theirs.get(path) == flow_id else set_aside(path, flow_id)
+        for flow_id, path in shown.items()
+    }
     for flow_id, path, joined in known:
         new = theirs.get(path, flow_id)
         if new == flow_id:

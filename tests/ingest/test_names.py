@@ -44,6 +44,17 @@ async def test_all_spellings_of_a_listed_flow_lead_to_one_key(database_url):
             assert await names.key(FlowId(spelling), now=NOW) == key
 
 
+async def test_the_name_of_a_disabled_flow_is_that_of_the_flow_that_was_given_it(database_url):
+    former = Flow(id=FlowId("former"), path="acme/main", disabled=True)
+    latter = Flow(id=FlowId("latter"), path="acme/main")
+    async with connect(database_url) as engine:
+        names = Names(engine)
+        for listed in [(former, latter), (latter, former)]:
+            keys = await names.see(listed, now=NOW)
+            for spelling in ("latter", "acme/main", "acme:main"):
+                assert names.known(FlowId(spelling)) == keys[latter.id]
+
+
 async def test_an_id_that_nobody_knows_is_of_another_flow_and_a_name_of_old_may_be_of_this(
     database_url,
 ):

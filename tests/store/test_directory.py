@@ -73,6 +73,27 @@ async def test_of_two_flows_of_one_path_that_are_both_read_the_same_goes_by_it(e
     assert await paths(engine) == {"a": "acme/main", "b": "acme/main@b"}
 
 
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_a_path_that_one_listing_gives_to_two_flows_is_that_of_the_one_in_use(
+    engine, is_known
+):
+    """As when a flow was archived, and another one was given its name."""
+    former, latter = replace(flow("a", "acme/main"), disabled=True), flow("b", "acme/main")
+    if is_known:
+        await see(engine, former)
+    for listed in [(former, latter), (latter, former)]:
+        await see(engine, *listed)
+        assert await paths(engine) == {"a": "acme/main@a", "b": "acme/main"}
+
+
+async def test_two_flows_of_one_path_in_one_listing_do_not_take_it_from_each_other(engine):
+    one, other = flow("a", "acme/main"), flow("b", "acme/main")
+    await see(engine, one)
+    for listed in [(one, other), (other, one)]:
+        await see(engine, *listed)
+        assert await paths(engine) == {"a": "acme/main", "b": "acme/main@b"}
+
+
 async def test_flows_that_exchange_their_paths_are_not_mixed_up(engine):
     await see(engine, flow("a", "acme/one"), flow("b", "acme/two"))
     await see(engine, flow("a", "acme/two"), flow("b", "acme/one"))
