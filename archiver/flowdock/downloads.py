@@ -65,7 +65,8 @@ class DownloadLimits(Struct, frozen=True, kw_only=True):
     """How long a file is retried before its error is raised; it is tried once while storage is
     away."""
     answer_seconds: float = 900.0
-    """How long a download may take."""
+    """How long a download may take, in addition to the time for its bytes at the least speed."""
+    least_bytes_per_second: float = 64 * 1024.0
     silence_seconds: float = 30.0
     """How long a download may go without any data."""
 
@@ -91,11 +92,6 @@ class Downloads:
         self._chance = chance
         self._limits = limits
         self._delays = delays
-        self._timeout = aiohttp.ClientTimeout(
-            total=limits.answer_seconds,
-            sock_connect=limits.silence_seconds,
-            sock_read=limits.silence_seconds,
-        )
         self._order = asyncio.Lock()
         self._is_away = False
         self._fence = Fence(str(self._base.raw_host))
@@ -197,7 +193,7 @@ class Downloads:
         async with self._session.get(
             url,
             headers=headers,
-            timeout=self._timeout,
+            timeout=self._timeout(size_bytes),
             allow_redirects=False,
             auto_decompress=False,
         ) as response:
@@ -214,6 +210,15 @@ class Downloads:
                 raise StatusRefused(FILE, status)
             await self._take(response, sink, size_bytes)
         return None
+
+    def _timeout(self, size_bytes: int | None) -> aiohttp.ClientTimeout:
+        limits = self._limits
+        most_bytes = min(limits.most_bytes, size_bytes or limits.most_bytes)
+        return aiohttp.ClientTimeout(
+            total=limits.answer_seconds + most_bytes / limits.least_bytes_per_second,
+            sock_connect=limits.silence_seconds,
+            sock_read=limits.silence_seconds,
+        )
 
     async def _take(
         self, response: aiohttp.ClientResponse, sink: IO[bytes], size_bytes: int | None

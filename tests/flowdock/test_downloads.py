@@ -7,7 +7,7 @@ import socket
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from io import BytesIO
 from typing import Any, ClassVar
@@ -156,6 +156,41 @@ async def test_many_files_wait_for_their_turn_as_one_does(server, clock, leap):
             await asyncio.sleep(0.001)
     assert gate.passed == 5
     assert behind.result() <= 3
+
+
+@pytest.mark.parametrize("size_bytes", [40, None])
+async def test_a_file_may_take_as_long_as_its_bytes_do_at_the_least_speed(
+    server, clock, size_bytes
+):
+    async def slowly(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with suppress(aiohttp.ClientConnectionResetError):
+            for _ in range(4):
+                await response.write(b"ten bytes ")
+                await asyncio.sleep(0.1)
+        return response
+
+    async def fetched(*, least_bytes_per_second: float) -> bytes:
+        limits = DownloadLimits(
+            most_bytes=40,
+            patience_seconds=0,
+            answer_seconds=0.1,
+            least_bytes_per_second=least_bytes_per_second,
+        )
+        gate = Gate(requests_per_second=1e6, concurrency=1)
+        opened = Downloads(
+            server.url, TOKEN, gate=gate, clock=clock, chance=random.Random(1), limits=limits
+        )
+        sink = BytesIO()
+        async with opened as downloads:
+            await downloads.fetch(PATH, sink, size_bytes=size_bytes)
+        return sink.getvalue()
+
+    server.reply(slowly)
+    assert await fetched(least_bytes_per_second=4) == b"ten bytes " * 4
+    with pytest.raises(TimeoutError, match="did not arrive in time"):
+        await fetched(least_bytes_per_second=4000)
 
 
 async def test_a_redirect_to_the_api_itself_is_asked_as_the_api(server, fetch):
