@@ -24,10 +24,10 @@ from archiver.cli.findings import describe, interim_findings, summarize
 from archiver.cli.moments import Moment
 from archiver.cli.progress import Tell, shown_progress
 from archiver.cli.stopping import report_when_stopped
+from archiver.flowdock.client import UNANSWERED
 from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.account import Account
 from archiver.ingest.apply import when_possible
-from archiver.ingest.backfill import UNANSWERED
 from archiver.ingest.contact import CONTACT_LIMITS, LockedOut, Unreachable, locking_out
 from archiver.ingest.looks import Difference, Look
 from archiver.ingest.source import STREAM_FIRST_SECONDS

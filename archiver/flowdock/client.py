@@ -18,6 +18,7 @@ from msgspec import Struct
 from yarl import URL
 
 from archiver.domain.model import Flow, User, UserId, is_private
+from archiver.errors import ArchiverError
 from archiver.flowdock.clock import made_at, since_boot
 from archiver.flowdock.directory import conversation_of, flow_of, user_of
 from archiver.flowdock.envelope import read_json
@@ -42,6 +43,10 @@ T = TypeVar("T")
 
 MAX_PAGE = 100
 """The most messages that one page holds (messages documentation)."""
+
+UNANSWERED = (ArchiverError, aiohttp.ClientError, TimeoutError)
+"""What a call raises when the service does not give what was asked for. `TokenRefused` is among it:
+whoever goes on without an answer lets that one through."""
 
 LONG_HOLD_SECONDS = 10.0
 """From this length on, a pause that a host asks for is logged."""

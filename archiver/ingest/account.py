@@ -11,8 +11,9 @@ from msgspec import Struct
 
 from archiver.domain.model import UserId
 from archiver.errors import Corruption
+from archiver.flowdock.client import UNANSWERED
 from archiver.flowdock.refusals import TokenRefused
-from archiver.ingest.backfill import HANDS, UNANSWERED, audit, backfill
+from archiver.ingest.backfill import HANDS, audit, backfill
 from archiver.ingest.connections import Connections, Follow, Lines, pause
 from archiver.ingest.directory import Choice
 from archiver.ingest.files import Opened, keep_files

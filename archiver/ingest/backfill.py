@@ -18,12 +18,9 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Literal, NoReturn
 
-import aiohttp
-
 from archiver.domain.coverage import Ranges
-from archiver.errors import ArchiverError
 from archiver.flowdock.breaks import reason_of
-from archiver.flowdock.client import MAX_PAGE
+from archiver.flowdock.client import MAX_PAGE, UNANSWERED
 from archiver.flowdock.refusals import FlowRefused, TokenRefused
 from archiver.flowdock.retry import is_transient
 from archiver.ingest.agenda import SLICE_MESSAGES, Agenda, Slice
@@ -49,9 +46,6 @@ HANDS = 4
 
 MOST_MESSAGES = 2 * SLICE_MESSAGES
 """After so many messages of one slice, the rest of it is given back and cut into new slices."""
-
-UNANSWERED = (ArchiverError, aiohttp.ClientError, TimeoutError)
-"""What a request for a page raises when the service does not give one."""
 
 
 class Desk:

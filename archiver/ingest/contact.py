@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from archiver.domain.model import UserId
 from archiver.errors import ArchiverError
 from archiver.flowdock.breaks import reason_of, why_unconnected
-from archiver.flowdock.client import Client, Limits
+from archiver.flowdock.client import UNANSWERED, Client, Limits
 from archiver.flowdock.refusals import Redirected, StatusRefused, TokenRefused
 from archiver.flowdock.retry import is_transient
-from archiver.ingest.backfill import UNANSWERED
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,9 @@ from functools import partial
 from msgspec import Struct
 
 from archiver.domain.model import User
-from archiver.flowdock.client import Client
+from archiver.flowdock.client import UNANSWERED, Client
 from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.apply import when_possible
-from archiver.ingest.backfill import UNANSWERED
 from archiver.ingest.names import Names
 from archiver.store import directory
 from archiver.store.connection import Engine

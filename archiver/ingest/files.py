@@ -21,10 +21,10 @@ from typing import IO, NoReturn, TypeVar
 
 from archiver.errors import ArchiverError
 from archiver.flowdock.breaks import reason_of
+from archiver.flowdock.client import UNANSWERED
 from archiver.flowdock.downloads import Downloads
 from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.apply import when_possible
-from archiver.ingest.backfill import UNANSWERED
 from archiver.ingest.source import Source
 from archiver.store import files
 from archiver.store.connection import Transaction

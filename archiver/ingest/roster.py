@@ -14,9 +14,9 @@ from functools import partial
 from archiver.domain.model import UserId, is_private
 from archiver.domain.sharing import private_slot, slot_of
 from archiver.flowdock.breaks import reason_of
+from archiver.flowdock.client import UNANSWERED
 from archiver.flowdock.refusals import FlowRefused, TokenRefused
 from archiver.ingest.apply import when_possible
-from archiver.ingest.backfill import UNANSWERED
 from archiver.ingest.batch import Arrival
 from archiver.ingest.claims import tells_of_membership
 from archiver.ingest.directory import Choice, Readable, look_up, lose_unlisted

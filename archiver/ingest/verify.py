@@ -20,10 +20,9 @@ from functools import partial
 
 from archiver.domain.coverage import Ranges
 from archiver.flowdock.breaks import reason_of
-from archiver.flowdock.client import MAX_PAGE
+from archiver.flowdock.client import MAX_PAGE, UNANSWERED
 from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.apply import when_possible
-from archiver.ingest.backfill import UNANSWERED
 from archiver.ingest.looks import Look, compare, listed_again, stored_differently
 from archiver.ingest.pages import Reading
 from archiver.ingest.source import Source

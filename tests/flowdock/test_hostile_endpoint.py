@@ -20,14 +20,13 @@ import pytest
 import trustme
 from aiohttp import web
 
-from archiver.flowdock.client import Client, Limits
+from archiver.flowdock.client import UNANSWERED, Client, Limits
 from archiver.flowdock.clock import host_time
 from archiver.flowdock.refusals import AnswerTooLong, Garbled, Redirected
 from archiver.flowdock.retry import Delays, Gate, is_transient
 from archiver.flowdock.session import open_session
 from archiver.flowdock.shards import Shard
 from archiver.flowdock.stream import Closed, Frames, Occurrence, follow
-from archiver.ingest.backfill import UNANSWERED
 from tests.flowdock.conftest import Server, serving
 
 QUICK = Delays(error_step_seconds=0.001, refusal_start_seconds=0.001)

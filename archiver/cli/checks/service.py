@@ -16,14 +16,13 @@ from archiver.cli.tables import counted
 from archiver.daemon import utc_now
 from archiver.errors import ArchiverError
 from archiver.flowdock.breaks import reason_of
-from archiver.flowdock.client import Client
+from archiver.flowdock.client import UNANSWERED, Client
 from archiver.flowdock.clock import host_time
 from archiver.flowdock.refusals import FlowRefused, TokenRefused
 from archiver.flowdock.retry import Gate
 from archiver.flowdock.session import open_session
 from archiver.flowdock.shards import Shard, assign
 from archiver.flowdock.stream import Closed, follow
-from archiver.ingest.backfill import UNANSWERED
 from archiver.ingest.contact import CONTACT_LIMITS, LockedOut, Unreachable
 from archiver.settings import Settings
 from archiver.settings.account import Account
