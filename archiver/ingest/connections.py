@@ -60,9 +60,13 @@ class Connections:
         self._keys: dict[str, int] = {}
         """By path: the keys of the flows that were last distributed."""
         self._one_stands = asyncio.Event()
+        """Set whenever a stream has been opened."""
         self._too_much: set[Shard] = set()
+        """Shards that the service refused as they are: they are halved at the next distribution."""
         self._reconnected_at: dict[Shard, float] = {}
+        """When a shard was last reconnected because it kept messages back."""
         self._trust_seconds: dict[Shard, float] = {}
+        """How long it is not reconnected for that again."""
 
     async def deal_out(
         self, paths: Mapping[int, str], me: UserId, group: asyncio.TaskGroup

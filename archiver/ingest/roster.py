@@ -63,13 +63,21 @@ class Roster:
         self._aside_seconds = aside_seconds
         self._now = now
         self._aside: dict[str, float] = {}
-        self._unknown: set[int] = set()
+        """By path: until when a refused flow is left out, in the event loop's seconds."""
+        self._unlisted: set[int] = set()
+        """Flows that a stream brought although they were not to be read; each caused one lookup."""
         self._untold_at: dict[int, float] = {}
+        """By flow key: when the ledger was last told that the newest message is unknown."""
         self._unmeasured: set[int] = set()
+        """Flows of which nobody knows how far their ids go, as in `store.missing`."""
         self._looked_up_at = -math.inf
+        """When the last lookup began, in the event loop's seconds, whatever came of it."""
         self._listed_at: datetime | None = None
+        """When the service last listed the flows."""
         self._followed: tuple[int, int] | None = None
+        """The numbers of flows and conversations that were last logged."""
         self._warnings: list[tuple[str, dict[str, str]]] = []
+        """The warnings of the operator's choice that were last logged."""
 
     def replan(self, choice: Choice) -> None:
         """Archive the flows of another *choice* from now on."""
@@ -168,8 +176,8 @@ class Roster:
     def heard(self, arrivals: Collection[Arrival]) -> None:
         """Note what a stream brought; an unknown flow or a change of membership needs a lookup."""
         named = {arrival.flow_key for arrival in arrivals if arrival.flow_key is not None}
-        new = [key for key in named if key not in self.source.visible and key not in self._unknown]
-        self._unknown.update(new)
+        new = [key for key in named if key not in self.source.visible and key not in self._unlisted]
+        self._unlisted.update(new)
         told = any(tells_of_membership(arrival.decoded, self._me) for arrival in arrivals)
         if new or told:
             self.stale.set()

@@ -20,10 +20,15 @@ class Watch:
         self._every_seconds = every_seconds
         self._settling_seconds = settling_seconds
         self._due: dict[int, float] = {}
+        """When to check it next."""
         self._settles: dict[int, float] = {}
+        """When all that was sent before its stream was opened is sure to be listed."""
         self._known: dict[int, int] = {}
+        """The newest message that a check since then found, unless it is suspect."""
         self._heard: dict[int, int] = {}
+        """The newest id that a stream brought."""
         self._suspect: dict[int, int] = {}
+        """The newest message that a check found, but that no stream has brought yet."""
 
     def expect(self, flow_keys: Iterable[int], *, now: float) -> None:
         """Have flows checked; not at once, since their streams are opened first."""
