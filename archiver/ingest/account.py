@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from archiver.domain.model import UserId
 from archiver.errors import Corruption
+from archiver.flowdock.breaks import reason_of
 from archiver.flowdock.client import UNANSWERED
 from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.backfill import HANDS, audit, backfill
@@ -150,7 +151,7 @@ class Account:
             except UNANSWERED as error:
                 log.warning(
                     "cannot list flows, trying again",
-                    extra={"account": self._plan.name, "reason": error},
+                    extra={"account": self._plan.name, "reason": reason_of(error)},
                 )
                 failures += 1
                 wait_seconds = min(wait_seconds, pause(failures))

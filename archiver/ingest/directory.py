@@ -13,6 +13,7 @@ from functools import partial
 from msgspec import Struct
 
 from archiver.domain.model import User
+from archiver.flowdock.breaks import reason_of
 from archiver.flowdock.client import UNANSWERED, Client
 from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.apply import when_possible
@@ -90,5 +91,5 @@ async def _people(client: Client) -> Sequence[User]:
     except TokenRefused:
         raise
     except UNANSWERED as error:
-        log.warning("cannot list people, trying again later", extra={"reason": error})
+        log.warning("cannot list people, trying again later", extra={"reason": reason_of(error)})
         return ()

@@ -159,10 +159,11 @@ class Roster:
             self.source.untold[flow_key] = str(refusal)
             self.stale.set()
         except UNANSWERED as error:
+            reason = reason_of(error)
             log.warning(
-                "cannot fetch the newest message of a flow", extra={"flow": path, "reason": error}
+                "cannot fetch the newest message of a flow", extra={"flow": path, "reason": reason}
             )
-            await self._note_untold(flow_key, reason_of(error))
+            await self._note_untold(flow_key, reason)
         else:
             await self._note_told(flow_key)
             return newest

@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.client_reqrep import ConnectionKey
 from typing_extensions import override
 
-from archiver.flowdock.breaks import reason_of, why_unconnected
+from archiver.flowdock.breaks import reason_of, why_broken, why_unconnected
 from archiver.flowdock.framing import EventStreamFramer
 from archiver.flowdock.refusals import HeadTooLong, Redirected, ShardRefused, TokenRefused
 from archiver.flowdock.retry import Gate
@@ -390,6 +390,12 @@ def test_why_there_is_no_connection_is_told_as_the_system_says_it(
     assert str(why_unconnected(unconnected)).startswith(told)
     assert reason_of(unconnected) == f"no connection: {why_unconnected(unconnected)}"
     assert why_unconnected(aiohttp.ServerDisconnectedError()) is None
+
+
+def test_a_connection_that_is_not_made_in_time_is_told_without_its_address() -> None:
+    late = aiohttp.ConnectionTimeoutError("Connection timeout to host https://chat.example/?a=1")
+    assert reason_of(late) == "no connection: no answer in time"
+    assert why_broken(late) == "no answer"
 
 
 async def test_it_is_tried_again_when_the_pause_that_was_told_is_over(listen: Any) -> None:

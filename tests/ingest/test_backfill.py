@@ -189,7 +189,7 @@ def test_a_flow_that_is_refused_is_set_aside_and_the_others_are_filled():
 def test_a_page_that_did_not_come_is_told_with_a_reason_though_the_error_says_nothing():
     service = Silent()
     fill(service)
-    assert service.reasons == ["TimeoutError"]
+    assert service.reasons == ["no answer in time"]
 
 
 def test_who_wants_to_be_done_waits_for_a_service_that_is_away_for_a_moment():

@@ -22,7 +22,7 @@ BUSY = f"{URL} cannot serve account work now: /user was answered with status 503
     ("error", "said"),
     [
         (REFUSED, f"{NO_ANSWER}Connection refused; {MAY_BE_AWAY}"),
-        (TimeoutError(), f"{NO_ANSWER}TimeoutError; {MAY_BE_AWAY}"),
+        (TimeoutError(), f"{NO_ANSWER}no answer in time; {MAY_BE_AWAY}"),
         (StatusRefused("/user", 404), f"{NO_ANSWER}/user was answered with status 404; {CORRECT}"),
         (StatusRefused("/user", 503), BUSY),
     ],
