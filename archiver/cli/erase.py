@@ -165,11 +165,11 @@ def _plan(found: Found) -> Iterator[str]:
         for one in found.told
     ]
     yield from first_of(lines, TOLD)
-    changes = len({one.id for one in found.gone}) - len(found.told)
+    changes = found.events - len(found.told)
     if changes:
         yield f"  {counted(changes, 'change')} of these"
     if found.titles:
-        others = counted(len({one.before.id for one in found.titles}), "other event")
+        others = counted(found.titled, "other event")
         yield f"  the title in {others}, such as replies, which stay"
     for phrase, places in found.places.items():
         yield f"  {phrase!r} in {counted(places, 'other place')}"
@@ -190,7 +190,7 @@ async def _finish(engine: Engine, path: str, found: Found, asked: Asked) -> Sequ
     if found.is_nothing:
         click.echo("all of this was erased before")
     else:
-        click.echo(f"erased: {counted(len({one.id for one in found.gone}), 'event')}")
+        click.echo(f"erased: {counted(found.events, 'event')}")
     for one in left:
         click.echo(make_safe(_told(one, path)))
     if asked.phrases and not left:
@@ -202,8 +202,8 @@ async def _finish(engine: Engine, path: str, found: Found, asked: Asked) -> Sequ
 def _plain(found: Found) -> dict[str, object]:
     return {
         "erased": [one.id for one in found.told],
-        "events": len({one.id for one in found.gone}),
-        "titles": len({one.before.id for one in found.titles}),
+        "events": found.events,
+        "titles": found.titled,
         "phrases": dict(found.places),
         "files": len(found.paths),
         "rejects": len(found.rejects),

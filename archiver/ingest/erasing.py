@@ -85,6 +85,16 @@ class Found(Struct, frozen=True, kw_only=True):
         """The forms of events that stay."""
         return (*self.titles, *self.phrases)
 
+    @property
+    def events(self) -> int:
+        """How many events are erased as a whole."""
+        return len({one.id for one in self.gone})
+
+    @property
+    def titled(self) -> int:
+        """How many other events repeat one of them as a title."""
+        return len({one.before.id for one in self.titles})
+
 
 async def survey(engine: Engine, wanted: Wanted) -> Found:
     """Find what an erasure would change; change nothing.
@@ -275,7 +285,7 @@ async def _replay(tx: Transaction, flow_key: int, found: Found) -> None:
     events = {one.id for one in forms}
     about = sorted(events | {one.target_id for one in forms if one.target_id is not None})
     for start in range(0, len(about), REPLAYED):
-        await _replay_messages(tx, [(flow_key, id_) for id_ in about[start : start + REPLAYED]])
+        await _replay_messages(tx, flow_key, about[start : start + REPLAYED])
     if outdated := await erasing.threads_shown_by(tx, flow_key, events):
         ids = await erasing.events_about(tx, flow_key, outdated)
         entries = unaltered(await journal.about(tx, [(flow_key, id_) for id_ in ids]))
@@ -284,14 +294,16 @@ async def _replay(tx: Transaction, flow_key: int, found: Found) -> None:
         await messages.store(tx, threads=shown)
 
 
-async def _replay_messages(tx: Transaction, keys: Sequence[Key]) -> None:
+async def _replay_messages(tx: Transaction, flow_key: int, ids: Sequence[int]) -> None:
+    keys = [(flow_key, id_) for id_ in ids]
     entries = {(one.id, one.form): one for one in unaltered(await journal.about(tx, keys))}
     facts = by_message(entries.values())
     histories: dict[Key, History] = {}
     held: dict[Key, Held] = {
         key: replayed(key, facts[key], histories) for key in keys if shows(facts.get(key, ()))
     }
-    await erasing.remove_messages(tx, [key for key in keys if key not in held])
+    if unfounded := [id_ for id_ in ids if (flow_key, id_) not in held]:
+        await rebuilding.remove_messages(tx, flow_key, unfounded)
     await messages.store(
         tx, changed=held, histories={key: histories.get(key, NO_HISTORY) for key in keys}
     )

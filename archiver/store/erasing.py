@@ -7,11 +7,9 @@ from msgspec import Struct
 from msgspec.structs import asdict
 from sqlalchemy import text
 
-from archiver.store.bulk import Key
 from archiver.store.connection import Transaction
 from archiver.store.engine import carried
 from archiver.store.erasure import WHOLE
-from archiver.store.search_queue import note
 
 
 class Form(Struct, frozen=True, kw_only=True):
@@ -144,14 +142,6 @@ async def rename_files(tx: Transaction, flow_key: int, paths: Iterable[tuple[str
         await tx.execute(_REMOVE_PATHS, {"flow_key": flow_key, "paths": [old]})
 
 
-async def remove_messages(tx: Transaction, keys: Collection[Key]) -> None:
-    """Remove the rows of messages that nothing shows any more."""
-    if keys:
-        flow_keys, ids = zip(*keys, strict=True)
-        await tx.execute(_REMOVE_MESSAGES, {"flow_keys": list(flow_keys), "ids": list(ids)})
-        await note(tx, keys)
-
-
 async def threads_shown_by(tx: Transaction, flow_key: int, ids: Collection[int]) -> list[str]:
     """The threads that are stored as the events *ids* showed them."""
     return list(await tx.scalars(_THREADS, {"flow_key": flow_key, "ids": list(ids)}))
@@ -277,11 +267,6 @@ _RENAME = text("""
     FROM store.attached WHERE flow_key = :flow_key AND path = :old ON CONFLICT DO NOTHING
 """)
 
-_REMOVE_MESSAGES = text("""
-    DELETE FROM store.messages USING unnest(CAST(:flow_keys AS integer[]), CAST(:ids AS bigint[]))
-        AS gone (key, message)
-    WHERE flow_key = key AND id = message
-""")
 _THREADS = text(
     "SELECT thread_id FROM store.threads WHERE flow_key = :flow_key AND as_of = ANY(:ids)"
 )
