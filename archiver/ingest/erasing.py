@@ -245,7 +245,7 @@ def _reworded(
             "nothing was erased"
         )
     before = mark.words if mark else {}
-    words = {known: phrases.erased_from(new) for known, new in before.items()}
+    words = {known: found.get(new, phrases.erased_from(new)) for known, new in before.items()}
     words |= {digest_of_text(old): new for old, new in found.items()}
     return {(one.id, one.form): Changed(one, payload, words)}
 

@@ -290,6 +290,23 @@ def test_what_is_said_afterwards_is_erased_by_the_next_erasure(
     assert query(database_url, content) == [("He said [erased]",)]
 
 
+def test_a_title_of_which_words_were_erased_before_is_erased_whole(
+    filled: psycopg.Connection, database_url: str
+) -> None:
+    async def erase_twice() -> None:
+        first = Wanted(flow_key=main_key(database_url), ids=frozenset({4712}), phrases=PHRASES[:1])
+        async with connect(database_url) as engine:
+            await erase(engine, first, now=NOW)
+            await erase(engine, wanted(database_url, phrases=()), now=NOW)
+            again = [shown(REPLY, main_key(database_url))]
+            await apply(engine, Batch(now=NOW, arrivals=again))
+
+    asyncio.run(erase_twice())
+    left = "SELECT payload::text FROM store.journal WHERE id = 4713 AND payload::text ~ %s"
+    assert query(database_url, left, "Money|Zugzwang") == []
+    assert asyncio.run(differences(database_url)) == 0
+
+
 def test_what_was_altered_is_not_made_to_look_erased(
     filled: psycopg.Connection, database_url: str
 ) -> None:
