@@ -110,7 +110,9 @@ async def restore_files(
     keys: Mapping[str, int],
     contents: Mapping[str, Content],
 ) -> AsyncIterator[int]:
-    """Store the contents of files, by digest in *contents*; yields the length of each.
+    """Store the contents of files that are wanted, by digest in *contents*; yields their lengths.
+
+    A file is wanted when a message that is archived names it, so one that was erased is not.
 
     Raises:
         ArchiverError: a line names a flow or a file that is not in the export.
@@ -129,9 +131,9 @@ async def restore_files(
 
 
 async def _restore_file(told: KeptFile, flow_key: int, content: Content, tx: Transaction) -> None:
+    size, digest = content.size_bytes, told.sha256
     with content.opened() as source:
-        await files.take_in(tx, source, sha256=told.sha256, size_bytes=content.size_bytes)
-    await files.name(tx, flow_key, told.path, sha256=told.sha256)
+        await files.attach(tx, flow_key, told.path, source, sha256=digest, size_bytes=size)
 
 
 async def restore_claims(

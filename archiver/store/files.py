@@ -246,29 +246,41 @@ async def content(tx: Transaction, sha256: str) -> AsyncGenerator[bytes]:
 
 
 async def keep(tx: Transaction, one: DueFile, content: IO[bytes], *, sha256: str) -> None:
-    """Keep the contents of a file: all of *content*, of which *sha256* is the digest.
-
-    If the file is no longer wanted, since its row was erased or it is kept already, nothing is.
+    """Keep the contents of a file: all of *content*, as `attach` does.
 
     Raises:
         NoRoom: the disk of the database is too full.
     """
     size = content.seek(0, 2)
     content.seek(0)
-    named = _at(one).values(sha256=sha256, error=None).returning(attached.c.path)
+    await attach(tx, one.flow_key, one.path, content, sha256=sha256, size_bytes=size)
+
+
+async def attach(
+    tx: Transaction,
+    flow_key: int,
+    path: str,
+    content: IO[bytes],
+    *,
+    sha256: str,
+    size_bytes: int,
+) -> None:
+    """Keep *content*, from its present position, of which *sha256* is the digest, as a file's.
+
+    If the file is not wanted, since its row was erased or it is kept already, nothing is.
+
+    Raises:
+        NoRoom: the disk of the database is too full.
+    """
+    named = _at(flow_key, path).values(sha256=sha256, error=None).returning(attached.c.path)
     async with tx.begin_nested() as taken:
-        await take_in(tx, content, sha256=sha256, size_bytes=size)
+        await _take_in(tx, content, sha256=sha256, size_bytes=size_bytes)
         # Only now, since whoever writes a message that names the file waits for this row.
         if (await tx.execute(named)).first() is None:
             await taken.rollback()
 
 
-async def take_in(tx: Transaction, content: IO[bytes], *, sha256: str, size_bytes: int) -> None:
-    """Keep contents, unless they are kept already; *content* is read from its present position.
-
-    Raises:
-        NoRoom: the disk of the database is too full.
-    """
+async def _take_in(tx: Transaction, content: IO[bytes], *, sha256: str, size_bytes: int) -> None:
     new = insert(files).values(sha256=sha256, size_bytes=size_bytes).on_conflict_do_nothing()
     if (await tx.execute(new.returning(files.c.sha256))).first():
         try:
@@ -279,35 +291,20 @@ async def take_in(tx: Transaction, content: IO[bytes], *, sha256: str, size_byte
             raise NoRoom(size_bytes) from None
 
 
-async def name(tx: Transaction, flow_key: int, path: str, *, sha256: str) -> None:
-    """Record that the contents *sha256*, which are kept, are those of a file.
-
-    If other contents of this file are kept already, they stay.
-    """
-    new = insert(attached).values(flow_key=flow_key, path=path, sha256=sha256)
-    known = new.on_conflict_do_update(
-        index_elements=[attached.c.flow_key, attached.c.path],
-        set_={"sha256": sha256, "error": None},
-        where=attached.c.sha256.is_(None),
-    )
-    await tx.execute(known)
-
-
 async def fail(tx: Transaction, one: DueFile, *, error: str, rest: timedelta) -> None:
     """Record why a file could not be fetched; it is not due again before *rest* has passed."""
     due_at = func.now() + rest
-    await tx.execute(_at(one).values(attempts=one.attempts + 1, error=error, due_at=due_at))
+    values = {"attempts": one.attempts + 1, "error": error, "due_at": due_at}
+    await tx.execute(_at(one.flow_key, one.path).values(values))
 
 
 def _is_path(path: str | None) -> TypeGuard[str]:
     return bool(path) and len(str(path).encode()) <= LONGEST_PATH_BYTES
 
 
-def _at(one: DueFile) -> Update:
+def _at(flow_key: int, path: str) -> Update:
     return update(attached).where(
-        attached.c.flow_key == one.flow_key,
-        attached.c.path == one.path,
-        attached.c.sha256.is_(None),
+        attached.c.flow_key == flow_key, attached.c.path == path, attached.c.sha256.is_(None)
     )
 
 

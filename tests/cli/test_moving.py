@@ -27,6 +27,7 @@ from archiver.export.writing import write_export
 from archiver.ingest import importing
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
+from archiver.ingest.erasing import Wanted, erase
 from archiver.store import directory, files
 from archiver.store.coverage import Standing
 from archiver.store.engine import transaction
@@ -458,14 +459,31 @@ def test_what_a_service_gave_meanwhile_stays(
 def test_a_path_may_be_as_long_as_any_that_is_kept(
     database_url: str, second_url: str, tmp_path: Path
 ) -> None:
+    path = "/files/" + "x" * (files.LONGEST_PATH_BYTES - 7)
     with running(database_url) as (run, engine):
         run(fill(engine))
         run(attach(engine))
+        key = query(database_url, "SELECT flow_key FROM store.flows WHERE flow_id = 'f'")[0][0]
+        said = frame(150, attachments=[{"file_name": "x", "path": path}])
+        run(apply(engine, Batch(now=NOW, arrivals=[streamed(said, key)])))
+        run(keep(engine, {path: PICTURE}))
     export(database_url, tmp_path / "out", files=True)
-    path = "/files/" + "x" * (files.LONGEST_PATH_BYTES - 7)
-    change_first_line(tmp_path / "out", "files.jsonl", {"path": path})
     bring_in(second_url, tmp_path / "out")
     assert path in {row[1] for row in query(second_url, KEPT)}
+
+
+def test_a_file_that_was_erased_is_not_brought_back(database_url: str, tmp_path: Path) -> None:
+    kept = "SELECT path, sha256 FROM store.attached FULL JOIN store.files USING (sha256) ORDER BY 1"
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+        run(attach(engine))
+        export(database_url, tmp_path / "out", files=True)
+        key = query(database_url, "SELECT flow_key FROM store.flows WHERE flow_id = 'f'")[0][0]
+        found = run(erase(engine, Wanted(flow_key=key, ids=frozenset({102})), now=NOW))
+    assert len(found.paths) == 1
+    left = query(database_url, kept)
+    bring_in(database_url, tmp_path / "out")
+    assert query(database_url, kept) == left
 
 
 def test_a_journal_of_some_flows_holds_the_files_of_those_alone(

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from archiver.domain.model import Flow, FlowId
+from archiver.domain.model import Attachment, Flow, FlowId
 from archiver.export.manifest import Manifest
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
@@ -83,8 +83,9 @@ def exported(database_url: str, tmp_path: Path) -> tuple[Path, Manifest]:
             paths = await directory.flow_paths(tx)
             (main,) = (key for key, path in paths.items() if path == "acme/main")
             held, digest = b"bytes", sha256(b"bytes").hexdigest()
-            await files.take_in(tx, BytesIO(held), sha256=digest, size_bytes=len(held))
-            await files.name(tx, main, "/p/a", sha256=digest)
+            size = len(held)
+            await files.want(tx, [(main, [Attachment(path="/p/a", size_bytes=size)])])
+            await files.attach(tx, main, "/p/a", BytesIO(held), sha256=digest, size_bytes=size)
 
     with running(database_url) as (run, engine):
         run(add(engine))
