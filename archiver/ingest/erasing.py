@@ -6,6 +6,7 @@ again. Other people's events stay; of these, titles that repeat an erased text, 
 replaced. Then the messages and threads concerned are replayed from what is left.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 from archiver.errors import ArchiverError
 from archiver.ingest.folding import NO_HISTORY, by_message, replayed, shows, unaltered
 from archiver.ingest.rebuild import threads_in
-from archiver.ingest.rewording import Phrases, Titles, members, rewritten, without
+from archiver.ingest.rewording import ERASED, Phrases, Titles, members, rewritten, without
 from archiver.store import coverage, erasing, journal, messages, rebuilding
 from archiver.store.bulk import Key
 from archiver.store.connection import Engine, Transaction
@@ -57,6 +58,18 @@ class Changed(Struct, frozen=True):
     """As in `archiver.store.erasure.Erasure`."""
 
 
+class Trace(Struct, frozen=True):
+    """By what the titles are known that repeat a message, also after it was erased."""
+
+    words: Mapping[str, str]
+    """As in `archiver.store.erasure.Erasure`."""
+    threads: Sequence[str]
+    """The threads that it began."""
+
+
+NO_TRACE = Trace({}, ())
+
+
 class Found(Struct, frozen=True, kw_only=True):
     """What an erasure changes."""
 
@@ -66,6 +79,8 @@ class Found(Struct, frozen=True, kw_only=True):
     """The forms of these, and of their changes."""
     titles: Sequence[Changed]
     """Forms of other events that repeat one of them as a title."""
+    traces: Mapping[int, Trace]
+    """By id: what is to be kept of those that were asked for."""
     paths: Sequence[str]
     """The files of `gone` that no other message names."""
     phrases: Sequence[Changed] = ()
@@ -132,19 +147,49 @@ async def _find(tx: Transaction, wanted: Wanted) -> Found:
     gone_ids = {one.id for one in gone}
     phrases = Phrases(wanted.phrases)
     titles: dict[FormKey, Changed] = {}
-    repeating = Titles(await erasing.said(tx, flow_key, ids))
-    for one in await erasing.replies(tx, flow_key, ids):
+    said = await erasing.said(tx, flow_key, ids)
+    traces = _traces(forms, ids, said, await erasing.begun(tx, flow_key, ids))
+    repeating = Titles([words for _, words in said], {d for t in traces.values() for d in t.words})
+    threads = [thread for trace in traces.values() for thread in trace.threads]
+    for one in await erasing.replies(tx, flow_key, ids, threads):
         titles |= _reworded(one, gone_ids, phrases, repeating)
     paths = {path for one in gone for path in members(one.payload, "path")}
     found = Found(
         told=await erasing.told(tx, flow_key, ids & gone_ids),
         gone=gone,
         titles=list(titles.values()),
+        traces=traces,
         paths=await erasing.paths_named_only_by(tx, flow_key, gone_ids, paths),
     )
     if not phrases:
         return found
     return await _with_others(tx, wanted, found, gone_ids, titles)
+
+
+def _traces(
+    forms: Iterable[Form],
+    ids: Collection[int],
+    said: Iterable[tuple[int, str]],
+    begun: Iterable[tuple[int, str]],
+) -> dict[int, Trace]:
+    """By id: what is kept of each of *ids* that was erased before, and is to be kept of others."""
+    words, threads = defaultdict(set), defaultdict(list)
+    for id_, told in said:
+        words[id_].add(told)
+    for id_, thread in begun:
+        threads[id_].append(thread)
+    traces = {}
+    for one in forms:
+        if one.id not in ids or one.form:
+            continue
+        if _is_gone(one) and (mark := mark_of(one.payload)):
+            traces[one.id] = Trace(mark.words, mark.threads)
+        else:
+            its = Titles(words[one.id])
+            titles = filter(its.repeat, members(one.payload, "title"))
+            known = {digest_of_text(told): ERASED for told in (*words[one.id], *titles)}
+            traces[one.id] = Trace(known, tuple(threads[one.id]))
+    return traces
 
 
 async def _with_others(
@@ -261,8 +306,11 @@ async def _write(
 ) -> None:
     """Erase what was *found*, except from what is computed from it; *changed* events stay."""
 
-    def left(one: Form, payload: str, words: Mapping[str, str]) -> Written:
-        payload = marked(payload, received=one.digest, at=now, reason=reason, words=words)
+    def left(one: Form, payload: str, kept: Trace) -> Written:
+        words, threads = kept.words, kept.threads
+        payload = marked(
+            payload, received=one.digest, at=now, reason=reason, words=words, threads=threads
+        )
         return Written(id=one.id, form=one.form, payload=payload)
 
     flow_key = wanted.flow_key
@@ -272,9 +320,12 @@ async def _write(
         paths = await erasing.attached_paths(tx, flow_key)
         renamed = [(path, new) for path in paths if (new := phrases.erased_from(path)) != path]
         await erasing.rename_files(tx, flow_key, renamed)
-    tombstones = [left(one, emptied(one.id), {}) for one in found.gone]
+    traces = {(id_, 0): trace for id_, trace in found.traces.items()}
+    tombstones = [
+        left(one, emptied(one.id), traces.get((one.id, one.form), NO_TRACE)) for one in found.gone
+    ]
     await erasing.leave_tombstones(tx, flow_key, tombstones)
-    rewords = [left(one.before, one.payload, one.words) for one in changed]
+    rewords = [left(one.before, one.payload, Trace(one.words, ())) for one in changed]
     await erasing.reword(tx, flow_key, rewords)
     await erasing.remove_asides(tx, rejects=found.rejects, signals=found.signals)
 

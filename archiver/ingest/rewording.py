@@ -4,6 +4,8 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
+from archiver.store.erasure import digest_of_text
+
 ERASED = "[erased]"
 
 # In valid JSON, quotes are at the ends of strings, or escaped within one.
@@ -50,13 +52,19 @@ def _is_plain(letter: str) -> bool:
 
 
 class Titles:
-    """Titles of threads that repeat what was *said*, or the beginning of it."""
+    """Titles of threads that repeat what was *said*, or the beginning of it.
 
-    def __init__(self, said: Iterable[str]) -> None:
+    Of what was erased before, only the digests are *known*.
+    """
+
+    def __init__(self, said: Iterable[str], known: Collection[str] = ()) -> None:
         self._said = {_spaced(one) for one in said}
+        self._known = frozenset(known)
 
     def repeat(self, title: str) -> bool:
         """Tell whether *title* repeats it."""
+        if digest_of_text(title) in self._known:
+            return True
         words = _spaced(title)
         cut = words.rstrip(_ELLIPSIS)
         return bool(cut) and any(

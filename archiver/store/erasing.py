@@ -57,18 +57,28 @@ async def told(tx: Transaction, flow_key: int, ids: Collection[int]) -> list[Tol
     return [Told(**row) for row in rows.mappings()]
 
 
-async def said(tx: Transaction, flow_key: int, ids: Collection[int]) -> list[str]:
-    """All that the messages *ids* say or have said, and the names of their files."""
-    return list(await tx.scalars(_SAID, {"flow_key": flow_key, "ids": list(ids)}))
+async def said(tx: Transaction, flow_key: int, ids: Collection[int]) -> list[tuple[int, str]]:
+    """All that the messages *ids* say or have said, and the names of their files, each by id."""
+    rows = await tx.execute(_SAID, {"flow_key": flow_key, "ids": list(ids)})
+    return [(id_, words) for id_, words in rows]
 
 
-async def replies(tx: Transaction, flow_key: int, ids: Collection[int]) -> list[Form]:
-    """What may repeat the messages *ids* as a title: replies, comments, and changes of these."""
-    asked = {"flow_key": flow_key, "ids": list(ids)}
-    begun = list(await tx.scalars(_BEGUN, asked))
-    found = list(await tx.scalars(_REPLIES, {**asked, "threads": begun}))
-    asked = {"flow_key": flow_key, "replies": found, "threads": begun}
-    return _forms(tx, await tx.execute(_OF_REPLIES, asked))
+async def begun(tx: Transaction, flow_key: int, ids: Collection[int]) -> list[tuple[int, str]]:
+    """The threads that the messages *ids* began, each by id."""
+    rows = await tx.execute(_BEGUN, {"flow_key": flow_key, "ids": list(ids)})
+    return [(id_, thread) for id_, thread in rows]
+
+
+async def replies(
+    tx: Transaction, flow_key: int, ids: Collection[int], threads: Collection[str]
+) -> list[Form]:
+    """What may repeat the messages *ids*, which began *threads*, as a title.
+
+    These are replies, comments, and changes of these.
+    """
+    asked = {"flow_key": flow_key, "threads": list(threads)}
+    found = list(await tx.scalars(_REPLIES, {**asked, "ids": list(ids)}))
+    return _forms(tx, await tx.execute(_OF_REPLIES, {**asked, "replies": found}))
 
 
 async def events_with(tx: Transaction, flow_key: int, parts: Sequence[str]) -> list[Form]:
@@ -182,16 +192,16 @@ _TOLD = text("""
 """)
 
 _SAID = text("""
-    SELECT content FROM store.messages WHERE flow_key = :flow_key AND id = ANY(:ids)
-    UNION SELECT content FROM store.revisions
+    SELECT id, content FROM store.messages WHERE flow_key = :flow_key AND id = ANY(:ids)
+    UNION SELECT message_id, content FROM store.revisions
     WHERE flow_key = :flow_key AND message_id = ANY(:ids) AND content IS NOT NULL
-    UNION SELECT file ->> 'file_name'
+    UNION SELECT id, file ->> 'file_name'
     FROM store.messages, jsonb_array_elements(attachments) AS file
     WHERE flow_key = :flow_key AND id = ANY(:ids) AND file ->> 'file_name' IS NOT NULL
 """)
 
 _BEGUN = text("""
-    SELECT DISTINCT thread_id FROM store.messages AS m
+    SELECT id, thread_id FROM store.messages AS m
     WHERE flow_key = :flow_key AND id = ANY(:ids) AND thread_id IS NOT NULL AND NOT EXISTS (
         SELECT FROM store.messages AS other
         WHERE other.thread_id = m.thread_id AND other.flow_key = m.flow_key AND other.id < m.id)

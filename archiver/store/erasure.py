@@ -7,7 +7,7 @@ received, and of what is left. What the service sends is never read so: its dige
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
 from types import MappingProxyType
@@ -27,7 +27,7 @@ _EMPTIED = re.compile(rf'\{{"event":"{WHOLE}","id":[0-9]+\}}')
 _DIGEST = Meta(pattern=r"\A[0-9a-f]{32}\Z")
 
 
-class Erasure(Struct, frozen=True, kw_only=True):
+class Erasure(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The mark of an erasure; its fields are in the order in which they are written."""
 
     at: Annotated[datetime, Meta(tz=True)]
@@ -38,6 +38,8 @@ class Erasure(Struct, frozen=True, kw_only=True):
     """The same of the payload without the mark."""
     words: Mapping[str, str] = {}
     """What became of each text that held erased words, by `digest_of_text` of the text."""
+    threads: Sequence[str] = ()
+    """Of a message that was erased as a whole: the threads that it began, titled by its words."""
 
 
 def digest(payload: bytes) -> bytes:
@@ -62,11 +64,14 @@ def marked(
     at: datetime,
     reason: str | None,
     words: Mapping[str, str] = NO_WORDS,
+    threads: Sequence[str] = (),
 ) -> str:
     """*payload*, from which words were erased, with a mark; *received* is its original digest."""
     body = payload.rstrip()
     left = digest(body.encode()).hex()
-    mark = Erasure(at=at, reason=reason, received=received.hex(), left=left, words=words)
+    mark = Erasure(
+        at=at, reason=reason, received=received.hex(), left=left, words=words, threads=threads
+    )
     return f'{body[:-1]},"{MARK}":{msgspec.json.encode(mark).decode()}}}'
 
 

@@ -18,7 +18,7 @@ from archiver.ingest import erasing
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Applied, Arrival, Batch
 from archiver.ingest.cleaning import clean
-from archiver.ingest.erasing import Wanted, erase
+from archiver.ingest.erasing import Wanted, erase, survey
 from archiver.ingest.indexing import adopt_lexicon, catch_up
 from archiver.ingest.rebuild import check
 from archiver.store import coverage, directory, files
@@ -288,6 +288,32 @@ def test_what_is_said_afterwards_is_erased_by_the_next_erasure(
     assert asyncio.run(differences(database_url)) == 0
     content = "SELECT content FROM archive.messages WHERE id = 4761"
     assert query(database_url, content) == [("He said [erased]",)]
+
+
+def test_titles_that_come_afterwards_are_erased_by_the_next_erasure(
+    filled: psycopg.Connection, database_url: str
+) -> None:
+    told = said(4761, AT, "ben", "Hush", thread=BEGUN)
+    comment = said(4762, AT, "ben", {"title": WORDS, "text": "!"}, "influx:4711", event="comment")
+    of_another = said(4763, AT, "ben", "Hm", thread="T3 Money:")
+
+    async def erase_and_reply() -> None:
+        async with connect(database_url) as engine:
+            flow_key = main_key(database_url)
+            asked = wanted(database_url, phrases=())
+            await erase(engine, asked, now=NOW)
+            assert (await survey(engine, asked)).is_nothing
+            later = [came(one, flow_key) for one in (told, comment, of_another)]
+            await apply(engine, Batch(now=NOW, arrivals=later))
+            assert (await erase(engine, asked, now=NOW)).titled == 2
+            assert (await survey(engine, asked)).is_nothing
+
+    asyncio.run(erase_and_reply())
+    titles = "SELECT title FROM archive.threads ORDER BY thread_id"
+    assert query(database_url, titles) == [("[erased]",), ("[erased]",), ("Money:",)]
+    left = "SELECT payload::text FROM store.journal WHERE id > 4750 ORDER BY id"
+    assert ["Money" in row[0] for row in query(database_url, left)] == [False, False, True]
+    assert asyncio.run(differences(database_url)) == 0
 
 
 def test_a_title_of_which_words_were_erased_before_is_erased_whole(
