@@ -65,7 +65,7 @@ async def what_is_left(tx: Transaction, spellings: Sequence[str]) -> list[Left]:
     """Where any of *spellings* still is, in any case of its letters."""
     if not spellings:
         return []
-    asked = {"words": list(spellings)}
+    asked = {"words": list(spellings), **_cases("".join(spellings))}
     found = []
     for table, column, is_bytes, has_flows in await tx.execute(_COLUMNS):
         if table not in UNREAD:
@@ -89,11 +89,22 @@ def _count(table: str, column: str, *, is_bytes: bool, has_flows: bool) -> TextC
     """)  # noqa: S608
 
 
+def _cases(letters: str) -> dict[str, str]:
+    """The capitals of *letters* and what these are small: not every database can tell."""
+    pairs = {one.upper(): one.lower() for one in letters if not one.isascii()}
+    known = {capital: small for capital, small in pairs.items() if len(capital) == len(small) == 1}
+    return {"capitals": "".join(known), "small": "".join(known.values())}
+
+
 def _holds(kept: str, word: str = "word") -> str:
     return (
         "EXISTS (SELECT FROM unnest(CAST(:words AS text[])) AS word"
-        f" WHERE strpos(lower({kept}), lower({word})) > 0)"
+        f" WHERE strpos({_small(kept)}, {_small(word)}) > 0)"
     )
+
+
+def _small(words: str) -> str:
+    return f"translate(lower({words}), :capitals, :small)"
 
 
 _COLUMNS = text("""

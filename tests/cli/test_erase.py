@@ -20,6 +20,7 @@ from archiver.store.engine import connect, transaction
 from archiver.store.granting import grant
 from tests.cli.conftest import Run
 from tests.cli.forks import Starter
+from tests.conftest import created, named
 from tests.ingest.arriving import NOW, edit, frame, query, streamed
 from tests.sql.world import flow
 
@@ -30,6 +31,12 @@ THREAD = {"id": "t", "title": SECRET}
 async def flow_named(engine: Engine, path: str) -> int:
     async with transaction(engine) as tx:
         return (await directory.see_flows(tx, [flow(FlowId(path))], now=NOW))[FlowId(path)]
+
+
+async def say(url: str, flow: str, id_: int, content: str) -> None:
+    async with connect(url) as engine:
+        arrivals = [streamed(frame(id_, content=content), await flow_named(engine, flow))]
+        await apply(engine, Batch(now=NOW, arrivals=arrivals))
 
 
 @pytest.fixture
@@ -140,18 +147,27 @@ def test_ids_are_read_from_standard_input(
 
 
 def test_what_is_left_in_another_flow_is_told(archiver: Run, archive: str) -> None:
-    async def say_elsewhere() -> None:
-        async with connect(archive) as engine:
-            flow_key = await flow_named(engine, "acme/dev")
-            arrivals = [streamed(frame(1, content=SECRET), flow_key)]
-            await apply(engine, Batch(now=NOW, arrivals=arrivals))
-
-    asyncio.run(say_elsewhere())
+    asyncio.run(say(archive, "acme/dev", 1, SECRET))
     told = archiver(
         "erase", "acme/main", "5", "--phrase", SECRET, "--yes", ARCHIVER_DATABASE_URL=archive
     )
     assert told.returncode == 1
     assert "left: journal.payload, 1 row: in other flows: acme/dev\n" in told.stdout
+
+
+def test_what_is_left_is_told_by_a_database_that_knows_no_letters(
+    archiver: Run, postgres_url: str, postgres_admin: psycopg.Connection
+) -> None:
+    with created(postgres_admin, "template0 LOCALE_PROVIDER libc LOCALE 'C'") as name:
+        url = named(postgres_url, name)
+        assert archiver("migrate", ARCHIVER_DATABASE_URL=url).returncode == 0
+        asyncio.run(say(url, "acme/main", 5, "ЖАЛОВАНЬЕ"))
+        asyncio.run(say(url, "acme/dev", 1, "Жалованье"))
+        told = archiver(
+            "erase", "acme/main", "5", "--phrase", "жалованье", "--yes", ARCHIVER_DATABASE_URL=url
+        )
+    assert told.returncode == 1
+    assert "left: messages.content, 1 row: in other flows: acme/dev\n" in told.stdout
 
 
 def test_the_daemon_may_not_erase(archiver: Run, archive: str) -> None:
