@@ -18,10 +18,11 @@ _ELLIPSIS = " .…"
 
 
 class Phrases:
-    """Phrases to erase, in any case of their letters."""
+    """Phrases to erase, in any case of their letters, and also where a text quotes JSON."""
 
     def __init__(self, phrases: Collection[str]) -> None:
-        longest_first = sorted(phrases, key=len, reverse=True)
+        spelled = [spelling for one in phrases for spelling in spellings(one)]
+        longest_first = sorted(spelled, key=len, reverse=True)
         self._any = re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE)
         self._phrases = phrases
 

@@ -30,6 +30,12 @@ def test_a_phrase_is_found_however_it_is_spelled(ascii_only: bool) -> None:
     assert erase(payload, PHRASE) == left != payload
 
 
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_a_phrase_is_found_in_a_text_that_quotes_json(ascii_only: bool) -> None:
+    quoted = json.dumps({"x": f"I say: {PHRASE}"}, ensure_ascii=ascii_only)
+    assert erase(json.dumps(quoted), PHRASE) == json.dumps(json.dumps({"x": f"I say: {ERASED}"}))
+
+
 def test_what_is_looked_for_in_the_database_is_spelled_in_one_way() -> None:
     told = ["My Salary", "schönes Wochenende", "給料、\n給", 'a"bc', "ÜÄ"]
     assert Phrases(told).parts() == ["my salary", "nes wochenende", "給料、", "bc", ""]
