@@ -198,16 +198,16 @@ async def _with_others(
     """*found*, and all else that has a phrase: *but* events to be erased, and what is *done*."""
     phrases, parts = Phrases(wanted.phrases), Phrases(wanted.phrases).parts()
     others: dict[FormKey, Changed] = {}
-    texts: list[bytes] = []
+    events: dict[int, bytes] = {}
     for one in await erasing.events_with(tx, wanted.flow_key, parts):
         if changed := _reworded(one, but, phrases):
-            texts.append(one.payload.encode())
+            events[one.id] = events.get(one.id, b"") + one.payload.encode()
             others |= {key: new for key, new in changed.items() if key not in done}
     rejects = await erasing.rejects_with(tx, parts)
     rejects = {key: raw for key, raw in rejects.items() if phrases.are_in(raw)}
     signals = await erasing.signals_with(tx, wanted.flow_key, parts)
     signals = {key: raw for key, raw in signals.items() if phrases.are_in(raw)}
-    texts += [*rejects.values(), *signals.values()]
+    texts = [*events.values(), *rejects.values(), *signals.values()]
     return replace(
         found,
         phrases=list(others.values()),

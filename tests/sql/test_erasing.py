@@ -333,6 +333,21 @@ def test_a_title_of_which_words_were_erased_before_is_erased_whole(
     assert asyncio.run(differences(database_url)) == 0
 
 
+@pytest.mark.usefixtures("filled")
+def test_an_event_that_came_in_two_forms_is_one_place(database_url: str) -> None:
+    async def look() -> Mapping[str, int]:
+        async with connect(database_url) as engine:
+            again = [shown(one, main_key(database_url)) for one in AGAIN]
+            await apply(engine, Batch(now=NOW, arrivals=again))
+            asked = Wanted(flow_key=main_key(database_url), ids=frozenset({4700}), phrases=PHRASES)
+            return (await survey(engine, asked)).places
+
+    told = asyncio.run(look())["zugzwang"]
+    quoting = "SELECT count(DISTINCT id), count(*) FROM store.journal WHERE payload::text ~* %s"
+    [(events, forms)] = query(database_url, quoting, "zugzwang")
+    assert told == events < forms
+
+
 def test_what_was_altered_is_not_made_to_look_erased(
     filled: psycopg.Connection, database_url: str
 ) -> None:
