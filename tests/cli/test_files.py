@@ -21,6 +21,7 @@ from archiver.store.engine import connect, transaction
 from tests.cli.conftest import Run
 from tests.ingest.arriving import NOW, frame, new_flow, query, streamed
 
+ROOT = Path(__file__).parents[2]
 CONTENT = b"the bytes of it"
 HOSTILE = "..\u202e/../pl\x1b[31man.pdf"
 
@@ -132,10 +133,32 @@ def test_a_file_without_a_path_is_missing_though_nothing_can_ask_for_it(
     assert (told.returncode, told.stdout) == (0, "2 files kept\n")
 
 
+def test_a_file_in_whose_place_is_an_empty_one_stays_away(
+    archiver: Run, archive: str, tmp_path: Path
+) -> None:
+    home = {"ARCHIVER_DATABASE_URL": archive}
+    before = str(tmp_path / "before")
+    assert archiver("export", before, "--events", "--files", **home).returncode == 0
+    document = (ROOT / "docs/security.md").read_text()
+    (statements,) = re.findall(r"```sql\n(BEGIN;.*?COMMIT;)\n```", document, re.DOTALL)
+    with psycopg.connect(archive, autocommit=True) as db:
+        db.execute(statements.replace("8e68…", sha256(CONTENT).hexdigest()).encode())
+
+    assert archiver("import", before, **home).returncode == 0
+    unasked = archiver("rebuild", "--check", **home)
+    assert unasked.returncode == 0, unasked.stdout
+    assert archiver("rebuild", **home).returncode == 0
+    saved = archiver("files", "save", "acme/main", "5", str(tmp_path), **home)
+    assert saved.returncode == 0, saved.stderr
+    after = archiver("export", str(tmp_path / "after"), "--events", "--files", **home)
+    assert after.returncode == 0, after.stderr
+    assert query(archive, "SELECT size_bytes FROM store.files") == [(0,)]
+    assert query(archive, "SELECT * FROM store.file_parts") == []
+
+
 def test_what_was_erased_is_told_as_what_nothing_asks_for(
     archiver: Run, archive: str, tmp_path: Path
 ) -> None:
-    """The owner of the database deletes them as docs/security.md says."""
     digest = sha256(CONTENT).hexdigest()
     with psycopg.connect(archive) as db:
         for table in ("attached", "file_parts", "files"):
