@@ -29,8 +29,8 @@ TOLD = 50
 FROM_INPUT = "-"
 FEW_LETTERS = 3
 NOT_REACHED = (
-    "not reached: dumps, exports, standbys until they have followed, and the server's write-ahead "
-    "log; and Flowdock, if it still has it"
+    "not reached: dumps, exports, standbys until they have followed, unused space in the server's "
+    "files, and its write-ahead log; and Flowdock, if it still has it"
 )
 
 

@@ -1,4 +1,4 @@
-"""What follows an erasure: nothing computed from what was erased may stay, on the disk either."""
+"""What follows an erasure: nothing computed from what was erased may stay where it can be read."""
 
 import asyncio
 from collections.abc import Collection, Sequence
