@@ -20,6 +20,7 @@ from archiver.errors import ArchiverError
 from archiver.ingest import erasing
 from archiver.ingest.cleaning import clean
 from archiver.ingest.erasing import Found, Wanted
+from archiver.ingest.rewording import ERASED
 from archiver.store.cleaning import Left
 from archiver.store.connection import Engine
 from archiver.store.coverage import NEWEST_PROVABLE
@@ -83,6 +84,8 @@ def erase(
     for one in phrases:
         if len(one.strip()) < FEW_LETTERS:
             raise click.UsageError(f"--phrase {one!r} is too short: it would be found in anything")
+        if one.casefold() in ERASED:
+            raise click.UsageError(f"--phrase {one!r} would be found in what an erasure leaves")
         if reason and one.casefold() in reason.casefold():
             raise click.UsageError("--reason contains a phrase, and it is kept: use other words")
     asked = Asked(

@@ -117,6 +117,24 @@ def test_ids_that_cannot_be_erased_are_refused(archiver: Run, archive: str, id_:
     assert len(contents(archive)) == 4
 
 
+@pytest.mark.parametrize(
+    ("phrase", "why"),
+    [
+        (" no ", "' no ' is too short: it would be found in anything"),
+        ("Erased", "'Erased' would be found in what an erasure leaves"),
+    ],
+)
+def test_a_phrase_that_cannot_be_meant_is_refused(
+    archiver: Run, archive: str, phrase: str, why: str
+) -> None:
+    ended = archiver(
+        "erase", "acme/main", "5", "--phrase", phrase, "--yes", ARCHIVER_DATABASE_URL=archive
+    )
+    assert ended.returncode == 2
+    assert f"--phrase {why} (see " in ended.stderr
+    assert len(contents(archive)) == 4
+
+
 def test_the_answer_decides_on_a_terminal(
     starter: Starter, environ: dict[str, str], archive: str
 ) -> None:
