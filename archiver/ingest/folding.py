@@ -67,6 +67,13 @@ async def change_messages(tx: Transaction, new: Novelty, *, commits: bool = Fals
         if key not in histories and are_found_alike(held[key].message, one.message)
     }
     histories |= {key: history for key, history in made.items() if history.revisions}
+    # Also what a message named only once, as before another listing in the same batch.
+    named = [
+        (key[0], fact.message.attachments)
+        for key, its in facts.items()
+        for fact in its
+        if isinstance(fact, Showing) and fact.message.attachments
+    ]
     rows = journal.rows_of(unwritten)
     await messages.store(
         tx,
@@ -75,6 +82,7 @@ async def change_messages(tx: Transaction, new: Novelty, *, commits: bool = Fals
         histories=histories,
         found_alike=alike,
         threads=new.threads,
+        files=named,
         beside=rows,
         commits=commits,
     )

@@ -486,6 +486,23 @@ def test_a_file_that_was_erased_is_not_brought_back(database_url: str, tmp_path:
     assert query(database_url, kept) == left
 
 
+def test_a_file_that_only_an_earlier_form_of_a_message_names_is_moved(
+    database_url: str, second_url: str, tmp_path: Path
+) -> None:
+    path = "/flows/acme/f/files/1/gone.png"
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+        key = query(database_url, "SELECT flow_key FROM store.flows WHERE flow_id = 'f'")[0][0]
+        said = frame(150, attachments=[{"file_name": "x", "path": path}])
+        run(apply(engine, Batch(now=NOW, arrivals=[streamed(said, key)])))
+        run(keep(engine, {path: PICTURE}))
+        shown_without = listed(frame(150), key, as_of=160)
+        run(apply(engine, Batch(now=NOW, arrivals=[shown_without])))
+    export(database_url, tmp_path / "out", files=True)
+    bring_in(second_url, tmp_path / "out")
+    assert path in {row[1] for row in query(second_url, KEPT)}
+
+
 def test_a_journal_of_some_flows_holds_the_files_of_those_alone(
     database_url: str, second_url: str, tmp_path: Path
 ) -> None:
