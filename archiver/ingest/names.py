@@ -1,9 +1,11 @@
 """Which flow an event belongs to: from the name in the event to the flow's key.
 
 Events name a flow by its id. Old events say ``organization:flow`` where the flow now has a random
-id, so both spellings of a path lead to the flow, too. A private event names no flow, but its sender
-and its recipient, one of whom is the account's own user. If it was sent to that user under the name
-of somebody external, it does not tell whose conversation it is in; only a listing shows that.
+id, so both spellings of a path lead to the flow, too. Some flows still have such an id, and keep it
+when they are renamed: it remains theirs, whichever flow has the path since. A private event names
+no flow, but its sender and its recipient, one of whom is the account's own user. If it was sent to
+that user under the name of somebody external, it does not tell whose conversation it is in; only a
+listing shows that.
 """
 
 from collections.abc import Iterable
@@ -23,11 +25,14 @@ class Names:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._keys: dict[str, int] = {}
+        self._listed: set[str] = set()
+        """The ids of the flows that the service has listed."""
 
     async def load(self) -> None:
         """Read the ids of the flows in the archive."""
         keys = await when_possible(self._engine, directory.flow_keys)
         self._keys.update((str(name), key) for name, key in keys.items())
+        self._listed |= await when_possible(self._engine, directory.listed_flows)
 
     async def load_paths(self) -> None:
         """Read the paths of the flows in the archive, and derive how old events write them.
@@ -36,8 +41,8 @@ class Names:
         named, before the service listed its path. As in `see`, the flow at the path has the name.
         """
         paths = await when_possible(self._engine, directory.flow_paths)
-        self._keys.update((path, key) for key, path in paths.items())
-        self._keys.update((id_of_old(path), key) for key, path in paths.items() if "/" in path)
+        self._lead((path, key) for key, path in paths.items())
+        self._lead((id_of_old(path), key) for key, path in paths.items() if "/" in path)
 
     async def see(self, flows: Iterable[Flow], *, now: datetime) -> dict[FlowId, int]:
         """Store flows as the service lists them; returns their keys.
@@ -47,9 +52,10 @@ class Names:
         listed = sorted(flows, key=lambda flow: not flow.disabled)
         see = partial(directory.see_flows, listed=listed, now=now)
         keys = await when_possible(self._engine, see)
-        for flow in listed:
-            for name in (flow.id, flow.path, id_of_old(flow.path)):
-                self._keys[name] = keys[flow.id]
+        self._listed.update(flow.id for flow in listed)
+        self._keys.update((str(name), key) for name, key in keys.items())
+        self._lead((flow.path, keys[flow.id]) for flow in listed)
+        self._lead((id_of_old(flow.path), keys[flow.id]) for flow in listed)
         return keys
 
     def is_another(self, name: FlowId, flow_key: int) -> bool:
@@ -75,6 +81,10 @@ class Names:
             named = await when_possible(self._engine, name_it)
             self._keys[name] = named[name]
         return self._keys[name]
+
+    def _lead(self, spellings: Iterable[tuple[str, int]]) -> None:
+        """Let these spellings of paths lead to flows, except those that are the id of a flow."""
+        self._keys.update((name, key) for name, key in spellings if name not in self._listed)
 
 
 def is_another(name: FlowId, flow_key: int, *, known: int | None) -> bool:

@@ -26,6 +26,12 @@ async def flow_keys(tx: Transaction) -> dict[FlowId, int]:
     return {FlowId(flow_id): flow_key for flow_id, flow_key in rows}
 
 
+async def listed_flows(tx: Transaction) -> set[FlowId]:
+    """The ids of the flows that the service has listed; others are only named by events."""
+    listed = select(flows.c.flow_id).where(flows.c.last_seen_at.is_not(None))
+    return {FlowId(flow_id) for flow_id in await tx.scalars(listed)}
+
+
 async def paths_of(tx: Transaction, keys: Iterable[int]) -> list[str]:
     """The paths of these flows, sorted."""
     asked = flows.c.flow_key == func.any(bindparam("keys", list(keys)))

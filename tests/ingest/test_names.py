@@ -80,6 +80,26 @@ async def test_a_name_of_old_is_that_of_the_flow_at_the_path_after_a_restart_too
         assert later.is_same(FlowId("acme:main"), key)
 
 
+async def test_an_id_of_old_stays_that_of_its_flow_when_another_flow_takes_the_path(database_url):
+    """The service still lists some flows under ``organization:flow``, also after a renaming."""
+    old, new = FlowId("acme:main"), FlowId("uuid")
+    async with connect(database_url) as engine:
+        names = Names(engine)
+        key = (await names.see([Flow(id=old, path="acme/main")], now=NOW))[old]
+        renamed = [Flow(id=old, path="acme/before"), Flow(id=new, path="acme/main")]
+        other = (await names.see(renamed, now=NOW))[new]
+        later = Names(engine)
+        await later.load()
+        await later.load_paths()
+        after_restart = Names(engine)
+        await after_restart.load()
+        await after_restart.see([Flow(id=new, path="acme/main")], now=NOW)
+        for one in (names, later, after_restart):
+            assert one.is_same(old, key)
+            assert one.is_another(old, other)
+            assert one.is_same(FlowId("acme/main"), other)
+
+
 async def test_a_flow_that_events_name_is_known_after_a_restart(database_url):
     async with connect(database_url) as engine:
         key = await Names(engine).key(FlowId("uuid"), now=NOW)
