@@ -17,7 +17,7 @@ import aiohttp
 from msgspec import Struct
 from yarl import URL
 
-from archiver.domain.model import Flow, User, UserId, is_private
+from archiver.domain.model import Flow, FlowId, User, UserId, is_private
 from archiver.errors import ArchiverError
 from archiver.flowdock.clock import made_at, since_boot
 from archiver.flowdock.directory import conversation_of, flow_of, user_of
@@ -211,6 +211,21 @@ class Client:
         path = f"{_messages(flow_path)}/{message_id}"
         return await self._ask(path, read, accepted={200, 403, 404})
 
+    async def flow_at(self, flow_path: str) -> FlowId | None:
+        """Return the id of the flow that *flow_path* leads to now; None if it is not told.
+
+        Raises:
+            FlowRefused: the flow does not exist, or this account may not read it.
+        """
+
+        def read(answer: _Answer) -> FlowId | None:
+            described = flow_of(read_json(_object(answer)))
+            if answer.status != 200:
+                raise FlowRefused(flow_path, answer.status)
+            return None if described is None else described.id
+
+        return await self._ask(_flow(flow_path), read, accepted={200, 403, 404})
+
     async def _listed(self, path: str, read: Callable[[Any], T | None]) -> list[T]:
         """Return what *read* makes of the items at *path*; log how many it does not understand."""
         items = await self._ask(path, _items)
@@ -328,5 +343,9 @@ def _messages(flow_path: str) -> str:
     if is_private(flow_path):
         other = flow_path.rpartition("/")[2]
         return f"/private/{quote(other, safe='')}/messages"
-    flow = "/".join(quote(segment, safe="") for segment in flow_path.split("/"))
-    return f"/flows/{flow}/messages"
+    return f"{_flow(flow_path)}/messages"
+
+
+def _flow(flow_path: str) -> str:
+    """Return the path at which a flow is described."""
+    return "/flows/" + "/".join(quote(segment, safe="") for segment in flow_path.split("/"))

@@ -5,6 +5,7 @@ flow's: when one was renamed, and its old name was given to a new one.
 """
 
 from archiver.domain.events import Event
+from archiver.domain.model import is_private
 from archiver.domain.proportion import OUT_OF_PROPORTION, is_far_beyond
 from archiver.flowdock.client import Client
 from archiver.flowdock.decode import decode_listed
@@ -44,11 +45,18 @@ class Belonging:
     async def require(self, client: Client, flow_key: int, path: str) -> None:
         """Make sure that *path* still leads to the flow, judging by the newest message there.
 
+        Where none is listed, as in a flow just created, the service is asked for the flow's id.
+
         Raises:
             FlowRefused: it leads to another, or nowhere. And all that `Client.page` raises.
         """
         objection = self.to(flow_key, path)
-        for frame in (await client.page(path, newest=True, limit=1)).frames:
+        frames = (await client.page(path, newest=True, limit=1)).frames
+        if not frames and not is_private(path):
+            there = await client.flow_at(path)
+            if there is not None and not self._names.is_same(there, flow_key):
+                raise FlowRefused(f"{path}, which is another flow now", 404)
+        for frame in frames:
             newest = decode_listed(frame)
             if isinstance(newest, Event) and objection(newest) == ANOTHER_FLOW:
                 raise FlowRefused(f"{path}, which is another flow now", 404)

@@ -255,6 +255,28 @@ async def test_a_path_that_leads_to_another_flow_by_now_tells_nothing_of_the_one
     assert query(database_url, "SELECT DISTINCT reason FROM archive.rejects") == [(ANOTHER_FLOW,)]
 
 
+@pytest.mark.parametrize("purpose", ["backfill", "audit"])
+async def test_an_empty_flow_that_has_taken_the_path_tells_nothing_of_the_one_that_had_it(
+    flowdock, source, database_url, purpose
+):
+    """It lists nothing, so no message names it: the gap is not empty, the messages not deleted."""
+    head = source.heads.newest(key(source))
+    if purpose == "audit":
+        await ask(source, head)
+    stands = (
+        "SELECT id, deleted_at FROM store.messages ORDER BY id",
+        "SELECT * FROM archive.coverage",
+    )
+    before = [query(database_url, stand) for stand in stands]
+    replaced_by_another(flowdock)
+    elsewhere = flowdock.simulator.world.flows[-1].timeline
+    for message in list(elsewhere):
+        elsewhere.remove(message.id)
+    with pytest.raises(FlowRefused):
+        await source.ask(key(source), 1, head, newest=False, purpose=purpose)
+    assert [query(database_url, stand) for stand in stands] == before
+
+
 async def test_how_far_another_flow_has_come_says_nothing_of_the_one_that_had_its_path(
     flowdock, source
 ):
