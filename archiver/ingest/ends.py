@@ -100,8 +100,9 @@ class Ends:
         Returns the id of the newest message that can be read; 0 if there is none.
 
         Raises:
-            EndUnknown, EndElsewhere: nobody can tell how far the flow has come. And all that
-                `Client.page` raises.
+            EndUnknown, EndElsewhere: nobody can tell how far the flow has come.
+            FlowRefused: nothing is listed at the path, which is another flow's or nobody's. And all
+                that `Client.page` raises.
         """
         reading = await self._ask(flow_key, path, limit=1)
         if reading.trouble:
@@ -113,6 +114,7 @@ class Ends:
                 raise EndElsewhere(path)
             await self._look_beyond(flow_key, path)
         elif not reading.ids:
+            await self._belonging.require(self._client, flow_key, path)
             self._heads.found_empty(flow_key, at=asyncio.get_running_loop().time())
         return max(reading.ids, default=0)
 

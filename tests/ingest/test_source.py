@@ -268,10 +268,7 @@ async def test_an_empty_flow_that_has_taken_the_path_tells_nothing_of_the_one_th
         "SELECT * FROM archive.coverage",
     )
     before = [query(database_url, stand) for stand in stands]
-    replaced_by_another(flowdock)
-    elsewhere = flowdock.simulator.world.flows[-1].timeline
-    for message in list(elsewhere):
-        elsewhere.remove(message.id)
+    replaced_by_an_empty_one(flowdock)
     with pytest.raises(FlowRefused):
         await source.ask(key(source), 1, head, newest=False, purpose=purpose)
     assert [query(database_url, stand) for stand in stands] == before
@@ -286,6 +283,23 @@ async def test_how_far_another_flow_has_come_says_nothing_of_the_one_that_had_it
     with pytest.raises(EndElsewhere):
         await source.look_at_head(key(source))
     assert source.heads.newest(key(source)) == head
+
+
+async def test_an_empty_flow_that_has_taken_the_path_says_nothing_of_how_far_the_other_has_come(
+    flowdock, source
+):
+    """Otherwise a flow of which nothing is known yet would seem to be whole."""
+    replaced_by_an_empty_one(flowdock)
+    with pytest.raises(FlowRefused):
+        await source.look_at_head(key(source))
+
+
+def replaced_by_an_empty_one(flowdock: Flowdock) -> None:
+    """As by another, of which nothing is listed."""
+    replaced_by_another(flowdock)
+    elsewhere = flowdock.simulator.world.flows[-1].timeline
+    for message in list(elsewhere):
+        elsewhere.remove(message.id)
 
 
 def replaced_by_another(flowdock: Flowdock, *, head: int = 0) -> None:
