@@ -187,6 +187,11 @@ def test_a_user_without_a_home_is_told_unless_none_is_needed(
             {},
             "accounts.api_url of 'c' is another service than that of 'a'",
         ),
+        (
+            {},
+            {"ARCHIVER_CONFIG_FILE": "/x"},
+            "FILE is not a setting; did you mean ARCHIVER_",
+        ),
         ({"accounts": [{"name": "a", "token": "t"}]}, {"ARCHIVER_TOKEN": "u"}, "none at the top"),
     ],
 )

@@ -7,14 +7,16 @@ from typing import Any
 from archiver.settings.key import SettingRefused
 from archiver.settings.table import ACCOUNT, ACCOUNTS, PREFIX, SECTIONS, SETTINGS
 
-NO_SETTINGS = ("ARCHIVER_CONFIG", "ARCHIVER_TEST_")
+FILE = "ARCHIVER_CONFIG"
+"""The variable that names the settings file."""
+OF_TESTS = "ARCHIVER_TEST_"
 
 
 def refuse_unknown_variables(environ: Mapping[str, str]) -> None:
     """Refuse a variable that looks like one of our settings but is not."""
-    known = [setting.environ for setting in SETTINGS]
+    known = [*(setting.environ for setting in SETTINGS), FILE]
     for name in environ:
-        if name.startswith(PREFIX) and not name.startswith(NO_SETTINGS) and name not in known:
+        if name.startswith(PREFIX) and not name.startswith(OF_TESTS) and name not in known:
             raise SettingRefused(f"{name} is not a setting{_suggestion(name, known, known)}")
 
 
