@@ -78,8 +78,12 @@ class Figures(Collector):
         yield from _of_sharing(observed.tally.sharing, now)
         yield from _of_accounts(list(observed.tally.accounts.values()), now)
         yield from _of_hosts(observed)
+        age = now - (self.dated.at if self.dated else observed.began_at)
+        yield _gauge(
+            "survey_age_seconds", "Age of the figures read from the database.", [((), age)]
+        )
         if self.dated:
-            yield from _of_archive(self.dated, now)
+            yield from _of_archive(self.dated)
             yield from _of_flows(self.dated.survey.flows[: self._flows])
             yield from _of_heads(observed, self.dated.survey.flows[: self._flows], now)
 
@@ -189,7 +193,7 @@ def _of_hosts(observed: Observed) -> Iterator[Metric]:
     )
 
 
-def _of_archive(dated: Dated, now: float) -> Iterator[Metric]:
+def _of_archive(dated: Dated) -> Iterator[Metric]:
     flows = dated.survey.flows
     plain = {
         "gaps": ("Ranges of ids that nothing proves.", sum(one.gaps for one in flows)),
@@ -212,7 +216,6 @@ def _of_archive(dated: Dated, now: float) -> Iterator[Metric]:
             "Files that messages name but the archive does not hold.",
             dated.survey.files_missing,
         ),
-        "survey_age_seconds": ("Age of the figures read from the database.", now - dated.at),
     }
     for name, (told, value) in plain.items():
         yield _gauge(name, told, [((), value)])

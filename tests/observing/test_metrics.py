@@ -90,6 +90,12 @@ async def test_the_archive_is_told_from_the_last_survey_and_of_no_more_flows_tha
     }  # fmt: skip
 
 
+async def test_that_no_survey_was_made_since_the_start_is_told(observed: Observed) -> None:
+    page = read(Metrics(observed, flows=10))
+    assert page["archiver_survey_age_seconds", ()] == NOW - observed.began_at
+    assert ("archiver_lag_seconds", ()) not in page
+
+
 async def test_the_documentation_tells_of_each_figure_with_its_labels(observed: Observed) -> None:
     figures = Figures(observed, flows=1)
     figures.dated = Dated(Survey(flows=[flow("acme/main")], files_missing=3, database_bytes=9), NOW)
