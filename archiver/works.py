@@ -110,6 +110,10 @@ class Works:
             ),
         )
 
+    def wants(self, path: str) -> bool:
+        """Tell whether the settings select the flow or private conversation *path* now."""
+        return self.settings.wants(path)
+
     def chosen(self, name: str) -> AccountSettings:
         """The settings of the account *name*, with the flows that are selected now."""
         return next(one for one in self.settings.accounts if one.name == name)

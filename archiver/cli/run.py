@@ -242,6 +242,8 @@ async def _observing(works: Works, processes: Processes) -> AsyncIterator[Observ
     metrics = Metrics(observed, flows=settings.flows)
     async with serve(settings.listen, observed, metrics) as url, asyncio.TaskGroup() as group:
         log.info("serving metrics", extra={"url": f"{url}/metrics"})
-        surveying = group.create_task(keep_surveying(works.engine, metrics, now=daemon.utc_now))
+        surveying = group.create_task(
+            keep_surveying(works.engine, metrics, now=daemon.utc_now, wants=works.wants)
+        )
         yield observed
         surveying.cancel()

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import NoReturn
 
+from msgspec.structs import replace
+
 from archiver.observing.metrics import Dated, Metrics
 from archiver.store.connection import Engine
 from archiver.store.engine import DatabaseError, transaction
@@ -17,14 +19,23 @@ SURVEY_SECONDS = 15.0
 
 
 async def keep_surveying(
-    engine: Engine, metrics: Metrics, *, now: Callable[[], datetime]
+    engine: Engine,
+    metrics: Metrics,
+    *,
+    now: Callable[[], datetime],
+    wants: Callable[[str], bool],
 ) -> NoReturn:
-    """Give *metrics* surveys of the archive; while the database is away, the last one stays."""
+    """Give *metrics* surveys of the archive; while the database is away, the last one stays.
+
+    They cover the flows that *wants* selects, by path: nobody fills the gaps of the others.
+    """
     clock = asyncio.get_running_loop().time
     while True:
         try:
             async with transaction(engine) as tx:
-                metrics.note(Dated(await survey(tx, now=now()), clock()))
+                found = await survey(tx, now=now())
+            flows = [one for one in found.flows if wants(one.flow)]
+            metrics.note(Dated(replace(found, flows=flows), clock()))
         except DatabaseError as error:
             log.debug("cannot read how complete the archive is", extra={"reason": error})
         await asyncio.sleep(SURVEY_SECONDS)
