@@ -188,6 +188,11 @@ def test_a_user_without_a_home_is_told_unless_none_is_needed(
             "accounts.api_url of 'c' is another service than that of 'a'",
         ),
         (
+            {"backfill": {"head_seconds": 600}},
+            {},
+            "metrics.heads_seconds is 300, but backfill.head_seconds is 600",
+        ),
+        (
             {},
             {"ARCHIVER_CONFIG_FILE": "/x"},
             "FILE is not a setting; did you mean ARCHIVER_",

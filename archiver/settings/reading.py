@@ -66,6 +66,7 @@ def read_settings(
         **{name: kind(**_values(gifts.sections[name])) for name, kind in SECTIONS.items()},
     )
     refuse_processes(settings)
+    _refuse_late_heads(settings)
     return settings
 
 
@@ -231,6 +232,16 @@ def _refuse_stray_password(database: Gift) -> None:
     if password_of(database["url"].value) is not None:
         raise SettingRefused(
             "database.url has a password, but database.password is given, too: give only one"
+        )
+
+
+def _refuse_late_heads(settings: Settings) -> None:
+    """Refuse to count as not ready before any flow's newest message is asked for again."""
+    asked, ready = settings.backfill.head_seconds, settings.metrics.heads_seconds
+    if ready <= asked:
+        raise SettingRefused(
+            f"metrics.heads_seconds is {ready:g}, but backfill.head_seconds is {asked:g}, so it "
+            "would be not ready between two requests: set metrics.heads_seconds to more than that"
         )
 
 

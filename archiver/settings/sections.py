@@ -360,7 +360,8 @@ class MetricsSettings:
     heads_seconds: Annotated[
         float,
         Key(
-            doc="not ready if for so long no flow's newest message was found in the archive",
+            doc="not ready if for so long no flow's newest message was found in the archive; must "
+            "be more than backfill.head_seconds",
             unit="seconds",
             example="300",
             least=1,
