@@ -86,7 +86,8 @@ class LoadSettings:
         if self.config is None:
             return {}
         try:
-            return tomllib.loads(self.config.read_text(encoding="utf-8"))
+            # Some editors begin a file with a byte order mark.
+            return tomllib.loads(self.config.read_text(encoding="utf-8-sig"))
         except OSError as exc:
             raise ArchiverError(
                 f"cannot read the settings in {self.config}: {exc.strerror}"

@@ -220,6 +220,14 @@ def test_a_file_that_is_wrong_is_refused(
         assert MARKER not in ended.stderr
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(archiver: Run, tmp_path: Path) -> None:
+    config = tmp_path / "archiver.toml"
+    config.write_bytes(b"\xef\xbb\xbfprivate = false\r\n")
+    ended = archiver("config", "--changed", "--config", str(config))
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "private" in ended.stdout
+
+
 def test_what_the_environment_holds_is_not_blamed_on_the_file(
     archiver: Run, tmp_path: Path
 ) -> None:
