@@ -109,6 +109,8 @@ def use(it: Subject) -> None:
     )
     told = run("archiver gaps --wrong 2>&1 || echo status $?")
     it.found.claim("the commands hand their status on", "status 2" in told, told)
+    told = run("archiver erase acme/main 999999999 --yes 2>&1 || echo status $?")
+    it.found.claim("whoever erases is the owner", "999999999" in told, told)
     wait_until(it.archive.is_settled, seconds=SETTLE_SECONDS)
     told = run("systemctl start archiver-verify; systemctl show -p Result archiver-verify")
     it.found.claim("the night's verification finds all proven", "Result=success" in told, told)

@@ -1,5 +1,6 @@
 """Compare the units with each other, their documentation and, if it is here, systemd itself."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -104,8 +105,22 @@ def test_each_path_is_told_where_it_is_installed(unit: Path) -> None:
         assert f"`{place}" in text, place
 
 
-def test_the_command_is_a_shell_script() -> None:
-    subprocess.run(["sh", "-n", UNITS / "archiver"], check=True)
+@pytest.mark.parametrize(
+    ("command", "url"),
+    [("migrate", "owner-url"), ("erase", "owner-url"), ("status", "database-url")],
+)
+def test_the_command_is_the_owner_where_only_the_owner_may(
+    command: str, url: str, tmp_path: Path
+) -> None:
+    told = tmp_path / "systemd-run"
+    told.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    told.chmod(0o755)
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    arguments = subprocess.run(
+        [UNITS / "archiver", command], capture_output=True, text=True, check=True, env=environ
+    ).stdout.splitlines()
+    assert f"--property=LoadCredential=database-url:archiver.{url}" in arguments
+    assert arguments[-1] == command
 
 
 def test_the_text_installs_this_release() -> None:
