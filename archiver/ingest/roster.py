@@ -233,7 +233,7 @@ class Roster:
 
     def _tell_followed(self) -> None:
         """Log how many flows are followed, once and again whenever that changes."""
-        self._tally.paths = self.source.paths
+        self._tally.follow(self.source.paths, now=asyncio.get_running_loop().time())
         self._tally.elsewhere = len(self.source.visible) - len(self.source.paths)
         private = sum(is_private(path) for path in self.source.paths.values())
         followed = (len(self.source.paths) - private, private)

@@ -38,6 +38,7 @@ class AccountTally:
     working_since: float = 0.0
     paths: Mapping[int, str] = field(default_factory=dict)
     """The flows that are followed, by flow key."""
+    followed_since: dict[int, float] = field(default_factory=dict)
     elsewhere: int = 0
     """How many flows the account could follow, but another daemon follows."""
     links: set[Link] = field(default_factory=set)
@@ -53,6 +54,11 @@ class AccountTally:
     def begin(self, *, now: float) -> None:
         """Note that the service knows the account, and that its work begins."""
         self.state, self.working_since = "working", now
+
+    def follow(self, paths: Mapping[int, str], *, now: float) -> None:
+        """Note that exactly these flows are followed from now on."""
+        self.followed_since = {key: self.followed_since.get(key, now) for key in paths}
+        self.paths = paths
 
     @contextmanager
     def link(self, slots: Iterable[str] = ()) -> Iterator[Link]:
@@ -79,9 +85,18 @@ class AccountTally:
         self.matched_at[flow_key] = now
 
     def unmatched_seconds(self, *, now: float) -> dict[int, float]:
-        """By flow key: the seconds since its newest message was last found to be archived."""
+        """By flow key: the seconds since its newest message was last found to be archived.
+
+        Of a flow where that has not happened yet: the seconds for which it has been followed.
+        """
         return {
-            key: now - max(self.matched_at.get(key, 0.0), self.working_since) for key in self.paths
+            key: now
+            - max(
+                self.matched_at.get(key, 0.0),
+                self.followed_since.get(key, 0.0),
+                self.working_since,
+            )
+            for key in self.paths
         }
 
 

@@ -111,8 +111,12 @@ def _of(account: AccountTally, observed: Observed, now: float) -> Iterator[str]:
 
 
 def newest_match_seconds(account: AccountTally, *, now: float) -> float | None:
-    """How long ago the newest message of any flow was found archived; None without flows."""
-    return min(account.unmatched_seconds(now=now).values(), default=None)
+    """How long ago the newest message of any flow was found archived; None without flows.
+
+    A flow that has just come does not count as found.
+    """
+    found = [account.matched_at.get(key, 0.0) for key in account.paths]
+    return now - max(account.working_since, *found) if found else None
 
 
 def oldest_match_seconds(account: AccountTally, *, now: float) -> float | None:

@@ -4,6 +4,7 @@ import pytest
 
 from archiver.ingest.batch import Applied
 from archiver.ingest.tally import MOST_KINDS, OTHER, AccountTally, Tally, reason_kind
+from archiver.observing.health import newest_match_seconds
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,17 @@ def test_what_never_matched_counts_from_the_beginning_of_the_work() -> None:
     account.match(1, now=130.0)
     account.match(3, now=131.0)
     assert account.unmatched_seconds(now=140.0) == {1: 10.0, 2: 40.0}
+
+
+def test_a_flow_that_comes_later_counts_from_its_coming() -> None:
+    account = AccountTally(name="a")
+    account.begin(now=100.0)
+    account.follow({1: "acme/one", 2: "acme/two"}, now=110.0)
+    account.match(2, now=120.0)
+    account.follow({1: "acme/one"}, now=500.0)
+    account.follow({1: "acme/one", 2: "acme/two", 3: "acme/three"}, now=900.0)
+    assert account.unmatched_seconds(now=901.0) == {1: 791.0, 2: 1.0, 3: 1.0}
+    assert newest_match_seconds(account, now=901.0) == 781.0
 
 
 def test_a_database_that_refuses_the_writer_is_away_until_it_comes_round() -> None:
