@@ -26,7 +26,7 @@ def names_in(text: str) -> set[str]:
 
 def names_of(watched: Observed) -> set[str]:
     figures = Figures(watched, flows=1)
-    figures.dated = Dated(Survey(flows=[], files_missing=0, database_bytes=0), NOW)
+    figures.dated = Dated(Survey(flows=[], lost=[], files_missing=0, database_bytes=0), NOW)
     return {
         family.name + ("_total" if family.type == "counter" else "") for family in figures.collect()
     }

@@ -203,6 +203,7 @@ def _of_archive(dated: Dated) -> Iterator[Metric]:
             "Flows with a lag of more than a minute.",
             sum(one.lag_seconds > LAGGING_SECONDS for one in flows),
         ),
+        "flows_lost": ("Flows that no account can read any more.", len(dated.survey.lost)),
         "oldest_gap_seconds": (
             "Age of the oldest gap.",
             max((one.oldest_gap_seconds for one in flows), default=0.0),

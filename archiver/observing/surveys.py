@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from msgspec.structs import replace
 
+from archiver.domain.model import is_private
 from archiver.observing.metrics import Dated, Metrics
 from archiver.store.connection import Engine
 from archiver.store.engine import DatabaseError, transaction
@@ -35,7 +36,9 @@ async def keep_surveying(
             async with transaction(engine) as tx:
                 found = await survey(tx, now=now())
             flows = [one for one in found.flows if wants(one.flow)]
-            metrics.note(Dated(replace(found, flows=flows), clock()))
+            # Nothing could be done about a private conversation: none can be excluded alone.
+            lost = [path for path in found.lost if wants(path) and not is_private(path)]
+            metrics.note(Dated(replace(found, flows=flows, lost=lost), clock()))
         except DatabaseError as error:
             log.debug("cannot read how complete the archive is", extra={"reason": error})
         await asyncio.sleep(SURVEY_SECONDS)

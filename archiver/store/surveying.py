@@ -37,6 +37,8 @@ class Survey(Struct, frozen=True, kw_only=True):
 
     flows: list[FlowSurvey]
     """The flows that are read; the one with the most lag first."""
+    lost: list[str]
+    """The paths of flows that no account can read any more, though they are not disabled."""
     files_missing: int
     """How many files messages name that are not in the archive."""
     database_bytes: int
@@ -45,9 +47,11 @@ class Survey(Struct, frozen=True, kw_only=True):
 async def survey(tx: Transaction, *, now: datetime) -> Survey:
     """Survey every flow that is read: all but those known to be left or disabled."""
     rows = await tx.execute(_FLOWS, {"now": now})
+    lost = await tx.execute(_LOST)
     size = await tx.execute(text("SELECT pg_database_size(current_database())"))
     return Survey(
         flows=[FlowSurvey(**row) for row in rows.mappings()],
+        lost=list(lost.scalars()),
         files_missing=await files.missing_count(tx),
         database_bytes=int(size.scalar_one()),
     )
@@ -87,6 +91,8 @@ LAG = """
 """
 """The lag in seconds, from `PROOF` and ``newest_id``, the newest id in the journal; it is below 0
 if a clock was put back."""
+
+_LOST = text("SELECT path FROM store.flows WHERE joined IS false AND disabled IS NOT true")
 
 _FLOWS = text(f"""
     SELECT path AS flow, gaps, unverified_ids, doubted_ids,

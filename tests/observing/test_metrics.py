@@ -73,7 +73,7 @@ async def test_the_archive_is_told_from_the_last_survey_and_of_no_more_flows_tha
     metrics = Metrics(observed, flows=2)
     assert ("archiver_gaps", ()) not in read(metrics)
     flows = [flow('acme/"odd\\name', 61.0), flow("acme/main", 4.0), flow("acme/more")]
-    metrics.note(Dated(Survey(flows=flows, files_missing=3, database_bytes=9), NOW - 5))
+    metrics.note(Dated(Survey(flows=flows, lost=[], files_missing=3, database_bytes=9), NOW - 5))
     page = read(metrics)
 
     assert page["archiver_gaps", ()] == 2
@@ -98,7 +98,9 @@ async def test_that_no_survey_was_made_since_the_start_is_told(observed: Observe
 
 async def test_the_documentation_tells_of_each_figure_with_its_labels(observed: Observed) -> None:
     figures = Figures(observed, flows=1)
-    figures.dated = Dated(Survey(flows=[flow("acme/main")], files_missing=3, database_bytes=9), NOW)
+    figures.dated = Dated(
+        Survey(flows=[flow("acme/main")], lost=[], files_missing=3, database_bytes=9), NOW
+    )
     document = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text()
     for family in figures.collect():
         name = family.name + ("_total" if family.type == "counter" else "")
@@ -110,7 +112,7 @@ async def test_the_documentation_tells_of_each_figure_with_its_labels(observed: 
 
 async def test_two_thousand_flows_make_a_page_of_bounded_size(observed: Observed) -> None:
     flows = [flow(f"organization/flow-{number}", number % 7) for number in range(2000)]
-    survey = Dated(Survey(flows=flows, files_missing=3, database_bytes=9), NOW)
+    survey = Dated(Survey(flows=flows, lost=[], files_missing=3, database_bytes=9), NOW)
     all_of_them, few = Metrics(observed, flows=2000), Metrics(observed, flows=500)
     all_of_them.note(survey)
     few.note(survey)

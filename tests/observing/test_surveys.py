@@ -38,3 +38,6 @@ async def test_only_the_flows_that_are_wanted_are_told(
     assert "archiver_lag_seconds 0.0" in page
     assert "acme/behind" not in page
     assert 'flow="acme/doubted"' in page
+    assert "archiver_flows_lost 1.0" in page
+    unwanted.add("acme/left")
+    assert "archiver_flows_lost 0.0" in await told()

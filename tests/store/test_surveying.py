@@ -64,6 +64,7 @@ async def test_each_flow_that_is_read_is_told_the_furthest_behind_first(database
         ("acme/empty", (0.0, 0, 0, 0, 0.0)),
         ("acme/proven", (0.0, 0, 0, 0, 0.0)),
     ]
+    assert found.lost == ["acme/left"]
     assert found.database_bytes > 1_000_000
 
 
