@@ -266,6 +266,13 @@ def test_accounts_inherit_what_stands_at_the_top() -> None:
     ]
 
 
+def test_a_variable_stands_for_the_top_and_an_account_may_say_otherwise() -> None:
+    accounts = [{"name": "a", "token": "t1"}, {"name": "b", "token": "t2", "flows": "b/*"}]
+    table = {"flows": ["a/*"], "accounts": accounts}
+    found = read_settings(table, {**HOME, "ARCHIVER_FLOWS": "c/*"}).accounts
+    assert [one.flows for one in found] == [("c/*",), ("b/*",)]
+
+
 def test_without_an_account_the_message_names_the_setting() -> None:
     with pytest.raises(SettingRefused, match="set ARCHIVER_TOKEN"):
         read_settings({}, HOME).require_accounts()
