@@ -63,7 +63,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     body_bytes: int = 256 * 1024 * 1024
     """The greatest length of an answer, decompressed."""
     page_bytes: int = 8 * 1024 * 1024
-    """The same for a page of more than one message: a longer one is requested in smaller parts."""
+    """The same for a page of more than one message: a longer one is requested in smaller parts. So
+    is one whose body takes longer than *answer_seconds*."""
 
 
 LIMITS = Limits()
@@ -163,7 +164,8 @@ class Client:
 
         Raises:
             FlowRefused: the flow does not exist, or this account may not read it.
-            AnswerTooLong: the messages together are too large; with a *limit* of 1, a single one.
+            AnswerTooLong: the messages together are too large, or more than came in time; with a
+                *limit* of 1, a single one is too large.
         """
         asked = {"limit": limit, "since_id": since, "until_id": until}
         query = {name: str(value) for name, value in asked.items() if value is not None}
@@ -186,11 +188,8 @@ class Client:
                 answered_at=answer.answered_at,
             )
 
-        most = self._limits.body_bytes
-        if limit > 1:
-            most = min(most, self._limits.page_bytes)
         path = _messages(flow_path)
-        return await self._ask(path, read, query, accepted={200, 403, 404}, most_bytes=most)
+        return await self._ask(path, read, query, accepted={200, 403, 404}, divisible=limit > 1)
 
     async def show(self, flow_path: str, message_id: int) -> bytes | None:
         """Return one message as the server shows it; None when there is none.
@@ -244,14 +243,17 @@ class Client:
         query: Mapping[str, str] | None = None,
         *,
         accepted: AbstractSet[int] = frozenset({200}),
-        most_bytes: int | None = None,
+        divisible: bool = False,
     ) -> T:
-        """Return what *read* makes of the answer; a ValueError in *read* means a bad answer."""
+        """Return what *read* makes of the answer; a ValueError in *read* means a bad answer.
+
+        What is *divisible* can be requested in smaller parts.
+        """
 
         async def ask_once() -> T:
             async with self._gate.request():
                 try:
-                    answer = await self._send(path, query or {}, accepted, most_bytes)
+                    answer = await self._send(path, query or {}, accepted, divisible)
                 except (aiohttp.ClientError, OSError) as error:
                     self._gate.answered(error)
                     if isinstance(error, QUOTING):
@@ -270,7 +272,7 @@ class Client:
         path: str,
         query: Mapping[str, str],
         accepted: AbstractSet[int],
-        most_bytes: int | None,
+        divisible: bool,
     ) -> _Answer:
         url = URL(f"{self._base}{path}?{urlencode(query)}".rstrip("?"), encoded=True)
         requested_at, asked = self._clock(), self._stopwatch()
@@ -295,7 +297,7 @@ class Client:
             # Not from a refusal: it may come from a proxy, which has a clock of its own.
             if date := made_at(response.headers):
                 self._service_told = date, asked
-            body = await self._read(path, response, most_bytes or self._limits.body_bytes)
+            body = await self._read(path, response, divisible)
         return _Answer(status, body, requested_at, self._clock())
 
     def _hold(self, path: str, status: int, seconds: float) -> None:
@@ -305,15 +307,24 @@ class Client:
             log.warning("Flowdock asked for a pause: no requests until then", extra=about)
         self._gate.hold(seconds)
 
-    async def _read(self, path: str, response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+    async def _read(self, path: str, response: aiohttp.ClientResponse, divisible: bool) -> bytes:
+        most_bytes = self._limits.body_bytes
+        if divisible:
+            most_bytes = min(most_bytes, self._limits.page_bytes)
         chunks = []
         length = 0
-        async for chunk in response.content.iter_any():
-            chunks.append(chunk)
-            length += len(chunk)
-            if length > most_bytes:
-                response.close()
-                raise AnswerTooLong(path, most_bytes)
+        try:
+            async for chunk in response.content.iter_any():
+                chunks.append(chunk)
+                length += len(chunk)
+                if length > most_bytes:
+                    response.close()
+                    raise AnswerTooLong(path, most_bytes)
+        except TimeoutError:
+            # To ask for as much again would take as long, on a slow line for ever.
+            if divisible and length:
+                raise AnswerTooLong(path, length) from None
+            raise
         return b"".join(chunks)
 
 

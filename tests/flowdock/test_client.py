@@ -373,6 +373,26 @@ async def test_messages_may_be_large_one_by_one_and_not_together(server: Any, ma
     assert page.frames == (body[1:-1],)
 
 
+async def test_messages_that_do_not_come_in_time_together_may_come_one_by_one(
+    server: Any, make: Any
+) -> None:
+    async def drip(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"[{")
+        return await never(request)
+
+    slow = {"answer_seconds": 0.5, "patience_seconds": 0.0}
+    server.reply(drip, drip, never)
+    with pytest.raises(AnswerTooLong, match="2 bytes"):
+        await make(**slow).page("a/b", newest=True, limit=2)
+    with pytest.raises(TimeoutError):
+        await make(**slow).page("a/b", newest=True, limit=1)
+    with pytest.raises(TimeoutError):
+        await make(**slow).page("a/b", newest=True, limit=2)
+    assert len(server.requests) == 3
+
+
 async def test_compressed_answers_are_read(server: Any, make: Any) -> None:
     server.reply(answer(gzip.compress(b'[{"id":1}]'), headers={"Content-Encoding": "gzip"}))
 
