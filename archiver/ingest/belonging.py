@@ -45,18 +45,29 @@ class Belonging:
     async def require(self, client: Client, flow_key: int, path: str) -> None:
         """Make sure that *path* still leads to the flow, judging by the newest message there.
 
-        Where none is listed, as in a flow just created, the service is asked for the flow's id.
-
         Raises:
             FlowRefused: it leads to another, or nowhere. And all that `Client.page` raises.
         """
         objection = self.to(flow_key, path)
         frames = (await client.page(path, newest=True, limit=1)).frames
-        if not frames and not is_private(path):
-            there = await client.flow_at(path)
-            if there is not None and not self._names.is_same(there, flow_key):
-                raise FlowRefused(f"{path}, which is another flow now", 404)
+        if not frames:
+            await self.require_of_empty(client, flow_key, path)
         for frame in frames:
             newest = decode_listed(frame)
             if isinstance(newest, Event) and objection(newest) == ANOTHER_FLOW:
-                raise FlowRefused(f"{path}, which is another flow now", 404)
+                raise _refused(path)
+
+    async def require_of_empty(self, client: Client, flow_key: int, path: str) -> None:
+        """The same where nothing is listed, as in a flow just created: the flow tells its id.
+
+        Raises:
+            FlowRefused: it leads to another, or nowhere. And all that `Client.flow_at` raises.
+        """
+        if not is_private(path):
+            there = await client.flow_at(path)
+            if there is not None and not self._names.is_same(there, flow_key):
+                raise _refused(path)
+
+
+def _refused(path: str) -> FlowRefused:
+    return FlowRefused(f"{path}, which is another flow now", 404)

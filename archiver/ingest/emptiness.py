@@ -45,7 +45,7 @@ class Emptiness:
         below = await self._newest(page.path, page.until)
         newest = await self._newest(page.path, None) if below is None else below
         if newest is None:
-            await self._belonging.require(self._client, flow_key, page.path)
+            await self._belonging.require_of_empty(self._client, flow_key, page.path)
             lacks = await self._lacks(page.path, flow_key, listed=0, last=NEWEST_PROVABLE)
         elif not isinstance(newest, Event) or listing.objection(newest):
             await self._belonging.require(self._client, flow_key, page.path)

@@ -114,7 +114,7 @@ class Ends:
                 raise EndElsewhere(path)
             await self._look_beyond(flow_key, path)
         elif not reading.ids:
-            await self._belonging.require(self._client, flow_key, path)
+            await self._belonging.require_of_empty(self._client, flow_key, path)
             self._heads.found_empty(flow_key, at=asyncio.get_running_loop().time())
         return max(reading.ids, default=0)
 

@@ -183,6 +183,8 @@ class Feeder:
                 return encode({"id": 1, "nick": "Bench"})
             case ["flows"]:
                 return traffic.flow_objects(len(play.scene.numbers))
+            case ["flows", organization, flow]:
+                return traffic.flow_object(play.scene.numbers[f"{organization}/{flow}"])
             case ["flows", organization, flow, "messages"]:
                 play.asked_at = time.monotonic()
                 play.first_asked_at = play.first_asked_at or play.asked_at

@@ -51,20 +51,24 @@ def id_of(flow: int) -> str:
 
 def flow_objects(flows: int) -> bytes:
     """What the service lists of so many flows."""
-    organization = {"id": 1, "name": "Acme", "parameterized_name": ORGANIZATION}
-    listed = [
-        {
-            "id": id_of(number),
-            "name": f"Project {number}",
-            "parameterized_name": path_of(number).partition("/")[2],
-            "organization": organization,
-            "joined": True,
-            "url": f"https://api.flowdock.com/flows/{path_of(number)}",
-            "access_mode": "organization",
-        }
-        for number in range(flows)
-    ]
-    return encode(listed)
+    return encode([_flow(number) for number in range(flows)])
+
+
+def flow_object(flow: int) -> bytes:
+    """What the service tells of one flow."""
+    return encode(_flow(flow))
+
+
+def _flow(number: int) -> dict[str, object]:
+    return {
+        "id": id_of(number),
+        "name": f"Project {number}",
+        "parameterized_name": path_of(number).partition("/")[2],
+        "organization": {"id": 1, "name": "Acme", "parameterized_name": ORGANIZATION},
+        "joined": True,
+        "url": f"https://api.flowdock.com/flows/{path_of(number)}",
+        "access_mode": "organization",
+    }
 
 
 def events(count: int, *, flows: int, seed: int = 1, after: int = 0) -> Iterator[Sent]:
