@@ -101,6 +101,20 @@ def extend(
     """Fold *facts* into *message*; they are sorted by `order` and newer than all that it holds."""
     revisions = list(history)
     is_known = not revisions or revisions[-1].content is not None
+    for before, fact, after in steps(message, facts):
+        is_known = is_known or _tells_content(before, after, fact)
+        last = revisions[-1] if revisions else None
+        if revision := revise(before, after, fact, last=last):
+            revisions.append(revision if is_known else replace(revision, content=None))
+        message = after
+    return message, tuple(revisions)
+
+
+def steps(message: Message, facts: Sequence[Fact]) -> Iterator[tuple[Message, Fact, Message]]:
+    """Fold *facts*, sorted by `order`, into *message*; yield each with the message around it.
+
+    A listing comes after the events that made steps of the history which it shows already.
+    """
     to_come = deque(_once_each(facts))
     while to_come:
         fact = to_come.popleft()
@@ -108,12 +122,8 @@ def extend(
             to_come = _deferred(fact, to_come, place)
             continue
         folded = fold(message, fact)
-        is_known = is_known or _tells_content(message, folded, fact)
-        last = revisions[-1] if revisions else None
-        if revision := revise(message, folded, fact, last=last):
-            revisions.append(revision if is_known else replace(revision, content=None))
+        yield message, fact, folded
         message = folded
-    return message, tuple(revisions)
 
 
 def _place(message: Message, listed: Showing | Absence, to_come: Iterable[Fact]) -> int:

@@ -6,7 +6,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from archiver.domain.facts import BEFORE_ALL, Absence, Fact, Showing, order, position
-from archiver.domain.fold import fold, sketch
+from archiver.domain.fold import sketch, steps
 from archiver.domain.history import first_shown
 from archiver.domain.model import EventId
 
@@ -31,9 +31,9 @@ def tag_history(facts: Iterable[Fact]) -> list[TagStep]:
     if first is None:
         return []
     message, _ = sketch(first)
-    steps = []
+    history = []
     if message.tags:
-        steps.append(
+        history.append(
             TagStep(
                 id=message.id,
                 listed=False,
@@ -44,15 +44,13 @@ def tag_history(facts: Iterable[Fact]) -> list[TagStep]:
             )
         )
     after = message.id, BEFORE_ALL
-    for fact in in_order:
-        folded = fold(message, fact)
-        added, removed = _beyond(folded.tags, message.tags), _beyond(message.tags, folded.tags)
+    for was, fact, is_ in steps(message, in_order):
+        added, removed = _beyond(is_.tags, was.tags), _beyond(was.tags, is_.tags)
         if added or removed:
             step = _step(fact, added, removed, after=after)
             after = step.id, (step.at if step.listed else None) or BEFORE_ALL
-            steps.append(step)
-        message = folded
-    return steps
+            history.append(step)
+    return history
 
 
 def _step(

@@ -224,6 +224,26 @@ async def test_tags_are_dated_by_the_first_listing_since_the_step_before(archive
         assert (revision["revision"], revision["at"]) == dated
 
 
+async def test_a_change_of_tags_is_its_author_s_though_a_listing_showed_it_first(
+    archive: str,
+) -> None:
+    """As in a page that was requested just before the newest events counted as known."""
+    async with connect(archive) as engine:
+        ((flow_key,),) = query(archive, "SELECT flow_key FROM store.flows")
+        for arrival in (
+            streamed(frame(20), flow_key),
+            listed(frame(20, tags=["one"]), flow_key, as_of=20, at=LATER),
+            streamed(tag_change(21, 20, add=["one"]), flow_key),
+        ):
+            await apply(engine, Batch(now=NOW, arrivals=[arrival]))
+    found = await _read(Place(url=archive, pool_size=1, private=False), "acme/main", 20)
+    told = [(one["revision"], one["kind"], one["user_id"]) for one in found.revisions]
+    assert told == [(20, "created", "1"), (21, "tagged", "1")]
+    assert [(one.id, one.listed, one.user, one.added) for one in found.tags] == [
+        (21, False, "1", ("one",))
+    ]
+
+
 async def test_no_time_is_made_up_for_a_file_that_showed_the_same_again(
     archive: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
