@@ -49,6 +49,8 @@ class Heading(Struct, frozen=True, kw_only=True):
     arguments: Mapping[str, Any]
     names: str
     """The digest of all names of people and flows: if it has changed, no unit is kept."""
+    database: str = ""
+    """Which database it is, as `exporting.database` names it: of another one, no unit is kept."""
     asked_at: datetime | None = None
     """The time from which times like 30d count back; the same for all runs."""
 
@@ -103,14 +105,18 @@ def read_book(book: IO[bytes], heading: Heading, home: Path) -> dict[str, Unit]:
     except DAMAGED as error:
         raise ArchiverError(f"{home / BOOK} is damaged: remove {home} and start again") from error
     if msgspec.json.encode(before, order="sorted") != msgspec.json.encode(
-        msgspec.structs.replace(heading, names=before.names, asked_at=before.asked_at),
+        msgspec.structs.replace(
+            heading, names=before.names, database=before.database, asked_at=before.asked_at
+        ),
         order="sorted",
     ):
         raise ArchiverError(
             f"{home} is an unfinished export with other arguments: repeat the command with those, "
             "or remove it"
         )
-    newest = {unit.name: unit for unit in units if before.names == heading.names}
+    if (before.names, before.database) != (heading.names, heading.database):
+        return {}
+    newest = {unit.name: unit for unit in units}
     return {name: unit for name, unit in newest.items() if _is_there(unit, home)}
 
 

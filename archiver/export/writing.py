@@ -75,7 +75,10 @@ async def write_export(
         names = await exporting.names_digest(tx)
         chosen = await settled(tx, chosen)
         heading = Heading(
-            arguments={**arguments, "version": version}, names=names, asked_at=chosen.asked_at
+            arguments={**arguments, "version": version},
+            names=names,
+            database=await exporting.database(tx),
+            asked_at=chosen.asked_at,
         )
         with opened(to, heading) as folder:
             parts = await exporting.parts(tx, style.subject, chosen)

@@ -97,6 +97,11 @@ async def snapshot(tx: Transaction) -> str:
     return str((await tx.execute(text("SELECT CAST(pg_current_snapshot() AS text)"))).scalar_one())
 
 
+async def database(tx: Transaction) -> str:
+    """Which server, timeline and database it is; in another, snapshots mean something else."""
+    return str((await tx.execute(_DATABASE)).scalar_one())
+
+
 async def names_digest(tx: Transaction) -> str:
     """A digest of all names of people and flows, since these appear in every message."""
     return str((await tx.execute(_NAMES)).scalar_one())
@@ -218,6 +223,12 @@ _CALLED = text("""
 """)
 
 _MONTH = sql.SQL("date_trunc('month', m.sent, 'UTC')")
+
+_DATABASE = text("""
+    SELECT concat_ws('/', system_identifier, timeline_id, oid)
+    FROM pg_control_system(), pg_control_checkpoint(), pg_database
+    WHERE datname = current_database()
+""")
 
 _NAMES = text("""
     SELECT md5(coalesce((SELECT string_agg(CAST((user_id, nick, name, email) AS text), ','

@@ -27,6 +27,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from archiver.cli import export_checking
+from archiver.embedded import run_server
 from archiver.errors import ArchiverError, Corruption
 from archiver.export import writing
 from archiver.export.book import BOOK, File, asked_before
@@ -38,6 +39,7 @@ from archiver.ingest.batch import Batch
 from archiver.store import exporting, exporting_rows
 from archiver.store.engine import connect, create_engine
 from archiver.store.exporting_choice import Part
+from tests.conftest import UNSAFE, migrate, swift_directory
 from tests.export.conftest import JULY, Export, content, exporter, fill, lines, rows
 from tests.ingest.arriving import NOW, edit, frame, listed, query, running, streamed
 
@@ -477,6 +479,28 @@ def test_an_export_that_was_stopped_goes_on_and_is_of_one_moment(
     export(tmp_path / "fresh", "jsonl")
     assert content(tmp_path / "out") == content(tmp_path / "fresh")
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_nothing_is_kept_of_what_another_server_wrote(database_url: str, tmp_path: Path) -> None:
+    """As after a dump was restored elsewhere: there, transactions have numbers of their own."""
+    with running(database_url) as (run, engine):
+        run(fill(engine))
+    with psycopg.connect(database_url, autocommit=True) as db:
+        for _ in range(5_000):
+            db.execute("SELECT pg_current_xact_id()")
+    with pytest.raises(Killed):
+        exporter(database_url)(tmp_path / "out", "jsonl", tell=kill_at(10))
+    with swift_directory() as home, run_server(home, binaries=None, settings=UNSAFE) as server:
+        migrate(server.url)
+        with running(server.url) as (run, engine):
+            run(fill(engine))
+            ((key,),) = query(server.url, "SELECT flow_key FROM store.flows WHERE flow_id = 'f'")
+            change = streamed(edit(50, 1, "changed meanwhile"), key)
+            run(apply(engine, Batch(now=NOW, arrivals=[change])))
+        export = exporter(server.url)
+        export(tmp_path / "out", "jsonl")
+        export(tmp_path / "fresh", "jsonl")
+    assert content(tmp_path / "out") == content(tmp_path / "fresh")
 
 
 @pytest.mark.parametrize(
