@@ -4,11 +4,12 @@ It is foreign input, so it is validated against types, and refused with the plac
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct, field
+from msgspec.structs import astuple
 
 from archiver.domain.coverage import Ranges
 from archiver.domain.events import Decoded
@@ -22,7 +23,7 @@ from archiver.store.erasure import is_whole, mark_of
 from archiver.store.importing import Moment, Text
 from archiver.store.journal import Witness
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Struct)
 
 Id = Annotated[int, Meta(ge=0, le=LARGEST_ID)]
 
@@ -89,12 +90,16 @@ def read(line: Line, type_: type[T]) -> T:
     """Decode *line*.
 
     Raises:
-        ArchiverError: it is not a *type_*.
+        ArchiverError: it is not a *type_*, or a time in it is none that can be read again.
     """
     try:
-        return msgspec.json.decode(line.text, type=type_)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        found = msgspec.json.decode(line.text, type=type_)
+        for value in astuple(found):
+            if isinstance(value, datetime):
+                value.astimezone(UTC)  # beyond the years 1 to 9999, whatever its own zone says
+    except (msgspec.DecodeError, UnicodeDecodeError, OverflowError) as error:
         raise ArchiverError(f"{line.place}: {error}") from error
+    return found
 
 
 def read_reject(line: Line) -> tuple[Reject, bytes]:
