@@ -64,15 +64,11 @@ async def name_path(tx: Transaction, flow_key: int, path: str) -> None:
 
 async def see_flows(tx: Transaction, listed: Sequence[Flow], *, now: datetime) -> dict[FlowId, int]:
     """Store flows as the service lists them; returns their keys."""
-    new = insert(flows)
-    shown = ["path", "organization", "name", "access_mode", "joined", "disabled", "last_seen_at"]
-    statement = new.on_conflict_do_update(
-        index_elements=[flows.c.flow_id], set_={name: new.excluded[name] for name in shown}
-    )
-    paths = {}
+    paths, known = {}, set[str]()
     if listed:
         await begin_naming(tx)
         paths = await _settle_paths(tx, listed)
+        known.update(await tx.scalars(_KNOWN, {"ids": list(paths)}))
     rows = [
         {
             "flow_id": flow.id,
@@ -87,8 +83,11 @@ async def see_flows(tx: Transaction, listed: Sequence[Flow], *, now: datetime) -
         }
         for flow in sorted(listed, key=lambda flow: flow.id)
     ]
+    # Even where it finds a row, INSERT takes a key from the sequence, which ends at 2^31.
+    if new := [row for row in rows if row["flow_id"] not in known]:
+        await tx.execute(insert(flows).on_conflict_do_nothing(), new)
     if rows:
-        await tx.execute(statement, rows)
+        await tx.execute(_SEE, rows)
     return await complete_flows(tx, [flow.id for flow in listed])
 
 
@@ -207,6 +206,14 @@ async def complete_flows(tx: Transaction, ids: Iterable[FlowId]) -> dict[FlowId,
         await search_queue.pass_over(tx, (await tx.scalars(new, all_)).all())
     return keys
 
+
+_KNOWN = text("SELECT flow_id FROM store.flows WHERE flow_id = ANY(:ids)")
+_SEE = text("""
+    UPDATE store.flows
+    SET path = :path, organization = :organization, name = :name, access_mode = :access_mode,
+        joined = :joined, disabled = :disabled, last_seen_at = :last_seen_at
+    WHERE flow_id = :flow_id
+""")
 
 # This lock conflicts with itself, and with nothing else that a daemon does.
 _ONE_AT_A_TIME = text("LOCK TABLE store.flows IN SHARE UPDATE EXCLUSIVE MODE")

@@ -44,6 +44,13 @@ async def test_a_renamed_flow_keeps_its_key_and_its_history(engine):
     assert await paths(engine) == {"a": "acme/new"}
 
 
+async def test_flows_that_are_listed_again_and_again_use_up_no_keys(engine):
+    keys = await see(engine, flow("a", "acme/main"), flow("b", "acme/other"))
+    for _ in range(3):
+        assert await see(engine, flow("a", "acme/main"), flow("b", "acme/other")) == keys
+    assert (await see(engine, flow("c", "acme/new")))[FlowId("c")] == max(keys.values()) + 1
+
+
 async def test_a_path_given_to_a_new_flow_is_taken_from_the_one_that_had_it(engine):
     await see(engine, flow("a", "acme/main"))
     await see(engine, flow("b", "acme/main"))
