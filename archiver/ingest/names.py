@@ -59,8 +59,13 @@ class Names:
         return keys
 
     def is_another(self, name: FlowId, flow_key: int) -> bool:
-        """Tell whether *name* is that of a flow other than *flow_key*, even if it is unknown."""
-        return is_another(name, flow_key, known=self._keys.get(name))
+        """Tell whether *name* is that of a flow other than *flow_key*, even if it is unknown.
+
+        An unknown name is that of another flow if it is an id. If it is written the old way, the
+        flow may just have been renamed since.
+        """
+        known = self._keys.get(name)
+        return ":" not in name if known is None else known != flow_key
 
     def is_same(self, name: FlowId | None, flow_key: int) -> bool:
         """Tell whether *name* is known to be that of *flow_key*."""
@@ -85,15 +90,6 @@ class Names:
     def _lead(self, spellings: Iterable[tuple[str, int]]) -> None:
         """Let these spellings of paths lead to flows, except those that are the id of a flow."""
         self._keys.update((name, key) for name, key in spellings if name not in self._listed)
-
-
-def is_another(name: FlowId, flow_key: int, *, known: int | None) -> bool:
-    """Tell whether *name* is that of a flow other than *flow_key*.
-
-    *known* is the key of the flow that has this name, if any. An unknown name is that of another
-    flow if it is an id. If it is written the old way, the flow may just have been renamed since.
-    """
-    return ":" not in name if known is None else known != flow_key
 
 
 def flow_named(event: Event | Signal, *, me: UserId) -> FlowId | None:

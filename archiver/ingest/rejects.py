@@ -6,20 +6,19 @@ proven since without the reject. A message from a reject may have been deleted o
 its flow is doubted and will be listed again.
 """
 
-from collections.abc import Mapping
 from datetime import datetime
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from archiver.domain.events import Event, Happening, Rejected, Signal
-from archiver.domain.model import EventId, id_of_old, private_path
+from archiver.domain.model import EventId, FlowId, private_path
 from archiver.domain.proportion import OUT_OF_PROPORTION, is_far_beyond
 from archiver.flowdock.decode import decode, decode_listed
 from archiver.flowdock.framing import escape_newlines
 from archiver.ingest.apply import write
 from archiver.ingest.batch import Arrival, Batch
-from archiver.ingest.names import is_another
+from archiver.ingest.names import Names
 from archiver.store import coverage, directory, rejecting
 from archiver.store.connection import Engine, Transaction
 from archiver.store.engine import DatabaseError, Fault, fault, first_line, transaction
@@ -56,9 +55,12 @@ class _Missing(_Unplaced):
 
 async def retry(engine: Engine, id_: int, *, now: datetime) -> Retried:
     """Archive the reject *id_*, if it can be placed now."""
+    names = Names(engine)
+    await names.load()
+    await names.load_paths()
     try:
         async with transaction(engine) as tx:
-            arrival = await _place(tx, await rejecting.kept(tx, id_), now=now)
+            arrival = await _place(tx, await rejecting.kept(tx, id_), names, now=now)
             await write(tx, Batch(now=now, arrivals=[arrival], opened=_flow_to_doubt(arrival)))
             if not await rejecting.remove(tx, [id_]):
                 raise _Missing(MISSING)  # another process has placed it since it was read
@@ -82,7 +84,7 @@ def _flow_to_doubt(arrival: Arrival) -> frozenset[int]:
     return frozenset()
 
 
-async def _place(tx: Transaction, reject: Kept | None, *, now: datetime) -> Arrival:
+async def _place(tx: Transaction, reject: Kept | None, names: Names, *, now: datetime) -> Arrival:
     """Decode a reject and find its flow.
 
     Raises:
@@ -90,7 +92,6 @@ async def _place(tx: Transaction, reject: Kept | None, *, now: datetime) -> Arri
     """
     if reject is None:
         raise _Missing(MISSING)
-    names = await _flow_names(tx)
     was_listed = reject.origin.startswith(LISTINGS)
     was_imported = reject.origin.startswith(IMPORT)
     frame = escape_newlines(reject.raw)
@@ -132,37 +133,29 @@ async def _require_proportion(tx: Transaction, arrival: Arrival) -> None:
         raise _Unplaced(OUT_OF_PROPORTION)
 
 
-def _flow_asked(origin: str, decoded: Happening | Signal, names: Mapping[str, int]) -> int:
+def _flow_asked(origin: str, decoded: Happening | Signal, names: Names) -> int:
     """The key of the flow that was requested when the reject came."""
     path = origin.partition(" ")[2]
-    if path not in names:
+    flow_key = names.known(FlowId(path))
+    if flow_key is None:
         raise _Unplaced(f"there is no flow {path} any more")
-    named = decoded.flow
-    if named is not None and is_another(named, names[path], known=names.get(named)):
+    if decoded.flow is not None and names.is_another(decoded.flow, flow_key):
         raise _Unplaced("it belongs to another flow than the one requested")
-    return names[path]
+    return flow_key
 
 
 async def _flow_told(
-    tx: Transaction, decoded: Happening | Signal, names: Mapping[str, int], *, now: datetime
+    tx: Transaction, decoded: Happening | Signal, names: Names, *, now: datetime
 ) -> int | None:
     """The key of the flow that the reject names; None for a signal that names none."""
     if decoded.flow is not None:
-        if decoded.flow in names:
-            return names[decoded.flow]
+        if (known := names.known(decoded.flow)) is not None:
+            return known
         return (await directory.name_flows(tx, [decoded.flow], now=now))[decoded.flow]
     if decoded.to is not None and decoded.user is not None:
         for me, other in ((decoded.user, decoded.to), (decoded.to, decoded.user)):
-            if (path := private_path(me, other)) in names:
-                return names[path]
+            if (known := names.known(private_path(me, other))) is not None:
+                return known
     if isinstance(decoded, Signal):
         return None
     raise _Unplaced("it names no flow")
-
-
-async def _flow_names(tx: Transaction) -> dict[str, int]:
-    """The keys of all flows, by id, by path, and by the name that old events use."""
-    names: dict[str, int] = {}
-    for key, path in (await directory.flow_paths(tx)).items():
-        names[path] = names[id_of_old(path)] = key
-    return names | {str(id_): key for id_, key in (await directory.flow_keys(tx)).items()}

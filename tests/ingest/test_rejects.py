@@ -7,10 +7,12 @@ import psycopg
 import pytest
 
 from archiver.domain.coverage import Ranges
+from archiver.domain.model import Flow, FlowId
 from archiver.domain.proportion import OUT_OF_PROPORTION
 from archiver.ingest import rejects
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
+from archiver.ingest.names import Names
 from archiver.store import coverage, rejecting
 from archiver.store.coverage import PageRow, Standing
 from archiver.store.engine import connect, transaction
@@ -102,6 +104,27 @@ async def test_an_id_out_of_all_proportion_finds_no_place(database_url, origin, 
     assert (tried.reason, tried.event_id) == (OUT_OF_PROPORTION, None)
     assert query(database_url, "SELECT max(id) FROM store.journal") == [(7,)]
     assert query(database_url, "SELECT count(*) FROM archive.rejects") == [(1,)]
+
+
+@pytest.mark.parametrize("origin", ["default 1", "list acme/main", "import acme/main"])
+async def test_a_name_of_old_is_that_of_the_flow_listed_at_the_path(database_url, origin):
+    """An old event may have named it before the service listed the flow."""
+    async with connect(database_url) as engine:
+        before = await Names(engine).key(FlowId("acme:main"), now=NOW)
+        main = Flow(id=FlowId("main"), path="acme/main")
+        await Names(engine).see([main], now=NOW)
+        with psycopg.connect(database_url) as db:
+            db.execute(
+                "INSERT INTO store.rejects (received_at, origin, reason, raw, digest)"
+                " VALUES (%s, %s, 'not understood', %s, gen_random_uuid())",
+                [NOW, origin, frame(5, flow="acme:main")],
+            )
+        ((reject,),) = query(database_url, "SELECT id FROM archive.rejects")
+        placed = await rejects.retry(engine, reject, now=NOW)
+    assert (placed.reason, placed.flow) == (None, "acme/main")
+    held = query(database_url, "SELECT flow_key FROM store.messages")
+    assert len(held) == 1
+    assert held != [(before,)]
 
 
 async def test_what_two_retry_at_once_is_placed_once(database_url):
