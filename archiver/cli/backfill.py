@@ -83,8 +83,11 @@ def backfill(load: LoadSettings, /, *, as_json: bool) -> int:
     """Fill the gaps of all flows up to now, fetch their files, then exit.
 
     The daemon may run at the same time: both use the same ledger, and what both fetch is archived
-    once. A service that is away for a minute is waited for. archiver files shows which files could
-    not be fetched, and why.
+    once. A service that goes away for a minute meanwhile is waited for. archiver files shows which
+    files could not be fetched, and why.
+
+    What is archived already is not asked for again: archiver run and archiver verify find what was
+    edited, tagged or deleted since.
 
     \b
     Exit status
