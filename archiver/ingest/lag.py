@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from archiver.flowdock.client import Client
 from archiver.ingest.absence import MASS, MOST_SHOWN, shows_any
 from archiver.ingest.apply import when_possible
+from archiver.ingest.belonging import Belonging
 from archiver.ingest.pages import Listing, Reading, bounds, read_page
 from archiver.store import places
 from archiver.store.connection import Engine, Transaction
@@ -22,16 +23,18 @@ BEHIND = "Flowdock does not list newer messages that exist: its index is behind"
 class Lag:
     """Checks pages against the lag of the index; remembers how far that of each flow reaches."""
 
-    def __init__(self, client: Client, engine: Engine) -> None:
+    def __init__(self, client: Client, engine: Engine, belonging: Belonging) -> None:
         self._client = client
         self._engine = engine
+        self._belonging = belonging
         self._come: dict[int, int] = {}
 
     async def hold(self, listing: Listing, reading: Reading) -> Reading:
         """Return *reading*, unproven if the index is behind the end of its page's range.
 
         Raises:
-            All that `Client.page` and `Client.show` raise.
+            FlowRefused: the path leads to the flow no more. And all that `Client.page` and
+                `Client.show` raise.
         """
         if not reading.proven:
             return reading
@@ -47,9 +50,12 @@ class Lag:
         beyond = await self._client.page(path, since=end, newest=True, limit=1)
         if beyond.frames:
             self._note(flow_key, read_page(replace(listing, page=beyond)))
-            return reading
-        is_behind = await shows_any(self._client, path, ids)
-        return reading.unproven(BEHIND) if is_behind else reading
+        elif await shows_any(self._client, path, ids):
+            return reading.unproven(BEHIND)
+        if self._come[flow_key] <= end:
+            # A path that is another flow's now lists that flow's messages, and shows none of these.
+            await self._belonging.require(self._client, flow_key, path)
+        return reading
 
     def _note(self, flow_key: int, reading: Reading) -> None:
         self._come[flow_key] = max(0, self._come.get(flow_key, 0), *reading.ids[-1:])

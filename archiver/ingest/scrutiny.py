@@ -39,7 +39,7 @@ class Scrutiny:
         self._vacancy = Vacancy(engine)
         self._absence = Absence(client, engine, belonging, now=now)
         self._emptiness = Emptiness(client, engine, belonging)
-        self._lag = Lag(client, engine)
+        self._lag = Lag(client, engine, belonging)
 
     async def hold(
         self, listing: Listing, reading: Reading, *, purpose: Purpose

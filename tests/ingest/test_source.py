@@ -585,6 +585,28 @@ async def test_nor_does_it_where_others_that_were_read_since_are_gone(flowdock, 
     assert (reading.proven, reading.trouble) == (Ranges(), BEHIND)
 
 
+@pytest.mark.parametrize("ahead", [0, 1000])
+async def test_nor_does_it_where_another_flow_takes_the_path_meanwhile(
+    flowdock, source, monkeypatch, ahead
+):
+    """It shows none of what was heard, and may have come further; neither says anything of this."""
+    head = source.heads.newest(key(source))
+    _, heard = say_unlisted(flowdock), say_unlisted(flowdock)
+    await hear(source, heard)
+    page = source.client.page
+
+    async def page_of_before(*asked, **how):
+        found = await page(*asked, **how)
+        monkeypatch.undo()
+        flowdock.simulator.world.listing_delay_ms = 0
+        replaced_by_another(flowdock, head=ahead)
+        return found
+
+    monkeypatch.setattr(source.client, "page", page_of_before)
+    with pytest.raises(FlowRefused):
+        await source.ask(key(source), head - 5, heard.id - 1, newest=True, purpose="backfill")
+
+
 @pytest.mark.parametrize("heard_since", ["deleted", "unsettled"])
 async def test_it_is_proof_when_what_was_heard_since_need_not_be_listed(
     flowdock, source, heard_since
