@@ -88,7 +88,8 @@ async def _place(tx: Transaction, reject: Kept | None, names: Names, *, now: dat
     """Decode a reject and find its flow.
 
     Raises:
-        _Unplaced: it still cannot be read, its flow is unknown, or its id is out of proportion.
+        _Unplaced: it still cannot be read, its flow is unknown or uncertain, or its id is out of
+            proportion.
     """
     if reject is None:
         raise _Missing(MISSING)
@@ -103,6 +104,8 @@ async def _place(tx: Transaction, reject: Kept | None, names: Names, *, now: dat
         flow_key = _flow_asked(reject.origin, decoded, names)
     else:
         flow_key = await _flow_told(tx, decoded, names, now=now)
+    if flow_key is not None and decoded.flow is not None:
+        await _require_acquaintance(tx, flow_key, decoded.flow, reject)
     arrival = Arrival(
         frame=frame,
         decoded=decoded,
@@ -121,6 +124,15 @@ async def _place(tx: Transaction, reject: Kept | None, names: Names, *, now: dat
     at = reject.received_at
     as_of = await rejecting.listed_as_of(tx, flow_key, arrival.id, at=at) or arrival.id
     return replace(arrival, listed_as_of=EventId(as_of))
+
+
+async def _require_acquaintance(
+    tx: Transaction, flow_key: int, named: FlowId, reject: Kept
+) -> None:
+    """Raise `_Unplaced` if *named* is a name of old that another flow may have had at the time."""
+    id_, first_seen_at = await directory.first_seen(tx, flow_key=flow_key)
+    if named != id_ and first_seen_at > reject.received_at:
+        raise _Unplaced(f"it came before the flow that is {named} now: another may be meant")
 
 
 async def _require_proportion(tx: Transaction, arrival: Arrival) -> None:

@@ -50,6 +50,13 @@ async def path_of(tx: Transaction, flow_key: int) -> str:
     return str(found.scalar_one())
 
 
+async def first_seen(tx: Transaction, flow_key: int) -> tuple[FlowId, datetime]:
+    """The id of a flow, and when it was first listed or named."""
+    asked = select(flows.c.flow_id, flows.c.first_seen_at).where(flows.c.flow_key == flow_key)
+    flow_id, first_seen_at = (await tx.execute(asked)).one()
+    return FlowId(flow_id), first_seen_at
+
+
 async def flow_at(tx: Transaction, path: str) -> int | None:
     """The key of the flow that has *path*, if any."""
     found = await tx.execute(select(flows.c.flow_key).where(flows.c.path == path))

@@ -27,7 +27,7 @@ def archive(database_url: str) -> str:
         for flow_id, path in (("f", "acme/main"), ("g", "acme/ops"), *[("private/1/2",) * 2]):
             db.execute(
                 "WITH flow AS (INSERT INTO store.flows (flow_id, path, first_seen_at)"
-                " VALUES (%s, %s, now()) RETURNING flow_key)"
+                " VALUES (%s, %s, '2024-05-01 09:00Z') RETURNING flow_key)"
                 " INSERT INTO store.ledger (flow_key) SELECT flow_key FROM flow",
                 [flow_id, path],
             )

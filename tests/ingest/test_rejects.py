@@ -127,6 +127,28 @@ async def test_a_name_of_old_is_that_of_the_flow_listed_at_the_path(database_url
     assert held != [(before,)]
 
 
+@pytest.mark.parametrize("origin", ["default 1", "list acme/main", "import acme/main"])
+async def test_a_name_of_old_is_not_that_of_a_flow_that_took_the_path_later(database_url, origin):
+    later = NOW + timedelta(days=1)
+    async with connect(database_url) as engine:
+        names = Names(engine)
+        await names.see([Flow(id=FlowId("former"), path="acme/main")], now=NOW)
+        renamed = Flow(id=FlowId("former"), path="acme/before")
+        await names.see([renamed, Flow(id=FlowId("latter"), path="acme/main")], now=later)
+        with psycopg.connect(database_url) as db:
+            db.execute(
+                "INSERT INTO store.rejects (received_at, origin, reason, raw, digest)"
+                " VALUES (%s, %s, 'not understood', %s, gen_random_uuid())",
+                [NOW, origin, frame(5, flow="acme:main")],
+            )
+        ((reject,),) = query(database_url, "SELECT id FROM archive.rejects")
+        tried = await rejects.retry(engine, reject, now=later)
+    told = "it came before the flow that is acme:main now: another may be meant"
+    assert tried.reason == told
+    assert query(database_url, "SELECT count(*) FROM store.messages") == [(0,)]
+    assert query(database_url, "SELECT count(*) FROM archive.rejects") == [(1,)]
+
+
 async def test_what_two_retry_at_once_is_placed_once(database_url):
     async with connect(database_url) as engine:
         with psycopg.connect(database_url) as db:
