@@ -6,7 +6,6 @@ again. Other people's events stay; of these, titles that repeat an erased text, 
 replaced. Then the messages and threads concerned are replayed from what is left.
 """
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
@@ -16,7 +15,8 @@ from msgspec.structs import replace
 from archiver.errors import ArchiverError
 from archiver.ingest.folding import NO_HISTORY, by_message, replayed, shows, unaltered
 from archiver.ingest.rebuild import threads_in
-from archiver.ingest.rewording import ERASED, Phrases, Titles, members, rewritten, without
+from archiver.ingest.rewording import Phrases, Titles, members, rewritten, without
+from archiver.ingest.traces import NO_TRACE, Trace, traces_of
 from archiver.store import coverage, erasing, journal, messages, rebuilding
 from archiver.store.bulk import Key
 from archiver.store.connection import Engine, Transaction
@@ -26,8 +26,6 @@ from archiver.store.erasure import (
     digest,
     digest_of_text,
     emptied,
-    erasure_of,
-    is_whole,
     mark_of,
     marked,
     without_mark,
@@ -56,18 +54,6 @@ class Changed(Struct, frozen=True):
     payload: str
     words: Mapping[str, str]
     """As in `archiver.store.erasure.Erasure`."""
-
-
-class Trace(Struct, frozen=True):
-    """By what the titles are known that repeat a message, also after it was erased."""
-
-    words: Mapping[str, str]
-    """As in `archiver.store.erasure.Erasure`."""
-    threads: Sequence[str]
-    """The threads that it began."""
-
-
-NO_TRACE = Trace({}, ())
 
 
 class Found(Struct, frozen=True, kw_only=True):
@@ -143,12 +129,12 @@ async def _find(tx: Transaction, wanted: Wanted) -> Found:
     flow_key, ids = wanted.flow_key, wanted.ids
     forms = await erasing.own_forms(tx, flow_key, ids)
     _require_own(forms, ids)
-    gone = [one for one in forms if not _is_gone(one)]
+    gone = [one for one in forms if not one.is_gone]
     gone_ids = {one.id for one in gone}
     phrases = Phrases(wanted.phrases)
     titles: dict[FormKey, Changed] = {}
     said = await erasing.said(tx, flow_key, ids)
-    traces = _traces(forms, ids, said, await erasing.begun(tx, flow_key, ids))
+    traces = traces_of(forms, ids, said, await erasing.begun(tx, flow_key, ids))
     repeating = Titles([words for _, words in said], {d for t in traces.values() for d in t.words})
     threads = [thread for trace in traces.values() for thread in trace.threads]
     for one in await erasing.replies(tx, flow_key, ids, threads):
@@ -164,32 +150,6 @@ async def _find(tx: Transaction, wanted: Wanted) -> Found:
     if not phrases:
         return found
     return await _with_others(tx, wanted, found, gone_ids, titles)
-
-
-def _traces(
-    forms: Iterable[Form],
-    ids: Collection[int],
-    said: Iterable[tuple[int, str]],
-    begun: Iterable[tuple[int, str]],
-) -> dict[int, Trace]:
-    """By id: what is kept of each of *ids* that was erased before, and is to be kept of others."""
-    words, threads = defaultdict(set), defaultdict(list)
-    for id_, told in said:
-        words[id_].add(told)
-    for id_, thread in begun:
-        threads[id_].append(thread)
-    traces = {}
-    for one in forms:
-        if one.id not in ids or one.form:
-            continue
-        if _is_gone(one) and (mark := mark_of(one.payload)):
-            traces[one.id] = Trace(mark.words, mark.threads)
-        else:
-            its = Titles(words[one.id])
-            titles = filter(its.repeat, members(one.payload, "title"))
-            known = {digest_of_text(told): ERASED for told in (*words[one.id], *titles)}
-            traces[one.id] = Trace(known, tuple(threads[one.id]))
-    return traces
 
 
 async def _with_others(
@@ -228,8 +188,8 @@ async def _with_targets(tx: Transaction, flow_key: int, found: Found) -> Sequenc
         if one.before.target_id is not None:
             words.setdefault(one.before.target_id, {}).update(one.words)
     for form in await erasing.own_forms(tx, flow_key, words) if words else ():
-        if form.id in words and form.form == 0 and not _is_gone(form):
-            mark = mark_of(form.payload) if _is_left(form) else None
+        if form.id in words and form.form == 0 and not form.is_gone:
+            mark = mark_of(form.payload) if form.is_left else None
             plain = Changed(form, without_mark(form.payload), mark.words if mark else {})
             known = changed.get((form.id, 0), plain)
             changed[form.id, 0] = replace(known, words={**known.words, **words[form.id]})
@@ -260,14 +220,6 @@ def _listed(ids: Sequence[int], most: int = 10) -> str:
     return ", ".join(map(str, ids[:most])) + more
 
 
-def _is_gone(one: Form) -> bool:
-    return is_whole(one.payload) and _is_left(one)
-
-
-def _is_left(one: Form) -> bool:
-    return erasure_of(one.payload, one.digest) is not None
-
-
 def _reworded(
     one: Form, gone: Collection[int], phrases: Phrases, titles: Titles | None = None
 ) -> Mapping[FormKey, Changed]:
@@ -276,8 +228,8 @@ def _reworded(
     Raises:
         ArchiverError: it was altered in the database, and would look as if it had not been.
     """
-    is_erased = _is_left(one)
-    if one.id in gone or _is_gone(one):
+    is_erased = one.is_left
+    if one.id in gone or one.is_gone:
         return {}
     mark = mark_of(one.payload) if is_erased else None
     body = without_mark(one.payload) if is_erased else one.payload

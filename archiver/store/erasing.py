@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from archiver.store.connection import Transaction
 from archiver.store.engine import carried
-from archiver.store.erasure import WHOLE
+from archiver.store.erasure import WHOLE, erasure_of, is_whole
 
 
 class Form(Struct, frozen=True, kw_only=True):
@@ -21,6 +21,16 @@ class Form(Struct, frozen=True, kw_only=True):
     target_id: int | None
     digest: bytes
     payload: str
+
+    @property
+    def is_left(self) -> bool:
+        """Tell whether it is what an erasure left."""
+        return erasure_of(self.payload, self.digest) is not None
+
+    @property
+    def is_gone(self) -> bool:
+        """Tell whether it was erased as a whole."""
+        return is_whole(self.payload) and self.is_left
 
 
 class Told(Struct, frozen=True, kw_only=True):

@@ -1,0 +1,48 @@
+"""By what the repetitions of a message are known, also after it was erased."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from archiver.ingest.rewording import ERASED, Titles, members
+from archiver.store.erasing import Form
+from archiver.store.erasure import digest_of_text, mark_of
+
+
+class Trace(Struct, frozen=True):
+    """By what the titles are known that repeat a message, also after it was erased."""
+
+    words: Mapping[str, str]
+    """As in `archiver.store.erasure.Erasure`."""
+    threads: Sequence[str]
+    """The threads that it began."""
+
+
+NO_TRACE = Trace({}, ())
+
+
+def traces_of(
+    forms: Iterable[Form],
+    ids: Collection[int],
+    said: Iterable[tuple[int, str]],
+    begun: Iterable[tuple[int, str]],
+) -> dict[int, Trace]:
+    """By id: what is kept of each of *ids* that was erased before, and is to be kept of others."""
+    words, threads = defaultdict(set), defaultdict(list)
+    for id_, told in said:
+        words[id_].add(told)
+    for id_, thread in begun:
+        threads[id_].append(thread)
+    traces = {}
+    for one in forms:
+        if one.id not in ids or one.form:
+            continue
+        if one.is_gone and (mark := mark_of(one.payload)):
+            traces[one.id] = Trace(mark.words, mark.threads)
+        else:
+            its = Titles(words[one.id])
+            titles = filter(its.repeat, members(one.payload, "title"))
+            known = {digest_of_text(told): ERASED for told in (*words[one.id], *titles)}
+            traces[one.id] = Trace(known, tuple(threads[one.id]))
+    return traces
