@@ -128,7 +128,7 @@ async def erase(
 async def _find(tx: Transaction, wanted: Wanted) -> Found:
     flow_key, ids = wanted.flow_key, wanted.ids
     forms = await erasing.own_forms(tx, flow_key, ids)
-    _require_own(forms, ids)
+    _require_own(forms, ids, await _archived_targets(tx, flow_key, forms, ids))
     gone = [one for one in forms if not one.is_gone]
     gone_ids = {one.id for one in gone}
     phrases = Phrases(wanted.phrases)
@@ -196,19 +196,33 @@ async def _with_targets(tx: Transaction, flow_key: int, found: Found) -> Sequenc
     return list(changed.values())
 
 
-def _require_own(forms: Iterable[Form], ids: Collection[int]) -> None:
-    """Make sure that all of *ids* are archived, and none is of a change of a message.
+async def _archived_targets(
+    tx: Transaction, flow_key: int, forms: Iterable[Form], ids: Collection[int]
+) -> set[int]:
+    """Those of the messages that the events *ids* change which are archived themselves."""
+    targets = {one.target_id for one in forms if one.id in ids and one.target_id is not None}
+    found = await erasing.own_forms(tx, flow_key, targets) if targets else ()
+    return targets & {one.id for one in found}
+
+
+def _require_own(forms: Iterable[Form], ids: Collection[int], targets: Collection[int]) -> None:
+    """Make sure that all of *ids* are archived, and none is of a change of one of *targets*.
 
     Raises:
         ArchiverError: some are not.
     """
     own = {one.id: one for one in forms if one.id in ids}
     if unknown := sorted(set(ids) - own.keys()):
+        if changes := sorted({one.id for one in forms if one.target_id == unknown[0]}):
+            raise ArchiverError(
+                f"not archived: {unknown[0]}, but changes of it are: erase {_listed(changes)}; "
+                "nothing was erased"
+            )
         raise ArchiverError(
             f"not archived: {_listed(unknown)}; nothing was erased. archiver explain says why"
         )
     for one in own.values():
-        if one.target_id is not None and one.target_id not in ids:
+        if one.target_id in targets and one.target_id not in ids:
             raise ArchiverError(
                 f"{one.id} is a {one.event} of {one.target_id}: erase {one.target_id}, and its "
                 "changes are erased with it; nothing was erased"

@@ -348,6 +348,27 @@ def test_an_event_that_came_in_two_forms_is_one_place(database_url: str) -> None
     assert told == events < forms
 
 
+def test_changes_of_a_message_that_is_not_archived_are_erased_by_their_own_ids(
+    database_url: str,
+) -> None:
+    async def run() -> None:
+        async with connect(database_url) as engine:
+            async with transaction(engine) as tx:
+                main = (await directory.see_flows(tx, [flow(MAIN)], now=NOW))[MAIN]
+            told = [came(edited(6, AT, "anna", 5, "my salary"), main)]
+            await apply(engine, Batch(now=NOW, arrivals=told))
+            with pytest.raises(ArchiverError, match="5, but changes of it are: erase 6;"):
+                await survey(engine, Wanted(flow_key=main, ids=frozenset({5})))
+            asked = Wanted(flow_key=main, ids=frozenset({6}))
+            assert (await erase(engine, asked, now=NOW)).events == 1
+            assert (await survey(engine, asked)).is_nothing
+
+    asyncio.run(run())
+    with psycopg.connect(database_url, autocommit=True) as db:
+        assert places(db) == set()
+    assert asyncio.run(differences(database_url)) == 0
+
+
 def test_what_was_altered_is_not_made_to_look_erased(
     filled: psycopg.Connection, database_url: str
 ) -> None:
