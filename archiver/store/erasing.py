@@ -10,6 +10,7 @@ from sqlalchemy import text
 from archiver.store.connection import Transaction
 from archiver.store.engine import carried
 from archiver.store.erasure import WHOLE, erasure_of, is_whole
+from archiver.store.files import RENAMED
 
 
 class Form(Struct, frozen=True, kw_only=True):
@@ -155,11 +156,13 @@ async def remove_files(tx: Transaction, flow_key: int, paths: Collection[str]) -
 
 
 async def rename_files(tx: Transaction, flow_key: int, paths: Iterable[tuple[str, str]]) -> None:
-    """Give files other paths, as the messages that name them have now."""
+    """Give files other paths, as the messages that name them have now.
+
+    Where these lead, the service has nothing: a file that is not kept yet is never due again.
+    """
     for old, new in paths:
-        asked = {"flow_key": flow_key, "old": old, "new": new}
+        asked = {"flow_key": flow_key, "old": old, "new": new, "why": RENAMED}
         await tx.execute(_RENAME, asked)
-        await tx.execute(_REMOVE_PATHS, {"flow_key": flow_key, "paths": [old]})
 
 
 async def threads_shown_by(tx: Transaction, flow_key: int, ids: Collection[int]) -> list[str]:
@@ -282,9 +285,12 @@ _REMOVE_FILES = text("""
 """)
 _REMOVE_PARTS = text("DELETE FROM store.file_parts WHERE sha256 = ANY(:digests)")
 _RENAME = text("""
+    WITH old AS (DELETE FROM store.attached WHERE flow_key = :flow_key AND path = :old RETURNING *)
     INSERT INTO store.attached (flow_key, path, size_bytes, sha256, attempts, due_at, error)
-    SELECT flow_key, :new, size_bytes, sha256, attempts, due_at, error
-    FROM store.attached WHERE flow_key = :flow_key AND path = :old ON CONFLICT DO NOTHING
+    SELECT flow_key, :new, size_bytes, sha256, attempts,
+           CASE WHEN sha256 IS NULL THEN 'infinity' ELSE due_at END,
+           CASE WHEN sha256 IS NULL THEN :why ELSE error END
+    FROM old ON CONFLICT DO NOTHING
 """)
 
 _THREADS = text(

@@ -29,6 +29,8 @@ PART_BYTES = 1024 * 1024
 LONGEST_PATH_BYTES = 1000
 """A longer path is not that of a file, and does not fit into an index."""
 UNKNOWN = -1
+RENAMED = "its path was erased before it was fetched"
+"""Why a file is never due: it has a path that the service does not know."""
 DISK_FULL = "53100"
 
 
@@ -168,6 +170,7 @@ async def hasten(tx: Transaction, flow_keys: Collection[int]) -> datetime:
             attached.c.sha256.is_(None),
             attached.c.flow_key.in_(flow_keys),
             attached.c.due_at > now,
+            func.isfinite(attached.c.due_at),
         )
         .values(due_at=now)
     )
@@ -348,7 +351,7 @@ _WANT = b"""
         UPDATE store.attached k SET size_bytes = named.size_bytes, due_at = now()
         FROM named WHERE k.flow_key = named.flow_key AND k.path = named.path
                      AND k.sha256 IS NULL AND k.size_bytes IS DISTINCT FROM named.size_bytes
-                     AND named.size_bytes IS NOT NULL
+                     AND named.size_bytes IS NOT NULL AND isfinite(k.due_at)
     )
     INSERT INTO store.attached (flow_key, path, size_bytes)
     SELECT flow_key, path, size_bytes FROM named

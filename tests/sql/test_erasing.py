@@ -369,6 +369,26 @@ def test_changes_of_a_message_that_is_not_archived_are_erased_by_their_own_ids(
     assert asyncio.run(differences(database_url)) == 0
 
 
+def test_a_file_that_was_not_fetched_is_not_asked_for_where_it_never_was(
+    filled: psycopg.Connection, database_url: str
+) -> None:
+    late = file(4751, AT, "ben", "salary 2.pdf", "application/pdf", len(CONTENT))
+
+    async def run() -> Sequence[files.DueFile]:
+        async with connect(database_url) as engine:
+            flow_key = main_key(database_url)
+            await apply(engine, Batch(now=NOW, arrivals=[came(late, flow_key)]))
+            await erase(engine, wanted(database_url, phrases=("salary",)), now=NOW)
+            async with transaction(engine) as tx:
+                await files.hasten(tx, [flow_key])
+                return await files.due(tx, [flow_key], most=9)
+
+    assert asyncio.run(run()) == []
+    why = "SELECT path, last_error FROM archive.attachments WHERE message_id = 4751"
+    assert query(database_url, why) == [("/files/[erased] 2.pdf", files.RENAMED)]
+    assert asyncio.run(differences(database_url)) == 0
+
+
 def test_what_was_altered_is_not_made_to_look_erased(
     filled: psycopg.Connection, database_url: str
 ) -> None:
