@@ -14,6 +14,8 @@ KEPT = frozenset(
     {"app", "event", "flow", "flow_id", "id", "thread_id", "to", "type", "user", "uuid"}
 )
 """Members by whose values events are placed, and not read: phrases in these are left."""
+SHOWN = frozenset({"body", "value"})
+"""Members of a thread, and of its fields, that an integration sets and all its events repeat."""
 _ELLIPSIS = " .…"
 
 
@@ -62,9 +64,13 @@ class Titles:
         self._said = {_spaced(one) for one in said}
         self._known = frozenset(known)
 
+    def know(self, text: str) -> bool:
+        """Tell whether *text* is one of those that were erased, or are to be."""
+        return digest_of_text(text) in self._known
+
     def repeat(self, title: str) -> bool:
         """Tell whether *title* repeats it."""
-        if digest_of_text(title) in self._known:
+        if self.know(title):
             return True
         words = _spaced(title)
         cut = words.rstrip(_ELLIPSIS)
@@ -95,6 +101,18 @@ def members(payload: str, wanted: str) -> list[str]:
     return [text for name, text, _ in _values(payload) if name == wanted]
 
 
+def shown_in_thread(payload: str) -> list[str]:
+    """The body and the values of fields of the thread that *payload*, JSON, shows."""
+    thread = json.loads(payload, strict=False).get("thread")
+    if not isinstance(thread, dict):
+        return []
+    fields = thread.get("fields")
+    listed = fields if isinstance(fields, list) else ()
+    values = [one.get("value") for one in listed if isinstance(one, dict)]
+    texts = (thread.get("body"), *values)
+    return [one for one in texts if isinstance(one, str) and one.strip()]
+
+
 def _values(payload: str) -> Iterator[tuple[str, str, tuple[int, int]]]:
     """Yield each text in *payload* that is a value: its member, itself, and where it is."""
     member, value_at = "", -1
@@ -107,8 +125,13 @@ def _values(payload: str) -> Iterator[tuple[str, str, tuple[int, int]]]:
 
 
 def without(name: str, text: str, phrases: Phrases, titles: Titles | None) -> str:
-    """*text*, the value of the member *name*, without *phrases*, or without all of a title."""
-    if titles is not None and name == "title" and titles.repeat(text):
+    """*text*, the value of the member *name*, without *phrases*.
+
+    Of what shows a thread, nothing is left if it repeats what *titles* do.
+    """
+    if titles is not None and (
+        titles.repeat(text) if name == "title" else name in SHOWN and titles.know(text)
+    ):
         return ERASED
     return phrases.erased_from(text)
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from archiver.ingest.rewording import ERASED, Titles, members
+from archiver.ingest.rewording import ERASED, Titles, members, shown_in_thread
 from archiver.store.erasing import Form
 from archiver.store.erasure import digest_of_text, mark_of
 
@@ -43,6 +43,7 @@ def traces_of(
         else:
             its = Titles(words[one.id])
             titles = filter(its.repeat, members(one.payload, "title"))
-            known = {digest_of_text(told): ERASED for told in (*words[one.id], *titles)}
+            shown = shown_in_thread(one.payload) if threads[one.id] else ()
+            known = {digest_of_text(told): ERASED for told in (*words[one.id], *titles, *shown)}
             traces[one.id] = Trace(known, tuple(threads[one.id]))
     return traces

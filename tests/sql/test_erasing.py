@@ -389,6 +389,41 @@ def test_a_file_that_was_not_fetched_is_not_asked_for_where_it_never_was(
     assert asyncio.run(differences(database_url)) == 0
 
 
+def test_what_an_integration_showed_with_a_thread_is_erased_from_its_other_events(
+    database_url: str,
+) -> None:
+    shown_in = {
+        "id": "T1",
+        "title": "A ticket",
+        "body": "<p>Zugzwang</p>",
+        "fields": [{"label": "Said", "value": "my salary"}, {"label": "Of", "value": None}],
+        "status": {"value": "open", "color": "green"},
+    }
+
+    def activity(id_: int, title: str) -> Mapping[str, object]:
+        frame = said(id_, AT, "ben", None, event="activity")
+        return frame | {"title": title, "body": title, "thread_id": "T1", "thread": shown_in}
+
+    async def run() -> None:
+        async with connect(database_url) as engine:
+            async with transaction(engine) as tx:
+                main = (await directory.see_flows(tx, [flow(MAIN)], now=NOW))[MAIN]
+            told = [came(activity(5, "opened"), main), came(activity(6, "next"), main)]
+            await apply(engine, Batch(now=NOW, arrivals=told))
+            asked = Wanted(flow_key=main, ids=frozenset({5}))
+            await erase(engine, asked, now=NOW)
+            again = [shown(activity(6, "next"), main), came(activity(7, "last"), main)]
+            await apply(engine, Batch(now=NOW, arrivals=again))
+            assert (await erase(engine, asked, now=NOW)).titled == 1
+
+    asyncio.run(run())
+    with psycopg.connect(database_url, autocommit=True) as db:
+        assert places(db) == set()
+    kept = "SELECT title, status FROM archive.threads"
+    assert query(database_url, kept) == [("A ticket", "open")]
+    assert asyncio.run(differences(database_url)) == 0
+
+
 def test_what_was_altered_is_not_made_to_look_erased(
     filled: psycopg.Connection, database_url: str
 ) -> None:
