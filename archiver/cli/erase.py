@@ -14,6 +14,7 @@ from msgspec.structs import asdict
 from archiver.cli.choice import find_flow
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_for_changes, require_archive, serve_database
+from archiver.cli.stopping import report_when_stopped
 from archiver.cli.tables import counted, first_of, moment
 from archiver.cli.terminal import make_safe, show_json
 from archiver.errors import ArchiverError
@@ -34,6 +35,12 @@ NOT_REACHED = (
     "files, and its write-ahead log; and Flowdock, if it still has it"
 )
 
+MAY_BE_IN = (
+    "in what places an event, in a name, in the reason of an earlier erasure, or written meanwhile"
+)
+UNSURE = "all of it was erased, or nothing; run the same command again"
+UNFINISHED = "it was erased; run the same command again to remove what was computed from it"
+
 
 class Asked(Struct, frozen=True, kw_only=True):
     """What the command line asks for."""
@@ -44,6 +51,20 @@ class Asked(Struct, frozen=True, kw_only=True):
     reason: str | None
     is_confirmed: bool
     as_json: bool
+
+
+class Plan(Struct, frozen=True):
+    """What is about to be erased from the flow with this path."""
+
+    path: str
+    wanted: Wanted
+    found: Found
+
+
+class Progress(Struct):
+    """How far it has come, for whoever interrupts it."""
+
+    told: str = "nothing was erased"
 
 
 @click.command
@@ -98,8 +119,15 @@ def erase(
     )
     settings = load()
     require_archive(settings)
-    with serve_database(settings) as place:
-        left = asyncio.run(_erase(place, asked))
+    progress = Progress()
+    with (
+        report_when_stopped(lambda: [f"stopped: {progress.told}"]),
+        serve_database(settings) as place,
+    ):
+        plan = asyncio.run(_survey(place, asked))
+        if not plan.found.is_nothing:
+            _confirm(plan.path, plan.found, asked)  # not within a loop, which would keep Ctrl-C
+        left = asyncio.run(_erase(place, plan, asked, progress))
     return 1 if left else 0
 
 
@@ -128,7 +156,7 @@ def _lines() -> Iterator[str]:
             yield word
 
 
-async def _erase(place: Place, asked: Asked) -> Sequence[Left]:
+async def _survey(place: Place, asked: Asked) -> Plan:
     async with open_for_changes(place) as engine:
         async with engine.connect() as tx:
             if not await may_erase(tx):
@@ -138,11 +166,18 @@ async def _erase(place: Place, asked: Asked) -> Sequence[Left]:
                 )
             flow_key, path = await find_flow(tx, asked.flow)
         wanted = Wanted(flow_key=flow_key, ids=asked.ids, phrases=asked.phrases)
-        found = await erasing.survey(engine, wanted)
+        return Plan(path, wanted, await erasing.survey(engine, wanted))
+
+
+async def _erase(place: Place, plan: Plan, asked: Asked, progress: Progress) -> Sequence[Left]:
+    found = plan.found
+    async with open_for_changes(place) as engine:
         if not found.is_nothing:
-            _confirm(path, found, asked)
-            found = await erasing.erase(engine, wanted, now=datetime.now(UTC), reason=asked.reason)
-        return await _finish(engine, path, found, asked)
+            progress.told = UNSURE
+            now = datetime.now(UTC)
+            found = await erasing.erase(engine, plan.wanted, now=now, reason=asked.reason)
+        progress.told = UNFINISHED
+        return await _finish(engine, plan.path, found, asked)
 
 
 def _confirm(path: str, found: Found, asked: Asked) -> None:
@@ -221,5 +256,5 @@ def _told(left: Left, path: str) -> str:
     others = [one for one in left.flows if one != path]
     reasons = [f"in other flows: {', '.join(others)}"] if others else []
     if path in left.flows or not others:
-        reasons.append("in what places an event, in a name, or written meanwhile")
+        reasons.append(MAY_BE_IN)
     return f"{told}: {'; '.join(reasons)}"

@@ -13,7 +13,7 @@ def report_when_stopped(told: Callable[[], Iterable[str]]) -> Iterator[None]:
     """Print the lines that *told* gives, on standard error, if Ctrl-C or SIGTERM ends the block."""
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, click.Abort):
         for line in told():
             click.echo(make_safe(line), err=True)
         raise

@@ -4,7 +4,9 @@ import asyncio
 import json
 import os
 import pty
+import signal
 from pathlib import Path
+from select import select
 
 import psycopg
 import pytest
@@ -21,7 +23,7 @@ from archiver.store.granting import grant
 from tests.cli.conftest import Run
 from tests.cli.forks import Starter
 from tests.conftest import created, named
-from tests.ingest.arriving import NOW, edit, frame, query, streamed
+from tests.ingest.arriving import NOW, edit, frame, query, streamed, waits_for_lock
 from tests.sql.world import flow
 
 SECRET = "the salary of Anna"
@@ -150,6 +152,74 @@ def test_the_answer_decides_on_a_terminal(
             assert started.wait() == status
         os.close(ours)
         assert len(contents(archive)) == messages
+
+
+def test_an_interruption_at_the_question_is_answered_at_once(
+    starter: Starter, environ: dict[str, str], archive: str
+) -> None:
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        ours, its = pty.openpty()
+        settings = {**environ, "ARCHIVER_DATABASE_URL": archive, "TERM": "xterm"}
+        with starter.start(["erase", "acme/main", "5"], settings, its, its, its) as started:
+            os.close(its)
+            shown = b""
+            while b"Erase this?" not in shown:
+                shown += os.read(ours, 1000)
+            while b"stopped: nothing was erased" not in shown:
+                # Python may miss a signal between the question and waiting for the answer.
+                started.send_signal(number)
+                while b"erased" not in shown.split(b"?")[1] and select([ours], [], [], 5)[0]:
+                    shown += os.read(ours, 1000)
+            assert started.wait() == status
+        os.close(ours)
+    assert len(contents(archive)) == 4
+
+
+@pytest.mark.parametrize(
+    ("held", "told", "messages"),
+    [
+        (
+            "SELECT FROM store.ledger FOR UPDATE",  # which the erasure locks
+            "all of it was erased, or nothing; run the same command again",
+            4,
+        ),
+        (
+            "LOCK TABLE store.rejects IN SHARE UPDATE EXCLUSIVE MODE",  # as VACUUM does
+            "it was erased; run the same command again to remove what was computed from it",
+            3,
+        ),
+    ],
+)
+def test_who_interrupts_it_is_told_how_far_it_came(
+    starter: Starter,
+    environ: dict[str, str],
+    archive: str,
+    tmp_path: Path,
+    *,
+    held: str,
+    told: str,
+    messages: int,
+) -> None:
+    settings = {**environ, "ARCHIVER_DATABASE_URL": archive}
+    with psycopg.connect(archive) as holder, (tmp_path / "out").open("w") as out:
+        holder.execute(held.encode())
+        files = (out.fileno(), out.fileno(), out.fileno())
+        with starter.start(["erase", "acme/main", "5", "--yes"], settings, *files) as started:
+            while not waits_for_lock(archive):
+                pass
+            started.send_signal(signal.SIGINT)
+            assert started.wait() == 130
+    assert f"stopped: {told}" in (tmp_path / "out").read_text()
+    assert len(contents(archive)) == messages
+
+
+def test_a_phrase_in_the_reason_of_an_earlier_erasure_is_told(archiver: Run, archive: str) -> None:
+    home = {"ARCHIVER_DATABASE_URL": archive}
+    assert archiver("erase", "acme/main", "9", "--reason", SECRET, "--yes", **home).returncode == 0
+    told = archiver("erase", "acme/main", "5", "--phrase", SECRET, "--yes", **home)
+    assert told.returncode == 1
+    assert "left: journal.payload, 1 row: " in told.stdout
+    assert "in the reason of an earlier erasure" in told.stdout
 
 
 def test_ids_are_read_from_standard_input(
