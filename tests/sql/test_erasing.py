@@ -10,6 +10,7 @@ from io import BytesIO
 import psycopg
 import pytest
 from msgspec.structs import replace
+from sqlalchemy import text
 
 from archiver.domain.coverage import Ranges
 from archiver.domain.model import EventId, FlowId
@@ -22,7 +23,7 @@ from archiver.ingest.erasing import Wanted, erase, survey
 from archiver.ingest.indexing import adopt_lexicon, catch_up
 from archiver.ingest.rebuild import check
 from archiver.store import coverage, directory, files
-from archiver.store.cleaning import Left
+from archiver.store.cleaning import Left, what_is_left
 from archiver.store.connection import Engine
 from archiver.store.coverage import Standing
 from archiver.store.engine import connect, transaction
@@ -422,6 +423,17 @@ def test_what_an_integration_showed_with_a_thread_is_erased_from_its_other_event
     kept = "SELECT title, status FROM archive.threads"
     assert query(database_url, kept) == [("A ticket", "open")]
     assert asyncio.run(differences(database_url)) == 0
+
+
+async def test_looking_for_a_long_phrase_takes_no_longer_for_each_row(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as db:
+        db.execute("""
+            INSERT INTO store.rejects (raw, reason, received_at, origin, digest)
+            SELECT 'x', 'x', now(), 'x', gen_random_uuid() FROM generate_series(1, 10000)
+        """)
+    async with connect(database_url) as engine, transaction(engine) as tx:
+        await tx.execute(text("SET LOCAL statement_timeout = '3s'"))  # it is done in 0.1 s
+        assert await what_is_left(tx, ["Ж" * 20_000]) == []
 
 
 def test_what_was_altered_is_not_made_to_look_erased(
