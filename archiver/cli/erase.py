@@ -22,9 +22,11 @@ from archiver.ingest import erasing
 from archiver.ingest.cleaning import clean
 from archiver.ingest.erasing import Found, Wanted
 from archiver.ingest.rewording import ERASED
+from archiver.store import missing
 from archiver.store.cleaning import Left
 from archiver.store.connection import Engine
 from archiver.store.coverage import NEWEST_PROVABLE
+from archiver.store.engine import transaction
 from archiver.store.erasing import may_erase
 
 TOLD = 50
@@ -38,6 +40,7 @@ NOT_REACHED = (
 MAY_BE_IN = (
     "in what places an event, in a name, in the reason of an earlier erasure, or written meanwhile"
 )
+NOT_SEARCHED = "a phrase in there comes in when it is filled: run the same command again after that"
 UNSURE = "all of it was erased, or nothing; run the same command again"
 UNFINISHED = "it was erased; run the same command again to remove what was computed from it"
 
@@ -219,11 +222,12 @@ def _plan(found: Found) -> Iterator[str]:
 
 async def _finish(engine: Engine, path: str, found: Found, asked: Asked) -> Sequence[Left]:
     """Remove what was computed from it, and tell what was done, and where a phrase is left."""
+    # Before it looks for phrases: it finds what is filled meanwhile.
+    gaps = await _count_gaps(engine, path) if asked.phrases else 0
     left = await clean(engine, asked.phrases)
     if asked.as_json:
-        show_json(
-            json.dumps({"flow": path, **_plain(found), "left": [asdict(one) for one in left]})
-        )
+        places = [asdict(one) for one in left]
+        show_json(json.dumps({"flow": path, **_plain(found), "left": places, "gaps": gaps}))
         return left
     if found.is_nothing:
         click.echo("all of this was erased before")
@@ -234,7 +238,15 @@ async def _finish(engine: Engine, path: str, found: Found, asked: Asked) -> Sequ
     if asked.phrases and not left:
         click.echo("no phrase is left in the database")
     click.echo(NOT_REACHED)
+    if gaps:
+        click.echo(make_safe(f"not archived yet: {counted(gaps, 'gap')} of {path}; {NOT_SEARCHED}"))
     return left
+
+
+async def _count_gaps(engine: Engine, path: str) -> int:
+    """How many ranges of the flow, which may have a phrase too, are not archived yet."""
+    async with transaction(engine) as tx:
+        return len(await missing.gaps(tx, [path]))
 
 
 def _plain(found: Found) -> dict[str, object]:

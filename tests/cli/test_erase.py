@@ -41,6 +41,12 @@ async def say(url: str, flow: str, id_: int, content: str) -> None:
         await apply(engine, Batch(now=NOW, arrivals=arrivals))
 
 
+async def prove(url: str, flow: str, first: int, last: int) -> None:
+    async with connect(url) as engine:
+        claims = {await flow_named(engine, flow): Standing(listed=Ranges(((first, last),)))}
+        await apply(engine, Batch(now=NOW, arrivals=[], gains=claims))
+
+
 @pytest.fixture
 def archive(database_url: str) -> str:
     """A flow with a message, an edit of it, a reply, and a quote of it."""
@@ -241,6 +247,24 @@ def test_what_is_left_in_another_flow_is_told(archiver: Run, archive: str) -> No
     )
     assert told.returncode == 1
     assert "left: journal.payload, 1 row: in other flows: acme/dev\n" in told.stdout
+
+
+def test_a_phrase_that_a_gap_may_bring_in_is_told(archiver: Run, archive: str) -> None:
+    asked = ("erase", "acme/main", "5", "--yes")
+    phrased = (*asked, "--phrase", SECRET)
+    told = archiver(*phrased, ARCHIVER_DATABASE_URL=archive)
+    assert told.returncode == 0
+    assert told.stdout.endswith(
+        "\nnot archived yet: 1 gap of acme/main; a phrase in there comes in when it is filled: "
+        "run the same command again after that\n"
+    )
+    assert (
+        json.loads(archiver(*phrased, "--json", ARCHIVER_DATABASE_URL=archive).stdout)["gaps"] == 1
+    )
+    assert "not archived yet" not in archiver(*asked, ARCHIVER_DATABASE_URL=archive).stdout
+
+    asyncio.run(prove(archive, "acme/main", 1, 4))
+    assert "not archived yet" not in archiver(*phrased, ARCHIVER_DATABASE_URL=archive).stdout
 
 
 def test_what_is_left_is_told_by_a_database_that_knows_no_letters(
