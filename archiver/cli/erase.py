@@ -26,7 +26,7 @@ from archiver.store import missing
 from archiver.store.cleaning import Left
 from archiver.store.connection import Engine
 from archiver.store.coverage import NEWEST_PROVABLE
-from archiver.store.engine import transaction
+from archiver.store.engine import DatabaseError, transaction
 from archiver.store.erasing import may_erase
 
 TOLD = 50
@@ -65,9 +65,14 @@ class Plan(Struct, frozen=True):
 
 
 class Progress(Struct):
-    """How far it has come, for whoever interrupts it."""
+    """How far it has come, for whoever interrupts it, or if the database does."""
 
     told: str = "nothing was erased"
+
+    @property
+    def line(self) -> str:
+        """The line that tells it."""
+        return f"stopped: {self.told}"
 
 
 @click.command
@@ -124,7 +129,7 @@ def erase(
     require_archive(settings)
     progress = Progress()
     with (
-        report_when_stopped(lambda: [f"stopped: {progress.told}"]),
+        report_when_stopped(lambda: [progress.line]),
         serve_database(settings) as place,
     ):
         plan = asyncio.run(_survey(place, asked))
@@ -175,12 +180,16 @@ async def _survey(place: Place, asked: Asked) -> Plan:
 async def _erase(place: Place, plan: Plan, asked: Asked, progress: Progress) -> Sequence[Left]:
     found = plan.found
     async with open_for_changes(place) as engine:
-        if not found.is_nothing:
-            progress.told = UNSURE
-            now = datetime.now(UTC)
-            found = await erasing.erase(engine, plan.wanted, now=now, reason=asked.reason)
-        progress.told = UNFINISHED
-        return await _finish(engine, plan.path, found, asked)
+        try:
+            if not found.is_nothing:
+                progress.told = UNSURE
+                now = datetime.now(UTC)
+                found = await erasing.erase(engine, plan.wanted, now=now, reason=asked.reason)
+            progress.told = UNFINISHED
+            return await _finish(engine, plan.path, found, asked)
+        except DatabaseError:
+            click.echo(progress.line, err=True)
+            raise
 
 
 def _confirm(path: str, found: Found, asked: Asked) -> None:

@@ -181,6 +181,13 @@ def test_an_interruption_at_the_question_is_answered_at_once(
     assert len(contents(archive)) == 4
 
 
+END_WAITING = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE wait_event_type = 'Lock' AND datname = current_database()
+"""
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
 @pytest.mark.parametrize(
     ("held", "told", "messages"),
     [
@@ -205,6 +212,7 @@ def test_who_interrupts_it_is_told_how_far_it_came(
     held: str,
     told: str,
     messages: int,
+    is_cut: bool,
 ) -> None:
     settings = {**environ, "ARCHIVER_DATABASE_URL": archive}
     with psycopg.connect(archive) as holder, (tmp_path / "out").open("w") as out:
@@ -213,8 +221,11 @@ def test_who_interrupts_it_is_told_how_far_it_came(
         with starter.start(["erase", "acme/main", "5", "--yes"], settings, *files) as started:
             while not waits_for_lock(archive):
                 pass
-            started.send_signal(signal.SIGINT)
-            assert started.wait() == 130
+            if is_cut:
+                query(archive, END_WAITING)
+            else:
+                started.send_signal(signal.SIGINT)
+            assert started.wait() == (2 if is_cut else 130)
     assert f"stopped: {told}" in (tmp_path / "out").read_text()
     assert len(contents(archive)) == messages
 
