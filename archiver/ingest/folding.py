@@ -67,7 +67,7 @@ async def change_messages(tx: Transaction, new: Novelty, *, commits: bool = Fals
         if key not in histories and are_found_alike(held[key].message, one.message)
     }
     histories |= {key: history for key, history in made.items() if history.revisions}
-    # Also what a message named only once, as before another listing in the same batch.
+    # Not what the messages name in the end: one form may name a file that the next does not.
     named = [
         (key[0], fact.message.attachments)
         for key, its in facts.items()

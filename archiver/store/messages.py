@@ -3,7 +3,7 @@
 All of it is derived from the journal by `archiver.domain.fold`; here it is only read and written.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from itertools import groupby
@@ -123,7 +123,7 @@ async def store(
     changed: Mapping[Key, Held] = NOTHING,
     histories: Mapping[Key, History] = NO_HISTORIES,
     threads: Iterable[Shown] = (),
-    files: Iterable[tuple[int, Sequence[Attachment]]] = (),
+    files: Collection[tuple[int, Sequence[Attachment]]] = (),
     found_alike: AbstractSet[Key] = frozenset(),
     beside: Rows | None = None,
     commits: bool = False,
@@ -133,8 +133,8 @@ async def store(
     A history that starts at 0 replaces the stored revisions of its message. Of each thread, the
     newest state by `thread_rank` is kept. The rows *beside* are inserted along with the others. The
     search is told of all these messages except *found_alike*, which it would find as before. From
-    now on, the files that the messages name are wanted, and other *files*, each with the key of its
-    flow. If *commits*, the transaction may be committed when this returns, so nothing may follow.
+    now on, *files* are wanted, each with the key of its flow. If *commits*, the transaction may be
+    committed when this returns, so nothing may follow.
     """
     before = []
     if changed:
@@ -144,14 +144,7 @@ async def store(
         before.append(Statement(_FORGET, list(keys_of(afresh).values())))
     if shown := [_thread_record(one) for one in threads]:
         before.append(Statement(_SHOW, [records(shown)]))
-    named = [*files]
-    named += [
-        (key[0], one.message.attachments)
-        for states in (added, changed)
-        for key, one in states.items()
-        if one.message.attachments
-    ]
-    if named and (noted_files := noting(named)):
+    if files and (noted_files := noting(files)):
         before.append(noted_files)
     written = [
         key for key in dict.fromkeys([*added, *changed, *histories]) if key not in found_alike
