@@ -287,7 +287,7 @@ _COVERAGE = text("""
             SELECT jsonb_agg(jsonb_build_object('from', lower(gap), 'to', upper(gap) - 1)
                              ORDER BY gap)
             FROM unnest(CASE WHEN l.due > 0
-                             THEN int8multirange(int8range(1, l.due, '[]')) - l.streamed - l.listed
+                             THEN int8multirange(int8range(1, l.due, '[]')) - l.listed - l.streamed
                         END) AS gap), '[]'),
         'doubted', coalesce((
             SELECT jsonb_agg(jsonb_build_object('from', lower(range), 'to', upper(range) - 1)

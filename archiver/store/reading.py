@@ -221,7 +221,7 @@ _STANDINGS = text(f"""
     ) AS newest ON true
     CROSS JOIN LATERAL (
         SELECT count(*) AS gaps, coalesce(sum(upper(gap) - lower(gap)), 0) AS missing_ids
-        FROM unnest(int8multirange(int8range(1, due + 1)) - streamed - listed) AS gap
+        FROM unnest(int8multirange(int8range(1, due + 1)) - listed - streamed) AS gap
     ) AS missing
     LEFT JOIN LATERAL (
         SELECT error AS last_error FROM store.pages AS p

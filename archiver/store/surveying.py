@@ -74,7 +74,7 @@ _BEYOND = text("""
 
 PROOF = """
     CROSS JOIN LATERAL (
-        SELECT coalesce(upper(streamed + listed) - 1, 0) AS proven_to
+        SELECT coalesce(greatest(upper(streamed), upper(listed)) - 1, 0) AS proven_to
     ) AS proof
     LEFT JOIN LATERAL (
         SELECT received_at AS known_at FROM store.journal AS j
@@ -111,7 +111,7 @@ _FLOWS = text(f"""
                min(coalesce((SELECT j.received_at FROM store.journal AS j
                              WHERE j.flow_key = f.flow_key AND j.id >= upper(gap)
                              ORDER BY j.id, j.form LIMIT 1), due_at)) AS found_at
-        FROM unnest(int8multirange(int8range(1, due + 1)) - streamed - listed) AS gap
+        FROM unnest(int8multirange(int8range(1, due + 1)) - listed - streamed) AS gap
     ) AS missing
     CROSS JOIN LATERAL (
         SELECT coalesce(sum(upper(range) - lower(range)), 0)::bigint AS doubted_ids

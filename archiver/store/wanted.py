@@ -37,7 +37,8 @@ async def wanting(tx: Transaction) -> dict[int, Wanting]:
 
 _STANDING = select(
     ledger.c.flow_key,
-    (ALL_DUE - ledger.c.streamed - ledger.c.listed).label("missing"),
+    # Listings first: they leave little, while each connection adds a range to what streams prove.
+    (ALL_DUE - ledger.c.listed - ledger.c.streamed).label("missing"),
     (ledger.c.doubted * ALL_DUE).label("doubted"),
     ledger.c.due,
     ledger.c.epoch,
