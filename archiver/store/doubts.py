@@ -11,9 +11,13 @@ from sqlalchemy import bindparam, case, func, not_, null, select, update
 
 from archiver.store.bulk import Key, keys_of
 from archiver.store.connection import Transaction
-from archiver.store.coverage import ALL_DUE, MANY_RANGES_BYTES
+from archiver.store.coverage import ALL_DUE
 from archiver.store.pipelining import Statement, send
 from archiver.store.schema import ledger
+
+MANY_DOUBTS_BYTES = 4000
+"""The stored size from which doubts are joined to one: some hundreds of ranges. What lies between
+is listed then, too."""
 
 
 async def open_streams(tx: Transaction, flow_keys: Iterable[int]) -> None:
@@ -72,7 +76,7 @@ async def doubt_messages(tx: Transaction, keys: Iterable[Key]) -> None:
 
 _DOUBT = f"""
     UPDATE store.ledger AS held SET
-        doubted = CASE WHEN pg_column_size(held.doubted) > {MANY_RANGES_BYTES}
+        doubted = CASE WHEN pg_column_size(held.doubted) > {MANY_DOUBTS_BYTES}
             THEN int8multirange(range_merge(held.doubted + changed.ids))
             ELSE held.doubted + changed.ids END
     FROM (

@@ -89,7 +89,7 @@ def scattered(count: int, *, seed: int) -> Ranges:
     return Ranges.of(spans)
 
 
-@pytest.mark.parametrize(("count", "is_kept"), [(20, True), (3000, False)])
+@pytest.mark.parametrize(("count", "is_kept"), [(20, True), (60, False), (3000, False)])
 async def test_of_very_many_ranges_of_streams_those_are_dropped_that_listings_prove(
     database_url, count, is_kept
 ):
