@@ -25,8 +25,12 @@ async def prune(
     engine: Engine, *, signals_kept: timedelta, now: Callable[[], datetime]
 ) -> NoReturn:
     """Keep dropping old signals, and ledger rows of pages that are no longer needed."""
+    looked_through = 0
     while True:
         at = min(now(), await when_possible(engine, asides.clock))
         await when_possible(engine, partial(asides.drop_signals, before=at - signals_kept))
-        await when_possible(engine, partial(coverage.drop_audits, before=at - PAGES_KEPT))
+        drop = partial(
+            coverage.drop_audits, before=at - PAGES_KEPT, until=at, looked_through=looked_through
+        )
+        looked_through = await when_possible(engine, drop)
         await asyncio.sleep(PRUNE_SECONDS)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import asdict
-from sqlalchemy import Text, case, cast, delete, func, select, text
+from sqlalchemy import Text, case, cast, func, select, text
 
 from archiver.domain.coverage import Ranges
 from archiver.domain.model import LARGEST_ID
@@ -21,7 +21,7 @@ from archiver.store.bulk import Key, instant, key_table, keys_of, numbers, recor
 from archiver.store.connection import Transaction
 from archiver.store.fetching import fetch, query
 from archiver.store.pipelining import Statement, send
-from archiver.store.schema import ledger, pages
+from archiver.store.schema import ledger
 
 NOTHING: Mapping[int, Ranges] = MappingProxyType({})
 
@@ -126,17 +126,22 @@ async def claimed_by_stream(tx: Transaction, keys: Iterable[Key]) -> set[int]:
     return {flow_key for (flow_key,) in await fetch(tx, _CLAIMED, keys_of(keys))}
 
 
-async def drop_audits(tx: Transaction, *, before: datetime) -> None:
+async def drop_audits(
+    tx: Transaction, *, before: datetime, until: datetime, looked_through: int = 0
+) -> int:
     """Drop rows of pages from *before* that nobody needs any more.
 
     These are the pages of audits and verifications that succeeded and, of failed requests for the
-    same range, all but the last.
+    same range, all but the last. Of those that succeeded, rows are passed over whose keys are at
+    most *looked_through*; returns that for the next call. Without it, all pages that filled a gap,
+    which are kept for good, would be read each time. Rows dated after *until*, the present, do not
+    hold that up: they are looked through again after a restart only.
     """
-    again = pages.c.purpose.in_(["audit", "verify"])
-    await tx.execute(
-        delete(pages).where(again, pages.c.error.is_(None), pages.c.requested_at < before)
-    )
+    bounds = {"before": before, "until": until, "above": looked_through}
+    young = (await tx.execute(_FIRST_YOUNG, bounds)).scalar_one()
+    await tx.execute(_DROP_AUDITS, bounds | {"young": young})
     await tx.execute(_DROP_FAILURES, {"before": before})
+    return int(young) - 1
 
 
 async def heads(tx: Transaction, flow_keys: Iterable[int]) -> dict[int, int]:
@@ -200,6 +205,22 @@ _CLAIMED = query(
     .join_from(_ASKED, ledger, ledger.c.flow_key == _ASKED.c.flow_key)
     .where(ledger.c.streamed.contains(_ASKED.c.id))
 )
+
+# Keys grow with time, but for what was under way; such a row is dropped when those before it are.
+_FIRST_YOUNG = text("""
+    SELECT coalesce(
+        (SELECT page_key FROM store.pages
+         WHERE page_key > :above AND purpose IN ('audit', 'verify') AND error IS NULL
+           AND requested_at >= :before AND requested_at <= :until
+         ORDER BY page_key LIMIT 1),
+        greatest((SELECT max(page_key) FROM store.pages), CAST(:above AS bigint)) + 1)
+""")
+
+_DROP_AUDITS = text("""
+    DELETE FROM store.pages
+    WHERE page_key > :above AND page_key < :young
+      AND purpose IN ('audit', 'verify') AND error IS NULL AND requested_at < :before
+""")
 
 _DROP_FAILURES = text("""
     DELETE FROM store.pages AS page USING (

@@ -312,7 +312,7 @@ async def test_a_writer_archives_prunes_rebuilds_and_places_rejects(shared_url, 
             await apply(engine, chapter(number, flow_key))
         async with transaction(engine) as tx:
             await asides.drop_signals(tx, before=NOW + timedelta(days=1))
-            await coverage.drop_audits(tx, before=NOW)
+            await coverage.drop_audits(tx, before=NOW, until=NOW)
             await rejecting.remove(tx, await rejecting.ids(tx))
         with psycopg.connect(shared_url, autocommit=True) as owner:
             forge = "UPDATE store.{} WHERE flow_key = %s"

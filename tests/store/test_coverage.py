@@ -10,11 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from sqlalchemy import text
 
 from archiver.domain.coverage import Ranges
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.store import coverage, wanted
+from archiver.store.connection import Transaction
 from archiver.store.coverage import NEWEST_PROVABLE, PageRow, Purpose, Standing
 from archiver.store.engine import connect, transaction
 from tests.ingest.arriving import NOW, frame, new_flow, query, running, streamed
@@ -176,7 +178,9 @@ async def test_of_what_was_asked_again_and_again_long_ago_little_is_kept(databas
         async with transaction(engine) as tx:
             gain = {flow_key: Standing(due=9)}
             await coverage.advance(tx, gain, pages=rows, now=NOW)
-            await coverage.drop_audits(tx, before=NOW + timedelta(days=9))
+            await coverage.drop_audits(
+                tx, before=NOW + timedelta(days=9), until=NOW + timedelta(days=99)
+            )
         kept = "SELECT purpose, error, lower(asked) FROM store.pages ORDER BY page_key"
     assert query(database_url, kept) == [
         ("audit", "500", 4),
@@ -189,6 +193,61 @@ async def test_of_what_was_asked_again_and_again_long_ago_little_is_kept(databas
     ]
     told = query(database_url, "SELECT last_error FROM archive.gaps")
     assert told == [("504",)]
+
+
+async def test_pages_that_are_kept_for_good_are_read_only_once_for_others_to_be_dropped(
+    database_url,
+):
+    """Each reconnection adds one to each flow; in ten years, that may make a hundred million."""
+
+    def audits(flow_key: int, *days: int) -> list[PageRow]:
+        row = page(flow_key, "audit", (1, 9))
+        return [replace(row, requested_at=NOW + timedelta(days=n)) for n in days]
+
+    async def drop(tx: Transaction, *, day: int, looked_through: int) -> tuple[int, int]:
+        before = (await tx.execute(text(_READ))).scalar_one()
+        passed = await coverage.drop_audits(
+            tx,
+            before=NOW + timedelta(days=day),
+            until=NOW + timedelta(days=day + 90),
+            looked_through=looked_through,
+        )
+        return passed, (await tx.execute(text(_READ))).scalar_one() - before
+
+    kept = "SELECT requested_at FROM store.pages WHERE purpose = 'audit' ORDER BY page_key"
+    async with connect(database_url) as engine:
+        flow_key = await new_flow(engine)
+        async with transaction(engine) as tx:
+            await tx.execute(text(_FILL_PAGES), {"flow_key": flow_key, "now": NOW})
+            # The last was under way when the one before it was requested; one has a wrong date.
+            rows = audits(flow_key, 1, 2, 9999, 5, 4)
+            await coverage.advance(tx, {flow_key: Standing(due=9)}, pages=rows, now=NOW)
+        async with transaction(engine) as tx:
+            await tx.execute(text("ANALYZE store.pages"))
+        async with transaction(engine) as tx:
+            passed, first = await drop(tx, day=3, looked_through=0)
+        assert [at for (at,) in query(database_url, kept)] == [
+            row.requested_at for row in audits(flow_key, 9999, 5, 4)
+        ]
+        async with transaction(engine) as tx:
+            passed, second = await drop(tx, day=6, looked_through=passed)
+        assert first > 20_000
+        assert second < 100
+        assert [at for (at,) in query(database_url, kept)] == [NOW + timedelta(days=9999)]
+        async with transaction(engine) as tx:
+            assert (await drop(tx, day=7, looked_through=passed))[0] == passed
+
+
+_FILL_PAGES = """
+    INSERT INTO store.pages (flow_key, run, purpose, asked, proven, messages, as_of, requested_at)
+    SELECT :flow_key, gen_random_uuid(), 'backfill', int8range(n, n + 1), int8range(n, n + 1), 1, n,
+           :now
+    FROM generate_series(1, 20000) AS n
+"""
+_READ = """
+    SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables
+    WHERE schemaname = 'store' AND relname = 'pages'
+"""
 
 
 async def test_two_that_lock_the_same_flows_in_opposite_orders_do_not_wait_for_each_other(
