@@ -1,7 +1,6 @@
 """The ledger in Postgres: unions commute, views of gaps agree, and locks do not deadlock."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 from datetime import timedelta
 from random import Random
@@ -112,30 +111,6 @@ async def test_of_very_many_ranges_of_streams_those_are_dropped_that_listings_pr
     assert standing.listed == covered
     left = streamed if is_kept else streamed - covered
     assert standing.streamed == left | gain.streamed
-
-
-async def test_ranges_of_streams_where_all_is_listed_cost_nothing_when_gaps_are_looked_for(
-    database_url,
-):
-    """All flows are looked through every second, and each connection adds a range."""
-    async with connect(database_url) as engine:
-
-        async def seconds(streamed: Ranges) -> float:
-            all_ = Ranges(((1, streamed.last),))
-            async with transaction(engine) as tx:
-                gain = Standing(streamed=streamed, listed=all_, due=streamed.last)
-                await coverage.advance(tx, dict.fromkeys(flow_keys, gain), now=NOW)
-            taken = []
-            for _ in range(5):
-                async with transaction(engine) as tx:
-                    began = time.perf_counter()
-                    assert await wanted.wanting(tx) == {}
-                    taken.append(time.perf_counter() - began)
-            return min(taken)
-
-        flow_keys = [await new_flow(engine) for _ in range(300)]
-        few = await seconds(scattered(1, seed=1))
-        assert await seconds(scattered(40, seed=1)) < 4 * few
 
 
 def test_the_view_of_gaps_and_the_view_of_coverage_agree_with_the_ledger(database_url):
