@@ -23,7 +23,7 @@ until the row is long enough; so are all messages of a flow that never held more
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import groupby
@@ -31,13 +31,12 @@ from itertools import groupby
 from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
-from archiver.domain.events import Event, Happening, Rejected, Vanished
+from archiver.domain.events import Event, Happening, Rejected
 from archiver.domain.model import EventId
-from archiver.flowdock.client import Client
 from archiver.flowdock.decode import decode_listed
 from archiver.ingest.apply import when_possible
 from archiver.ingest.batch import Arrival, vanished
-from archiver.ingest.belonging import Belonging
+from archiver.ingest.belonging import Inquiry
 from archiver.ingest.pages import Listing, Reading, at_home
 from archiver.store import places
 from archiver.store.connection import Engine
@@ -68,18 +67,16 @@ class Absence:
 
     def __init__(
         self,
-        client: Client,
         engine: Engine,
-        belonging: Belonging,
         *,
         now: Callable[[], datetime],
     ) -> None:
-        self._client = client
         self._engine = engine
-        self._belonging = belonging
         self._now = now
 
-    async def look_for(self, listing: Listing, reading: Reading) -> tuple[Reading, list[Arrival]]:
+    async def look_for(
+        self, listing: Listing, reading: Reading, asked: Inquiry
+    ) -> tuple[Reading, list[Arrival]]:
         """Request each message that the archive holds in a page's proven range and the page lacks.
 
         Returns *reading*, and what the service answered; an event that is not of this flow is
@@ -87,7 +84,7 @@ class Absence:
         last of these stays proven, from the end that paging starts at; the rest is requested again.
 
         Raises:
-            FlowRefused: the flow is lost. And all that `Client.page` and `Client.show` raise.
+            All that `Client.show` and `Inquiry.settle` raise.
         """
         if not reading.proven:
             return reading, []
@@ -99,20 +96,17 @@ class Absence:
             part = (held[0].id, last) if newest else (first, held[-1].id)
             reading = replace(reading, proven=reading.proven & Ranges((part,)))
         unmissed = {*reading.ids, *(one.id for one in held if one.id not in reading.proven)}
-        show, beside = partial(self._client.show, path), partial(self._beside, flow_key)
-        absent, kept = await sort_out(held, unmissed, show=show, beside=beside)
-        there = {id_: frame for id_ in {*kept[:1], *kept[-1:]} if (frame := await show(id_))}
+        beside = partial(self._beside, flow_key)
+        absent, kept = await sort_out(held, unmissed, show=asked.show, beside=beside)
+        there = {id_: frame for id_ in {*kept[:1], *kept[-1:]} if (frame := await asked.show(id_))}
         absent |= there
         if kept and not there:
+            await asked.settle()
             log.warning(
                 "messages vanished in bulk: not marked as deleted",
                 extra={"flow": path, "messages": len(kept), "first": kept[0], "last": kept[-1]},
             )
-        found = [_arrival(listing, id_, frame, now=now) for id_, frame in absent.items()]
-        if any(isinstance(one.decoded, Vanished) for one in found):
-            # A flow that is lost, or whose path is another flow's now, answers 404 as well.
-            await self._belonging.require(self._client, flow_key, path)
-        return reading, found
+        return reading, [_arrival(listing, id_, frame, now=now) for id_, frame in absent.items()]
 
     async def _beside(
         self, flow_key: int, place: Place, older: bool, with_inbox: bool
@@ -199,16 +193,4 @@ async def _is_of_bulk(
                 row += 1
                 if row > MASS:
                     return True
-    return False
-
-
-async def shows_any(client: Client, path: str, ids: Iterable[int]) -> bool:
-    """Tell whether the service shows any of these messages when it is requested individually.
-
-    Raises:
-        All that `Client.show` raises.
-    """
-    for id_ in ids:
-        if await client.show(path, id_) is not None:
-            return True
     return False

@@ -4,6 +4,8 @@ Requests name a flow by its path. Since the flows were looked up, that path may 
 flow's: when one was renamed, and its old name was given to a new one.
 """
 
+from collections.abc import Iterable
+
 from archiver.domain.events import Event
 from archiver.domain.model import is_private
 from archiver.domain.proportion import OUT_OF_PROPORTION, is_far_beyond
@@ -49,16 +51,16 @@ class Belonging:
             FlowRefused: it leads to another, or nowhere. And all that `Client.page` raises.
         """
         objection = self.to(flow_key, path)
-        frames = (await client.page(path, newest=True, limit=1)).frames
-        if not frames:
-            await self.require_of_empty(client, flow_key, path)
-        for frame in frames:
+        newest = None
+        for frame in (await client.page(path, newest=True, limit=1)).frames:
             newest = decode_listed(frame)
-            if isinstance(newest, Event) and objection(newest) == ANOTHER_FLOW:
-                raise _refused(path)
+        if not isinstance(newest, Event):
+            await self.require_by_id(client, flow_key, path)
+        elif objection(newest) == ANOTHER_FLOW:
+            raise _refused(path)
 
-    async def require_of_empty(self, client: Client, flow_key: int, path: str) -> None:
-        """The same where nothing is listed, as in a flow just created: the flow tells its id.
+    async def require_by_id(self, client: Client, flow_key: int, path: str) -> None:
+        """The same where no message tells, as in a flow just created: the flow tells its id.
 
         Raises:
             FlowRefused: it leads to another, or nowhere. And all that `Client.flow_at` raises.
@@ -67,6 +69,62 @@ class Belonging:
             there = await client.flow_at(path)
             if there is not None and not self._names.is_same(there, flow_key):
                 raise _refused(path)
+
+
+class Inquiry:
+    """Further requests about a listing, by the path that it was requested by.
+
+    The path may become another flow's between any two of them. What they show may be concluded once
+    `settle` has returned.
+    """
+
+    def __init__(self, client: Client, belonging: Belonging, listing: Listing) -> None:
+        self._client = client
+        self._belonging = belonging
+        self._listing = listing
+        self._is_open = False
+        """The last answer does not tell whether it is this flow's."""
+
+    async def page(
+        self, *, since: int | None = None, until: int | None = None, newest: bool
+    ) -> Page:
+        """The same as `Client.page`, for one message."""
+        path = self._listing.page.path
+        page = await self._client.page(path, since=since, until=until, newest=newest, limit=1)
+        self._note(page.frames)
+        return page
+
+    async def show(self, message_id: int) -> bytes | None:
+        """The same as `Client.show`."""
+        frame = await self._client.show(self._listing.page.path, message_id)
+        self._note(() if frame is None else (frame,))
+        return frame
+
+    async def shows_any(self, ids: Iterable[int]) -> bool:
+        """Tell whether the service shows any of these messages when it is requested individually.
+
+        Raises:
+            All that `Client.show` raises.
+        """
+        for id_ in ids:
+            if await self.show(id_) is not None:
+                return True
+        return False
+
+    async def settle(self) -> None:
+        """Make sure that all answers were this flow's, unless the last one shows it.
+
+        Raises:
+            FlowRefused: the path leads to another, or nowhere. And all that `Client.page` raises.
+        """
+        if self._is_open:
+            page = self._listing.page
+            await self._belonging.require(self._client, self._listing.flow_key, page.path)
+            self._is_open = False
+
+    def _note(self, frames: Iterable[bytes]) -> None:
+        shown = [one for one in map(decode_listed, frames) if isinstance(one, Event)]
+        self._is_open = not shown or any(map(self._listing.objection, shown))
 
 
 def _refused(path: str) -> FlowRefused:

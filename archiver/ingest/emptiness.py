@@ -10,11 +10,10 @@ nor in the whole flow, the archive must hold no message of the flow that is stil
 from functools import partial
 
 from archiver.domain.events import Decoded, Event
-from archiver.flowdock.client import Client
 from archiver.flowdock.decode import decode_listed
-from archiver.ingest.absence import MASS, MOST_SHOWN, shows_any
+from archiver.ingest.absence import MASS, MOST_SHOWN
 from archiver.ingest.apply import when_possible
-from archiver.ingest.belonging import Belonging
+from archiver.ingest.belonging import Inquiry
 from archiver.ingest.pages import Listing, Reading, bounds
 from archiver.store import places
 from archiver.store.connection import Engine
@@ -26,44 +25,35 @@ NOT_EMPTY = "the page is empty where there are messages: Flowdock's index may be
 class Emptiness:
     """Checks empty pages against what else the service lists, and against the archive."""
 
-    def __init__(self, client: Client, engine: Engine, belonging: Belonging) -> None:
-        self._client = client
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._belonging = belonging
 
-    async def hold(self, listing: Listing, reading: Reading) -> Reading:
+    async def hold(self, listing: Listing, reading: Reading, asked: Inquiry) -> Reading:
         """Return *reading*, unproven if its page is empty and should not be.
 
         Raises:
-            FlowRefused: the path leads to the flow no more. And all that `Client.page` and
-                `Client.show` raise.
+            All that `Client.page` and `Client.show` raise.
         """
         page, flow_key = listing.page, listing.flow_key
         if page.frames or not reading.proven:
             return reading
         first, last = bounds(page)
-        below = await self._newest(page.path, page.until)
-        newest = await self._newest(page.path, None) if below is None else below
+        lacks = partial(self._lacks, asked, flow_key)
+        below = await _newest(asked, page.until)
+        newest = await _newest(asked, None) if below is None else below
         if newest is None:
-            await self._belonging.require_of_empty(self._client, flow_key, page.path)
-            lacks = await self._lacks(page.path, flow_key, listed=0, last=NEWEST_PROVABLE)
+            is_wrong = await lacks(listed=0, last=NEWEST_PROVABLE)
         elif not isinstance(newest, Event) or listing.objection(newest):
-            await self._belonging.require(self._client, flow_key, page.path)
             return reading
         elif below is None:
-            lacks = await self._lacks(page.path, flow_key, listed=0, last=last)
+            is_wrong = await lacks(listed=0, last=last)
         elif first <= newest.id:
-            lacks = newest.id <= last
+            is_wrong = newest.id <= last
         else:
-            lacks = await self._lacks(page.path, flow_key, listed=newest.id, last=last)
-        return reading.unproven(NOT_EMPTY) if lacks else reading
+            is_wrong = await lacks(listed=newest.id, last=last)
+        return reading.unproven(NOT_EMPTY) if is_wrong else reading
 
-    async def _newest(self, path: str, until: int | None) -> Decoded | None:
-        """The newest element listed below *until*, readable or not; None if there is none."""
-        page = await self._client.page(path, until=until, newest=True, limit=1)
-        return decode_listed(page.frames[-1]) if page.frames else None
-
-    async def _lacks(self, path: str, flow_key: int, *, listed: int, last: int) -> bool:
+    async def _lacks(self, asked: Inquiry, flow_key: int, *, listed: int, last: int) -> bool:
         """Tell whether the service shows a message that the archive holds after *listed*.
 
         Only messages up to the id *last* are considered.
@@ -71,4 +61,10 @@ class Emptiness:
         beside = partial(places.beside, flow_key=flow_key, id_=last + 1, older=True)
         held = await when_possible(self._engine, partial(beside, with_inbox=True, most=MASS))
         known = [one.id for one in held if one.id > listed and not one.is_deleted]
-        return await shows_any(self._client, path, known[:MOST_SHOWN])
+        return await asked.shows_any(known[:MOST_SHOWN])
+
+
+async def _newest(asked: Inquiry, until: int | None) -> Decoded | None:
+    """The newest element listed below *until*, readable or not; None if there is none."""
+    page = await asked.page(until=until, newest=True)
+    return decode_listed(page.frames[-1]) if page.frames else None

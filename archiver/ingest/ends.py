@@ -101,8 +101,8 @@ class Ends:
 
         Raises:
             EndUnknown, EndElsewhere: nobody can tell how far the flow has come.
-            FlowRefused: nothing is listed at the path, which is another flow's or nobody's. And all
-                that `Client.page` raises.
+            FlowRefused: nothing can be read at the path, which is another flow's or nobody's. And
+                all that `Client.page` raises.
         """
         reading = await self._ask(flow_key, path, limit=1)
         if reading.trouble:
@@ -114,7 +114,7 @@ class Ends:
                 raise EndElsewhere(path)
             await self._look_beyond(flow_key, path)
         elif not reading.ids:
-            await self._belonging.require_of_empty(self._client, flow_key, path)
+            await self._belonging.require_by_id(self._client, flow_key, path)
             self._heads.found_empty(flow_key, at=asyncio.get_running_loop().time())
         return max(reading.ids, default=0)
 
@@ -141,6 +141,8 @@ class Ends:
             return bool(page.frames)
 
         end = await find_end(known, last, is_beyond)
+        # What was listed beyond may be another flow's that took the path, and so may an empty page.
+        await self._belonging.require_by_id(self._client, flow_key, path)
         log.error(
             "the newest messages of a flow cannot be read", extra={"flow": path, "up_to": end}
         )

@@ -9,10 +9,9 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from archiver.flowdock.client import Client
-from archiver.ingest.absence import MASS, MOST_SHOWN, shows_any
+from archiver.ingest.absence import MASS, MOST_SHOWN
 from archiver.ingest.apply import when_possible
-from archiver.ingest.belonging import Belonging
+from archiver.ingest.belonging import Inquiry
 from archiver.ingest.pages import Listing, Reading, bounds, read_page
 from archiver.store import places
 from archiver.store.connection import Engine, Transaction
@@ -23,22 +22,19 @@ BEHIND = "Flowdock does not list newer messages that exist: its index is behind"
 class Lag:
     """Checks pages against the lag of the index; remembers how far that of each flow reaches."""
 
-    def __init__(self, client: Client, engine: Engine, belonging: Belonging) -> None:
-        self._client = client
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._belonging = belonging
         self._come: dict[int, int] = {}
 
-    async def hold(self, listing: Listing, reading: Reading) -> Reading:
+    async def hold(self, listing: Listing, reading: Reading, asked: Inquiry) -> Reading:
         """Return *reading*, unproven if the index is behind the end of its page's range.
 
         Raises:
-            FlowRefused: the path leads to the flow no more. And all that `Client.page` and
-                `Client.show` raise.
+            All that `Client.page` and `Client.show` raise.
         """
         if not reading.proven:
             return reading
-        flow_key, path = listing.flow_key, listing.page.path
+        flow_key = listing.flow_key
         self._note(flow_key, reading)
         end = reading.proven.last
         if end <= self._come.get(flow_key, 0):
@@ -47,14 +43,11 @@ class Lag:
         ids = await when_possible(self._engine, heard_of)
         if not ids:
             return reading
-        beyond = await self._client.page(path, since=end, newest=True, limit=1)
+        beyond = await asked.page(since=end, newest=True)
         if beyond.frames:
             self._note(flow_key, read_page(replace(listing, page=beyond)))
-        elif await shows_any(self._client, path, ids):
+        elif await asked.shows_any(ids):
             return reading.unproven(BEHIND)
-        if self._come[flow_key] <= end:
-            # A path that is another flow's now lists that flow's messages, and shows none of these.
-            await self._belonging.require(self._client, flow_key, path)
         return reading
 
     def _note(self, flow_key: int, reading: Reading) -> None:

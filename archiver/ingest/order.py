@@ -9,7 +9,7 @@ as well; and if it is, the check would be meaningless, so what lies below the pa
 
 from msgspec.structs import replace
 
-from archiver.flowdock.client import Client
+from archiver.ingest.belonging import Inquiry
 from archiver.ingest.pages import Listing, Reading, bounds, read_page
 
 NOT_OLDEST = (
@@ -25,11 +25,10 @@ USUAL_PAGE = 30
 class Order:
     """Checks the order of pages; remembers the flows that are listed in the requested order."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self) -> None:
         self._kept: set[int] = set()
 
-    async def hold(self, listing: Listing, reading: Reading) -> Reading:
+    async def hold(self, listing: Listing, reading: Reading, asked: Inquiry) -> Reading:
         """Return *reading*, unproven if its page does not hold the oldest messages.
 
         Raises:
@@ -43,21 +42,17 @@ class Order:
         if first == bounds(page)[0]:
             return reading
         if first == last:
-            return await self._above_all(listing, reading)
-        oldest = await self._client.page(
-            page.path, since=first - 1, until=last + 1, newest=False, limit=1
-        )
+            return await self._above_all(listing, reading, asked)
+        oldest = await asked.page(since=first - 1, until=last + 1, newest=False)
         if len(oldest.frames) > 1:
-            return await self._above_all(listing, reading)
+            return await self._above_all(listing, reading, asked)
         if not any(id_ < last for id_ in read_page(replace(listing, page=oldest)).ids):
             return reading.unproven(NOT_OLDEST)
         self._kept.add(flow_key)
         return reading
 
-    async def _above_all(self, listing: Listing, reading: Reading) -> Reading:
+    async def _above_all(self, listing: Listing, reading: Reading, asked: Inquiry) -> Reading:
         """Return *reading*, unproven if the requested range has messages below its page."""
-        page = listing.page
-        below = await self._client.page(
-            page.path, since=page.since, until=reading.ids[0], newest=True, limit=1
-        )
+        since = listing.page.since
+        below = await asked.page(since=since, until=reading.ids[0], newest=True)
         return reading.unproven(NOT_OLDEST) if below.frames else reading

@@ -12,7 +12,7 @@ from archiver.flowdock.client import Client
 from archiver.ingest.absence import Absence
 from archiver.ingest.apply import when_possible
 from archiver.ingest.batch import Arrival
-from archiver.ingest.belonging import Belonging
+from archiver.ingest.belonging import Belonging, Inquiry
 from archiver.ingest.emptiness import Emptiness
 from archiver.ingest.lag import Lag
 from archiver.ingest.order import Order
@@ -34,12 +34,14 @@ class Scrutiny:
         *,
         now: Callable[[], datetime],
     ) -> None:
+        self._client = client
         self._engine = engine
-        self._order = Order(client)
+        self._belonging = belonging
+        self._order = Order()
         self._vacancy = Vacancy(engine)
-        self._absence = Absence(client, engine, belonging, now=now)
-        self._emptiness = Emptiness(client, engine, belonging)
-        self._lag = Lag(client, engine, belonging)
+        self._absence = Absence(engine, now=now)
+        self._emptiness = Emptiness(engine)
+        self._lag = Lag(engine)
 
     async def hold(
         self, listing: Listing, reading: Reading, *, purpose: Purpose
@@ -50,16 +52,20 @@ class Scrutiny:
             FlowRefused: the flow is lost. And all that `Client.page` and `Client.show` raise.
         """
         flow_key = listing.flow_key
-        reading = await self._order.hold(listing, reading)
+        asked = Inquiry(self._client, self._belonging, listing)
+        reading = await self._order.hold(listing, reading, asked)
         absent: list[Arrival] = []
         if not await self._is_vacant(flow_key, reading.proven, purpose):
-            reading, absent = await self._absence.look_for(listing, reading)
+            reading, absent = await self._absence.look_for(listing, reading, asked)
             told = await self._placed(flow_key, [*reading.arrivals, *absent])
             listed = len(reading.arrivals)
             reading, absent = replace(reading, arrivals=tuple(told[:listed])), told[listed:]
         reading = reading.beside(absent)
-        reading = await self._emptiness.hold(listing, reading)
-        return await self._lag.hold(listing, reading), absent
+        reading = await self._emptiness.hold(listing, reading, asked)
+        reading = await self._lag.hold(listing, reading, asked)
+        # A flow that is lost, or whose path is another flow's now, lists and shows none of its own.
+        await asked.settle()
+        return reading, absent
 
     async def _placed(self, flow_key: int, arrivals: Collection[Arrival]) -> list[Arrival]:
         """*arrivals*, each at a position no older than any earlier listing or import of its event.

@@ -145,5 +145,5 @@ async def test_one_that_is_too_large_is_the_oldest_if_none_lies_below(
     reading = await asked.ask(hole)
     assert reading.trouble is None
     assert reading.proven.spans == ((hole, next(id_ for id_ in asked.ids if id_ > hole)),)
-    # Two pages that were too large, a single message, and a look below that message.
-    assert [one["limit"] for one in asked.pages] == [100, 10, 1, 1]
+    # Two pages that were too large, a single message, a look below it, and one at the flow.
+    assert [one["limit"] for one in asked.pages] == [100, 10, 1, 1, 1]

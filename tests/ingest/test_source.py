@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from itertools import product
+from itertools import count, product
 
 import msgspec
 import pytest
@@ -12,7 +12,7 @@ from archiver import daemon
 from archiver.domain.coverage import Ranges
 from archiver.domain.proportion import FARTHEST_JUMP, OUT_OF_PROPORTION
 from archiver.flowdock.refusals import FlowRefused, StatusRefused
-from archiver.ingest.absence import MOST_SHOWN
+from archiver.ingest.absence import MASS, MOST_SHOWN
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.ingest.belonging import ANOTHER_FLOW
@@ -292,6 +292,87 @@ async def test_an_empty_flow_that_has_taken_the_path_says_nothing_of_how_far_the
     replaced_by_an_empty_one(flowdock)
     with pytest.raises(FlowRefused):
         await source.look_at_head(key(source))
+
+
+@pytest.mark.parametrize("asked", [("page", 1), ("page", 2), ("page", 3), ("show", 1)])
+@pytest.mark.parametrize("other", ["empty", "unreadable"])
+async def test_an_empty_page_proves_nothing_where_another_flow_takes_the_path_meanwhile(
+    flowdock, source, database_url, monkeypatch, asked, other
+):
+    """The index lists nothing, and only Show Message tells that there is something."""
+    head = source.heads.newest(key(source))
+    ids = [one.id for one in flowdock.simulator.world.flows[0].timeline]
+    await source.ask(key(source), ids[3], ids[8], newest=False, purpose="backfill")
+    proven = query(database_url, "SELECT * FROM archive.coverage")
+    lost = Fault(kind="hollow", on="rest", path="*/messages", frames=100, times=0)
+    flowdock.simulator.faults.add(lost)
+
+    def take() -> None:
+        flowdock.simulator.faults.clear()
+        (replaced_by_an_empty_one if other == "empty" else replaced_by_an_unreadable_one)(flowdock)
+
+    kind, number = asked
+    before_request(source, monkeypatch, kind, number, take)
+    with pytest.raises(FlowRefused):
+        await source.ask(key(source), ids[9], head, newest=False, purpose="backfill")
+    assert query(database_url, "SELECT * FROM archive.coverage") == proven
+
+
+async def test_nothing_is_said_to_have_vanished_in_bulk_from_a_flow_whose_path_another_has(
+    flowdock, source, caplog
+):
+    (flow,) = flowdock.simulator.world.flows
+    for _ in range(MASS):
+        flowdock.simulator.world.post(flow, flowdock.simulator.me, "said before")
+    see(source, flow.timeline.head)
+    await ask(source, flow.timeline.head)
+    replaced_by_an_empty_one(flowdock)
+    with pytest.raises(FlowRefused):
+        await ask(source, flow.timeline.head)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(("number", "other"), [(2, "empty"), (3, "longer"), (1, "unreadable")])
+async def test_how_far_a_flow_has_come_is_not_looked_for_in_another_that_takes_the_path_meanwhile(
+    flowdock, source, monkeypatch, number, other
+):
+    """The newest message cannot be read, so more is asked than once."""
+    head = source.heads.newest(key(source))
+    list(flowdock.simulator.world.flows[0].timeline)[-1].encoded = b'{"event": null}'
+    takers = {
+        "empty": lambda: replaced_by_an_empty_one(flowdock),
+        "longer": lambda: replaced_by_another(flowdock, head=head + 1000),
+        "unreadable": lambda: replaced_by_an_unreadable_one(flowdock, head=head + 1000),
+    }
+    before_request(source, monkeypatch, "page", number, takers[other])
+    with pytest.raises(FlowRefused):
+        await source.look_at_head(key(source))
+    assert source.heads.newest(key(source)) == head
+
+
+def before_request(
+    source: Source,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    number: int,
+    happen: Callable[[], None],
+) -> None:
+    """Let something *happen* just before the service gets the *number*-th request of a *kind*."""
+    request, numbers = getattr(source.client, kind), count(1)
+
+    async def requested(*asked, **how):
+        if next(numbers) == number:
+            happen()
+        return await request(*asked, **how)
+
+    monkeypatch.setattr(source.client, kind, requested)
+
+
+def replaced_by_an_unreadable_one(flowdock: Flowdock, *, head: int = 0) -> None:
+    """As by another, of which what is listed cannot be read."""
+    replaced_by_another(flowdock, head=head)
+    for message in flowdock.simulator.world.flows[-1].timeline:
+        message.encoded = b'{"event": null}'
 
 
 def replaced_by_an_empty_one(flowdock: Flowdock) -> None:
