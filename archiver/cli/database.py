@@ -38,6 +38,7 @@ from archiver.store.engine import (
 )
 from archiver.store.engine import connect as connect_to
 from archiver.store.granting import ASKER, admit_asker
+from archiver.store.holdups import telling_of_holdups
 from archiver.store.inspecting import require_changes
 from archiver.store.revision import check_schema, require_tables
 
@@ -246,15 +247,18 @@ async def open_for_questions(place: Place) -> AsyncIterator[Engine]:
 async def connect(
     place: Place, *, standstill_seconds: float | None = None
 ) -> AsyncIterator[Engine]:
-    """An engine on the database, whatever it holds.
+    """An engine on the database, whatever it holds; whose locks it waits for is logged.
 
     Raises:
         ArchiverError: it cannot be reached, goes away, or does not grant us the rights we need.
     """
     try:
-        async with connect_to(
-            place.url, pool_size=place.pool_size, standstill_seconds=standstill_seconds
-        ) as engine:
+        async with (
+            connect_to(
+                place.url, pool_size=place.pool_size, standstill_seconds=standstill_seconds
+            ) as engine,
+            telling_of_holdups(engine),
+        ):
             yield engine
     except (*DatabaseError, BaseExceptionGroup) as failed:
         told = [_told(one) for one in leaves(failed)]

@@ -119,7 +119,8 @@ def create_engine(
     event.listen(engine.sync_engine, "reset", _reset)
     for name in ("rollback", "rollback_savepoint"):
         event.listen(engine.sync_engine, name, _rolled_back)
-    return engine.execution_options(history=history, key=key, connections=pool_size)
+    begun: dict[int, float] = {}
+    return engine.execution_options(history=history, key=key, connections=pool_size, begun=begun)
 
 
 def _rolled_back(tx: Connection, *_savepoint: object) -> None:
@@ -147,6 +148,18 @@ def key_of(engine: Engine) -> str:
 def connections_of(engine: Engine) -> int:
     """The most connections that *engine* opens."""
     return int(engine.get_execution_options()["connections"])
+
+
+def longest_seconds(engine: Engine) -> float:
+    """How long the oldest `transaction` of *engine* that is under way has lasted; 0 if none is."""
+    now = asyncio.get_running_loop().time()
+    return max((now - begun for begun in _begun(engine).values()), default=0.0)
+
+
+def _begun(engine: Engine) -> dict[int, float]:
+    """When each transaction of *engine* that is under way began, on the event loop's clock."""
+    begun: dict[int, float] = engine.get_execution_options()["begun"]
+    return begun
 
 
 def beside(engine: Engine) -> Engine:
@@ -207,6 +220,8 @@ async def transaction(engine: Engine) -> AsyncIterator[Transaction]:
     cancellations = task.cancelling() if task else 0
     try:
         tx = await engine.connect()
+        begun = _begun(engine)
+        begun[id(tx)] = asyncio.get_running_loop().time()
         try:
             connection = driver_of(tx)
             yield tx
@@ -230,6 +245,8 @@ async def transaction(engine: Engine) -> AsyncIterator[Transaction]:
             if is_cancelled:
                 raise asyncio.CancelledError from None
             raise
+        finally:
+            del begun[id(tx)]
         await tx.close()  # leaving an `async with` starts a task, which takes twice as long
     except DatabaseError as error:
         on_error: OnError | None = engine.get_execution_options().get("on_error")

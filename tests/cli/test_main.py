@@ -13,8 +13,10 @@ import pytest
 from sqlalchemy import make_url, text
 
 from archiver.cli import main
-from archiver.cli.database import Place, connect
+from archiver.cli.database import Place, connect, open_for_changes
 from archiver.errors import ArchiverError
+from archiver.store import holdups
+from archiver.store.engine import transaction
 from tests.cli.conftest import Run
 
 MARKER = "s3cret-marker"
@@ -295,6 +297,23 @@ async def test_a_limit_of_the_database_is_named(
     )
     with pytest.raises(ArchiverError, match=told):
         await need_much()
+
+
+async def test_a_command_says_whose_lock_it_waits_for(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(holdups, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(holdups, "NOTICE_SECONDS", 0.1)
+    place = Place(url=database_url, pool_size=1, private=False)
+    with psycopg.connect(database_url) as other:
+        other.execute("LOCK TABLE store.rejects")
+        async with open_for_changes(place) as engine, transaction(engine) as tx:
+            reading = asyncio.create_task(tx.execute(text("SELECT FROM store.rejects")))
+            async with asyncio.timeout(60):
+                while "waiting for a lock of another session" not in caplog.text:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            other.rollback()
+            await reading
 
 
 def command(job: object) -> click.Command:
