@@ -425,6 +425,11 @@ def test_an_account_knows_whence_its_token_comes(handed: Path) -> None:
             {},
             "the file /dev/null (accounts.token_file) should hold a secret, but is empty",
         ),
+        (
+            {"token_file": "/dev/zero"},
+            {},
+            "the file /dev/zero (token_file) should hold a secret, but has more than 64 KiB",
+        ),
         ({"token": "t", "token_file": "/x"}, {}, "token and token_file"),
         (
             {},

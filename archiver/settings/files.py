@@ -21,17 +21,19 @@ def read_secret(path: Path, *, named: str) -> str:
     """The content of the file without the line end; *named* says which setting names the file.
 
     Raises:
-        SettingRefused: it cannot be read, is not text, or is empty.
+        SettingRefused: it cannot be read, is not text, is empty, or is longer than any secret.
     """
     told = f"{path} ({named})"
     try:
         with path.open("rb") as file:
-            content = file.read(LONGEST_BYTES)
+            content = file.read(LONGEST_BYTES + 1)
         text = content.decode().rstrip("\r\n")
     except OSError as error:
         raise SettingRefused(f"cannot read the secret in {told}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise SettingRefused(f"the secret in {told} is not text") from error
+    if len(content) > LONGEST_BYTES:
+        raise SettingRefused(f"the file {told} should hold a secret, but has more than 64 KiB")
     if not text.strip():
         raise SettingRefused(f"the file {told} should hold a secret, but is empty")
     return text
