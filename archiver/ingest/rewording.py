@@ -103,7 +103,8 @@ def members(payload: str, wanted: str) -> list[str]:
 
 def shown_in_thread(payload: str) -> list[str]:
     """The body and the values of fields of the thread that *payload*, JSON, shows."""
-    thread = json.loads(payload, strict=False).get("thread")
+    # Python refuses to read integers of very many digits, which Postgres keeps.
+    thread = json.loads(payload, strict=False, parse_int=float).get("thread")
     if not isinstance(thread, dict):
         return []
     fields = thread.get("fields")

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.ingest.rewording import ERASED, Phrases, Titles, members, rewritten, without
+from archiver.ingest.rewording import (
+    ERASED,
+    Phrases,
+    Titles,
+    members,
+    rewritten,
+    shown_in_thread,
+    without,
+)
 
 PHRASE = 'so "5 €" \\ no'
 VALUES = st.recursive(
@@ -95,3 +103,9 @@ def texts(value: Any) -> list[str]:
         return [value]
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return [text for one in inner for text in texts(one)]
+
+
+def test_what_a_thread_shows_is_found_beside_a_number_of_any_length() -> None:
+    thread = '{"body": "said", "fields": [{"value": "so"}, {"value": 1}]}'
+    payload = f'{{"content": {{"n": {"1" * 5000}}}, "thread": {thread}}}'
+    assert shown_in_thread(payload) == ["said", "so"]
