@@ -11,7 +11,7 @@ from archiver.store.erasure import digest_of_text, mark_of
 
 
 class Trace(Struct, frozen=True):
-    """By what the titles are known that repeat a message, also after it was erased."""
+    """What the other events of a thread are compared with, also after the message was erased."""
 
     words: Mapping[str, str]
     """As in `archiver.store.erasure.Erasure`."""
@@ -29,21 +29,21 @@ def traces_of(
     begun: Iterable[tuple[int, str]],
 ) -> dict[int, Trace]:
     """By id: what is kept of each of *ids* that was erased before, and is to be kept of others."""
-    words, threads = defaultdict(set), defaultdict(list)
+    texts, threads = defaultdict(set), defaultdict(list)
     for id_, told in said:
-        words[id_].add(told)
+        texts[id_].add(told)
     for id_, thread in begun:
         threads[id_].append(thread)
-    traces = {}
+    words: dict[int, dict[str, str]] = {id_: {} for id_ in ids}
     for one in forms:
-        if one.id not in ids or one.form:
+        if one.id not in ids:
             continue
         if one.is_gone and (mark := mark_of(one.payload)):
-            traces[one.id] = Trace(mark.words, mark.threads)
+            words[one.id] |= mark.words
+            threads[one.id] += mark.threads
         else:
-            its = Titles(words[one.id])
-            titles = filter(its.repeat, members(one.payload, "title"))
+            titles = filter(Titles(texts[one.id]).repeat, members(one.payload, "title"))
             shown = shown_in_thread(one.payload) if threads[one.id] else ()
-            known = {digest_of_text(told): ERASED for told in (*words[one.id], *titles, *shown)}
-            traces[one.id] = Trace(known, tuple(threads[one.id]))
-    return traces
+            known = (*texts[one.id], *titles, *shown)
+            words[one.id] |= {digest_of_text(told): ERASED for told in known}
+    return {id_: Trace(words[id_], tuple(threads[id_])) for id_ in ids}

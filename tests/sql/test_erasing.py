@@ -425,6 +425,29 @@ def test_what_an_integration_showed_with_a_thread_is_erased_from_its_other_event
     assert asyncio.run(differences(database_url)) == 0
 
 
+def test_what_only_a_listing_showed_with_a_thread_is_erased_from_its_other_events(
+    database_url: str,
+) -> None:
+    def activity(id_: int, body: str | None) -> Mapping[str, object]:
+        thread = {"id": "T1", "title": "A ticket", "body": body}
+        frame = said(id_, AT, "ben", None, event="activity")
+        return frame | {"title": "opened", "thread_id": "T1", "thread": thread}
+
+    async def run() -> None:
+        async with connect(database_url) as engine:
+            async with transaction(engine) as tx:
+                main = (await directory.see_flows(tx, [flow(MAIN)], now=NOW))[MAIN]
+            told = [came(activity(5, None), main), came(activity(6, "Zugzwang"), main)]
+            listed = shown(activity(5, "Zugzwang"), main)
+            await apply(engine, Batch(now=NOW, arrivals=[*told, listed]))
+            await erase(engine, Wanted(flow_key=main, ids=frozenset({5})), now=NOW)
+
+    asyncio.run(run())
+    with psycopg.connect(database_url, autocommit=True) as db:
+        assert places(db) == set()
+    assert asyncio.run(differences(database_url)) == 0
+
+
 async def test_looking_for_a_long_phrase_takes_no_longer_for_each_row(database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as db:
         db.execute("""
