@@ -100,12 +100,15 @@ async def _place(tx: Transaction, reject: Kept | None, names: Names, *, now: dat
     if isinstance(decoded, Rejected):
         raise _Unplaced(decoded.reason)
     flow_key: int | None
+    named = decoded.flow
     if was_listed:
-        flow_key = _flow_asked(reject.origin, decoded, names)
+        path = FlowId(reject.origin.partition(" ")[2])
+        flow_key = _flow_asked(path, decoded, names)
+        named = named or path
     else:
         flow_key = await _flow_told(tx, decoded, names, now=now)
-    if flow_key is not None and decoded.flow is not None:
-        await _require_acquaintance(tx, flow_key, decoded.flow, reject)
+    if flow_key is not None and named is not None:
+        await _require_acquaintance(tx, flow_key, named, reject)
     arrival = Arrival(
         frame=frame,
         decoded=decoded,
@@ -129,7 +132,7 @@ async def _place(tx: Transaction, reject: Kept | None, names: Names, *, now: dat
 async def _require_acquaintance(
     tx: Transaction, flow_key: int, named: FlowId, reject: Kept
 ) -> None:
-    """Raise `_Unplaced` if *named* is a name of old that another flow may have had at the time."""
+    """Raise `_Unplaced` if *named* is a path, in any spelling, that another flow may have had."""
     id_, first_seen_at = await directory.first_seen(tx, flow_key=flow_key)
     if named != id_ and first_seen_at > reject.received_at:
         raise _Unplaced(f"it came before the flow that is {named} now: another may be meant")
@@ -145,10 +148,9 @@ async def _require_proportion(tx: Transaction, arrival: Arrival) -> None:
         raise _Unplaced(OUT_OF_PROPORTION)
 
 
-def _flow_asked(origin: str, decoded: Happening | Signal, names: Names) -> int:
-    """The key of the flow that was requested when the reject came."""
-    path = origin.partition(" ")[2]
-    flow_key = names.known(FlowId(path))
+def _flow_asked(path: FlowId, decoded: Happening | Signal, names: Names) -> int:
+    """The key of the flow at *path*, which was requested when the reject came."""
+    flow_key = names.known(path)
     if flow_key is None:
         raise _Unplaced(f"there is no flow {path} any more")
     if decoded.flow is not None and names.is_another(decoded.flow, flow_key):

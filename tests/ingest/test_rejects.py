@@ -127,8 +127,20 @@ async def test_a_name_of_old_is_that_of_the_flow_listed_at_the_path(database_url
     assert held != [(before,)]
 
 
-@pytest.mark.parametrize("origin", ["default 1", "list acme/main", "import acme/main"])
-async def test_a_name_of_old_is_not_that_of_a_flow_that_took_the_path_later(database_url, origin):
+@pytest.mark.parametrize(
+    ("origin", "named", "name"),
+    [
+        ("default 1", "acme:main", "acme:main"),
+        ("list acme/main", "acme:main", "acme:main"),
+        ("import acme/main", "acme:main", "acme:main"),
+        ("list acme/main", None, "acme/main"),
+        ("show acme/main", None, "acme/main"),
+        ("import acme/main", None, "acme/main"),
+    ],
+)
+async def test_a_name_of_old_is_not_that_of_a_flow_that_took_the_path_later(
+    database_url, origin, named, name
+):
     later = NOW + timedelta(days=1)
     async with connect(database_url) as engine:
         names = Names(engine)
@@ -139,11 +151,11 @@ async def test_a_name_of_old_is_not_that_of_a_flow_that_took_the_path_later(data
             db.execute(
                 "INSERT INTO store.rejects (received_at, origin, reason, raw, digest)"
                 " VALUES (%s, %s, 'not understood', %s, gen_random_uuid())",
-                [NOW, origin, frame(5, flow="acme:main")],
+                [NOW, origin, frame(5, flow=named)],
             )
         ((reject,),) = query(database_url, "SELECT id FROM archive.rejects")
         tried = await rejects.retry(engine, reject, now=later)
-    told = "it came before the flow that is acme:main now: another may be meant"
+    told = f"it came before the flow that is {name} now: another may be meant"
     assert tried.reason == told
     assert query(database_url, "SELECT count(*) FROM store.messages") == [(0,)]
     assert query(database_url, "SELECT count(*) FROM archive.rejects") == [(1,)]
