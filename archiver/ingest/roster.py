@@ -62,8 +62,10 @@ class Roster:
         self._tally = tally
         self._aside_seconds = aside_seconds
         self._now = now
-        self._aside: dict[str, float] = {}
-        """By path: until when a refused flow is left out, in the event loop's seconds."""
+        self._aside: dict[tuple[int, str], float] = {}
+        """By flow key and path: until when a refused flow is left out, in the event loop's seconds.
+
+        Neither another flow that has the path since nor the flow at another path was refused."""
         self._unlisted: set[int] = set()
         """Flows that a stream brought although they were not to be read; each caused one lookup."""
         self._untold_at: dict[int, float] = {}
@@ -120,7 +122,9 @@ class Roster:
         for key in self.source.paths.keys() - found.wanted.keys():
             await self._end(key)
         self.source.visible = {
-            key: path for key, path in found.wanted.items() if self._aside.get(path, 0.0) <= clock()
+            key: path
+            for key, path in found.wanted.items()
+            if self._aside.get((key, path), 0.0) <= clock()
         }
         untold = partial(missing.untold, flow_keys=self.source.visible)
         # Read from the ledger, where another daemon or an earlier run has noted it, so that this
@@ -154,7 +158,7 @@ class Roster:
             raise
         except FlowRefused as refusal:
             clock = asyncio.get_running_loop().time
-            self._aside[path] = clock() + self._aside_seconds
+            self._aside[flow_key, path] = clock() + self._aside_seconds
             await self.source.lose(flow_key, reason=str(refusal))
             self.source.untold[flow_key] = str(refusal)
             self.stale.set()

@@ -17,7 +17,7 @@ from archiver.ingest.directory import Choice
 from archiver.ingest.leases import EVERYTHING, Everything, Share
 from archiver.ingest.roster import Roster
 from archiver.simulator.faults import Fault
-from archiver.simulator.membership import leave
+from archiver.simulator.membership import join, leave
 from archiver.simulator.server import Simulator
 from archiver.store import missing
 from archiver.store.engine import connect
@@ -203,6 +203,24 @@ async def test_a_flow_that_is_refused_is_left_aside_and_told_though_it_is_listed
         await roster.look_up()
         assert [*source.paths] == [other]
         assert "404" in source.untold[key]
+
+
+async def test_the_flow_that_took_the_path_of_a_refused_one_is_not_left_aside(database_url):
+    """What is sent in it meanwhile, such as presence, could not be listed later."""
+    async with listed(database_url) as (flowdock, roster):
+        source, directory = roster.source, flowdock.world.directory
+        (key, path), *_ = source.paths.items()
+        (moved,) = (one for one in flowdock.world.flows if one.path == path)
+        directory.move_flow(moved, "renamed")
+        new = directory.add_flow(moved.organization, slug=path.partition("/")[2], name="New")
+        join(flowdock.world, new, flowdock.me)
+        for message in list(new.timeline):
+            new.timeline.remove(message.id)
+        assert await roster.look_at_head(key) is None
+        assert roster.stale.is_set()
+        await roster.look_up()
+        assert source.paths[key] == "acme/renamed"
+        assert path in source.paths.values()
 
 
 async def test_why_a_newest_message_is_not_told_is_noted_once_for_each_reason(
