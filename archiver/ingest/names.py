@@ -16,7 +16,7 @@ from archiver.domain.events import Event, Signal
 from archiver.domain.model import NOBODY, Flow, FlowId, UserId, id_of_old, private_path
 from archiver.ingest.apply import when_possible
 from archiver.store import directory
-from archiver.store.connection import Engine
+from archiver.store.connection import Engine, Transaction
 
 
 class Names:
@@ -47,13 +47,18 @@ class Names:
     async def see(self, flows: Iterable[Flow], *, now: datetime) -> dict[FlowId, int]:
         """Store flows as the service lists them; returns their keys.
 
-        A name that a disabled flow and another one have in common is the other one's.
+        A path that several of them have in common leads to the one that has it in the archive.
         """
-        listed = sorted(flows, key=lambda flow: not flow.disabled)
-        see = partial(directory.see_flows, listed=listed, now=now)
-        keys = await when_possible(self._engine, see)
+        listed = list(flows)
+
+        async def store(tx: Transaction) -> tuple[dict[FlowId, int], dict[int, str]]:
+            keys = await directory.see_flows(tx, listed, now=now)
+            return keys, await directory.flow_paths(tx)
+
+        keys, paths = await when_possible(self._engine, store)
         self._listed.update(flow.id for flow in listed)
         self._keys.update((str(name), key) for name, key in keys.items())
+        listed.sort(key=lambda flow: paths[keys[flow.id]] == flow.path)
         self._lead((flow.path, keys[flow.id]) for flow in listed)
         self._lead((id_of_old(flow.path), keys[flow.id]) for flow in listed)
         return keys

@@ -55,6 +55,17 @@ async def test_the_name_of_a_disabled_flow_is_that_of_the_flow_that_was_given_it
                 assert names.known(FlowId(spelling)) == keys[latter.id]
 
 
+async def test_a_path_that_a_listing_names_twice_leads_to_the_flow_that_has_it(database_url):
+    first, second = (Flow(id=FlowId(name), path="acme/main") for name in ("first", "second"))
+    async with connect(database_url) as engine:
+        key = (await Names(engine).see([first], now=NOW))[first.id]
+        for listed in [(first, second), (second, first)]:
+            names = Names(engine)
+            await names.see(listed, now=NOW)
+            for spelling in ("first", "acme/main", "acme:main"):
+                assert names.known(FlowId(spelling)) == key
+
+
 async def test_an_id_that_nobody_knows_is_of_another_flow_and_a_name_of_old_may_be_of_this(
     database_url,
 ):
