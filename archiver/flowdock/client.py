@@ -173,10 +173,7 @@ class Client:
             query["sort"] = "asc"
 
         def read(answer: _Answer) -> Page:
-            if answer.status == 404:
-                _object(answer)
-            if answer.status != 200:
-                raise FlowRefused(flow_path, answer.status)
+            _require_flow(answer, flow_path)
             return Page(
                 path=flow_path,
                 since=since,
@@ -218,9 +215,8 @@ class Client:
         """
 
         def read(answer: _Answer) -> FlowId | None:
+            _require_flow(answer, flow_path)
             described = flow_of(read_json(_object(answer)))
-            if answer.status != 200:
-                raise FlowRefused(flow_path, answer.status)
             return None if described is None else described.id
 
         return await self._ask(_flow(flow_path), read, accepted={200, 403, 404})
@@ -333,6 +329,17 @@ def _items(answer: _Answer) -> list[Any]:
     if not isinstance(items, list):
         raise ValueError("not a list")  # noqa: TRY004  (the answer is bad, not the call)
     return items
+
+
+def _require_flow(answer: _Answer, flow_path: str) -> None:
+    """Raise `FlowRefused` if *answer* says that there is no such flow, or that it may not be read.
+
+    A 404 that is not the API's raises ValueError.
+    """
+    if answer.status == 404:
+        _object(answer)
+    if answer.status != 200:
+        raise FlowRefused(flow_path, answer.status)
 
 
 def _object(answer: _Answer) -> bytes:

@@ -47,7 +47,7 @@ class HeadTooLong(ArchiverError):
 
 
 class AnswerTooLong(ArchiverError):
-    """An answer is longer than allowed."""
+    """An answer is longer than allowed; of what can be divided, than what came of it in time."""
 
     def __init__(self, path: str, limit_bytes: int) -> None:
         super().__init__(f"the answer to {path} is longer than {limit_bytes} bytes")

@@ -277,6 +277,30 @@ async def test_a_message_is_shown_as_it_stands_or_is_none(server: Any, make: Any
     assert server.requests[0].path == "/flows/acme/main/messages/5"
 
 
+async def test_the_flow_at_a_path_is_told_by_its_id_or_refused(server: Any, make: Any) -> None:
+    described = {
+        "id": "uuid",
+        "parameterized_name": "b",
+        "organization": {"parameterized_name": "a"},
+    }
+    server.reply(
+        answer(described),
+        answer(b"<html>", status=404),
+        answer({}),
+        answer(b"<html>forbidden</html>", status=403),
+        answer({"message": "not found"}, status=404),
+    )
+    client = make()
+
+    assert await client.flow_at("a/b") == "uuid"
+    assert await client.flow_at("a/b") is None  # a proxy's 404 is retried
+    for status in (403, 404):
+        with pytest.raises(FlowRefused, match=f"a/b .{status}"):
+            await client.flow_at("a/b")
+    assert {request.path for request in server.requests} == {"/flows/a/b"}
+    assert len(server.requests) == 5
+
+
 @pytest.mark.parametrize(
     "trouble",
     [
