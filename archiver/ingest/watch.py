@@ -10,7 +10,25 @@ Where connections do not even last that long, flows are checked all the same. Th
 about the stream, but it is the only way in which new messages come in.
 """
 
+import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class _Checks:
+    """The checks of one flow."""
+
+    due_at: float = math.inf
+    settles_at: float = -math.inf
+    """When all that was sent before its stream was opened is sure to be listed."""
+    found: int | None = None
+    """The newest message that a check since then found, unless it is suspect."""
+    heard: int = 0
+    """The newest id that a stream brought."""
+    suspect: int | None = None
+    """The newest message that a check found, but that no stream has brought yet."""
 
 
 class Watch:
@@ -19,70 +37,63 @@ class Watch:
     def __init__(self, *, every_seconds: float, settling_seconds: float) -> None:
         self._every_seconds = every_seconds
         self._settling_seconds = settling_seconds
-        self._due: dict[int, float] = {}
-        """When to check it next."""
-        self._settles: dict[int, float] = {}
-        """When all that was sent before its stream was opened is sure to be listed."""
-        self._known: dict[int, int] = {}
-        """The newest message that a check since then found, unless it is suspect."""
-        self._heard: dict[int, int] = {}
-        """The newest id that a stream brought."""
-        self._suspect: dict[int, int] = {}
-        """The newest message that a check found, but that no stream has brought yet."""
+        self._flows = defaultdict[int, _Checks](_Checks)
 
     def expect(self, flow_keys: Iterable[int], *, now: float) -> None:
         """Have flows checked; not at once, since their streams are opened first."""
         for key in flow_keys:
-            self._due.setdefault(key, now + self._settling_seconds)
+            one = self._flows[key]
+            if one.due_at == math.inf:
+                one.due_at = now + self._settling_seconds
 
     def opened(self, flow_keys: Iterable[int], *, now: float) -> None:
         """Note that a stream of flows was opened, and have them checked a settling time later.
 
         Only then is what was sent before the opening sure to be listed.
         """
-        settles = now + self._settling_seconds
         for key in flow_keys:
-            self._settles[key] = settles
-            self._due[key] = min(settles, self._due.get(key, settles))
-            self._known.pop(key, None)
-            self._suspect.pop(key, None)
+            one = self._flows[key]
+            one.settles_at = now + self._settling_seconds
+            one.due_at = min(one.due_at, one.settles_at)
+            one.found = None
+            one.suspect = None
 
     def heard(self, newest: Mapping[int, int]) -> None:
         """Note that a stream brought these ids, by flow key."""
-        for flow_key, id_ in newest.items():
-            if id_ > self._heard.get(flow_key, 0):
-                self._heard[flow_key] = id_
+        for key, id_ in newest.items():
+            one = self._flows[key]
+            one.heard = max(one.heard, id_)
 
     def due(self, *, now: float) -> list[int]:
         """The flows to check now, the longest due first; schedules the next check of each."""
-        ripe = sorted((at, key) for key, at in self._due.items() if at <= now)
+        ripe = sorted((one.due_at, key) for key, one in self._flows.items() if one.due_at <= now)
         for _, key in ripe:
-            settles = self._settles.get(key, now)
-            self._due[key] = settles if settles > now else now + self._every_seconds
+            one = self._flows[key]
+            one.due_at = one.settles_at if one.settles_at > now else now + self._every_seconds
         return [key for _, key in ripe]
 
     def is_suspect(self, flow_key: int) -> bool:
         """Tell whether the flow's stream may be keeping something back."""
-        return flow_key in self._suspect
+        return flow_key in self._flows and self._flows[flow_key].suspect is not None
 
     def looked(self, flow_key: int, newest: int, *, now: float) -> bool:
         """Note the *newest* message of a flow, requested at *now*.
 
         Returns whether the flow's stream has kept something back.
         """
-        if now < self._settles.get(flow_key, now):
+        one = self._flows[flow_key]
+        if now < one.settles_at:
             return False
-        known = self._known.get(flow_key)
-        if known is None or newest <= max(known, self._heard.get(flow_key, 0)):
-            self._known[flow_key] = max(newest, known or 0)
-            self._suspect.pop(flow_key, None)
+        if one.found is None or newest <= max(one.found, one.heard):
+            # The first check since the stream was opened shows what was sent before.
+            one.found = max(newest, one.found or 0)
+            one.suspect = None
             return False
-        suspect = self._suspect.get(flow_key)
-        if suspect is None or suspect <= self._heard.get(flow_key, 0):
+        if one.suspect is None or one.suspect <= one.heard:
             # It may be on its way: check again when it must have arrived.
-            self._suspect[flow_key] = newest
-            self._due[flow_key] = now + self._settling_seconds
+            one.suspect = newest
+            one.due_at = now + self._settling_seconds
             return False
-        self._known[flow_key] = newest
-        del self._suspect[flow_key]
+        one.found = newest
+        one.suspect = None
         return True
