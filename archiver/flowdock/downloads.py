@@ -50,6 +50,8 @@ PRIVATE = f"{FILE} was answered with a redirect into a private network"
 PACKED = f"{FILE} arrived compressed, which was not requested"
 NOT_IN_TIME = f"{FILE} did not arrive in time"
 _HOLDS = frozenset({429, 503})
+IDENTITY = "identity"
+"""The Content-Encoding of what is not compressed."""
 
 
 class NoFile(ArchiverError):
@@ -187,7 +189,7 @@ class Downloads:
         self, url: URL, sink: IO[bytes], size_bytes: int | None, *, is_api: bool
     ) -> URL | None:
         """Request *url* and write its body to *sink*; if it is redirected, return the target."""
-        headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
+        headers = {"Accept": "*/*", "Accept-Encoding": IDENTITY}
         if is_api:
             headers["Authorization"] = self._authorization
         async with self._session.get(
@@ -224,20 +226,19 @@ class Downloads:
         self, response: aiohttp.ClientResponse, sink: IO[bytes], size_bytes: int | None
     ) -> None:
         """Write the body of *response* to *sink*, decompressed if it must be."""
-        packing = response.headers.get("Content-Encoding", "identity").strip().lower()
-        chunks, length = response.content.iter_any(), response.content_length
-        if packing == "identity" or (length is not None and length == size_bytes):
-            await self._write(response, chunks, sink)
-        elif length is not None or size_bytes is None:
-            await self._unpack(response, packing, chunks, sink)
-        else:
-            with SpooledTemporaryFile(max_size=PIECE_BYTES) as held:
+        packing = response.headers.get("Content-Encoding", IDENTITY).strip().lower()
+        chunks: AsyncIterator[bytes] = response.content.iter_any()
+        length = response.content_length
+        with SpooledTemporaryFile(max_size=PIECE_BYTES) as held:
+            if packing != IDENTITY and length is None and size_bytes is not None:
                 # Only when all of it is here does its length show whether to decompress it.
                 await self._write(response, chunks, held)
-                if held.tell() == size_bytes:
-                    await self._write(response, _read(held), sink)
-                else:
-                    await self._unpack(response, packing, _read(held), sink)
+                chunks, length = _read(held), held.tell()
+            is_the_file = length is not None and length == size_bytes
+            if packing == IDENTITY or is_the_file:
+                await self._write(response, chunks, sink)
+            else:
+                await self._unpack(response, packing, chunks, sink)
 
     async def _unpack(
         self,
