@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -19,12 +20,13 @@ from archiver.ingest.ends import Ends
 from archiver.ingest.epochs import UNSETTLED, Epochs
 from archiver.ingest.heads import Heads
 from archiver.ingest.names import Names
-from archiver.ingest.pages import Reading, batch_of, bounds, read_page
+from archiver.ingest.pages import Listing, Reading, batch_of, bounds, read_page
 from archiver.ingest.scrutiny import Scrutiny
 from archiver.ingest.tally import Tally
 from archiver.ingest.together import Together
 from archiver.ingest.turns import Turns
 from archiver.store import coverage, directory, doubts, wanted
+from archiver.store.bulk import Key
 from archiver.store.connection import Engine
 from archiver.store.coverage import PageRow, Purpose, Standing
 from archiver.store.wanted import Wanting
@@ -107,10 +109,9 @@ class Source:
         except AnswerTooLong:
             # One such page at a time, until it is archived: there may be many, and memory is small.
             async with self._large:
-                try:
+                with suppress(AnswerTooLong):
                     return await asked(limit=FEW)
-                except AnswerTooLong:
-                    return await asked(limit=1)
+                return await asked(limit=1)
 
     async def _ask(
         self,
@@ -132,15 +133,7 @@ class Source:
             self._path(flow_key), since=first - 1, until=last + 1, newest=newest, limit=limit
         )
         listing = self._belonging.listing(page, flow_key, as_of=as_of)
-        reading = read_page(listing)
-        try:
-            reading, absent = await self._scrutiny.hold(listing, reading, purpose=purpose)
-        except FlowRefused:
-            raise  # the page may be that of another flow, so nothing of it is kept
-        except Exception:
-            # The listed messages exist, even if the requests that check the page have failed.
-            await self._keep(reading.arrivals)
-            raise
+        reading, absent = await self._checked(listing, purpose=purpose)
         batch = batch_of(
             listing,
             reading,
@@ -150,12 +143,35 @@ class Source:
             purpose=purpose,
             now=self._now(),
         )
-        keys = await self._together.archive(batch)
-        if not keys:
-            return reading
-        refused = Ranges.of((id_, id_) for _, id_ in keys)
+        if keys := await self._together.archive(batch):
+            return await self._without(keys, listing, reading, purpose=purpose)
+        return reading
+
+    async def _checked(
+        self, listing: Listing, *, purpose: Purpose
+    ) -> tuple[Reading, Sequence[Arrival]]:
+        """Read a page and have it checked; if that is not possible, archive at least what it lists.
+
+        Returns also what the service answered about messages that the page lacks.
+        """
+        reading = read_page(listing)
+        try:
+            return await self._scrutiny.hold(listing, reading, purpose=purpose)
+        except FlowRefused:
+            raise  # the page may be that of another flow, so nothing of it is kept
+        except Exception:
+            # The listed messages exist, even if the requests that check the page have failed.
+            await self._keep(reading.arrivals)
+            raise
+
+    async def _without(
+        self, keys: Collection[Key], listing: Listing, reading: Reading, *, purpose: Purpose
+    ) -> Reading:
+        """*reading* without the messages that Postgres refused, which is recorded in the ledger."""
         trouble = f"PostgreSQL refused {len(keys)} of the page's messages"
-        await self.fail(flow_key, *bounds(page), purpose=purpose, error=trouble)
+        first, last = bounds(listing.page)
+        await self.fail(listing.flow_key, first, last, purpose=purpose, error=trouble)
+        refused = Ranges.of((id_, id_) for _, id_ in keys)
         return replace(reading, proven=reading.proven - refused, trouble=trouble)
 
     async def look_at_head(self, flow_key: int) -> int:
