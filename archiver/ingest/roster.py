@@ -126,6 +126,9 @@ class Roster:
             for key, path in found.wanted.items()
             if self._aside.get((key, path), 0.0) <= clock()
         }
+        for key in found.wanted.keys() - self.source.visible.keys():
+            # The listing has just recorded that it can be read, but it was refused.
+            await self.source.note_unreadable(key)
         untold = partial(missing.untold, flow_keys=self.source.visible)
         # Read from the ledger, where another daemon or an earlier run has noted it, so that this
         # daemon clears it once the newest message is known again.

@@ -241,7 +241,12 @@ class Source:
         self.paths.pop(flow_key, None)
         self.visible.pop(flow_key, None)
         self.untold.pop(flow_key, None)
-        await when_possible(self.engine, partial(directory.lose_flow, flow_key=flow_key))
+        await self.note_unreadable(flow_key)
+
+    async def note_unreadable(self, flow_key: int) -> None:
+        """Record that no account can read a flow, unless another of this process can."""
+        if not self._turns.can_another(self._account, flow_key):
+            await when_possible(self.engine, partial(directory.lose_flow, flow_key=flow_key))
 
     def stop(self) -> None:
         """Leave the flows to the other accounts."""

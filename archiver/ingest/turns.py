@@ -30,6 +30,10 @@ class Turns:
             self._turn[flow_key] = holder = account
         return holder == account
 
+    def can_another(self, account: str, flow_key: int) -> bool:
+        """Tell whether an account other than *account* can request the flow."""
+        return any(flow_key in keys for name, keys in self._flows.items() if name != account)
+
     def pass_on(self, account: str, flow_key: int) -> None:
         """Give the turn of *account* to the next one that can request the flow, if any."""
         if self._turn.get(flow_key) != account:

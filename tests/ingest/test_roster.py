@@ -203,6 +203,22 @@ async def test_a_flow_that_is_refused_is_left_aside_and_told_though_it_is_listed
         await roster.look_up()
         assert [*source.paths] == [other]
         assert "404" in source.untold[key]
+        read = "SELECT flow_key FROM store.flows WHERE joined ORDER BY flow_key"
+        assert query(database_url, read) == [(other,)]
+
+
+async def test_a_flow_that_one_account_is_refused_and_another_reads_is_not_lost(database_url):
+    async with listed(database_url) as (flowdock, roster):
+        source, (key, other) = roster.source, roster.source.paths
+        source._turns.holds("another", {key: source.paths[key]})
+        refused = f"*/{source.paths[key]}/messages"
+        flowdock.faults.add(Fault(kind="status", on="rest", path=refused, status=404))
+        assert await roster.look_at_head(key) is None
+        read = "SELECT flow_key FROM store.flows WHERE joined ORDER BY flow_key"
+        assert query(database_url, read) == sorted([(key,), (other,)])
+        await roster.look_up()
+        assert [*source.paths] == [other]
+        assert query(database_url, read) == sorted([(key,), (other,)])
 
 
 async def test_the_flow_that_took_the_path_of_a_refused_one_is_not_left_aside(database_url):
