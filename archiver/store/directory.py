@@ -4,10 +4,10 @@ A flow gets a row when it is listed, or when the first event names it. Nothing h
 flows are renamed, left and disabled, but their history stays.
 """
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 
-from sqlalchemy import bindparam, func, select, text, update
+from sqlalchemy import ColumnElement, Table, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from archiver.domain.model import Flow, FlowId, User
@@ -18,6 +18,15 @@ from archiver.store.schema import flows, ledger, users
 LONGEST_PATH = 400
 """How many letters are kept of a path that is set aside; with an id they fit into the index, in any
 script."""
+
+SEEN_EVERY = timedelta(hours=1)
+"""How exactly it is kept when a flow or a person was last listed.
+
+Each account of each process lists all of them every few minutes: to write all rows each time would
+be gigabytes of WAL a day for some thousand people."""
+
+_OF_FLOW = ("path", "organization", "name", "access_mode", "joined", "disabled")
+_OF_USER = ("nick", "name", "email", "disabled")
 
 
 async def flow_keys(tx: Transaction) -> dict[FlowId, int]:
@@ -71,11 +80,11 @@ async def name_path(tx: Transaction, flow_key: int, path: str) -> None:
 
 async def see_flows(tx: Transaction, listed: Sequence[Flow], *, now: datetime) -> dict[FlowId, int]:
     """Store flows as the service lists them; returns their keys."""
-    paths, known = {}, set[str]()
-    if listed:
-        await begin_naming(tx)
-        paths = await _settle_paths(tx, listed)
-        known.update(await tx.scalars(_KNOWN, {"ids": list(paths)}))
+    if not listed:
+        return {}
+    await begin_naming(tx)
+    paths = await _settle_paths(tx, listed)
+    known = set(await tx.scalars(_KNOWN, {"ids": list(paths)}))
     rows = [
         {
             "flow_id": flow.id,
@@ -93,8 +102,9 @@ async def see_flows(tx: Transaction, listed: Sequence[Flow], *, now: datetime) -
     # Even where it finds a row, INSERT takes a key from the sequence, which ends at 2^31.
     if new := [row for row in rows if row["flow_id"] not in known]:
         await tx.execute(insert(flows).on_conflict_do_nothing(), new)
-    if rows:
-        await tx.execute(_SEE, rows)
+    lately = await _seen_lately(tx, flows, flows.c.flow_id, _OF_FLOW, list(paths), now=now)
+    if seen := [row for row in rows if not _is_among(row, "flow_id", _OF_FLOW, lately)]:
+        await tx.execute(_SEE, seen)
     return await complete_flows(tx, [flow.id for flow in listed])
 
 
@@ -134,12 +144,45 @@ async def see_users(tx: Transaction, listed: Sequence[User], *, now: datetime) -
     """Store people as the service lists them."""
     if not listed:
         return
-    new = insert(users)
-    shown = ["nick", "name", "email", "disabled", "last_seen_at"]
-    statement = new.on_conflict_do_update(
-        index_elements=[users.c.user_id], set_={name: new.excluded[name] for name in shown}
-    )
-    await tx.execute(statement, as_rows(listed, now=now))
+    ids = [user.id for user in listed]
+    lately = await _seen_lately(tx, users, users.c.user_id, _OF_USER, ids, now=now)
+    rows = as_rows(listed, now=now)
+    if seen := [row for row in rows if not _is_among(row, "user_id", _OF_USER, lately)]:
+        new = insert(users)
+        shown = [*_OF_USER, "last_seen_at"]
+        statement = new.on_conflict_do_update(
+            index_elements=[users.c.user_id], set_={name: new.excluded[name] for name in shown}
+        )
+        await tx.execute(statement, seen)
+
+
+async def _seen_lately(
+    tx: Transaction,
+    table: Table,
+    id_: ColumnElement[str],
+    shown: Sequence[str],
+    ids: Sequence[str],
+    *,
+    now: datetime,
+) -> dict[str, tuple[object, ...]]:
+    """By id: what is *shown* of those of *ids* that were listed within `SEEN_EVERY` before *now*.
+
+    What is dated after *now*, by a clock that was ahead, was not.
+    """
+    asked = id_ == func.any(bindparam("ids", ids))
+    lately = table.c.last_seen_at.between(now - SEEN_EVERY, now)
+    rows = await tx.execute(select(id_, *(table.c[name] for name in shown)).where(asked, lately))
+    return {row[0]: tuple(row[1:]) for row in rows}
+
+
+def _is_among(
+    row: Mapping[str, object],
+    id_: str,
+    shown: Sequence[str],
+    known: Mapping[str, tuple[object, ...]],
+) -> bool:
+    """Tell whether *row* is *known* with all that it shows."""
+    return known.get(str(row[id_])) == tuple(row[name] for name in shown)
 
 
 def as_rows(people: Iterable[User], *, now: datetime) -> list[dict[str, object]]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
-from archiver.domain.model import Flow, FlowId
+from archiver.domain.model import Flow, FlowId, User, UserId
 from archiver.store import coverage, directory, importing
 from archiver.store.engine import connect, transaction
 from tests.ingest.arriving import query
@@ -49,6 +49,36 @@ async def test_flows_that_are_listed_again_and_again_use_up_no_keys(engine):
     for _ in range(3):
         assert await see(engine, flow("a", "acme/main"), flow("b", "acme/other")) == keys
     assert (await see(engine, flow("c", "acme/new")))[FlowId("c")] == max(keys.values()) + 1
+
+
+async def test_what_is_listed_again_as_it_was_is_written_once_an_hour(engine, database_url):
+    """Many accounts list some thousand people every few minutes."""
+    later, past = NOW + directory.SEEN_EVERY, NOW + 3 * directory.SEEN_EVERY
+    listings = [
+        (NOW, "Ann", False),
+        (NOW + timedelta(minutes=5), "Ann", False),
+        (NOW + timedelta(minutes=10), "Anna", True),
+        (later, "Anna", True),
+        (past, "Anna", True),
+        (later, "Anna", True),  # the clock was ahead, and was set back
+    ]
+    written = []
+    for now, nick, disabled in listings:
+        async with transaction(engine) as tx:
+            await directory.see_users(tx, [User(id=UserId("1"), nick=nick)], now=now)
+            flow_ = Flow(id=FlowId("a"), path="acme/main", disabled=disabled)
+            await directory.see_flows(tx, [flow_], now=now)
+        person = query(database_url, "SELECT nick, last_seen_at, xmin::text FROM store.users")
+        place = query(database_url, "SELECT disabled, last_seen_at, xmin::text FROM store.flows")
+        written.append((*person[0], *place[0]))
+
+    first, again, changed, soon, hours_later, back = written
+    assert again == first
+    assert changed[:2] == ("Anna", listings[2][0])
+    assert changed[3:5] == (True, listings[2][0])
+    assert soon == changed
+    assert hours_later[1] == hours_later[4] == past
+    assert back[1] == back[4] == later
 
 
 async def test_a_path_given_to_a_new_flow_is_taken_from_the_one_that_had_it(engine):
