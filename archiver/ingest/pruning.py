@@ -18,7 +18,8 @@ PRUNE_SECONDS = 3600.0
 PAGES_KEPT = timedelta(days=90)
 """How long to keep rows of the audit, of `verify`, and of failed requests.
 
-Kept for good are the pages that filled a gap, and the last failure at each range."""
+Kept for good are the pages that filled a gap, the last failure at each range, and what came of the
+last requests for the newest message of each flow."""
 
 
 async def prune(

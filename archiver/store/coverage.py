@@ -132,14 +132,17 @@ async def drop_audits(
     """Drop rows of pages from *before* that nobody needs any more.
 
     These are the pages of audits and verifications that succeeded and, of failed requests for the
-    same range, all but the last. Of those that succeeded, rows are passed over whose keys are at
-    most *looked_through*; returns that for the next call. Without it, all pages that filled a gap,
-    which are kept for good, would be read each time. Rows dated after *until*, the present, do not
-    hold that up: they are looked through again after a restart only.
+    same range, all but the last. Of requests for the newest message of a flow, whatever its id was,
+    the last that succeeded and the last that failed are left. Of audits and verifications that
+    succeeded, rows are passed over whose keys are at most *looked_through*; returns that for the
+    next call. Without it, all pages that filled a gap, which are kept for good, would be read each
+    time. Rows dated after *until*, the present, do not hold that up: they are looked through again
+    after a restart only.
     """
     bounds = {"before": before, "until": until, "above": looked_through}
     young = (await tx.execute(_FIRST_YOUNG, bounds)).scalar_one()
     await tx.execute(_DROP_AUDITS, bounds | {"young": young})
+    await tx.execute(_DROP_HEADS, {"before": before})
     await tx.execute(_DROP_FAILURES, {"before": before})
     return int(young) - 1
 
@@ -220,6 +223,15 @@ _DROP_AUDITS = text("""
     DELETE FROM store.pages
     WHERE page_key > :above AND page_key < :young
       AND purpose IN ('audit', 'verify') AND error IS NULL AND requested_at < :before
+""")
+
+_DROP_HEADS = text("""
+    DELETE FROM store.pages AS page USING (
+        SELECT flow_key, error IS NULL AS is_told, max(page_key) AS last FROM store.pages
+        WHERE purpose = 'head' AND requested_at < :before GROUP BY 1, 2
+    ) AS head
+    WHERE page.purpose = 'head' AND page.flow_key = head.flow_key
+      AND page.page_key < head.last AND (page.error IS NULL) = head.is_told
 """)
 
 _DROP_FAILURES = text("""

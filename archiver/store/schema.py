@@ -344,6 +344,7 @@ pages = Table(
     _optional("error", Text),
     Index("pages_flow", "flow_key", "requested_at"),
     Index("pages_failed", "flow_key", postgresql_where=text("error IS NOT NULL")),
+    Index("pages_heads", "flow_key", "page_key", postgresql_where=text("purpose = 'head'")),
 )
 
 texts = Table(

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from archiver.domain.coverage import Ranges
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
-from archiver.store import coverage, wanted
+from archiver.store import coverage, missing, wanted
 from archiver.store.connection import Transaction
 from archiver.store.coverage import NEWEST_PROVABLE, PageRow, Purpose, Standing
 from archiver.store.engine import connect, transaction
@@ -168,6 +168,48 @@ async def test_of_what_was_asked_again_and_again_long_ago_little_is_kept(databas
     ]
     told = query(database_url, "SELECT last_error FROM archive.gaps")
     assert told == [("504",)]
+
+
+async def test_of_looks_at_a_flows_newest_message_long_ago_the_last_are_kept(database_url):
+    """The service fails for a moment every few days, and each time the flow has come further."""
+    async with connect(database_url) as engine:
+        flow_key, other = await new_flow(engine), await new_flow(engine)
+        looks = [
+            page(key, "head", (number, LAST), error=error)
+            for number in range(1, 5)
+            for key, error in ((flow_key, "500"), (flow_key, None), (other, "502"))
+        ]
+        rows = [replace(one, requested_at=NOW + timedelta(days=n)) for n, one in enumerate(looks)]
+        async with transaction(engine) as tx:
+            await coverage.advance(tx, {}, pages=rows, now=NOW)
+            await coverage.drop_audits(
+                tx, before=NOW + timedelta(days=9), until=NOW + timedelta(days=99)
+            )
+            assert await missing.untold(tx, [flow_key, other]) == {other: "502"}
+    kept = "SELECT flow_key, error, lower(asked) FROM store.pages ORDER BY page_key"
+    assert query(database_url, kept) == [
+        (flow_key, "500", 3),
+        (flow_key, None, 3),
+        (other, "502", 3),
+        (flow_key, "500", 4),
+        (flow_key, None, 4),
+        (other, "502", 4),
+    ]
+
+
+async def test_what_is_not_told_of_a_flow_is_found_without_reading_the_pages_since(database_url):
+    """One that failed and was then closed stays as it was for years."""
+    async with connect(database_url) as engine:
+        flow_key, closed = await new_flow(engine), await new_flow(engine)
+        async with transaction(engine) as tx:
+            looked = page(closed, "head", (1, LAST), error="500")
+            await coverage.advance(tx, {}, pages=[looked], now=NOW)
+            await tx.execute(text(_FILL_PAGES), {"flow_key": flow_key, "now": NOW})
+        async with transaction(engine) as tx:
+            await tx.execute(text("ANALYZE store.pages"))
+            before = (await tx.execute(text(_READ))).scalar_one()
+            assert await missing.untold(tx, [flow_key, closed]) == {closed: "500"}
+            assert (await tx.execute(text(_READ))).scalar_one() - before < 100
 
 
 async def test_pages_that_are_kept_for_good_are_read_only_once_for_others_to_be_dropped(
