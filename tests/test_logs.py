@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -288,14 +289,27 @@ def test_what_was_quiet_for_long_is_news_again(at: list[float]) -> None:
     assert len(stream.getvalue().splitlines()) == 20
 
 
-def test_only_so_much_is_remembered(at: list[float]) -> None:
+def test_what_is_no_longer_said_is_forgotten(at: list[float]) -> None:
     stream = configured()
-    for _ in range(FIRST):
-        warn_away(1)
-    for number in range(REMEMBERED):
-        warn_away(1, stream=f"other {number}")
-    warn_away(1)
-    assert stream.getvalue().splitlines()[-1].endswith("'flows 1' again_seconds=1")
+    for at[0] in (0, 700):
+        for number in range(REMEMBERED):
+            warn_away(1, stream=f"{at[0]} {number}")
+    assert len(stream.getvalue().splitlines()) == 2 * REMEMBERED
+
+
+def test_of_more_things_than_can_be_remembered_few_lines_are_logged(at: list[float]) -> None:
+    """As in a week in which some thousand flows fail, each of them every minute."""
+    stream = configured()
+    for at[0] in range(0, 1800, 60):
+        for number in range(2 * REMEMBERED):
+            warn_away(1, stream=f"flows {number}")
+    log.warning("something else")
+    lines = stream.getvalue().splitlines()
+    assert lines[-1].endswith("something else")
+    each = FIRST + 2
+    assert len(lines) <= each * (REMEMBERED + 1) + 1
+    assert any("'flows 999'" in line for line in lines)
+    assert re.search(r"repeated=\d{4}", stream.getvalue())
 
 
 @pytest.mark.parametrize("format_", ["console", "json"])

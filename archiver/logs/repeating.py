@@ -3,8 +3,9 @@
 Of lines about the same thing, the first `FIRST` are logged, then one in `PAUSE_SECONDS`, with the
 number of those left out in between as ``repeated``. This includes lines that report the end of an
 outage. Lines are about the same thing if they have the same phrase and the same words in ``extra``;
-numbers, such as attempts and seconds, may differ. Lines with a traceback, and those of the level
-`debug`, are always logged.
+numbers, such as attempts and seconds, may differ. While very many things are logged at a time, as
+when each of some thousand flows fails, lines about further ones count as about one thing if they
+have the same phrase. Lines with a traceback, and those of the level `debug`, are always logged.
 """
 
 import logging
@@ -20,7 +21,9 @@ from archiver.logs.record import extras
 FIRST = 10
 PAUSE_SECONDS = 600.0
 REMEMBERED = 1000
-"""How many things are remembered; those that were logged longest ago are forgotten first."""
+"""How many things are remembered, and at most as many phrases for further ones.
+
+What was not heard of for `PAUSE_SECONDS` is forgotten first."""
 
 
 @dataclass(slots=True)
@@ -48,6 +51,8 @@ class Repetitions(logging.Filter):
         if record.levelno < logging.INFO or record.exc_info:
             return True
         now, about = self._clock(), _about(record)
+        if about not in self._said and not self._has_room(now):
+            about = record.name, str(record.msg)
         said = self._said.setdefault(about, Said(told_at=now, heard_at=now))
         if now - said.heard_at >= PAUSE_SECONDS:
             said.told = 0  # after so long a silence, it is news again
@@ -59,8 +64,17 @@ class Repetitions(logging.Filter):
             record.repeated = said.untold
         said.told, said.told_at, said.untold = said.told + 1, now, 0
         self._said.move_to_end(about)
-        if len(self._said) > REMEMBERED:
+        if len(self._said) > 2 * REMEMBERED:
             self._said.popitem(last=False)
+        return True
+
+    def _has_room(self, now: float) -> bool:
+        """Tell whether one more thing can be remembered; forget what is no longer heard of."""
+        while len(self._said) >= REMEMBERED:
+            about, oldest = next(iter(self._said.items()))
+            if now - oldest.heard_at < PAUSE_SECONDS:
+                return False
+            del self._said[about]
         return True
 
 
