@@ -19,6 +19,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+from archiver import embedded
 from archiver.embedded import LOG_BYTES, Server, run_server
 from archiver.embedded.binaries import SYSTEM, choose_binaries
 from archiver.embedded.home import require_usable
@@ -410,6 +411,33 @@ def test_a_big_log_is_set_aside(home: Path) -> None:
     with run_server(home):
         assert (home / "postgres.log").stat().st_size < LOG_BYTES
     assert (home / "postgres.log.1").stat().st_size == LOG_BYTES + 1
+
+
+def test_a_log_that_grows_big_while_the_server_runs_is_set_aside(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in an outage of days, in which all that a daemon writes is refused and logged."""
+    monkeypatch.setattr(embedded, "LOG_BYTES", 5000)
+    monkeypatch.setattr(embedded, "LOG_SECONDS", 0.05)
+    log, before = home / "postgres.log", home / "postgres.log.1"
+    with (
+        run_server(home) as server,
+        psycopg.connect(server.url_of("postgres"), autocommit=True) as connection,
+    ):
+        for number in range(60):
+            refuse(connection, f"refused {number} " + 100 * "x")
+        wait_until(lambda: before.exists() and log.stat().st_size < 5000)
+        assert stat.S_IMODE(before.stat().st_mode) == 0o600
+        assert "refused" in before.read_text()
+        refuse(connection, "the last")
+        assert "the last" in before.read_text() + log.read_text()
+        assert not log.read_bytes().startswith(b"\0")
+
+
+def refuse(connection: psycopg.Connection, what: str) -> None:
+    """Have the server refuse a query, and log *what*."""
+    with pytest.raises(psycopg.errors.SyntaxError):
+        connection.execute(f"REFUSE {what}".encode())
 
 
 def test_an_ordinary_user_runs_it(

@@ -9,7 +9,7 @@ supervises the server. One directory, *home*, holds everything, and nothing outs
 - ``run``: the socket, in a directory that only the owner can enter. There is no TCP port and no
   password: the mode of that directory protects the server, and no secret can be lost, logged or
   leaked;
-- ``postgres.log``.
+- ``postgres.log``, and ``postgres.log.1`` from before it grew large.
 """
 
 import fcntl
@@ -67,6 +67,9 @@ START_SECONDS = 900
 NOTICE_SECONDS = 3
 STOP_SECONDS = ((SIGINT, 60), (SIGQUIT, 10), (SIGKILL, 10))
 LOG_BYTES = 8_000_000
+LOG_SECONDS = 60.0
+"""How often the size of the log is looked at. A server that refuses all that a daemon writes, as
+while it is read-only, logs some hundred megabytes a day."""
 
 PORT = 5432
 """It is only a part of the name of the socket; there is no TCP port."""
@@ -141,7 +144,8 @@ def run_server(
                 server = Server(home=home, socket_dir=socket_dir, pid=process.pid)
                 _await_ready(server, process, begin)
                 _create_database(server)
-                yield server
+                with _kept_short(home / "postgres.log"):
+                    yield server
 
 
 def _variables_of_libpq() -> set[str]:
@@ -289,6 +293,33 @@ def _child(command: Sequence[str], output: Path) -> Iterator[tuple[subprocess.Po
             log.warning(
                 "PostgreSQL does not stop", extra={"signal": order.name, "pid": process.pid}
             )
+
+
+@contextmanager
+def _kept_short(output: Path) -> Iterator[None]:
+    """Set aside what is in the log *output* whenever it has grown large, while the block lasts.
+
+    The server goes on appending to the same file, so that is copied and emptied, not renamed.
+    """
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(LOG_SECONDS):
+            with suppress(OSError):  # as when the disk is full: then it does not grow either
+                if output.stat().st_size > LOG_BYTES:
+                    before = output.with_suffix(".log.1")
+                    before.unlink(missing_ok=True)
+                    before.touch(mode=0o600)
+                    shutil.copyfile(output, before)
+                    os.truncate(output, 0)
+
+    looking = threading.Thread(target=look, name="postgres.log", daemon=True)
+    looking.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        looking.join()
 
 
 def _await_ready(server: Server, process: subprocess.Popen[bytes], begin: int) -> None:
