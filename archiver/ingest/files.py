@@ -41,7 +41,6 @@ LOOKED_UP = 100
 
 It is more than `AT_ONCE`, so at least one of them is not being fetched already."""
 FIRST_REST = timedelta(minutes=1)
-LONGEST_REST = timedelta(days=30)
 IN_MEMORY_BYTES = 1024 * 1024
 """Larger contents are held in a temporary file until the archive has them."""
 READ_BYTES = 1024 * 1024
@@ -170,7 +169,7 @@ class _Fetching:
             await self._leave(one, error)
 
     async def _leave(self, one: DueFile, error: BaseException) -> None:
-        rest = min(FIRST_REST * 2 ** min(one.attempts, 20), LONGEST_REST)
+        rest = min(FIRST_REST * 2 ** min(one.attempts, 20), files.LONGEST_REST)
         await self._done(partial(files.fail, one=one, error=reason_of(error), rest=rest))
         # Log a reason without the file's numbers, so that a failure that all files share, such as
         # a proxy's page, is logged as one.

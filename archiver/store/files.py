@@ -13,7 +13,7 @@ from typing import IO, TypeGuard
 
 from msgspec import Struct
 from psycopg import sql
-from sqlalchemy import Update, func, select, text, update
+from sqlalchemy import Update, and_, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from archiver.domain.model import Attachment
@@ -29,6 +29,8 @@ PART_BYTES = 1024 * 1024
 LONGEST_PATH_BYTES = 1000
 """A longer path is not that of a file, and does not fit into an index."""
 UNKNOWN = -1
+LONGEST_REST = timedelta(days=30)
+"""How long a file that was not given rests at most before it is asked for again."""
 RENAMED = "its path was erased before it was fetched"
 """Why a file is never due: it has a path that the service does not know."""
 DISK_FULL = "53100"
@@ -143,15 +145,18 @@ async def due(
     """At most *most* files of these flows to request now, or by the time *by* of the database.
 
     Files with the fewest attempts come first and, of these, those that became due last: files of
-    new messages do not wait behind those of years.
+    new messages do not wait behind those of years. Due now is also what is due only after the
+    longest rest: the clock of the database was ahead when that was noted.
     """
+    now, at = func.now(), attached.c.due_at
+    is_by_fast_clock = and_(at > now + LONGEST_REST, func.isfinite(at))
     columns = (attached.c.flow_key, attached.c.path, attached.c.size_bytes, attached.c.attempts)
     rows = await tx.execute(
         select(*columns)
         .where(
             attached.c.sha256.is_(None),
             attached.c.flow_key.in_(flow_keys),
-            attached.c.due_at <= (func.now() if by is None else by),
+            or_(at <= now, is_by_fast_clock) if by is None else at <= by,
         )
         .order_by(
             attached.c.attempts, attached.c.due_at.desc(), attached.c.flow_key, attached.c.path

@@ -403,6 +403,20 @@ async def test_rests_end_at_a_month(flowdock, asked, database_url):
     assert round(rest_of(database_url) / timedelta(days=1)) == 30
 
 
+async def test_a_clock_that_was_a_year_ahead_keeps_no_file_waiting(flowdock, asked, database_url):
+    """As at a boot before the time is known: no certificate is valid then, so all requests fail."""
+    source, _ = asked
+    [flow_key] = source.paths
+    gone = [upload(flowdock, data).attachments[0]["path"] for data in (b"1", b"2", b"3")]
+    await archive(source)
+    ahead = "UPDATE store.attached SET due_at = now() + %s WHERE path = %s RETURNING 1"
+    for path, rest in zip(gone, ("1 year", "30 days", "infinity"), strict=True):
+        written = ahead if rest != "infinity" else ahead.replace("now() + %s", "%s::timestamptz")
+        assert query(database_url, written, rest, path)
+    async with transaction(source.engine) as tx:
+        assert [one.path for one in await files.due(tx, [flow_key], most=9)] == gone[:1]
+
+
 async def test_what_is_not_given_is_asked_for_once_however_long_all_take(
     flowdock, asked, database_url, monkeypatch
 ):
