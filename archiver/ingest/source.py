@@ -196,7 +196,8 @@ class Source:
             gains = {flow_key: Standing(due=due) for flow_key, due in dues.items()}
             await self._archive(Batch(now=self._now(), gains=gains))
             self.heads.noted(dues)
-        wanting = await when_possible(self.engine, wanted.wanting)
+        ours = partial(wanted.wanting, flow_keys=list(self.paths))
+        wanting = await when_possible(self.engine, ours)
         now = clock()  # read after the wait for the database: an epoch may have begun meanwhile
         # A daemon that had the flow until a moment ago may have heard more of it than this one.
         self.heads.restore({flow_key: one.due for flow_key, one in wanting.items()})

@@ -1,12 +1,18 @@
 """What is to be requested from the service: the gaps in the ledger, and what is doubted.
 
-This is read every second for all flows, so the query is as cheap as possible.
+This is read every second, so the query is as cheap as possible, and leaves out flows that were
+closed over the years: their gaps and doubts stay.
 """
 
+from collections.abc import Collection
+
 from msgspec import Struct
-from sqlalchemy import Text, cast, func, not_, select
+from sqlalchemy import Integer, Text, bindparam, cast, func, not_, select
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import NullType
 
 from archiver.domain.coverage import Ranges
+from archiver.store.bulk import numbers
 from archiver.store.connection import Transaction
 from archiver.store.coverage import ALL_DUE, read_ranges
 from archiver.store.fetching import fetch, query
@@ -25,24 +31,31 @@ class Wanting(Struct, frozen=True, kw_only=True):
     """Whether there are doubts that are left out here, since no listing can lift them yet."""
 
 
-async def wanting(tx: Transaction) -> dict[int, Wanting]:
-    """By flow key: what is to be requested; flows of which nothing is are left out."""
+async def wanting(tx: Transaction, flow_keys: Collection[int]) -> dict[int, Wanting]:
+    """By flow key: what is to be requested; of these flows, those with nothing are left out."""
+    asked = {"keys": numbers(list(flow_keys), bits=32)}
     return {
         flow_key: Wanting(
             missing=read_ranges(missing), doubted=read_ranges(doubted), due=due, epoch=epoch
         )
-        for flow_key, missing, doubted, due, epoch in await fetch(tx, _WANTING)
+        for flow_key, missing, doubted, due, epoch in await fetch(tx, _WANTING, asked)
     }
 
 
-_STANDING = select(
-    ledger.c.flow_key,
-    # Listings first: they leave little, while each connection adds a range to what streams prove.
-    (ALL_DUE - ledger.c.listed - ledger.c.streamed).label("missing"),
-    (ledger.c.doubted * ALL_DUE).label("doubted"),
-    ledger.c.due,
-    ledger.c.epoch,
-).subquery()
+_KEYS = cast(bindparam("keys", type_=NullType()), ARRAY(Integer))
+_STANDING = (
+    select(
+        ledger.c.flow_key,
+        # Listings first: they leave little, while each connection adds a range to what streams
+        # prove.
+        (ALL_DUE - ledger.c.listed - ledger.c.streamed).label("missing"),
+        (ledger.c.doubted * ALL_DUE).label("doubted"),
+        ledger.c.due,
+        ledger.c.epoch,
+    )
+    .where(ledger.c.flow_key == func.any(_KEYS))
+    .subquery()
+)
 _WANTING = query(
     select(
         _STANDING.c.flow_key,

@@ -1,7 +1,7 @@
 """How a page is requested decides what it proves and which doubts it lifts."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import replace
 from itertools import count, product
 
@@ -165,10 +165,10 @@ async def test_an_epoch_counts_from_when_it_is_learned(source, database_url, mon
     head = source.heads.newest(key(source))
     read = wanted.wanting
 
-    async def late(tx: Transaction) -> dict[int, Wanting]:
+    async def late(tx: Transaction, flow_keys: Collection[int]) -> dict[int, Wanting]:
         leap(SETTLING_SECONDS)
         await open_stream(source)
-        return await read(tx)
+        return await read(tx, flow_keys)
 
     monkeypatch.setattr(wanted, "wanting", late)
     assert (await source.wanting())[key(source)].doubted == Ranges()

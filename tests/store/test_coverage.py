@@ -59,7 +59,7 @@ def test_what_is_proven_is_the_union_of_all_gains_in_any_order(database_url):
                     await coverage.advance(tx, {flow_key: gain}, now=NOW)
             async with transaction(engine) as tx:
                 standing = (await coverage.standings(tx))[flow_key]
-                asked = (await wanted.wanting(tx)).get(flow_key)
+                asked = (await wanted.wanting(tx, [flow_key])).get(flow_key)
                 return standing, asked.missing if asked else Ranges()
 
         @FEW
@@ -170,6 +170,20 @@ async def test_of_what_was_asked_again_and_again_long_ago_little_is_kept(databas
     assert told == [("504",)]
 
 
+async def test_what_is_wanted_of_flows_is_found_without_reading_all_others(database_url):
+    """In ten years, tens of thousands of flows may have been closed, many of them doubted."""
+    async with connect(database_url) as engine:
+        flow_key = await new_flow(engine)
+        async with transaction(engine) as tx:
+            await coverage.advance(tx, {flow_key: Standing(due=9)}, now=NOW)
+            await tx.execute(text(_CLOSED), {"above": flow_key})
+        async with transaction(engine) as tx:
+            await tx.execute(text("ANALYZE store.ledger"))
+            before = (await tx.execute(text(_READ_OF_LEDGER))).scalar_one()
+            assert (await wanted.wanting(tx, [flow_key])).keys() == {flow_key}
+            assert (await tx.execute(text(_READ_OF_LEDGER))).scalar_one() - before < 10
+
+
 async def test_of_looks_at_a_flows_newest_message_long_ago_the_last_are_kept(database_url):
     """The service fails for a moment every few days, and each time the flow has come further."""
     async with connect(database_url) as engine:
@@ -261,10 +275,15 @@ _FILL_PAGES = """
            :now
     FROM generate_series(1, 20000) AS n
 """
+_CLOSED = """
+    INSERT INTO store.ledger (flow_key, due, doubted)
+    SELECT :above + n, 9, '{[1,9]}' FROM generate_series(1, 3000) AS n
+"""
 _READ = """
     SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables
     WHERE schemaname = 'store' AND relname = 'pages'
 """
+_READ_OF_LEDGER = _READ.replace("pages", "ledger")
 
 
 async def test_two_that_lock_the_same_flows_in_opposite_orders_do_not_wait_for_each_other(

@@ -132,7 +132,9 @@ async def test_a_message_that_is_not_due_yet_stays_doubted_whatever_is_doubted_b
         doubted = Ranges.of([(1, due), (12, 12)])
         assert (await coverage.standings(tx))[flow_key].doubted == doubted
         # It is not asked for yet either: a listing that comes too early would lift the doubt.
-        asked_for = {key: one.doubted for key, one in (await wanted.wanting(tx)).items()}
+        asked_for = {
+            key: one.doubted for key, one in (await wanted.wanting(tx, [flow_key])).items()
+        }
         assert asked_for == ({flow_key: Ranges(((1, due),))} if due else {})
 
 
