@@ -37,6 +37,8 @@ class Heads:
 
     def seen(self, flow_key: int, id_: int, *, at: float) -> None:
         """Note that the flow had reached *id_* at the time *at*."""
+        if id_ <= self._restored.get(flow_key, 0):
+            return  # as of each flow at the start, of most of which nothing will ever come again
         head = self._heads.get(flow_key)
         if head is None:
             head = self._heads[flow_key] = Head()

@@ -1,5 +1,7 @@
 """The newest ids of flows: only what has settled is due."""
 
+import tracemalloc
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +34,19 @@ def test_what_the_ledger_knew_is_settled_and_is_not_told_again():
     assert heads.due(now=99) == {1: 60}
     heads.noted({1: 60})
     assert heads.due(now=99) == {}
+
+
+def test_flows_of_which_nothing_is_new_take_little_memory():
+    """In ten years, tens of thousands of flows may have been closed, and the rest is looked at."""
+    heads, many = Heads(settling_seconds=2), range(10_000)
+    heads.restore(dict.fromkeys(many, 50))
+    tracemalloc.start()
+    try:
+        for flow_key in many:
+            heads.seen(flow_key, 50, at=0)
+        assert tracemalloc.get_traced_memory()[0] < 100_000
+    finally:
+        tracemalloc.stop()
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.floats(0, 3)), max_size=30))
