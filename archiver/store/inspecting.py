@@ -40,6 +40,8 @@ class Inspection(Struct, frozen=True, kw_only=True):
     at: datetime
     """The time by the server's clock."""
     database_bytes: int
+    is_sorted_otherwise: bool
+    """Whether texts sort otherwise now than when the indexes were made: then these are wrong."""
 
 
 async def inspect(tx: Transaction) -> Inspection:
@@ -109,7 +111,11 @@ _INSPECTION = text("""
            current_setting('transaction_read_only') = 'on' AS is_read_only,
            (SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl) AS encryption,
            clock_timestamp() AS at,
-           pg_database_size(current_database()) AS database_bytes
+           pg_database_size(current_database()) AS database_bytes,
+           coalesce((
+               SELECT datcollversion <> pg_database_collation_actual_version(oid)
+               FROM pg_database WHERE datname = current_database()
+           ), false) AS is_sorted_otherwise
 """)
 
 _CHANGES = text("""

@@ -12,6 +12,7 @@ from typing import Any
 import click
 import psycopg
 import pytest
+from psycopg import sql
 
 from archiver.cli.check import lines
 from archiver.cli.checks.clock import check_clock
@@ -48,6 +49,22 @@ def settings(flowdock: Simulator, database_url: str) -> dict[str, str]:
         "ARCHIVER_TOKEN": flowdock.token,
         "ARCHIVER_BACKFILL_REQUESTS_PER_SECOND": "1000",
     }
+
+
+async def test_an_upgrade_of_the_system_that_sorts_texts_otherwise_is_told(
+    archiver, settings, admin
+):
+    """Only a warning in the server's log tells, and an index of texts may miss what it holds."""
+    if admin.info.server_version < 170000:
+        pytest.skip("the order of this server's databases has no version")
+    admin.execute("UPDATE pg_database SET datcollversion = '0' WHERE datname = current_database()")
+    done = await asyncio.to_thread(partial(archiver, "check", **settings))
+    assert done.returncode == 1
+    assert "REFRESH COLLATION VERSION" in done.stdout
+    for advised in ("REINDEX DATABASE {}", "ALTER DATABASE {} REFRESH COLLATION VERSION"):
+        admin.execute(sql.SQL(advised).format(sql.Identifier(admin.info.dbname)))
+    done = await asyncio.to_thread(partial(archiver, "check", **settings))
+    assert "COLLATION" not in done.stdout
 
 
 async def test_when_all_works_each_subject_is_ok(archiver, flowdock, settings):

@@ -112,6 +112,14 @@ def _of_server(found: Inspection, place: Place) -> Iterator[Result]:
         secured = f", {found.encryption}" if found.encryption else ""
         pooled = ", through a pooler: run archiver migrate without it" if found.is_pooled else ""
         yield ok("database", f"{about}{secured}{pooled}")
+    if found.is_sorted_otherwise:
+        yield wrong(
+            "database",
+            "its indexes were made by another version of the system's order of texts (collation), "
+            "as before an upgrade of the system: what is there may not be found, or be kept twice",
+            f'stop the archiver, then as the owner: REINDEX DATABASE "{found.database}"; '
+            f'ALTER DATABASE "{found.database}" REFRESH COLLATION VERSION',
+        )
     if found.is_superuser and not place.private:
         yield warning(
             "rights",
