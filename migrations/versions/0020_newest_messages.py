@@ -5,6 +5,8 @@ failed. Of a flow that failed and was then closed, these are the pages of years:
 pages, each such flow took 0.3 s in `archive.flows`, `archiver status` and `archiver gaps`.
 
 The index is created with ``CONCURRENTLY``, as in 0003, and is small: only such requests are in it.
+
+Three comments of columns are more exact than before.
 """
 
 from alembic import op
@@ -20,6 +22,20 @@ INVALID = """
 """
 
 
+COMMENTS = {
+    "archive.flows.last_seen_at": (
+        "when the service last listed it, to the hour while nothing else changes; null until then"
+    ),
+    "archive.users.last_seen_at": (
+        "when the service last listed this user, by the archiver's clock, to the hour while "
+        "nothing else changes; if it never did, when a list that names the user was first imported"
+    ),
+    "archive.messages.revisions": (
+        "number of its rows in revisions; 0, in place of 1, while it is as it was created"
+    ),
+}
+
+
 def upgrade() -> None:
     with op.get_context().autocommit_block():
         # This waits for all transactions that began before, however long, but blocks nobody.
@@ -32,6 +48,9 @@ def upgrade() -> None:
             " ON store.pages (flow_key, page_key) WHERE purpose = 'head'"
         )
         op.execute(f"SET lock_timeout = '{patience}'")
+    for column, comment in COMMENTS.items():
+        quoted = comment.replace("'", "''")
+        op.get_bind().exec_driver_sql(f"COMMENT ON COLUMN {column} IS '{quoted}'")
 
 
 def downgrade() -> None:

@@ -55,10 +55,14 @@ async def test_an_upgrade_of_the_system_that_sorts_texts_otherwise_is_told(
     archiver, settings, admin
 ):
     """Only a warning in the server's log tells, and an index of texts may miss what it holds."""
-    if admin.info.server_version < 170000:
-        pytest.skip("the order of this server's databases has no version")
-    admin.execute("UPDATE pg_database SET datcollversion = '0' WHERE datname = current_database()")
+    has_version = admin.execute("""
+        UPDATE pg_database SET datcollversion = '0' WHERE datname = current_database()
+        RETURNING pg_database_collation_actual_version(oid) IS NOT NULL
+    """).fetchone()
     done = await asyncio.to_thread(partial(archiver, "check", **settings))
+    if has_version == (False,):  # as the order by code points, before PostgreSQL 17
+        assert done.returncode == 0
+        return
     assert done.returncode == 1
     assert "REFRESH COLLATION VERSION" in done.stdout
     for advised in ("REINDEX DATABASE {}", "ALTER DATABASE {} REFRESH COLLATION VERSION"):
