@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from archiver.domain.events import Event, Vanished
 from archiver.flowdock.decode import decode, decode_listed
 from archiver.ingest.batch import Arrival
-from archiver.ingest.rewording import rewritten
-from archiver.store.erasure import Erasure, digest, digest_of_text, is_whole, mark_of, marked
+from archiver.ingest.rewording import may_show_thread, rewritten
+from archiver.store.erasure import digest, digest_of_text, is_whole, mark_of, marked
 from archiver.store.journal import KnownForm
 
 
@@ -36,18 +36,27 @@ def without_erased(
     if not marks or arrival.digest is not None or isinstance(event, Vanished):
         return arrival, event
     words = {known: new for mark in marks for known, new in mark.words.items()}
-    body, found = rewritten(
-        arrival.frame.decode(), lambda _, told: words.get(digest_of_text(told), told)
-    )
+    shown = {known: new for mark in marks for known, new in mark.shown.items()}
+
+    def change(name: str, told: str) -> str:
+        known = digest_of_text(told)
+        new = words.get(known, told)
+        return shown.get(known, new) if may_show_thread(name) else new
+
+    body, found = rewritten(arrival.frame.decode(), change)
     if not found:
         return arrival, event
-    frame = _left(body, arrival.frame, marks[-1], found).encode()
+    digests = set(map(digest_of_text, found))
+    left = marked(
+        body,
+        received=digest(arrival.frame),
+        at=marks[-1].at,
+        reason=marks[-1].reason,
+        words={known: new for known, new in words.items() if known in digests},
+        shown={known: new for known, new in shown.items() if known in digests},
+    )
+    frame = left.encode()
     decoded = (decode if arrival.witness == "stream" else decode_listed)(frame)
     if not isinstance(decoded, Event):
         return arrival, event
     return replace(arrival, frame=frame, digest=digest(arrival.frame)), decoded
-
-
-def _left(body: str, received: bytes, mark: Erasure, found: dict[str, str]) -> str:
-    words = {digest_of_text(old): new for old, new in found.items()}
-    return marked(body, received=digest(received), at=mark.at, reason=mark.reason, words=words)

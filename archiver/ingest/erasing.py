@@ -15,7 +15,14 @@ from msgspec.structs import replace
 from archiver.errors import ArchiverError
 from archiver.ingest.folding import NO_HISTORY, by_message, replayed, shows, unaltered
 from archiver.ingest.rebuild import threads_in
-from archiver.ingest.rewording import Phrases, Titles, members, rewritten, without
+from archiver.ingest.rewording import (
+    Phrases,
+    Titles,
+    may_show_thread,
+    members,
+    rewritten,
+    without,
+)
 from archiver.ingest.traces import NO_TRACE, Trace, traces_of
 from archiver.store import coverage, erasing, journal, messages, rebuilding
 from archiver.store.bulk import Key
@@ -23,6 +30,7 @@ from archiver.store.connection import Engine, Transaction
 from archiver.store.engine import see_one_moment, transaction
 from archiver.store.erasing import Form, Told, Written
 from archiver.store.erasure import (
+    NO_WORDS,
     digest,
     digest_of_text,
     emptied,
@@ -53,7 +61,8 @@ class Changed(Struct, frozen=True):
     before: Form
     payload: str
     words: Mapping[str, str]
-    """As in `archiver.store.erasure.Erasure`."""
+    shown: Mapping[str, str]
+    """Both as in `archiver.store.erasure.Erasure`."""
 
 
 class Found(Struct, frozen=True, kw_only=True):
@@ -183,17 +192,24 @@ async def _with_targets(tx: Transaction, flow_key: int, found: Found) -> Sequenc
     A listing of such a message shows what an event changed, and must not bring it back.
     """
     changed = {(one.before.id, one.before.form): one for one in found.changed}
-    words: dict[int, dict[str, str]] = {}
+    changes: dict[int, list[Changed]] = {}
     for one in found.changed:
         if one.before.target_id is not None:
-            words.setdefault(one.before.target_id, {}).update(one.words)
-    for form in await erasing.own_forms(tx, flow_key, words) if words else ():
-        if form.id in words and form.form == 0 and not form.is_gone:
-            mark = mark_of(form.payload) if form.is_left else None
-            plain = Changed(form, without_mark(form.payload), mark.words if mark else {})
-            known = changed.get((form.id, 0), plain)
-            changed[form.id, 0] = replace(known, words={**known.words, **words[form.id]})
+            changes.setdefault(one.before.target_id, []).append(one)
+    for form in await erasing.own_forms(tx, flow_key, changes) if changes else ():
+        if form.id in changes and form.form == 0 and not form.is_gone:
+            known = changed.get((form.id, 0)) or _unchanged(form)
+            for one in changes[form.id]:
+                words, shown = {**known.words, **one.words}, {**known.shown, **one.shown}
+                known = replace(known, words=words, shown=shown)
+            changed[form.id, 0] = known
     return list(changed.values())
+
+
+def _unchanged(form: Form) -> Changed:
+    mark = mark_of(form.payload) if form.is_left else None
+    words, shown = (mark.words, mark.shown) if mark else (NO_WORDS, NO_WORDS)
+    return Changed(form, without_mark(form.payload), words, shown)
 
 
 async def _archived_targets(
@@ -247,7 +263,16 @@ def _reworded(
         return {}
     mark = mark_of(one.payload) if is_erased else None
     body = without_mark(one.payload) if is_erased else one.payload
-    payload, found = rewritten(body, lambda name, text: without(name, text, phrases, titles))
+    elsewhere: dict[str, str] = {}
+    in_thread: dict[str, str] = {}
+
+    def change(name: str, text: str) -> str:
+        new = without(name, text, phrases, titles)
+        if new != text:
+            (in_thread if may_show_thread(name) else elsewhere)[text] = new
+        return new
+
+    payload, found = rewritten(body, change)
     if not found:
         return {}
     if not is_erased and digest(one.payload.encode()) != one.digest:
@@ -255,10 +280,14 @@ def _reworded(
             f"event {one.id} was altered in store.journal: see archiver rebuild --check; "
             "nothing was erased"
         )
-    before = mark.words if mark else {}
-    words = {known: found.get(new, phrases.erased_from(new)) for known, new in before.items()}
-    words |= {digest_of_text(old): new for old, new in found.items()}
-    return {(one.id, one.form): Changed(one, payload, words)}
+
+    def erased(before: Mapping[str, str], new: Mapping[str, str]) -> Mapping[str, str]:
+        texts = {**before, **{digest_of_text(old): old for old in new}}
+        return {known: new.get(text, phrases.erased_from(text)) for known, text in texts.items()}
+
+    words = erased(mark.words if mark else {}, elsewhere)
+    shown = erased(mark.shown if mark else {}, in_thread)
+    return {(one.id, one.form): Changed(one, payload, words, shown)}
 
 
 async def _write(
@@ -272,10 +301,22 @@ async def _write(
 ) -> None:
     """Erase what was *found*, except from what is computed from it; *changed* events stay."""
 
-    def left(one: Form, payload: str, kept: Trace) -> Written:
-        words, threads = kept.words, kept.threads
+    def left(
+        one: Form,
+        payload: str,
+        words: Mapping[str, str],
+        *,
+        shown: Mapping[str, str] = NO_WORDS,
+        threads: Sequence[str] = (),
+    ) -> Written:
         payload = marked(
-            payload, received=one.digest, at=now, reason=reason, words=words, threads=threads
+            payload,
+            received=one.digest,
+            at=now,
+            reason=reason,
+            words=words,
+            shown=shown,
+            threads=threads,
         )
         return Written(id=one.id, form=one.form, payload=payload)
 
@@ -287,11 +328,12 @@ async def _write(
         renamed = [(path, new) for path in paths if (new := phrases.erased_from(path)) != path]
         await erasing.rename_files(tx, flow_key, renamed)
     traces = {(id_, 0): trace for id_, trace in found.traces.items()}
-    tombstones = [
-        left(one, emptied(one.id), traces.get((one.id, one.form), NO_TRACE)) for one in found.gone
-    ]
+    tombstones = []
+    for one in found.gone:
+        trace = traces.get((one.id, one.form), NO_TRACE)
+        tombstones.append(left(one, emptied(one.id), trace.words, threads=trace.threads))
     await erasing.leave_tombstones(tx, flow_key, tombstones)
-    rewords = [left(one.before, one.payload, Trace(one.words, ())) for one in changed]
+    rewords = [left(one.before, one.payload, one.words, shown=one.shown) for one in changed]
     await erasing.reword(tx, flow_key, rewords)
     await erasing.remove_asides(tx, rejects=found.rejects, signals=found.signals)
 

@@ -137,6 +137,11 @@ def without(name: str, text: str, phrases: Phrases, titles: Titles | None) -> st
     return phrases.erased_from(text)
 
 
+def may_show_thread(name: str) -> bool:
+    """Tell whether the member *name* may have what `without` erases since it shows a thread."""
+    return name == "title" or name in SHOWN
+
+
 def strings(text: str) -> Iterator[str]:
     """Yield all that looks like a string of JSON in *text*, decoded."""
     for found in _STRING.finditer(text):

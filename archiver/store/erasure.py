@@ -38,6 +38,8 @@ class Erasure(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The same of the payload without the mark."""
     words: Mapping[str, str] = {}
     """What became of each text that held erased words, by `digest_of_text` of the text."""
+    shown: Mapping[str, str] = {}
+    """The same of texts in members that may show a thread, as its title does."""
     threads: Sequence[str] = ()
     """Of a message that was erased as a whole: the threads that it began, titled by its words."""
 
@@ -64,13 +66,20 @@ def marked(
     at: datetime,
     reason: str | None,
     words: Mapping[str, str] = NO_WORDS,
+    shown: Mapping[str, str] = NO_WORDS,
     threads: Sequence[str] = (),
 ) -> str:
     """*payload*, from which words were erased, with a mark; *received* is its original digest."""
     body = payload.rstrip()
     left = digest(body.encode()).hex()
     mark = Erasure(
-        at=at, reason=reason, received=received.hex(), left=left, words=words, threads=threads
+        at=at,
+        reason=reason,
+        received=received.hex(),
+        left=left,
+        words=dict(words),
+        shown=dict(shown),
+        threads=threads,
     )
     return f'{body[:-1]},"{MARK}":{msgspec.json.encode(mark).decode()}}}'
 

@@ -117,6 +117,14 @@ async def archive(engine: Engine) -> None:
     await apply(engine, Batch(now=NOW, arrivals=[came(late, main)]))
 
 
+async def flow_with(engine: Engine, frames: Sequence[Mapping[str, object]]) -> int:
+    """The key of a flow in which this was said."""
+    async with transaction(engine) as tx:
+        main = (await directory.see_flows(tx, [flow(MAIN)], now=NOW))[MAIN]
+    await apply(engine, Batch(now=NOW, arrivals=[came(one, main) for one in frames]))
+    return main
+
+
 def came(frame: Mapping[str, object], flow_key: int) -> Arrival:
     return arrival(json.dumps(frame).encode(), flow_key)
 
@@ -465,3 +473,25 @@ def test_what_was_altered_is_not_made_to_look_erased(
     filled.execute("UPDATE store.journal SET payload = replace(payload::text, 'They', 'I')::json")
     with pytest.raises(ArchiverError, match="event 4715 was altered in "):
         asyncio.run(erase_all(database_url))
+
+
+def test_what_a_reply_says_itself_stays_when_it_is_listed_again(database_url: str) -> None:
+    told = said(7, AT, "ben", "Hello", "Hello", thread="T1 Hello")
+    later = said(8, AT, "ben", "my salary", thread="T1 my salary")
+
+    async def run() -> None:
+        async with connect(database_url) as engine:
+            main = await flow_with(engine, [said(5, AT, "anna", "Hello", thread="T1 Hello"), told])
+            await apply(engine, Batch(now=NOW, arrivals=[came(later, main)]))
+            asked = Wanted(flow_key=main, ids=frozenset({5}), phrases=("my salary",))
+            await erase(engine, asked, now=NOW)
+            again = [shown({**one, "edited": None}, main) for one in (told, later)]
+            await apply(engine, Batch(now=NOW, arrivals=again))
+            assert (await survey(engine, asked)).is_nothing
+
+    asyncio.run(run())
+    content = "SELECT id, content, tags FROM archive.messages ORDER BY id"
+    assert query(database_url, content) == [(7, "Hello", ["Hello"]), (8, "[erased]", [])]
+    titles = "SELECT DISTINCT payload -> 'thread' ->> 'title' FROM store.journal WHERE id > 5"
+    assert query(database_url, titles) == [("[erased]",)]
+    assert asyncio.run(differences(database_url)) == 0
