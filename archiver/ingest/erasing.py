@@ -207,6 +207,7 @@ async def _with_targets(tx: Transaction, flow_key: int, found: Found) -> Sequenc
 
 
 def _unchanged(form: Form) -> Changed:
+    _require_unaltered(form)
     mark = mark_of(form.payload) if form.is_left else None
     words, shown = (mark.words, mark.shown) if mark else (NO_WORDS, NO_WORDS)
     return Changed(form, without_mark(form.payload), words, shown)
@@ -275,11 +276,7 @@ def _reworded(
     payload, found = rewritten(body, change)
     if not found:
         return {}
-    if not is_erased and digest(one.payload.encode()) != one.digest:
-        raise ArchiverError(
-            f"event {one.id} was altered in store.journal: see archiver rebuild --check; "
-            "nothing was erased"
-        )
+    _require_unaltered(one)
 
     def erased(before: Mapping[str, str], new: Mapping[str, str]) -> Mapping[str, str]:
         texts = {**before, **{digest_of_text(old): old for old in new}}
@@ -288,6 +285,19 @@ def _reworded(
     words = erased(mark.words if mark else {}, elsewhere)
     shown = erased(mark.shown if mark else {}, in_thread)
     return {(one.id, one.form): Changed(one, payload, words, shown)}
+
+
+def _require_unaltered(one: Form) -> None:
+    """Make sure that *one* is as it was received, or as an erasure left it.
+
+    Raises:
+        ArchiverError: it was altered in the database, and would look as if it had not been.
+    """
+    if not one.is_left and digest(one.payload.encode()) != one.digest:
+        raise ArchiverError(
+            f"event {one.id} was altered in store.journal: see archiver rebuild --check; "
+            "nothing was erased"
+        )
 
 
 async def _write(

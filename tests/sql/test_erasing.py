@@ -475,6 +475,18 @@ def test_what_was_altered_is_not_made_to_look_erased(
         asyncio.run(erase_all(database_url))
 
 
+def test_a_message_that_was_altered_is_not_made_to_look_erased_by_its_edits(
+    filled: psycopg.Connection, database_url: str
+) -> None:
+    filled.execute("""
+        UPDATE store.journal SET payload = replace(payload::text, 'Corect', 'Corrupt')::json
+        WHERE id = 4717
+    """)
+    with pytest.raises(ArchiverError, match="event 4717 was altered in "):
+        asyncio.run(erase_all(database_url))
+    assert asyncio.run(differences(database_url)) > 0
+
+
 def test_what_a_reply_says_itself_stays_when_it_is_listed_again(database_url: str) -> None:
     told = said(7, AT, "ben", "Hello", "Hello", thread="T1 Hello")
     later = said(8, AT, "ben", "my salary", thread="T1 my salary")
