@@ -78,7 +78,7 @@ async def _read(place: Place, flow: str, id_: int) -> Explanation:
 
 def _erased(entry: Entry) -> Erased | None:
     mark = erasure_of(entry.payload, entry.digest)
-    if mark is None:
+    if mark is None or mark.is_of_nothing:
         return None
     is_whole = journal.is_erased_whole(entry)
     return Erased(form=entry.form, at=mark.at, reason=mark.reason, is_whole=is_whole)

@@ -8,6 +8,7 @@ replaced. Then the messages and threads concerned are replayed from what is left
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -80,6 +81,8 @@ class Found(Struct, frozen=True, kw_only=True):
     """The files of `gone` that no other message names."""
     phrases: Sequence[Changed] = ()
     """Forms of other events with a phrase."""
+    repeating: Titles
+    """What titles may repeat of those that were asked for."""
     rejects: Sequence[int] = ()
     signals: Sequence[int] = ()
     places: Mapping[str, int] = {}
@@ -129,6 +132,7 @@ async def erase(
         await coverage.lock(tx, [wanted.flow_key])
         found = await _find(tx, wanted)
         changed = await _with_targets(tx, wanted.flow_key, found)
+        changed = await _with_threads(tx, wanted, found, changed)
         await _write(tx, wanted, found, changed, now=now, reason=reason)
         await _replay(tx, wanted.flow_key, found)
     return found
@@ -154,6 +158,7 @@ async def _find(tx: Transaction, wanted: Wanted) -> Found:
         gone=gone,
         titles=list(titles.values()),
         traces=traces,
+        repeating=repeating,
         paths=await erasing.paths_named_only_by(tx, flow_key, gone_ids, paths),
     )
     if not phrases:
@@ -198,12 +203,48 @@ async def _with_targets(tx: Transaction, flow_key: int, found: Found) -> Sequenc
             changes.setdefault(one.before.target_id, []).append(one)
     for form in await erasing.own_forms(tx, flow_key, changes) if changes else ():
         if form.id in changes and form.form == 0 and not form.is_gone:
-            known = changed.get((form.id, 0)) or _unchanged(form)
             for one in changes[form.id]:
-                words, shown = {**known.words, **one.words}, {**known.shown, **one.shown}
-                known = replace(known, words=words, shown=shown)
-            changed[form.id, 0] = known
+                _also_know(changed, form, words=one.words, shown=one.shown)
     return list(changed.values())
+
+
+async def _with_threads(
+    tx: Transaction, wanted: Wanted, found: Found, changes: Iterable[Changed]
+) -> Sequence[Changed]:
+    """*changes*; and the messages of threads that are shown with words to be erased have these.
+
+    A listing of such a message shows its thread as it is now, not as it was when it was sent.
+    """
+    changed = {(one.before.id, one.before.form): one for one in changes}
+    phrases, begun = (
+        Phrases(wanted.phrases),
+        {t for one in found.traces.values() for t in one.threads},
+    )
+    gone = {one.id for one in found.gone}
+    events = gone | {one.before.id for one in found.changed}
+    shown: dict[str, Mapping[str, str]] = {}
+    for thread, detail in await erasing.threads_as_shown(tx, wanted.flow_key, events):
+        titles = found.repeating if thread in begun else None
+        _, texts = rewritten(detail, partial(without, phrases=phrases, titles=titles))
+        if texts:
+            shown[thread] = {digest_of_text(old): new for old, new in texts.items()}
+    for thread, form in await erasing.in_threads(tx, wanted.flow_key, shown):
+        if form.id not in gone and not form.is_gone:
+            _also_know(changed, form, words=NO_WORDS, shown=shown[thread])
+    return list(changed.values())
+
+
+def _also_know(
+    changed: dict[FormKey, Changed],
+    form: Form,
+    *,
+    words: Mapping[str, str],
+    shown: Mapping[str, str],
+) -> None:
+    """Have *form* know what became of these texts, if it is listed with them."""
+    known = changed.get((form.id, form.form)) or _unchanged(form)
+    words, shown = {**known.words, **words}, {**known.shown, **shown}
+    changed[form.id, form.form] = replace(known, words=words, shown=shown)
 
 
 def _unchanged(form: Form) -> Changed:
@@ -264,26 +305,24 @@ def _reworded(
         return {}
     mark = mark_of(one.payload) if is_erased else None
     body = without_mark(one.payload) if is_erased else one.payload
-    elsewhere: dict[str, str] = {}
-    in_thread: dict[str, str] = {}
+    words = {
+        known: phrases.erased_from(text) for known, text in (mark.words if mark else {}).items()
+    }
+    shown = {
+        known: without("title", text, phrases, titles)
+        for known, text in (mark.shown if mark else {}).items()
+    }
 
     def change(name: str, text: str) -> str:
         new = without(name, text, phrases, titles)
         if new != text:
-            (in_thread if may_show_thread(name) else elsewhere)[text] = new
+            (shown if may_show_thread(name) else words)[digest_of_text(text)] = new
         return new
 
     payload, found = rewritten(body, change)
-    if not found:
+    if not found and (mark is None or (words, shown) == (mark.words, mark.shown)):
         return {}
     _require_unaltered(one)
-
-    def erased(before: Mapping[str, str], new: Mapping[str, str]) -> Mapping[str, str]:
-        texts = {**before, **{digest_of_text(old): old for old in new}}
-        return {known: new.get(text, phrases.erased_from(text)) for known, text in texts.items()}
-
-    words = erased(mark.words if mark else {}, elsewhere)
-    shown = erased(mark.shown if mark else {}, in_thread)
     return {(one.id, one.form): Changed(one, payload, words, shown)}
 
 

@@ -45,7 +45,7 @@ class Step(Struct, frozen=True, kw_only=True):
     differences: tuple[Difference, ...]
     """What is found twice, in threads or in the journal, is reported once per flow."""
     erased: int = 0
-    """How many forms of events in the journal are what an erasure left."""
+    """From how many forms of events in the journal words, or all, were erased."""
 
 
 class _Look(Struct, frozen=True, kw_only=True):
@@ -58,7 +58,7 @@ class _Look(Struct, frozen=True, kw_only=True):
     """The states to store in place of the stored ones."""
     differences: list[Difference]
     erased: int = 0
-    """How many forms of the events in the stretch are what an erasure left."""
+    """From how many forms of the events in the stretch words, or all, were erased."""
 
 
 async def rebuild(engine: Engine, flow_key: int) -> AsyncIterator[Step]:
@@ -168,7 +168,7 @@ async def _look_at_stretch(tx: Transaction, stretch: Stretch) -> _Look:
             *(difference for _, difference in outdated),
             *await _unasked_files(tx, stretch, held),
         ],
-        erased=sum(one.id in own and journal.is_erased(one) for one in entries),
+        erased=sum(one.id in own and journal.lacks_words(one) for one in entries),
     )
 
 

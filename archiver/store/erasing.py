@@ -170,6 +170,28 @@ async def threads_shown_by(tx: Transaction, flow_key: int, ids: Collection[int])
     return list(await tx.scalars(_THREADS, {"flow_key": flow_key, "ids": list(ids)}))
 
 
+async def threads_as_shown(
+    tx: Transaction, flow_key: int, ids: Collection[int]
+) -> list[tuple[str, str]]:
+    """The same threads, each with the JSON that shows it."""
+    rows = await tx.execute(_THREADS_AS_SHOWN, {"flow_key": flow_key, "ids": list(ids)})
+    return [(thread, detail) for thread, detail in rows]
+
+
+async def in_threads(
+    tx: Transaction, flow_key: int, threads: Collection[str]
+) -> list[tuple[str, Form]]:
+    """The first forms of the messages in *threads*, each after its thread."""
+    if not threads:
+        return []
+    asked = {"flow_key": flow_key, "threads": list(threads)}
+    rows = (await tx.execute(_IN_THREADS, asked)).all()
+    return [
+        (thread, form)
+        for (*_, thread), form in zip(rows, _forms(tx, (row[:-1] for row in rows)), strict=True)
+    ]
+
+
 async def events_about(tx: Transaction, flow_key: int, threads: Collection[str]) -> list[int]:
     """The ids of events that mention one of *threads*."""
     return list(await tx.scalars(_ABOUT, {"flow_key": flow_key, "threads": list(threads)}))
@@ -296,6 +318,15 @@ _RENAME = text("""
 _THREADS = text(
     "SELECT thread_id FROM store.threads WHERE flow_key = :flow_key AND as_of = ANY(:ids)"
 )
+_THREADS_AS_SHOWN = text("""
+    SELECT thread_id, CAST(detail AS text) FROM store.threads
+    WHERE flow_key = :flow_key AND as_of = ANY(:ids) AND detail IS NOT NULL
+""")
+_IN_THREADS = text("""
+    SELECT id, form, j.event, target_id, uuid_send(digest), CAST(payload AS text), thread_id
+    FROM store.messages AS m JOIN store.journal AS j USING (flow_key, id)
+    WHERE flow_key = :flow_key AND thread_id = ANY(:threads) AND form = 0
+""")
 _ABOUT = text("""
     SELECT DISTINCT id FROM store.journal WHERE flow_key = :flow_key AND EXISTS (
         SELECT FROM unnest(CAST(:threads AS text[])) AS thread

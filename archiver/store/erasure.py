@@ -43,6 +43,11 @@ class Erasure(Struct, frozen=True, kw_only=True, omit_defaults=True):
     threads: Sequence[str] = ()
     """Of a message that was erased as a whole: the threads that it began, titled by its words."""
 
+    @property
+    def is_of_nothing(self) -> bool:
+        """Tell whether nothing was erased from it, but from what may be listed with it."""
+        return self.left == self.received
+
 
 def digest(payload: bytes) -> bytes:
     """The digest that identifies the bytes of a payload."""

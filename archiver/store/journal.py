@@ -186,6 +186,12 @@ def is_erased(entry: Entry) -> bool:
     return erasure_of(entry.payload, entry.digest) is not None
 
 
+def lacks_words(entry: Entry) -> bool:
+    """Tell whether words, or all, were erased from *entry* itself."""
+    mark = erasure_of(entry.payload, entry.digest)
+    return mark is not None and not mark.is_of_nothing
+
+
 def is_erased_whole(entry: Entry) -> bool:
     """Tell whether nothing is left of the event of *entry* but that it was erased."""
     return entry.event == WHOLE and is_erased(entry) and is_whole(entry.payload)

@@ -507,3 +507,39 @@ def test_what_a_reply_says_itself_stays_when_it_is_listed_again(database_url: st
     titles = "SELECT DISTINCT payload -> 'thread' ->> 'title' FROM store.journal WHERE id > 5"
     assert query(database_url, titles) == [("[erased]",)]
     assert asyncio.run(differences(database_url)) == 0
+
+
+def test_an_older_reply_does_not_bring_back_what_its_thread_showed_later(
+    database_url: str,
+) -> None:
+    moved = {"message_id": 6, "content": {"thread_id": "T1"}}
+    told = [
+        said(4, AT, "anna", "Hush", thread="T1 Hush"),
+        said(6, AT, "ben", "moved"),
+        said(7, AT, "ben", "asked", thread="T2 Hm"),
+        said(8, AT, "ben", {"id": "T2", "title": "Hm, my salary"}, event="thread-change"),
+        said(9, AT, "anna", None, event="message-change") | moved,
+    ]
+    later = [
+        said(6, AT, "ben", "moved", thread="T1 Hush"),
+        said(7, AT, "ben", "asked", thread="T2 Hm, my salary"),
+    ]
+
+    async def run() -> None:
+        async with connect(database_url) as engine:
+            main = await flow_with(engine, told)
+            asked = Wanted(flow_key=main, ids=frozenset({4}), phrases=("my salary",))
+            found = await erase(engine, asked, now=NOW)
+            assert (found.titled, len(found.phrases)) == (0, 1)
+            erased = [step.erased async for step in check(engine, main)]
+            assert sum(erased) == 2  # not of the messages 6 and 7, of which nothing is missing
+            await apply(engine, Batch(now=NOW, arrivals=[shown(one, main) for one in later]))
+            assert (await survey(engine, asked)).is_nothing
+            assert await clean(engine, ["my salary", "Hush"]) == []
+
+    asyncio.run(run())
+    said_ = "SELECT id, content FROM archive.messages ORDER BY id"
+    assert query(database_url, said_) == [(6, "moved"), (7, "asked")]
+    titles = "SELECT title FROM archive.threads ORDER BY thread_id"
+    assert query(database_url, titles) == [("[erased]",), ("Hm, [erased]",)]
+    assert asyncio.run(differences(database_url)) == 0
