@@ -226,7 +226,7 @@ def _plan(found: Found) -> Iterator[str]:
     if found.paths:
         yield f"  {counted(len(found.paths), 'file')}"
     if asides := len(found.rejects) + len(found.signals):
-        yield f"  {asides:,} of these places are rejects and signals, which are removed"
+        yield f"  {asides:,} of these places are rejects and signals, of which nothing is kept"
 
 
 async def _finish(engine: Engine, path: str, found: Found, asked: Asked) -> Sequence[Left]:

@@ -11,6 +11,7 @@ from archiver.store.connection import Transaction
 from archiver.store.engine import carried
 from archiver.store.erasure import WHOLE, erasure_of, is_whole
 from archiver.store.files import RENAMED
+from archiver.store.rejecting import ERASED
 
 
 class Form(Struct, frozen=True, kw_only=True):
@@ -140,8 +141,11 @@ async def reword(tx: Transaction, flow_key: int, forms: Sequence[Written]) -> No
 async def remove_asides(
     tx: Transaction, *, rejects: Collection[int], signals: Collection[int]
 ) -> None:
-    """Remove input that contains what is erased."""
-    await tx.execute(_REMOVE_REJECTS, {"ids": list(rejects)})
+    """Remove input that contains what is erased.
+
+    Of a reject, its digest stays, by which the same input is known when it comes again.
+    """
+    await tx.execute(_EMPTY_REJECTS, {"ids": list(rejects), "why": ERASED})
     await tx.execute(_REMOVE_SIGNALS, {"ids": list(signals)})
 
 
@@ -294,7 +298,7 @@ _FORGET_SIGHTINGS = text(f"DELETE FROM store.sightings WHERE {_AT}")  # noqa: S6
 _REWORD = text(
     f"UPDATE store.journal SET payload = CAST(:payload AS json) WHERE {_AT}"  # noqa: S608
 )
-_REMOVE_REJECTS = text("DELETE FROM store.rejects WHERE id = ANY(:ids)")
+_EMPTY_REJECTS = text("UPDATE store.rejects SET raw = '', reason = :why WHERE id = ANY(:ids)")
 _REMOVE_SIGNALS = text("DELETE FROM store.signals WHERE signal_key = ANY(:ids)")
 
 _LOCK_FILES = text("LOCK TABLE store.files IN SHARE ROW EXCLUSIVE MODE")

@@ -15,6 +15,7 @@ from psycopg import sql
 from archiver.domain.model import LARGEST_ID
 from archiver.store.connection import Transaction, driver_of
 from archiver.store.exporting_choice import Part, Selection, Subject, source, wanted
+from archiver.store.rejecting import ERASED
 
 BLOCK_BYTES = 256 * 1024
 ROWS_AT_ONCE = 256
@@ -84,11 +85,12 @@ def conversation_query(part: Part, chosen: Selection, *, by_thread: bool) -> sql
 
 
 def rejects(tx: Transaction) -> AsyncGenerator[Block]:
-    """All rejects as JSON lines, with their bytes in hexadecimal."""
+    """All rejects as JSON lines, with their bytes in hexadecimal; but those that were erased."""
     rows = sql.SQL(
         "SELECT row_to_json(t)::text, 1::int8 FROM (SELECT received_at, origin, reason,"
-        " encode(raw, 'hex') AS raw FROM store.rejects ORDER BY digest) AS t"
-    ).format()
+        " encode(raw, 'hex') AS raw FROM store.rejects WHERE reason <> {erased}"
+        " ORDER BY digest) AS t"
+    ).format(erased=sql.Literal(ERASED))
     return _blocks(tx, rows)
 
 

@@ -9,6 +9,9 @@ from sqlalchemy import BigInteger, bindparam, delete, func, select
 from archiver.store.connection import Transaction
 from archiver.store.schema import pages, rejects
 
+ERASED = "erased by the owner of the database"
+"""The reason of a reject that is empty since it was erased: it cannot be read again."""
+
 
 class Listed(Struct, frozen=True, kw_only=True):
     """A reject without its bytes."""
@@ -44,8 +47,9 @@ async def count(tx: Transaction) -> int:
 
 
 async def ids(tx: Transaction) -> list[int]:
-    """The ids of all rejects, the oldest first."""
-    return list((await tx.execute(select(rejects.c.id).order_by(rejects.c.id))).scalars())
+    """The ids of all rejects but those that were erased, the oldest first."""
+    left = select(rejects.c.id).where(rejects.c.reason != ERASED).order_by(rejects.c.id)
+    return list((await tx.execute(left)).scalars())
 
 
 async def kept(tx: Transaction, id_: int) -> Kept | None:

@@ -24,7 +24,7 @@ from tests.cli.conftest import Run
 from tests.cli.forks import Starter
 from tests.conftest import created, named
 from tests.ingest.arriving import NOW, edit, frame, query, streamed, waits_for_lock
-from tests.sql.world import flow
+from tests.sql.world import arrival, flow
 
 SECRET = "the salary of Anna"
 THREAD = {"id": "t", "title": SECRET}
@@ -340,3 +340,25 @@ def test_an_export_carries_erasures_and_an_older_one_brings_nothing_back(
     assert "form 0, erased\n" in archiver("explain", "acme/main", "5", **other).stdout
     words = archiver("sql", "--json", "SELECT payload::text FROM forms", **other).stdout
     assert SECRET not in words
+
+
+def test_an_older_export_brings_back_no_reject_that_was_erased(
+    archiver: Run, archive: str, tmp_path: Path
+) -> None:
+    async def reject() -> None:
+        raw = [f"<p>{one}</p>".encode() for one in ("another", SECRET)]
+        async with connect(archive) as engine:
+            await apply(engine, Batch(now=NOW, arrivals=[arrival(one, None) for one in raw]))
+
+    asyncio.run(reject())
+    home = {"ARCHIVER_DATABASE_URL": archive}
+    before, after = tmp_path / "before", tmp_path / "after"
+    assert archiver("export", str(before), "--events", **home).returncode == 0
+    erased = archiver("erase", "acme/main", "5", "--phrase", SECRET, "--yes", **home)
+    assert erased.returncode == 0, erased.stdout
+    assert archiver("import", str(before), **home).returncode == 0
+    rejects = "SELECT raw, reason LIKE 'erased by %%' FROM archive.rejects ORDER BY id"
+    assert query(archive, rejects) == [(b"<p>another</p>", False), (b"", True)]
+    assert archiver("rejects", "retry", "--all", **home).stdout.endswith("0 placed, 1 left\n")
+    assert archiver("export", str(after), "--events", **home).returncode == 0
+    assert len((after / "rejects.jsonl").read_text().splitlines()) == 1
