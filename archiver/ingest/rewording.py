@@ -43,7 +43,7 @@ class Phrases:
     def parts(self) -> list[str]:
         """For each phrase, the longest part that JSON spells in one way, in small letters.
 
-        So it does without escapes for any letter; and no database lowers these letters otherwise.
+        So it does without escapes for any letter; and these letters are small everywhere alike.
         """
         runs = ["".join(one if _is_plain(one) else "\n" for one in text) for text in self._phrases]
         return [max(run.split("\n"), key=len).lower() for run in runs]

@@ -10,6 +10,7 @@ from msgspec import Struct
 from sqlalchemy import TextClause, text
 
 from archiver.store.connection import Engine, Transaction
+from archiver.store.erasure import CASES
 from archiver.store.schema import SCHEMA
 
 TABLES = (
@@ -93,6 +94,7 @@ def _cases(letters: str) -> dict[str, str]:
     """The capitals of *letters* and what these are small: not every database can tell."""
     pairs = {one.upper(): one.lower() for one in letters if not one.isascii()}
     known = {capital: small for capital, small in pairs.items() if len(capital) == len(small) == 1}
+    known |= CASES
     return {"capitals": "".join(known), "small": "".join(known.values())}
 
 
@@ -103,7 +105,7 @@ def _holds(kept: str, word: str = "word") -> str:
 
 
 def _small(words: str) -> str:
-    return f"translate(lower({words}), :capitals, :small)"
+    return f'translate(lower({words} COLLATE "C"), :capitals, :small)'
 
 
 _COLUMNS = text("""

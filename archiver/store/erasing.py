@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from archiver.store.connection import Transaction
 from archiver.store.engine import carried
-from archiver.store.erasure import WHOLE, erasure_of, is_whole
+from archiver.store.erasure import CASES, WHOLE, erasure_of, is_whole
 from archiver.store.files import RENAMED
 from archiver.store.rejecting import ERASED
 
@@ -260,17 +260,36 @@ _OF_REPLIES = text(f"""
 """)
 
 
-def _with(words: str, part: str = "part") -> str:
+def _small(words: str) -> str:
+    """*words* in small letters, as far as `Phrases.parts` has any.
+
+    As in C: in a Turkish database, lower('I') is no i.
+    """
+    return (
+        f"translate(lower({words} COLLATE \"C\"), '{''.join(CASES)}', '{''.join(CASES.values())}')"
+    )
+
+
+def _with(words: str, part: str = "part", *, small: str = "") -> str:
     return rf"""EXISTS (
         SELECT FROM unnest(CAST(:parts AS text[])) AS part
-        WHERE strpos(lower({words}), {part}) > 0 OR strpos({words}, '\u') > 0)
+        WHERE strpos({small or _small(words)}, {part}) > 0 OR strpos({words}, '\u') > 0)
     """
+
+
+def _escaped(letter: str) -> str:
+    return "".join(f"\\{byte:o}" for byte in letter.encode())
 
 
 _EVENTS_WITH = text(f"{_FORM} WHERE flow_key = :flow_key AND {_with('CAST(payload AS text)')}")
 _RAW = "encode(raw, 'escape')"
+_SMALL_RAW = f'lower({_RAW} COLLATE "C")'
+for _letter, _small_letter in CASES.items():
+    _SMALL_RAW = f"replace({_SMALL_RAW}, '{_escaped(_letter)}', '{_small_letter}')"
 _RAW_PART = "encode(convert_to(part, 'UTF8'), 'escape')"
-_REJECTS_WITH = text(f"SELECT id, raw FROM store.rejects WHERE {_with(_RAW, _RAW_PART)}")  # noqa: S608
+_REJECTS_WITH = text(
+    f"SELECT id, raw FROM store.rejects WHERE {_with(_RAW, _RAW_PART, small=_SMALL_RAW)}"  # noqa: S608
+)
 _SIGNALS_WITH = text(
     f"""
     SELECT signal_key, CAST(payload AS text) FROM store.signals

@@ -22,6 +22,8 @@ MARK = "erased"
 OPENING = f',"{MARK}":{{"at":"'
 """How a mark begins. No string of JSON can contain it, since quotes are escaped there."""
 NO_WORDS: Mapping[str, str] = MappingProxyType({})
+CASES = {"\u0130": "i", "\u0131": "i", "\u017f": "s", "\u212a": "k"}
+"""Letters beyond ASCII that are other cases of letters in it: of i, as in Turkish, s and k."""
 
 _EMPTIED = re.compile(rf'\{{"event":"{WHOLE}","id":[0-9]+\}}')
 _DIGEST = Meta(pattern=r"\A[0-9a-f]{32}\Z")

@@ -544,3 +544,30 @@ def test_an_older_reply_does_not_bring_back_what_its_thread_showed_later(
     titles = "SELECT title FROM archive.threads ORDER BY thread_id"
     assert query(database_url, titles) == [("[erased]",), ("Hm, [erased]",)]
     assert asyncio.run(differences(database_url)) == 0
+
+
+def test_letters_of_other_alphabets_are_found_by_those_of_which_they_are_cases(
+    database_url: str,
+) -> None:
+    phrases = ("issuing", "skies", "\u0131nner")
+    told = ["I\u017fSU\u0130NG", "\u017f\u212aies", "issu\u0131ng SK\u0130ES", "INNER"]
+    rejected = arrival("<p>\u017f\u212a\u0130E\u017f</p>".encode(), None)
+
+    async def run() -> Sequence[Left]:
+        async with connect(database_url) as engine:
+            frames = [said(id_, AT, "ben", words) for id_, words in enumerate(["", *told], start=1)]
+            main = await flow_with(engine, frames)
+            await apply(engine, Batch(now=NOW, arrivals=[rejected]))
+            asked = Wanted(flow_key=main, ids=frozenset({1}))
+            await erase(engine, asked, now=NOW)
+            left = await clean(engine, phrases)
+            await erase(engine, replace(asked, phrases=phrases), now=NOW)
+            assert await clean(engine, phrases) == []
+            return left
+
+    assert {"messages.content", "journal.payload"} <= {one.place for one in asyncio.run(run())}
+    content = "SELECT content FROM archive.messages ORDER BY id"
+    assert [words for (words,) in query(database_url, content)] == [
+        "[erased]", "[erased]", "[erased] [erased]", "[erased]",
+    ]  # fmt: skip
+    assert query(database_url, "SELECT raw FROM archive.rejects") == [(b"",)]
