@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 import click
@@ -17,6 +17,7 @@ from archiver.cli.database import Place, open_for_changes, require_archive, serv
 from archiver.cli.stopping import report_when_stopped
 from archiver.cli.tables import counted, first_of, moment
 from archiver.cli.terminal import make_safe, show_json
+from archiver.domain.model import UserId, people_of, private_path
 from archiver.errors import ArchiverError
 from archiver.ingest import erasing
 from archiver.ingest.cleaning import clean
@@ -27,7 +28,7 @@ from archiver.store.cleaning import Left
 from archiver.store.connection import Engine
 from archiver.store.coverage import NEWEST_PROVABLE
 from archiver.store.engine import DatabaseError, transaction
-from archiver.store.erasing import may_erase
+from archiver.store.erasing import how_many_in, may_erase
 
 TOLD = 50
 FROM_INPUT = "-"
@@ -41,6 +42,7 @@ MAY_BE_IN = (
     "in what places an event, in a name, in the reason of an earlier erasure, or written meanwhile"
 )
 NOT_SEARCHED = "a phrase in there comes in when it is filled: run the same command again after that"
+OTHER_SIDE = "the account of the other person has the conversation"
 UNSURE = "all of it was erased, or nothing; run the same command again"
 UNFINISHED = "it was erased; run the same command again to remove what was computed from it"
 
@@ -234,14 +236,18 @@ async def _finish(engine: Engine, path: str, found: Found, asked: Asked) -> Sequ
     # Before it looks for phrases: it finds what is filled meanwhile.
     gaps = await _count_gaps(engine, path) if asked.phrases else 0
     left = await clean(engine, asked.phrases)
+    also_in = await _other_side(engine, path, asked.ids)
     if asked.as_json:
-        places = [asdict(one) for one in left]
-        show_json(json.dumps({"flow": path, **_plain(found), "left": places, "gaps": gaps}))
+        more = {"left": [asdict(one) for one in left], "gaps": gaps, "also_in": also_in}
+        show_json(json.dumps({"flow": path, **_plain(found), **more}))
         return left
     if found.is_nothing:
         click.echo("all of this was erased before")
     else:
         click.echo(f"erased: {counted(found.events, 'event')}")
+    for other, count in also_in.items():
+        events = "1 of these ids is" if count == 1 else f"{count:,} of these ids are"
+        click.echo(make_safe(f"{events} also in {other}, as {OTHER_SIDE}: erase them there, too"))
     for one in left:
         click.echo(make_safe(_told(one, path)))
     if asked.phrases and not left:
@@ -250,6 +256,20 @@ async def _finish(engine: Engine, path: str, found: Found, asked: Asked) -> Sequ
     if gaps:
         click.echo(make_safe(f"not archived yet: {counted(gaps, 'gap')} of {path}; {NOT_SEARCHED}"))
     return left
+
+
+async def _other_side(engine: Engine, path: str, ids: Collection[int]) -> dict[str, int]:
+    """How many of *ids* are in the same private conversation as the other person's account has it.
+
+    By its path; empty if there are none.
+    """
+    people = people_of(path)
+    if len(people) != 2 or people[0] == people[1]:
+        return {}
+    mirrored = private_path(UserId(people[1]), UserId(people[0]))
+    async with engine.connect() as tx:
+        count = await how_many_in(tx, mirrored, ids)
+    return {mirrored: count} if count else {}
 
 
 async def _count_gaps(engine: Engine, path: str) -> int:

@@ -57,6 +57,12 @@ async def may_erase(tx: Transaction) -> bool:
     return bool((await tx.execute(_MAY_ERASE)).scalar_one())
 
 
+async def how_many_in(tx: Transaction, path: str, ids: Collection[int]) -> int:
+    """How many of the events *ids* are in the flow with this path, and not erased as a whole."""
+    asked = {"path": path, "ids": list(ids), "kind": WHOLE}
+    return int((await tx.execute(_HOW_MANY_IN, asked)).scalar_one())
+
+
 async def own_forms(tx: Transaction, flow_key: int, ids: Collection[int]) -> list[Form]:
     """The forms of the events *ids*, and of all events that change these messages."""
     asked = {"flow_key": flow_key, "ids": list(ids)}
@@ -211,6 +217,11 @@ def _forms(tx: Transaction, rows: Iterable[Sequence[object]]) -> list[Form]:
 _MAY_ERASE = text("""
     SELECT bool_and(pg_has_role(current_user, relowner, 'USAGE')) FROM pg_class
     WHERE relnamespace = CAST('store' AS regnamespace) AND relkind = 'r'
+""")
+
+_HOW_MANY_IN = text("""
+    SELECT count(DISTINCT j.id) FROM store.journal AS j JOIN store.flows AS f USING (flow_key)
+    WHERE f.path = :path AND j.id = ANY(:ids) AND j.event <> :kind
 """)
 
 _FORM = """

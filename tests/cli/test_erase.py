@@ -362,3 +362,17 @@ def test_an_older_export_brings_back_no_reject_that_was_erased(
     assert archiver("rejects", "retry", "--all", **home).stdout.endswith("0 placed, 1 left\n")
     assert archiver("export", str(after), "--events", **home).returncode == 0
     assert len((after / "rejects.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_private_conversation_that_two_accounts_have_is_told(
+    archiver: Run, database_url: str
+) -> None:
+    home = {"ARCHIVER_DATABASE_URL": database_url}
+    for path in ("private/1/2", "private/2/1"):
+        asyncio.run(say(database_url, path, 5, SECRET))
+    told = archiver("erase", "private/1/2", "5", "--yes", **home)
+    assert told.returncode == 0, told.stderr
+    assert "1 of these ids is also in private/2/1, as the account of the other" in told.stdout
+    told = archiver("erase", "private/2/1", "5", "--yes", "--json", **home)
+    assert json.loads(told.stdout)["also_in"] == {}
+    assert contents(database_url) == []
