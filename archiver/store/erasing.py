@@ -250,11 +250,26 @@ _SAID = text("""
     WHERE flow_key = :flow_key AND id = ANY(:ids) AND file ->> 'file_name' IS NOT NULL
 """)
 
+# Those that were moved into a thread, or out of it, did so later.
 _BEGUN = text("""
-    SELECT id, thread_id FROM store.messages AS m
-    WHERE flow_key = :flow_key AND id = ANY(:ids) AND thread_id IS NOT NULL AND NOT EXISTS (
+    WITH posted AS (
+        SELECT m.id, coalesce(r.thread_id, m.thread_id) AS thread_id
+        FROM store.messages AS m LEFT JOIN store.revisions AS r
+             ON r.flow_key = m.flow_key AND r.message_id = m.id AND r.ordinal = 0
+        WHERE m.flow_key = :flow_key AND m.id = ANY(:ids)
+    )
+    SELECT id, thread_id FROM posted
+    WHERE thread_id IS NOT NULL AND NOT EXISTS (
         SELECT FROM store.messages AS other
-        WHERE other.thread_id = m.thread_id AND other.flow_key = m.flow_key AND other.id < m.id)
+        WHERE other.thread_id = posted.thread_id AND other.flow_key = :flow_key
+          AND other.id < posted.id AND NOT EXISTS (
+              SELECT FROM store.revisions AS r
+              WHERE r.flow_key = :flow_key AND r.message_id = other.id AND r.ordinal = 0
+                AND r.thread_id <> other.thread_id))
+    AND NOT EXISTS (
+        SELECT FROM store.revisions AS r
+        WHERE r.flow_key = :flow_key AND r.ordinal = 0 AND r.thread_id = posted.thread_id
+          AND r.message_id < posted.id)
 """)
 _REPLIES = text("""
     SELECT id FROM store.messages

@@ -28,7 +28,7 @@ from archiver.store.connection import Engine
 from archiver.store.coverage import Standing
 from archiver.store.engine import connect, transaction
 from tests.ingest.arriving import NOW, query, waits_for_lock
-from tests.sql.world import arrival, changed, edited, file, flow, listing, said, tagged
+from tests.sql.world import Frame, arrival, changed, edited, file, flow, listing, said, tagged
 
 MAIN, OTHER = FlowId("acme/main"), FlowId("acme/dev")
 WORDS = 'Money: my salary, "Zugzwang" \\ 5 €\nis too low: my salary'
@@ -571,3 +571,32 @@ def test_letters_of_other_alphabets_are_found_by_those_of_which_they_are_cases(
         "[erased]", "[erased]", "[erased] [erased]", "[erased]",
     ]  # fmt: skip
     assert query(database_url, "SELECT raw FROM archive.rejects") == [(b"",)]
+
+
+def test_messages_that_were_moved_do_not_hide_who_began_a_thread(database_url: str) -> None:
+    def moved(id_: int, message: int, thread: str) -> Frame:
+        change = {"message_id": message, "content": {"thread_id": thread}}
+        return said(id_, AT, "ben", None, event="message-change") | change
+
+    told = [
+        said(4, AT, "ben", "Older", thread="T0 Older"),
+        said(5, AT, "anna", "Hush", thread="T1 Hush"),
+        said(6, AT, "ben", "!", thread="T1 Hush"),
+        said(7, AT, "anna", "Psst", thread="T2 Psst"),
+        said(8, AT, "ben", "?", thread="T2 Psst"),
+        moved(9, 4, "T1"),
+        moved(10, 7, "T3"),
+    ]
+
+    async def run() -> None:
+        async with connect(database_url) as engine:
+            main = await flow_with(engine, told)
+            asked = Wanted(flow_key=main, ids=frozenset({5, 7}))
+            assert (await erase(engine, asked, now=NOW)).titled == 2
+
+    asyncio.run(run())
+    titles = "SELECT thread_id, title FROM archive.threads ORDER BY thread_id"
+    assert query(database_url, titles) == [
+        ("T0", "Older"), ("T1", "[erased]"), ("T2", "[erased]"),
+    ]  # fmt: skip
+    assert asyncio.run(differences(database_url)) == 0
