@@ -7,7 +7,7 @@ flow's: when one was renamed, and its old name was given to a new one.
 from collections.abc import Iterable
 
 from archiver.domain.events import Event
-from archiver.domain.model import is_private
+from archiver.domain.model import FlowId, is_private
 from archiver.domain.proportion import OUT_OF_PROPORTION, is_far_beyond
 from archiver.flowdock.client import Client
 from archiver.flowdock.decode import decode_listed
@@ -15,7 +15,7 @@ from archiver.flowdock.pages import Page
 from archiver.flowdock.refusals import FlowRefused
 from archiver.ingest.heads import Heads
 from archiver.ingest.names import Names
-from archiver.ingest.pages import Listing, Objection
+from archiver.ingest.pages import Listing, Objection, Reading
 
 ANOTHER_FLOW = "it names another flow than the one requested"
 
@@ -31,7 +31,7 @@ class Belonging:
         """A function that returns why an event cannot be one of this flow, or None if it can."""
 
         def objection(event: Event) -> str | None:
-            if event.flow is not None and self._names.is_another(event.flow, flow_key):
+            if self._names_another(event, flow_key):
                 return ANOTHER_FLOW
             if is_far_beyond(event.id, self._heads.newest(flow_key), path):
                 return OUT_OF_PROPORTION
@@ -44,6 +44,15 @@ class Belonging:
         objection = self.to(flow_key, page.path)
         return Listing(page=page, flow_key=flow_key, as_of=as_of, objection=objection)
 
+    def is_untold(self, reading: Reading) -> bool:
+        """Tell whether a page has messages of the flow, but none that names it by its id."""
+        shown = [one.decoded for one in reading.arrivals if isinstance(one.decoded, Event)]
+        return bool(shown) and not any(map(self.tells, shown))
+
+    def tells(self, event: Event) -> bool:
+        """Tell whether *event* names its flow by an id; one that names no flow is believed."""
+        return event.flow is None or self._names.tells(event.flow)
+
     async def require(self, client: Client, flow_key: int, path: str) -> None:
         """Make sure that *path* still leads to the flow, judging by the newest message there.
 
@@ -54,10 +63,10 @@ class Belonging:
         newest = None
         for frame in (await client.page(path, newest=True, limit=1)).frames:
             newest = decode_listed(frame)
-        if not isinstance(newest, Event):
-            await self.require_by_id(client, flow_key, path)
-        elif objection(newest) == ANOTHER_FLOW:
+        if isinstance(newest, Event) and objection(newest) == ANOTHER_FLOW:
             raise _refused(path)
+        if not isinstance(newest, Event) or not self.tells(newest):
+            await self.require_by_id(client, flow_key, path)
 
     async def require_by_id(self, client: Client, flow_key: int, path: str) -> None:
         """The same where no message tells, as in a flow just created: the flow tells its id.
@@ -67,8 +76,18 @@ class Belonging:
         """
         if not is_private(path):
             there = await client.flow_at(path)
-            if there is not None and not self._names.is_same(there, flow_key):
+            if there is not None and not self._is_id_of(there, flow_key):
                 raise _refused(path)
+
+    def _names_another(self, event: Event, flow_key: int) -> bool:
+        return (
+            event.flow is not None
+            and self._names.tells(event.flow)
+            and self._names.is_another(event.flow, flow_key)
+        )
+
+    def _is_id_of(self, name: FlowId, flow_key: int) -> bool:
+        return self._names.tells(name) and self._names.is_same(name, flow_key)
 
 
 class Inquiry:
@@ -78,11 +97,13 @@ class Inquiry:
     `settle` has returned.
     """
 
-    def __init__(self, client: Client, belonging: Belonging, listing: Listing) -> None:
+    def __init__(
+        self, client: Client, belonging: Belonging, listing: Listing, reading: Reading
+    ) -> None:
         self._client = client
         self._belonging = belonging
         self._listing = listing
-        self._is_open = False
+        self._is_open = belonging.is_untold(reading)
         """The last answer does not tell whether it is this flow's."""
 
     async def page(
@@ -124,7 +145,11 @@ class Inquiry:
 
     def _note(self, frames: Iterable[bytes]) -> None:
         shown = [one for one in map(decode_listed, frames) if isinstance(one, Event)]
-        self._is_open = not shown or any(map(self._listing.objection, shown))
+        self._is_open = (
+            not shown
+            or any(map(self._listing.objection, shown))
+            or not any(map(self._belonging.tells, shown))
+        )
 
 
 def _refused(path: str) -> FlowRefused:

@@ -123,6 +123,8 @@ class Ends:
         as_of = self._heads.settled(flow_key, now=at)
         page = await self._client.page(path, newest=True, limit=limit)
         reading = read_page(self._belonging.listing(page, flow_key, as_of=as_of))
+        if self._belonging.is_untold(reading):
+            await self._belonging.require_by_id(self._client, flow_key, path)
         known = self._heads.newest(flow_key)
         new = [one for one in reading.arrivals if one.id is None or one.id > known]
         if new:

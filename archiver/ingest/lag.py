@@ -45,6 +45,7 @@ class Lag:
             return reading
         beyond = await asked.page(since=end, newest=True)
         if beyond.frames:
+            await asked.settle()  # before what it shows is remembered
             self._note(flow_key, read_page(replace(listing, page=beyond)))
         elif await asked.shows_any(ids):
             return reading.unproven(BEHIND)

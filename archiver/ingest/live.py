@@ -31,6 +31,8 @@ from archiver.store.connection import Engine
 
 log = logging.getLogger(__name__)
 
+OLD_NAME = "it names a flow by an old name, which a flow that was not listed may have"
+
 CLAIM_SECONDS = 0.5
 """How often claims are written; they lag by the settling time anyway."""
 LONGEST_CLAIM_SECONDS = 5.0
@@ -137,10 +139,10 @@ async def receive(
 ) -> list[Arrival]:
     """Decode *frames* and find their flows.
 
-    An event is rejected if it names no flow, or if its id is out of all proportion. A signal whose
-    id is not close to the newest known one is kept without its id.
+    An event is rejected if it names no flow, or only the path of one, or if its id is out of all
+    proportion. A signal whose id is not close to the newest known one is kept without its id.
     """
-    known, origin = listener.names.known, listener.origin
+    names, known, origin = listener.names, listener.names.known, listener.origin
     arrivals = []
     for frame in frames:
         decoded: Decoded = decode(frame)
@@ -151,21 +153,27 @@ async def receive(
                 flow_key = known(flow)
                 if flow_key is None:
                     with listener.intake.hindering():
-                        flow_key = await listener.names.key(flow, now=received_at)
-                decoded = _believable(decoded, listener.newest(flow_key), flow)
+                        flow_key = await names.key(flow, now=received_at)
+                newest, is_old = listener.newest(flow_key), names.is_old(flow)
+                decoded = _believable(decoded, newest, flow, is_old=is_old)
             elif isinstance(decoded, Event):
                 decoded = Rejected(reason="it names no flow")
         arrivals.append(Arrival(frame, decoded, flow_key, "stream", origin, received_at))
     return arrivals
 
 
-def _believable(decoded: Happening | Signal, newest: int, flow: FlowId) -> Decoded:
-    """*decoded*, if its id is believable, given the *newest* id known of its flow."""
+def _believable(decoded: Happening | Signal, newest: int, flow: FlowId, *, is_old: bool) -> Decoded:
+    """*decoded*, if its id is believable, given the *newest* id known of its flow.
+
+    Nothing is believed of a flow that is only named by its path.
+    """
     if decoded.id is None:
         return decoded
+    if is_old and isinstance(decoded, Event):
+        return Rejected(reason=OLD_NAME)
     if is_far_beyond(decoded.id, newest, flow):
         return Rejected(reason=OUT_OF_PROPORTION)
-    if isinstance(decoded, Signal) and not is_vouched_for(decoded.id, newest):
+    if isinstance(decoded, Signal) and (is_old or not is_vouched_for(decoded.id, newest)):
         return replace(decoded, id=None)
     return decoded
 

@@ -27,6 +27,8 @@ class Names:
         self._keys: dict[str, int] = {}
         self._listed: set[str] = set()
         """The ids of the flows that the service has listed."""
+        self._spellings: set[str] = set()
+        """The paths that lead to flows, and how old events write them."""
 
     async def load(self) -> None:
         """Read the ids of the flows in the archive."""
@@ -72,6 +74,18 @@ class Names:
         known = self._keys.get(name)
         return ":" not in name if known is None else known != flow_key
 
+    def tells(self, name: FlowId) -> bool:
+        """Tell whether *name* is an id; if not, it is the old spelling of a path.
+
+        A flow that has the path by now may not be the one that had it then, nor the one that is
+        called so: it may have such an id, and not have been listed yet.
+        """
+        return name in self._listed or ":" not in name
+
+    def is_old(self, name: FlowId) -> bool:
+        """Tell whether *name* leads to a flow only because that has the path which it spells."""
+        return name in self._spellings and name not in self._listed
+
     def is_same(self, name: FlowId | None, flow_key: int) -> bool:
         """Tell whether *name* is known to be that of *flow_key*."""
         return name is not None and self._keys.get(name) == flow_key
@@ -94,7 +108,9 @@ class Names:
 
     def _lead(self, spellings: Iterable[tuple[str, int]]) -> None:
         """Let these spellings of paths lead to flows, except those that are the id of a flow."""
-        self._keys.update((name, key) for name, key in spellings if name not in self._listed)
+        leading = {name: key for name, key in spellings if name not in self._listed}
+        self._keys.update(leading)
+        self._spellings.update(leading)
 
 
 def flow_named(event: Event | Signal, *, me: UserId) -> FlowId | None:

@@ -18,6 +18,7 @@ from archiver.flowdock.decode import decode, decode_listed
 from archiver.flowdock.framing import escape_newlines
 from archiver.ingest.apply import write
 from archiver.ingest.batch import Arrival, Batch
+from archiver.ingest.live import OLD_NAME
 from archiver.ingest.names import Names
 from archiver.store import coverage, directory, rejecting
 from archiver.store.connection import Engine, Transaction
@@ -107,6 +108,8 @@ async def _place(tx: Transaction, reject: Kept | None, names: Names, *, now: dat
         named = named or path
     else:
         flow_key = await _flow_told(tx, decoded, names, now=now)
+    if reject.reason == OLD_NAME and decoded.flow is not None and names.is_old(decoded.flow):
+        raise _Unplaced(OLD_NAME)
     if flow_key is not None and named is not None:
         await _require_acquaintance(tx, flow_key, named, reject)
     arrival = Arrival(

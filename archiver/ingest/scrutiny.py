@@ -52,7 +52,8 @@ class Scrutiny:
             FlowRefused: the flow is lost. And all that `Client.page` and `Client.show` raise.
         """
         flow_key = listing.flow_key
-        asked = Inquiry(self._client, self._belonging, listing)
+        asked = Inquiry(self._client, self._belonging, listing, reading)
+        await asked.settle()  # before what the page shows is remembered
         reading = await self._order.hold(listing, reading, asked)
         absent: list[Arrival] = []
         if not await self._is_vacant(flow_key, reading.proven, purpose):

@@ -161,7 +161,8 @@ class Source:
             raise  # the page may be that of another flow, so nothing of it is kept
         except Exception:
             # The listed messages exist, even if the requests that check the page have failed.
-            await self._keep(reading.arrivals)
+            if not self._belonging.is_untold(reading):
+                await self._keep(reading.arrivals)
             raise
 
     async def _without(

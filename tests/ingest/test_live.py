@@ -10,13 +10,14 @@ from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
 from archiver.domain.events import Rejected, Signal
-from archiver.domain.model import FlowId, UserId
+from archiver.domain.model import Flow, FlowId, UserId
 from archiver.domain.proportion import FARTHEST_SIGNAL
 from archiver.flowdock.stream import Closed, Frames, Occurrence, Opened
 from archiver.ingest.heads import Heads
 from archiver.ingest.intake import Began, Came, Ended, Intake
 from archiver.ingest.live import (
     CLAIM_SECONDS,
+    OLD_NAME,
     Listener,
     Pace,
     Rate,
@@ -227,6 +228,21 @@ async def test_an_id_out_of_all_proportion_is_believed_of_nothing(writing):
         assert near.id == 101
         assert isinstance(far.decoded, Rejected)
         assert far.decoded.reason == "its id is impossibly high for its flow"
+
+
+async def test_an_event_that_names_a_path_is_not_taken_for_one_of_the_flow_that_has_it(writing):
+    """It may be the id of a flow that has the path by now, and has not been listed yet."""
+    ours = listener(writing)
+    (key,) = (await ours.names.see([Flow(id=FlowId("main"), path="acme/main")], now=NOW)).values()
+    frames = [frame(101, kind, flow="acme:main") for kind in ("message", "activity.user")]
+    said, active = await receive(frames, ours, received_at=NOW)
+    assert said.decoded == Rejected(reason=OLD_NAME)
+    assert (active.flow_key, active.id) == (key, None)
+
+    await ours.names.see([Flow(id=FlowId("acme:main"), path="acme/main")], now=NOW)
+    (said,) = await receive(frames[:1], ours, received_at=NOW)
+    assert said.id == 101
+    assert said.flow_key not in {None, key}
 
 
 async def test_nothing_is_claimed_over_what_lies_unread_while_a_new_flow_is_named(writing):

@@ -12,6 +12,7 @@ from archiver.domain.proportion import OUT_OF_PROPORTION
 from archiver.ingest import rejects
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
+from archiver.ingest.live import OLD_NAME
 from archiver.ingest.names import Names
 from archiver.store import coverage, rejecting
 from archiver.store.coverage import PageRow, Standing
@@ -159,6 +160,22 @@ async def test_a_name_of_old_is_not_that_of_a_flow_that_took_the_path_later(
     assert tried.reason == told
     assert query(database_url, "SELECT count(*) FROM store.messages") == [(0,)]
     assert query(database_url, "SELECT count(*) FROM archive.rejects") == [(1,)]
+
+
+async def test_what_a_stream_brought_of_a_path_is_left_to_the_flow_of_that_id(database_url):
+    async with connect(database_url) as engine:
+        names = Names(engine)
+        await names.see([Flow(id=FlowId("main"), path="acme/main")], now=NOW)
+        with psycopg.connect(database_url) as db:
+            db.execute(
+                "INSERT INTO store.rejects (received_at, origin, reason, raw, digest)"
+                " VALUES (%s, 'default 1', %s, %s, gen_random_uuid())",
+                [NOW, OLD_NAME, frame(5, flow="acme:main")],
+            )
+        ((reject,),) = query(database_url, "SELECT id FROM archive.rejects")
+        assert (await rejects.retry(engine, reject, now=NOW)).reason == OLD_NAME
+        await names.see([Flow(id=FlowId("acme:main"), path="acme/before")], now=NOW)
+        assert (await rejects.retry(engine, reject, now=NOW)).flow == "acme/before"
 
 
 async def test_what_two_retry_at_once_is_placed_once(database_url):

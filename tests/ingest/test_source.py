@@ -294,6 +294,46 @@ async def test_an_empty_flow_that_has_taken_the_path_says_nothing_of_how_far_the
         await source.look_at_head(key(source))
 
 
+@pytest.mark.parametrize("id_", ["acme:main", "acme:before"])
+async def test_a_flow_of_an_old_id_that_has_taken_the_path_says_nothing_of_the_one_that_had_it(
+    flowdock, source, database_url, id_
+):
+    """It was never listed, so nobody knows that its id is one, and not how a path is written."""
+    head = source.heads.newest(key(source))
+    replaced_by_another(flowdock, head=head + 1000, id_=id_)
+    with pytest.raises(FlowRefused):
+        await source.look_at_head(key(source))
+    assert source.heads.newest(key(source)) == head
+    with pytest.raises(FlowRefused):
+        await source.ask(key(source), 1, head + 1001, newest=False, purpose="backfill")
+    flowdock.simulator.faults.add(Fault(kind="status", on="rest", path="*/flows/*/main", times=0))
+    source.client._limits = msgspec.structs.replace(source.client._limits, patience_seconds=0)
+    with pytest.raises(StatusRefused):
+        await source.ask(key(source), 1, head + 1001, newest=False, purpose="backfill")
+    assert query(database_url, "SELECT * FROM store.messages") == []
+    assert query(database_url, "SELECT * FROM archive.coverage") == []
+
+
+async def test_messages_of_old_are_the_flows_though_another_has_the_path_that_they_name(
+    flowdock, source, database_url
+):
+    """The flow was renamed, and its id was not yet one when they were sent."""
+    head, flow_key = source.heads.newest(key(source)), key(source)
+    (flow,) = flowdock.simulator.world.flows
+    replaced_by_another(flowdock)
+    for message in flow.timeline:
+        message.encoded = frame(message.id, flow="acme:main")
+    async with daemon.works(settings_for(flowdock.simulator, database_url), source.engine) as now:
+        account = now.account(now.settings.require_accounts()[0])
+        await account.look_up()
+        assert account.source.paths[flow_key] == "acme/renamed"
+        reading = await account.source.ask(flow_key, 1, head, newest=False, purpose="backfill")
+    assert reading.trouble is None
+    assert {id_ for (id_,) in query(database_url, "SELECT id FROM store.messages")} == set(
+        reading.ids
+    )
+
+
 @pytest.mark.parametrize("asked", [("page", 1), ("page", 2), ("page", 3), ("show", 1)])
 @pytest.mark.parametrize("other", ["empty", "unreadable"])
 async def test_an_empty_page_proves_nothing_where_another_flow_takes_the_path_meanwhile(
@@ -383,11 +423,15 @@ def replaced_by_an_empty_one(flowdock: Flowdock) -> None:
         elsewhere.remove(message.id)
 
 
-def replaced_by_another(flowdock: Flowdock, *, head: int = 0) -> None:
+def replaced_by_another(flowdock: Flowdock, *, head: int = 0, id_: str | None = None) -> None:
     """Rename the flow, and give its path to a new one that begins after *head*."""
     world, me = flowdock.simulator.world, flowdock.simulator.me
     world.directory.move_flow(world.flows[0], "renamed")
     new = world.directory.add_flow(world.flows[0].organization, slug="main", name="Main")
+    if id_ is not None:
+        del world.directory.flows[new.id]
+        new.id = id_
+        world.directory.flows[id_] = new
     new.timeline.head = head
     join(world, new, me)
     world.post(new, me, "said elsewhere")
