@@ -283,6 +283,36 @@ async def test_a_flow_that_was_given_the_name_of_another_is_followed_though_noth
         await until(lambda: archive.differences() == [])
 
 
+async def test_a_stream_that_was_opened_while_another_flow_had_the_path_is_opened_again(
+    flowdock, archive, caplog
+):
+    """It stays with that flow, and nothing is said in the one that has the path again."""
+    world, me = flowdock.world, flowdock.me
+    flow = first_flow(flowdock)
+    slug, edited = flow.slug, world.post(flow, me, "as it was")
+    each_its_own = StreamSettings(silence_seconds=5, request_line_bytes=1)
+    async with archiving(settings_for(flowdock, archive.url, stream=each_its_own)):
+        await flowdock.connected()
+        await archive.completed()
+        flowdock.faults.add(Fault(kind="status", on="rest", path="/flows", times=0))
+        flowdock.faults.add(Fault(kind="refuse", seconds=0.4))
+        await until(lambda: flowdock.faults.fired["refuse"] == 1)
+        world.directory.move_flow(flow, "moved")
+        other = world.directory.add_flow(flow.organization, slug=slug, name="Other")
+        join(world, other, me)
+        world.post(other, me, "said elsewhere")
+        await until(lambda: any(other.id in one.flows for one in flowdock.streams.connections))
+        caplog.clear()
+        await until(lambda: "cannot fetch the newest message of a flow" in caplog.messages)
+        world.directory.move_flow(other, "other")
+        world.directory.move_flow(flow, slug)
+        flowdock.faults.clear()
+        await archive.completed()
+        await archive.certain()
+        world.edit(flow, edited.id, "changed")
+        await until(lambda: archive.differences() == [])
+
+
 @asynccontextmanager
 async def unconnected(flowdock: Simulator) -> AsyncIterator[Any]:
     """Disconnect the daemon's streams, so that what the block does is unheard; yields a flow."""

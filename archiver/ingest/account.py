@@ -179,6 +179,10 @@ class Account:
         if path is None or newest is None:
             return
         if self._watch.looked(flow_key, newest, now=asked_at):
-            self._connections.reconnect(path)
+            self._connections.reconnect(path, why="a stream withholds messages")
+        elif flow_key in self.source.astray:
+            self._connections.reconnect(
+                path, why="a stream may be of another flow that had the path"
+            )
         elif not self._watch.is_suspect(flow_key):
             self._tally.match(flow_key, now=clock())

@@ -101,11 +101,11 @@ class Connections:
             log.info("flows were renamed: reconnecting", extra={"flows": renamed})
             self._tasks.pop(shard).cancel()
 
-    def reconnect(self, path: str) -> None:
+    def reconnect(self, path: str, *, why: str) -> None:
         """Follow the shard of *path* on a new connection, since this one keeps messages back.
 
-        If that does not help, it is done ever more rarely, because each new connection has all
-        messages of its flows listed again.
+        *why* says what it is known by. If a new connection does not help, it is done ever more
+        rarely, because each has all messages of its flows listed again.
         """
         now = asyncio.get_running_loop().time()
         shard = next((shard for shard in self._tasks if path in shard.flows), None)
@@ -114,7 +114,7 @@ class Connections:
         trust = self._trust_seconds.get(shard, 0.0)
         if now - self._reconnected_at.get(shard, -math.inf) < trust:
             return
-        log.warning("a stream withholds messages: reconnecting", extra={"flow": path})
+        log.warning("%s: reconnecting", why, extra={"flow": path})
         self._lines.tally.ended["kept_back"] += 1
         self._reconnected_at[shard] = now
         self._trust_seconds[shard] = min(max(2 * trust, FIRST_TRUST_SECONDS), LONGEST_TRUST_SECONDS)
@@ -220,6 +220,7 @@ class Connections:
         if shard.private:
             # Include conversations that are set aside, for the same reason.
             keys |= names.under(f"{private_slot(me)}/")
+        self._roster.source.astray -= keys
         self._one_stands.set()
         self._watch.opened(keys, now=asyncio.get_running_loop().time())
         self._roster.connected()

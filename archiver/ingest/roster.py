@@ -20,6 +20,7 @@ from archiver.ingest.apply import when_possible
 from archiver.ingest.batch import Arrival
 from archiver.ingest.claims import tells_of_membership
 from archiver.ingest.directory import Choice, Readable, look_up, lose_unlisted
+from archiver.ingest.ends import EndElsewhere
 from archiver.ingest.leases import Share
 from archiver.ingest.names import Names
 from archiver.ingest.source import Source
@@ -166,6 +167,8 @@ class Roster:
             self.source.untold[flow_key] = str(refusal)
             self.stale.set()
         except UNANSWERED as error:
+            if isinstance(error, EndElsewhere):
+                self.source.astray.add(flow_key)
             reason = reason_of(error)
             log.warning(
                 "cannot fetch the newest message of a flow", extra={"flow": path, "reason": reason}

@@ -72,6 +72,11 @@ class Source:
 
         Flows that are listed but refused are among them.
         """
+        self.astray: set[int] = set()
+        """Flows whose paths led elsewhere, or nowhere, since their streams were opened.
+
+        The streams may be those of what the paths led to, even if they lead to the flows again.
+        """
         self.filing = filing
         """Shared by all accounts; held during each transaction that finds or stores files."""
         self._belonging = Belonging(names, heads)
@@ -234,6 +239,7 @@ class Source:
 
     async def lose(self, flow_key: int, *, reason: str) -> None:
         """Set aside a flow that can no longer be read; it comes back when it is listed again."""
+        self.astray.add(flow_key)
         if path := self.paths.get(flow_key):
             log.warning("flow can no longer be read", extra={"flow": path, "reason": reason})
             await self.leave_out(flow_key)
