@@ -4,13 +4,15 @@ An empty page proves its whole range, however long, and has no message that coul
 service whose index is missing or behind answers with an empty page, too. So the newest message that
 is listed below the range's end is requested. It must not lie in the range, and the archive must not
 hold a newer one up to the range's end that Show Message still shows. If nothing is listed there,
-nor in the whole flow, the archive must hold no message of the flow that is still shown.
+the oldest message from the range's beginning on is requested, which must not lie in the range
+either. If there is none, the archive must hold no message of the flow that is still shown.
 """
 
 from functools import partial
 
 from archiver.domain.events import Decoded, Event
 from archiver.flowdock.decode import decode_listed
+from archiver.flowdock.pages import Page
 from archiver.ingest.absence import MASS, MOST_SHOWN
 from archiver.ingest.apply import when_possible
 from archiver.ingest.belonging import Inquiry
@@ -39,18 +41,17 @@ class Emptiness:
             return reading
         first, last = bounds(page)
         lacks = partial(self._lacks, asked, flow_key)
-        below = await _newest(asked, page.until)
-        newest = await _newest(asked, None) if below is None else below
-        if newest is None:
+        below = _first(await asked.page(until=page.until, newest=True))
+        near = below
+        if below is None:
+            near = _first(await asked.page(since=first - 1, newest=False))
+        if near is None:
             is_wrong = await lacks(listed=0, last=NEWEST_PROVABLE)
-        elif not isinstance(newest, Event) or listing.objection(newest):
+        elif not isinstance(near, Event) or listing.objection(near):
             return reading
-        elif below is None:
-            is_wrong = await lacks(listed=0, last=last)
-        elif first <= newest.id:
-            is_wrong = newest.id <= last
         else:
-            is_wrong = await lacks(listed=newest.id, last=last)
+            listed = 0 if below is None else near.id
+            is_wrong = first <= near.id <= last or await lacks(listed=listed, last=last)
         return reading.unproven(NOT_EMPTY) if is_wrong else reading
 
     async def _lacks(self, asked: Inquiry, flow_key: int, *, listed: int, last: int) -> bool:
@@ -64,7 +65,6 @@ class Emptiness:
         return await asked.shows_any(known[:MOST_SHOWN])
 
 
-async def _newest(asked: Inquiry, until: int | None) -> Decoded | None:
-    """The newest element listed below *until*, readable or not; None if there is none."""
-    page = await asked.page(until=until, newest=True)
+def _first(page: Page) -> Decoded | None:
+    """The message of a page of one, readable or not; None if it has none."""
     return decode_listed(page.frames[-1]) if page.frames else None

@@ -7,13 +7,14 @@ from functools import partial
 from msgspec.structs import replace
 
 from archiver.domain.coverage import Ranges
+from archiver.domain.events import Vanished
 from archiver.domain.model import EventId
 from archiver.flowdock.client import Client
 from archiver.ingest.absence import Absence
 from archiver.ingest.apply import when_possible
 from archiver.ingest.batch import Arrival
 from archiver.ingest.belonging import Belonging, Inquiry
-from archiver.ingest.emptiness import Emptiness
+from archiver.ingest.emptiness import NOT_EMPTY, Emptiness
 from archiver.ingest.lag import Lag
 from archiver.ingest.order import Order
 from archiver.ingest.pages import Listing, Reading
@@ -63,6 +64,9 @@ class Scrutiny:
             reading, absent = replace(reading, arrivals=tuple(told[:listed])), told[listed:]
         reading = reading.beside(absent)
         reading = await self._emptiness.hold(listing, reading, asked)
+        if reading.trouble == NOT_EMPTY:
+            # Another flow may have answered about these, too, and given the path back since.
+            absent = [one for one in absent if not isinstance(one.decoded, Vanished)]
         reading = await self._lag.hold(listing, reading, asked)
         # A flow that is lost, or whose path is another flow's now, lists and shows none of its own.
         await asked.settle()

@@ -358,6 +358,32 @@ async def test_an_empty_page_proves_nothing_where_another_flow_takes_the_path_me
     assert query(database_url, "SELECT * FROM archive.coverage") == proven
 
 
+async def test_nothing_has_vanished_since_another_flow_said_so_before_it_gave_the_path_back(
+    flowdock, source, database_url, monkeypatch
+):
+    head = source.heads.newest(key(source))
+    ids = [one.id for one in flowdock.simulator.world.flows[0].timeline]
+    await ask(source, head)
+    replaced_by_an_empty_one(flowdock)
+    before_request(source, monkeypatch, "page", 2, lambda: gives_the_path_back(flowdock))
+    reading = await source.ask(key(source), ids[-3], head, newest=False, purpose="audit")
+    assert reading.trouble == NOT_EMPTY
+    deleted = "SELECT id FROM archive.messages WHERE deleted_at IS NOT NULL"
+    assert query(database_url, deleted) == []
+
+
+@pytest.mark.parametrize("number", [2, 3])
+async def test_a_range_is_not_empty_since_another_flow_said_so_before_it_gave_the_path_back(
+    flowdock, source, database_url, monkeypatch, number
+):
+    ids = [one.id for one in flowdock.simulator.world.flows[0].timeline]
+    replaced_by_an_empty_one(flowdock)
+    before_request(source, monkeypatch, "page", number, lambda: gives_the_path_back(flowdock))
+    reading = await source.ask(key(source), 1, ids[3], newest=False, purpose="backfill")
+    assert reading.trouble == NOT_EMPTY
+    assert query(database_url, "SELECT * FROM archive.coverage") == []
+
+
 async def test_nothing_is_said_to_have_vanished_in_bulk_from_a_flow_whose_path_another_has(
     flowdock, source, caplog
 ):
@@ -421,6 +447,13 @@ def replaced_by_an_empty_one(flowdock: Flowdock) -> None:
     elsewhere = flowdock.simulator.world.flows[-1].timeline
     for message in list(elsewhere):
         elsewhere.remove(message.id)
+
+
+def gives_the_path_back(flowdock: Flowdock) -> None:
+    """Give the path back to the flow that had it before it was replaced by another."""
+    world = flowdock.simulator.world
+    world.directory.move_flow(world.flows[-1], "elsewhere")
+    world.directory.move_flow(world.flows[0], "main")
 
 
 def replaced_by_another(flowdock: Flowdock, *, head: int = 0, id_: str | None = None) -> None:
