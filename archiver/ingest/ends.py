@@ -110,8 +110,7 @@ class Ends:
                 for limit in MORE:
                     if not reading.ids:
                         reading = await self._ask(flow_key, path, limit=limit)
-            if any(one.decoded == FOREIGN for one in reading.arrivals):
-                raise EndElsewhere(path)
+            _require_none_foreign(reading, path)
             await self._look_beyond(flow_key, path)
         elif not reading.ids:
             await self._belonging.require_by_id(self._client, flow_key, path)
@@ -140,6 +139,7 @@ class Ends:
 
         async def is_beyond(id_: int) -> bool:
             page = await self._client.page(path, since=id_, until=last + 1, newest=True, limit=1)
+            _require_none_foreign(read_page(self._belonging.listing(page, flow_key, as_of=0)), path)
             return bool(page.frames)
 
         end = await find_end(known, last, is_beyond)
@@ -149,3 +149,8 @@ class Ends:
             "the newest messages of a flow cannot be read", extra={"flow": path, "up_to": end}
         )
         self._heads.seen(flow_key, end, at=asyncio.get_running_loop().time())
+
+
+def _require_none_foreign(reading: Reading, path: str) -> None:
+    if any(one.decoded == FOREIGN for one in reading.arrivals):
+        raise EndElsewhere(path)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import replace
+from functools import partial
 from itertools import count, product
 
 import msgspec
@@ -411,7 +412,20 @@ async def test_how_far_a_flow_has_come_is_not_looked_for_in_another_that_takes_t
         "unreadable": lambda: replaced_by_an_unreadable_one(flowdock, head=head + 1000),
     }
     before_request(source, monkeypatch, "page", number, takers[other])
-    with pytest.raises(FlowRefused):
+    with pytest.raises((FlowRefused, EndElsewhere)):
+        await source.look_at_head(key(source))
+    assert source.heads.newest(key(source)) == head
+
+
+async def test_how_far_a_flow_has_come_is_not_looked_for_in_another_that_gives_the_path_back(
+    flowdock, source, monkeypatch
+):
+    head = source.heads.newest(key(source))
+    list(flowdock.simulator.world.flows[0].timeline)[-1].encoded = b'{"event": null}'
+    longer = partial(replaced_by_another, flowdock, head=head + 1000)
+    before_request(source, monkeypatch, "page", 3, longer)
+    before_request(source, monkeypatch, "page", 9, lambda: gives_the_path_back(flowdock))
+    with pytest.raises(EndElsewhere):
         await source.look_at_head(key(source))
     assert source.heads.newest(key(source)) == head
 
