@@ -386,6 +386,27 @@ def test_systemd_hands_secrets_over_and_what_is_given_otherwise_wins(handed: Pat
     assert read_settings(table, environ).accounts[0].token.endswith("-work")
 
 
+@pytest.mark.parametrize("variable", ["ARCHIVER_DATABASE_URL", "ARCHIVER_DATABASE_URL_FILE"])
+@pytest.mark.parametrize("lower", ["password", "password_file", "credential"])
+def test_a_password_in_the_url_of_a_variable_wins_over_one_that_ranks_lower(
+    variable: str, lower: str, handed: Path
+) -> None:
+    owners, writers = "postgresql://owner:hers@host/db", "postgresql://writer@host/db"
+    (handed / "url").write_text(owners)
+    path = str(handed / "database-password")
+    given = {"password": {"password": "p"}, "password_file": {"password_file": path}}
+    table = {"database": {"url": writers, **given.get(lower, {})}}
+    environ = {variable: owners if variable.endswith("URL") else str(handed / "url")}
+    if lower == "credential":
+        environ["CREDENTIALS_DIRECTORY"] = str(handed)
+    assert read_settings(table, HOME | environ).database.full_url == owners
+    if variable.endswith("URL"):
+        environ[variable] = "postgresql://owner@host/db"
+        url = read_settings(table, HOME | environ).database.full_url
+        assert url is not None
+        assert url.startswith("postgresql://owner@host/db?password=p")
+
+
 def test_an_account_knows_whence_its_token_comes(handed: Path) -> None:
     path = str(handed / "token")
     (handed / "database-password").unlink()
@@ -439,12 +460,20 @@ def test_an_account_knows_whence_its_token_comes(handed: Path) -> None:
         (
             {"database": {"url": "postgresql://a:b@host/db", "password": "c"}},
             {},
-            "database.url has a password, but database.password is given",
+            "database.url in the file holds a password, but database.password in the file gives",
         ),
         (
             {"database": {"url": "postgresql://a@host/db?password=b", "password": "c"}},
+            {"ARCHIVER_DATABASE_PASSWORD": "d"},
+            "database.url in the file holds a password, but ARCHIVER_DATABASE_PASSWORD gives",
+        ),
+        (
             {},
-            "database.url has a password, but database.password is given",
+            {
+                "ARCHIVER_DATABASE_URL": "postgresql://a:b@host/db",
+                "ARCHIVER_DATABASE_PASSWORD": "c",
+            },
+            "ARCHIVER_DATABASE_URL holds a password, but ARCHIVER_DATABASE_PASSWORD gives another",
         ),
         (
             {"database": {"password": "c"}},

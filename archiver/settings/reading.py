@@ -9,7 +9,7 @@ current directory.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class SetValue:
     value: Any
     source: str
     """`FILE`, `DEFAULT`, or a description for people."""
+    is_from_variable: bool = False
+    """Whether a variable gives it, or names the file that does."""
 
 
 Gift = Mapping[str, SetValue]
@@ -83,7 +85,7 @@ def gather(table: Mapping[str, Any], environ: Mapping[str, str], directory: Path
         name: _given(settings_of(kind, name), table.get(name, {}), environ, directory)
         for name, kind in SECTIONS.items()
     }
-    _refuse_stray_password(sections["database"])
+    sections["database"] = _with_one_password(sections["database"])
     return SetValues(
         top=top if "data_dir" in top else {"data_dir": _state_dir(environ)} | top,
         first=_given(FIRST, table, environ, directory),
@@ -181,9 +183,8 @@ def _plainly(
 ) -> SetValue | None:
     """The value of *setting* from the environment, or else from the file; paths are absolute."""
     if text := environ.get(setting.environ):
-        given = SetValue(
-            checked(setting, parse(setting, text), source=setting.environ), setting.environ
-        )
+        value = checked(setting, parse(setting, text), source=setting.environ)
+        given = SetValue(value, setting.environ, is_from_variable=True)
     elif setting.name in table:
         given = SetValue(checked(setting, table[setting.name], source=setting.full_name), FILE)
     else:
@@ -191,7 +192,7 @@ def _plainly(
     if isinstance(given.value, Path):
         origin = directory if given.source == FILE else Path()
         path = origin / _below_home(given.value, environ)
-        return SetValue(path.absolute(), given.source)
+        return replace(given, value=path.absolute())
     return given
 
 
@@ -207,7 +208,8 @@ def _of_two(
             f"{file.full_name if path.source == FILE else file.environ} are both given: give one"
         )
     name = file.full_name if path.source == FILE else path.source
-    return _from_file(secret, path.value, f"{path.value} ({name})", named=name)
+    read = _from_file(secret, path.value, f"{path.value} ({name})", named=name)
+    return replace(read, is_from_variable=path.is_from_variable)
 
 
 def _of_credential(secret: Setting, path: Path) -> SetValue:
@@ -220,19 +222,33 @@ def _from_file(secret: Setting, path: Path, source: str, *, named: str) -> SetVa
     return SetValue(checked(secret, read, source=f"{path} ({named})"), source)
 
 
-def _refuse_stray_password(database: Gift) -> None:
-    """Refuse a password without a URL, or besides one that holds a password itself."""
-    if "password" not in database:
-        return
-    if "url" not in database:
+def _with_one_password(database: Gift) -> dict[str, SetValue]:
+    """*database*, without its password if a URL that ranks higher holds another one.
+
+    Raises:
+        SettingRefused: there is a password without a URL, or besides one that holds a password.
+    """
+    found = dict(database)
+    if "password" not in found:
+        return found
+    if "url" not in found:
         raise SettingRefused(
             "database.password is given without database.url (ARCHIVER_DATABASE_URL): give both, "
             "or leave the password out to use a private server"
         )
-    if password_of(database["url"].value) is not None:
-        raise SettingRefused(
-            "database.url has a password, but database.password is given, too: give only one"
-        )
+    url, password = found["url"], found["password"]
+    if password_of(url.value) is None:
+        return found
+    if url.is_from_variable and not password.is_from_variable:
+        del found["password"]
+        return found
+    places = [
+        f"database.{name} in the file" if one.source == FILE else one.source
+        for name, one in (("url", url), ("password", password))
+    ]
+    raise SettingRefused(
+        f"{places[0]} holds a password, but {places[1]} gives another one: give only one of them"
+    )
 
 
 def _refuse_late_heads(settings: Settings) -> None:
