@@ -132,6 +132,8 @@ async def _save(place: Place, flow: str, id_: int, to: Path) -> list[MessageFile
 
 async def _write(tx: Transaction, sha256: str, target: Path) -> str:
     """Write a file's bytes to *target*, completely or not at all."""
+    if target.parent.exists() and not target.parent.is_dir():
+        raise ArchiverError(f"{make_safe(str(target.parent))} is not a directory")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _becoming(target) as sink:

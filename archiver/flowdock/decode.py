@@ -131,7 +131,10 @@ Read = Callable[[Envelope, Head], Happening]
 def _event(body: Envelope, kind: str | None, read_as: Read) -> Happening | Rejected:
     event_id = read_id(body.id)
     if event_id is None:
-        return Rejected(reason="no id" if body.id is None else "an id out of range")
+        if body.id is None:
+            return Rejected(reason="no id")
+        is_number = type(body.id) in {int, float}
+        return Rejected(reason="an id out of range" if is_number else "an id that is no number")
     if kind is None:
         return Rejected(reason="no kind of event")
     flow = read_flow(body.flow)

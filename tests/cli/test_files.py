@@ -259,6 +259,7 @@ def test_altered_bytes_are_not_saved(archiver: Run, archive: str, tmp_path: Path
         ("acme/main", "7", ".", "no message 7 of acme/main names a file"),
         ("acme/nosuch", "5", ".", "no flow in the archive matches acme/nosuch"),
         ("acme/main", "5", "/dev/null/a", "cannot write /dev/null/a"),
+        ("acme/main", "5", "/dev/null", "/dev/null is not a directory"),
     ],
 )
 def test_what_cannot_be_saved_is_told(
