@@ -48,6 +48,8 @@ class Readable(Struct, frozen=True, kw_only=True):
     """By flow key: the paths of the wanted flows, including private conversations."""
     joined: Sequence[str]
     """The paths of all flows that its user has joined, wanted or not."""
+    excluded: Collection[int]
+    """The keys of flows that were listed before and can be read, but are not wanted."""
 
 
 async def look_up(
@@ -60,6 +62,8 @@ async def look_up(
 ) -> Readable:
     """Request the flows and the people in them, and store the answers.
 
+    Of a flow that is not wanted, only what the listing says is stored, if it was listed before.
+
     Raises:
         TokenRefused: the token is unknown. And all that `Client` raises.
     """
@@ -68,17 +72,23 @@ async def look_up(
     people = await _people(client)
     await when_possible(engine, lambda tx: directory.see_users(tx, people, now=now()))
     wanted = [*(flow for flow in joined if choice.is_wanted(flow.path)), *conversations]
-    keys = await names.see(wanted, now=now())
+    others = [flow for flow in joined if not choice.is_wanted(flow.path)]
+    excluded = [flow for flow in others if names.has_listed(flow.id)]
+    keys = await names.see([*wanted, *excluded], now=now())
     return Readable(
         wanted={keys[flow.id]: flow.path for flow in wanted if not flow.disabled},
         joined=[flow.path for flow in joined if not flow.disabled],
+        excluded=frozenset(keys[flow.id] for flow in excluded),
     )
 
 
-async def lose_unlisted(engine: Engine, *, now: datetime) -> None:
-    """Mark as lost the flows that no account was shown in the day before *now*."""
-    unlisted = partial(directory.lose_unlisted, before=now - UNLISTED)
-    for path in await when_possible(engine, unlisted):
+async def lose_unlisted(engine: Engine, *, choice: Choice, now: datetime) -> None:
+    """Mark as lost the flows that no account was shown in the day before *now*.
+
+    Private conversations are not, unless they are wanted: otherwise nobody asks for them.
+    """
+    unlisted = partial(directory.lose_unlisted, before=now - UNLISTED, private=choice.private)
+    for path in filter(choice.is_wanted, await when_possible(engine, unlisted)):
         log.warning(
             "flow can no longer be read",
             extra={"flow": path, "reason": "Flowdock has not listed it for a day"},

@@ -94,6 +94,10 @@ class Names:
         """The keys of all known flows whose names begin with *prefix*."""
         return frozenset(key for name, key in self._keys.items() if name.startswith(prefix))
 
+    def has_listed(self, id_: FlowId) -> bool:
+        """Tell whether the service has ever listed the flow with this id."""
+        return id_ in self._listed
+
     def known(self, name: FlowId) -> int | None:
         """The key of the flow called *name*; None when it is new."""
         return self._keys.get(name)

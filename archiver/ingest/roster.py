@@ -118,10 +118,10 @@ class Roster:
             # By the time of the last lookup, not this one: after days without an answer, the other
             # accounts have to list their flows first. And the clock may have been set back.
             listed_at = min(self._listed_at, self._now())
-            await lose_unlisted(self.source.engine, now=listed_at)
+            await lose_unlisted(self.source.engine, choice=self._choice, now=listed_at)
         self._listed_at = self._now()
         for key in self.source.paths.keys() - found.wanted.keys():
-            await self._end(key)
+            await self._end(key, can_be_read=key in found.excluded)
         self.source.visible = {
             key: path
             for key, path in found.wanted.items()
@@ -210,16 +210,16 @@ class Roster:
             await self.source.note_head(flow_key, error=None)
             self._unmeasured.discard(flow_key)
 
-    async def _end(self, flow_key: int) -> None:
+    async def _end(self, flow_key: int, *, can_be_read: bool) -> None:
         """Stop reading a flow that is no longer wanted, or can no longer be read."""
         path = self.source.paths.get(flow_key)
         if path is None:
             return  # it was lost while `look_up` ended another
-        if self._choice.is_wanted(path):
+        if self._choice.is_wanted(path) and not can_be_read:
             await self.source.lose(flow_key, reason="Flowdock no longer lists it")
         else:
             log.info("flow excluded by the settings", extra={"flow": path})
-            await self.source.leave_out(flow_key)
+            self.source.leave_out(flow_key)
 
     def _slots(self) -> set[str]:
         slots = {slot_of(path) for path in self.source.visible.values()}

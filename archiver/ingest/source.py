@@ -242,14 +242,14 @@ class Source:
         self.astray.add(flow_key)
         if path := self.paths.get(flow_key):
             log.warning("flow can no longer be read", extra={"flow": path, "reason": reason})
-            await self.leave_out(flow_key)
+            self.leave_out(flow_key)
+            await self.note_unreadable(flow_key)
 
-    async def leave_out(self, flow_key: int) -> None:
+    def leave_out(self, flow_key: int) -> None:
         """Stop requesting a flow until it is looked up again."""
         self.paths.pop(flow_key, None)
         self.visible.pop(flow_key, None)
         self.untold.pop(flow_key, None)
-        await self.note_unreadable(flow_key)
 
     async def note_unreadable(self, flow_key: int) -> None:
         """Record that no account can read a flow, unless another of this process can."""

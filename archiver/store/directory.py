@@ -7,10 +7,10 @@ flows are renamed, left and disabled, but their history stays.
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Table, bindparam, func, select, text, update
+from sqlalchemy import ColumnElement, Table, bindparam, func, not_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from archiver.domain.model import Flow, FlowId, User
+from archiver.domain.model import PRIVATE, Flow, FlowId, User
 from archiver.store import search_queue
 from archiver.store.connection import Transaction
 from archiver.store.schema import flows, ledger, users
@@ -126,8 +126,10 @@ async def lose_flow(tx: Transaction, *, flow_key: int) -> None:
     await tx.execute(update(flows).where(flows.c.flow_key == flow_key).values(joined=False))
 
 
-async def lose_unlisted(tx: Transaction, *, before: datetime) -> list[str]:
+async def lose_unlisted(tx: Transaction, *, before: datetime, private: bool) -> list[str]:
     """Record that flows last listed *before* cannot be read any more; returns their paths.
+
+    Among them are private conversations if *private* says so.
 
     It skips rows that are locked, since a flow that another transaction changes is being listed.
     """
@@ -136,6 +138,8 @@ async def lose_unlisted(tx: Transaction, *, before: datetime) -> list[str]:
         .where(flows.c.joined, flows.c.last_seen_at < before)
         .with_for_update(key_share=True, skip_locked=True)
     )
+    if not private:
+        unlisted = unlisted.where(not_(flows.c.path.startswith(PRIVATE)))
     lost = update(flows).where(flows.c.flow_key.in_(unlisted.scalar_subquery()))
     return sorted(await tx.scalars(lost.values(joined=False).returning(flows.c.path)))
 

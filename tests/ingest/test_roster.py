@@ -11,7 +11,7 @@ import pytest
 from typing_extensions import override
 
 from archiver import daemon
-from archiver.domain.model import UserId
+from archiver.domain.model import UserId, is_private
 from archiver.errors import ArchiverError
 from archiver.ingest.directory import Choice
 from archiver.ingest.leases import EVERYTHING, Everything, Share
@@ -68,6 +68,60 @@ async def test_a_flow_that_was_left_while_nobody_looked_is_not_taken_for_read_fo
                 read = {path for (path,) in query(database_url, joined)}
                 assert read == ({kept.path} if days > 1 else {kept.path, left.path})
     assert [record.__dict__["flow"] for record in caplog.records] == [left.path]
+
+
+async def test_a_flow_that_the_settings_exclude_is_still_one_that_can_be_read(database_url, caplog):
+    """Nothing is requested from it, but the service lists it; conversations are not listed then."""
+    joined = "SELECT path FROM store.flows WHERE joined"
+    async with Simulator.start(flows=3, history=5) as flowdock:
+        excluded, kept, renamed = flowdock.world.flows
+        people = flowdock.world.directory.users.values()
+        other = next(user for user in people if user is not flowdock.me)
+        flowdock.world.post(flowdock.world.directory.conversation(flowdock.me, other), other, "hi")
+        settings = settings_for(flowdock, database_url)
+        fewer = settings_for(
+            flowdock, database_url, private=False, flows=("*", f"!{excluded.path}", "!*/new")
+        )
+        async with connect(database_url) as engine, daemon.works(settings, engine) as shared:
+            account = shared.account(settings.require_accounts()[0])
+            await account.look_up()
+            before = set(query(database_url, joined))
+            assert any(is_private(path) for (path,) in before)
+            (one,) = fewer.require_accounts()
+            account.replan(
+                Choice(is_wanted=one.wants, private=False, idle_patterns=one.idle_patterns)
+            )
+            former = renamed.path
+            flowdock.world.directory.move_flow(renamed, "new")
+            await account.look_up()
+            assert set(account.source.paths.values()) == {kept.path}
+            now = before - {(former,)} | {("acme/new",)}
+            assert set(query(database_url, joined)) == now
+
+            with psycopg.connect(database_url) as looking_back:
+                looking_back.execute("UPDATE store.flows SET last_seen_at = now() - interval '2 d'")
+            await account.look_up()
+            await account.look_up()
+            assert set(query(database_url, joined)) == now
+
+            leave(flowdock.world, excluded, flowdock.me)
+            with psycopg.connect(database_url) as looking_back:
+                looking_back.execute("UPDATE store.flows SET last_seen_at = now() - interval '2 d'")
+            await account.look_up()
+            assert set(query(database_url, joined)) == now - {(excluded.path,)}
+    assert "flow can no longer be read" not in caplog.messages
+
+
+async def test_a_flow_that_was_never_archived_is_not_when_it_is_excluded_either(database_url):
+    async with Simulator.start(flows=2, history=5) as flowdock:
+        excluded, kept = flowdock.world.flows
+        settings = settings_for(
+            flowdock, database_url, private=False, flows=("*", f"!{excluded.path}")
+        )
+        async with connect(database_url) as engine, daemon.works(settings, engine) as shared:
+            account = shared.account(settings.require_accounts()[0])
+            await account.look_up()
+    assert query(database_url, "SELECT path FROM store.flows") == [(kept.path,)]
 
 
 async def test_no_flow_is_taken_for_lost_before_its_own_account_was_asked(database_url, caplog):
