@@ -1,7 +1,8 @@
 """What a verification found, for people and for programs."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
@@ -26,16 +27,40 @@ TOLD_DOUBTS = 5
 """For each flow."""
 TOLD_LETTERS = 60
 MORE = "more differences: --json has them all"
+TOLD_EXCLUDED = 20
+EXCLUDED = "the settings exclude it (flows, private), so nothing of it was compared"
 UNREADABLE = "no account can read this flow now; leave it out with --flow '!{}'"
 
 
-def describe(
-    looks: Mapping[str, Look], unreadable: Sequence[str], locked_out: Collection[str] = ()
-) -> None:
-    """Print what was found in each flow, and the conclusion.
+@dataclass(slots=True)
+class Findings:
+    """What was found, by flow."""
 
-    *locked_out* are the accounts whose tokens were refused.
-    """
+    looks: dict[str, Look] = field(default_factory=dict)
+    unreadable: list[str] = field(default_factory=list)
+    """Flows that should be verified, but that no account can read now."""
+    locked_out: dict[str, str] = field(default_factory=dict)
+    """By account whose token was refused: where the token comes from."""
+    excluded: list[str] = field(default_factory=list)
+    """Flows of the archive that are not verified, since the settings exclude them."""
+    vain: list[str] = field(default_factory=list)
+    """Those of them that were asked for by a pattern that chooses nothing else."""
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Tell whether doubt remains."""
+        return bool(self.locked_out or self.doubtful_flows)
+
+    @property
+    def doubtful_flows(self) -> int:
+        """In how many flows doubt remains."""
+        doubtful = sum(look.is_doubtful for look in self.looks.values())
+        return len(self.unreadable) + len(self.vain) + doubtful
+
+
+def describe(found: Findings) -> None:
+    """Print what was found in each flow, and the conclusion."""
+    looks = found.looks
     if looks:
         show_table(COLUMNS, [_cells(flow, look) for flow, look in sorted(looks.items())])
     for line in first_of(_all_differences(looks), TOLD_DIFFERENCES, more=MORE):
@@ -43,9 +68,12 @@ def describe(
     for flow, look in sorted(looks.items()):
         for doubt in first_of(list(_doubts(look)), TOLD_DOUBTS, more="more doubts"):
             click.echo(f"{make_safe(flow)}: {make_safe(doubt)}")
-    for flow in unreadable:
+    for flow in found.unreadable:
         click.echo(f"{make_safe(flow)}: {UNREADABLE.format(make_safe(flow))}")
-    click.echo(_conclusion(looks, unreadable, locked_out))
+    lines = [make_safe(f"{flow}: {EXCLUDED}") for flow in found.excluded]
+    for line in first_of(lines, TOLD_EXCLUDED, more="more excluded flows: --json has them all"):
+        click.echo(line)
+    click.echo(_conclusion(found))
 
 
 def interim_findings(looks: Mapping[str, Look]) -> Iterator[str]:
@@ -66,21 +94,20 @@ def interim_findings(looks: Mapping[str, Look]) -> Iterator[str]:
     )
 
 
-def summarize(
-    looks: Mapping[str, Look], unreadable: Sequence[str], locked_out: Collection[str] = ()
-) -> dict[str, Any]:
+def summarize(found: Findings) -> dict[str, Any]:
     """What was found, as one JSON object."""
+    looks = found.looks
     differing = sum(len(look.differences) for look in looks.values())
-    doubtful = bool(unreadable or locked_out) or any(look.is_doubtful for look in looks.values())
     return {
-        "proven": not differing and not doubtful,
-        "doubt": doubtful,
+        "proven": not differing and not found.is_doubtful,
+        "doubt": found.is_doubtful,
         "differences": differing,
         "pages": sum(look.pages for look in looks.values()),
         "listed": sum(look.listed for look in looks.values()),
         "flows": [_plain(flow, look) for flow, look in sorted(looks.items())],
-        "unreadable": list(unreadable),
-        "locked_out": list(locked_out),
+        "unreadable": found.unreadable,
+        "excluded": found.excluded,
+        "locked_out": list(found.locked_out),
     }
 
 
@@ -168,16 +195,14 @@ def _doubts(look: Look) -> Iterator[str]:
         yield f"{first} to {last} may have changed unnoticed: archiver run lists it again"
 
 
-def _conclusion(
-    looks: Mapping[str, Look], unreadable: Sequence[str], locked_out: Collection[str]
-) -> str:
+def _conclusion(found: Findings) -> str:
+    looks, doubtful = found.looks, found.doubtful_flows
     differing = sum(len(look.differences) for look in looks.values())
-    doubtful = len(unreadable) + sum(look.is_doubtful for look in looks.values())
     listed = sum(look.listed for look in looks.values())
     told = f"{counted(len(looks), 'flow')}, {counted(listed, 'message')} listed: "
     mended = f"{counted(differing, 'difference')} found and repaired" if differing else ""
     doubts = [counted(doubtful, "flow")] if doubtful else []
-    doubts += [f"what only account {make_safe(name)} can read" for name in locked_out]
+    doubts += [f"what only account {make_safe(name)} can read" for name in found.locked_out]
     if doubts:
         doubt = f"doubt remains in {', and in '.join(doubts)}"
         return told + (f"{mended}; {doubt}" if mended else doubt)

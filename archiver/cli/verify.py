@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
@@ -20,7 +19,7 @@ from archiver.cli.database import (
     require_archive,
     serve_database,
 )
-from archiver.cli.findings import describe, interim_findings, summarize
+from archiver.cli.findings import Findings, describe, interim_findings, summarize
 from archiver.cli.moments import Moment
 from archiver.cli.progress import Tell, shown_progress
 from archiver.cli.stopping import report_when_stopped
@@ -29,7 +28,7 @@ from archiver.flowdock.refusals import TokenRefused
 from archiver.ingest.account import Account
 from archiver.ingest.apply import when_possible
 from archiver.ingest.contact import CONTACT_LIMITS, LockedOut, Unreachable, locking_out
-from archiver.ingest.looks import Difference, Look
+from archiver.ingest.looks import Difference
 from archiver.ingest.source import STREAM_FIRST_SECONDS
 from archiver.ingest.verify import Means, begin
 from archiver.ingest.verify import verify as verify_flows
@@ -42,17 +41,6 @@ from archiver.works import Works
 
 Unfinished = dict[str, dict[int, Difference]]
 """By path of a flow that still has to be verified: what was found in it so far."""
-
-
-@dataclass(slots=True)
-class Findings:
-    """What was found, by flow."""
-
-    looks: dict[str, Look] = field(default_factory=dict)
-    unreadable: list[str] = field(default_factory=list)
-    """Flows that should be verified, but that no account can read now."""
-    locked_out: dict[str, str] = field(default_factory=dict)
-    """By account whose token was refused: where the token comes from."""
 
 
 @click.command
@@ -76,6 +64,9 @@ def verify(
     the rate that the settings allow. If it is interrupted, it prints what it found by then: the
     next run does not find what this one has repaired.
 
+    Flows that the settings exclude are named, but not compared. This alone does
+    not change the exit status, unless a --flow chooses nothing else.
+
     \b
     listed         messages that Flowdock listed
     pages          requests that it took
@@ -92,8 +83,8 @@ def verify(
     0  all is claimed, and is as Flowdock lists it
     1  something differed, and is repaired
     2  doubt remains: there are gaps, ranges that may have changed unnoticed,
-       requests without an answer, or an account whose token is refused (what
-       the others can read is verified)
+       requests without an answer, an account whose token is refused (what the
+       others can read is verified), or a --flow of which all is excluded
     """  # noqa: D301
     settings = load()
     settings.require_accounts()
@@ -106,12 +97,12 @@ def verify(
     ):
         asyncio.run(_run(settings, place, patterns, since=since, found=found, tell=tell))
     if as_json:
-        click.echo(json.dumps(summarize(found.looks, found.unreadable, found.locked_out)))
+        click.echo(json.dumps(summarize(found)))
     else:
-        describe(found.looks, found.unreadable, found.locked_out)
+        describe(found)
     if found.locked_out:
         raise LockedOut(found.locked_out)
-    if found.unreadable or any(look.is_doubtful for look in found.looks.values()):
+    if found.is_doubtful:
         return 2
     return 1 if any(look.differences for look in found.looks.values()) else 0
 
@@ -150,12 +141,28 @@ async def _run(
         standings = await when_possible(engine, coverage.standings)
         unmeasured = await when_possible(engine, partial(missing.unmeasured, flow_keys=chosen))
     refused = {key for _, account in accounts for key in account.source.untold}
-    found.unreadable = [
+    left_out = [path for path in chosen.values() if path not in found.looks]
+    excluded = settings.excluded(left_out)
+    found.vain = _asked_in_vain(patterns, chosen.values(), excluded)
+    uncertain = {
         path
         for key, path in chosen.items()
-        if path not in found.looks
-        and (key in refused | unmeasured.keys() or standings.get(key, Standing()).due)
-        and settings.wants(path)
+        if key in refused | unmeasured.keys() or standings.get(key, Standing()).due
+    }
+    found.excluded = [path for path in excluded if path in uncertain or path in found.vain]
+    found.unreadable = [path for path in left_out if path in uncertain and settings.wants(path)]
+
+
+def _asked_in_vain(
+    patterns: Sequence[str], chosen: Collection[str], excluded: Collection[str]
+) -> list[str]:
+    """Those of the *excluded* flows that a pattern asks for which chooses no other flow."""
+    asking = [one for one in patterns if not one.startswith("!")] or ["*"]
+    asked = [{path for path in chosen if matches(path, [one])} for one in asking]
+    return [
+        path
+        for path in excluded
+        if any(path in paths and paths.issubset(excluded) for paths in asked)
     ]
 
 

@@ -18,9 +18,8 @@ import pytest
 from archiver import daemon
 from archiver.cli import verify as command
 from archiver.cli.database import Place
-from archiver.cli.findings import COLUMNS, summarize
+from archiver.cli.findings import COLUMNS, Findings, summarize
 from archiver.cli.moments import parse
-from archiver.cli.verify import Findings
 from archiver.ingest import backfill, source
 from archiver.ingest import verify as verification
 from archiver.settings.sections import IngestSettings, StreamSettings
@@ -81,7 +80,12 @@ async def verify_here(
 
 
 async def verify(
-    archiver: Run, flowdock: Simulator, url: str, *options: str, config: Path | None = None
+    archiver: Run,
+    flowdock: Simulator,
+    url: str,
+    *options: str,
+    config: Path | None = None,
+    **settings: str,
 ) -> tuple[int, str]:
     told = await asyncio.to_thread(
         archiver,
@@ -93,6 +97,7 @@ async def verify(
         ARCHIVER_BACKFILL_REQUESTS_PER_SECOND="1000",
         ARCHIVER_INGEST_SETTLING_SECONDS="0.2",
         ARCHIVER_LOG_LEVEL="error",
+        **settings,
     )
     assert told.stderr == "" or told.returncode == 2
     return told.returncode, told.stdout + told.stderr
@@ -288,7 +293,7 @@ async def test_a_false_claim_of_a_stream_leaves_no_doubt_once_it_is_repaired(flo
     found = await verify_here(flowdock, url)
     look = found.looks[FLOW]
     assert {one.id: one.kind for one in look.differences.values()} == {lost: "not held"}
-    told = summarize(found.looks, found.unreadable)
+    told = summarize(found)
     assert (told["differences"], told["doubt"]) == (1, False)
     for flow in told["flows"]:
         assert flow["two_witnesses_before"] == 0
@@ -378,6 +383,32 @@ async def test_a_flow_that_can_be_read_no_more_is_told(flowdock, url):
     assert found.unreadable == [FLOW]
 
 
+async def test_of_what_the_settings_exclude_nothing_is_said_to_be_proven(archiver, flowdock, url):
+    line = f"{FLOW}: the settings exclude it (flows, private), so nothing of it was compared\n"
+    (other,) = {flow.path for flow in flowdock.world.flows} - {FLOW}
+
+    wanted: dict[str, Any] = {"ARCHIVER_FLOWS": f"*,!{FLOW}"}
+
+    async def verdict(*flows: str, **settings: Any) -> tuple[int, bool, bool, list[str]]:
+        options = ["--json", *(word for flow in flows for word in ("--flow", flow))]
+        status, told = await verify(archiver, flowdock, url, *options, **(settings or wanted))
+        plain = json.loads(told)
+        return status, plain["proven"], plain["doubt"], plain["excluded"]
+
+    assert await verdict(FLOW) == await verdict(other, FLOW) == (2, False, True, [FLOW])
+    assert await verdict() == await verdict("acme/*") == (0, True, False, [FLOW])
+    assert await verdict(f"!{FLOW}") == (0, True, False, [])
+    *doubt, left_out = await verdict(ARCHIVER_FLOWS="none/*", ARCHIVER_PRIVATE="false")
+    assert (doubt, {FLOW, other} <= {*left_out}) == ([2, False, True], True)
+
+    told = await verify(archiver, flowdock, url, "--flow", FLOW, **wanted)
+    assert told == (2, f"{line}0 flows, 0 messages listed: doubt remains in 1 flow\n")
+    status, text = await verify(archiver, flowdock, url, **wanted)
+    assert status == 0
+    assert line in text
+    assert "listed: proven, " in text
+
+
 async def test_a_flow_that_was_imported_and_cannot_be_read_is_told(flowdock, url):
     execute(url, IMPORTED)
     found = await verify_here(flowdock, url)
@@ -410,7 +441,7 @@ async def test_what_is_edited_while_it_is_verified_is_no_difference(flowdock, da
     looks = list(found.looks.values())
     assert [look.differences for look in looks if look.differences] == []
     assert [look.troubles for look in looks if look.troubles] == []
-    told = summarize(found.looks, [])
+    told = summarize(found)
     assert sum(flow["two_witnesses"] for flow in told["flows"]) > 0
 
 
