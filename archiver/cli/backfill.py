@@ -19,6 +19,7 @@ from archiver import daemon
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, guarded, open_for_changes, serve_database
 from archiver.cli.measures import (
+    describe_excluded,
     describe_files,
     describe_not_measured,
     describe_not_told,
@@ -57,6 +58,8 @@ class Progressed:
     """By flow: why nobody knows what is new in it."""
     unmeasured: Mapping[str, str] = field(default_factory=dict)
     """By flow, without those above: why it is not known how far its ids go."""
+    excluded: Sequence[str] = ()
+    """Flows that may lack something, and go on so, because the settings exclude them."""
     locked_out: Mapping[str, str] = field(default_factory=dict)
     """By account whose token was refused: where the token comes from."""
 
@@ -88,6 +91,9 @@ def backfill(load: LoadSettings, /, *, as_json: bool) -> int:
 
     What is archived already is not asked for again: archiver run and archiver verify find what was
     edited, tagged or deleted since.
+
+    Flows that the settings exclude are left alone; if one of them may lack something,
+    it is named. This does not change the exit status.
 
     \b
     Exit status
@@ -123,6 +129,7 @@ async def _run(settings: Settings, place: Place, *, as_json: bool) -> Progressed
             await _look(settings, engine),
             untold=filled.untold,
             unmeasured=others,
+            excluded=await when_possible(engine, partial(_left_out, settings)),
             locked_out=filled.locked_out,
         )
 
@@ -162,6 +169,16 @@ async def _unmeasured(settings: Settings, tx: Transaction) -> dict[str, str]:
     return {path: found[key] for key, path in paths.items() if key in found}
 
 
+async def _left_out(settings: Settings, tx: Transaction) -> list[str]:
+    """The flows that the settings exclude and of which something may be missing."""
+    flows = await directory.flow_paths(tx)
+    excluded = settings.excluded(flows.values())
+    ends = await missing.unknown_ends(tx, flows)
+    lacking = {gap.flow for gap in await missing.gaps(tx, excluded)}
+    lacking |= ends.untold.keys() | ends.unmeasured.keys()
+    return [path for path in excluded if path in lacking]
+
+
 async def _wanted(settings: Settings, tx: Transaction) -> dict[int, str]:
     """The paths of the flows that the settings want, by key."""
     return {
@@ -184,6 +201,7 @@ def _summary(done: Progressed) -> dict[str, Any]:
         ],
         "not_told": flows_and_reasons(done.untold),
         "not_measured": list(done.unmeasured),
+        "excluded": list(done.excluded),
         "locked_out": list(done.locked_out),
     }
 
@@ -199,6 +217,7 @@ def _describe(done: Progressed) -> None:
     _tell_some(untold, whence="--json has them all")
     unmeasured = [describe_not_measured(flow, reason) for flow, reason in done.unmeasured.items()]
     _tell_some(unmeasured, whence="--json has them all")
+    _tell_some(list(map(describe_excluded, done.excluded)), whence="--json has them all")
 
 
 def _tell_some(lines: Sequence[str], *, whence: str) -> None:

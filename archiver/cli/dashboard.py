@@ -9,7 +9,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from archiver.cli.measures import format_bytes, format_count, format_seconds, format_share
+from archiver.cli.measures import EXCLUDED, format_bytes, format_count, format_seconds, format_share
 from archiver.cli.tables import counted
 from archiver.cli.terminal import make_safe
 from archiver.store.leases import Report, is_silent, unheard_among
@@ -34,6 +34,8 @@ class Look(Struct, frozen=True, kw_only=True):
     flows: Sequence[FlowReport]
     totals: Totals
     daemons: Sequence[Report] = ()
+    excluded: Sequence[str] = ()
+    """Flows that may lack something, and go on so, because the settings exclude them."""
 
 
 class View(Struct, frozen=True, kw_only=True):
@@ -136,8 +138,11 @@ def _cells(one: FlowReport, view: View) -> Mapping[str, Text]:
 
 
 def _unread(view: View) -> list[Text]:
-    """A line about the flows whose gaps stay since no account can read them, if there are any."""
-    flows = [f"{make_safe(one.flow)} ({one.not_read})" for one in _in_order(view) if one.not_read]
+    """A line about the flows whose gaps stay since nothing is requested, if there are any."""
+    why = dict.fromkeys(view.look.excluded, EXCLUDED)
+    why |= {one.flow: one.not_read for one in view.look.flows if one.not_read}
+    gapped = [one.flow for one in _in_order(view) if one.gaps]
+    flows = [f"{make_safe(flow)} ({why[flow]})" for flow in gapped if flow in why]
     if not flows:
         return []
     told = f" the gaps of {counted(len(flows), 'flow')} cannot be filled: {', '.join(flows)}"

@@ -4,6 +4,7 @@ import asyncio
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from archiver.cli.choice import find_flow
 from archiver.cli.configuration import LoadSettings
@@ -40,6 +41,7 @@ def explain(load: LoadSettings, /, *, flow: str, id_: int, as_json: bool) -> int
     require_archive(settings)
     with serve_database(settings) as place:
         found = asyncio.run(_read(place, flow, id_))
+    found = replace(found, excluded=bool(settings.excluded([found.flow])))
     if as_json:
         show_json(msgspec.json.encode(found).decode())
     else:

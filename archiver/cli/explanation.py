@@ -9,7 +9,7 @@ import click
 import msgspec
 from msgspec import Struct
 
-from archiver.cli.measures import describe_not_heard, format_bytes, why_not_kept
+from archiver.cli.measures import EXCLUDED, describe_not_heard, format_bytes, why_not_kept
 from archiver.cli.tables import counted, moment
 from archiver.cli.terminal import has_colours, make_safe
 from archiver.ingest.tagging import TagStep
@@ -38,7 +38,9 @@ class Explanation(Struct, frozen=True, kw_only=True):
     not_heard: bool
     """Whether a daemon captures the flow although no stream of it is open."""
     not_read: str | None
-    """Why nothing of the flow is requested; None when it may be."""
+    """Why no account can read the flow; None when one may."""
+    excluded: bool = False
+    """Whether the settings exclude the flow."""
     forms: Sequence[Form]
     altered: Sequence[int]
     """The numbers of the forms whose payload is not what was received."""
@@ -58,7 +60,8 @@ def describe(found: Explanation) -> None:
     title = f"{found.flow} {found.id}: {kind}"
     unheard = [describe_not_heard([found.flow])] if found.not_heard else []
     is_held = bool(found.forms)
-    proof = _proof(found.proof, found.id, is_held=is_held, unread=found.not_read)
+    unread = found.not_read or (EXCLUDED if found.excluded else None)
+    proof = _proof(found.proof, found.id, is_held=is_held, unread=unread)
     _section(title, [*proof, *unheard])
     erased = {one.form: one for one in found.erased}
     for form in found.forms:
@@ -68,7 +71,7 @@ def describe(found: Explanation) -> None:
     _section("message now", _fields(found.message, left_out={"flow", "id"}))
     _section("revisions", map(_revision, found.revisions))
     _section("tags", map(_tag_step, found.tags))
-    _section("files", _files(found.files, unread=found.not_read))
+    _section("files", _files(found.files, unread=unread))
     _section("changed by", map(_change, found.changed_by))
     _section("thread", _fields(found.thread, left_out={"flow", "detail"}))
 
@@ -108,7 +111,8 @@ def _proof(proof: Proof, id_: int, *, is_held: bool, unread: str | None) -> Iter
         when = "perhaps" if proof.page.error else "last"
         yield f"{when} listed by {_page(proof.page)}"
     if proof.doubted:
-        yield "it may have changed unnoticed, or in an unknown form, and will be listed again"
+        again = f"; it is not requested: {unread}" if unread else ", and will be listed again"
+        yield f"it may have changed unnoticed, or in an unknown form{again}"
 
 
 def _form(form: Form, found: Explanation, erased: Erased | None) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from archiver.cli.measures import EXCLUDED
 from archiver.cli.tables import Column, clipped, counted, first_of, show_table
 from archiver.cli.terminal import make_safe
 from archiver.domain.coverage import Ranges
@@ -28,7 +29,6 @@ TOLD_DOUBTS = 5
 TOLD_LETTERS = 60
 MORE = "more differences: --json has them all"
 TOLD_EXCLUDED = 20
-EXCLUDED = "the settings exclude it (flows, private), so nothing of it was compared"
 UNREADABLE = "no account can read this flow now; leave it out with --flow '!{}'"
 
 
@@ -70,7 +70,9 @@ def describe(found: Findings) -> None:
             click.echo(f"{make_safe(flow)}: {make_safe(doubt)}")
     for flow in found.unreadable:
         click.echo(f"{make_safe(flow)}: {UNREADABLE.format(make_safe(flow))}")
-    lines = [make_safe(f"{flow}: {EXCLUDED}") for flow in found.excluded]
+    lines = [
+        make_safe(f"{flow}: {EXCLUDED}, so nothing of it was compared") for flow in found.excluded
+    ]
     for line in first_of(lines, TOLD_EXCLUDED, more="more excluded flows: --json has them all"):
         click.echo(line)
     click.echo(_conclusion(found))

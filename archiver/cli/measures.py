@@ -17,6 +17,7 @@ SILENCE = (
     "runs; start it with: archiver run"
 )
 
+EXCLUDED = "the settings exclude it (flows, private)"
 FILES_OFF = "no files are fetched: files.enabled is off"
 
 
@@ -79,9 +80,7 @@ def describe_not_measured(flow: str, reason: str) -> str:
 
 def describe_excluded(flow: str) -> str:
     """That the settings leave a flow out."""
-    return make_safe(
-        f"{flow}: the settings exclude it (flows, private), so nothing is requested from it"
-    )
+    return make_safe(f"{flow}: {EXCLUDED}, so nothing is requested from it")
 
 
 def describe_not_read(flow: str, reason: str) -> str:

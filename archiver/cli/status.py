@@ -4,7 +4,7 @@ import asyncio
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -21,6 +21,7 @@ from archiver.cli.database import Place, open_database, require_archive, serve_d
 from archiver.cli.measures import (
     COMPLETE,
     SILENCE,
+    describe_excluded,
     describe_files,
     describe_not_heard,
     describe_not_read,
@@ -34,6 +35,7 @@ from archiver.cli.numbers import Number
 from archiver.cli.options import refuse_beside
 from archiver.cli.tables import Column, counted, table_text
 from archiver.cli.terminal import can_draw, has_colours, is_terminal, make_safe
+from archiver.settings import Settings
 from archiver.store import leases, reading
 from archiver.store.connection import Engine
 from archiver.store.engine import see_one_moment
@@ -51,6 +53,8 @@ COLUMNS = (
 NAMES = tuple(column.name for column in COLUMNS)
 GAP = "  "
 NARROWEST = 8
+
+Read = Callable[[Engine], Awaitable[Look]]
 
 
 @click.command()
@@ -97,17 +101,18 @@ def status(
 
     Below the table are named: flows with a ?, and why; flows of which the newest
     request for a page failed, and why; flows with gaps that no account can read;
-    flows whose stream is not open, where nobody hears of edits; how many flows
-    each daemon captures, if several share them (all private conversations of a
-    person count as one; JSON lists the flows). The last line says so when no
-    daemon reports in: what is missed is not in the gaps until one runs again.
+    flows with a gap or a ? that the settings exclude; flows whose stream is not
+    open, where nobody hears of edits; how many flows each daemon captures, if
+    several share them (all private conversations of a person count as one; JSON
+    lists the flows). The last line says so when no daemon reports in: what is
+    missed is not in the gaps until one runs again.
 
     --watch puts flows with gaps or a lag above a minute first, then those with
     the most traffic; new/s is events a second. A line below names the flows with
-    gaps that no account can read. If metrics.listen is set, it asks the daemon
-    there whether it captures. Where the screen cannot be redrawn (no
-    terminal, TERM=dumb), it prints the table again and again, or with --json one
-    object a line.
+    gaps that no account can read, or that the settings exclude. If metrics.listen
+    is set, it asks the daemon there whether it captures. Where the screen cannot
+    be redrawn (no terminal, TERM=dumb), it prints the table again and again, or
+    with --json one object a line.
     """  # noqa: D301
     if is_watched:
         refuse_beside("--watch looks again and again", "exact")
@@ -116,49 +121,59 @@ def status(
     settings = load()
     require_archive(settings)
     is_shared = settings.sharing.enabled
+    read = partial(_read, patterns=patterns, settings=settings, exact=exact)
     with serve_database(settings) as place, suppress(KeyboardInterrupt):
         if not is_watched:
-            found = asyncio.run(_look(place, patterns, exact=exact))
+            found = asyncio.run(_look(place, read))
             _tell(found, as_json=as_json, is_shared=is_shared)
         elif can_draw() and not as_json:
             listen = settings.metrics.listen
             asyncio.run(
-                _watch(place, patterns, every_seconds=every, listen=listen, is_shared=is_shared)
+                _watch(place, read, every_seconds=every, listen=listen, is_shared=is_shared)
             )
         else:
             tell = partial(_tell, as_json=as_json, is_shared=is_shared)
-            asyncio.run(_repeat(place, patterns, every_seconds=every, tell=tell))
+            asyncio.run(_repeat(place, read, every_seconds=every, tell=tell))
 
 
-async def _look(place: Place, patterns: Sequence[str], *, exact: bool) -> Look:
+async def _look(place: Place, read: Read) -> Look:
     async with open_database(place) as engine:
-        return await _read(engine, patterns, exact=exact)
+        return await read(engine)
 
 
-async def _read(engine: Engine, patterns: Sequence[str], *, exact: bool) -> Look:
+async def _read(
+    engine: Engine, *, patterns: Sequence[str], settings: Settings, exact: bool
+) -> Look:
     now = datetime.now(UTC)
     async with engine.connect() as tx:
         await see_one_moment(tx)
         keys = list(await choose_flows(tx, patterns))
         flows = await reading.flow_reports(tx, keys, now=now, exact=exact)
         totals = await reading.totals(tx, exact=exact)
-        return Look(at=now, flows=flows, totals=totals, daemons=await leases.reports(tx))
+        lacking = [one.flow for one in flows if one.gaps is None or one.gaps or one.not_told]
+        return Look(
+            at=now,
+            flows=flows,
+            totals=totals,
+            daemons=await leases.reports(tx),
+            excluded=settings.excluded(lacking),
+        )
 
 
 async def _watch(
     place: Place,
-    patterns: Sequence[str],
+    read: Read,
     *,
     every_seconds: float,
     listen: str | None,
     is_shared: bool,
 ) -> NoReturn:
     async with open_database(place) as engine:
-        read = partial(_read, engine, patterns, exact=False)
         from archiver.cli.watching import watch  # noqa: PLC0415 - aiohttp, for this alone
 
         count = partial(_count, engine)
-        await watch(read, count, every_seconds=every_seconds, listen=listen, is_shared=is_shared)
+        look = partial(read, engine)
+        await watch(look, count, every_seconds=every_seconds, listen=listen, is_shared=is_shared)
 
 
 async def _count(engine: Engine, look: Look) -> Mapping[str, int]:
@@ -167,11 +182,11 @@ async def _count(engine: Engine, look: Look) -> Mapping[str, int]:
 
 
 async def _repeat(
-    place: Place, patterns: Sequence[str], *, every_seconds: float, tell: Callable[[Look], None]
+    place: Place, read: Read, *, every_seconds: float, tell: Callable[[Look], None]
 ) -> NoReturn:
     async with open_database(place) as engine:
         while True:
-            tell(await _read(engine, patterns, exact=False))
+            tell(await read(engine))
             sys.stdout.flush()
             await asyncio.sleep(every_seconds)
 
@@ -211,6 +226,8 @@ def _print(found: Look) -> None:
             click.echo(f"{make_safe(one.flow)}: {make_safe(one.last_error)}")
         if one.not_read:
             click.echo(describe_not_read(one.flow, one.not_read))
+        if one.flow in found.excluded:
+            click.echo(describe_excluded(one.flow))
     if unheard := unheard_among([one.flow for one in found.flows], found.daemons):
         click.echo(describe_not_heard(unheard))
     click.echo(_summary(found))

@@ -292,6 +292,13 @@ async def test_a_flow_that_was_imported_and_that_no_account_can_read_is_not_done
     assert (plain.returncode, json.loads(plain.stdout)["not_measured"]) == (1, ["old/main"])
     unwanted = await backfill(archiver, flowdock, database_url, ARCHIVER_FLOWS="acme/*")
     assert unwanted.returncode == 0
+    assert unwanted.stdout.endswith(
+        " kept\n  old/main: the settings exclude it (flows, private), so nothing is requested from"
+        " it\n"
+    )
+    plain = await backfill(archiver, flowdock, database_url, "--json", ARCHIVER_FLOWS="acme/*")
+    told = json.loads(plain.stdout)
+    assert (told["not_measured"], told["excluded"]) == ([], ["old/main"])
 
 
 async def test_a_pattern_that_no_flow_is_like_is_told(

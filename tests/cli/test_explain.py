@@ -302,6 +302,19 @@ def test_why_an_id_is_not_there(
         assert capsys.readouterr().out.startswith(f"acme/main {id_}: not archived\n  {why}\n")
 
 
+def test_what_the_settings_exclude_is_not_said_to_be_asked_for(archiver: Run, archive: str) -> None:
+    with psycopg.connect(archive, autocommit=True) as db:
+        db.execute("UPDATE store.ledger SET doubted = '{[1,9)}'")
+    reason = "it is not requested: the settings exclude it (flows, private)\n"
+    given = {"ARCHIVER_DATABASE_URL": archive, "ARCHIVER_TOKEN": "t", "ARCHIVER_FLOWS": "!acme/*"}
+    gap = archiver("explain", "acme/main", "11", **given)
+    assert f"nothing proves this range yet; {reason}" in gap.stdout
+    doubt = archiver("explain", "acme/main", "5", **given)
+    assert f"in an unknown form; {reason}" in doubt.stdout
+    plain = json.loads(archiver("explain", "acme/main", "11", "--json", **given).stdout)
+    assert (plain["not_read"], plain["excluded"]) == (None, True)
+
+
 def test_a_flow_that_is_not_there_is_told(archiver: Run, archive: str) -> None:
     told = archiver("explain", "acme/man", "5", ARCHIVER_DATABASE_URL=archive)
     assert told.returncode == 2

@@ -135,6 +135,19 @@ def test_json_is_one_object_with_all_of_it(archiver: Run, archive: str) -> None:
     assert found["totals"]["events"] == {"rows": 2400, "exact": True}
 
 
+def test_gaps_that_stay_because_the_settings_exclude_the_flow_are_said_to(
+    archiver: Run, archive: str
+) -> None:
+    stays = "acme/ops: the settings exclude it (flows, private), so nothing is requested from it\n"
+    given = {"ARCHIVER_DATABASE_URL": archive, "ARCHIVER_TOKEN": "t", "ARCHIVER_FLOWS": "!acme/*"}
+    assert f"\n{stays}" in archiver("status", **given).stdout
+    assert json.loads(archiver("status", "--json", **given).stdout)["excluded"] == [
+        EVIL,
+        "acme/ops",
+    ]
+    assert stays not in archiver("status", **given | {"ARCHIVER_FLOWS": "*"}).stdout
+
+
 def test_a_flow_does_not_look_complete_whose_end_is_not_told(archiver: Run, archive: str) -> None:
     asked = ["status", "--flow", "acme/main"]
     with psycopg.connect(archive, autocommit=True) as db:

@@ -169,6 +169,13 @@ def test_the_gaps_that_stay_are_told_and_why(width: int, height: int) -> None:
     assert lines[-1].startswith(f" {left} more, {left - 1} behind")
 
 
+def test_the_gaps_that_stay_because_the_settings_exclude_the_flow_are_told() -> None:
+    found = replace(look(flow("acme/a", gaps=1), flow("acme/b")), excluded=["acme/a", "acme/b"])
+    view = View(look=found, every_seconds=2, rates={}, readiness=None)
+    why = "acme/a (the settings exclude it (flows, private))"
+    assert f" the gaps of 1 flow cannot be filled: {why}" in shown(view, 100, 24)[-2]
+
+
 async def test_while_the_database_is_away_the_last_view_stays() -> None:
     answers: list[Look | Exception] = [
         look(flow("a")),
