@@ -53,3 +53,37 @@ async def test_what_passes_while_a_flow_is_excluded_is_heard_and_the_flow_is_sai
     assert [(one.message, one.__dict__["flow"]) for one in told] == [
         ("flow excluded by the settings", excluded.path)
     ]
+
+
+async def test_what_the_replaced_stream_had_withheld_is_found(database_url):
+    """It was open and brought nothing of an edit, and no later message can show that any more."""
+    async with (
+        Simulator.start(
+            flows=2, history=9, listing_delay_seconds=0, keepalive_seconds=1
+        ) as flowdock,
+        connect(database_url) as engine,
+    ):
+        kept, excluded = flowdock.world.flows
+        before = settings_for(flowdock, database_url, private=False)
+        after = settings_for(
+            flowdock, database_url, private=False, flows=("*", f"!{excluded.path}")
+        )
+        stop = asyncio.Event()
+        async with daemon.works(before, engine) as works:
+            running = asyncio.create_task(daemon.archive(works, stop=stop))
+            with Archive(database_url, flowdock) as archive:
+                await archive.completed()
+                message = flowdock.world.post(kept, flowdock.me, "as it was")
+                flowdock.world.post(kept, flowdock.me, "and more")
+                await archive.completed()
+                await archive.certain()
+                with flowdock.world.unheard():
+                    flowdock.world.edit(kept, message.id, "as it is")
+                works.replan(after)
+                said = "SELECT content FROM archive.messages WHERE flow = %s AND id = %s"
+                await until(
+                    lambda: archive.query(said, kept.path, message.id) == [("as it is",)],
+                    seconds=20,
+                )
+            stop.set()
+            await running

@@ -113,7 +113,7 @@ class Account:
         """Archive the flows of another *choice* from now on.
 
         A stream whose flows change is opened again; what is sent meanwhile is a gap like any other,
-        and is filled.
+        and is filled. All that its flows hold is doubted, as the old one may have withheld edits.
         """
         self._roster.replan(choice)
 
