@@ -16,6 +16,8 @@ KEPT = frozenset(
 """Members by whose values events are placed, and not read: phrases in these are left."""
 SHOWN = frozenset({"body", "value"})
 """Members of a thread, and of its fields, that an integration sets and all its events repeat."""
+REACTIONS = "emojiReactions"
+"""The member whose value has what people reacted with as names, not as texts."""
 _ELLIPSIS = " .…"
 
 
@@ -82,7 +84,8 @@ class Titles:
 def rewritten(payload: str, change: Callable[[str, str], str]) -> tuple[str, dict[str, str]]:
     """*payload*, JSON, with other texts in it, and by each text that changed: what became of it.
 
-    *change* is called with each text, after the name of the member whose value it is.
+    *change* is called with each text, after the name of the member whose value it is. What people
+    reacted with counts as a text, though a listing has it as a name.
     """
     written: list[str] = []
     changed: dict[str, str] = {}
@@ -115,14 +118,26 @@ def shown_in_thread(payload: str) -> list[str]:
 
 
 def _values(payload: str) -> Iterator[tuple[str, str, tuple[int, int]]]:
-    """Yield each text in *payload* that is a value: its member, itself, and where it is."""
+    """Yield each text in *payload* that is a value: its member, itself, and where it is.
+
+    So is each name in the value of `REACTIONS`, as of the member that has it in an event.
+    """
     member, value_at = "", -1
+    depth, seen = 0, 0  # how many objects of reactions are open where it has come to
     for found in _STRING.finditer(payload):
         text = json.loads(found[0].removesuffix(found[1] or ""), strict=False)
-        if found[1]:
-            member, value_at = text, found.end()
-        else:
+        if depth > 0:
+            between = payload[seen : found.start()]
+            depth += between.count("{") - between.count("}")
+            seen = found.end()
+        if not found[1]:
             yield member if found.start() == value_at else "", text, found.span()
+            continue
+        if depth > 0:
+            yield "emoji", text, (found.start(), found.start(1))
+        elif text == REACTIONS and payload.startswith("{", found.end()):
+            depth, seen = 1, found.end() + 1
+        member, value_at = text, found.end()
 
 
 def without(name: str, text: str, phrases: Phrases, titles: Titles | None) -> str:

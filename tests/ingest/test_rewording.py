@@ -98,6 +98,15 @@ def test_every_text_is_seen_once(value: Any) -> None:
     assert members(json.dumps({"path": "a", "b": {"path": "c", "d": "path"}}), "path") == ["a", "c"]
 
 
+def test_of_names_only_what_people_reacted_with_is_replaced() -> None:
+    def told(phrase: str) -> dict[str, Any]:
+        inner = [{phrase: ["{}", phrase]}, {phrase: {phrase: 1, "a": {}}, "b": {}}, {}, {"{": "}"}]
+        return {"said": [[{"emojiReactions": one}, {"Secret": 1}] for one in inner]}
+
+    names = json.dumps(told("Secret"), indent=1)
+    assert json.loads(erase(names, "secret")) == told(ERASED)
+
+
 def texts(value: Any) -> list[str]:
     if isinstance(value, str):
         return [value]

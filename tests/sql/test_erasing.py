@@ -600,3 +600,26 @@ def test_messages_that_were_moved_do_not_hide_who_began_a_thread(database_url: s
         ("T0", "Older"), ("T1", "[erased]"), ("T2", "[erased]"),
     ]  # fmt: skip
     assert asyncio.run(differences(database_url)) == 0
+
+
+def test_what_people_reacted_with_does_not_come_back(database_url: str) -> None:
+    message = said(8, AT, "anna", "Hello", edited=None)
+    reacted = changed(9, AT, "ben", "emoji-reaction", 8, emoji="my salary", type="add")
+    unheard = said(10, AT, "anna", "Hi", edited=None, emojiReactions={"+1": ["3"], "zugzwang": "2"})
+    listed = [message | {"emojiReactions": {"my salary": ["2"]}}, unheard]
+
+    async def run() -> None:
+        async with connect(database_url) as engine:
+            main = await flow_with(engine, [message, reacted, said(11, AT, "anna", "to erase")])
+            await apply(engine, Batch(now=NOW, arrivals=[shown(unheard, main)]))
+            asked = Wanted(flow_key=main, ids=frozenset({11}), phrases=PHRASES)
+            await erase(engine, asked, now=NOW)
+            await apply(engine, Batch(now=NOW, arrivals=[shown(one, main) for one in listed]))
+
+    asyncio.run(run())
+    with psycopg.connect(database_url, autocommit=True) as db:
+        db.execute("VACUUM ANALYZE")
+        assert places(db) == set()
+    reactions = "SELECT id, reactions FROM archive.messages ORDER BY id"
+    assert query(database_url, reactions) == [(8, {"[erased]": ["2"]}), (10, {"+1": ["3"]})]
+    assert asyncio.run(differences(database_url)) == 0
