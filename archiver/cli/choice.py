@@ -30,18 +30,26 @@ async def choose_flows(tx: Transaction, patterns: Sequence[str]) -> dict[int, st
 
 
 async def find_flow(tx: Transaction, flow: str) -> tuple[int, str]:
-    """The key and the path of the flow with this path, in any case of its letters, or this id.
+    """The key and the path of the flow with this path, or this id.
+
+    If there is no flow with exactly this path, case does not matter.
 
     Raises:
-        ArchiverError: there is none.
+        ArchiverError: there is none, or several differ from *flow* in case alone.
     """
     paths = await directory.flow_paths(tx)
-    by_path = {path.casefold(): key for key, path in paths.items()}
-    by_id = {str(name): key for name, key in (await directory.flow_keys(tx)).items()}
-    key = by_path.get(flow.casefold(), by_id.get(flow))
-    if key is not None:
-        return key, paths[key]
-    raise ArchiverError(f"the archive has no flow {make_safe(flow)}: {nearest(flow, by_path)}")
+    alike = [key for key, path in paths.items() if path.casefold() == flow.casefold()]
+    found = [key for key in alike if paths[key] == flow] or alike
+    if not found:
+        by_id = {str(name): key for name, key in (await directory.flow_keys(tx)).items()}
+        found = [by_id[flow]] if flow in by_id else []
+    if not found:
+        hint = nearest(flow, paths.values())
+        raise ArchiverError(f"the archive has no flow {make_safe(flow)}: {hint}")
+    if len(found) > 1:
+        spelled = " or ".join(paths[key] for key in found)
+        raise ArchiverError(f"{make_safe(flow)} may be {make_safe(spelled)}: say which")
+    return found[0], paths[found[0]]
 
 
 def _no_flow(named: str, paths: Iterable[str]) -> ArchiverError:

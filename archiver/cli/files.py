@@ -12,7 +12,7 @@ import click
 import msgspec
 from msgspec import Struct
 
-from archiver.cli.choice import choose_flows
+from archiver.cli.choice import choose_flows, find_flow
 from archiver.cli.configuration import LoadSettings
 from archiver.cli.database import Place, open_database, require_archive, serve_database
 from archiver.cli.measures import FILES_OFF, describe_files, format_bytes, why_not_kept
@@ -120,7 +120,7 @@ async def _save(place: Place, flow: str, id_: int, to: Path) -> list[MessageFile
     """Save the files of a message; returns those that are not in the archive."""
     async with open_database(place) as engine, engine.connect() as tx:
         await see_one_moment(tx)
-        (path,) = (await choose_flows(tx, [flow])).values()
+        _, path = await find_flow(tx, flow)
         named = await stored.of_message(tx, path, id_)
         if not named:
             raise ArchiverError(f"no message {id_} of {make_safe(path)} names a file")

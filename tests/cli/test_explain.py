@@ -13,12 +13,14 @@ from archiver.cli.database import Place
 from archiver.cli.explain import _read
 from archiver.cli.explanation import describe
 from archiver.domain.coverage import Ranges
+from archiver.domain.model import FlowId
 from archiver.flowdock.pages import Page
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
 from archiver.ingest.pages import Listing, batch_of, read_page
+from archiver.store import directory
 from archiver.store.coverage import PageRow, Standing
-from archiver.store.engine import connect
+from archiver.store.engine import connect, transaction
 from tests.cli.conftest import HOSTILE, JsonShown, Run
 from tests.ingest.arriving import (
     NOW,
@@ -32,6 +34,7 @@ from tests.ingest.arriving import (
     tag_change,
     waits_for_lock,
 )
+from tests.sql.world import flow
 
 THREAD = {"id": "t", "title": "a thread"}
 PAGE = "page 1 (audit, 2024-01-01 00:00:00Z): asked for ids 1 to 9, got 1 message, proved 1 to 9"
@@ -319,6 +322,27 @@ def test_a_flow_that_is_not_there_is_told(archiver: Run, archive: str) -> None:
     told = archiver("explain", "acme/man", "5", ARCHIVER_DATABASE_URL=archive)
     assert told.returncode == 2
     assert "did you mean acme/main?" in told.stderr
+
+
+def test_a_flow_that_is_named_exactly_is_meant_though_another_differs_in_case_alone(
+    archiver: Run, database_url: str
+) -> None:
+    async def fill() -> None:
+        async with connect(database_url) as engine, transaction(engine) as tx:
+            some = [flow(FlowId(path)) for path in ("acme/Main", "acme/main")]
+            await directory.see_flows(tx, some, now=NOW)
+
+    def explained(named: str) -> str:
+        told = archiver("explain", named, "5", ARCHIVER_DATABASE_URL=database_url)
+        return told.stdout + told.stderr
+
+    asyncio.run(fill())
+    assert explained("acme/Main").startswith("acme/Main 5: not archived\n")
+    assert explained("acme/main").startswith("acme/main 5: not archived\n")
+    unclear = "archiver: error: ACME/main may be acme/Main or acme/main: say which\n"
+    assert explained("ACME/main") == unclear
+    nothing = archiver("files", "save", "acme/Main", "5", ARCHIVER_DATABASE_URL=database_url)
+    assert nothing.stderr == "archiver: error: no message 5 of acme/Main names a file\n"
 
 
 def test_json_has_no_power_over_a_terminal(json_shown: JsonShown, archive: str) -> None:

@@ -257,7 +257,7 @@ def test_altered_bytes_are_not_saved(archiver: Run, archive: str, tmp_path: Path
             "b␛[2J.png is not in the archive: the file was answered␇\nc is not in the archive: the",
         ),
         ("acme/main", "7", ".", "no message 7 of acme/main names a file"),
-        ("acme/nosuch", "5", ".", "no flow in the archive matches acme/nosuch"),
+        ("acme/nosuch", "5", ".", "the archive has no flow acme/nosuch: did you mean"),
         ("acme/main", "5", "/dev/null/a", "cannot write /dev/null/a"),
         ("acme/main", "5", "/dev/null", "/dev/null is not a directory"),
     ],
