@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from unicodedata import east_asian_width
 
 import click
 from msgspec import Struct
@@ -113,7 +114,7 @@ def erase(
     Exit status: 0, or 1 when one of the phrases is left somewhere.
     """
     for one in phrases:
-        if len(one.strip()) < FEW_LETTERS:
+        if _length(one.strip()) < FEW_LETTERS:
             raise click.UsageError(f"--phrase {one!r} is too short: it would be found in anything")
         if one.casefold() in ERASED:
             raise click.UsageError(f"--phrase {one!r} would be found in what an erasure leaves")
@@ -139,6 +140,11 @@ def erase(
             _confirm(plan.path, plan.found, asked)  # not within a loop, which would keep Ctrl-C
         left = asyncio.run(_erase(place, plan, asked, progress))
     return 1 if left else 0
+
+
+def _length(phrase: str) -> int:
+    """How many letters *phrase* has; a wide one, as of Chinese, says as much as two others."""
+    return sum(2 if east_asian_width(letter) == "W" else 1 for letter in phrase)
 
 
 def _read_ids(told: Iterable[str]) -> Iterator[int]:

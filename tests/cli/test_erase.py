@@ -129,6 +129,7 @@ def test_ids_that_cannot_be_erased_are_refused(archiver: Run, archive: str, id_:
     ("phrase", "why"),
     [
         (" no ", "' no ' is too short: it would be found in anything"),
+        ("給", "'給' is too short: it would be found in anything"),
         ("Erased", "'Erased' would be found in what an erasure leaves"),
     ],
 )
@@ -258,6 +259,15 @@ def test_what_is_left_in_another_flow_is_told(archiver: Run, archive: str) -> No
     )
     assert told.returncode == 1
     assert "left: journal.payload, 1 row: in other flows: acme/dev\n" in told.stdout
+
+
+def test_two_letters_are_a_word_where_each_is_a_syllable(archiver: Run, archive: str) -> None:
+    asyncio.run(say(archive, "acme/main", 10, "その給料は安い"))
+    told = archiver(
+        "erase", "acme/main", "5", "--phrase", "給料", "--yes", ARCHIVER_DATABASE_URL=archive
+    )
+    assert told.returncode == 0, told.stderr
+    assert (10, "その[erased]は安い") in contents(archive)
 
 
 def test_a_phrase_that_a_gap_may_bring_in_is_told(archiver: Run, archive: str) -> None:
