@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from unicodedata import east_asian_width
 
@@ -21,7 +21,7 @@ from archiver.cli.terminal import make_safe, show_json
 from archiver.domain.model import UserId, people_of, private_path
 from archiver.errors import ArchiverError
 from archiver.ingest import erasing
-from archiver.ingest.cleaning import clean
+from archiver.ingest.cleaning import Cleaned, clean
 from archiver.ingest.erasing import Found, Wanted
 from archiver.ingest.rewording import ERASED
 from archiver.store import missing
@@ -44,6 +44,10 @@ MAY_BE_IN = (
 )
 NOT_SEARCHED = "a phrase in there comes in when it is filled: run the same command again after that"
 OTHER_SIDE = "the account of the other person has the conversation"
+STILL_SEARCHED = (
+    "the search index still has words of it: another process, or a daemon that has to start first, "
+    "brings it up to date; run the same command again after that"
+)
 UNSURE = "all of it was erased, or nothing; run the same command again"
 UNFINISHED = "it was erased; run the same command again to remove what was computed from it"
 
@@ -111,7 +115,7 @@ def erase(
     owner of the database may do this; the daemon may run meanwhile. Dumps and exports are not
     reached.
 
-    Exit status: 0, or 1 when one of the phrases is left somewhere.
+    Exit status: 0, or 1 when one of the phrases is left somewhere, or words in the search index.
     """
     for one in phrases:
         if _length(one.strip()) < FEW_LETTERS:
@@ -138,8 +142,8 @@ def erase(
         plan = asyncio.run(_survey(place, asked))
         if not plan.found.is_nothing:
             _confirm(plan.path, plan.found, asked)  # not within a loop, which would keep Ctrl-C
-        left = asyncio.run(_erase(place, plan, asked, progress))
-    return 1 if left else 0
+        cleaned = asyncio.run(_erase(place, plan, asked, progress))
+    return 0 if cleaned.is_clean else 1
 
 
 def _length(phrase: str) -> int:
@@ -185,7 +189,7 @@ async def _survey(place: Place, asked: Asked) -> Plan:
         return Plan(path, wanted, await erasing.survey(engine, wanted))
 
 
-async def _erase(place: Place, plan: Plan, asked: Asked, progress: Progress) -> Sequence[Left]:
+async def _erase(place: Place, plan: Plan, asked: Asked, progress: Progress) -> Cleaned:
     found = plan.found
     async with open_for_changes(place) as engine:
         try:
@@ -237,16 +241,22 @@ def _plan(found: Found) -> Iterator[str]:
         yield f"  {asides:,} of these places are rejects and signals, of which nothing is kept"
 
 
-async def _finish(engine: Engine, path: str, found: Found, asked: Asked) -> Sequence[Left]:
+async def _finish(engine: Engine, path: str, found: Found, asked: Asked) -> Cleaned:
     """Remove what was computed from it, and tell what was done, and where a phrase is left."""
     # Before it looks for phrases: it finds what is filled meanwhile.
     gaps = await _count_gaps(engine, path) if asked.phrases else 0
-    left = await clean(engine, asked.phrases)
+    cleaned = await clean(engine, asked.phrases)
+    left = cleaned.left
     also_in = await _other_side(engine, path, asked.ids)
     if asked.as_json:
-        more = {"left": [asdict(one) for one in left], "gaps": gaps, "also_in": also_in}
+        more = {
+            "left": [asdict(one) for one in left],
+            "is_indexed": cleaned.is_indexed,
+            "gaps": gaps,
+            "also_in": also_in,
+        }
         show_json(json.dumps({"flow": path, **_plain(found), **more}))
-        return left
+        return cleaned
     if found.is_nothing:
         click.echo("all of this was erased before")
     else:
@@ -256,12 +266,14 @@ async def _finish(engine: Engine, path: str, found: Found, asked: Asked) -> Sequ
         click.echo(make_safe(f"{events} also in {other}, as {OTHER_SIDE}: erase them there, too"))
     for one in left:
         click.echo(make_safe(_told(one, path)))
+    if not cleaned.is_indexed:
+        click.echo(STILL_SEARCHED)
     if asked.phrases and not left:
         click.echo("no phrase is left in the database")
     click.echo(NOT_REACHED)
     if gaps:
         click.echo(make_safe(f"not archived yet: {counted(gaps, 'gap')} of {path}; {NOT_SEARCHED}"))
-    return left
+    return cleaned
 
 
 async def _other_side(engine: Engine, path: str, ids: Collection[int]) -> dict[str, int]:

@@ -143,6 +143,23 @@ async def backlog(tx: Transaction) -> Backlog:
     return Backlog(changes=int(row.changes), since=row.since, flows=row.flows)
 
 
+async def newest_note(tx: Transaction) -> int:
+    """The newest row of the queue; 0 if it is empty."""
+    return int((await tx.execute(_NEWEST)).scalar_one())
+
+
+async def is_behind(tx: Transaction, note: int) -> bool:
+    """Tell whether `texts` may be outdated for messages that were queued up to the row *note*."""
+    return bool((await tx.execute(_IS_BEHIND, {"note": note})).scalar_one())
+
+
+_NEWEST = text("SELECT coalesce(max(change_key), 0) FROM store.changes")
+
+_IS_BEHIND = text("""
+    SELECT EXISTS (SELECT FROM store.texts)
+       AND EXISTS (SELECT FROM store.changes WHERE change_key <= :note)
+""")
+
 _LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
 
 _WAIT_FOR_LOCK = text("SELECT pg_advisory_xact_lock(:key)")

@@ -15,6 +15,7 @@ from archiver.domain.coverage import Ranges
 from archiver.domain.model import FlowId
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
+from archiver.ingest.indexing import adopt_lexicon, catch_up
 from archiver.store import directory
 from archiver.store.connection import Engine
 from archiver.store.coverage import Standing
@@ -268,6 +269,27 @@ def test_two_letters_are_a_word_where_each_is_a_syllable(archiver: Run, archive:
     )
     assert told.returncode == 0, told.stderr
     assert (10, "その[erased]は安い") in contents(archive)
+
+
+def test_a_search_index_that_is_behind_is_told(archiver: Run, archive: str) -> None:
+    async def index() -> None:
+        async with connect(archive) as engine:
+            async with transaction(engine) as tx:
+                await adopt_lexicon(tx, language="english")
+            await catch_up(engine)
+
+    asyncio.run(index())
+    with psycopg.connect(archive) as db:  # as while no daemon of this release has started yet
+        db.execute("UPDATE store.lexicon SET version = version + 1")
+    told = archiver("erase", "acme/main", "5", "--yes", ARCHIVER_DATABASE_URL=archive)
+    assert told.returncode == 1
+    assert "\nthe search index still has words of it: another process, or a" in told.stdout
+    assert query(archive, "SELECT FROM store.texts WHERE message_id = 5") != []
+
+    asyncio.run(index())
+    again = archiver("erase", "acme/main", "5", "--yes", "--json", ARCHIVER_DATABASE_URL=archive)
+    assert (again.returncode, json.loads(again.stdout)["is_indexed"]) == (0, True)
+    assert query(archive, "SELECT FROM store.texts WHERE message_id = 5") == []
 
 
 def test_a_phrase_that_a_gap_may_bring_in_is_told(archiver: Run, archive: str) -> None:
