@@ -36,7 +36,7 @@ FROM_INPUT = "-"
 FEW_LETTERS = 3
 NOT_REACHED = (
     "not reached: dumps, exports, standbys until they have followed, unused space in the server's "
-    "files, and its write-ahead log; and Flowdock, if it still has it"
+    "files, its write-ahead log, and its log if that has values; and Flowdock, if it still has it"
 )
 
 MAY_BE_IN = (

@@ -10,7 +10,7 @@ from archiver.ingest.rewording import spellings
 from archiver.store import cleaning, search_queue
 from archiver.store.cleaning import Left
 from archiver.store.connection import Engine
-from archiver.store.engine import see_one_moment, transaction
+from archiver.store.engine import keep_from_log, see_one_moment, transaction
 
 PAUSE_SECONDS = 0.5
 MOST_PAUSES = 120
@@ -54,5 +54,6 @@ async def clean(engine: Engine, phrases: Collection[str]) -> Cleaned:
 async def _look(engine: Engine, phrases: Collection[str]) -> Sequence[Left]:
     async with transaction(engine) as tx:
         await see_one_moment(tx)
+        await keep_from_log(tx)
         sought = [spelling for one in phrases for spelling in spellings(one)]
         return await cleaning.what_is_left(tx, sought)

@@ -28,7 +28,7 @@ from archiver.ingest.traces import NO_TRACE, Trace, traces_of
 from archiver.store import coverage, erasing, journal, messages, rebuilding
 from archiver.store.bulk import Key
 from archiver.store.connection import Engine, Transaction
-from archiver.store.engine import see_one_moment, transaction
+from archiver.store.engine import keep_from_log, see_one_moment, transaction
 from archiver.store.erasing import Form, Told, Written
 from archiver.store.erasure import (
     NO_WORDS,
@@ -117,6 +117,7 @@ async def survey(engine: Engine, wanted: Wanted) -> Found:
     """
     async with transaction(engine) as tx:
         await see_one_moment(tx)
+        await keep_from_log(tx)
         return await _find(tx, wanted)
 
 
@@ -129,6 +130,7 @@ async def erase(
         ArchiverError: as `survey`.
     """
     async with transaction(engine) as tx:
+        await keep_from_log(tx)
         await coverage.lock(tx, [wanted.flow_key])
         found = await _find(tx, wanted)
         changed = await _with_targets(tx, wanted.flow_key, found)

@@ -260,6 +260,14 @@ async def see_one_moment(tx: Transaction) -> None:
     await tx.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
 
 
+async def keep_from_log(tx: Transaction) -> None:
+    """Have the server log no values of the statements of *tx*, as far as the user may decide that.
+
+    It is for a superuser to decide, or for whoever was granted it.
+    """
+    await tx.execute(_KEEP_FROM_LOG)
+
+
 def _require_still(tx: Transaction, connection: psycopg.AsyncConnection) -> None:
     """Refuse to go on if *tx* has lost *connection*, since what was done on that is lost too.
 
@@ -323,3 +331,12 @@ def first_line(error: BaseException) -> str:
 def _cause(error: BaseException) -> BaseException:
     """The driver's exception, if *error* wraps one; otherwise *error* itself."""
     return getattr(error, "orig", None) or error
+
+
+_KEEP_FROM_LOG = text("""
+    SELECT set_config(name, value, true)
+    FROM (VALUES ('log_parameter_max_length', '0'), ('log_parameter_max_length_on_error', '0'),
+                 ('auto_explain.log_min_duration', '-1')) AS silent (name, value)
+    JOIN pg_settings AS known USING (name)
+    WHERE known.context = 'user' OR has_parameter_privilege(name, 'SET')
+""")

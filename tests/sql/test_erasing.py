@@ -10,7 +10,9 @@ from io import BytesIO
 import psycopg
 import pytest
 from msgspec.structs import replace
+from psycopg.errors import Diagnostic
 from sqlalchemy import text
+from sqlalchemy.event import listen
 
 from archiver.domain.coverage import Ranges
 from archiver.domain.model import EventId, FlowId
@@ -237,6 +239,30 @@ def test_nothing_of_it_comes_back(filled: psycopg.Connection, database_url: str)
         query(database_url, "SELECT id FROM archive.messages WHERE id = 4711 AND flow = %s", MAIN)
         == []
     )
+
+
+def test_the_server_logs_nothing_of_what_a_superuser_erases(
+    filled: psycopg.Connection, database_url: str
+) -> None:
+    logged: list[str] = []
+
+    def hear(notice: Diagnostic) -> None:
+        logged.append(f"{notice.message_primary} {notice.message_detail}")
+
+    async def run() -> None:
+        async with connect(database_url) as engine:
+            listen(engine.sync_engine, "connect", lambda ours, _: ours.add_notice_handler(hear))
+            await engine.dispose()
+            await survey(engine, wanted(database_url))
+            await erase(engine, wanted(database_url), now=NOW)
+            assert (await clean(engine, PHRASES)).is_clean
+
+    for setting in ("log_statement = 'all'", "log_min_duration_statement = 0",
+                    "client_min_messages = 'log'"):  # fmt: skip
+        filled.execute(f'ALTER DATABASE "{filled.info.dbname}" SET {setting}')
+    asyncio.run(run())
+    assert any("strpos" in one for one in logged)
+    assert [one for one in logged if any(words in one.lower() for words in LEFT)] == []
 
 
 def test_contents_that_another_file_has_stay(database_url: str) -> None:
