@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from msgspec import Struct
 
-from archiver.domain.model import FlowId, UserId, is_private
+from archiver.domain.model import UserId, is_private
 from archiver.domain.sharing import private_slot
 from archiver.errors import ArchiverError
 from archiver.flowdock.refusals import HeadTooLong, ShardRefused, TokenRefused
@@ -88,7 +88,9 @@ class Connections:
         for number, shard in enumerate(shards, 1):
             if shard not in self._tasks:
                 origin = f"{self._lines.tally.name} {number}"
-                self._tasks[shard] = group.create_task(self._follow_shard(shard, me, origin))
+                carried = frozenset(keys[path] for path in shard.flows)
+                following = self._follow_shard(shard, carried, me, origin)
+                self._tasks[shard] = group.create_task(following)
                 begun.append(shard)
         await self._exchange(ending, begun)
 
@@ -145,17 +147,25 @@ class Connections:
         self._too_much.discard(shard)
         return halve(shard)
 
-    async def _follow_shard(self, shard: Shard, me: UserId, origin: str) -> NoReturn:
+    async def _follow_shard(
+        self, shard: Shard, carried: frozenset[int], me: UserId, origin: str
+    ) -> NoReturn:
+        """Follow *shard* for ever; *carried* are the keys of its flows, as this account sees them.
+
+        To another account, the same paths may lead to other flows.
+        """
         slots = [*shard.flows, *[private_slot(me)] * shard.private]
         with self._lines.tally.link(slots) as link:
             self._links[shard] = link
             try:
-                await self._follow_for_ever(shard, me, origin, link)
+                await self._follow_for_ever(shard, carried, me, origin, link)
             finally:
                 if self._links.get(shard) is link:
                     del self._links[shard]
 
-    async def _follow_for_ever(self, shard: Shard, me: UserId, origin: str, link: Link) -> NoReturn:
+    async def _follow_for_ever(
+        self, shard: Shard, carried: frozenset[int], me: UserId, origin: str, link: Link
+    ) -> NoReturn:
         tally = self._lines.tally
         listener = Listener(
             intake=self._lines.intake,
@@ -163,7 +173,7 @@ class Connections:
             me=me,
             origin=origin,
             newest=self._roster.source.heads.newest,
-            on_opened=lambda: self._opened(shard, me),
+            on_opened=lambda: self._opened(shard, carried, me),
             on_heard=self._heard,
             tally=tally,
             link=link,
@@ -211,15 +221,13 @@ class Connections:
             self._too_much.add(shard)
             self._roster.stale.set()
 
-    def _opened(self, shard: Shard, me: UserId) -> frozenset[int]:
+    def _opened(self, shard: Shard, carried: frozenset[int], me: UserId) -> frozenset[int]:
         """Note that the stream of *shard* is open; returns the keys of the flows on it."""
-        names = self._lines.names
         # Include flows that were lost a moment ago: they may come back while this stream is open.
-        known = (names.known(FlowId(path)) for path in shard.flows)
-        keys = frozenset(key for key in known if key is not None)
+        keys = carried
         if shard.private:
             # Include conversations that are set aside, for the same reason.
-            keys |= names.under(f"{private_slot(me)}/")
+            keys |= self._lines.names.under(f"{private_slot(me)}/")
         self._roster.source.astray -= keys
         self._one_stands.set()
         self._watch.opened(keys, now=asyncio.get_running_loop().time())

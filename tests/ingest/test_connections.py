@@ -5,12 +5,13 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from archiver import daemon
-from archiver.domain.model import UserId
+from archiver.domain.model import Flow, FlowId, UserId
 from archiver.flowdock.refusals import ShardRefused
 from archiver.flowdock.shards import Shard
 from archiver.flowdock.stream import Occurrence, Opened
 from archiver.ingest.connections import Connections, Follow, Lines
 from archiver.ingest.directory import Choice
+from archiver.ingest.intake import Began
 from archiver.ingest.leases import EVERYTHING
 from archiver.ingest.roster import Roster
 from archiver.ingest.tally import AccountTally
@@ -112,3 +113,32 @@ async def test_a_flow_whose_stream_is_refused_does_not_cost_private_messages_the
         following.cancel()
         with suppress(asyncio.CancelledError):
             await following
+
+
+async def test_a_stream_is_of_the_flows_that_its_account_sees_at_the_paths(database_url):
+    """Another account may see another flow at the same path."""
+    again = asyncio.Event()
+
+    async def follow(_shard: Shard) -> AsyncGenerator[Occurrence, None]:
+        yield Opened(connection=1, answered_at=LONG_AGO)
+        await again.wait()
+        yield Opened(connection=2, answered_at=LONG_AGO)
+        await asyncio.Event().wait()
+
+    async with (
+        connecting(database_url, follow, private=False) as (connections, roster, tally),
+        asyncio.TaskGroup() as group,
+    ):
+        await roster.look_up()
+        names, intake = connections._lines.names, connections._lines.intake
+        ((key, path),) = roster.source.paths.items()
+        await connections.deal_out({key: path}, UserId("1"), group)
+        await until(lambda: tally.opened == 1)
+        theirs = Flow(id=FlowId("aaaaaaaa-0000-4000-8000-00000000000a"), path=path)
+        await names.see([theirs], now=daemon.utc_now())
+        assert names.known(FlowId(path)) != key
+        again.set()
+        await until(lambda: tally.opened == 2)
+        await connections.deal_out({}, UserId("1"), group)
+        items = await intake.take(most=9, enough=1, linger_seconds=0, patience_seconds=1)
+        assert [one.flow_keys for one in items if isinstance(one, Began)] == [frozenset([key])] * 2
