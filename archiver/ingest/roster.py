@@ -31,6 +31,11 @@ log = logging.getLogger(__name__)
 
 FRESH_SECONDS = 1.0
 
+ELSEWHERE_SECONDS = 60.0
+"""How often to look up the flows at most while a path leads to another flow than is listed there.
+
+The first time they are looked up at once."""
+
 UNTOLD_SECONDS = 3600.0
 """How often to record in the ledger that the newest message of a flow is still unknown."""
 
@@ -168,7 +173,7 @@ class Roster:
             self.stale.set()
         except UNANSWERED as error:
             if isinstance(error, EndElsewhere):
-                self.source.astray.add(flow_key)
+                self._note_elsewhere(flow_key)
             reason = reason_of(error)
             log.warning(
                 "cannot fetch the newest message of a flow", extra={"flow": path, "reason": reason}
@@ -178,6 +183,13 @@ class Roster:
             await self._note_told(flow_key)
             return newest
         return None
+
+    def _note_elsewhere(self, flow_key: int) -> None:
+        """Note that a path led to another flow; look the flows up again, at first at once."""
+        passed = asyncio.get_running_loop().time() - self._looked_up_at
+        if flow_key not in self.source.astray or passed >= ELSEWHERE_SECONDS:
+            self.stale.set()
+        self.source.astray.add(flow_key)
 
     def connected(self) -> None:
         """Note that a stream was opened: flows may have been joined while there was none."""

@@ -13,7 +13,9 @@ from typing_extensions import override
 from archiver import daemon
 from archiver.domain.model import UserId, is_private
 from archiver.errors import ArchiverError
+from archiver.ingest import roster as roster_
 from archiver.ingest.directory import Choice
+from archiver.ingest.ends import EndElsewhere
 from archiver.ingest.leases import EVERYTHING, Everything, Share
 from archiver.ingest.roster import Roster
 from archiver.simulator.faults import Fault
@@ -291,6 +293,27 @@ async def test_the_flow_that_took_the_path_of_a_refused_one_is_not_left_aside(da
         await roster.look_up()
         assert source.paths[key] == "acme/renamed"
         assert path in source.paths.values()
+
+
+async def test_flows_are_listed_anew_once_when_a_path_leads_to_another_flow(
+    database_url, monkeypatch
+):
+    """And again after a while, if the service still lists the path as that of the former."""
+    async with listed(database_url) as (_, roster):
+        key, *_ = roster.source.paths
+
+        async def fail(_: int) -> int:
+            raise EndElsewhere(roster.source.paths[key])
+
+        monkeypatch.setattr(roster.source, "look_at_head", fail)
+        assert await roster.look_at_head(key) is None
+        assert roster.stale.is_set()
+        roster.stale.clear()
+        assert await roster.look_at_head(key) is None
+        assert not roster.stale.is_set()
+        monkeypatch.setattr(roster_, "ELSEWHERE_SECONDS", 0.0)
+        assert await roster.look_at_head(key) is None
+        assert roster.stale.is_set()
 
 
 async def test_why_a_newest_message_is_not_told_is_noted_once_for_each_reason(
