@@ -22,7 +22,7 @@ from archiver.domain.model import UserId, people_of, private_path
 from archiver.errors import ArchiverError
 from archiver.ingest import erasing
 from archiver.ingest.cleaning import Cleaned, clean
-from archiver.ingest.erasing import Found, Wanted
+from archiver.ingest.erasing_plan import Found, Wanted
 from archiver.ingest.rewording import ERASED
 from archiver.store import missing
 from archiver.store.cleaning import Left

@@ -27,7 +27,8 @@ from archiver.export.writing import write_export
 from archiver.ingest import importing
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Batch
-from archiver.ingest.erasing import Wanted, erase
+from archiver.ingest.erasing import erase
+from archiver.ingest.erasing_plan import Wanted
 from archiver.store import directory, files
 from archiver.store.coverage import Standing
 from archiver.store.engine import transaction

@@ -21,7 +21,8 @@ from archiver.ingest import erasing
 from archiver.ingest.apply import apply
 from archiver.ingest.batch import Applied, Arrival, Batch
 from archiver.ingest.cleaning import clean
-from archiver.ingest.erasing import Wanted, erase, survey
+from archiver.ingest.erasing import erase, survey
+from archiver.ingest.erasing_plan import Wanted
 from archiver.ingest.indexing import adopt_lexicon, catch_up
 from archiver.ingest.rebuild import check
 from archiver.store import coverage, directory, files
