@@ -69,6 +69,14 @@ def test_what_is_heard_late_does_not_put_back_what_the_ledger_knew():
     assert heads.due(now=50.0) == {}
 
 
+def test_what_was_heard_early_does_not_put_back_what_another_daemon_noted_since():
+    heads = Heads(settling_seconds=1.0)
+    heads.seen(1, 5, at=0.0)
+    heads.restore({1: 9})
+    assert (heads.newest(1), heads.settled(1, now=50.0)) == (9, 9)
+    assert heads.due(now=50.0) == {}
+
+
 def test_what_a_stream_brought_is_due_once_the_stream_has_claimed_what_it_proves():
     heads = Heads(settling_seconds=1.0)
     heads.claimed(up_to=0.0)
