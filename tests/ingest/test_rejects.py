@@ -15,9 +15,28 @@ from archiver.ingest.batch import Batch
 from archiver.ingest.live import OLD_NAME
 from archiver.ingest.names import Names
 from archiver.store import coverage, rejecting
+from archiver.store.connection import Engine
 from archiver.store.coverage import PageRow, Standing
 from archiver.store.engine import connect, transaction
 from tests.ingest.arriving import NOW, edit, frame, new_flow, query, streamed, waits_for_lock
+
+
+def kept(
+    database_url: str, raw: bytes, *, origin: str = "default 1", reason: str = "not understood"
+) -> int:
+    """The id of a new reject."""
+    insert = (
+        "INSERT INTO store.rejects (received_at, origin, reason, raw, digest)"
+        " VALUES (%s, %s, %s, %s, gen_random_uuid()) RETURNING id"
+    )
+    ((reject,),) = query(database_url, insert, NOW, origin, reason, raw)
+    return int(reject)
+
+
+async def main_flow(engine: Engine) -> int:
+    """The key of a flow that the service lists as acme/main."""
+    main = Flow(id=FlowId("f"), path="acme/main")
+    return (await Names(engine).see([main], now=NOW))[main.id]
 
 
 @pytest.mark.parametrize(
@@ -29,7 +48,7 @@ async def test_an_element_of_a_page_has_the_position_of_that_page_or_its_own(
     database_url, origin, minutes, as_of
 ):
     async with connect(database_url) as engine:
-        flow_key = await new_flow(engine)
+        flow_key = await main_flow(engine)
         async with transaction(engine) as tx:
             page = PageRow(
                 flow_key=flow_key,
@@ -44,14 +63,7 @@ async def test_an_element_of_a_page_has_the_position_of_that_page_or_its_own(
             await coverage.advance(tx, {}, pages=[page], now=NOW)
         edited = streamed(edit(7, 5, "edited"), flow_key)
         await apply(engine, Batch(now=NOW, arrivals=[edited]))
-        with psycopg.connect(database_url) as db:
-            db.execute("UPDATE store.flows SET path = 'acme/main', flow_id = 'f'")
-            db.execute(
-                "INSERT INTO store.rejects (received_at, origin, reason, raw, digest)"
-                " VALUES (%s, %s, 'not understood', %s, gen_random_uuid())",
-                [NOW, origin, frame(5, tags=["as listed"])],
-            )
-        ((reject,),) = query(database_url, "SELECT id FROM archive.rejects")
+        reject = kept(database_url, frame(5, tags=["as listed"]), origin=origin)
         placed = await rejects.retry(engine, reject, now=NOW)
     assert (placed.reason, placed.event_id) == (None, 5)
     assert query(database_url, "SELECT count(*) FROM archive.rejects") == [(0,)]
@@ -71,17 +83,10 @@ async def test_an_element_of_a_page_has_the_position_of_that_page_or_its_own(
 async def test_what_was_proven_without_it_is_listed_again(database_url, origin, kind, doubts):
     """The message may have been deleted before its reject is placed."""
     async with connect(database_url) as engine:
-        flow_key = await new_flow(engine)
+        flow_key = await main_flow(engine)
         gain = Standing(listed=Ranges(((1, 9),)), due=9)
         await apply(engine, Batch(now=NOW, gains={flow_key: gain}))
-        with psycopg.connect(database_url) as db:
-            db.execute("UPDATE store.flows SET path = 'acme/main', flow_id = 'f'")
-            db.execute(
-                "INSERT INTO store.rejects (received_at, origin, reason, raw, digest)"
-                " VALUES (%s, %s, 'not understood', %s, gen_random_uuid())",
-                [NOW, origin, frame(5, kind)],
-            )
-        ((reject,),) = query(database_url, "SELECT id FROM archive.rejects")
+        reject = kept(database_url, frame(5, kind), origin=origin)
         placed = await rejects.retry(engine, reject, now=NOW)
     assert (placed.reason, placed.event_id) == (None, 5)
     assert query(database_url, "SELECT from_id, to_id FROM archive.doubts") == doubts
@@ -91,16 +96,9 @@ async def test_what_was_proven_without_it_is_listed_again(database_url, origin, 
 @pytest.mark.parametrize("kind", ["message", "activity.user"])
 async def test_an_id_out_of_all_proportion_finds_no_place(database_url, origin, kind):
     async with connect(database_url) as engine:
-        flow_key = await new_flow(engine)
+        flow_key = await main_flow(engine)
         await apply(engine, Batch(now=NOW, arrivals=[streamed(frame(7), flow_key)]))
-        with psycopg.connect(database_url) as db:
-            db.execute("UPDATE store.flows SET path = 'acme/main', flow_id = 'f'")
-            db.execute(
-                "INSERT INTO store.rejects (received_at, origin, reason, raw, digest)"
-                " VALUES (%s, %s, 'not believed', %s, gen_random_uuid())",
-                [NOW, origin, frame(8 * 10**15, kind)],
-            )
-        ((reject,),) = query(database_url, "SELECT id FROM archive.rejects")
+        reject = kept(database_url, frame(8 * 10**15, kind), origin=origin, reason="not believed")
         tried = await rejects.retry(engine, reject, now=NOW)
     assert (tried.reason, tried.event_id) == (OUT_OF_PROPORTION, None)
     assert query(database_url, "SELECT max(id) FROM store.journal") == [(7,)]
@@ -112,15 +110,8 @@ async def test_a_name_of_old_is_that_of_the_flow_listed_at_the_path(database_url
     """An old event may have named it before the service listed the flow."""
     async with connect(database_url) as engine:
         before = await Names(engine).key(FlowId("acme:main"), now=NOW)
-        main = Flow(id=FlowId("main"), path="acme/main")
-        await Names(engine).see([main], now=NOW)
-        with psycopg.connect(database_url) as db:
-            db.execute(
-                "INSERT INTO store.rejects (received_at, origin, reason, raw, digest)"
-                " VALUES (%s, %s, 'not understood', %s, gen_random_uuid())",
-                [NOW, origin, frame(5, flow="acme:main")],
-            )
-        ((reject,),) = query(database_url, "SELECT id FROM archive.rejects")
+        await main_flow(engine)
+        reject = kept(database_url, frame(5, flow="acme:main"), origin=origin)
         placed = await rejects.retry(engine, reject, now=NOW)
     assert (placed.reason, placed.flow) == (None, "acme/main")
     held = query(database_url, "SELECT flow_key FROM store.messages")
@@ -148,13 +139,7 @@ async def test_a_name_of_old_is_not_that_of_a_flow_that_took_the_path_later(
         await names.see([Flow(id=FlowId("former"), path="acme/main")], now=NOW)
         renamed = Flow(id=FlowId("former"), path="acme/before")
         await names.see([renamed, Flow(id=FlowId("latter"), path="acme/main")], now=later)
-        with psycopg.connect(database_url) as db:
-            db.execute(
-                "INSERT INTO store.rejects (received_at, origin, reason, raw, digest)"
-                " VALUES (%s, %s, 'not understood', %s, gen_random_uuid())",
-                [NOW, origin, frame(5, flow=named)],
-            )
-        ((reject,),) = query(database_url, "SELECT id FROM archive.rejects")
+        reject = kept(database_url, frame(5, flow=named), origin=origin)
         tried = await rejects.retry(engine, reject, now=later)
     told = f"it came before the flow that is {name} now: another may be meant"
     assert tried.reason == told
@@ -166,13 +151,7 @@ async def test_what_a_stream_brought_of_a_path_is_left_to_the_flow_of_that_id(da
     async with connect(database_url) as engine:
         names = Names(engine)
         await names.see([Flow(id=FlowId("main"), path="acme/main")], now=NOW)
-        with psycopg.connect(database_url) as db:
-            db.execute(
-                "INSERT INTO store.rejects (received_at, origin, reason, raw, digest)"
-                " VALUES (%s, 'default 1', %s, %s, gen_random_uuid())",
-                [NOW, OLD_NAME, frame(5, flow="acme:main")],
-            )
-        ((reject,),) = query(database_url, "SELECT id FROM archive.rejects")
+        reject = kept(database_url, frame(5, flow="acme:main"), reason=OLD_NAME)
         assert (await rejects.retry(engine, reject, now=NOW)).reason == OLD_NAME
         await names.see([Flow(id=FlowId("acme:main"), path="acme/before")], now=NOW)
         assert (await rejects.retry(engine, reject, now=NOW)).flow == "acme/before"
@@ -180,13 +159,7 @@ async def test_what_a_stream_brought_of_a_path_is_left_to_the_flow_of_that_id(da
 
 async def test_what_two_retry_at_once_is_placed_once(database_url):
     async with connect(database_url) as engine:
-        with psycopg.connect(database_url) as db:
-            db.execute(
-                "INSERT INTO store.rejects (received_at, origin, reason, raw, digest)"
-                " VALUES (%s, 'default 1', 'not understood', %s, gen_random_uuid())",
-                [NOW, frame(5, "activity.user", flow=None)],
-            )
-        ((reject,),) = query(database_url, "SELECT id FROM archive.rejects")
+        reject = kept(database_url, frame(5, "activity.user", flow=None))
         with psycopg.connect(database_url) as other:
             other.execute("LOCK TABLE store.signals IN EXCLUSIVE MODE")
             tries = [asyncio.create_task(rejects.retry(engine, reject, now=NOW)) for _ in range(2)]
@@ -212,15 +185,8 @@ async def test_what_two_retry_at_once_is_placed_once(database_url):
 )
 async def test_what_is_placed_is_told_by_what_brought_it(database_url, origin, witness):
     async with connect(database_url) as engine:
-        await new_flow(engine)
-        with psycopg.connect(database_url) as db:
-            db.execute("UPDATE store.flows SET path = 'acme/main', flow_id = 'f'")
-            db.execute(
-                "INSERT INTO store.rejects (received_at, origin, reason, raw, digest)"
-                " VALUES (%s, %s, 'not understood', %s, gen_random_uuid())",
-                [NOW, origin, frame(5)],
-            )
-        ((reject,),) = query(database_url, "SELECT id FROM archive.rejects")
+        await main_flow(engine)
+        reject = kept(database_url, frame(5), origin=origin)
         placed = await rejects.retry(engine, reject, now=NOW)
     assert (placed.reason, placed.event_id) == (None, 5)
     told = "SELECT id, witness, as_of FROM archive.forms"
@@ -256,16 +222,9 @@ async def test_a_position_is_that_of_the_last_page_that_may_have_shown_it(databa
 
 async def test_newlines_of_a_stream_that_an_earlier_release_refused_are_placed(database_url):
     async with connect(database_url) as engine:
-        await new_flow(engine)
+        await main_flow(engine)
         raw = frame(5, content="two lines").replace(b"two lines", b"two\nlines")
-        with psycopg.connect(database_url) as db:
-            db.execute("UPDATE store.flows SET path = 'acme/main', flow_id = 'f'")
-            db.execute(
-                "INSERT INTO store.rejects (received_at, origin, reason, raw, digest)"
-                " VALUES (%s, 'default 1', 'not JSON', %s, gen_random_uuid())",
-                [NOW, raw],
-            )
-        ((reject,),) = query(database_url, "SELECT id FROM archive.rejects")
+        reject = kept(database_url, raw, reason="not JSON")
         placed = await rejects.retry(engine, reject, now=NOW)
     assert (placed.reason, placed.event_id) == (None, 5)
     assert query(database_url, "SELECT content FROM archive.messages") == [("two\nlines",)]
