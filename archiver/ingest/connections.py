@@ -9,6 +9,7 @@ import logging
 import math
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import NoReturn
 
 from msgspec import Struct
@@ -157,27 +158,25 @@ class Connections:
         slots = [*shard.flows, *[private_slot(me)] * shard.private]
         with self._lines.tally.link(slots) as link:
             self._links[shard] = link
+            listener = Listener(
+                intake=self._lines.intake,
+                names=self._lines.names,
+                me=me,
+                origin=origin,
+                newest=self._roster.source.heads.newest,
+                on_opened=lambda: self._opened(shard, carried, me),
+                on_heard=self._heard,
+                tally=self._lines.tally,
+                link=link,
+            )
             try:
-                await self._follow_for_ever(shard, carried, me, origin, link)
+                await self._follow_for_ever(shard, listener)
             finally:
                 if self._links.get(shard) is link:
                     del self._links[shard]
 
-    async def _follow_for_ever(
-        self, shard: Shard, carried: frozenset[int], me: UserId, origin: str, link: Link
-    ) -> NoReturn:
-        tally = self._lines.tally
-        listener = Listener(
-            intake=self._lines.intake,
-            names=self._lines.names,
-            me=me,
-            origin=origin,
-            newest=self._roster.source.heads.newest,
-            on_opened=lambda: self._opened(shard, carried, me),
-            on_heard=self._heard,
-            tally=tally,
-            link=link,
-        )
+    async def _follow_for_ever(self, shard: Shard, listener: Listener) -> NoReturn:
+        origin, end = listener.origin, partial(listener.tally.end, listener.link)
         clock = asyncio.get_running_loop().time
         refusals = 0
         while True:
@@ -188,15 +187,15 @@ class Connections:
             except TokenRefused:
                 raise
             except HeadTooLong as refusal:
-                tally.end(link, "refused head")
+                end("refused head")
                 log.warning(str(refusal), extra={"stream": origin})
                 self._split(shard)
             except ShardRefused as refusal:
-                tally.end(link, "refused flow")
+                end("refused flow")
                 log.warning(str(refusal), extra={"stream": origin})
                 await self._find_lost(shard)
             except ArchiverError as refusal:
-                tally.end(link, "refused otherwise")
+                end("refused otherwise")
                 log.error(str(refusal), extra={"stream": origin})  # noqa: TRY400
             refusals = 0 if clock() - began > LONGEST_PAUSE_SECONDS else refusals + 1
             await asyncio.sleep(pause(refusals))
@@ -223,11 +222,10 @@ class Connections:
 
     def _opened(self, shard: Shard, carried: frozenset[int], me: UserId) -> frozenset[int]:
         """Note that the stream of *shard* is open; returns the keys of the flows on it."""
-        # Include flows that were lost a moment ago: they may come back while this stream is open.
-        keys = carried
-        if shard.private:
-            # Include conversations that are set aside, for the same reason.
-            keys |= self._lines.names.under(f"{private_slot(me)}/")
+        # Include flows that were lost a moment ago, and conversations that are set aside: they may
+        # come back while this stream is open.
+        conversations = self._lines.names.under(f"{private_slot(me)}/")
+        keys = carried | conversations if shard.private else carried
         self._roster.source.astray -= keys
         self._one_stands.set()
         self._watch.opened(keys, now=asyncio.get_running_loop().time())
