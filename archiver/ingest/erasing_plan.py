@@ -211,16 +211,20 @@ def _also_know(
     shown: Mapping[str, str],
 ) -> None:
     """Have *form* know what became of these texts, if it is listed with them."""
-    known = changed.get((form.id, form.form)) or _unchanged(form)
+    known = changed.get((form.id, form.form))
+    if known is None:
+        _require_unaltered(form)
+        known = _as_left(form)
     words, shown = {**known.words, **words}, {**known.shown, **shown}
     changed[form.id, form.form] = replace(known, words=words, shown=shown)
 
 
-def _unchanged(form: Form) -> Changed:
-    _require_unaltered(form)
+def _as_left(form: Form) -> Changed:
+    """*form* as it is, with what an earlier erasure noted of its words."""
     mark = mark_of(form.payload) if form.is_left else None
-    words, shown = (mark.words, mark.shown) if mark else (NO_WORDS, NO_WORDS)
-    return Changed(form, without_mark(form.payload), words, shown)
+    if mark is None:
+        return Changed(form, form.payload, NO_WORDS, NO_WORDS)
+    return Changed(form, without_mark(form.payload), mark.words, mark.shown)
 
 
 async def _archived_targets(
@@ -269,18 +273,11 @@ def _reworded(
     Raises:
         ArchiverError: it was altered in the database, and would look as if it had not been.
     """
-    is_erased = one.is_left
     if one.id in gone or one.is_gone:
         return {}
-    mark = mark_of(one.payload) if is_erased else None
-    body = without_mark(one.payload) if is_erased else one.payload
-    words = {
-        known: phrases.erased_from(text) for known, text in (mark.words if mark else {}).items()
-    }
-    shown = {
-        known: without("title", text, phrases, titles)
-        for known, text in (mark.shown if mark else {}).items()
-    }
+    left = _as_left(one)
+    words = {known: phrases.erased_from(text) for known, text in left.words.items()}
+    shown = {known: without("title", text, phrases, titles) for known, text in left.shown.items()}
 
     def change(name: str, text: str) -> str:
         new = without(name, text, phrases, titles)
@@ -288,8 +285,8 @@ def _reworded(
             (shown if may_show_thread(name) else words)[digest_of_text(text)] = new
         return new
 
-    payload, found = rewritten(body, change)
-    if not found and (mark is None or (words, shown) == (mark.words, mark.shown)):
+    payload, found = rewritten(left.payload, change)
+    if not found and (words, shown) == (left.words, left.shown):
         return {}
     _require_unaltered(one)
     return {(one.id, one.form): Changed(one, payload, words, shown)}
