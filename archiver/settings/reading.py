@@ -190,7 +190,7 @@ def _plainly(
     else:
         return None
     if isinstance(given.value, Path):
-        origin = directory if given.source == FILE else Path()
+        origin = Path() if given.is_from_variable else directory
         path = origin / _below_home(given.value, environ)
         return replace(given, value=path.absolute())
     return given
@@ -200,14 +200,12 @@ def _of_two(
     secret: Setting, given: SetValue | None, file: Setting, path: SetValue | None
 ) -> SetValue | None:
     """The value of *secret*, which is set directly, by the path of a file, or not at all."""
-    if path is None or (given and given.source != FILE and path.source == FILE):
+    if path is None or (given and given.is_from_variable and not path.is_from_variable):
         return given
-    if given and (given.source == FILE) == (path.source == FILE):
-        raise SettingRefused(
-            f"{secret.full_name if given.source == FILE else secret.environ} and "
-            f"{file.full_name if path.source == FILE else file.environ} are both given: give one"
-        )
-    name = file.full_name if path.source == FILE else path.source
+    name = file.environ if path.is_from_variable else file.full_name
+    if given and given.is_from_variable == path.is_from_variable:
+        directly = secret.environ if given.is_from_variable else secret.full_name
+        raise SettingRefused(f"{directly} and {name} are both given: give one")
     read = _from_file(secret, path.value, f"{path.value} ({name})", named=name)
     return replace(read, is_from_variable=path.is_from_variable)
 
