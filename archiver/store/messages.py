@@ -144,7 +144,7 @@ async def store(
         before.append(Statement(_FORGET, list(keys_of(afresh).values())))
     if shown := [_thread_record(one) for one in threads]:
         before.append(Statement(_SHOW, [records(shown)]))
-    if files and (noted_files := noting(files)):
+    if noted_files := noting(files):
         before.append(noted_files)
     written = [
         key for key in dict.fromkeys([*added, *changed, *histories]) if key not in found_alike
