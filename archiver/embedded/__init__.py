@@ -267,9 +267,8 @@ def _child(command: Sequence[str], output: Path) -> Iterator[tuple[subprocess.Po
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("the death signal is tied to the thread: start from the main one")
-    if output.exists() and output.stat().st_size > LOG_BYTES:
-        output.replace(output.with_suffix(".log.1"))
     output.touch(mode=0o600)
+    _shorten(output)
     with output.open("ab") as sink:
         begin = sink.tell()
         # A session of its own: Ctrl-C reaches only us, and we stop the server when we are done.
@@ -297,21 +296,12 @@ def _child(command: Sequence[str], output: Path) -> Iterator[tuple[subprocess.Po
 
 @contextmanager
 def _kept_short(output: Path) -> Iterator[None]:
-    """Set aside what is in the log *output* whenever it has grown large, while the block lasts.
-
-    The server goes on appending to the same file, so that is copied and emptied, not renamed.
-    """
+    """Shorten the log *output* whenever it has grown large, while the block lasts."""
     ended = threading.Event()
 
     def look() -> None:
         while not ended.wait(LOG_SECONDS):
-            with suppress(OSError):  # as when the disk is full: then it does not grow either
-                if output.stat().st_size > LOG_BYTES:
-                    before = output.with_suffix(".log.1")
-                    before.unlink(missing_ok=True)
-                    before.touch(mode=0o600)
-                    shutil.copyfile(output, before)
-                    os.truncate(output, 0)
+            _shorten(output)
 
     looking = threading.Thread(target=look, name="postgres.log", daemon=True)
     looking.start()
@@ -320,6 +310,20 @@ def _kept_short(output: Path) -> Iterator[None]:
     finally:
         ended.set()
         looking.join()
+
+
+def _shorten(output: Path) -> None:
+    """Set aside what is in the log *output*, if it has grown large.
+
+    A server goes on appending to the same file, so that is copied and emptied, not renamed.
+    """
+    with suppress(OSError):  # as when the disk is full: then it does not grow either
+        if output.stat().st_size > LOG_BYTES:
+            before = output.with_suffix(".log.1")
+            before.unlink(missing_ok=True)
+            before.touch(mode=0o600)
+            shutil.copyfile(output, before)
+            os.truncate(output, 0)
 
 
 def _await_ready(server: Server, process: subprocess.Popen[bytes], begin: int) -> None:
